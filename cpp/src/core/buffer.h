@@ -1,0 +1,50 @@
+// Memory for numbers: 64-byte aligned, owned, never copied by accident.
+#pragma once
+
+#include <cstddef>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <new>
+
+namespace rnnfast {
+
+constexpr size_t alignment = 64;  // a cache line, and the widest vector
+
+class Buffer {
+public:
+    Buffer() = default;
+    explicit Buffer(size_t size) : Buffer(size, Uninitialised{}) { zero(); }
+
+    struct Uninitialised {};
+    // For memory that is written before it is read: zeroing a large buffer costs a pass over it.
+    Buffer(size_t size, Uninitialised) : size_(size) {
+        if (size == 0) return;
+        const size_t bytes = (size * sizeof(float) + alignment - 1) / alignment * alignment;
+        if (size > static_cast<size_t>(-1) / sizeof(float) - alignment) throw std::bad_alloc();
+        data_.reset(static_cast<float*>(std::aligned_alloc(alignment, bytes)));
+        if (!data_) throw std::bad_alloc();
+    }
+
+    float* data() { return data_.get(); }
+    const float* data() const { return data_.get(); }
+    size_t size() const { return size_; }
+    void zero() {
+        if (size_) std::memset(data_.get(), 0, size_ * sizeof(float));
+    }
+    // At least `size` floats, contents lost when it has to grow.
+    void reserve(size_t size) {
+        if (size > size_) *this = Buffer(size, Uninitialised{});
+    }
+
+private:
+    struct Free {
+        void operator()(float* p) const { std::free(p); }
+    };
+    std::unique_ptr<float, Free> data_;
+    size_t size_ = 0;
+};
+
+constexpr size_t round_up(size_t n, size_t multiple) { return (n + multiple - 1) / multiple * multiple; }
+
+}  // namespace rnnfast

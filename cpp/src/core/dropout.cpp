@@ -1,0 +1,25 @@
+#include "core/dropout.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "core/parallel.h"
+#include "core/random.h"
+
+namespace rnnfast {
+
+void dropout(const float* x, float* y, size_t size, float p, uint64_t key) {
+    constexpr size_t per_draw = 4;  // one 64-bit number decides four elements
+    const auto threshold = static_cast<uint64_t>(std::lround(static_cast<double>(p) * 65536.0));
+    const float scale = p < 1.0f ? 1.0f / (1.0f - p) : 0.0f;
+    parallel(threads_for(4.0 * static_cast<double>(size)), [&](const Team& team) {
+        const Range own = split(size, team.size, team.index, per_draw);
+        for (size_t i = own.begin; i < own.end; i += per_draw) {
+            const uint64_t bits = random_bits(key, i / per_draw);
+            for (size_t j = i; j < std::min(i + per_draw, own.end); ++j)
+                y[j] = (bits >> (16 * (j - i)) & 0xffff) < threshold ? 0.0f : x[j] * scale;
+        }
+    });
+}
+
+}  // namespace rnnfast

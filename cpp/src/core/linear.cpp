@@ -1,0 +1,70 @@
+#include "core/linear.h"
+
+#include "core/parallel.h"
+
+namespace rnnfast {
+
+PackedLinear::PackedLinear(const Kernels& kernels, size_t inputs, size_t outputs)
+    : kernels_(&kernels), packed_(kernels.gemm, inputs, outputs), zeros_(packed_.padded_columns()) {}
+
+void PackedLinear::pack(const float* weight, const float* bias) {
+    packed_.fill_from_columns([&](size_t j) { return weight + j * packed_.depth(); });
+    if (!bias) return;
+    if (!bias_.size()) bias_ = Buffer(packed_.columns());
+    std::memcpy(bias_.data(), bias, packed_.columns() * sizeof(float));
+}
+
+void PackedLinear::forward(const float* x, size_t x_stride, size_t rows, float* y) const {
+    const size_t outputs = packed_.columns();
+    parallel(threads_for(2.0 * static_cast<double>(rows * outputs * packed_.depth())), [&](const Team& team) {
+        const Range own = split(outputs, team.size, team.index, packed_.width());
+        if (own.size() == 0) return;
+        Gemm g;
+        g.rows = rows;
+        g.depth = packed_.depth();
+        g.columns = own.size();
+        g.a = {x, x_stride, 0, 0};
+        g.panels = packed_.panel(own.begin);
+        g.start = zeros_.data() + own.begin;
+        g.c = {y + own.begin, outputs, 0, 0};
+        packed_.kernel().run(g);
+        if (!bias_.size()) return;
+        for (size_t r = 0; r < rows; ++r) kernels_->add(own.size(), bias_.data() + own.begin, y + r * outputs + own.begin);
+    });
+}
+
+void linear_backward(const Kernels& kernels, const LinearGradients& g) {
+    PackedMatrix back(kernels.gemm, g.outputs, g.inputs), source(kernels.gemm, g.rows, g.inputs);
+    back.fill_from_rows([&](size_t k) { return g.weight + k * g.inputs; });
+    source.fill_from_rows([&](size_t k) { return g.x + k * g.inputs; });
+    const Buffer zeros(back.padded_columns());
+    parallel(threads_for(4.0 * static_cast<double>(g.rows * g.inputs * g.outputs)), [&](const Team& team) {
+        const Range rows = split(g.rows, team.size, team.index);
+        if (g.dx && rows.size()) {
+            Gemm p;
+            p.rows = rows.size();
+            p.depth = g.outputs;
+            p.columns = g.inputs;
+            p.a = {g.dy + rows.begin * g.outputs, g.outputs, 0, 0};
+            p.panels = back.panel(0);
+            p.start = zeros.data();
+            p.c = {g.dx + rows.begin * g.inputs, g.inputs, 0, 0};
+            kernels.gemm.run(p);
+        }
+        const Range outputs = split(g.outputs, team.size, team.index, unit_block);
+        if (outputs.size() == 0) return;
+        Gemm p;
+        p.rows = outputs.size();
+        p.depth = g.rows;
+        p.columns = g.inputs;
+        p.a = {g.dy + outputs.begin, 1, 0, 0};
+        p.step = g.outputs;
+        p.panels = source.panel(0);
+        p.c = {g.dweight + outputs.begin * g.inputs, g.inputs, 0, 0};
+        kernels.gemm.run(p);
+        if (g.dbias)
+            kernels.column_sums(g.rows, outputs.size(), g.dy + outputs.begin, g.outputs, g.dbias + outputs.begin);
+    });
+}
+
+}  // namespace rnnfast

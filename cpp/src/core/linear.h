@@ -1,0 +1,40 @@
+// y = x W^T + b
+#pragma once
+
+#include "core/packing.h"
+#include "kernels/table.h"
+
+namespace rnnfast {
+
+// For inference: weights packed once, shared by any number of callers.
+class PackedLinear {
+public:
+    PackedLinear() = default;
+    PackedLinear(const Kernels& kernels, size_t inputs, size_t outputs);
+    void pack(const float* weight, const float* bias);  // [O, I], [O] or nullptr
+
+    // x: [rows, I], y: [rows, O]. The bias joins after the sum, as in the loss, so both give the same logits.
+    void forward(const float* x, size_t x_stride, size_t rows, float* y) const;
+
+    size_t inputs() const { return packed_.depth(); }
+    size_t outputs() const { return packed_.columns(); }
+
+private:
+    const Kernels* kernels_ = nullptr;
+    PackedMatrix packed_;
+    Buffer bias_, zeros_;
+};
+
+// Training: the same product and its gradients from PyTorch's order, weights not packed beforehand by the caller.
+struct LinearGradients {
+    const float* x;       // [rows, I]
+    const float* dy;      // [rows, O]
+    const float* weight;  // [O, I]
+    size_t rows, inputs, outputs;
+    float* dx;       // [rows, I] out, or nullptr
+    float* dweight;  // [O, I] added to
+    float* dbias;    // [O] added to, or nullptr
+};
+void linear_backward(const Kernels& kernels, const LinearGradients& g);
+
+}  // namespace rnnfast

@@ -1,0 +1,166 @@
+#include "core/loss.h"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "core/parallel.h"
+
+namespace rnnfast {
+
+namespace {
+
+constexpr size_t logits_at_once = 2u << 20;  // floats of logits alive: 8 MB, so a block stays in the last-level cache
+constexpr size_t class_chunk = 126;          // classes whose weights stay in L2 while all rows use them: 21 full tiles
+
+// A block of rows and its scratch. Logits and the transposed h lie in panels of `width` rows.
+struct Block {
+    size_t first, rows, panels;
+    float* logits;  // [panels][V][width]
+    float* h;       // [panels][H][width]: h transposed, later dh transposed
+    float* source;  // [H / width][panels * width][width]: h as the right-hand side of dW
+    float* sums;    // [panels * width] x 3: maximum, sum, target logit
+    int32_t* targets;
+};
+
+void pack_block(const OutputLoss& l, const Block& b, size_t width, Range panels, bool gradient) {
+    const size_t block_rows = b.panels * width;
+    for (size_t r = panels.begin * width; r < panels.end * width; ++r) {
+        const bool real = r < b.rows;
+        const float* row = l.h + (b.first + (real ? r : 0)) * l.h_stride;
+        float* out = b.h + r / width * l.hidden * width + r % width;
+        for (size_t k = 0; k < l.hidden; ++k) out[k * width] = real ? row[k] : 0.0f;
+        b.targets[r] = real ? l.targets[b.first + r] : -1;
+        if (!gradient) continue;
+        for (size_t j = 0; j < round_up(l.hidden, width); ++j)
+            b.source[j / width * block_rows * width + r * width + j % width] = real && j < l.hidden ? row[j] : 0.0f;
+    }
+}
+
+// logits[v, r] = W[v] · h[r], without bias
+void products(const Kernels& kernels, const OutputLoss& l, const Block& b, Range classes, const float* zeros) {
+    const size_t width = kernels.gemm.width;
+    for (size_t v = classes.begin; v < classes.end; v += class_chunk) {
+        Gemm g;
+        g.rows = std::min(class_chunk, classes.end - v);
+        g.depth = l.hidden;
+        g.columns = width;
+        g.a = {l.weight + v * l.hidden, l.hidden, 0, 0};
+        g.start = zeros;
+        for (size_t p = 0; p < b.panels; ++p) {
+            g.panels = b.h + p * l.hidden * width;
+            g.c = {b.logits + (p * l.vocabulary + v) * width, width, 0, 0};
+            kernels.gemm.run(g);
+        }
+    }
+}
+
+void softmax(const Kernels& kernels, const OutputLoss& l, const Block& b, Range vectors) {
+    const size_t width = kernels.gemm.width, lanes = kernels.lanes, block_rows = b.panels * width;
+    for (size_t i = vectors.begin; i < vectors.end; ++i) {
+        const size_t r = i * lanes;
+        SoftmaxLoss s;
+        s.vocabulary = l.vocabulary;
+        s.logits = b.logits + r / width * l.vocabulary * width + r % width;
+        s.stride = width;
+        s.bias = l.bias;
+        s.targets = b.targets + r;
+        s.weight = l.weight_per_row;
+        s.gradient = l.dh != nullptr;
+        s.maximum = b.sums + r;
+        s.sum = s.maximum + block_rows;
+        s.target_logit = s.sum + block_rows;
+        kernels.softmax_loss(s);
+        for (size_t j = r; j < std::min(r + lanes, b.rows); ++j)
+            l.nll[b.first + j] = b.targets[j] < 0 ? 0.0
+                                                  : std::log(static_cast<double>(b.sums[block_rows + j])) +
+                                                        static_cast<double>(b.sums[j]) -
+                                                        static_cast<double>(b.sums[2 * block_rows + j]);
+    }
+}
+
+// dh^T = W^T dz, the rows of dh^T (hidden units) owned by threads
+void hidden_gradient(const Kernels& kernels, const OutputLoss& l, const Block& b, Range units, const float* zeros) {
+    const size_t width = kernels.gemm.width;
+    Gemm g;
+    g.rows = units.size();
+    g.depth = l.vocabulary;
+    g.columns = width;
+    g.a = {l.weight + units.begin, 1, 0, 0};
+    g.step = l.hidden;
+    g.start = zeros;
+    for (size_t p = 0; p < b.panels && g.rows; ++p) {
+        g.panels = b.logits + p * l.vocabulary * width;
+        g.c = {b.h + (p * l.hidden + units.begin) * width, width, 0, 0};
+        kernels.gemm.run(g);
+    }
+    for (size_t r = 0; r < b.rows; ++r) {
+        const float* column = b.h + r / width * l.hidden * width + r % width;
+        for (size_t k = units.begin; k < units.end; ++k) l.dh[(b.first + r) * l.dh_stride + k] = column[k * width];
+    }
+}
+
+// dW = dz^T h over all blocks, the rows of dW (classes) owned by threads
+void weight_gradient(const Kernels& kernels, const OutputLoss& l, const Block& b, Range classes, const float* zeros) {
+    const size_t width = kernels.gemm.width;
+    for (size_t v = classes.begin; v < classes.end; v += class_chunk) {
+        Gemm g;
+        g.rows = std::min(class_chunk, classes.end - v);
+        g.depth = b.panels * width;
+        g.columns = l.hidden;
+        g.a = {b.logits + v * width, width, 0, 0};
+        g.inner = width;
+        g.outer_step = l.vocabulary * width;
+        g.panels = b.source;
+        g.start = b.first ? nullptr : zeros;
+        g.c = {l.dweight + v * l.hidden, l.hidden, 0, 0};
+        kernels.gemm.run(g);
+    }
+    if (!l.dbias || classes.size() == 0) return;
+    if (b.first == 0) std::fill_n(l.dbias + classes.begin, classes.size(), 0.0f);
+    kernels.panel_row_sums(classes.size(), b.panels, l.vocabulary * width, width, b.logits + classes.begin * width,
+                           l.dbias + classes.begin);
+}
+
+}  // namespace
+
+void output_loss(const Kernels& kernels, const OutputLoss& l) {
+    const size_t width = kernels.gemm.width, hidden = l.hidden;
+    const bool gradient = l.dh != nullptr;
+    const size_t most = std::max<size_t>(1, logits_at_once / (l.vocabulary * width));
+    const size_t panels = std::min((l.rows + width - 1) / width, most);
+    const size_t block_rows = panels * width;
+    const size_t parts[] = {block_rows * l.vocabulary, block_rows * hidden, gradient ? block_rows * round_up(hidden, width) : 0,
+                            3 * block_rows, block_rows, round_up(std::max(hidden, width), width)};
+    size_t floats = 0;
+    for (const size_t part : parts) floats += round_up(part, alignment / 4);
+    l.scratch->reserve(floats);
+    float* at = l.scratch->data();
+    const auto take = [&](size_t part) { return std::exchange(at, at + round_up(part, alignment / 4)); };
+    Block block{0, 0, 0, take(parts[0]), take(parts[1]), take(parts[2]), take(parts[3]), reinterpret_cast<int32_t*>(take(parts[4]))};
+    float* zeros = take(parts[5]);
+    std::fill_n(zeros, parts[5], 0.0f);
+
+    const double flops = (gradient ? 6.0 : 2.0) * static_cast<double>(l.rows) * static_cast<double>(l.vocabulary * hidden);
+    parallel(threads_for(flops), [&](const Team& team) {
+        const Range classes = split(l.vocabulary, team.size, team.index, 6);
+        const Range units = split(hidden, team.size, team.index, 6);
+        Block b = block;
+        for (; b.first < l.rows; b.first += block_rows) {
+            b.rows = std::min(block_rows, l.rows - b.first);
+            b.panels = (b.rows + width - 1) / width;
+            pack_block(l, b, width, split(b.panels, team.size, team.index), gradient);
+            team.wait();
+            products(kernels, l, b, classes, zeros);
+            team.wait();
+            softmax(kernels, l, b, split(b.panels * width / kernels.lanes, team.size, team.index));
+            team.wait();
+            if (!gradient) continue;
+            hidden_gradient(kernels, l, b, units, zeros);
+            weight_gradient(kernels, l, b, classes, zeros);
+            team.wait();
+        }
+    });
+}
+
+}  // namespace rnnfast

@@ -1,0 +1,28 @@
+// Softmax cross-entropy joined with the output product, block of rows by block: the T·N x V logits never exist at once.
+#pragma once
+
+#include "core/buffer.h"
+#include "kernels/table.h"
+
+namespace rnnfast {
+
+struct OutputLoss {
+    size_t rows, hidden, vocabulary;
+    const float* h;  // [rows, H]
+    size_t h_stride;
+    const float* weight;     // [V, H]
+    const float* bias;       // [V] or nullptr
+    const int32_t* targets;  // [rows]; negative: the row counts for nothing
+    double* nll;             // [rows] out: -log softmax(h W^T + b)[target], in nats; 0 where the target is negative
+    // Gradients of weight_per_row * sum of nll, or dh = nullptr: none.
+    float weight_per_row = 0;
+    float* dh = nullptr;  // [rows, H] out
+    size_t dh_stride = 0;
+    float* dweight = nullptr;  // [V, H] out
+    float* dbias = nullptr;    // [V] out
+    Buffer* scratch = nullptr;
+};
+
+void output_loss(const Kernels& kernels, const OutputLoss& loss);
+
+}  // namespace rnnfast

@@ -1,0 +1,51 @@
+// Weights in the order the kernels read them.
+#pragma once
+
+#include <functional>
+
+#include "core/buffer.h"
+#include "kernels/table.h"
+
+namespace rnnfast {
+
+// A [depth, columns] matrix B as panels of a kernel's width: [panel][depth][width], missing columns zero.
+class PackedMatrix {
+public:
+    PackedMatrix() = default;
+    PackedMatrix(const GemmKernel& kernel, size_t depth, size_t columns);
+
+    // column(j) points at B[0, j], B[1, j], ... one after another, or is nullptr for a column of zeros.
+    void fill_from_columns(const std::function<const float*(size_t)>& column);
+    // row(k) points at B[k, 0], B[k, 1], ..., or is nullptr for a row of zeros.
+    void fill_from_rows(const std::function<const float*(size_t)>& row);
+
+    size_t depth() const { return depth_; }
+    size_t columns() const { return columns_; }
+    size_t padded_columns() const { return padded_; }
+    size_t width() const { return kernel_->width; }
+    const float* panel(size_t column) const { return data_.data() + column * depth_; }  // column: a multiple of width
+    const GemmKernel& kernel() const { return *kernel_; }
+
+private:
+    const GemmKernel* kernel_ = nullptr;
+    size_t depth_ = 0, columns_ = 0, padded_ = 0;
+    Buffer data_;
+};
+
+// The gate order of a cell's packed weights: column (or depth index) of gate g of unit u.
+struct GateOrder {
+    size_t gates, hidden;
+    size_t blocks() const { return (hidden + unit_block - 1) / unit_block; }
+    size_t columns() const { return blocks() * gates * unit_block; }
+    size_t padded_hidden() const { return blocks() * unit_block; }
+
+    // Row of PyTorch's [G*H, ...] matrix behind a column, or `none` for padding.
+    static constexpr size_t none = static_cast<size_t>(-1);
+    size_t torch_row(size_t column) const {
+        const size_t block = column / (gates * unit_block), within = column % (gates * unit_block);
+        const size_t unit = block * unit_block + within % unit_block;
+        return unit < hidden ? within / unit_block * hidden + unit : none;
+    }
+};
+
+}  // namespace rnnfast

@@ -1,0 +1,122 @@
+#include "core/parallel.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <stdexcept>
+#include <string>
+#include <thread>
+
+#if defined(__linux__)
+#include <pthread.h>
+#include <sched.h>
+#endif
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+namespace rnnfast {
+
+namespace {
+
+std::atomic<int> chosen_threads{0};  // 0: not chosen yet
+std::atomic<bool> forked{false};
+
+int limit_from(const char* variable, int otherwise) {
+    const char* text = std::getenv(variable);
+    if (!text || !*text) return otherwise;
+    char* end = nullptr;
+    const long value = std::strtol(text, &end, 10);  // OMP_NUM_THREADS may be a list; its first number counts
+    return end != text && value >= 1 && value < 4096 ? static_cast<int>(value) : otherwise;
+}
+
+int cores_allowed() {
+#if defined(__linux__)
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    if (sched_getaffinity(0, sizeof set, &set) == 0) return std::max(1, CPU_COUNT(&set));
+#endif
+    return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+}
+
+inline void pause() {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
+}  // namespace
+
+int num_threads() {
+    if (const int chosen = chosen_threads.load(std::memory_order_relaxed)) return chosen;
+    const int cores = cores_allowed();
+    const int threads = std::min({cores, limit_from("RNNFAST_NUM_THREADS", cores), limit_from("OMP_NUM_THREADS", cores)});
+    chosen_threads.store(threads, std::memory_order_relaxed);
+    return threads;
+}
+
+void set_num_threads(int threads) {
+    if (threads < 1 || threads > 4096)
+        throw std::invalid_argument("set_num_threads: got " + std::to_string(threads) + ", expected 1 to 4096");
+    chosen_threads.store(threads, std::memory_order_relaxed);
+}
+
+int openmp_version() {
+#ifdef _OPENMP
+    return _OPENMP;
+#else
+    return 0;
+#endif
+}
+
+Range split(size_t count, size_t parts, size_t index, size_t grain) {
+    const size_t grains = (count + grain - 1) / grain;
+    const size_t share = grains / parts, larger = grains % parts;
+    const size_t begin = index * share + std::min(index, larger);
+    const size_t end = begin + share + (index < larger ? 1 : 0);
+    return {std::min(begin * grain, count), std::min(end * grain, count)};
+}
+
+void Barrier::wait(int members) {
+    const unsigned round = round_.load(std::memory_order_relaxed);
+    if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == members) {
+        arrived_.store(0, std::memory_order_relaxed);
+        round_.store(round + 1, std::memory_order_release);
+        return;
+    }
+    for (int spins = 0; round_.load(std::memory_order_acquire) == round; ++spins) {
+        if (spins < 4096)
+            pause();
+        else
+            std::this_thread::yield();  // more threads than cores: let the late one run
+    }
+}
+
+void parallel(size_t threads, const std::function<void(const Team&)>& body) {
+#ifdef _OPENMP
+    if (threads > 1 && !forked.load(std::memory_order_relaxed)) {
+#if defined(__linux__)
+        static const int hooked = pthread_atfork(nullptr, nullptr, [] { forked.store(true); });
+        (void)hooked;
+#endif
+        Barrier barrier;
+#pragma omp parallel num_threads(static_cast<int>(threads))
+        {
+            const auto size = static_cast<size_t>(omp_get_num_threads());  // may be fewer than asked for
+            body(Team{static_cast<size_t>(omp_get_thread_num()), size, &barrier});
+        }
+        return;
+    }
+#endif
+    body(Team{0, 1, nullptr});
+}
+
+size_t threads_for(double flops) {
+    constexpr double worth_a_thread = 2e5;  // 2 microseconds of arithmetic: what starting a region costs
+    const double wanted = flops / worth_a_thread;
+    const auto most = static_cast<double>(num_threads());
+    return wanted < 1 ? 1 : static_cast<size_t>(std::min(wanted, most));
+}
+
+}  // namespace rnnfast

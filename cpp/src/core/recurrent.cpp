@@ -1,0 +1,359 @@
+#include "core/recurrent.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+#include <stdexcept>
+
+#include "core/dropout.h"
+#include "core/random.h"
+
+namespace rnnfast {
+
+namespace {
+
+void check(const RecurrentOptions& o) {
+    const auto fail = [](const std::string& text) { throw std::invalid_argument(text); };
+    if (o.input_size == 0) fail("input_size is 0: expected at least 1");
+    if (o.hidden_size == 0) fail("hidden_size is 0: expected at least 1");
+    if (o.num_layers == 0) fail("num_layers is 0: expected at least 1");
+    if (!(o.dropout >= 0.0f && o.dropout < 1.0f))
+        fail("dropout is " + std::to_string(o.dropout) + ": expected at least 0 and less than 1");
+}
+
+// Rows long to short, so that the rows still running are always a prefix.
+void lay_out(const RecurrentInput& in, RecurrentTape& tape) {
+    tape.order.resize(in.rows);
+    std::iota(tape.order.begin(), tape.order.end(), size_t{0});
+    tape.length.assign(in.rows, in.steps);
+    tape.even = true;
+    if (in.lengths) {
+        for (size_t n = 0; n < in.rows; ++n) {
+            if (in.lengths[n] < 1 || static_cast<uint64_t>(in.lengths[n]) > in.steps)
+                throw std::invalid_argument("lengths[" + std::to_string(n) + "] is " + std::to_string(in.lengths[n]) +
+                                            ": expected 1 to " + std::to_string(in.steps) + " (the input's steps)");
+            tape.even = tape.even && static_cast<size_t>(in.lengths[n]) == in.steps;
+        }
+    }
+    if (tape.even) {
+        tape.steps.offset.resize(in.steps + 1);
+        for (size_t t = 0; t <= in.steps; ++t) tape.steps.offset[t] = t * in.rows;
+        return;
+    }
+    std::stable_sort(tape.order.begin(), tape.order.end(),
+                     [&](size_t a, size_t b) { return in.lengths[a] > in.lengths[b]; });
+    for (size_t n = 0; n < in.rows; ++n) tape.length[n] = static_cast<size_t>(in.lengths[tape.order[n]]);
+    tape.steps.offset.assign(1, 0);
+    for (size_t t = 0, running = in.rows; t < tape.length[0]; ++t) {
+        while (tape.length[running - 1] <= t) --running;
+        tape.steps.offset.push_back(tape.steps.offset.back() + running);
+    }
+}
+
+// Calls body(packed row, t, sorted row) for every step of every row.
+template <class Body>
+void for_each_row(const Steps& steps, Body body) {
+    for (size_t t = 0; t < steps.count(); ++t)
+        for (size_t n = 0; n < steps.rows(t); ++n) body(steps.offset[t] + n, t, n);
+}
+
+// Where the reverse direction's step t of sorted row n lies in forward order.
+size_t mirrored(const RecurrentTape& tape, size_t t, size_t n) {
+    return tape.steps.offset[tape.length[n] - 1 - t] + n;
+}
+
+void copy_rows_mirrored(const RecurrentTape& tape, const float* from, size_t from_stride, size_t width, float* to,
+                        size_t to_stride) {
+    for_each_row(tape.steps, [&](size_t row, size_t t, size_t n) {
+        std::copy_n(from + mirrored(tape, t, n) * from_stride, width, to + row * to_stride);
+    });
+}
+
+// Sorted rows of a state; width floats each, padded with zeros to `padded`.
+void gather_state(const RecurrentTape& tape, const float* state, size_t width, size_t padded, float* to) {
+    for (size_t n = 0; n < tape.order.size(); ++n) {
+        float* row = to + n * padded;
+        if (state)
+            std::copy_n(state + tape.order[n] * width, width, row);
+        else
+            std::fill_n(row, width, 0.0f);
+        std::fill(row + width, row + padded, 0.0f);
+    }
+}
+
+}  // namespace
+
+Recurrent::Recurrent(RecurrentOptions options, uint64_t seed, const Kernels& kernels, const std::string& prefix)
+    : options_((check(options), std::move(options))), cell_(&cell_named(options_.cell)), kernels_(&kernels),
+      packed_(std::make_unique<Packed>()) {
+    const size_t rows = cell_->gates * options_.hidden_size;
+    const double bound = 1.0 / std::sqrt(static_cast<double>(options_.hidden_size));  // PyTorch's initialisation
+    const auto add = [&](const std::string& name, std::vector<size_t> shape) {
+        parameters.push_back(make_parameter(prefix + name, std::move(shape)));
+        const uint64_t key = random_key(seed, parameters.size());
+        Buffer& value = parameters.back().value;
+        for (size_t i = 0; i < value.size(); ++i)
+            value.data()[i] = static_cast<float>((2.0 * random_uniform(key, i) - 1.0) * bound);
+    };
+    for (size_t lane = 0; lane < lanes(); ++lane) {
+        const size_t layer = lane / directions();
+        const std::string suffix = "_l" + std::to_string(layer) + (lane % directions() ? "_reverse" : "");
+        const size_t inputs = layer ? directions() * options_.hidden_size : options_.input_size;
+        add("weight_ih" + suffix, {rows, inputs});
+        add("weight_hh" + suffix, {rows, options_.hidden_size});
+        if (options_.bias) add("bias_ih" + suffix, {rows});
+        if (options_.bias) add("bias_hh" + suffix, {rows});
+        packed_->lanes.emplace_back(*kernels_, *cell_, inputs, options_.hidden_size);
+    }
+}
+
+void Recurrent::weights_changed() {
+    const std::lock_guard<std::mutex> lock(packed_->mutex);
+    packed_->dense = packed_->tokens = packed_->back = packed_->back_input = false;
+}
+
+ScanParameters Recurrent::scan_parameters(size_t lane) const {
+    const size_t each = options_.bias ? 4 : 2, at = lane * each;
+    return {parameters[at].value.data(), parameters[at + 1].value.data(),
+            options_.bias ? parameters[at + 2].value.data() : nullptr,
+            options_.bias ? parameters[at + 3].value.data() : nullptr};
+}
+
+void Recurrent::prepare(bool token_input, bool backward, bool input_gradient) const {
+    const std::lock_guard<std::mutex> lock(packed_->mutex);
+    bool& ready = token_input ? packed_->tokens : packed_->dense;
+    for (size_t lane = 0; lane < lanes() && !backward && !ready; ++lane)
+        packed_->lanes[lane].pack(scan_parameters(lane), token_input && lane < directions());
+    ready = ready || !backward;
+    if (!backward) return;
+    if (packed_->back && (packed_->back_input || !input_gradient)) return;
+    for (size_t lane = 0; lane < lanes(); ++lane)
+        packed_->lanes[lane].pack_backward(scan_parameters(lane), input_gradient || lane >= directions());
+    packed_->back = true;
+    packed_->back_input = input_gradient;
+}
+
+void Recurrent::forward(const RecurrentInput& input, const RecurrentState& start, float* y,
+                        const RecurrentStateOut& end, RecurrentTape& tape, bool save, uint64_t dropout_key) const {
+    lay_out(input, tape);
+    prepare(input.tokens != nullptr, false, false);
+    tape.input = input;
+    tape.saved = save;
+    tape.dropout_key = dropout_key;
+    tape.lanes.resize(lanes());
+    tape.outputs.resize(options_.num_layers);
+    const size_t hidden = options_.hidden_size, all = directions() * hidden, total = tape.steps.total();
+    const size_t rows = input.rows;
+
+    // The first layer's input in packed order: the caller's own memory when rows are even.
+    const float* x = input.x;
+    const int32_t* tokens = input.tokens;
+    if (!tape.even) {
+        if (x) tape.x.reserve(total * options_.input_size);
+        tape.tokens.resize(tokens ? total : 0);
+        for_each_row(tape.steps, [&](size_t row, size_t t, size_t n) {
+            const size_t from = t * rows + tape.order[n];
+            if (tokens) tape.tokens[row] = tokens[from];
+            if (x) std::copy_n(x + from * options_.input_size, options_.input_size, tape.x.data() + row * options_.input_size);
+        });
+        x = x ? tape.x.data() : nullptr;
+        tokens = tokens ? tape.tokens.data() : nullptr;
+    }
+
+    for (size_t layer = 0; layer < options_.num_layers; ++layer) {
+        const bool last = layer + 1 == options_.num_layers;
+        if (!(last && tape.even)) tape.outputs[layer].reserve(total * all);
+        float* output = last && tape.even ? y : tape.outputs[layer].data();
+        for (size_t direction = 0; direction < directions(); ++direction) {
+            const size_t at = layer * directions() + direction;
+            const ScanWeights& w = packed_->lanes[at];
+            const size_t padded = w.order.padded_hidden();
+            RecurrentTape::Lane& lane = tape.lanes[at];
+            ScanForward s;
+            s.steps = &tape.steps;
+            s.x = x;
+            s.x_stride = w.input_size;
+            s.tokens = tokens;
+            s.y = output;
+            s.y_stride = all;
+            if (direction == 1) {
+                if (tokens) {
+                    tape.tokens_reversed.resize(total);
+                    for_each_row(tape.steps, [&](size_t row, size_t t, size_t n) {
+                        tape.tokens_reversed[row] = tokens[mirrored(tape, t, n)];
+                    });
+                    s.tokens = tape.tokens_reversed.data();
+                } else {
+                    tape.x_reversed.reserve(total * w.input_size);
+                    copy_rows_mirrored(tape, x, w.input_size, w.input_size, tape.x_reversed.data(), w.input_size);
+                    s.x = tape.x_reversed.data();
+                }
+                lane.y.reserve(total * hidden);
+                s.y = lane.y.data();
+                s.y_stride = hidden;
+            }
+            lane.h0.reserve(rows * hidden);
+            gather_state(tape, start.h ? start.h + at * rows * hidden : nullptr, hidden, hidden, lane.h0.data());
+            s.h0 = lane.h0.data();
+            if (cell_->has_c) {
+                lane.c.reserve((save ? total : rows) * padded);
+                lane.c0.reserve(rows * padded);
+                const float* c = start.c ? start.c + at * rows * hidden : nullptr;
+                gather_state(tape, c, hidden, padded, save ? lane.c0.data() : lane.c.data());
+                s.c = lane.c.data();
+                s.c0 = lane.c0.data();
+            }
+            if (save) {
+                lane.gates.reserve(total * w.order.columns());
+                s.gates = lane.gates.data();
+                if (cell_->has_extra) {
+                    lane.extra.reserve(total * padded);
+                    s.extra = lane.extra.data();
+                }
+            }
+            s.scratch = &tape.scratch;
+            scan_forward(w, s);
+
+            for (size_t n = 0; n < rows; ++n) {  // each row's last state, in the caller's order
+                const size_t row = tape.steps.offset[tape.length[n] - 1] + n;
+                const size_t to = (at * rows + tape.order[n]) * hidden;
+                if (end.h) std::copy_n(s.y + row * s.y_stride, hidden, end.h + to);
+                if (end.c && cell_->has_c)
+                    std::copy_n(s.c + (save ? row : n) * padded, hidden, end.c + to);
+            }
+            if (direction == 1)
+                for_each_row(tape.steps, [&](size_t row, size_t t, size_t n) {
+                    std::copy_n(s.y + row * hidden, hidden, output + mirrored(tape, t, n) * all + hidden);
+                });
+        }
+        tokens = nullptr;
+        x = output;
+        if (!last && save && options_.dropout > 0) {
+            tape.x_dropped.reserve(total * all);
+            dropout(output, tape.x_dropped.data(), total * all, options_.dropout, random_key(dropout_key, layer));
+            x = tape.x_dropped.data();
+        }
+    }
+    tape.y = x;
+    if (tape.even) return;
+    std::fill_n(y, input.steps * rows * all, 0.0f);
+    for_each_row(tape.steps, [&](size_t row, size_t t, size_t n) {
+        std::copy_n(x + row * all, all, y + (t * rows + tape.order[n]) * all);
+    });
+}
+
+void Recurrent::backward(RecurrentTape& tape, const float* dy, const RecurrentState& dend, float* dx,
+                         const RecurrentStateOut& dstart) {
+    if (!tape.saved) throw std::invalid_argument("backward: nothing was saved, or it was used already; run forward again");
+    tape.saved = false;
+    prepare(false, true, dx != nullptr);
+    const size_t hidden = options_.hidden_size, all = directions() * hidden, total = tape.steps.total();
+    const size_t rows = tape.input.rows;
+    const float* layer_dy = dy;
+    if (dy && !tape.even) {
+        tape.dy.reserve(total * all);
+        for_each_row(tape.steps, [&](size_t row, size_t t, size_t n) {
+            std::copy_n(dy + (t * rows + tape.order[n]) * all, all, tape.dy.data() + row * all);
+        });
+        layer_dy = tape.dy.data();
+    }
+
+    for (size_t layer = options_.num_layers; layer-- > 0;) {
+        const size_t inputs = layer ? all : options_.input_size;
+        const bool dropped = layer > 0 && options_.dropout > 0;
+        const float* output = layer + 1 == options_.num_layers ? tape.y : tape.outputs[layer].data();
+        const float* x = layer ? tape.outputs[layer - 1].data() : tape.even ? tape.input.x : tape.x.data();
+        const int32_t* tokens = layer || !tape.input.tokens ? nullptr : tape.even ? tape.input.tokens : tape.tokens.data();
+        if (dropped) {  // made again, not stored
+            tape.x_dropped.reserve(total * all);
+            dropout(x, tape.x_dropped.data(), total * all, options_.dropout, random_key(tape.dropout_key, layer - 1));
+            x = tape.x_dropped.data();
+        }
+        const bool want_dx = layer > 0 || dx;
+        Buffer& buffer = layer % 2 ? tape.dx : tape.dx_other;
+        const bool direct = layer == 0 && tape.even && dx;  // even rows: straight into the caller's memory
+        if (want_dx && !direct) buffer.reserve(total * inputs);
+        float* layer_dx = direct ? dx : want_dx ? buffer.data() : nullptr;
+        for (size_t direction = 0; direction < directions(); ++direction) {
+            const size_t at = layer * directions() + direction;
+            const ScanWeights& w = packed_->lanes[at];
+            const size_t padded = w.order.padded_hidden();
+            RecurrentTape::Lane& lane = tape.lanes[at];
+            ScanBackward s;
+            s.steps = &tape.steps;
+            s.x = x;
+            s.x_stride = inputs;
+            s.tokens = tokens;
+            s.h0 = lane.h0.data();
+            s.c0 = lane.c0.data();
+            s.y = direction ? lane.y.data() : output;
+            s.y_stride = direction ? hidden : all;
+            s.c = lane.c.data();
+            s.gates = lane.gates.data();
+            s.extra = cell_->has_extra ? lane.extra.data() : nullptr;
+            s.dy = layer_dy;
+            s.dy_stride = all;
+            s.dx = layer_dx;
+            s.dx_stride = inputs;
+            if (direction == 1) {
+                if (tokens) {
+                    tape.tokens_reversed.resize(total);
+                    for_each_row(tape.steps, [&](size_t row, size_t t, size_t n) {
+                        tape.tokens_reversed[row] = tokens[mirrored(tape, t, n)];
+                    });
+                    s.tokens = tape.tokens_reversed.data();
+                } else {
+                    tape.x_reversed.reserve(total * inputs);
+                    copy_rows_mirrored(tape, x, inputs, inputs, tape.x_reversed.data(), inputs);
+                    s.x = tape.x_reversed.data();
+                }
+                if (layer_dy) {
+                    tape.dy_reversed.reserve(total * hidden);
+                    copy_rows_mirrored(tape, layer_dy + hidden, all, hidden, tape.dy_reversed.data(), hidden);
+                    s.dy = tape.dy_reversed.data();
+                    s.dy_stride = hidden;
+                }
+                if (want_dx) {
+                    tape.dx_reversed.reserve(total * inputs);
+                    s.dx = tape.dx_reversed.data();
+                }
+            }
+            tape.dh.reserve(rows * hidden);
+            tape.dh0.reserve(rows * hidden);
+            tape.dc.reserve(rows * padded);
+            gather_state(tape, dend.h ? dend.h + at * rows * hidden : nullptr, hidden, hidden, tape.dh.data());
+            gather_state(tape, dend.c ? dend.c + at * rows * hidden : nullptr, hidden, padded, tape.dc.data());
+            s.dh_last = tape.dh.data();
+            s.dc = tape.dc.data();
+            s.dh0 = dstart.h ? tape.dh0.data() : nullptr;
+            s.scratch = &tape.scratch;
+            const size_t each = options_.bias ? 4 : 2;
+            Parameter* p[4] = {};
+            for (size_t i = 0; i < each; ++i) p[i] = &parameters[at * each + i];
+            scan_backward(w, s, {p[0]->grad.data(), p[1]->grad.data(), p[2] ? p[2]->grad.data() : nullptr,
+                                 p[3] ? p[3]->grad.data() : nullptr});
+
+            for (size_t n = 0; n < rows; ++n) {
+                const size_t to = (at * rows + tape.order[n]) * hidden;
+                if (dstart.h) std::copy_n(tape.dh0.data() + n * hidden, hidden, dstart.h + to);
+                if (dstart.c && cell_->has_c) std::copy_n(tape.dc.data() + n * padded, hidden, dstart.c + to);
+            }
+            if (direction == 1 && want_dx)
+                for_each_row(tape.steps, [&](size_t row, size_t t, size_t n) {
+                    kernels_->add(inputs, s.dx + row * inputs, layer_dx + mirrored(tape, t, n) * inputs);
+                });
+        }
+        if (dropped)
+            dropout(layer_dx, layer_dx, total * all, options_.dropout,
+                    random_key(tape.dropout_key, layer - 1));
+        layer_dy = layer_dx;
+    }
+    if (!dx || tape.even) return;
+    std::fill_n(dx, tape.input.steps * rows * options_.input_size, 0.0f);
+    for_each_row(tape.steps, [&](size_t row, size_t t, size_t n) {
+        std::copy_n(layer_dy + row * options_.input_size, options_.input_size,
+                    dx + (t * rows + tape.order[n]) * options_.input_size);
+    });
+}
+
+}  // namespace rnnfast

@@ -1,0 +1,96 @@
+// The recurrent layer: any cell, stacked, in one or both directions, over rows of different length.
+// Layers, directions and lengths are loops and index maps around core/scan; none of them reaches a cell.
+#pragma once
+
+#include <deque>
+#include <memory>
+#include <mutex>
+
+#include "core/optim.h"
+#include "core/scan.h"
+
+namespace rnnfast {
+
+struct RecurrentOptions {
+    std::string cell = "rnn";
+    size_t input_size = 0, hidden_size = 0, num_layers = 1;
+    bool bias = true, bidirectional = false;
+    float dropout = 0;  // between layers, in training
+};
+
+struct RecurrentInput {
+    size_t steps = 0, rows = 0;
+    const float* x = nullptr;          // [T, N, D]
+    const int32_t* tokens = nullptr;   // [T, N] instead of x: x is one-hot
+    const int64_t* lengths = nullptr;  // [N] each in 1..T, or nullptr: all T
+};
+
+// [layers * directions, N, H]; nullptr reads as zeros. c is used by cells that have one.
+struct RecurrentState {
+    const float* h = nullptr;
+    const float* c = nullptr;
+};
+struct RecurrentStateOut {
+    float* h = nullptr;
+    float* c = nullptr;
+};
+
+// What one forward leaves for its backward, and the memory both work in. Reused, it allocates nothing new.
+struct RecurrentTape {
+    struct Lane {  // one layer in one direction
+        Buffer gates, c, extra, h0, c0;
+        Buffer y;  // the reverse direction's own outputs, in its order of time
+    };
+    RecurrentInput input;
+    bool saved = false;
+    uint64_t dropout_key = 0;
+    Steps steps;
+    std::vector<size_t> order, length;  // sorted row -> the caller's row, and its length
+    bool even = true;                   // all rows of equal length, in the caller's order
+    std::vector<int32_t> tokens, tokens_reversed;
+    Buffer x, x_reversed, x_dropped;
+    std::vector<Lane> lanes;
+    std::vector<Buffer> outputs;   // [total, directions * H] of each layer
+    const float* y = nullptr;      // the last layer's output, the caller's memory if rows are even
+    Buffer scratch, dy, dx, dx_other, dx_reversed, dy_reversed, dc, dh, dh0;
+};
+
+class Recurrent {
+public:
+    Recurrent(RecurrentOptions options, uint64_t seed, const Kernels& kernels, const std::string& prefix = "");
+
+    const RecurrentOptions& options() const { return options_; }
+    const CellInfo& cell() const { return *cell_; }
+    const Kernels& kernels() const { return *kernels_; }
+    size_t directions() const { return options_.bidirectional ? 2 : 1; }
+    size_t lanes() const { return options_.num_layers * directions(); }
+
+    std::deque<Parameter> parameters;  // PyTorch's names and order
+    // The weights were written: they are packed again before their next use.
+    void weights_changed();
+
+    // y: [T, N, directions * H]. With `save`, the tape holds what backward needs; input.x and y must live until then.
+    // Rows beyond their length give zeros.
+    void forward(const RecurrentInput& input, const RecurrentState& start, float* y, const RecurrentStateOut& end,
+                 RecurrentTape& tape, bool save, uint64_t dropout_key = 0) const;
+    // dy: gradient of y, or nullptr; dend: of the last states. Adds to the parameters' gradients; dx [T, N, D] and
+    // dstart are written where given. Uses the tape up.
+    void backward(RecurrentTape& tape, const float* dy, const RecurrentState& dend, float* dx,
+                  const RecurrentStateOut& dstart);
+
+private:
+    ScanParameters scan_parameters(size_t lane) const;
+    void prepare(bool token_input, bool backward, bool input_gradient) const;
+
+    RecurrentOptions options_;
+    const CellInfo* cell_;
+    const Kernels* kernels_;
+    struct Packed {
+        std::mutex mutex;
+        std::vector<ScanWeights> lanes;
+        bool dense = false, tokens = false, back = false, back_input = false;
+    };
+    std::unique_ptr<Packed> packed_;
+};
+
+}  // namespace rnnfast

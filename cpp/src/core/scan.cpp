@@ -1,0 +1,358 @@
+#include "core/scan.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "core/parallel.h"
+#include "core/weight_gradient.h"
+
+namespace rnnfast {
+
+namespace {
+
+constexpr size_t block_rows = 96;             // rows whose input part is made at once: still in cache at their step
+constexpr size_t tile_floats = 16 * 1024 / 4;  // recurrent part of one tile: stays in L1 until its cell has run
+
+// What one thread owns: rows for the whole sequence (no barrier needed), or units of every row (a barrier a step).
+struct Share {
+    Range rows, columns;  // columns: of the recurrent product, in whole groups
+    bool split_units;
+};
+
+size_t least_common_multiple(size_t a, size_t b) {
+    size_t x = a, y = b;
+    while (y) x = std::exchange(y, x % y);
+    return a / x * b;
+}
+
+// Units are split where a thread would own fewer than two rows.
+Share share_of(const Team& team, const Steps& steps, size_t columns, size_t grain) {
+    const size_t rows = steps.rows(0);
+    if (rows >= 2 * team.size) return {split(rows, team.size, team.index), {0, columns}, false};
+    return {{0, rows}, split(columns, team.size, team.index, grain), true};
+}
+
+// The rows of a share still running at step t.
+Range running(const Share& share, const Steps& steps, size_t t) {
+    const size_t rows = steps.rows(t);
+    return {std::min(share.rows.begin, rows), std::min(share.rows.end, rows)};
+}
+
+// Columns of one tile: as many groups as keep it in L1.
+size_t tile_columns(size_t rows, size_t grain) {
+    return std::max<size_t>(1, tile_floats / (std::max<size_t>(rows, 1) * grain)) * grain;
+}
+
+// Index in gate order -> that row of a [G*H, width] matrix in PyTorch's order, nullptr for padding.
+auto rows_in_order(const GateOrder& order, const float* matrix, size_t width) {
+    return [=](size_t j) -> const float* {
+        const size_t row = order.torch_row(j);
+        return row == GateOrder::none ? nullptr : matrix + row * width;
+    };
+}
+
+double scan_flops(const ScanWeights& w, const Steps& steps) {
+    return 2.0 * static_cast<double>(steps.total()) * static_cast<double>(w.order.columns()) *
+           static_cast<double>(w.order.hidden + w.input_size);
+}
+
+}  // namespace
+
+Steps even_steps(size_t steps, size_t rows) {
+    Steps s;
+    s.offset.resize(steps + 1);
+    for (size_t t = 0; t <= steps; ++t) s.offset[t] = t * rows;
+    return s;
+}
+
+ScanWeights::ScanWeights(const Kernels& kernels_, const CellInfo& cell_, size_t input_size_, size_t hidden_size)
+    : kernels(&kernels_), cell(&cell_), input_size(input_size_), order{cell_.gates, hidden_size} {}
+
+void ScanWeights::pack(const ScanParameters& p, bool token_input) {
+    const size_t columns = order.columns(), depth = input_size, hidden = order.hidden;
+    const GemmKernel& kernel = cell->gates == 3 ? kernels->gemm_of_3 : kernels->gemm;
+    if (recurrent.depth() != hidden) {
+        recurrent = PackedMatrix(kernel, hidden, columns);
+        input_bias = Buffer(recurrent.padded_columns());
+        recurrent_bias = Buffer(recurrent.padded_columns());
+    }
+    // A cell with `extra` keeps its last gate's recurrent bias on the recurrent side, where the reset gate sees it.
+    const size_t apart = cell->has_extra ? (cell->gates - 1) * hidden : cell->gates * hidden;
+    for (size_t j = 0; j < columns; ++j) {
+        const size_t row = order.torch_row(j);
+        if (row == GateOrder::none || !p.bias_ih) continue;
+        input_bias.data()[j] = row < apart ? p.bias_ih[row] + p.bias_hh[row] : p.bias_ih[row];
+        recurrent_bias.data()[j] = row < apart ? 0.0f : p.bias_hh[row];
+    }
+    recurrent.fill_from_columns(rows_in_order(order, p.weight_hh, hidden));
+    if (!token_input) {
+        if (input.depth() != depth) input = PackedMatrix(kernel, depth, columns);
+        input.fill_from_columns(rows_in_order(order, p.weight_ih, depth));
+        return;
+    }
+    if (token_rows.size() != depth * columns) token_rows = Buffer(depth * columns, Buffer::Uninitialised{});
+    for (size_t j = 0; j < columns; ++j) {
+        const float* weights = rows_in_order(order, p.weight_ih, depth)(j);
+        for (size_t k = 0; k < depth; ++k)
+            token_rows.data()[k * columns + j] = input_bias.data()[j] + (weights ? weights[k] : 0.0f);
+    }
+}
+
+void ScanWeights::pack_backward(const ScanParameters& p, bool input_gradient) {
+    const size_t columns = order.columns(), hidden = order.hidden;
+    if (recurrent_back.depth() != columns) recurrent_back = PackedMatrix(kernels->gemm, columns, hidden);
+    recurrent_back.fill_from_rows(rows_in_order(order, p.weight_hh, hidden));
+    if (!input_gradient) return;
+    if (input_back.depth() != columns) input_back = PackedMatrix(kernels->gemm, columns, input_size);
+    input_back.fill_from_rows(rows_in_order(order, p.weight_ih, input_size));
+}
+
+namespace {
+
+// gates[r, columns] = W_ih x_r + b for `rows` rows of each of `steps` steps, every step's rows `step_rows` apart
+void input_part(const ScanWeights& w, const ScanForward& s, size_t first_row, size_t rows, size_t steps, size_t step_rows,
+                Range columns, const Rows& gates) {
+    if (s.tokens) {
+        for (size_t t = 0; t < steps; ++t)
+            for (size_t r = 0; r < rows; ++r) {
+                const float* row = w.token_rows.data() +
+                                   static_cast<size_t>(s.tokens[first_row + t * step_rows + r]) * w.order.columns();
+                std::memcpy(gates.base + t * gates.jump + r * gates.stride, row + columns.begin,
+                            columns.size() * sizeof(float));
+            }
+        return;
+    }
+    Gemm g;
+    g.rows = rows * steps;
+    g.depth = w.input_size;
+    g.columns = columns.size();
+    g.a = {s.x + first_row * s.x_stride, s.x_stride, rows, step_rows * s.x_stride};
+    g.panels = w.input.panel(columns.begin);
+    g.start = w.input_bias.data() + columns.begin;
+    g.c = gates;
+    w.input.kernel().run(g);
+}
+
+}  // namespace
+
+void scan_forward(const ScanWeights& w, const ScanForward& s) {
+    const Steps& steps = *s.steps;
+    const size_t columns = w.order.columns(), hidden = w.order.hidden, padded = w.order.padded_hidden();
+    const size_t gate_block = w.cell->gates * unit_block;
+    const size_t grain = least_common_multiple(gate_block, w.recurrent.width());
+    const size_t threads = threads_for(scan_flops(w, steps));
+    const size_t rows = steps.rows(0), most_rows = std::max(block_rows, rows);
+    const size_t tile_size = std::max(tile_floats, rows * grain);
+    const size_t thread_floats = round_up((s.gates ? 0 : most_rows * columns) + tile_size, alignment / 4);
+    s.scratch->reserve(threads * thread_floats + round_up(hidden, alignment / 4));
+    const bool save = s.gates != nullptr;
+
+    parallel(threads, [&](const Team& team) {
+        const Share share = share_of(team, steps, columns, grain);
+        float* tile = s.scratch->data() + team.index * thread_floats;
+        float* input = tile + tile_size;
+        for (size_t t = 0; t < steps.count();) {
+            // The input part of the next steps that have the same rows running.
+            const Range mine = running(share, steps, t);
+            size_t last = t + 1;
+            while (last < steps.count() && steps.rows(last) == steps.rows(t) && (last + 1 - t) * mine.size() <= block_rows)
+                ++last;
+            const size_t first_row = steps.offset[t] + mine.begin;
+            const Rows gates = save ? Rows{s.gates + first_row * columns + share.columns.begin, columns, mine.size(),
+                                           steps.rows(t) * columns}
+                                    : Rows{input + share.columns.begin, columns, mine.size(), mine.size() * columns};
+            if (mine.size() && share.columns.size())
+                input_part(w, s, first_row, mine.size(), last - t, steps.rows(t), share.columns, gates);
+
+            for (const size_t first = t; t < last; ++t) {
+                const size_t at = steps.offset[t] + mine.begin;
+                const size_t before = t ? steps.offset[t - 1] + mine.begin : 0;
+                const size_t wide = tile_columns(mine.size(), grain);
+                for (size_t j = share.columns.begin; mine.size() && j < share.columns.end; j += wide) {
+                    const size_t width = std::min(wide, share.columns.end - j);
+                    const size_t unit = j / w.cell->gates;
+                    const float* h_prev = t ? s.y + before * s.y_stride : s.h0 + mine.begin * hidden;
+                    const size_t h_prev_stride = t ? s.y_stride : hidden;
+                    Gemm g;
+                    g.rows = mine.size();
+                    g.depth = hidden;
+                    g.columns = width;
+                    g.a = {h_prev, h_prev_stride, 0, 0};
+                    g.panels = w.recurrent.panel(j);
+                    g.start = w.recurrent_bias.data() + j;
+                    g.c = {tile, width, 0, 0};
+                    w.recurrent.kernel().run(g);
+
+                    CellForward c;
+                    c.rows = mine.size();
+                    c.units = std::min(width / w.cell->gates, hidden - unit);
+                    c.save = save;
+                    c.gates = gates.base + (t - first) * gates.jump + (j - share.columns.begin);
+                    c.gate_stride = columns;
+                    c.recurrent = tile;
+                    c.recurrent_stride = width;
+                    c.h_prev = h_prev + unit;
+                    c.h_prev_stride = h_prev_stride;
+                    c.h = s.y + at * s.y_stride + unit;
+                    c.h_stride = s.y_stride;
+                    if (w.cell->has_c) {
+                        c.c_prev = (!save ? s.c + mine.begin * padded : t ? s.c + before * padded : s.c0 + mine.begin * padded) + unit;
+                        c.c = s.c + (save ? at : mine.begin) * padded + unit;
+                        c.c_prev_stride = c.c_stride = padded;
+                    }
+                    if (s.extra) c.extra = s.extra + at * padded + unit;
+                    c.extra_stride = padded;
+                    w.kernels->cells[w.cell->kernel].forward(c);
+                }
+                if (share.split_units) team.wait();
+            }
+        }
+    });
+}
+
+namespace {
+
+// Exchanges the last gate's column blocks with `extra`: gradients of the recurrent part for those of the input part.
+void swap_last_gate(const GateOrder& order, float* gates, float* extra) {
+    const size_t step = order.gates * unit_block;
+    for (size_t b = 0; b < order.blocks(); ++b) {
+        float* last = gates + b * step + step - unit_block;
+        std::swap_ranges(last, last + unit_block, extra + b * unit_block);
+    }
+}
+
+// bias[torch order] += column sums of the gate gradients
+void bias_gradient(const ScanWeights& w, const float* gates, size_t rows, float* sums, Range columns, float* bias) {
+    std::fill(sums + columns.begin, sums + columns.end, 0.0f);
+    w.kernels->column_sums(rows, columns.size(), gates + columns.begin, w.order.columns(), sums + columns.begin);
+    for (size_t j = columns.begin; j < columns.end; ++j)
+        if (const size_t row = w.order.torch_row(j); row != GateOrder::none) bias[row] += sums[j];
+}
+
+}  // namespace
+
+void scan_backward(const ScanWeights& w, const ScanBackward& s, const ScanGradients& gradients) {
+    const Steps& steps = *s.steps;
+    const size_t columns = w.order.columns(), hidden = w.order.hidden, padded = w.order.padded_hidden();
+    const size_t grain = std::max(w.recurrent_back.width(), unit_block);
+    const size_t threads = threads_for(2 * scan_flops(w, steps));
+    const size_t rows = steps.rows(0), total = steps.total();
+    const size_t tile_size = std::max(tile_floats, rows * grain);
+    const size_t pack_size = weight_gradient_scratch(w, std::max(hidden, w.input_size));
+    const size_t thread_floats = round_up(std::max(tile_size, pack_size), alignment / 4);
+    const size_t widest = round_up(std::max(hidden, w.input_size), grain);
+    const size_t carry_size = round_up(rows * padded, alignment / 4);
+    s.scratch->reserve(threads * thread_floats + widest + carry_size + round_up(columns, alignment / 4));
+    float* zeros = s.scratch->data() + threads * thread_floats;
+    float* direct = zeros + widest;  // what bypasses the gates on its way to the step before
+    float* sums = direct + carry_size;
+    std::fill(zeros, sums, 0.0f);
+
+    parallel(threads, [&](const Team& team) {
+        const Share share = share_of(team, steps, round_up(hidden, grain), grain);
+        float* scratch = s.scratch->data() + team.index * thread_floats;
+
+        // tile[r, unit..] = what step t gets from the steps after it, without the direct part
+        const auto from_later = [&](size_t t, Range mine, size_t unit, size_t width) {
+            const size_t later = t + 1 < steps.count() ? std::min(mine.end, steps.rows(t + 1)) : mine.begin;
+            if (later > mine.begin) {
+                Gemm g;
+                g.rows = later - mine.begin;
+                g.depth = columns;
+                g.columns = std::min(width, hidden - unit);
+                g.a = {s.gates + (steps.offset[t + 1] + mine.begin) * columns, columns, 0, 0};
+                g.panels = w.recurrent_back.panel(unit);
+                g.start = zeros;
+                g.c = {scratch, width, 0, 0};
+                w.recurrent_back.kernel().run(g);
+            }
+            for (size_t r = std::max(later, mine.begin); r < mine.end; ++r) {  // rows whose last step this is
+                float* row = scratch + (r - mine.begin) * width;
+                std::fill(row, row + width, 0.0f);
+                if (s.dh_last) std::copy_n(s.dh_last + r * hidden + unit, std::min(width, hidden - unit), row);
+            }
+        };
+
+        for (size_t t = steps.count(); t-- > 0;) {
+            const Range mine = running(share, steps, t);
+            const size_t wide = tile_columns(mine.size(), grain);
+            const size_t at = steps.offset[t] + mine.begin;
+            for (size_t unit = share.columns.begin; mine.size() && unit < std::min(share.columns.end, hidden); unit += wide) {
+                const size_t width = std::min(wide, share.columns.end - unit);
+                from_later(t, mine, unit, width);
+                const size_t before = t ? steps.offset[t - 1] + mine.begin : mine.begin;
+                CellBackward c;
+                c.rows = mine.size();
+                c.units = std::min(width, hidden - unit);
+                c.gates = s.gates + at * columns + unit * w.cell->gates;
+                c.gate_stride = columns;
+                c.recurrent = scratch;
+                c.recurrent_stride = width;
+                if (s.dy) c.dy = s.dy + at * s.dy_stride + unit;
+                c.dy_stride = s.dy_stride;
+                c.h_prev = (t ? s.y + before * s.y_stride : s.h0 + before * hidden) + unit;
+                c.h_prev_stride = t ? s.y_stride : hidden;
+                if (w.cell->has_c) {
+                    c.c = s.c + at * padded + unit;
+                    c.c_prev = (t ? s.c : s.c0) + before * padded + unit;
+                    c.c_stride = c.c_prev_stride = padded;
+                    c.dc = s.dc + mine.begin * padded + unit;
+                }
+                c.direct = direct + mine.begin * padded + unit;
+                c.carry_stride = padded;
+                if (s.extra) c.extra = s.extra + at * padded + unit;
+                c.extra_stride = padded;
+                w.kernels->cells[w.cell->kernel].backward(c);
+            }
+            if (share.split_units) team.wait();
+        }
+        team.wait();
+
+        // dh0 = dgates_0 W_hh + the direct part
+        const Range own_rows = split(rows, team.size, team.index);
+        if (s.dh0 && own_rows.size()) {
+            Gemm g;
+            g.rows = own_rows.size();
+            g.depth = columns;
+            g.columns = hidden;
+            g.a = {s.gates + own_rows.begin * columns, columns, 0, 0};
+            g.panels = w.recurrent_back.panel(0);
+            g.start = zeros;
+            g.c = {s.dh0 + own_rows.begin * hidden, hidden, 0, 0};
+            w.recurrent_back.kernel().run(g);
+            for (size_t r = own_rows.begin; r < own_rows.end; ++r)
+                w.kernels->add(hidden, direct + r * padded, s.dh0 + r * hidden);
+        }
+
+        // Products over all rows at once: outputs, never rows, are split over threads.
+        const Range own_columns = split(columns, team.size, team.index, unit_block);
+        WeightGradient g{&w, &steps, s.gates, scratch};
+        g.add(team, {s.y, s.y_stride, s.h0, hidden}, hidden, gradients.weight_hh);
+        if (gradients.bias_hh) bias_gradient(w, s.gates, total, sums, own_columns, gradients.bias_hh);
+        if (s.extra) {
+            team.wait();
+            const Range own = split(total, team.size, team.index);
+            for (size_t r = own.begin; r < own.end; ++r) swap_last_gate(w.order, s.gates + r * columns, s.extra + r * padded);
+            team.wait();
+        }
+        if (gradients.bias_ih) bias_gradient(w, s.gates, total, sums, own_columns, gradients.bias_ih);
+        if (s.tokens)
+            g.add_tokens(team, s.tokens, w.input_size, gradients.weight_ih);
+        else
+            g.add(team, {s.x, s.x_stride, nullptr, 0}, w.input_size, gradients.weight_ih);
+        const Range own = split(total, team.size, team.index);
+        if (s.dx && own.size()) {
+            Gemm p;
+            p.rows = own.size();
+            p.depth = columns;
+            p.columns = w.input_size;
+            p.a = {s.gates + own.begin * columns, columns, 0, 0};
+            p.panels = w.input_back.panel(0);
+            p.start = zeros;
+            p.c = {s.dx + own.begin * s.dx_stride, s.dx_stride, 0, 0};
+            w.input_back.kernel().run(p);
+        }
+    });
+}
+
+}  // namespace rnnfast

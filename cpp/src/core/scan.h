@@ -1,0 +1,89 @@
+// One layer in one direction over time: the fused step forward, back-propagation through time backward.
+// Rows of all steps lie one after another, sorted long to short, so the rows still running at step t are a prefix.
+#pragma once
+
+#include <vector>
+
+#include "core/cell.h"
+#include "core/packing.h"
+
+namespace rnnfast {
+
+struct Steps {
+    std::vector<size_t> offset;  // step t has rows [offset[t], offset[t + 1])
+    size_t count() const { return offset.size() - 1; }
+    size_t rows(size_t t) const { return offset[t + 1] - offset[t]; }
+    size_t total() const { return offset.back(); }
+};
+Steps even_steps(size_t steps, size_t rows);
+
+// PyTorch's parameters of one layer and direction; biases may be nullptr.
+struct ScanParameters {
+    const float *weight_ih, *weight_hh;  // [G*H, D], [G*H, H]
+    const float *bias_ih, *bias_hh;      // [G*H]
+};
+struct ScanGradients {
+    float *weight_ih, *weight_hh, *bias_ih, *bias_hh;
+};
+
+// The parameters in the kernels' order.
+class ScanWeights {
+public:
+    ScanWeights() = default;
+    ScanWeights(const Kernels& kernels, const CellInfo& cell, size_t input_size, size_t hidden_size);
+
+    // For forward; token_input lays the input weights out for a gather of rows instead of a product.
+    void pack(const ScanParameters& p, bool token_input);
+    // For backward; the input part only when input gradients are wanted.
+    void pack_backward(const ScanParameters& p, bool input_gradient);
+
+    const Kernels* kernels = nullptr;
+    const CellInfo* cell = nullptr;
+    size_t input_size = 0;
+    GateOrder order{};
+    PackedMatrix input, recurrent;            // [D, G*H], [H, G*H]
+    Buffer token_rows;                        // [D, G*H] row-major, bias included
+    Buffer input_bias, recurrent_bias;        // [G*H] padded to panels
+    PackedMatrix input_back, recurrent_back;  // [G*H, D], [G*H, H]
+};
+
+struct ScanForward {
+    const Steps* steps = nullptr;
+    const float* x = nullptr;  // [total, D]
+    size_t x_stride = 0;
+    const int32_t* tokens = nullptr;  // [total] instead of x: x is one-hot
+    const float* h0 = nullptr;        // [N, H]
+    const float* c0 = nullptr;        // [N, padded H]
+    float* y = nullptr;               // [total, H] every step's h
+    size_t y_stride = 0;
+    float* c = nullptr;      // saving: [total, padded H]; else [N, padded H], holding c0, updated in place
+    float* gates = nullptr;  // [total, G*H] saved for backward, or nullptr: nothing is saved
+    float* extra = nullptr;  // [total, padded H] GRU, if gates are saved
+    Buffer* scratch = nullptr;  // grows at the first call, then allocates no more
+};
+void scan_forward(const ScanWeights& w, const ScanForward& s);
+
+struct ScanBackward {
+    const Steps* steps = nullptr;
+    const float* x = nullptr;
+    size_t x_stride = 0;
+    const int32_t* tokens = nullptr;
+    const float* h0 = nullptr;
+    const float* c0 = nullptr;
+    const float* y = nullptr;
+    size_t y_stride = 0;
+    const float* c = nullptr;
+    float* gates = nullptr;  // in: what forward saved; used up
+    float* extra = nullptr;
+    const float* dy = nullptr;  // [total, H]
+    size_t dy_stride = 0;
+    const float* dh_last = nullptr;  // [N, H] gradient of each row's last h, or nullptr
+    float* dc = nullptr;             // [N, padded H] in: gradient of each row's last c; out: of c0
+    float* dh0 = nullptr;            // [N, H] out
+    float* dx = nullptr;             // [total, D] out, or nullptr
+    size_t dx_stride = 0;
+    Buffer* scratch = nullptr;
+};
+void scan_backward(const ScanWeights& w, const ScanBackward& s, const ScanGradients& gradients);
+
+}  // namespace rnnfast

@@ -1,0 +1,32 @@
+// dW += dgates^T · rows, over the rows of all steps: one product in blocks of the depth, straight into PyTorch's order.
+#pragma once
+
+#include "core/parallel.h"
+#include "core/scan.h"
+
+namespace rnnfast {
+
+// The right-hand rows. With h0 set, row (t, n) is that of step t - 1, and h0's at the first step.
+struct SourceRows {
+    const float* rows;
+    size_t stride;
+    const float* h0;
+    size_t h0_stride;
+};
+
+// Floats of scratch a thread needs for sources of `depth` columns.
+size_t weight_gradient_scratch(const ScanWeights& w, size_t depth);
+
+struct WeightGradient {
+    const ScanWeights* weights;
+    const Steps* steps;
+    const float* gates;  // [total, G*H] gradients
+    float* scratch;      // this thread's
+
+    // gradient[G*H, depth] += dgates^T · source; each thread adds the rows of the gate blocks it owns.
+    void add(const Team& team, const SourceRows& source, size_t depth, float* gradient) const;
+    // The same for one-hot rows: column `token` of the gradient += dgates of each row, in order.
+    void add_tokens(const Team& team, const int32_t* tokens, size_t depth, float* gradient) const;
+};
+
+}  // namespace rnnfast

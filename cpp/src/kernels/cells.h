@@ -1,0 +1,140 @@
+// The recurrent cells: two pointwise functions each, on a tile of one time step. Equations as in PyTorch.
+// In a gate row the G gates of 16 units lie side by side; `units` ends inside a block only at the layer's end.
+#pragma once
+
+#include "kernels/table.h"
+#include "simd/math.h"
+
+namespace rnnfast::RNNFAST_ISA {
+namespace {
+
+inline Vec load_units(const float* p, size_t left) { return left >= lanes ? load(p) : load_partial(p, left); }
+inline void store_units(float* p, Vec v, size_t left) { left >= lanes ? store(p, v) : store_partial(p, v, left); }
+
+// Calls body(row, unit, gate, left): `unit` the tile's unit, `gate` its place in the gate row, `left` the units from there on.
+template <size_t Gates, class Body>
+inline void for_each_vector(size_t rows, size_t units, Body body) {
+    for (size_t r = 0; r < rows; ++r)
+        for (size_t u = 0; u < units; u += lanes)
+            body(r, u, u / unit_block * Gates * unit_block + u % unit_block, units - u);
+}
+
+// h = phi(gx + gh)
+template <class Activation>
+inline void rnn_forward(const CellForward& s, Activation phi) {
+    for_each_vector<1>(s.rows, s.units, [&](size_t r, size_t u, size_t gate, size_t left) {
+        float* g = s.gates + r * s.gate_stride + gate;
+        const Vec h = phi(load(g) + load(s.recurrent + r * s.recurrent_stride + gate));
+        if (s.save) store(g, h);
+        store_units(s.h + r * s.h_stride + u, h, left);
+    });
+}
+
+// dgx = dh * phi'(h), phi' written in terms of its value
+template <class Slope>
+inline void rnn_backward(const CellBackward& s, Slope slope) {
+    for_each_vector<1>(s.rows, s.units, [&](size_t r, size_t u, size_t gate, size_t left) {
+        Vec dh = load(s.recurrent + r * s.recurrent_stride + u);
+        if (s.dy) dh += load_units(s.dy + r * s.dy_stride + u, left);
+        float* g = s.gates + r * s.gate_stride + gate;
+        store(g, slope(dh, load(g)));
+    });
+}
+
+void rnn_tanh_forward(const CellForward& s) {
+    rnn_forward(s, [](Vec x) { return tanh(x); });
+}
+void rnn_tanh_backward(const CellBackward& s) {
+    rnn_backward(s, [](Vec dh, Vec h) { return dh * (broadcast(1.0f) - h * h); });
+}
+
+void rnn_relu_forward(const CellForward& s) {
+    rnn_forward(s, [](Vec x) { return max(broadcast(0.0f), x); });
+}
+void rnn_relu_backward(const CellBackward& s) {
+    rnn_backward(s, [](Vec dh, Vec h) { return h > broadcast(0.0f) ? dh : broadcast(0.0f); });
+}
+
+// i, f, o = sigmoid; g = tanh; c = f * c' + i * g; h = o * tanh(c)
+void lstm_forward(const CellForward& s) {
+    for_each_vector<4>(s.rows, s.units, [&](size_t r, size_t u, size_t gate, size_t left) {
+        float* x = s.gates + r * s.gate_stride + gate;
+        const float* y = s.recurrent + r * s.recurrent_stride + gate;
+        const Vec i = sigmoid(load(x) + load(y));
+        const Vec f = sigmoid(load(x + unit_block) + load(y + unit_block));
+        const Vec g = tanh(load(x + 2 * unit_block) + load(y + 2 * unit_block));
+        const Vec o = sigmoid(load(x + 3 * unit_block) + load(y + 3 * unit_block));
+        const Vec c = fma(f, load(s.c_prev + r * s.c_prev_stride + u), i * g);
+        if (s.save) {
+            store(x, i);
+            store(x + unit_block, f);
+            store(x + 2 * unit_block, g);
+            store(x + 3 * unit_block, o);
+        }
+        store(s.c + r * s.c_stride + u, c);
+        store_units(s.h + r * s.h_stride + u, o * tanh(c), left);
+    });
+}
+
+// do = dh tanh(c); dc += dh o (1 - tanh(c)^2); di = dc g; df = dc c'; dg = dc i; dc' = dc f; then through sigmoid and tanh
+void lstm_backward(const CellBackward& s) {
+    const Vec one = broadcast(1.0f);
+    for_each_vector<4>(s.rows, s.units, [&](size_t r, size_t u, size_t gate, size_t left) {
+        Vec dh = load(s.recurrent + r * s.recurrent_stride + u);
+        if (s.dy) dh += load_units(s.dy + r * s.dy_stride + u, left);
+        float* x = s.gates + r * s.gate_stride + gate;
+        const Vec i = load(x), f = load(x + unit_block), g = load(x + 2 * unit_block), o = load(x + 3 * unit_block);
+        const Vec tanh_c = tanh(load(s.c + r * s.c_stride + u));
+        float* carry = s.dc + r * s.carry_stride + u;
+        const Vec dc = fma(dh * o, one - tanh_c * tanh_c, load(carry));
+        store(x, dc * g * i * (one - i));
+        store(x + unit_block, dc * load(s.c_prev + r * s.c_prev_stride + u) * f * (one - f));
+        store(x + 2 * unit_block, dc * i * (one - g * g));
+        store(x + 3 * unit_block, dh * tanh_c * o * (one - o));
+        store(carry, dc * f);
+    });
+}
+
+// r, z = sigmoid; n = tanh(gx_n + r * gh_n); h = (1 - z) * n + z * h'
+void gru_forward(const CellForward& s) {
+    for_each_vector<3>(s.rows, s.units, [&](size_t row, size_t u, size_t gate, size_t left) {
+        float* x = s.gates + row * s.gate_stride + gate;
+        const float* y = s.recurrent + row * s.recurrent_stride + gate;
+        const Vec r = sigmoid(load(x) + load(y));
+        const Vec z = sigmoid(load(x + unit_block) + load(y + unit_block));
+        const Vec hn = load(y + 2 * unit_block);
+        const Vec n = tanh(fma(r, hn, load(x + 2 * unit_block)));
+        const Vec h_prev = load_units(s.h_prev + row * s.h_prev_stride + u, left);
+        if (s.save) {
+            store(x, r);
+            store(x + unit_block, z);
+            store(x + 2 * unit_block, n);
+            store(s.extra + row * s.extra_stride + u, hn);
+        }
+        store_units(s.h + row * s.h_stride + u, fma(z, h_prev - n, n), left);
+    });
+}
+
+// dn = dh (1 - z); dz = dh (h' - n); gradient of n's input part a = dn (1 - n^2), of its recurrent part a r; dr = a hn
+void gru_backward(const CellBackward& s) {
+    const Vec one = broadcast(1.0f);
+    for_each_vector<3>(s.rows, s.units, [&](size_t row, size_t u, size_t gate, size_t left) {
+        float* bypass = s.direct + row * s.carry_stride + u;
+        Vec dh = load(s.recurrent + row * s.recurrent_stride + u);
+        if (s.dy) dh += load_units(s.dy + row * s.dy_stride + u, left);
+        dh += load(bypass);
+        float* x = s.gates + row * s.gate_stride + gate;
+        float* hn = s.extra + row * s.extra_stride + u;
+        const Vec r = load(x), z = load(x + unit_block), n = load(x + 2 * unit_block);
+        const Vec h_prev = load_units(s.h_prev + row * s.h_prev_stride + u, left);
+        const Vec a = dh * (one - z) * (one - n * n);
+        store(x, a * load(hn) * r * (one - r));
+        store(x + unit_block, dh * (h_prev - n) * z * (one - z));
+        store(x + 2 * unit_block, a * r);
+        store(hn, a);
+        store(bypass, dh * z);
+    });
+}
+
+}  // namespace
+}  // namespace rnnfast::RNNFAST_ISA

@@ -1,0 +1,171 @@
+// The matrix product everything rests on: row tiles against packed panels, accumulators in registers.
+#pragma once
+
+#include "kernels/table.h"
+#include "simd/vec.h"
+
+namespace rnnfast::RNNFAST_ISA {
+namespace {
+
+// A tile of `tile_rows` x `panel_vectors` accumulators, its panel row and one broadcast must fit the registers.
+#if defined(__AVX512F__)
+constexpr size_t tile_rows = 6, panel_vectors = 4;
+#elif defined(__AVX2__)
+constexpr size_t tile_rows = 6, panel_vectors = 2;
+#elif defined(__ARM_NEON)
+constexpr size_t tile_rows = 6, panel_vectors = 4;
+#else
+constexpr size_t tile_rows = 4, panel_vectors = 2;
+#endif
+
+// Accumulator chains that hide the latency of an FMA; with few rows, several panels are walked at once to get them.
+constexpr size_t wanted_chains = 8;
+constexpr size_t depth_block = 512;  // a block of a panel stays in L1 while all row tiles use it
+
+// Walks the rows of a Rows pattern without dividing.
+template <class Float>
+struct RowWalk {
+    Float* at;
+    size_t stride, run, left;
+    ptrdiff_t hop;
+
+    template <class Pattern>
+    explicit RowWalk(const Pattern& rows)
+        : at(rows.base), stride(rows.stride), run(rows.run), left(rows.run),
+          hop(static_cast<ptrdiff_t>(rows.jump) - static_cast<ptrdiff_t>(rows.run * rows.stride)) {}
+    Float* next() {
+        Float* row = at;
+        at += stride;
+        if (run && --left == 0) {
+            at += hop;
+            left = run;
+        }
+        return row;
+    }
+};
+
+// A stretch of the depth: where A and the panels continue.
+struct Depth {
+    size_t begin, end;
+};
+
+// acc[i][j] += A[i, k] * B[k, j] for k in the stretch, in order
+template <size_t Rows_, size_t Vectors>
+inline void accumulate(Vec (&acc)[Rows_][Vectors], const float* const (&a)[Rows_], size_t step, const float* const (&b)[Vectors],
+                       size_t width, size_t count) {
+    size_t at = 0;
+    for (size_t k = 0, row = 0; k < count; ++k, row += width, at += step) {
+        Vec panel[Vectors];
+#pragma GCC unroll 16
+        for (size_t j = 0; j < Vectors; ++j) panel[j] = load(b[j] + row);
+#pragma GCC unroll 16
+        for (size_t i = 0; i < Rows_; ++i) {
+            const Vec x = broadcast(a[i][at]);
+#pragma GCC unroll 16
+            for (size_t j = 0; j < Vectors; ++j) acc[i][j] = fma(x, panel[j], acc[i][j]);
+        }
+    }
+}
+
+// One tile: Rows_ rows by Panels panels of Width vectors each.
+template <size_t Rows_, size_t Panels, size_t Width>
+void tile(const Gemm& g, const float* const* a_rows, float* const* c_rows, const float* panels, size_t stride, size_t column,
+          Depth depth) {
+    constexpr size_t vectors = Panels * Width, width = Width * lanes;
+    const bool whole = column + Panels * width <= g.columns;
+    const bool first = depth.begin == 0 && g.start;
+    float edge[Rows_][Panels * width];  // stands in for C where its last columns fill no whole panel
+    float* c[Rows_];
+    const size_t valid = whole ? Panels * width : g.columns - column;
+    for (size_t i = 0; i < Rows_; ++i) {
+        c[i] = c_rows[i] + column;
+        if (whole) continue;
+        if (!first)
+            for (size_t j = 0; j < Panels * width; ++j) edge[i][j] = j < valid ? c[i][j] : 0.0f;
+        c[i] = edge[i];
+    }
+
+    Vec acc[Rows_][vectors];
+#pragma GCC unroll 16
+    for (size_t i = 0; i < Rows_; ++i)
+#pragma GCC unroll 16
+        for (size_t j = 0; j < vectors; ++j) acc[i][j] = load((first ? g.start + column : c[i]) + j * lanes);
+
+    const size_t inner = g.inner ? g.inner : g.depth;
+    for (size_t k = depth.begin; k < depth.end;) {
+        const size_t outer = k / inner, within = k % inner;
+        const size_t count = inner - within < depth.end - k ? inner - within : depth.end - k;
+        const float* a[Rows_];
+        const float* b[vectors];
+#pragma GCC unroll 16
+        for (size_t i = 0; i < Rows_; ++i) a[i] = a_rows[i] + outer * g.outer_step + within * g.step;
+#pragma GCC unroll 16
+        for (size_t j = 0; j < vectors; ++j) b[j] = panels + (j / Width) * stride + k * width + (j % Width) * lanes;
+        accumulate<Rows_, vectors>(acc, a, g.step, b, width, count);
+        k += count;
+    }
+
+#pragma GCC unroll 16
+    for (size_t i = 0; i < Rows_; ++i)
+#pragma GCC unroll 16
+        for (size_t j = 0; j < vectors; ++j) store(c[i] + j * lanes, acc[i][j]);
+    if (!whole)
+        for (size_t i = 0; i < Rows_; ++i)
+            for (size_t j = 0; j < valid; ++j) c_rows[i][column + j] = edge[i][j];
+}
+
+using TileFunction = void (*)(const Gemm&, const float* const*, float* const*, const float*, size_t, size_t, Depth);
+
+// Panels walked at once by a tile of `rows` rows.
+template <size_t Rows_, size_t Width>
+constexpr size_t panels_at_once = Rows_ * Width >= wanted_chains || Rows_ > 3 ? 1 : wanted_chains / (Rows_ * Width);
+
+template <size_t Width, size_t Rows_ = tile_rows>
+inline TileFunction tile_for(size_t rows, bool several, size_t& panels) {
+    if (rows == Rows_) {
+        constexpr size_t at_once = panels_at_once<Rows_, Width>;
+        panels = several ? at_once : 1;
+        return several ? tile<Rows_, at_once, Width> : tile<Rows_, 1, Width>;
+    }
+    if constexpr (Rows_ > 1) return tile_for<Width, Rows_ - 1>(rows, several, panels);
+    return nullptr;
+}
+
+template <size_t Width>
+void gemm(const Gemm& g) {
+    constexpr size_t width = Width * lanes;
+    const size_t stride = g.panel_stride ? g.panel_stride : g.depth * width;
+    const size_t tiles = (g.rows + tile_rows - 1) / tile_rows;
+    if (tiles == 0) return;
+    const size_t short_rows = g.rows / tiles, tall_tiles = g.rows % tiles;  // nearly equal heights, no thin remainder
+    const size_t block = tiles > 1 ? depth_block : g.depth;
+    for (size_t column = 0, panel = 0; column < g.columns;) {
+        size_t at_once = 1;
+        tile_for<Width>(short_rows, true, at_once);
+        if (tiles > 1 || column + (at_once - 1) * width >= g.columns) at_once = 1;
+        const bool several = at_once > 1;
+        size_t same = 0;
+        const TileFunction low = tile_for<Width>(short_rows, several, same);
+        const TileFunction tall = tall_tiles ? tile_for<Width>(short_rows + 1, several, same) : low;
+        for (size_t k = 0; k == 0 || k < g.depth; k += block) {
+            const Depth depth{k, g.depth - k < block ? g.depth : k + block};
+            RowWalk<const float> a(g.a);
+            RowWalk<float> c(g.c);
+            for (size_t t = 0; t < tiles; ++t) {
+                const size_t height = short_rows + (t < tall_tiles);
+                const float* a_rows[tile_rows];
+                float* c_rows[tile_rows];
+                for (size_t i = 0; i < height; ++i) {
+                    a_rows[i] = a.next();
+                    c_rows[i] = c.next();
+                }
+                (t < tall_tiles ? tall : low)(g, a_rows, c_rows, g.panels + panel * stride, stride, column, depth);
+            }
+        }
+        column += at_once * width;
+        panel += at_once;
+    }
+}
+
+}  // namespace
+}  // namespace rnnfast::RNNFAST_ISA

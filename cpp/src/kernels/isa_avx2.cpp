@@ -1,0 +1,2 @@
+#define RNNFAST_ISA avx2
+#include "kernels/kernels.inc"

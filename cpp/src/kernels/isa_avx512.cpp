@@ -1,0 +1,2 @@
+#define RNNFAST_ISA avx512
+#include "kernels/kernels.inc"

@@ -1,0 +1,2 @@
+#define RNNFAST_ISA baseline
+#include "kernels/kernels.inc"

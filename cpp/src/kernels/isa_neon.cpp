@@ -1,0 +1,2 @@
+#define RNNFAST_ISA neon
+#include "kernels/kernels.inc"

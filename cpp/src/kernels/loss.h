@@ -1,0 +1,62 @@
+// Softmax cross-entropy on panels of logits: rows are lanes, so every sum runs down the vocabulary in one fixed order.
+#pragma once
+
+#include "kernels/table.h"
+#include "simd/math.h"
+
+namespace rnnfast::RNNFAST_ISA {
+namespace {
+
+// loss of a row = log(sum e^(z - max)) - (z_target - max); its gradient = softmax(z) - one_hot(target)
+void softmax_loss(const SoftmaxLoss& s) {
+    constexpr size_t partial = 64;  // terms summed before they join the total: keeps a long sum's rounding error small
+    float* z = s.logits;
+    Vec top = broadcast(-3.4e38f);
+    for (size_t v = 0; v < s.vocabulary; ++v) {
+        Vec logit = load(z + v * s.stride);
+        if (s.bias) logit += broadcast(s.bias[v]);
+        store(z + v * s.stride, logit);
+        top = max(top, logit);
+    }
+    store(s.maximum, top);
+    for (size_t i = 0; i < lanes; ++i)
+        s.target_logit[i] = s.targets[i] < 0 ? 0.0f : z[static_cast<size_t>(s.targets[i]) * s.stride + i];
+
+    Vec total = broadcast(0.0f);
+    for (size_t v = 0; v < s.vocabulary;) {
+        Vec sum = broadcast(0.0f);
+        for (const size_t end = v + partial < s.vocabulary ? v + partial : s.vocabulary; v < end; ++v) {
+            const Vec e = exp(load(z + v * s.stride) - top);
+            if (s.gradient) store(z + v * s.stride, e);
+            sum += e;
+        }
+        total += sum;
+    }
+    store(s.sum, total);
+    if (!s.gradient) return;
+
+    float weights[lanes];
+    for (size_t i = 0; i < lanes; ++i) weights[i] = s.targets[i] < 0 ? 0.0f : s.weight;
+    const Vec factor = load(weights) / total;
+    for (size_t v = 0; v < s.vocabulary; ++v) store(z + v * s.stride, load(z + v * s.stride) * factor);
+    for (size_t i = 0; i < lanes; ++i)
+        if (s.targets[i] >= 0) z[static_cast<size_t>(s.targets[i]) * s.stride + i] -= s.weight;
+}
+
+// Sixteen partial sums whatever the vector width, joined in order: the same bits everywhere.
+void panel_row_sums(size_t rows, size_t panels, size_t panel_stride, size_t width, const float* x, float* sums) {
+    constexpr size_t vectors = unit_block / lanes;
+    for (size_t v = 0; v < rows; ++v) {
+        Vec part[vectors] = {};
+        for (size_t p = 0; p < panels; ++p)
+            for (size_t j = 0; j < width; j += unit_block)
+                for (size_t i = 0; i < vectors; ++i)
+                    part[i] += load(x + p * panel_stride + v * width + j + i * lanes);
+        float sum = 0.0f;
+        for (size_t i = 0; i < unit_block; ++i) sum += part[i / lanes][i % lanes];
+        sums[v] += sum;
+    }
+}
+
+}  // namespace
+}  // namespace rnnfast::RNNFAST_ISA

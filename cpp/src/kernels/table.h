@@ -1,0 +1,154 @@
+// What every ISA supplies: serial kernels on raw pointers. This file is the contract; kernels.inc fills it in.
+// T steps, N rows, D inputs, H hidden units, G gates, V vocabulary, K depth of a product.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace rnnfast {
+
+// Gates of the same 16 units lie side by side: a gate row is [H/16 blocks][G gates][16 units].
+constexpr size_t unit_block = 16;
+
+// Rows of a matrix in memory: row r starts at base + (r / run) * jump + (r % run) * stride.
+// run = 0 means one evenly strided run. Rows a thread owns over several steps are such a pattern.
+struct Rows {
+    float* base = nullptr;
+    size_t stride = 0;
+    size_t run = 0;
+    size_t jump = 0;
+};
+
+struct ConstRows {
+    const float* base = nullptr;
+    size_t stride = 0;
+    size_t run = 0;
+    size_t jump = 0;
+};
+
+// C[r, j] = start[j] + sum over k of A[r, k] * B[k, j], k ascending, one fused multiply-add a term: the result of a
+// row depends on nothing but that row, whatever the tiling. start = nullptr continues from what C holds.
+struct Gemm {
+    size_t rows = 0;
+    size_t depth = 0;
+    size_t columns = 0;             // columns of C to write, at most panels * panel width
+    ConstRows a;                    // A[r, k] = row(r)[(k / inner) * outer_step + (k % inner) * step]
+    size_t step = 1;
+    size_t inner = 0;               // 0: depth in one run
+    size_t outer_step = 0;
+    const float* panels = nullptr;  // B: [ceil(columns / width)][depth][width]
+    size_t panel_stride = 0;        // floats from one panel to the next; 0: depth * width
+    const float* start = nullptr;   // [columns padded to whole panels]
+    Rows c;
+};
+
+// One tile of one time step of a cell; rows x units, units a whole number of blocks except at the layer's end.
+struct CellForward {
+    size_t rows = 0;
+    size_t units = 0;
+    bool save = false;             // leave the activated gates in `gates` for backward
+    float* gates = nullptr;        // [rows, gate_stride] in: the input part; out (if save): the activated gates
+    size_t gate_stride = 0;
+    const float* recurrent = nullptr;  // [rows, recurrent_stride] the recurrent part, same order as gates
+    size_t recurrent_stride = 0;
+    const float* h_prev = nullptr;
+    size_t h_prev_stride = 0;
+    float* h = nullptr;
+    size_t h_stride = 0;
+    const float* c_prev = nullptr;  // rows padded to whole blocks, as all c and extra are
+    float* c = nullptr;
+    size_t c_prev_stride = 0, c_stride = 0;
+    float* extra = nullptr;  // GRU: the recurrent part of n before the reset gate, if save
+    size_t extra_stride = 0;
+};
+
+struct CellBackward {
+    size_t rows = 0;
+    size_t units = 0;
+    float* gates = nullptr;  // [rows, gate_stride] in: activated gates; out: gradient of the recurrent part
+    size_t gate_stride = 0;
+    const float* recurrent = nullptr;  // [rows, recurrent_stride] what later steps pass back to h of this one
+    size_t recurrent_stride = 0;
+    const float* dy = nullptr;  // gradient of this step's output, or nullptr
+    size_t dy_stride = 0;
+    const float* h_prev = nullptr;
+    size_t h_prev_stride = 0;
+    const float* c = nullptr;
+    const float* c_prev = nullptr;
+    size_t c_stride = 0, c_prev_stride = 0;
+    float* dc = nullptr;      // [rows, carry_stride] in: gradient of c; out: of c_prev
+    float* direct = nullptr;  // [rows, carry_stride] in and out: the part of dh that bypasses the gates (GRU)
+    size_t carry_stride = 0;
+    float* extra = nullptr;  // GRU in: the saved pre-reset part; out: gradient of n's input part
+    size_t extra_stride = 0;
+};
+
+struct CellKernels {
+    void (*forward)(const CellForward&);
+    void (*backward)(const CellBackward&);
+};
+
+// Logits of R rows lie in panels [R / width][V][width]: a vector holds the same class of `lanes` rows, so sums over
+// the vocabulary need no horizontal step. One call takes one vector's rows.
+struct SoftmaxLoss {
+    size_t vocabulary = 0;
+    float* logits = nullptr;           // in: products without bias; out (if gradient): (softmax - one_hot) * weight
+    size_t stride = 0;                 // floats from one class to the next
+    const float* bias = nullptr;       // [V] or nullptr
+    const int32_t* targets = nullptr;  // [lanes]; negative: the row counts for nothing
+    float weight = 0;                  // of each row in the gradient
+    bool gradient = false;
+    float* maximum = nullptr;       // [lanes] out
+    float* sum = nullptr;           // [lanes] out: sum of e^(logit - maximum)
+    float* target_logit = nullptr;  // [lanes] out
+};
+
+struct AdamStep {
+    size_t size = 0;
+    float* weight = nullptr;
+    const float* grad = nullptr;
+    float* first = nullptr;   // running mean of the gradient
+    float* second = nullptr;  // running mean of its square
+    float learning_rate = 0, beta1 = 0, beta2 = 0, epsilon = 0;
+    float weight_decay = 0;           // added to the gradient (Adam)
+    float decoupled_decay = 0;        // learning_rate * decay, taken off the weight (AdamW)
+    float correction1 = 1, correction2_sqrt = 1;  // 1 - beta1^t, sqrt(1 - beta2^t)
+};
+
+struct SgdStep {
+    size_t size = 0;
+    float* weight = nullptr;
+    const float* grad = nullptr;
+    float* velocity = nullptr;  // nullptr without momentum
+    float learning_rate = 0, momentum = 0, weight_decay = 0;
+    float dampening_scale = 1;  // 1 - dampening, or 1 at the first step
+    bool nesterov = false;
+};
+
+enum CellIndex { cell_rnn_tanh, cell_rnn_relu, cell_lstm, cell_gru, cell_count };
+
+struct GemmKernel {
+    size_t width;  // columns of a panel
+    void (*run)(const Gemm&);
+};
+
+struct Kernels {
+    const char* name;
+    size_t lanes;         // floats in a vector
+    size_t tile_rows;     // rows of a full tile
+    GemmKernel gemm;      // panels of width 2^n
+    GemmKernel gemm_of_3;  // panels that fit blocks of three gates
+    CellKernels cells[cell_count];
+    void (*softmax_loss)(const SoftmaxLoss&);
+    void (*adam)(const AdamStep&);
+    void (*sgd)(const SgdStep&);
+    void (*add)(size_t size, const float* x, float* y);                  // y += x
+    void (*scale)(size_t size, float factor, float* x);                  // x *= factor
+    void (*clip)(size_t size, float limit, float* x);                    // x = min(max(x, -limit), limit)
+    void (*multiply)(size_t size, const float* x, const float* y, float* z);  // z = x * y
+    // sums[v] += x[p * panel_stride + v * width + j] over panels p and columns j, in one order on every ISA
+    void (*panel_row_sums)(size_t rows, size_t panels, size_t panel_stride, size_t width, const float* x, float* sums);
+    void (*column_sums)(size_t rows, size_t columns, const float* x, size_t stride, float* sums);  // sums += rows of x, in order
+};
+
+}  // namespace rnnfast

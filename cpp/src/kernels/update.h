@@ -1,0 +1,81 @@
+// Optimiser steps and the small elementwise helpers. One element never depends on another, except in column_sums.
+#pragma once
+
+#include "kernels/table.h"
+#include "simd/vec.h"
+
+namespace rnnfast::RNNFAST_ISA {
+namespace {
+
+// Calls body(i, n) for whole vectors (n = lanes) and once for the rest.
+template <class Body>
+inline void for_each_vector_of(size_t size, Body body) {
+    size_t i = 0;
+    for (; i + lanes <= size; i += lanes) body(i, lanes);
+    if (i < size) body(i, size - i);
+}
+
+inline Vec load_some(const float* p, size_t n) { return n == lanes ? load(p) : load_partial(p, n); }
+inline void store_some(float* p, Vec v, size_t n) { n == lanes ? store(p, v) : store_partial(p, v, n); }
+
+// m = b1 m + (1 - b1) g; v = b2 v + (1 - b2) g^2; w -= lr * (m / c1) / (sqrt(v) / sqrt(c2) + eps)   (Kingma & Ba 2015)
+void adam(const AdamStep& s) {
+    const Vec b1 = broadcast(s.beta1), rest1 = broadcast(1.0f - s.beta1);
+    const Vec b2 = broadcast(s.beta2), rest2 = broadcast(1.0f - s.beta2);
+    const Vec rate = broadcast(s.learning_rate / s.correction1), root = broadcast(s.correction2_sqrt);
+    for_each_vector_of(s.size, [&](size_t i, size_t n) {
+        Vec w = load_some(s.weight + i, n);
+        const Vec g = fma(w, broadcast(s.weight_decay), load_some(s.grad + i, n));
+        w = fma(w, broadcast(-s.decoupled_decay), w);
+        const Vec m = fma(load_some(s.first + i, n), b1, g * rest1);
+        const Vec v = fma(load_some(s.second + i, n), b2, g * g * rest2);
+        store_some(s.first + i, m, n);
+        store_some(s.second + i, v, n);
+        store_some(s.weight + i, w - rate * m / (sqrt(v) / root + broadcast(s.epsilon)), n);
+    });
+}
+
+// v = momentum v + (1 - dampening) g; w -= lr v   (without momentum v = g; Nesterov: w -= lr (g + momentum v))
+void sgd(const SgdStep& s) {
+    const Vec rate = broadcast(-s.learning_rate), momentum = broadcast(s.momentum);
+    for_each_vector_of(s.size, [&](size_t i, size_t n) {
+        const Vec w = load_some(s.weight + i, n);
+        Vec g = fma(w, broadcast(s.weight_decay), load_some(s.grad + i, n));
+        if (s.velocity) {
+            const Vec v = fma(load_some(s.velocity + i, n), momentum, g * broadcast(s.dampening_scale));
+            store_some(s.velocity + i, v, n);
+            g = s.nesterov ? fma(v, momentum, g) : v;
+        }
+        store_some(s.weight + i, fma(g, rate, w), n);
+    });
+}
+
+void add(size_t size, const float* x, float* y) {
+    for_each_vector_of(size, [&](size_t i, size_t n) { store_some(y + i, load_some(y + i, n) + load_some(x + i, n), n); });
+}
+
+void scale(size_t size, float factor, float* x) {
+    for_each_vector_of(size, [&](size_t i, size_t n) { store_some(x + i, load_some(x + i, n) * broadcast(factor), n); });
+}
+
+void clip(size_t size, float limit, float* x) {
+    for_each_vector_of(size, [&](size_t i, size_t n) {
+        store_some(x + i, min(broadcast(limit), max(broadcast(-limit), load_some(x + i, n))), n);
+    });
+}
+
+void multiply(size_t size, const float* x, const float* y, float* z) {
+    for_each_vector_of(size, [&](size_t i, size_t n) { store_some(z + i, load_some(x + i, n) * load_some(y + i, n), n); });
+}
+
+// Columns outside, so that a sum stays in a register for all its rows.
+void column_sums(size_t rows, size_t columns, const float* x, size_t stride, float* sums) {
+    for_each_vector_of(columns, [&](size_t j, size_t n) {
+        Vec sum = load_some(sums + j, n);
+        for (size_t r = 0; r < rows; ++r) sum += load_some(x + r * stride + j, n);
+        store_some(sums + j, sum, n);
+    });
+}
+
+}  // namespace
+}  // namespace rnnfast::RNNFAST_ISA

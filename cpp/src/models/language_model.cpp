@@ -1,0 +1,196 @@
+#include "models/language_model.h"
+
+#include <algorithm>
+#include <cmath>
+#include <stdexcept>
+
+#include "core/dropout.h"
+#include "core/embedding.h"
+#include "core/loss.h"
+#include "core/parallel.h"
+#include "core/random.h"
+
+namespace rnnfast {
+
+namespace {
+
+RecurrentOptions recurrent_options(const LanguageModelOptions& o) {
+    if (o.vocabulary == 0) throw std::invalid_argument("the vocabulary is empty: expected at least one token");
+    RecurrentOptions r;
+    r.cell = o.cell;
+    r.input_size = o.embedding_size ? o.embedding_size : o.vocabulary;
+    r.hidden_size = o.hidden_size;
+    r.num_layers = o.num_layers;
+    r.dropout = o.dropout;
+    return r;
+}
+
+enum DropoutSite : uint64_t { between_layers, after_embedding, before_output };
+
+}  // namespace
+
+LanguageModel::LanguageModel(LanguageModelOptions options, uint64_t seed, const Kernels& kernels)
+    : options_(std::move(options)), rnn_(recurrent_options(options_), random_key(seed, 1), kernels, "rnn."),
+      packed_(std::make_unique<PackedOutput>()) {
+    const size_t vocabulary = options_.vocabulary, hidden = options_.hidden_size;
+    if (options_.embedding_size) {
+        own_.push_back(make_parameter("embedding.weight", {vocabulary, options_.embedding_size}));
+        embedding_ = &own_.back();
+        for (size_t i = 0; i < embedding_->size(); ++i)
+            embedding_->value.data()[i] = static_cast<float>(random_normal(random_key(seed, 2), i));
+    }
+    const double bound = 1.0 / std::sqrt(static_cast<double>(hidden));
+    const auto add_output = [&](const char* name, std::vector<size_t> shape, uint64_t key) {
+        own_.push_back(make_parameter(name, std::move(shape)));
+        for (size_t i = 0; i < own_.back().size(); ++i)
+            own_.back().value.data()[i] = static_cast<float>((2.0 * random_uniform(key, i) - 1.0) * bound);
+        return &own_.back();
+    };
+    output_weight_ = add_output("output.weight", {vocabulary, hidden}, random_key(seed, 3));
+    output_bias_ = add_output("output.bias", {vocabulary}, random_key(seed, 4));
+    packed_->linear = PackedLinear(kernels, hidden, vocabulary);
+}
+
+Parameters LanguageModel::parameters() {
+    Parameters all;
+    if (embedding_) all.push_back(embedding_);
+    for (Parameter& p : rnn_.parameters) all.push_back(&p);
+    all.push_back(output_weight_);
+    all.push_back(output_bias_);
+    return all;
+}
+
+void LanguageModel::weights_changed() {
+    rnn_.weights_changed();
+    const std::lock_guard<std::mutex> lock(packed_->mutex);
+    packed_->ready = false;
+}
+
+void LanguageModel::check_ids(const int32_t* ids, size_t count, bool targets) const {
+    const auto vocabulary = static_cast<int64_t>(options_.vocabulary);
+    for (size_t i = 0; i < count; ++i)
+        if (ids[i] >= vocabulary || (ids[i] < 0 && !targets))
+            throw std::out_of_range("token id " + std::to_string(ids[i]) + " at position " + std::to_string(i) +
+                                    ": expected 0 to " + std::to_string(vocabulary - 1) +
+                                    " (the model's vocabulary); was the text encoded with another vocabulary?");
+}
+
+void LanguageModel::loss(const int32_t* x, const int32_t* y, size_t steps, size_t rows, const RecurrentState& start,
+                         const RecurrentStateOut& end, double* nll, bool train, uint64_t dropout_key) {
+    const size_t tokens = steps * rows, hidden = options_.hidden_size, width = options_.embedding_size;
+    check_ids(x, tokens, false);
+    check_ids(y, tokens, true);
+    RecurrentInput input;
+    input.steps = steps;
+    input.rows = rows;
+    ids_.assign(x, x + tokens);
+    if (embedding_) {
+        embedded_.reserve(tokens * width);
+        embedding_forward(embedding_->value.data(), width, ids_.data(), tokens, embedded_.data());
+        if (train && options_.dropout > 0)
+            dropout(embedded_.data(), embedded_.data(), tokens * width, options_.dropout,
+                    random_key(dropout_key, after_embedding));
+        input.x = embedded_.data();
+    } else {
+        input.tokens = ids_.data();
+    }
+    hidden_.reserve(tokens * hidden);
+    rnn_.forward(input, start, hidden_.data(), end, tape_, train, random_key(dropout_key, between_layers));
+    const float* top = hidden_.data();
+    if (train && options_.dropout > 0) {
+        dropped_.reserve(tokens * hidden);
+        dropout(top, dropped_.data(), tokens * hidden, options_.dropout, random_key(dropout_key, before_output));
+        top = dropped_.data();
+    }
+
+    OutputLoss l{};
+    l.rows = tokens;
+    l.hidden = hidden;
+    l.vocabulary = options_.vocabulary;
+    l.h = top;
+    l.h_stride = hidden;
+    l.weight = output_weight_->value.data();
+    l.bias = output_bias_->value.data();
+    l.targets = y;
+    l.nll = nll;
+    l.scratch = &scratch_;
+    if (train) {
+        const auto counted = std::count_if(y, y + tokens, [](int32_t id) { return id >= 0; });
+        l.weight_per_row = counted ? 1.0f / static_cast<float>(counted) : 0.0f;
+        dhidden_.reserve(tokens * hidden);
+        dweight_.reserve(output_weight_->size());
+        dbias_.reserve(output_bias_->size());
+        l.dh = dhidden_.data();
+        l.dh_stride = hidden;
+        l.dweight = dweight_.data();
+        l.dbias = dbias_.data();
+    }
+    output_loss(kernels(), l);
+    dropout_key_ = dropout_key;
+    pending_ = train;
+}
+
+void LanguageModel::backward() {
+    if (!pending_) throw std::invalid_argument("backward: no loss to differentiate; call loss first, once for every backward");
+    pending_ = false;
+    const size_t tokens = ids_.size(), hidden = options_.hidden_size, width = options_.embedding_size;
+    const auto add = [&](Parameter* p, const Buffer& gradient) {
+        parallel(threads_for(static_cast<double>(p->size())), [&](const Team& team) {
+            const Range own = split(p->size(), team.size, team.index, unit_block);
+            kernels().add(own.size(), gradient.data() + own.begin, p->grad.data() + own.begin);
+        });
+    };
+    add(output_weight_, dweight_);
+    add(output_bias_, dbias_);
+    if (options_.dropout > 0)
+        dropout(dhidden_.data(), dhidden_.data(), tokens * hidden, options_.dropout, random_key(dropout_key_, before_output));
+    if (embedding_) dembedded_.reserve(tokens * width);
+    rnn_.backward(tape_, dhidden_.data(), {}, embedding_ ? dembedded_.data() : nullptr, {});
+    if (!embedding_) return;
+    if (options_.dropout > 0)
+        dropout(dembedded_.data(), dembedded_.data(), tokens * width, options_.dropout,
+                random_key(dropout_key_, after_embedding));
+    embedding_backward(dembedded_.data(), width, ids_.data(), tokens, embedding_->grad.data());
+}
+
+LanguageState LanguageModel::initial_state(size_t rows) const {
+    return {rows, Buffer(state_size(rows)), Buffer(cell().has_c ? state_size(rows) : 0)};
+}
+
+void LanguageModel::step(const int32_t* tokens, LanguageState& state, float* logits, StepMemory& memory) const {
+    const size_t rows = state.rows, hidden = options_.hidden_size, width = options_.embedding_size;
+    check_ids(tokens, rows, false);
+    {
+        const std::lock_guard<std::mutex> lock(packed_->mutex);
+        if (!packed_->ready) packed_->linear.pack(output_weight_->value.data(), output_bias_->value.data());
+        packed_->ready = true;
+    }
+    RecurrentInput input;
+    input.steps = 1;
+    input.rows = rows;
+    if (embedding_) {
+        memory.x.reserve(rows * width);
+        embedding_forward(embedding_->value.data(), width, tokens, rows, memory.x.data());
+        input.x = memory.x.data();
+    } else {
+        input.tokens = tokens;
+    }
+    memory.y.reserve(rows * hidden);
+    // The forward copies the start before it writes the end, so both may be the same memory.
+    rnn_.forward(input, {state.h.data(), state.c.data()}, memory.y.data(), {state.h.data(), state.c.data()},
+                 memory.tape, false);
+    packed_->linear.forward(memory.y.data(), hidden, rows, logits);
+}
+
+Generator::Generator(const LanguageModel& model, const int32_t* prompt, size_t length, SamplerOptions options)
+    : model_(model), sampler_(options), state_(model.initial_state(1)), logits_(model.options().vocabulary) {
+    if (length == 0) throw std::invalid_argument("the prompt is empty: expected at least one token to start from");
+    for (size_t i = 0; i < length; ++i) model_.step(prompt + i, state_, logits_.data(), memory_);
+}
+
+int32_t Generator::next() {
+    if (last_ >= 0) model_.step(&last_, state_, logits_.data(), memory_);
+    return last_ = sampler_.sample(logits_.data(), logits_.size());
+}
+
+}  // namespace rnnfast

@@ -1,0 +1,91 @@
+// Tokens -> embedding or one-hot -> recurrent stack -> linear -> softmax: the composition, written once.
+#pragma once
+
+#include <memory>
+
+#include "core/linear.h"
+#include "core/recurrent.h"
+#include "models/sampler.h"
+
+namespace rnnfast {
+
+struct LanguageModelOptions {
+    std::string cell = "rnn";
+    size_t vocabulary = 0;
+    size_t embedding_size = 0;  // 0: one-hot input
+    size_t hidden_size = 0, num_layers = 1;
+    float dropout = 0;  // on every connection that is not recurrent: embedding, between layers, before the output
+};
+
+// One or several independent streams of tokens: [layers, N, H] each.
+struct LanguageState {
+    size_t rows = 0;
+    Buffer h, c;
+};
+
+class LanguageModel {
+public:
+    LanguageModel(LanguageModelOptions options, uint64_t seed, const Kernels& kernels);
+
+    const LanguageModelOptions& options() const { return options_; }
+    const Kernels& kernels() const { return rnn_.kernels(); }
+    const CellInfo& cell() const { return rnn_.cell(); }
+    Parameters parameters();
+    size_t state_size(size_t rows) const { return options_.num_layers * rows * options_.hidden_size; }
+    void weights_changed();
+
+    // x, y: [T, N] ids, y the targets (negative: counts for nothing). nll: [T * N] out, -log p(y) in nats.
+    // The states are read from start and written to end. With `train`, backward() may follow: it gives the gradients of
+    // the mean nll. dropout_key makes the masks; another one each step.
+    void loss(const int32_t* x, const int32_t* y, size_t steps, size_t rows, const RecurrentState& start,
+              const RecurrentStateOut& end, double* nll, bool train, uint64_t dropout_key);
+    void backward();
+
+    LanguageState initial_state(size_t rows) const;
+    // One token for each row; logits: [N, V].
+    struct StepMemory {
+        RecurrentTape tape;
+        Buffer x, y;
+    };
+    void step(const int32_t* tokens, LanguageState& state, float* logits, StepMemory& memory) const;
+
+private:
+    void check_ids(const int32_t* ids, size_t count, bool targets) const;
+    float embedding_dropout() const { return options_.embedding_size ? options_.dropout : 0.0f; }
+
+    LanguageModelOptions options_;
+    Recurrent rnn_;
+    std::deque<Parameter> own_;  // embedding.weight, output.weight, output.bias
+    Parameter *embedding_ = nullptr, *output_weight_ = nullptr, *output_bias_ = nullptr;
+
+    struct PackedOutput {
+        std::mutex mutex;
+        PackedLinear linear;
+        bool ready = false;
+    };
+    std::unique_ptr<PackedOutput> packed_;
+
+    // Training memory, kept from step to step.
+    RecurrentTape tape_;
+    std::vector<int32_t> ids_;
+    Buffer embedded_, hidden_, dropped_, dhidden_, dembedded_, dweight_, dbias_, scratch_;
+    uint64_t dropout_key_ = 0;
+    bool pending_ = false;
+};
+
+// Continues a prompt, one token at a time.
+class Generator {
+public:
+    Generator(const LanguageModel& model, const int32_t* prompt, size_t length, SamplerOptions options);
+    int32_t next();
+
+private:
+    const LanguageModel& model_;
+    Sampler sampler_;
+    LanguageState state_;
+    LanguageModel::StepMemory memory_;
+    std::vector<float> logits_;
+    int32_t last_ = -1;
+};
+
+}  // namespace rnnfast

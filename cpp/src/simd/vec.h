@@ -1,0 +1,76 @@
+// One vector of floats at this ISA's native width, and the few operations kernels need.
+// The only folder with intrinsics; every operation is IEEE-exact, so equal inputs give equal bits on every width.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#if defined(__SSE2__)
+#include <immintrin.h>
+#elif defined(__ARM_NEON)
+#include <arm_neon.h>
+#endif
+
+namespace rnnfast::RNNFAST_ISA {
+namespace {
+
+#if defined(__AVX512F__)
+constexpr size_t lanes = 16;
+#elif defined(__AVX2__)
+constexpr size_t lanes = 8;
+#else
+constexpr size_t lanes = 4;
+#endif
+
+typedef float Vec __attribute__((vector_size(lanes * 4)));
+typedef int32_t IntVec __attribute__((vector_size(lanes * 4)));
+typedef float UnalignedVec __attribute__((vector_size(lanes * 4), aligned(4), may_alias));
+
+inline Vec load(const float* p) { return *reinterpret_cast<const UnalignedVec*>(p); }
+inline void store(float* p, Vec v) { *reinterpret_cast<UnalignedVec*>(p) = v; }
+
+// First n < lanes floats; the rest read as zero and are never touched in memory.
+inline Vec load_partial(const float* p, size_t n) {
+    float tmp[lanes] = {};
+    for (size_t i = 0; i < n; ++i) tmp[i] = p[i];
+    return load(tmp);
+}
+inline void store_partial(float* p, Vec v, size_t n) {
+    for (size_t i = 0; i < n; ++i) p[i] = v[i];
+}
+
+inline IntVec as_int(Vec v) { return (IntVec)v; }  // same bits
+inline Vec as_float(IntVec v) { return (Vec)v; }
+
+// fma(a, b, c) = a * b + c rounded once (twice on the baseline, which has no FMA and promises only its own bits).
+// min and max return the SECOND operand when either is NaN, so min(hi, max(lo, x)) lets a NaN in x through.
+#if defined(__AVX512F__)
+inline Vec broadcast(float x) { return _mm512_set1_ps(x); }
+inline Vec fma(Vec a, Vec b, Vec c) { return _mm512_fmadd_ps(a, b, c); }
+inline Vec min(Vec a, Vec b) { return _mm512_min_ps(a, b); }
+inline Vec max(Vec a, Vec b) { return _mm512_max_ps(a, b); }
+inline Vec sqrt(Vec a) { return _mm512_sqrt_ps(a); }
+#elif defined(__AVX2__)
+inline Vec broadcast(float x) { return _mm256_set1_ps(x); }
+inline Vec fma(Vec a, Vec b, Vec c) { return _mm256_fmadd_ps(a, b, c); }
+inline Vec min(Vec a, Vec b) { return _mm256_min_ps(a, b); }
+inline Vec max(Vec a, Vec b) { return _mm256_max_ps(a, b); }
+inline Vec sqrt(Vec a) { return _mm256_sqrt_ps(a); }
+#elif defined(__SSE2__)
+inline Vec broadcast(float x) { return _mm_set1_ps(x); }
+inline Vec fma(Vec a, Vec b, Vec c) { return a * b + c; }
+inline Vec min(Vec a, Vec b) { return _mm_min_ps(a, b); }
+inline Vec max(Vec a, Vec b) { return _mm_max_ps(a, b); }
+inline Vec sqrt(Vec a) { return _mm_sqrt_ps(a); }
+#elif defined(__ARM_NEON)
+inline Vec broadcast(float x) { return Vec(vdupq_n_f32(x)); }
+inline Vec fma(Vec a, Vec b, Vec c) { return Vec(vfmaq_f32(float32x4_t(c), float32x4_t(a), float32x4_t(b))); }
+inline Vec min(Vec a, Vec b) { return Vec(vminq_f32(float32x4_t(a), float32x4_t(b))); }
+inline Vec max(Vec a, Vec b) { return Vec(vmaxq_f32(float32x4_t(a), float32x4_t(b))); }
+inline Vec sqrt(Vec a) { return Vec(vsqrtq_f32(float32x4_t(a))); }
+#else
+#error "this ISA has no Vec: add its five operations here"
+#endif
+
+}  // namespace
+}  // namespace rnnfast::RNNFAST_ISA
