@@ -7,8 +7,8 @@
 
 namespace rnnfast {
 
-PackedMatrix::PackedMatrix(const GemmKernel& kernel, size_t depth, size_t columns)
-    : kernel_(&kernel), depth_(depth), columns_(columns), padded_(round_up(columns, kernel.width)),
+PackedMatrix::PackedMatrix(const GemmKernel& kernel, size_t depth, size_t columns, size_t least_columns)
+    : kernel_(&kernel), depth_(depth), columns_(columns), padded_(round_up(std::max(columns, least_columns), kernel.width)),
       data_(depth * padded_, Buffer::Uninitialised{}) {}
 
 void PackedMatrix::fill_from_columns(const std::function<const float*(size_t)>& column) {

@@ -12,7 +12,8 @@ namespace rnnfast {
 class PackedMatrix {
 public:
     PackedMatrix() = default;
-    PackedMatrix(const GemmKernel& kernel, size_t depth, size_t columns);
+    // Padded with zeros to whole panels and to at least `least_columns`.
+    PackedMatrix(const GemmKernel& kernel, size_t depth, size_t columns, size_t least_columns = 0);
 
     // column(j) points at B[0, j], B[1, j], ... one after another, or is nullptr for a column of zeros.
     void fill_from_columns(const std::function<const float*(size_t)>& column);

@@ -100,7 +100,7 @@ void ScanWeights::pack(const ScanParameters& p, bool token_input) {
 
 void ScanWeights::pack_backward(const ScanParameters& p, bool input_gradient) {
     const size_t columns = order.columns(), hidden = order.hidden;
-    if (recurrent_back.depth() != columns) recurrent_back = PackedMatrix(kernels->gemm, columns, hidden);
+    if (recurrent_back.depth() != columns) recurrent_back = PackedMatrix(kernels->gemm, columns, hidden, order.padded_hidden());
     recurrent_back.fill_from_rows(rows_in_order(order, p.weight_hh, hidden));
     if (!input_gradient) return;
     if (input_back.depth() != columns) input_back = PackedMatrix(kernels->gemm, columns, input_size);
@@ -259,7 +259,7 @@ void scan_backward(const ScanWeights& w, const ScanBackward& s, const ScanGradie
                 Gemm g;
                 g.rows = later - mine.begin;
                 g.depth = columns;
-                g.columns = std::min(width, hidden - unit);
+                g.columns = std::min(width, padded - unit);
                 g.a = {s.gates + (steps.offset[t + 1] + mine.begin) * columns, columns, 0, 0};
                 g.panels = w.recurrent_back.panel(unit);
                 g.start = zeros;

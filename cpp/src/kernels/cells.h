@@ -11,12 +11,13 @@ namespace {
 inline Vec load_units(const float* p, size_t left) { return left >= lanes ? load(p) : load_partial(p, left); }
 inline void store_units(float* p, Vec v, size_t left) { left >= lanes ? store(p, v) : store_partial(p, v, left); }
 
-// Calls body(row, unit, gate, left): `unit` the tile's unit, `gate` its place in the gate row, `left` the units from there on.
+// Calls body(row, unit, gate, left): `unit` the tile's unit, `gate` its place in the gate row, `left` the units from there
+// on. Blocks are always filled to their end, since products read the padding and must find numbers there.
 template <size_t Gates, class Body>
 inline void for_each_vector(size_t rows, size_t units, Body body) {
     for (size_t r = 0; r < rows; ++r)
-        for (size_t u = 0; u < units; u += lanes)
-            body(r, u, u / unit_block * Gates * unit_block + u % unit_block, units - u);
+        for (size_t u = 0; u < (units + unit_block - 1) / unit_block * unit_block; u += lanes)
+            body(r, u, u / unit_block * Gates * unit_block + u % unit_block, u < units ? units - u : 0);
 }
 
 // h = phi(gx + gh)

@@ -1,0 +1,19 @@
+#include "bindings/arrays.h"
+#include "rnnfast/error.hpp"
+
+namespace {
+
+using namespace rnnfast::bindings;
+
+}  // namespace
+
+PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
+    m.doc() = "The compiled core of rnnfast; use the rnnfast package.";
+    py::register_exception<rnnfast::Error>(m, "Error", PyExc_ValueError);
+    register_info(m);
+    register_files(m);
+    register_optimizer(m);
+    register_recurrent(m);
+    register_layers(m);
+    register_language_model(m);
+}

@@ -1,0 +1,56 @@
+// What every object with weights offers Python: names, values, gradients, loading.
+#pragma once
+
+#include "bindings/arrays.h"
+#include "core/optim.h"
+
+namespace rnnfast::bindings {
+
+// Adds parameters(), gradients(), set_parameter() and zero_grad() to a class with parameters() and weights_changed().
+template <class Class, class Bound>
+void add_parameters(Bound& bound, Parameters (*list)(Class&), void (*changed)(Class&)) {
+    bound.def("parameters", [list](py::object self) {
+        py::dict all;
+        for (const Parameter* p : list(py::cast<Class&>(self))) all[py::str(p->name)] = view(p->value.data(), p->shape, self);
+        return all;
+    });
+    bound.def("gradients", [list](py::object self) {
+        py::dict all;
+        for (const Parameter* p : list(py::cast<Class&>(self))) all[py::str(p->name)] = view(p->grad.data(), p->shape, self, true);
+        return all;
+    });
+    bound.def(
+        "set_parameter",
+        [list, changed](Class& self, const std::string& name, const Array<float>& value) {
+            for (Parameter* p : list(self)) {
+                if (p->name != name) continue;
+                check_shape(value, std::vector<py::ssize_t>(p->shape.begin(), p->shape.end()), "parameter " + name);
+                std::copy_n(value.data(), p->size(), p->value.data());
+                changed(self);
+                return;
+            }
+            throw std::invalid_argument("no parameter " + name);
+        },
+        py::arg("name"), py::arg("value"));
+    bound.def(
+        "zero_grad", [list](Class& self) { zero_grad(list(self)); }, py::call_guard<py::gil_scoped_release>());
+    bound.def(
+        "grad_norm", [list](Class& self) { return grad_norm(list(self)); }, py::call_guard<py::gil_scoped_release>());
+    bound.def(
+        "clip_grad_norm",
+        [list](Class& self, double max_norm) { return clip_grad_norm(self.kernels(), list(self), max_norm); },
+        py::arg("max_norm"), py::call_guard<py::gil_scoped_release>());
+    bound.def(
+        "clip_grad_value",
+        [list](Class& self, float limit) { clip_grad_value(self.kernels(), list(self), limit); }, py::arg("limit"),
+        py::call_guard<py::gil_scoped_release>());
+    bound.def(
+        "make_optimizer",
+        [list](Class& self, const OptimizerOptions& options) {
+            return std::make_unique<Optimizer>(self.kernels(), list(self), options);
+        },
+        py::arg("options"), py::keep_alive<0, 1>());
+    bound.def("weights_changed", [changed](Class& self) { changed(self); });
+}
+
+}  // namespace rnnfast::bindings

@@ -1,0 +1,39 @@
+#include "bindings/arrays.h"
+#include "core/cell.h"
+#include "core/dispatch.h"
+#include "core/parallel.h"
+
+namespace rnnfast::bindings {
+
+void register_info(py::module_& m) {
+    m.attr("__version__") = RNNFAST_VERSION;
+    m.def("set_num_threads", &set_num_threads, py::arg("threads"));
+    m.def("num_threads", &num_threads);
+    m.def("cells", [] {
+        std::vector<std::string> names;
+        for (const CellInfo& cell : cells()) names.emplace_back(cell.name);
+        return names;
+    });
+    m.def("info", [] {
+        py::dict info;
+        info["version"] = RNNFAST_VERSION;
+#if defined(__clang__)
+        info["compiler"] = "clang " __clang_version__;
+#else
+        info["compiler"] = "gcc " __VERSION__;
+#endif
+        py::list built, supported;
+        for (const Isa& isa : isas()) {
+            built.append(isa.kernels->name);
+            if (isa.supported) supported.append(isa.kernels->name);
+        }
+        info["isas_built"] = built;
+        info["isas_supported"] = supported;
+        info["isa_active"] = active().name;
+        info["threads"] = num_threads();
+        info["openmp"] = openmp_version();
+        return info;
+    });
+}
+
+}  // namespace rnnfast::bindings

@@ -1,0 +1,94 @@
+#include <pybind11/stl.h>
+
+#include "bindings/parameters.h"
+#include "core/dispatch.h"
+#include "models/language_model.h"
+
+namespace rnnfast::bindings {
+
+namespace {
+
+std::vector<py::ssize_t> state_shape(const LanguageModel& model, py::ssize_t rows) {
+    return {signed_size(model.options().num_layers), rows, signed_size(model.options().hidden_size)};
+}
+
+// Returns (nll [T, N] float64, h, c or None).
+py::tuple loss(LanguageModel& model, const Array<int32_t>& x, const Array<int32_t>& y, const py::object& h0,
+               const py::object& c0, bool train, uint64_t dropout_key) {
+    if (x.ndim() != 2 || x.size() == 0)
+        throw std::invalid_argument("x has shape " + shape_text({x.shape(), x.shape() + x.ndim()}) +
+                                    ", expected (T, N) token ids with at least one step and one row");
+    check_shape(y, {x.shape(0), x.shape(1)}, "y");
+    const auto states = state_shape(model, x.shape(1));
+    const RecurrentState start{optional_data(h0, states, "state h"), optional_data(c0, states, "state c")};
+    const bool has_c = model.cell().has_c;
+    Array<double> nll({x.shape(0), x.shape(1)});
+    Array<float> h(states), c(has_c ? states : std::vector<py::ssize_t>{0});
+    double* out = nll.mutable_data();
+    const RecurrentStateOut end{h.mutable_data(), has_c ? c.mutable_data() : nullptr};
+    {
+        const py::gil_scoped_release release;
+        model.loss(x.data(), y.data(), static_cast<size_t>(x.shape(0)), static_cast<size_t>(x.shape(1)), start, end, out,
+                   train, dropout_key);
+    }
+    return py::make_tuple(nll, h, has_c ? py::object(c) : py::none());
+}
+
+// Returns (logits [N, V], h, c or None).
+py::tuple step(const LanguageModel& model, const Array<int32_t>& tokens, const py::object& h0, const py::object& c0) {
+    if (tokens.ndim() != 1 || tokens.size() == 0)
+        throw std::invalid_argument("tokens has shape " + shape_text({tokens.shape(), tokens.shape() + tokens.ndim()}) +
+                                    ", expected (N,): one id a row");
+    const auto rows = static_cast<size_t>(tokens.size());
+    const auto states = state_shape(model, tokens.size());
+    LanguageState state = model.initial_state(rows);
+    const float *h_in = optional_data(h0, states, "state h"), *c_in = optional_data(c0, states, "state c");
+    if (h_in) std::copy_n(h_in, state.h.size(), state.h.data());
+    if (c_in) std::copy_n(c_in, state.c.size(), state.c.data());
+    const bool has_c = model.cell().has_c;
+    Array<float> logits({tokens.size(), signed_size(model.options().vocabulary)});
+    Array<float> h(states), c(has_c ? states : std::vector<py::ssize_t>{0});
+    LanguageModel::StepMemory memory;
+    model.step(tokens.data(), state, logits.mutable_data(), memory);
+    std::copy_n(state.h.data(), state.h.size(), h.mutable_data());
+    if (has_c) std::copy_n(state.c.data(), state.c.size(), c.mutable_data());
+    return py::make_tuple(logits, h, has_c ? py::object(c) : py::none());
+}
+
+}  // namespace
+
+void register_language_model(py::module_& m) {
+    py::class_<LanguageModel> model(m, "LanguageModel");
+    model
+        .def(py::init([](const std::string& cell, size_t vocabulary, size_t embedding_size, size_t hidden_size,
+                         size_t num_layers, float dropout, uint64_t seed) {
+                 LanguageModelOptions o;
+                 o.cell = cell;
+                 o.vocabulary = vocabulary;
+                 o.embedding_size = embedding_size;
+                 o.hidden_size = hidden_size;
+                 o.num_layers = num_layers;
+                 o.dropout = dropout;
+                 return std::make_unique<LanguageModel>(o, seed, active());
+             }),
+             py::arg("cell"), py::arg("vocabulary"), py::arg("embedding_size"), py::arg("hidden_size"),
+             py::arg("num_layers") = 1, py::arg("dropout") = 0.0f, py::arg("seed") = 0)
+        .def("loss", &loss, py::arg("x"), py::arg("y"), py::arg("h0"), py::arg("c0"), py::arg("train"), py::arg("dropout_key"))
+        .def("backward", &LanguageModel::backward, py::call_guard<py::gil_scoped_release>())
+        .def("step", &step, py::arg("tokens"), py::arg("h0"), py::arg("c0"))
+        .def_property_readonly("has_c", [](const LanguageModel& l) { return l.cell().has_c; });
+    add_parameters<LanguageModel>(
+        model, [](LanguageModel& l) { return l.parameters(); }, [](LanguageModel& l) { l.weights_changed(); });
+
+    py::class_<Generator>(m, "Generator")
+        .def(py::init([](const LanguageModel& language_model, const Array<int32_t>& prompt, double temperature, size_t top_k,
+                         uint64_t seed) {
+                 return std::make_unique<Generator>(language_model, prompt.data(), static_cast<size_t>(prompt.size()),
+                                                    SamplerOptions{temperature, top_k, seed});
+             }),
+             py::arg("model"), py::arg("prompt"), py::arg("temperature"), py::arg("top_k"), py::arg("seed"),
+             py::keep_alive<1, 2>())
+        .def("next", &Generator::next);
+}
+
+}  // namespace rnnfast::bindings

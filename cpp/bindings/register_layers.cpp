@@ -1,0 +1,127 @@
+// Linear and Embedding on their own, for models put together in Python.
+#include <pybind11/stl.h>
+
+#include <cmath>
+#include <mutex>
+
+#include "bindings/parameters.h"
+#include "core/dispatch.h"
+#include "core/embedding.h"
+#include "core/linear.h"
+#include "core/random.h"
+
+namespace rnnfast::bindings {
+
+namespace {
+
+struct LinearLayer {
+    LinearLayer(size_t inputs, size_t outputs, bool with_bias, uint64_t seed)
+        : weight(make_parameter("weight", {outputs, inputs})), bias(make_parameter("bias", {with_bias ? outputs : 0})) {
+        if (inputs == 0 || outputs == 0)
+            throw std::invalid_argument("Linear: in_features and out_features must be at least 1");
+        packed = PackedLinear(active(), inputs, outputs);
+        const double bound = 1.0 / std::sqrt(static_cast<double>(inputs));  // PyTorch's initialisation
+        uint64_t key = seed;
+        for (Buffer* values : {&weight.value, &bias.value}) {
+            key = random_key(seed, key + 1);
+            for (size_t i = 0; i < values->size(); ++i)
+                values->data()[i] = static_cast<float>((2.0 * random_uniform(key, i) - 1.0) * bound);
+        }
+    }
+    const Kernels& kernels() const { return active(); }
+    const float* bias_data() const { return bias.size() ? bias.value.data() : nullptr; }
+
+    Parameter weight, bias;
+    PackedLinear packed;
+    bool ready = false;
+    std::mutex one_at_a_time;
+};
+
+Array<float> linear_forward(LinearLayer& l, const Array<float>& x) {
+    const auto rows = static_cast<size_t>(x.shape(0));
+    Array<float> y({x.shape(0), signed_size(l.packed.outputs())});
+    float* out = y.mutable_data();
+    const py::gil_scoped_release release;
+    const std::lock_guard<std::mutex> lock(l.one_at_a_time);
+    if (!l.ready) l.packed.pack(l.weight.value.data(), l.bias_data());
+    l.ready = true;
+    l.packed.forward(x.data(), l.packed.inputs(), rows, out);
+    return y;
+}
+
+Array<float> linear_gradients(LinearLayer& l, const Array<float>& x, const Array<float>& dy) {
+    check_shape(dy, {x.shape(0), signed_size(l.packed.outputs())}, "gradient of the output");
+    Array<float> dx({x.shape(0), x.shape(1)});
+    LinearGradients g{};
+    g.x = x.data();
+    g.dy = dy.data();
+    g.weight = l.weight.value.data();
+    g.rows = static_cast<size_t>(x.shape(0));
+    g.inputs = l.packed.inputs();
+    g.outputs = l.packed.outputs();
+    g.dx = dx.mutable_data();
+    g.dweight = l.weight.grad.data();
+    g.dbias = l.bias.size() ? l.bias.grad.data() : nullptr;
+    const py::gil_scoped_release release;
+    const std::lock_guard<std::mutex> lock(l.one_at_a_time);
+    linear_backward(active(), g);
+    return dx;
+}
+
+struct EmbeddingLayer {
+    EmbeddingLayer(size_t rows, size_t width, uint64_t seed) : weight(make_parameter("weight", {rows, width})) {
+        if (rows == 0 || width == 0)
+            throw std::invalid_argument("Embedding: num_embeddings and embedding_dim must be at least 1");
+        for (size_t i = 0; i < weight.size(); ++i)
+            weight.value.data()[i] = static_cast<float>(random_normal(random_key(seed, 1), i));
+    }
+    const Kernels& kernels() const { return active(); }
+    size_t width() const { return weight.shape[1]; }
+    void check(const Array<int32_t>& ids) const {
+        for (py::ssize_t i = 0; i < ids.size(); ++i)
+            if (ids.data()[i] < 0 || static_cast<size_t>(ids.data()[i]) >= weight.shape[0])
+                throw std::out_of_range("Embedding: id " + std::to_string(ids.data()[i]) + ", expected 0 to " +
+                                        std::to_string(weight.shape[0] - 1));
+    }
+    Parameter weight;
+};
+
+}  // namespace
+
+void register_layers(py::module_& m) {
+    py::class_<LinearLayer> linear(m, "Linear");
+    linear
+        .def(py::init<size_t, size_t, bool, uint64_t>(), py::arg("in_features"), py::arg("out_features"), py::arg("bias") = true,
+             py::arg("seed") = 0)
+        .def("forward", &linear_forward, py::arg("x"))
+        .def("backward", &linear_gradients, py::arg("x"), py::arg("dy"));
+    add_parameters<LinearLayer>(
+        linear,
+        [](LinearLayer& l) { return l.bias.size() ? Parameters{&l.weight, &l.bias} : Parameters{&l.weight}; },
+        [](LinearLayer& l) { l.ready = false; });
+
+    py::class_<EmbeddingLayer> embedding(m, "Embedding");
+    embedding
+        .def(py::init<size_t, size_t, uint64_t>(), py::arg("num_embeddings"), py::arg("embedding_dim"), py::arg("seed") = 0)
+        .def(
+            "forward",
+            [](const EmbeddingLayer& e, const Array<int32_t>& ids) {
+                e.check(ids);
+                Array<float> y({ids.size(), signed_size(e.width())});
+                embedding_forward(e.weight.value.data(), e.width(), ids.data(), static_cast<size_t>(ids.size()), y.mutable_data());
+                return y;
+            },
+            py::arg("ids"))
+        .def(
+            "backward",
+            [](EmbeddingLayer& e, const Array<int32_t>& ids, const Array<float>& dy) {
+                e.check(ids);
+                check_shape(dy, {ids.size(), signed_size(e.width())}, "gradient of the output");
+                embedding_backward(dy.data(), e.width(), ids.data(), static_cast<size_t>(ids.size()), e.weight.grad.data());
+            },
+            py::arg("ids"), py::arg("dy"));
+    add_parameters<EmbeddingLayer>(
+        embedding, [](EmbeddingLayer& e) { return Parameters{&e.weight}; }, [](EmbeddingLayer&) {});
+}
+
+}  // namespace rnnfast::bindings

@@ -1,0 +1,122 @@
+#include <pybind11/stl.h>
+
+#include "bindings/parameters.h"
+#include "core/dispatch.h"
+#include "core/recurrent.h"
+
+namespace rnnfast::bindings {
+
+namespace {
+
+using Lengths = std::optional<std::vector<int64_t>>;
+
+struct Layer {
+    explicit Layer(RecurrentOptions options, uint64_t seed) : rnn(std::move(options), seed, active()) {}
+    const Kernels& kernels() const { return rnn.kernels(); }
+    Recurrent rnn;
+    RecurrentTape inference;  // reused from call to call
+    std::mutex one_at_a_time;
+};
+
+RecurrentInput input_of(const Layer& layer, const Array<float>& x, const Lengths& lengths) {
+    if (x.ndim() != 3 || x.shape(0) < 1 || x.shape(1) < 1)
+        throw std::invalid_argument("input has shape " + shape_text({x.shape(), x.shape() + x.ndim()}) +
+                                    ", expected (T, N, " + std::to_string(layer.rnn.options().input_size) +
+                                    ") with at least one step and one row");
+    const auto features = static_cast<size_t>(x.shape(2));
+    if (features != layer.rnn.options().input_size)
+        throw std::invalid_argument("input has " + std::to_string(features) + " features, expected " +
+                                    std::to_string(layer.rnn.options().input_size) +
+                                    " (input_size). Did you mean batch_first=True?");
+    if (lengths && lengths->size() != static_cast<size_t>(x.shape(1)))
+        throw std::invalid_argument("lengths has " + std::to_string(lengths->size()) + " entries, expected " +
+                                    std::to_string(x.shape(1)) + " (one a row)");
+    return {static_cast<size_t>(x.shape(0)), static_cast<size_t>(x.shape(1)), x.data(), nullptr, lengths ? lengths->data() : nullptr};
+}
+
+std::vector<py::ssize_t> state_shape(const Layer& layer, size_t rows) {
+    return {signed_size(layer.rnn.lanes()), signed_size(rows), signed_size(layer.rnn.options().hidden_size)};
+}
+
+// Returns (y, h, c or None, tape or None).
+py::tuple forward(Layer& layer, const Array<float>& x, const py::object& h0, const py::object& c0, const Lengths& lengths,
+                  bool save, uint64_t dropout_key) {
+    const RecurrentInput input = input_of(layer, x, lengths);
+    const auto states = state_shape(layer, input.rows);
+    const RecurrentState start{optional_data(h0, states, "h_0"), optional_data(c0, states, "c_0")};
+    Array<float> y({x.shape(0), x.shape(1), signed_size(layer.rnn.directions() * layer.rnn.options().hidden_size)});
+    Array<float> h(states);
+    const bool has_c = layer.rnn.cell().has_c;
+    Array<float> c(has_c ? states : std::vector<py::ssize_t>{0});
+    const RecurrentStateOut end{h.mutable_data(), has_c ? c.mutable_data() : nullptr};
+    float* y_data = y.mutable_data();
+    auto tape = save ? std::make_unique<RecurrentTape>() : nullptr;
+    {
+        const py::gil_scoped_release release;
+        if (tape) {
+            layer.rnn.forward(input, start, y_data, end, *tape, true, dropout_key);
+        } else {
+            const std::lock_guard<std::mutex> lock(layer.one_at_a_time);
+            layer.rnn.forward(input, start, y_data, end, layer.inference, false);
+        }
+    }
+    return py::make_tuple(y, h, has_c ? py::object(c) : py::none(), tape ? py::cast(std::move(tape)) : py::none());
+}
+
+// Returns (dx, dh0, dc0 or None).
+py::tuple backward(Layer& layer, RecurrentTape& tape, const py::object& dy, const py::object& dh, const py::object& dc,
+                   bool input_gradient) {
+    const auto steps = signed_size(tape.input.steps), rows = signed_size(tape.input.rows);
+    const auto states = state_shape(layer, tape.input.rows);
+    const float* dy_data = optional_data(
+        dy, {steps, rows, signed_size(layer.rnn.directions() * layer.rnn.options().hidden_size)}, "gradient of the output");
+    const RecurrentState dend{optional_data(dh, states, "gradient of h_n"), optional_data(dc, states, "gradient of c_n")};
+    const bool has_c = layer.rnn.cell().has_c;
+    Array<float> dx(input_gradient ? std::vector<py::ssize_t>{steps, rows, signed_size(layer.rnn.options().input_size)}
+                                   : std::vector<py::ssize_t>{0});
+    Array<float> dh0(states), dc0(has_c ? states : std::vector<py::ssize_t>{0});
+    float* dx_data = input_gradient ? dx.mutable_data() : nullptr;
+    const RecurrentStateOut dstart{dh0.mutable_data(), has_c ? dc0.mutable_data() : nullptr};
+    {
+        const py::gil_scoped_release release;
+        const std::lock_guard<std::mutex> lock(layer.one_at_a_time);
+        layer.rnn.backward(tape, dy_data, dend, dx_data, dstart);
+    }
+    return py::make_tuple(input_gradient ? py::object(dx) : py::none(), dh0, has_c ? py::object(dc0) : py::none());
+}
+
+}  // namespace
+
+void register_recurrent(py::module_& m) {
+    py::class_<RecurrentTape>(m, "Tape");
+    py::class_<Layer> layer(m, "Recurrent");
+    layer
+        .def(py::init([](const std::string& cell, size_t input_size, size_t hidden_size, size_t num_layers, bool bias,
+                         bool bidirectional, float dropout, uint64_t seed) {
+                 RecurrentOptions o;
+                 o.cell = cell;
+                 o.input_size = input_size;
+                 o.hidden_size = hidden_size;
+                 o.num_layers = num_layers;
+                 o.bias = bias;
+                 o.bidirectional = bidirectional;
+                 o.dropout = dropout;
+                 return std::make_unique<Layer>(o, seed);
+             }),
+             py::arg("cell"), py::arg("input_size"), py::arg("hidden_size"), py::arg("num_layers") = 1, py::arg("bias") = true,
+             py::arg("bidirectional") = false, py::arg("dropout") = 0.0f, py::arg("seed") = 0)
+        .def("forward", &forward, py::arg("x"), py::arg("h0"), py::arg("c0"), py::arg("lengths"), py::arg("save"),
+             py::arg("dropout_key"))
+        .def("backward", &backward, py::arg("tape"), py::arg("dy"), py::arg("dh"), py::arg("dc"), py::arg("input_gradient"))
+        .def_property_readonly("has_c", [](const Layer& l) { return l.rnn.cell().has_c; });
+    add_parameters<Layer>(
+        layer,
+        [](Layer& l) {
+            Parameters all;
+            for (Parameter& p : l.rnn.parameters) all.push_back(&p);
+            return all;
+        },
+        [](Layer& l) { l.rnn.weights_changed(); });
+}
+
+}  // namespace rnnfast::bindings

@@ -1,0 +1,204 @@
+#include "models/safetensors.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cmath>
+#include <cstring>
+
+#include "models/json.h"
+#include "rnnfast/error.hpp"
+
+namespace rnnfast {
+
+namespace {
+
+constexpr uint64_t largest_header = 16u << 20;
+constexpr size_t length_bytes = 8;
+
+std::string reason() { return std::strerror(errno); }
+
+class Descriptor {
+public:
+    explicit Descriptor(int fd) : fd_(fd) {}
+    ~Descriptor() { close(); }
+    Descriptor(const Descriptor&) = delete;
+    Descriptor& operator=(const Descriptor&) = delete;
+    int get() const { return fd_; }
+    bool close() {
+        const int fd = fd_;
+        fd_ = -1;
+        return fd < 0 || ::close(fd) == 0;
+    }
+
+private:
+    int fd_;
+};
+
+std::string read_file(const std::string& path) {
+    const Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+    struct stat status;
+    if (file.get() < 0 || ::fstat(file.get(), &status) != 0) throw Error(path + ": cannot be opened: " + reason());
+    if (!S_ISREG(status.st_mode)) throw Error(path + ": is not a file");
+    std::string bytes(static_cast<size_t>(status.st_size), '\0');
+    for (size_t at = 0; at < bytes.size();) {
+        const ssize_t got = ::read(file.get(), bytes.data() + at, bytes.size() - at);
+        if (got < 0 && errno == EINTR) continue;
+        if (got <= 0) throw Error(path + ": cannot be read: " + (got < 0 ? reason() : "it became shorter meanwhile"));
+        at += static_cast<size_t>(got);
+    }
+    return bytes;
+}
+
+struct Entry {
+    std::string name;
+    TensorView view;
+    uint64_t begin, end;
+};
+
+Entry parse_entry(const std::string& name, const Json& json, const std::string& file, uint64_t data_bytes) {
+    const auto fail = [&](const std::string& why) { throw Error(file + ": tensor " + json_quoted(name) + ": " + why); };
+    const Json *dtype = json.find("dtype"), *shape = json.find("shape"), *offsets = json.find("data_offsets");
+    if (json.kind != Json::Kind::object || json.members.size() != 3 || !dtype || !shape || !offsets)
+        fail("expected exactly dtype, shape and data_offsets");
+    if (dtype->kind != Json::Kind::string || dtype->string != "F32") fail("expected dtype F32");
+    if (shape->kind != Json::Kind::array || shape->items.size() > 8) fail("expected a shape of at most 8 dimensions");
+    Entry entry{name, {{}, nullptr, 0}, 0, 0};
+    uint64_t size = 1;
+    for (const Json& dimension : shape->items) {
+        if (dimension.kind != Json::Kind::integer) fail("a dimension is not a whole number");
+        if (__builtin_mul_overflow(size, dimension.integer, &size)) fail("its shape overflows");
+        entry.view.shape.push_back(dimension.integer);
+    }
+    if (offsets->kind != Json::Kind::array || offsets->items.size() != 2 ||
+        offsets->items[0].kind != Json::Kind::integer || offsets->items[1].kind != Json::Kind::integer)
+        fail("expected two data_offsets");
+    entry.begin = offsets->items[0].integer;
+    entry.end = offsets->items[1].integer;
+    uint64_t bytes = 0;
+    if (entry.begin > entry.end || entry.end > data_bytes) fail("lies outside the file; it may be cut short");
+    if (__builtin_mul_overflow(size, sizeof(float), &bytes) || entry.end - entry.begin != bytes)
+        fail("its shape and its bytes do not agree");
+    entry.view.size = size;
+    return entry;
+}
+
+void write_all(int fd, const void* data, size_t size, const std::string& path) {
+    const char* at = static_cast<const char*>(data);
+    while (size) {
+        const ssize_t put = ::write(fd, at, size);
+        if (put < 0 && errno == EINTR) continue;
+        if (put < 0) throw Error(path + ": cannot be written: " + reason());
+        at += put;
+        size -= static_cast<size_t>(put);
+    }
+}
+
+}  // namespace
+
+SafetensorsFile SafetensorsFile::open(const std::string& path) { return parse(read_file(path), path); }
+
+SafetensorsFile SafetensorsFile::parse(std::string bytes, const std::string& name) {
+    const auto fail = [&](const std::string& why) { throw Error(name + ": not a safetensors file: " + why); };
+    if (bytes.size() < length_bytes) fail("only " + std::to_string(bytes.size()) + " bytes long");
+    uint64_t header = 0;
+    for (size_t i = 0; i < length_bytes; ++i)
+        header |= static_cast<uint64_t>(static_cast<unsigned char>(bytes[i])) << (8 * i);
+    if (header > largest_header) fail("its header claims " + std::to_string(header) + " bytes");
+    if (header > bytes.size() - length_bytes) fail("cut short inside its header");
+    const uint64_t data_bytes = bytes.size() - length_bytes - header;
+
+    Json root;
+    try {
+        root = parse_json(std::string_view(bytes).substr(length_bytes, header));
+    } catch (const Error& error) {
+        fail(error.what());
+    }
+    if (root.kind != Json::Kind::object) fail("its header is not a JSON object");
+
+    SafetensorsFile file;
+    std::vector<Entry> entries;
+    for (const auto& [key, value] : root.members) {
+        if (key != "__metadata__") {
+            entries.push_back(parse_entry(key, value, name, data_bytes));
+            continue;
+        }
+        if (value.kind != Json::Kind::object) fail("its metadata is not an object");
+        for (const auto& [field, text] : value.members) {
+            if (text.kind != Json::Kind::string) fail("metadata " + json_quoted(field) + " is not a string");
+            file.metadata_[field] = text.string;
+        }
+    }
+    std::sort(entries.begin(), entries.end(), [](const Entry& a, const Entry& b) {
+        return a.begin != b.begin ? a.begin < b.begin : a.end < b.end;
+    });
+    uint64_t at = 0;
+    for (const Entry& entry : entries) {
+        if (entry.begin != at) fail("tensors overlap or leave a hole at byte " + std::to_string(at));
+        at = entry.end;
+    }
+    if (at != data_bytes) fail(std::to_string(data_bytes - at) + " bytes belong to no tensor");
+
+    file.data_.resize(data_bytes / sizeof(float));
+    if (data_bytes) std::memcpy(file.data_.data(), bytes.data() + length_bytes + header, data_bytes);
+    for (Entry& entry : entries) {
+        entry.view.data = file.data_.data() + entry.begin / sizeof(float);
+        for (size_t i = 0; i < entry.view.size; ++i)
+            if (!std::isfinite(entry.view.data[i]))
+                throw Error(name + ": tensor " + json_quoted(entry.name) + " holds NaN or infinity at " +
+                            std::to_string(i) + "; the model was damaged or its training diverged");
+        file.tensors_.emplace(std::move(entry.name), std::move(entry.view));
+    }
+    return file;
+}
+
+void write_safetensors(const std::string& path, const std::map<std::string, TensorView>& tensors,
+                       const std::map<std::string, std::string>& metadata) {
+    std::string header = "{";
+    const auto comma = [&] { header += header.size() > 1 ? "," : ""; };
+    if (!metadata.empty()) {
+        header += "\"__metadata__\":{";
+        for (auto it = metadata.begin(); it != metadata.end(); ++it)
+            header += (it == metadata.begin() ? "" : ",") + json_quoted(it->first) + ":" + json_quoted(it->second);
+        header += "}";
+    }
+    uint64_t at = 0;
+    for (const auto& [name, tensor] : tensors) {
+        comma();
+        header += json_quoted(name) + ":{\"dtype\":\"F32\",\"shape\":[";
+        for (size_t i = 0; i < tensor.shape.size(); ++i) header += (i ? "," : "") + std::to_string(tensor.shape[i]);
+        const uint64_t end = at + tensor.size * sizeof(float);
+        header += "],\"data_offsets\":[" + std::to_string(at) + "," + std::to_string(end) + "]}";
+        at = end;
+    }
+    header += "}";
+    header.append((8 - header.size() % 8) % 8, ' ');  // so that the tensors are aligned
+    if (header.size() > largest_header)
+        throw Error(path + ": not written: the vocabulary and names need " + std::to_string(header.size()) +
+                    " bytes, more than a header's " + std::to_string(largest_header) + "; raise min_freq");
+
+    const std::string temporary = path + ".tmp-" + std::to_string(::getpid());
+    Descriptor file(::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666));
+    if (file.get() < 0) throw Error(path + ": cannot be written: " + reason());
+    try {
+        unsigned char length[length_bytes];
+        for (size_t i = 0; i < length_bytes; ++i) length[i] = static_cast<unsigned char>(header.size() >> (8 * i));
+        write_all(file.get(), length, sizeof length, path);
+        write_all(file.get(), header.data(), header.size(), path);
+        for (const auto& [name, tensor] : tensors) write_all(file.get(), tensor.data, tensor.size * sizeof(float), path);
+        if (::fsync(file.get()) != 0 || !file.close()) throw Error(path + ": cannot be written: " + reason());
+        if (::rename(temporary.c_str(), path.c_str()) != 0) throw Error(path + ": cannot be renamed into place: " + reason());
+    } catch (...) {
+        ::unlink(temporary.c_str());
+        throw;
+    }
+    const size_t slash = path.rfind('/');
+    const std::string folder = slash == std::string::npos ? "." : path.substr(0, slash + 1);
+    const Descriptor opened(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (opened.get() >= 0) ::fsync(opened.get());  // the new name survives a power cut too
+}
+
+}  // namespace rnnfast

@@ -1,0 +1,47 @@
+"""What is running: compiler, instruction sets, threads."""
+
+from __future__ import annotations
+
+import platform
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rnnfast import _core
+
+
+def set_num_threads(threads: int) -> None:
+    """Threads every computation may use from now on; results are the same to the bit for any number."""
+    _core.set_num_threads(int(threads))
+
+
+def get_num_threads() -> int:
+    """By default the smallest of the cores this process may use, RNNFAST_NUM_THREADS and OMP_NUM_THREADS."""
+    return int(_core.num_threads())
+
+
+def _openmp_runtimes() -> list[str]:
+    """OpenMP libraries mapped into this process; two of them slow each other down severely."""
+    maps = Path("/proc/self/maps")
+    if not maps.exists():
+        return []
+    found = re.findall(r"\S*/lib(?:gomp|iomp5|omp)[^/\s]*\.so[^\s]*", maps.read_text(encoding="utf-8", errors="replace"))
+    return sorted(set(found))
+
+
+def info() -> dict[str, Any]:
+    """Version, compiler, ISAs built / supported / active, threads, OpenMP runtimes in this process.
+
+    >>> sorted(info())[:4]
+    ['compiler', 'isa_active', 'isas_built', 'isas_supported']
+    """
+    runtimes = _openmp_runtimes()
+    return {
+        **_core.info(),
+        "openmp_runtimes": runtimes,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "machine": platform.machine(),
+    }
