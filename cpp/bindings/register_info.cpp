@@ -1,3 +1,5 @@
+#include <pybind11/stl.h>
+
 #include "bindings/arrays.h"
 #include "core/cell.h"
 #include "core/dispatch.h"

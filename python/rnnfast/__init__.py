@@ -1,3 +1,47 @@
-from rnnfast.nn import *
-from rnnfast.nn import RNN,LSTM,GRU
-from rnnfast.info import *
+"""rnnfast: fast recurrent networks on CPUs, that a person can read."""
+
+from __future__ import annotations
+
+from rnnfast import datasets
+from rnnfast._core import Error as FileFormatError
+from rnnfast._core import __version__
+from rnnfast.data import Corpus, batches
+from rnnfast.evaluate import Evaluation, evaluate
+from rnnfast.generate import generate, stream
+from rnnfast.info import get_num_threads, info, set_num_threads
+from rnnfast.io import load
+from rnnfast.models import LanguageModel
+from rnnfast.nn import GRU, LSTM, RNN, Embedding, Linear
+from rnnfast.optim import SGD, Adam, AdamW, clip_grad_norm_, clip_grad_value_
+from rnnfast.train import NonFiniteLoss, fit
+from rnnfast.vocab import Vocab
+
+__all__ = [
+    "GRU",
+    "LSTM",
+    "RNN",
+    "SGD",
+    "Adam",
+    "AdamW",
+    "Corpus",
+    "Embedding",
+    "Evaluation",
+    "FileFormatError",
+    "LanguageModel",
+    "Linear",
+    "NonFiniteLoss",
+    "Vocab",
+    "__version__",
+    "batches",
+    "clip_grad_norm_",
+    "clip_grad_value_",
+    "datasets",
+    "evaluate",
+    "fit",
+    "generate",
+    "get_num_threads",
+    "info",
+    "load",
+    "set_num_threads",
+    "stream",
+]

@@ -1,0 +1,139 @@
+"""A text as ids, and the minibatches training reads from it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rnnfast.text import PathLike, read_text, tokenize
+from rnnfast.vocab import Vocab
+
+Ids = NDArray[np.int32]
+SAMPLINGS = ("sequential", "random")
+
+
+class Corpus:
+    """A text as token ids, with the vocabulary they belong to.
+
+    >>> corpus = Corpus.from_text("to be or not to be")
+    >>> corpus, corpus.ids[:4].tolist()
+    (Corpus(18 char tokens, vocabulary of 8), [4, 3, 1, 5])
+    """
+
+    def __init__(self, ids: Ids, vocab: Vocab, *, name: str = "text") -> None:
+        self.ids, self.vocab, self.name = np.ascontiguousarray(ids, np.int32), vocab, name
+
+    @classmethod
+    def from_text(
+        cls, text: str, *, tokenizer: str = "char", min_freq: int = 1, vocab: Vocab | None = None, name: str = "text"
+    ) -> Corpus:
+        """Tokens of ``text``. The vocabulary is that of the whole text, unless ``vocab`` brings one."""
+        tokens = tokenize(text, vocab.tokenizer if vocab else tokenizer)
+        if len(tokens) < 2:
+            raise ValueError(f"{name} has {len(tokens)} tokens, expected at least 2: one to read and one to predict")
+        vocab = vocab or Vocab(tokens, min_freq=min_freq, tokenizer=tokenizer)
+        return cls(vocab.encode(tokens), vocab, name=name)
+
+    @classmethod
+    def from_file(
+        cls, path: PathLike, *, tokenizer: str = "char", min_freq: int = 1, vocab: Vocab | None = None
+    ) -> Corpus:
+        """:meth:`from_text` of a UTF-8 file."""
+        return cls.from_text(read_text(path), tokenizer=tokenizer, min_freq=min_freq, vocab=vocab, name=str(path))
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __repr__(self) -> str:
+        return f"Corpus({len(self)} {self.vocab.tokenizer} tokens, vocabulary of {len(self.vocab)})"
+
+    def split(self, *fractions: float) -> tuple[Corpus, ...]:
+        """Contiguous parts, in order: ``train, valid, test = corpus.split(0.9, 0.05, 0.05)``."""
+        if not fractions or any(f <= 0 for f in fractions) or abs(sum(fractions) - 1) > 1e-6:
+            raise ValueError(f"split fractions {fractions} must be positive and sum to 1")
+        ends = np.round(np.cumsum(fractions) * len(self)).astype(int)
+        parts = np.split(self.ids, ends[:-1])
+        if min(map(len, parts)) < 2:
+            raise ValueError(
+                f"{self.name} has {len(self)} tokens, too few for parts of {fractions}: each needs at least 2"
+            )
+        return tuple(Corpus(part, self.vocab, name=self.name) for part in parts)
+
+
+class Batches:
+    """What :func:`batches` returns: iterate for (x, y); ``len`` counts the batches, ``tokens`` the predictions."""
+
+    def __init__(self, starts: NDArray[np.int64], steps: NDArray[np.int64], ids: Ids, carries_state: bool, first: int):
+        self._starts, self._steps, self._ids, self._first = starts, steps, ids, first
+        self.carries_state = carries_state
+        self.tokens = int(steps.sum()) * starts.shape[1]
+
+    def __len__(self) -> int:
+        return len(self._steps)
+
+    def __iter__(self) -> Iterator[tuple[Ids, Ids]]:
+        for start, steps in zip(self._starts[self._first :], self._steps[self._first :]):
+            at = start[None, :] + np.arange(steps)[:, None]
+            yield self._ids[at], self._ids[at + 1]
+
+
+def batches(
+    corpus: Any,
+    *,
+    batch_size: int,
+    num_steps: int,
+    sampling: str = "sequential",
+    seed: int = 0,
+    epoch: int = 0,
+    start: int = 0,
+) -> Batches:
+    """Minibatches (x, y) of int32 (T, N), y being x shifted by one token.
+
+    The text starts at a random offset below ``num_steps``, another one each epoch.
+
+    Parameters
+    ----------
+    corpus : Corpus, or an array of ids
+    batch_size, num_steps : N and T; a last sequential batch may have fewer steps
+    sampling : ``"sequential"`` cuts the text into N parts that are read side by side, so that row n of a batch goes
+        on where it stopped in the one before and state carries over; ``"random"`` shuffles stretches of T tokens
+    seed, epoch : the same two always give the same batches
+    start : the batch to begin with, for resuming
+
+    >>> for x, y in batches(np.arange(9), batch_size=2, num_steps=2, epoch=2):
+    ...     print(x.T.tolist(), y.T.tolist())
+    [[0, 1], [4, 5]] [[1, 2], [5, 6]]
+    [[2, 3], [6, 7]] [[3, 4], [7, 8]]
+    """
+    ids = np.asarray(corpus.ids if isinstance(corpus, Corpus) else corpus)
+    if ids.ndim != 1 or ids.dtype.kind not in "iu":
+        raise TypeError(f"corpus has shape {ids.shape} and dtype {ids.dtype}, expected one row of token ids")
+    for name, value in (("batch_size", batch_size), ("num_steps", num_steps)):
+        if int(value) != value or value < 1:
+            raise ValueError(f"{name} is {value}, expected a whole number of at least 1")
+    if sampling not in SAMPLINGS:
+        raise ValueError(f"unknown sampling {sampling!r}: expected one of {', '.join(SAMPLINGS)}")
+    ids = np.ascontiguousarray(ids, np.int32)
+    random = np.random.default_rng([seed, epoch])
+    offset = int(random.integers(num_steps))
+    # A short text keeps its tokens: the offset only moves within what is left over.
+    needed = batch_size * (num_steps if sampling == "random" else 1)
+    offset = min(offset, max(0, len(ids) - 1 - needed))
+    left = len(ids) - 1 - offset  # predictions
+    if left < needed:
+        raise ValueError(
+            f"the text has {len(ids)} tokens, fewer than one batch of {batch_size} x {num_steps} needs "
+            f"({needed + 1}); give more text or a smaller batch_size or num_steps"
+        )
+    if sampling == "sequential":
+        length = left // batch_size
+        rows = offset + np.arange(batch_size) * length
+        begins = np.arange(0, length, num_steps)
+        return Batches(begins[:, None] + rows, np.minimum(num_steps, length - begins), ids, True, start)
+    count = left // num_steps // batch_size * batch_size
+    begins = offset + random.permutation(left // num_steps)[:count] * num_steps
+    starts = begins.reshape(-1, batch_size)
+    return Batches(starts, np.full(len(starts), num_steps), ids, False, start)

@@ -1,0 +1,185 @@
+"""Public data sets, by name: looked for in the folder RNNFAST_DATA names, else downloaded once and cached.
+
+>>> sorted(names())
+['fra-eng', 'multi30k', 'names', 'ptb', 'sunspots', 'timemachine', 'tinyshakespeare']
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import hashlib
+import io
+import os
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+_GITHUB = "https://raw.githubusercontent.com"
+_MULTI30K = f"{_GITHUB}/multi30k/dataset/master/data/task1/raw"
+_LANGUAGES = (
+    "Arabic Chinese Czech Dutch English French German Greek Irish Italian Japanese Korean Polish Portuguese Russian "
+    "Scottish Spanish Vietnamese"
+).split()
+
+
+@dataclass(frozen=True)
+class _File:
+    """Where a file lies below RNNFAST_DATA, where the public has it, and the sha256 of its unpacked text."""
+
+    path: str
+    url: str
+    sha256: str | None
+    member: str | None = None  # inside a zip archive
+
+
+def _multi30k(split: str, language: str, sha256: str) -> _File:
+    return _File(f"multi30k/{split}.{language}.gz", f"{_MULTI30K}/{split}.{language}.gz", sha256)
+
+
+_PTB = f"{_GITHUB}/tomsercu/lstm/master/data"
+_FILES: dict[str, dict[str, _File]] = {
+    "timemachine": {
+        "text": _File(
+            "timemachine.txt.gz", f"{_GITHUB}/ilaunchmoon/HandsDeeps/main/data/timemachine.txt",
+            "8424dbd9532ac81f7e5f0b6add90e6952baea29158309d7d1bf3884f4e12c516",
+        ),
+    },
+    "tinyshakespeare": {
+        "text": _File(
+            "tinyshakespeare.txt.gz", f"{_GITHUB}/karpathy/char-rnn/master/data/tinyshakespeare/input.txt",
+            "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
+        ),
+    },
+    "ptb": {
+        "train": _File(
+            "ptb/ptb.train.txt.gz", f"{_PTB}/ptb.train.txt",
+            "fcea919f6cf83f35d4d00c6cbf08040d13d4155226340912e2fef9c9c4102cbf",
+        ),
+        "valid": _File(
+            "ptb/ptb.valid.txt.gz", f"{_PTB}/ptb.valid.txt",
+            "c9fe6985fe0d4ccb578183407d7668fc6066c20700cb4cf87d8ff1cc34df1bf2",
+        ),
+        "test": _File(
+            "ptb/ptb.test.txt.gz", f"{_PTB}/ptb.test.txt",
+            "dd65dff31e70846b2a6030a87482edcd5d199130cdcfa1f3dccbb033728deee0",
+        ),
+    },
+    "multi30k": {
+        "train.en": _multi30k("train", "en", "460a15fbd157e34a7a9957ee388c1ca247fe47af3ef25fb50442af6c274e0fc6"),
+        "train.de": _multi30k("train", "de", "2c2b73fd2b548fbcde3a875e0a78d6ee94d498bfdee6bd3eae3945779e9ddf72"),
+        "train.fr": _multi30k("train", "fr", "5925a3c18f1587b6b54b87743106e6e8ab93618edb6f65d19eac0621f853a10d"),
+        "val.en": _multi30k("val", "en", "1f2a23d992769b5b3d209b0a10dd0b77c08cceb1f20dfb97ed0aafa49d107227"),
+        "val.de": _multi30k("val", "de", "660e09eb7e1da2f856ea13ee5ad3cf6d36b3d5b0b733c857e94c5747a3dfc660"),
+        "val.fr": _multi30k("val", "fr", "5304e444d842e962b2dda4d816b70b22a1765b15401642b7ca37a67477e708dc"),
+        "test_2016_flickr.en": _multi30k(
+            "test_2016_flickr", "en", "399a4382932c1aadd3ceb9bef1008d388a64c76d4ae4e9d4728c6f4301cac182"
+        ),
+        "test_2016_flickr.de": _multi30k(
+            "test_2016_flickr", "de", "4be6b5b3236b79c25475c6bb829800a7ce559e9ba7a1f6c2394fe4d40be46d16"
+        ),
+        "test_2016_flickr.fr": _multi30k(
+            "test_2016_flickr", "fr", "cb3160d69b002bb638e66cc7612fcd56cb0af82eadc9c142dedc438afb885ef6"
+        ),
+    },
+    "fra-eng": {
+        "text": _File(
+            "fra-eng.zip", "http://d2l-data.s3-accelerate.amazonaws.com/fra-eng.zip",
+            "161c93f18da3a7e6df611ed961426613260de8af06ccf8c79c977afe5135ac44", member="fra-eng/fra.txt",
+        ),
+    },
+    "sunspots": {
+        "text": _File(
+            "series/monthly-sunspots.csv.gz", f"{_GITHUB}/jbrownlee/Datasets/master/monthly-sunspots.csv",
+            "c4ec8cc57d9f6fb6ecdb3e1f37f25b6f4badd5124c55931052b0cd2fc3bc71f3",
+        ),
+    },
+    "names": {
+        language: _File(
+            f"names/{language}.txt", f"{_GITHUB}/spro/practical-pytorch/master/data/names/{language}.txt", None
+        )
+        for language in _LANGUAGES
+    },
+}  # fmt: skip
+
+
+def names() -> list[str]:
+    """The data sets :func:`load` knows."""
+    return list(_FILES)
+
+
+def load(name: str) -> Any:
+    """A data set by name.
+
+    ======================== =====================================================================
+    timemachine, tinyshakespeare   the text
+    ptb                      dict of train, valid and test text (Mikolov's 10,000-word split)
+    multi30k                 dict of lines: "train.en", "val.de", "test_2016_flickr.fr", ...
+    fra-eng                  list of (English, French) pairs
+    sunspots                 float32 array of monthly counts
+    names                    dict of surnames: "Arabic", ... (18 languages)
+    ======================== =====================================================================
+
+    Raises ``ValueError`` for an unknown name or a file whose sum is wrong, and ``FileNotFoundError`` when the data is
+    neither in RNNFAST_DATA nor to be had; the message says where to put what.
+    """
+    if name not in _FILES:
+        raise ValueError(f"unknown data set {name!r}: expected one of {', '.join(_FILES)}")
+    texts = {key: _text(file) for key, file in _FILES[name].items()}
+    if name == "multi30k" or name == "names":
+        return {key: text.splitlines() for key, text in texts.items()}
+    if name == "fra-eng":
+        return [tuple(line.split("\t")[:2]) for line in texts["text"].splitlines() if "\t" in line]
+    if name == "sunspots":
+        rows = list(csv.reader(io.StringIO(texts["text"])))[1:]
+        return np.array([float(row[1]) for row in rows if row], np.float32)
+    return texts["text"] if set(texts) == {"text"} else texts
+
+
+def _unpack(data: bytes, file: _File) -> bytes:
+    if file.member and data[:2] == b"PK":
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            return archive.read(file.member)
+    return gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
+
+
+def _text(file: _File) -> str:
+    folder = os.environ.get("RNNFAST_DATA")
+    local = Path(folder, file.path) if folder else None
+    path = local if local and local.exists() else _download(file)
+    data = _unpack(path.read_bytes(), file)
+    if file.sha256 and hashlib.sha256(data).hexdigest() != file.sha256:
+        raise ValueError(f"{path}: its sha256 is not {file.sha256}; delete it and load again")
+    return data.decode("utf-8")
+
+
+def _download(file: _File) -> Path:
+    where = f"put {Path(file.path).name} at {file.path} in a folder and set RNNFAST_DATA to that folder"
+    try:
+        import pooch
+    except ImportError:
+        raise FileNotFoundError(
+            f"{file.path} is not in RNNFAST_DATA and downloading needs pooch: pip install 'rnnfast[data]'; or {where}"
+        ) from None
+    target = Path(pooch.os_cache("rnnfast")) / file.path
+    if target.exists():
+        return target
+    try:
+        pooch.retrieve(file.url, known_hash=None, fname=target.name, path=target.parent, progressbar=False)
+    except Exception as error:
+        raise FileNotFoundError(f"{file.url} cannot be downloaded ({type(error).__name__}); {where}") from error
+    return target
+
+
+def python_topics() -> str:
+    """The help texts of the Python language, which every Python install carries: English that needs no download."""
+    try:
+        from pydoc_data.topics import topics
+    except ImportError:
+        raise FileNotFoundError(
+            "this Python comes without pydoc_data.topics (some distributions leave it out); give a text FILE"
+        ) from None
+    return "\n\n".join(topics[key] for key in sorted(topics))

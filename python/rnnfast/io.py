@@ -1,0 +1,73 @@
+"""Model files: one safetensors file with weights, configuration and vocabulary."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+from rnnfast import _core
+from rnnfast.models import FORMAT, FORMAT_VERSION, LanguageModel
+from rnnfast.nn import Array
+from rnnfast.text import PathLike
+from rnnfast.vocab import Vocab
+
+_KINDS = {LanguageModel.kind: LanguageModel}
+_LARGEST = 1 << 28  # weights of one matrix a file may ask for: 1 GB
+
+
+def load(path: PathLike) -> Any:
+    """The model in a file that :meth:`LanguageModel.save` wrote; a checkpoint's model too.
+
+    Raises ``rf.FileFormatError`` for a file that is damaged, of another version, or not rnnfast's.
+    """
+    return read(path)[0]
+
+
+def read(path: PathLike) -> tuple[Any, dict[str, Array], dict[str, str]]:
+    """The model, the tensors that are not its weights, and the metadata. Every byte is checked before use."""
+    name = os.fspath(path)
+    if not os.path.exists(name):
+        raise FileNotFoundError(f"{name} does not exist; give the path of a model file")
+    tensors, metadata = _core.read_safetensors(name)
+    if metadata.get("format") != FORMAT:
+        raise _core.Error(f"{name}: a safetensors file, but not a model of rnnfast; train one with `rnnfast train`")
+    version = metadata.get("format_version")
+    if version != FORMAT_VERSION:
+        raise _core.Error(
+            f"{name}: format version {version!r}, this rnnfast reads version {FORMAT_VERSION}; update rnnfast"
+        )
+    kind = metadata.get("kind")
+    if kind not in _KINDS:
+        raise _core.Error(f"{name}: holds a {kind!r}, this rnnfast knows {', '.join(_KINDS)}; update rnnfast")
+    model = _build(name, metadata, tensors)
+    own = model.parameters()
+    for parameter, value in own.items():
+        if parameter not in tensors:
+            raise _core.Error(f"{name}: the weights {parameter} are missing")
+        if tensors[parameter].shape != value.shape:
+            raise _core.Error(
+                f"{name}: {parameter} has shape {tensors[parameter].shape}, its configuration wants {value.shape}"
+            )
+    model.load_state_dict({parameter: tensors.pop(parameter) for parameter in own})
+    return model, tensors, metadata
+
+
+def _build(name: str, metadata: dict[str, str], tensors: dict[str, Array]) -> LanguageModel:
+    try:
+        config = dict(json.loads(metadata["config"]))
+        vocabulary = json.loads(metadata["vocabulary"]) if "vocabulary" in metadata else None
+        size = int(config.pop("vocab_size"))
+        vocab = None
+        if vocabulary is not None:
+            vocab = Vocab.from_list([str(t) for t in vocabulary["tokens"]], tokenizer=vocabulary["tokenizer"])
+            if len(vocab) != size:
+                raise ValueError(f"the vocabulary has {len(vocab)} tokens, the configuration says {size}")
+        # Before memory is taken for what a file claims, its tensors must be of that size.
+        held = sum(value.size for value in tensors.values())
+        hidden, embedding = int(config["hidden_size"]), int(config["embedding_size"])
+        if max(size * hidden, hidden * hidden, size * embedding, int(config["num_layers"])) > min(held, _LARGEST):
+            raise ValueError("the configuration asks for more weights than the file holds")
+        return LanguageModel(size if vocab is None else vocab, **config)
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise _core.Error(f"{name}: its configuration cannot be used: {error}") from None

@@ -1,0 +1,98 @@
+"""From a file to tokens and back."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Union
+
+PathLike = Union[str, "os.PathLike[str]"]
+
+UNKNOWN, END_OF_SENTENCE = "<unk>", "<eos>"
+
+# Reserved tokens such as <unk> stay whole; words keep their inner apostrophes; everything else stands alone.
+_WORD = re.compile(r"<\w+>|\w+(?:['’]\w+)*|[^\w\s]|\n")
+_NO_SPACE_BEFORE = set(".,;:!?)]}%…’”")
+_NO_SPACE_AFTER = set("([{$“")
+
+
+def read_text(path: PathLike) -> str:
+    """The text of a UTF-8 file, unpacked if it ends in ``.gz``.
+
+    Raises ``FileNotFoundError``, or ``ValueError`` for a file that is empty, binary or not UTF-8.
+    """
+    file = Path(path)
+    if file.is_dir():
+        raise ValueError(f"{file} is a folder, expected a text file")
+    if not file.exists():
+        raise FileNotFoundError(f"{file} does not exist; give the path of a text file")
+    try:
+        data = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
+    except (EOFError, gzip.BadGzipFile) as error:
+        raise ValueError(f"{file} is no complete gzip file: {error}") from None
+    if not data:
+        raise ValueError(f"{file} is empty, expected text")
+    if (zero := data.find(b"\0")) >= 0:
+        raise ValueError(f"{file} looks binary (zero byte at {zero}), expected UTF-8 text")
+    try:
+        return data.decode("utf-8-sig").replace("\r\n", "\n")
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{file} is not UTF-8 (byte {data[error.start]:#04x} at {error.start}); "
+            "convert it first, for example with iconv -t UTF-8"
+        ) from None
+
+
+def _char_tokens(text: str) -> list[str]:
+    return list(text)
+
+
+def _word_tokens(text: str) -> list[str]:
+    return [END_OF_SENTENCE if token == "\n" else token for token in _WORD.findall(text)]
+
+
+def _join_words(tokens: Iterable[str]) -> str:
+    pieces: list[str] = []
+    glue = True
+    for token in tokens:
+        if token == END_OF_SENTENCE:
+            pieces.append("\n")
+            glue = True
+            continue
+        if not glue and token not in _NO_SPACE_BEFORE:
+            pieces.append(" ")
+        pieces.append(token)
+        glue = token in _NO_SPACE_AFTER
+    return "".join(pieces)
+
+
+_TOKENIZERS = {"char": (_char_tokens, "".join), "word": (_word_tokens, _join_words)}
+
+
+def _named(name: str) -> tuple[object, object]:
+    if name not in _TOKENIZERS:
+        raise ValueError(f"unknown tokenizer {name!r}: expected one of {', '.join(_TOKENIZERS)}")
+    return _TOKENIZERS[name]
+
+
+def tokenize(text: str, tokenizer: str = "char") -> list[str]:
+    """Tokens of ``text``: ``"char"`` every character, ``"word"`` words, marks, and ``<eos>`` for each line's end.
+
+    >>> tokenize("Don't panic.\\n", "word")
+    ["Don't", 'panic', '.', '<eos>']
+    """
+    split = _named(tokenizer)[0]
+    return split(text)  # type: ignore[operator,no-any-return]
+
+
+def detokenize(tokens: Iterable[str], tokenizer: str = "char") -> str:
+    """Readable text of ``tokens``.
+
+    >>> detokenize(["Don't", "panic", ".", "<eos>"], "word")
+    "Don't panic.\\n"
+    """
+    join = _named(tokenizer)[1]
+    return join(tokens)  # type: ignore[operator,no-any-return]

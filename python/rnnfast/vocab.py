@@ -1,0 +1,113 @@
+"""Tokens and their ids."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rnnfast.text import UNKNOWN, detokenize, tokenize
+
+
+class Vocab:
+    """Tokens sorted by falling frequency, ties by the token itself, so that the same text gives the same ids.
+
+    Id 0 is ``<unk>``, then come ``reserved`` tokens, then the rest.
+
+    Parameters
+    ----------
+    tokens : the tokens of a text, in any order
+    min_freq : rarer tokens are left out and read as ``<unk>``
+    reserved : tokens that get an id whether or not they occur
+    tokenizer : the name that :meth:`encode_text` and :meth:`decode` use
+
+    >>> vocab = Vocab("a b a c b a".split())
+    >>> vocab.idx_to_token
+    ['<unk>', 'a', 'b', 'c']
+    >>> vocab["b"], vocab[["a", "z"]]
+    (2, [1, 0])
+    """
+
+    unk = 0
+
+    def __init__(
+        self, tokens: Iterable[str] = (), *, min_freq: int = 1, reserved: Sequence[str] = (), tokenizer: str = "char"
+    ) -> None:
+        if min_freq < 1:
+            raise ValueError(f"min_freq is {min_freq}, expected at least 1")
+        if len(set(reserved)) != len(reserved) or UNKNOWN in reserved:
+            raise ValueError(f"reserved tokens {list(reserved)} repeat one another or {UNKNOWN}")
+        counts = Counter(tokens)
+        self.token_freqs = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+        first = [UNKNOWN, *reserved]
+        self._fill(first + [t for t, n in self.token_freqs if n >= min_freq and t not in set(first)], tokenizer)
+
+    @classmethod
+    def from_list(cls, tokens: Sequence[str], *, tokenizer: str = "char") -> Vocab:
+        """The vocabulary whose ids are the tokens' places in ``tokens``; the first must be ``<unk>``."""
+        if not tokens or tokens[0] != UNKNOWN or len(set(tokens)) != len(tokens):
+            raise ValueError(f"a vocabulary starts with {UNKNOWN} and repeats no token")
+        vocab = cls(tokenizer=tokenizer)
+        vocab._fill(list(tokens), tokenizer)
+        return vocab
+
+    def _fill(self, tokens: list[str], tokenizer: str) -> None:
+        tokenize("", tokenizer)  # an unknown name is an error now, not when a prompt comes
+        self.tokenizer = tokenizer
+        self.idx_to_token = tokens
+        self.token_to_idx = {token: i for i, token in enumerate(tokens)}
+
+    def __len__(self) -> int:
+        return len(self.idx_to_token)
+
+    def __contains__(self, token: object) -> bool:
+        return token in self.token_to_idx
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Vocab)
+            and self.idx_to_token == other.idx_to_token
+            and self.tokenizer == other.tokenizer
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"Vocab({len(self)} {self.tokenizer} tokens)"
+
+    @overload
+    def __getitem__(self, token: str) -> int: ...
+    @overload
+    def __getitem__(self, token: Sequence[str]) -> list[int]: ...
+    def __getitem__(self, token: str | Sequence[str]) -> int | list[int]:
+        if isinstance(token, str):
+            return self.token_to_idx.get(token, self.unk)
+        return [self.token_to_idx.get(t, self.unk) for t in token]
+
+    @overload
+    def to_tokens(self, ids: int) -> str: ...
+    @overload
+    def to_tokens(self, ids: Iterable[int]) -> list[str]: ...
+    def to_tokens(self, ids: Any) -> str | list[str]:
+        """The token of an id, or the tokens of several; ``IndexError`` outside 0 to len - 1."""
+        if isinstance(ids, (int, np.integer)):
+            if not 0 <= ids < len(self):
+                raise IndexError(f"token id {ids}, expected 0 to {len(self) - 1}")
+            return self.idx_to_token[ids]
+        return [self.to_tokens(int(i)) for i in ids]
+
+    def encode(self, tokens: Iterable[str]) -> NDArray[np.int32]:
+        """Ids of ``tokens`` as int32; tokens not in the vocabulary become ``<unk>``."""
+        get, unk = self.token_to_idx.get, self.unk
+        return np.fromiter((get(token, unk) for token in tokens), np.int32)
+
+    def encode_text(self, text: str) -> NDArray[np.int32]:
+        """Ids of a text, cut up by this vocabulary's tokeniser."""
+        return self.encode(tokenize(text, self.tokenizer))
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Readable text of ids."""
+        return detokenize(self.to_tokens(ids), self.tokenizer)
