@@ -88,7 +88,7 @@ _FILES: dict[str, dict[str, _File]] = {
     "fra-eng": {
         "text": _File(
             "fra-eng.zip", "http://d2l-data.s3-accelerate.amazonaws.com/fra-eng.zip",
-            "161c93f18da3a7e6df611ed961426613260de8af06ccf8c79c977afe5135ac44", member="fra-eng/fra.txt",
+            "0bb85dbaa1c896844649094d7eaf2e34bee34e84fe362b26ce7e8f2e12aae104", member="fra-eng/fra.txt",
         ),
     },
     "sunspots": {

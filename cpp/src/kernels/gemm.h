@@ -15,8 +15,9 @@ constexpr size_t tile_rows = 6, panel_vectors = 2;
 #elif defined(__ARM_NEON)
 constexpr size_t tile_rows = 6, panel_vectors = 4;
 #else
-constexpr size_t tile_rows = 4, panel_vectors = 2;
+constexpr size_t tile_rows = 2, panel_vectors = 4;
 #endif
+static_assert(panel_vectors * lanes % unit_block == 0, "a panel holds whole blocks of 16");
 
 // Accumulator chains that hide the latency of an FMA; with few rows, several panels are walked at once to get them.
 constexpr size_t wanted_chains = 8;

@@ -78,29 +78,32 @@ void LanguageModel::check_ids(const int32_t* ids, size_t count, bool targets) co
 void LanguageModel::loss(const int32_t* x, const int32_t* y, size_t steps, size_t rows, const RecurrentState& start,
                          const RecurrentStateOut& end, double* nll, bool train, uint64_t dropout_key) {
     const size_t tokens = steps * rows, hidden = options_.hidden_size, width = options_.embedding_size;
+    const std::lock_guard<std::mutex> lock(busy_);
+    pending_ = pending_ && !train;
     check_ids(x, tokens, false);
     check_ids(y, tokens, true);
+    Memory& m = train ? training_ : evaluation_;
     RecurrentInput input;
     input.steps = steps;
     input.rows = rows;
-    ids_.assign(x, x + tokens);
+    m.ids.assign(x, x + tokens);
     if (embedding_) {
-        embedded_.reserve(tokens * width);
-        embedding_forward(embedding_->value.data(), width, ids_.data(), tokens, embedded_.data());
+        m.embedded.reserve(tokens * width);
+        embedding_forward(embedding_->value.data(), width, m.ids.data(), tokens, m.embedded.data());
         if (train && options_.dropout > 0)
-            dropout(embedded_.data(), embedded_.data(), tokens * width, options_.dropout,
+            dropout(m.embedded.data(), m.embedded.data(), tokens * width, options_.dropout,
                     random_key(dropout_key, after_embedding));
-        input.x = embedded_.data();
+        input.x = m.embedded.data();
     } else {
-        input.tokens = ids_.data();
+        input.tokens = m.ids.data();
     }
-    hidden_.reserve(tokens * hidden);
-    rnn_.forward(input, start, hidden_.data(), end, tape_, train, random_key(dropout_key, between_layers));
-    const float* top = hidden_.data();
+    m.hidden.reserve(tokens * hidden);
+    rnn_.forward(input, start, m.hidden.data(), end, m.tape, train, random_key(dropout_key, between_layers));
+    const float* top = m.hidden.data();
     if (train && options_.dropout > 0) {
-        dropped_.reserve(tokens * hidden);
-        dropout(top, dropped_.data(), tokens * hidden, options_.dropout, random_key(dropout_key, before_output));
-        top = dropped_.data();
+        m.dropped.reserve(tokens * hidden);
+        dropout(top, m.dropped.data(), tokens * hidden, options_.dropout, random_key(dropout_key, before_output));
+        top = m.dropped.data();
     }
 
     OutputLoss l{};
@@ -126,14 +129,16 @@ void LanguageModel::loss(const int32_t* x, const int32_t* y, size_t steps, size_
         l.dbias = dbias_.data();
     }
     output_loss(kernels(), l);
+    if (!train) return;
     dropout_key_ = dropout_key;
-    pending_ = train;
+    pending_ = true;
 }
 
 void LanguageModel::backward() {
+    const std::lock_guard<std::mutex> lock(busy_);
     if (!pending_) throw std::invalid_argument("backward: no loss to differentiate; call loss first, once for every backward");
     pending_ = false;
-    const size_t tokens = ids_.size(), hidden = options_.hidden_size, width = options_.embedding_size;
+    const size_t tokens = training_.ids.size(), hidden = options_.hidden_size, width = options_.embedding_size;
     const auto add = [&](Parameter* p, const Buffer& gradient) {
         parallel(threads_for(static_cast<double>(p->size())), [&](const Team& team) {
             const Range own = split(p->size(), team.size, team.index, unit_block);
@@ -145,12 +150,12 @@ void LanguageModel::backward() {
     if (options_.dropout > 0)
         dropout(dhidden_.data(), dhidden_.data(), tokens * hidden, options_.dropout, random_key(dropout_key_, before_output));
     if (embedding_) dembedded_.reserve(tokens * width);
-    rnn_.backward(tape_, dhidden_.data(), {}, embedding_ ? dembedded_.data() : nullptr, {});
+    rnn_.backward(training_.tape, dhidden_.data(), {}, embedding_ ? dembedded_.data() : nullptr, {});
     if (!embedding_) return;
     if (options_.dropout > 0)
         dropout(dembedded_.data(), dembedded_.data(), tokens * width, options_.dropout,
                 random_key(dropout_key_, after_embedding));
-    embedding_backward(dembedded_.data(), width, ids_.data(), tokens, embedding_->grad.data());
+    embedding_backward(dembedded_.data(), width, training_.ids.data(), tokens, embedding_->grad.data());
 }
 
 LanguageState LanguageModel::initial_state(size_t rows) const {

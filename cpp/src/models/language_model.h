@@ -65,10 +65,15 @@ private:
     };
     std::unique_ptr<PackedOutput> packed_;
 
-    // Training memory, kept from step to step.
-    RecurrentTape tape_;
-    std::vector<int32_t> ids_;
-    Buffer embedded_, hidden_, dropped_, dhidden_, dembedded_, dweight_, dbias_, scratch_;
+    // Kept from call to call. Evaluation has its own, so that it may come between a loss and its backward.
+    struct Memory {
+        RecurrentTape tape;
+        std::vector<int32_t> ids;
+        Buffer embedded, hidden, dropped;
+    };
+    Memory training_, evaluation_;
+    Buffer dhidden_, dembedded_, dweight_, dbias_, scratch_;
+    std::mutex busy_;  // loss and backward share the memory above: one at a time
     uint64_t dropout_key_ = 0;
     bool pending_ = false;
 };

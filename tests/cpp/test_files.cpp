@@ -1,0 +1,103 @@
+// Files nobody vouches for: everything either loads or throws Error with a sentence.
+#include "helpers.h"
+
+#include <unistd.h>
+
+#include <fstream>
+#include <iterator>
+#include <string>
+
+#include "models/json.h"
+#include "models/safetensors.h"
+#include "rnnfast/error.hpp"
+
+using namespace rnnfast;
+
+namespace {
+
+std::string with_length(const std::string& header, const std::string& data = "") {
+    std::string bytes(8, '\0');
+    for (size_t i = 0; i < 8; ++i) bytes[i] = static_cast<char>(header.size() >> (8 * i));
+    return bytes + header + data;
+}
+
+bool loads(const std::string& bytes) {
+    try {
+        SafetensorsFile::parse(bytes, "test");
+        return true;
+    } catch (const Error& error) {
+        CHECK(std::string(error.what()).size() > 10);
+        return false;
+    }
+}
+
+const std::string eight(8, '\0');
+const std::string good = R"({"__metadata__":{"a":"b"},"w":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}})";
+
+}  // namespace
+
+TEST_CASE("a file survives being written and read") {
+    const std::string path = "/tmp/rnnfast-test-" + std::to_string(getpid()) + ".safetensors";
+    const std::vector<float> values = {1.0f, -2.5f, 3e-40f};
+    write_safetensors(path, {{"x", {{3}, values.data(), 3}}, {"empty", {{0, 4}, nullptr, 0}}, {"one", {{}, values.data(), 1}}},
+                      {{"note", "tab\t quote\" é"}});
+    const auto file = SafetensorsFile::open(path);
+    CHECK(file.metadata().at("note") == "tab\t quote\" é");
+    CHECK(file.tensors().size() == 3);
+    CHECK(std::vector<float>(file.tensors().at("x").data, file.tensors().at("x").data + 3) == values);
+    CHECK(file.tensors().at("empty").shape == std::vector<size_t>{0, 4});
+
+    std::ifstream stream(path, std::ios::binary);
+    const std::string bytes((std::istreambuf_iterator<char>(stream)), std::istreambuf_iterator<char>());
+    unlink(path.c_str());
+    CHECK(loads(bytes));
+    for (size_t length = 0; length < bytes.size(); ++length) CHECK_FALSE(loads(bytes.substr(0, length)));
+    CHECK_FALSE(loads(bytes + "x"));
+    for (size_t i = 0; i < bytes.size(); ++i)  // must not crash; a flipped value or name may still be a valid file
+        for (const int flip : {1, 0x10, 0x80, 0xff}) {
+            std::string damaged = bytes;
+            damaged[i] = static_cast<char>(damaged[i] ^ flip);
+            loads(damaged);
+        }
+}
+
+TEST_CASE("hostile headers are refused") {
+    CHECK(loads(with_length(good, eight)));
+    const auto replaced = [](const std::string& from, const std::string& to) {
+        std::string header = good;
+        header.replace(header.find(from), from.size(), to);
+        return with_length(header, eight);
+    };
+    CHECK_FALSE(loads(replaced("F32", "F16")));
+    CHECK_FALSE(loads(replaced("[2]", "[3]")));
+    CHECK_FALSE(loads(replaced("[2]", "[-2]")));
+    CHECK_FALSE(loads(replaced("[2]", "[2.0]")));
+    CHECK_FALSE(loads(replaced("[2]", "[4294967296,4294967296,2]")));
+    CHECK_FALSE(loads(replaced("[2]", "[1,1,1,1,1,1,1,1,2]")));
+    CHECK_FALSE(loads(replaced("[0,8]", "[8,0]")));
+    CHECK_FALSE(loads(replaced("[0,8]", "[0,18446744073709551615]")));
+    CHECK_FALSE(loads(replaced("[0,8]", "[0]")));
+    CHECK_FALSE(loads(replaced("\"b\"", "1")));
+    CHECK_FALSE(loads(replaced("\"w\"", "\"__metadata__\"")));  // duplicate key
+    CHECK_FALSE(loads(replaced("\"shape\"", "\"shale\"")));
+    CHECK_FALSE(loads(with_length(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"b":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}})", eight.substr(0, 4))));
+    CHECK_FALSE(loads(with_length(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}})", eight)));  // a hole
+    CHECK_FALSE(loads(with_length("[]")));
+    CHECK_FALSE(loads(std::string(8, '\xff')));
+    CHECK_FALSE(loads(with_length(good, std::string("\0\0\xc0\x7f\0\0\0\0", 8))));  // NaN
+    CHECK(loads(with_length("{}")));
+}
+
+TEST_CASE("JSON is read strictly") {
+    CHECK(parse_json(R"( {"a": [1, -2.5e3, true, null, "\u00e9\ud83d\ude00\n"]} )").find("a")->items[4].string == "é😀\n");
+    CHECK(parse_json("18446744073709551").integer == 18446744073709551u);
+    for (const char* text : {"", "{", "[1,]", "{\"a\":1,}", "01", "1.", "-", "nul", "\"\\x\"", "\"\\ud800\"", "\"\\udc00\"", "\"a", "1 2",
+                             "{1:2}", "{\"a\":1,\"a\":2}", "\"\x01\"", "\"\xc0\xaf\"", "\"\xed\xa0\x80\"", "[[[[[[[[[[1]]]]]]]]]]",
+                             "99999999999999999999"})
+        CHECK_THROWS_AS(parse_json(text), Error);
+}
+
+TEST_CASE("quoting and parsing are inverse") {
+    const std::string text = "a\"b\\c\n\t\x01 é 😀";
+    CHECK(parse_json(json_quoted(text)).string == text);
+}

@@ -1,0 +1,230 @@
+// Every kernel of the active ISA against double precision, at lengths around its vector width and misaligned pointers.
+#include "helpers.h"
+
+#include <algorithm>
+
+using namespace rnnfast;
+using namespace rnnfast::tests;
+
+namespace {
+
+struct Product {
+    size_t rows, depth, columns;
+};
+
+// B packed as panels of the kernel's width.
+std::vector<float> pack(const std::vector<float>& b, size_t depth, size_t columns, size_t width) {
+    std::vector<float> panels((columns + width - 1) / width * width * depth);
+    for (size_t j = 0; j < columns; ++j)
+        for (size_t k = 0; k < depth; ++k) panels[j / width * width * depth + k * width + j % width] = b[k * columns + j];
+    return panels;
+}
+
+void check_product(const GemmKernel& kernel, Product p, bool from_start) {
+    CAPTURE(p.rows);
+    CAPTURE(p.depth);
+    CAPTURE(p.columns);
+    const auto a = random_vector(p.rows * p.depth + 1, 1), b = random_vector(p.depth * p.columns, 2);
+    auto c = random_vector(p.rows * p.columns + 2, 3);
+    const auto before = c;
+    auto start = random_vector(p.columns + kernel.width, 4);
+    const auto panels = pack(b, p.depth, p.columns, kernel.width);
+    Gemm g;
+    g.rows = p.rows;
+    g.depth = p.depth;
+    g.columns = p.columns;
+    g.a = {a.data() + 1, p.depth, 0, 0};  // misaligned on purpose
+    g.panels = panels.data();
+    g.start = from_start ? start.data() : nullptr;
+    g.c = {c.data() + 1, p.columns, 0, 0};
+    kernel.run(g);
+    std::vector<double> expected(p.rows * p.columns);
+    for (size_t r = 0; r < p.rows; ++r)
+        for (size_t j = 0; j < p.columns; ++j) {
+            double sum = from_start ? start[j] : before[1 + r * p.columns + j];
+            for (size_t k = 0; k < p.depth; ++k)
+                sum += static_cast<double>(a[1 + r * p.depth + k]) * static_cast<double>(b[k * p.columns + j]);
+            expected[r * p.columns + j] = sum;
+        }
+    check_close(c.data() + 1, expected.data(), expected.size(), 1e-5);
+    CHECK(c[0] == before[0]);  // nothing is written outside
+    CHECK(c.back() == before.back());
+}
+
+}  // namespace
+
+TEST_CASE("products equal double precision for every tile height and edge width") {
+    const Kernels& k = active();
+    for (const GemmKernel& kernel : {k.gemm, k.gemm_of_3})
+        for (const size_t rows : {1, 2, 3, 4, 5, 6, 7, 11, 13, 25})
+            for (const size_t columns : {size_t{1}, kernel.width - 1, kernel.width, kernel.width + 1, 4 * kernel.width + 3})
+                for (const size_t depth : {1, 5, 33})
+                    for (const bool from_start : {false, true}) check_product(kernel, {rows, depth, columns}, from_start);
+    check_product(k.gemm, {13, 1300, 20}, true);  // several depth blocks
+    check_product(k.gemm, {1, 1300, 20}, false);
+}
+
+TEST_CASE("a row of a product has the same bits alone and beside others, and for split depth") {
+    const Kernels& k = active();
+    const size_t rows = 17, depth = 1100, columns = k.gemm.width + 5;
+    const auto a = random_vector(rows * depth, 1), b = random_vector(depth * columns, 2);
+    const auto panels = pack(b, depth, columns, k.gemm.width);
+    const std::vector<float> zeros(2 * k.gemm.width);
+    std::vector<float> together(rows * columns), alone(columns), split(columns);
+    Gemm g;
+    g.rows = rows;
+    g.depth = depth;
+    g.columns = columns;
+    g.a = {a.data(), depth, 0, 0};
+    g.panels = panels.data();
+    g.start = zeros.data();
+    g.c = {together.data(), columns, 0, 0};
+    k.gemm.run(g);
+    for (const size_t r : {size_t{0}, size_t{9}, rows - 1}) {
+        g.rows = 1;
+        g.a.base = a.data() + r * depth;
+        g.c = {alone.data(), columns, 0, 0};
+        k.gemm.run(g);
+        CHECK(std::equal(alone.begin(), alone.end(), together.begin() + static_cast<ptrdiff_t>(r * columns)));
+    }
+    // A in runs of 100 terms that lie apart
+    std::vector<float> apart(11 * 128);
+    for (size_t i = 0; i < depth; ++i) apart[i / 100 * 128 + i % 100] = a[i];
+    g.a.base = apart.data();
+    g.inner = 100;
+    g.outer_step = 128;
+    g.c = {split.data(), columns, 0, 0};
+    k.gemm.run(g);
+    CHECK(std::equal(split.begin(), split.end(), together.begin()));
+}
+
+TEST_CASE("rows may lie in runs with gaps") {
+    const Kernels& k = active();
+    const size_t depth = 9, columns = 5;
+    const auto a = random_vector(200, 1), b = random_vector(depth * columns, 2);
+    const auto panels = pack(b, depth, columns, k.gemm.width);
+    const std::vector<float> zeros(k.gemm.width);
+    std::vector<float> c(200, -7.0f);
+    Gemm g;
+    g.rows = 8;  // four runs of two
+    g.depth = depth;
+    g.columns = columns;
+    g.a = {a.data(), 10, 2, 40};
+    g.panels = panels.data();
+    g.start = zeros.data();
+    g.c = {c.data(), columns, 2, 30};
+    k.gemm.run(g);
+    std::vector<double> expected(200, -7.0);
+    for (size_t r = 0; r < 8; ++r)
+        for (size_t j = 0; j < columns; ++j) {
+            double sum = 0;
+            for (size_t i = 0; i < depth; ++i)
+                sum += static_cast<double>(a[r / 2 * 40 + r % 2 * 10 + i]) * static_cast<double>(b[i * columns + j]);
+            expected[r / 2 * 30 + r % 2 * columns + j] = sum;
+        }
+    check_close(c.data(), expected.data(), c.size(), 1e-6);
+}
+
+namespace {
+
+double sigmoid(double x) { return 1 / (1 + std::exp(-x)); }
+
+// One unit per block position: activations over the whole range a gate can see.
+std::vector<float> sweep(size_t size) {
+    std::vector<float> x(size);
+    for (size_t i = 0; i < size; ++i) x[i] = static_cast<float>(-100.0 + 200.0 * static_cast<double>(i) / static_cast<double>(size - 1));
+    return x;
+}
+
+}  // namespace
+
+TEST_CASE("tanh and sigmoid keep a relative error below 4e-7 over the whole range") {
+    const size_t size = 100'000 / unit_block * unit_block;
+    auto x = sweep(size);
+    for (size_t i = 0; i < size; i += 3) x[i] *= 1e-3f;  // and near zero
+    const std::vector<float> zeros(4 * size);
+    std::vector<float> h(size);
+    CellForward s;
+    s.rows = 1;
+    s.units = size;
+    auto gates = x;
+    s.gates = gates.data();
+    s.recurrent = zeros.data();
+    s.h = h.data();
+    active().cells[cell_rnn_tanh].forward(s);
+    double worst = 0;
+    for (size_t i = 0; i < size; ++i) {
+        const double exact = std::tanh(static_cast<double>(x[i]));
+        if (exact != 0) worst = std::max(worst, std::abs(static_cast<double>(h[i]) / exact - 1));
+        REQUIRE(std::abs(h[i]) <= 1.0f);
+    }
+    CHECK(worst < 4e-7);
+
+    // The LSTM's saved input gate is the sigmoid itself.
+    std::vector<float> rows(4 * size), c(size);
+    for (size_t i = 0; i < size; ++i) rows[i / unit_block * 4 * unit_block + i % unit_block] = x[i];
+    s.gates = rows.data();
+    s.c_prev = zeros.data();
+    s.c = c.data();
+    s.save = true;
+    active().cells[cell_lstm].forward(s);
+    worst = 0;
+    for (size_t i = 0; i < size; ++i) {
+        if (x[i] < -87.0f) continue;  // e^87 is where float ends; below, the gate is closed anyhow
+        const double exact = sigmoid(static_cast<double>(x[i]));
+        worst = std::max(worst, std::abs(static_cast<double>(rows[i / unit_block * 4 * unit_block + i % unit_block]) / exact - 1));
+    }
+    CHECK(worst < 4e-7);
+}
+
+TEST_CASE("NaN in a gate comes out as NaN") {
+    for (int cell = 0; cell < cell_count; ++cell) {
+        std::vector<float> gates(4 * unit_block, NAN), recurrent(4 * unit_block), h(unit_block), c(unit_block);
+        CellForward s;
+        s.rows = 1;
+        s.units = unit_block;
+        s.gates = gates.data();
+        s.recurrent = recurrent.data();
+        s.h = h.data();
+        s.h_prev = recurrent.data();
+        s.c = c.data();
+        s.c_prev = recurrent.data();
+        active().cells[cell].forward(s);
+        CHECK(std::all_of(h.begin(), h.end(), [](float x) { return std::isnan(x); }));
+    }
+}
+
+TEST_CASE("elementwise kernels work at every length and alignment") {
+    const Kernels& k = active();
+    for (size_t size = 0; size <= 2 * k.lanes + 1; ++size)
+        for (size_t shift = 0; shift < 3; ++shift) {
+            const auto x = random_vector(size + shift, 1), y0 = random_vector(size + shift + 1, 2);
+            auto y = y0;
+            k.add(size, x.data() + shift, y.data() + shift);
+            for (size_t i = shift; i < size + shift; ++i) REQUIRE(y[i] == y0[i] + x[i]);
+            REQUIRE(y.back() == y0.back());
+            k.scale(size, 0.5f, y.data() + shift);
+            for (size_t i = shift; i < size + shift; ++i) REQUIRE(y[i] == 0.5f * (y0[i] + x[i]));
+            k.clip(size, 0.125f, y.data() + shift);
+            for (size_t i = shift; i < size + shift; ++i) REQUIRE(std::abs(y[i]) <= 0.125f);
+            k.multiply(size, x.data() + shift, x.data() + shift, y.data() + shift);
+            for (size_t i = shift; i < size + shift; ++i) REQUIRE(y[i] == x[i] * x[i]);
+            std::vector<float> sums(size + 1, 1.0f);
+            k.column_sums(1, size, x.data() + shift, size, sums.data());
+            for (size_t i = 0; i < size; ++i) REQUIRE(sums[i] == 1.0f + x[i + shift]);
+            REQUIRE(sums[size] == 1.0f);
+        }
+}
+
+TEST_CASE("sums over panels run over all panels and columns") {
+    const Kernels& k = active();
+    const size_t width = k.gemm.width, rows = 5, panels = 3;
+    const auto x = random_vector(panels * rows * width, 1);
+    std::vector<float> sums(rows, 2.0f);
+    k.panel_row_sums(rows, panels, rows * width, width, x.data(), sums.data());
+    std::vector<double> expected(rows, 2.0);
+    for (size_t p = 0; p < panels; ++p)
+        for (size_t v = 0; v < rows; ++v)
+            for (size_t j = 0; j < width; ++j) expected[v] += static_cast<double>(x[(p * rows + v) * width + j]);
+    check_close(sums.data(), expected.data(), rows, 1e-6);
+}

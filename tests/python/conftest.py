@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import rnnfast as rf
+
+TEXT = ("the time traveller for so it will be convenient to speak of him was expounding a recondite matter to us.\n" * 12)
+
+
+@pytest.fixture
+def corpus():
+    return rf.Corpus.from_text(TEXT)
+
+
+@pytest.fixture
+def threads():
+    """A function that sets the thread count; it is put back afterwards."""
+    before = rf.get_num_threads()
+    yield rf.set_num_threads
+    rf.set_num_threads(before)
+
+
+@pytest.fixture
+def data_folder():
+    folder = os.environ.get("RNNFAST_DATA")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("RNNFAST_DATA names no folder with the public data sets")
+    return Path(folder)

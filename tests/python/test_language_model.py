@@ -1,0 +1,247 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import rnnfast as rf
+
+CELLS = ["rnn", "rnn_relu", "gru", "lstm"]
+
+
+def random_batch(vocab=29, steps=6, rows=4, seed=0):
+    ids = np.random.default_rng(seed).integers(0, vocab, (steps + 1, rows), dtype=np.int32)
+    return ids[:-1].copy(), ids[1:].copy()
+
+
+def torch_twin(model):
+    """The same model in PyTorch, with the same weights."""
+    torch = pytest.importorskip("torch")
+    c = model.config
+    kinds = {"rnn": torch.nn.RNN, "gru": torch.nn.GRU, "lstm": torch.nn.LSTM}
+
+    class Twin(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            width = c["embedding_size"] or c["vocab_size"]
+            if c["embedding_size"]:
+                self.embedding = torch.nn.Embedding(c["vocab_size"], width)
+            self.rnn = kinds[c["cell"]](width, c["hidden_size"], c["num_layers"])
+            self.output = torch.nn.Linear(c["hidden_size"], c["vocab_size"])
+
+        def forward(self, x, state=None):
+            if c["embedding_size"]:
+                inputs = self.embedding(x)
+            else:
+                inputs = torch.nn.functional.one_hot(x, c["vocab_size"]).float()
+            hidden, state = self.rnn(inputs, state)
+            return self.output(hidden), state
+
+    twin = Twin()
+    twin.load_state_dict({name: torch.from_numpy(value) for name, value in model.state_dict().items()})
+    return torch, twin
+
+
+@pytest.mark.parametrize("embedding_size", [0, 12])
+@pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
+def test_loss_and_all_gradients_equal_a_torch_twin(cell, embedding_size):
+    model = rf.LanguageModel(29, cell=cell, embedding_size=embedding_size, hidden_size=23, num_layers=2, seed=1)
+    torch, twin = torch_twin(model)
+    x, y = random_batch()
+    loss, _ = model.loss(x, y)
+    model.backward()
+    logits, _ = twin(torch.from_numpy(x).long())
+    expected = torch.nn.functional.cross_entropy(logits.reshape(-1, 29), torch.from_numpy(y).long().reshape(-1))
+    expected.backward()
+    assert loss == pytest.approx(expected.item(), rel=1e-5)
+    for name, parameter in twin.named_parameters():
+        gradient = parameter.grad.numpy()
+        error = np.abs(model.grads[name] - gradient).max() / np.abs(gradient).max()
+        assert error < 1e-5, name
+
+
+@pytest.mark.parametrize("vocab", [1, 2, 17, 1003])
+def test_loss_is_the_cross_entropy_of_the_logits_step_gives(vocab):
+    model = rf.LanguageModel(vocab, hidden_size=9, seed=0)
+    x, y = random_batch(vocab, steps=5, rows=3)
+    nll, final = model.nll(x, y)
+    state = None
+    for t in range(5):
+        logits, state = model.step(x[t], state)
+        z = logits.astype(np.float64)
+        log_sum = np.log(np.exp(z - z.max(1, keepdims=True)).sum(1)) + z.max(1)
+        np.testing.assert_allclose(nll[t], log_sum - z[np.arange(3), y[t]], rtol=1e-5, atol=1e-6)
+    assert np.array_equal(state, final)
+
+
+def test_many_rows_pass_through_several_blocks_of_logits():
+    """2^21 logits are held at once: 300 rows of 20,000 classes take three blocks."""
+    model = rf.LanguageModel(20_000, embedding_size=4, hidden_size=5, seed=0)
+    x, y = random_batch(20_000, steps=30, rows=10)
+    nll, _ = model.nll(x, y)
+    loss, _ = model.loss(x, y)
+    model.backward()
+    assert loss == pytest.approx(nll.mean(), rel=1e-12)
+    # The output bias's gradient is the mean of softmax - one_hot: it sums to 0, and each target counts once.
+    bias = model.grads["output.bias"].astype(np.float64)
+    assert abs(bias.sum()) < 1e-5
+    assert bias[np.unique(y)].sum() < -0.9
+    weight = model.grads["output.weight"]
+    assert np.abs(weight[np.unique(y)]).max() > 10 * np.abs(np.delete(weight, np.unique(y), 0)).max()
+
+
+def test_negative_targets_count_for_nothing():
+    model = rf.LanguageModel(11, hidden_size=7, seed=0)
+    x, y = random_batch(11)
+    masked = y.copy()
+    masked[3:] = -1
+    loss, _ = model.loss(x, masked)
+    nll, _ = model.nll(x, masked)
+    assert (nll[3:] == 0).all()
+    assert loss == pytest.approx(nll[:3].mean(), rel=1e-12)
+    model.backward()
+    full = model.grads["output.weight"].copy()
+    model.zero_grad()
+    model.loss(x[:3], y[:3])
+    model.backward()
+    np.testing.assert_allclose(full, model.grads["output.weight"], atol=1e-7)
+
+
+def test_one_hot_input_equals_the_product_with_one_hot_vectors():
+    model = rf.LanguageModel(13, hidden_size=8, seed=0)
+    layer = rf.RNN(13, 8, seed=0)
+    layer.load_state_dict({n[4:]: v for n, v in model.state_dict().items() if n.startswith("rnn.")})
+    x, y = random_batch(13)
+    hidden, _ = layer(np.eye(13, dtype=np.float32)[x])
+    _, state = model.nll(x, y)
+    np.testing.assert_allclose(state[0], hidden[-1], atol=1e-6)
+
+
+def train_fifty_steps(cell, threads, set_threads):
+    set_threads(threads)
+    model = rf.LanguageModel(40, cell=cell, embedding_size=10, hidden_size=50, num_layers=2, dropout=0.2, seed=4)
+    optimizer, state = rf.Adam(model, lr=1e-2), None
+    ids = np.random.default_rng(0).integers(0, 40, 4000)
+    for x, y in list(rf.batches(ids, batch_size=5, num_steps=11))[:50]:
+        _, state = model.loss(x, y, state)
+        model.backward()
+        rf.clip_grad_norm_(model, 0.5)
+        optimizer.step()
+        optimizer.zero_grad()
+    return model.state_dict()
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_fifty_steps_of_training_give_the_same_bits_on_any_thread_count(cell, threads):
+    one = train_fifty_steps(cell, 1, threads)
+    for count in (2, 3):
+        other = train_fifty_steps(cell, count, threads)
+        assert all(np.array_equal(one[name], other[name]) for name in one)
+
+
+def test_two_hundred_steps_follow_a_torch_twin():
+    model = rf.LanguageModel(30, hidden_size=32, seed=2)
+    torch, twin = torch_twin(model)
+    ids = np.random.default_rng(1).integers(0, 30, 8000) // 2  # something to learn: half the tokens never come
+    ours, theirs = rf.SGD(model, lr=0.5), torch.optim.SGD(twin.parameters(), lr=0.5)
+    state = twin_state = None
+    for x, y in list(rf.batches(ids, batch_size=4, num_steps=9))[:200]:
+        loss, state = model.loss(x, y, state)
+        model.backward()
+        rf.clip_grad_norm_(model, 1.0)
+        ours.step()
+        ours.zero_grad()
+        theirs.zero_grad()
+        logits, twin_state = twin(torch.from_numpy(x).long(), twin_state)
+        twin_state = twin_state.detach()
+        expected = torch.nn.functional.cross_entropy(logits.reshape(-1, 30), torch.from_numpy(y).long().reshape(-1))
+        expected.backward()
+        torch.nn.utils.clip_grad_norm_(twin.parameters(), 1.0)
+        theirs.step()
+        assert loss == pytest.approx(expected.item(), rel=1e-3)
+    assert loss < 2.9  # below ln(30): it has learnt
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("SGD", {"lr": 0.1}),
+        ("SGD", {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.01}),
+        ("SGD", {"lr": 0.1, "momentum": 0.9, "nesterov": True}),
+        ("SGD", {"lr": 0.1, "momentum": 0.9, "dampening": 0.5}),
+        ("Adam", {"lr": 0.01}),
+        ("Adam", {"lr": 0.01, "weight_decay": 0.1, "betas": (0.8, 0.99)}),
+        ("AdamW", {"lr": 0.01, "weight_decay": 0.1}),
+    ],
+)
+def test_optimisers_follow_torchs(name, options):
+    torch = pytest.importorskip("torch")
+    layer = rf.RNN(3, 19, seed=0)
+    parameters = {n: torch.nn.Parameter(torch.from_numpy(v)) for n, v in layer.state_dict().items()}
+    ours = getattr(rf, name)(layer, **options)
+    theirs = getattr(torch.optim, name)(parameters.values(), **options)
+    rng = np.random.default_rng(0)
+    for _ in range(5):
+        for n, gradient in layer.grads.items():
+            gradient[...] = rng.normal(size=gradient.shape)
+            parameters[n].grad = torch.from_numpy(gradient.copy())
+        ours.step()
+        theirs.step()
+    for n, value in layer.parameters().items():
+        np.testing.assert_allclose(value, parameters[n].detach().numpy(), rtol=2e-5, atol=1e-6)
+
+
+def test_clipping_scales_to_the_norm_and_limits_values():
+    layer = rf.RNN(3, 4, seed=0)
+    for gradient in layer.grads.values():
+        gradient[...] = 2.0
+    size = sum(g.size for g in layer.grads.values())
+    assert rf.clip_grad_norm_(layer, 1.0) == pytest.approx(2 * size**0.5)
+    assert sum((g.astype(float) ** 2).sum() for g in layer.grads.values()) == pytest.approx(1.0, rel=1e-4)
+    layer.grads["bias_hh_l0"][...] = -5
+    rf.clip_grad_value_(layer, 0.25)
+    assert layer.grads["bias_hh_l0"].min() == -0.25
+
+
+def test_linear_and_embedding_equal_numpy():
+    rng = np.random.default_rng(0)
+    linear, embedding = rf.Linear(7, 19, seed=0), rf.Embedding(5, 3, seed=0)
+    x, dy = rng.normal(size=(4, 6, 7)), rng.normal(size=(4, 6, 19))
+    y, backward = linear.forward(x)
+    w, b = (linear.state_dict()[n].astype(float) for n in ("weight", "bias"))
+    np.testing.assert_allclose(y, x @ w.T + b, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(backward(dy), dy @ w, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(linear.grads["weight"], np.einsum("tno,tni->oi", dy, x), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(linear.grads["bias"], dy.sum((0, 1)), rtol=1e-4, atol=1e-5)
+    ids = [[1, 1], [4, 0]]
+    y, backward = embedding.forward(ids)
+    assert np.array_equal(y, embedding.state_dict()["weight"][np.array(ids)])
+    backward(np.ones((2, 2, 3)))
+    assert embedding.grads["weight"][:, 0].tolist() == [1, 2, 0, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "sentence"),
+    [
+        (lambda: rf.LanguageModel(5, cell="grru"), ValueError, "expected one of rnn, rnn_relu, lstm, gru"),
+        (lambda: rf.LanguageModel(0), ValueError, "vocab is 0"),
+        (lambda: rf.LanguageModel(5, hidden_size=0), ValueError, "hidden_size is 0"),
+        (lambda: rf.LanguageModel(5, embedding_size=-1), ValueError, "embedding_size is -1"),
+        (lambda: rf.LanguageModel(5, seed=0).loss([[5]], [[1]]), IndexError, "token id 5 at position 0: expected 0 to 4"),
+        (lambda: rf.LanguageModel(5, seed=0).loss([[1]], [[7]]), IndexError, "token id 7"),
+        (lambda: rf.LanguageModel(5, seed=0).loss([[-1]], [[1]]), IndexError, "token id -1"),
+        (lambda: rf.LanguageModel(5, seed=0).loss([[1.5]], [[1]]), TypeError, "whole numbers"),
+        (lambda: rf.LanguageModel(5, seed=0).loss([[1, 2]], [[1]]), ValueError, r"y has shape \(1, 1\)"),
+        (lambda: rf.LanguageModel(5, seed=0).loss([1], [1]), ValueError, r"\(T, N\)"),
+        (lambda: rf.LanguageModel(5, seed=0).backward(), ValueError, "call loss first"),
+        (lambda: rf.LanguageModel(5, seed=0).step([2**40]), IndexError, "no int32"),
+        (lambda: rf.Embedding(5, 2)([5]), IndexError, "expected 0 to 4"),
+        (lambda: rf.Linear(3, 2)(np.zeros(4)), ValueError, "in_features"),
+        (lambda: rf.SGD(rf.RNN(2, 2), lr=-1), ValueError, "lr is -1"),
+        (lambda: rf.SGD(rf.RNN(2, 2), nesterov=True), ValueError, "needs a momentum"),
+        (lambda: rf.Adam(rf.RNN(2, 2), betas=(1.0, 0.9)), ValueError, r"betas\[0\]"),
+        (lambda: rf.clip_grad_norm_(rf.RNN(2, 2), 0), ValueError, "max_norm is 0"),
+        (lambda: rf.set_num_threads(0), ValueError, "expected 1 to 4096"),
+    ],
+)
+def test_bad_input_is_named(call, error, sentence):
+    with pytest.raises(error, match=sentence):
+        call()

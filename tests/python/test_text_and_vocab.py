@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import gzip
+
+import numpy as np
+import pytest
+import rnnfast as rf
+from hypothesis import given
+from hypothesis import strategies as st
+from rnnfast.text import detokenize, read_text, tokenize
+
+
+def test_frequency_sorts_the_vocabulary_and_ties_go_by_token():
+    vocab = rf.Vocab(list("bbaaccz"), reserved=["<pad>"])
+    assert vocab.idx_to_token == ["<unk>", "<pad>", "a", "b", "c", "z"]
+    assert vocab.token_freqs[0] == ("a", 2)
+
+
+def test_min_freq_leaves_rare_tokens_to_unk():
+    vocab = rf.Vocab("a a a b".split(), min_freq=2)
+    assert len(vocab) == 2
+    assert vocab["b"] == vocab.unk == 0
+
+
+@given(st.text())
+def test_characters_survive_the_round_trip(text):
+    vocab = rf.Vocab(tokenize(text))
+    assert vocab.decode(vocab.encode_text(text)) == text
+
+
+@given(st.lists(st.text(min_size=1)))
+def test_ids_and_tokens_are_inverse(tokens):
+    vocab = rf.Vocab(tokens)
+    assert vocab.to_tokens(vocab[tokens]) == [t if t in vocab else "<unk>" for t in tokens]
+    assert rf.Vocab.from_list(vocab.idx_to_token) == vocab
+
+
+def test_words_keep_reserved_tokens_and_apostrophes_whole():
+    assert tokenize("it's <unk>, N=3\n", "word") == ["it's", "<unk>", ",", "N", "=", "3", "<eos>"]
+
+
+def test_a_sample_of_words_reads_like_text():
+    text = "Well, it's here (now). Yes!\nNext line"
+    assert detokenize(tokenize(text, "word"), "word") == text
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [(b"", "is empty"), (b"ab\0c", "zero byte at 2"), (b"abc\xff", "byte 0xff at 3")],
+)
+def test_files_that_hold_no_text_are_refused(tmp_path, content, sentence):
+    file = tmp_path / "text.txt"
+    file.write_bytes(content)
+    with pytest.raises(ValueError, match=sentence):
+        read_text(file)
+
+
+def test_gzip_is_unpacked_and_damage_is_named(tmp_path):
+    file = tmp_path / "text.gz"
+    file.write_bytes(gzip.compress("grüße".encode()))
+    assert read_text(file) == "grüße"
+    file.write_bytes(file.read_bytes()[:-9])
+    with pytest.raises(ValueError, match="no complete gzip"):
+        read_text(file)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "sentence"),
+    [
+        (lambda: read_text("nowhere.txt"), FileNotFoundError, "does not exist"),
+        (lambda: read_text("."), ValueError, "is a folder"),
+        (lambda: rf.Corpus.from_text("ab", tokenizer="syllable"), ValueError, "expected one of char, word"),
+        (lambda: rf.Corpus.from_text("a"), ValueError, "expected at least 2"),
+        (lambda: rf.Corpus.from_text("abc").split(0.5, 0.6), ValueError, "sum to 1"),
+        (lambda: rf.Corpus.from_text("abc").split(0.5, 0.5), ValueError, "too few"),
+        (lambda: rf.Vocab("ab").to_tokens(3), IndexError, "expected 0 to 2"),
+        (lambda: rf.Vocab("ab", min_freq=0), ValueError, "at least 1"),
+        (lambda: rf.Vocab("ab", reserved=["<unk>"]), ValueError, "repeat"),
+        (lambda: rf.datasets.load("mnist"), ValueError, "expected one of timemachine"),
+    ],
+)
+def test_bad_input_is_named(call, error, sentence):
+    with pytest.raises(error, match=sentence):
+        call()
+
+
+def test_penn_treebank_has_its_published_counts(data_folder):
+    ptb = rf.datasets.load("ptb")
+    vocab = rf.Vocab(tokenize(ptb["train"].replace(" \n", "\n"), "char"))
+    assert len(vocab) > 40
+    words = ptb["train"].replace("\n", "<eos>").split()
+    assert len(words) == 929_589
+    assert len(set(words)) == 10_000
+
+
+@pytest.mark.parametrize(
+    ("name", "size"), [("timemachine", 178_979), ("tinyshakespeare", 1_115_394), ("sunspots", 2_820), ("fra-eng", 167_130)]
+)
+def test_data_sets_have_the_size_their_sources_state(data_folder, name, size):
+    assert len(rf.datasets.load(name)) == size
+
+
+def test_line_aligned_and_listed_data_sets_are_whole(data_folder):
+    pairs = rf.datasets.load("multi30k")
+    assert len(pairs["train.de"]) == len(pairs["train.en"]) == 29_000
+    names = rf.datasets.load("names")
+    assert len(names) == 18
+    assert sum(map(len, names.values())) > 20_000
+
+
+def test_absent_data_says_where_to_put_what(tmp_path, monkeypatch):
+    monkeypatch.setenv("RNNFAST_DATA", str(tmp_path))
+    monkeypatch.setitem(__import__("sys").modules, "pooch", None)
+    with pytest.raises(FileNotFoundError, match=r"rnnfast\[data\].*put timemachine.txt.gz at timemachine.txt.gz"):
+        rf.datasets.load("timemachine")
+
+
+def test_a_data_set_with_a_wrong_sum_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("RNNFAST_DATA", str(tmp_path))
+    (tmp_path / "timemachine.txt.gz").write_bytes(gzip.compress(b"not it"))
+    with pytest.raises(ValueError, match="sha256"):
+        rf.datasets.load("timemachine")
+
+
+def test_corpus_encodes_with_a_given_vocabulary():
+    corpus = rf.Corpus.from_text("aab", vocab=rf.Vocab("a"))
+    assert corpus.ids.tolist() == [1, 1, 0]
+    assert corpus.ids.dtype == np.int32

@@ -1,0 +1,250 @@
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+import rnnfast as rf
+from rnnfast.train import Interrupted
+
+
+def small(corpus, cell="rnn", seed=0, **options):
+    return rf.LanguageModel(corpus.vocab, cell=cell, hidden_size=24, seed=seed, **options)
+
+
+OPTIONS = {"batch_size": 4, "num_steps": 10, "lr": 1e-2, "progress": False}
+
+
+@pytest.mark.parametrize("sampling", ["sequential", "random"])
+def test_training_lowers_the_perplexity(corpus, sampling):
+    train, valid = corpus.split(0.9, 0.1)
+    model = small(corpus)
+    before = rf.evaluate(model, valid).perplexity
+    history = rf.fit(model, train, valid, epochs=5, sampling=sampling, **OPTIONS)
+    assert history[-1]["valid_perplexity"] < before / 3
+    assert [r["epoch"] for r in history] == [1, 2, 3, 4, 5]
+    assert rf.evaluate(model, valid).perplexity == history[-1]["valid_perplexity"]
+
+
+def test_state_carries_over_between_batches(corpus):
+    """Two batches read one after the other equal one long batch, because the second starts from the first's state."""
+    model = small(corpus)
+    ids = corpus.ids[:21]
+    whole, _ = model.nll(ids[:20, None], ids[1:21, None])
+    first, state = model.nll(ids[:10, None], ids[1:11, None])
+    second, _ = model.nll(ids[10:20, None], ids[11:21, None], state)
+    assert np.array_equal(np.concatenate([first, second]), whole)
+
+
+def test_the_same_seed_gives_the_same_weights(corpus):
+    runs = []
+    for seed in (1, 1, 2):
+        model = small(corpus, seed=seed)
+        rf.fit(model, corpus, epochs=1, **OPTIONS)
+        runs.append(model.state_dict())
+    assert all(np.array_equal(runs[0][n], runs[1][n]) for n in runs[0])
+    assert not all(np.array_equal(runs[0][n], runs[2][n]) for n in runs[0])
+
+
+@pytest.mark.parametrize("cell", ["rnn", "lstm"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
+def test_resuming_in_mid_epoch_gives_the_uninterrupted_bits(corpus, tmp_path, cell, optimizer):
+    file = tmp_path / "run.safetensors"
+    options = {**OPTIONS, "epochs": 3, "optimizer": optimizer}
+    reference = small(corpus, cell, dropout=0.3)
+    expected = rf.fit(reference, corpus, **options)
+
+    class StopSoon(Exception):
+        pass
+
+    model = small(corpus, cell, dropout=0.3)
+    loss, calls = model.loss, []
+
+    def stopping_loss(*args):
+        calls.append(1)
+        if len(calls) == 40:
+            raise StopSoon
+        return loss(*args)
+
+    model.loss = stopping_loss
+    with pytest.raises(StopSoon):
+        rf.fit(model, corpus, **options, checkpoint=file, checkpoint_every=0)
+    resumed = small(corpus, cell, dropout=0.3)
+    history = rf.fit(resumed, corpus, **options, checkpoint=file, resume=True)
+    for name, value in reference.state_dict().items():
+        assert np.array_equal(resumed.state_dict()[name], value), name
+    assert [r["train_perplexity"] for r in history] == [r["train_perplexity"] for r in expected]
+
+
+def test_nan_stops_training_names_the_step_and_keeps_the_last_checkpoint(corpus, tmp_path):
+    file = tmp_path / "run.safetensors"
+    model = small(corpus)
+    loss, calls = model.loss, []
+
+    def damaged_loss(*args):
+        calls.append(1)
+        value, state = loss(*args)
+        return (math.nan if len(calls) == 12 else value), state
+
+    model.loss = damaged_loss
+    with pytest.raises(rf.NonFiniteLoss, match="loss is nan at step 12 of epoch 1; the last good checkpoint is"):
+        rf.fit(model, corpus, epochs=1, checkpoint=file, checkpoint_every=0, **OPTIONS)
+    assert all(np.isfinite(v).all() for v in rf.load(file).state_dict().values())
+
+
+def test_a_diverging_run_stops(corpus):
+    model = small(corpus, cell="rnn_relu")
+    with pytest.raises(rf.NonFiniteLoss, match="smaller lr"):
+        rf.fit(model, corpus, epochs=20, optimizer="sgd", **{**OPTIONS, "lr": 1e6}, clip_norm=None)
+
+
+def test_evaluation_covers_every_token_but_the_first(corpus):
+    model = small(corpus)
+    x, y = corpus.ids[:-1, None], corpus.ids[1:, None]
+    nll, _ = model.nll(x, y)
+    result = rf.evaluate(model, corpus, num_steps=7)
+    assert result.tokens == len(corpus) - 1
+    assert result.perplexity == pytest.approx(math.exp(nll.mean()), rel=1e-12)
+    assert result.bits_per_token == pytest.approx(math.log2(result.perplexity))
+    parts = rf.evaluate(model, corpus, batch_size=5)
+    assert parts.tokens == result.tokens
+    assert parts.perplexity == pytest.approx(result.perplexity, rel=0.05)
+
+
+def test_unknown_tokens_are_counted(corpus):
+    text = rf.Corpus.from_text("the ###", vocab=corpus.vocab)
+    result = rf.evaluate(small(corpus), text)
+    assert result.oov_rate == pytest.approx(3 / 6)
+    assert result.perplexity != result.perplexity_without_oov
+
+
+def test_a_text_of_another_vocabulary_is_refused(corpus):
+    with pytest.raises(ValueError, match="another vocabulary"):
+        rf.evaluate(small(corpus), rf.Corpus.from_text("xyz abc"))
+
+
+def test_history_draws_a_picture(tmp_path):
+    pytest.importorskip("matplotlib")
+    history = rf.train.History([{"epoch": e, "train_perplexity": 9 / e, "valid_perplexity": 10 / e} for e in (1, 2)])
+    history.plot(tmp_path / "curve.png")
+    assert (tmp_path / "curve.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_generation_repeats_with_its_seed_and_top_k_one_is_greedy(corpus):
+    model = small(corpus)
+    rf.fit(model, corpus, epochs=8, **OPTIONS)
+    text = rf.generate(model, "the time ", length=60, temperature=0.8, top_k=5, seed=7)
+    assert text == rf.generate(model, "the time ", length=60, temperature=0.8, top_k=5, seed=7)
+    assert text != rf.generate(model, "the time ", length=60, temperature=0.8, top_k=5, seed=8)
+    assert len(text) == 69
+    greedy = rf.generate(model, "the time ", length=30, temperature=0)
+    assert greedy == rf.generate(model, "the time ", length=30, top_k=1, seed=3)
+    assert greedy == "the time " + "".join(rf.stream(model, "the time ", length=30, temperature=0))
+    ids, state = model.vocab.encode_text("the time "), None
+    for token in ids:
+        logits, state = model.step([token], state)
+    assert greedy[9] == model.vocab.to_tokens(int(logits[0].argmax()))
+
+
+def test_a_word_model_writes_readable_text():
+    corpus = rf.Corpus.from_text("Well, it is here (now).\n" * 30, tokenizer="word")
+    model = small(corpus)
+    rf.fit(model, corpus, epochs=10, **OPTIONS)
+    assert rf.generate(model, "Well", length=9, temperature=0) == "Well, it is here (now).\n"
+
+
+def test_an_interrupt_saves_and_says_so(corpus, tmp_path):
+    import os
+    import signal
+
+    file = tmp_path / "run.safetensors"
+    model = small(corpus)
+    loss, calls = model.loss, []
+
+    def interrupted_loss(*args):
+        calls.append(1)
+        if len(calls) == 5:
+            os.kill(os.getpid(), signal.SIGINT)
+        return loss(*args)
+
+    model.loss = interrupted_loss
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(Interrupted) as caught:
+        rf.fit(model, corpus, epochs=3, checkpoint=file, **OPTIONS)
+    assert caught.value.checkpoint == file
+    assert signal.getsignal(signal.SIGINT) is before
+    resumed, reference = small(corpus), small(corpus)
+    rf.fit(resumed, corpus, epochs=3, checkpoint=file, resume=True, **OPTIONS)
+    rf.fit(reference, corpus, epochs=3, **OPTIONS)
+    assert np.array_equal(resumed.parameters()["output.weight"], reference.parameters()["output.weight"])
+
+
+def test_checkpoints_of_other_settings_are_refused(corpus, tmp_path):
+    file = tmp_path / "run.safetensors"
+    rf.fit(small(corpus), corpus, epochs=1, checkpoint=file, **OPTIONS)
+    with pytest.raises(ValueError, match="resume with the same settings"):
+        rf.fit(small(corpus), corpus, epochs=2, checkpoint=file, resume=True, **{**OPTIONS, "batch_size": 5})
+    with pytest.raises(ValueError, match="resume the same model"):
+        rf.fit(small(corpus, "gru"), corpus, epochs=2, checkpoint=file, resume=True, **OPTIONS)
+    plain = tmp_path / "plain.safetensors"
+    small(corpus).save(plain)
+    with pytest.raises(ValueError, match="not a checkpoint"):
+        rf.fit(small(corpus), corpus, epochs=2, checkpoint=plain, resume=True, **OPTIONS)
+
+
+def test_leftovers_of_killed_writers_are_swept(corpus, tmp_path):
+    file = tmp_path / "run.safetensors"
+    stale = tmp_path / "run.safetensors.tmp-999999999"
+    stale.write_bytes(b"half")
+    rf.fit(small(corpus), corpus, epochs=1, checkpoint=file, run={"note": 1}, **OPTIONS)
+    assert not stale.exists()
+    assert rf.train.checkpoint_run(file) == {"note": 1}
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"epochs": 0}, "epochs is 0"),
+        ({"optimizer": "adamm"}, "sgd, adam, adamw"),
+        ({"clip_norm": 0.0}, "clip_norm is 0"),
+        ({"sampling": "both"}, "sequential, random"),
+        ({"resume": True}, "needs a checkpoint"),
+        ({"batch_size": 10_000}, "fewer than one batch"),
+    ],
+)
+def test_bad_options_are_named(corpus, options, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        rf.fit(small(corpus), corpus, **{**OPTIONS, **options})
+
+
+def test_records_are_json(corpus):
+    records = []
+    rf.fit(small(corpus), corpus, epochs=1, on_epoch=records.append, **OPTIONS)
+    assert json.loads(json.dumps(records))[0]["tokens"] > 0
+
+
+def test_the_time_machine_is_learnt_as_well_as_by_a_torch_twin(data_folder):
+    from test_language_model import torch_twin
+
+    corpus = rf.Corpus.from_text(rf.datasets.load("timemachine")[:60_000])
+    train, test = corpus.split(0.9, 0.1)
+    model = rf.LanguageModel(corpus.vocab, hidden_size=64, seed=0)
+    torch, twin = torch_twin(model)
+    rf.fit(model, train, epochs=3, batch_size=32, num_steps=35, lr=2e-3, clip_norm=1.0, progress=False)
+    optimizer = torch.optim.Adam(twin.parameters(), lr=2e-3)
+    for epoch in range(3):
+        state = None
+        for x, y in rf.batches(train, batch_size=32, num_steps=35, epoch=epoch):
+            logits, state = twin(torch.from_numpy(x).long(), state)
+            state = state.detach()
+            loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), torch.from_numpy(y).long().flatten())
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(twin.parameters(), 1.0)
+            optimizer.step()
+    with torch.no_grad():
+        ids = torch.from_numpy(test.ids).long()
+        logits, _ = twin(ids[:-1, None])
+        expected = torch.nn.functional.cross_entropy(logits[:, 0], ids[1:]).exp().item()
+    assert rf.evaluate(model, test).perplexity == pytest.approx(expected, rel=0.02)
