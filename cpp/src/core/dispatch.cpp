@@ -26,6 +26,9 @@ RNNFAST_DECLARE(neon)
 #ifdef RNNFAST_HAVE_BASELINE
 RNNFAST_DECLARE(baseline)
 #endif
+#ifdef RNNFAST_HAVE_WIDE
+RNNFAST_DECLARE(wide)
+#endif
 #undef RNNFAST_DECLARE
 
 namespace {
@@ -58,6 +61,10 @@ std::vector<Isa> find_isas() {
 #endif
 #ifdef RNNFAST_HAVE_BASELINE
     found.push_back({&baseline::kernels, true});
+#endif
+#ifdef RNNFAST_HAVE_WIDE
+    found.push_back({&wide::kernels,  // last, so only RNNFAST_ISA and tests choose it
+                     __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && system_saves(ymm_state)});
 #endif
     return found;
 }

@@ -8,7 +8,7 @@ namespace rnnfast::RNNFAST_ISA {
 namespace {
 
 // A tile of `tile_rows` x `panel_vectors` accumulators, its panel row and one broadcast must fit the registers.
-#if defined(__AVX512F__)
+#if defined(__AVX512F__) || defined(RNNFAST_WIDE)
 constexpr size_t tile_rows = 6, panel_vectors = 4;
 #elif defined(__AVX2__)
 constexpr size_t tile_rows = 6, panel_vectors = 2;

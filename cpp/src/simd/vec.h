@@ -14,7 +14,7 @@
 namespace rnnfast::RNNFAST_ISA {
 namespace {
 
-#if defined(__AVX512F__)
+#if defined(__AVX512F__) || defined(RNNFAST_WIDE)
 constexpr size_t lanes = 16;
 #elif defined(__AVX2__)
 constexpr size_t lanes = 8;
@@ -44,7 +44,26 @@ inline Vec as_float(IntVec v) { return (Vec)v; }
 
 // fma(a, b, c) = a * b + c rounded once (twice on the baseline, which has no FMA and promises only its own bits).
 // min and max return the SECOND operand when either is NaN, so min(hi, max(lo, x)) lets a NaN in x through.
-#if defined(__AVX512F__)
+#if defined(RNNFAST_WIDE)
+// AVX-512's shape without its instructions: a test build's way to run 16-lane code on any CPU.
+template <class Operation>
+inline Vec each_lane(Operation operation) {
+    Vec result;
+    for (size_t i = 0; i < lanes; ++i) result[i] = operation(i);
+    return result;
+}
+inline Vec broadcast(float x) {
+    return each_lane([x](size_t) { return x; });
+}
+inline Vec fma(Vec a, Vec b, Vec c) {
+    return each_lane([&](size_t i) { return __builtin_fmaf(a[i], b[i], c[i]); });
+}
+inline Vec min(Vec a, Vec b) { return a < b ? a : b; }
+inline Vec max(Vec a, Vec b) { return a > b ? a : b; }
+inline Vec sqrt(Vec a) {
+    return each_lane([&](size_t i) { return __builtin_sqrtf(a[i]); });
+}
+#elif defined(__AVX512F__)
 inline Vec broadcast(float x) { return _mm512_set1_ps(x); }
 inline Vec fma(Vec a, Vec b, Vec c) { return _mm512_fmadd_ps(a, b, c); }
 inline Vec min(Vec a, Vec b) { return _mm512_min_ps(a, b); }

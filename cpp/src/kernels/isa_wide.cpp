@@ -1,0 +1,3 @@
+#define RNNFAST_ISA wide
+#define RNNFAST_WIDE
+#include "kernels/kernels.inc"
