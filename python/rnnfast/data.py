@@ -20,7 +20,7 @@ class Corpus:
 
     >>> corpus = Corpus.from_text("to be or not to be")
     >>> corpus, corpus.ids[:4].tolist()
-    (Corpus(18 char tokens, vocabulary of 8), [4, 3, 1, 5])
+    (Corpus(18 char tokens, vocabulary of 8), [3, 2, 1, 4])
     """
 
     def __init__(self, ids: Ids, vocab: Vocab, *, name: str = "text") -> None:
@@ -105,8 +105,8 @@ def batches(
 
     >>> for x, y in batches(np.arange(9), batch_size=2, num_steps=2, epoch=2):
     ...     print(x.T.tolist(), y.T.tolist())
-    [[0, 1], [4, 5]] [[1, 2], [5, 6]]
-    [[2, 3], [6, 7]] [[3, 4], [7, 8]]
+    [[1, 2], [4, 5]] [[2, 3], [5, 6]]
+    [[3], [6]] [[4], [7]]
     """
     ids = np.asarray(corpus.ids if isinstance(corpus, Corpus) else corpus)
     if ids.ndim != 1 or ids.dtype.kind not in "iu":

@@ -1,0 +1,212 @@
+"""The command line as a user meets it: every test runs the installed program."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import rnnfast as rf
+
+TEXT = "It would be remarkably convenient for the historian to travel back.\n" * 120
+SMALL = ["--hidden-size", "24", "--batch-size", "8", "--num-steps", "10", "--lr", "0.01"]
+
+
+def run(*args, cwd, **options):
+    return subprocess.run(
+        [sys.executable, "-m", "rnnfast", *map(str, args)], cwd=cwd, capture_output=True, text=True, timeout=120, **options
+    )
+
+
+@pytest.fixture
+def text(tmp_path):
+    (tmp_path / "text.txt").write_text(TEXT)
+    return tmp_path
+
+
+@pytest.mark.parametrize("tokenizer", ["char", "word"])
+def test_train_eval_and_generate_work_together(text, tokenizer):
+    train = run("train", "text.txt", *SMALL, "--epochs", 4, "--tokenizer", tokenizer, "--json", cwd=text)
+    assert train.returncode == 0, train.stderr
+    result = json.loads(train.stdout.splitlines()[-1])
+    assert result["train_perplexity"] < 8
+    assert result["valid_perplexity"] > 1
+    assert result["tokens_per_second"] > 0
+    assert result["parameters"] == rf.load(text / result["model"]).num_parameters
+    assert "a sample" in train.stderr
+    history = [json.loads(line) for line in (text / "rnnfast-model.history.jsonl").read_text().splitlines()]
+    assert [r["epoch"] for r in history] == [1, 2, 3, 4]
+    assert history[-1]["train_perplexity"] < history[0]["train_perplexity"]
+    assert not list(text.glob("*checkpoint*"))
+
+    evaluation = run("eval", result["model"], "text.txt", "--json", cwd=text)
+    assert json.loads(evaluation.stdout)["perplexity"] < 8
+    one, two = (run("generate", result["model"], "--prompt", "It would", "--seed", 3, cwd=text) for _ in range(2))
+    assert one.stdout == two.stdout
+    assert one.stdout.startswith("It would")
+    assert len(one.stdout) > 100
+
+
+def test_without_a_file_python_s_own_help_texts_are_read(tmp_path):
+    pytest.importorskip("pydoc_data.topics")
+    result = run("train", *SMALL, "--epochs", 1, "--batch-size", 128, "--num-steps", 50, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "Python's help texts" in result.stdout
+    assert "test perplexity" in result.stdout
+
+
+def test_info_tells_what_runs(tmp_path):
+    info = json.loads(run("info", "--json", cwd=tmp_path).stdout)
+    assert info["isa_active"] in info["isas_supported"]
+    assert set(info["isas_supported"]) <= set(info["isas_built"])
+    assert info["version"] == rf.__version__
+    assert "isa_active" in run("info", cwd=tmp_path).stdout
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="kill -9 is POSIX")
+def test_resume_after_kill_9_gives_the_bits_of_an_undisturbed_run(text):
+    options = ["text.txt", *SMALL, "--epochs", 6, "--dropout", "0.2", "--cell", "lstm", "--embedding-size", 8]
+    assert run("train", *options, "--output", "whole.safetensors", cwd=text).returncode == 0
+    patched = (
+        "import sys, rnnfast.train as t, rnnfast.cli as c; fit = t.fit;"
+        "t.fit = lambda *a, **k: fit(*a, **{**k, 'checkpoint_every': 0});"
+        "sys.exit(c.main(sys.argv[1:]))"
+    )
+    checkpoint = text / "cut.checkpoint.safetensors"
+    process = subprocess.Popen(
+        [sys.executable, "-c", patched, "train", *map(str, options), "--output", "cut.safetensors"],
+        cwd=text, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    deadline = time.monotonic() + 60
+    while not checkpoint.exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(0.15)  # somewhere in the middle
+    process.kill()
+    process.wait()
+    assert checkpoint.exists(), "the run ended before it could be killed"
+    resumed = run("train", "--resume", checkpoint.name, cwd=text)
+    assert resumed.returncode == 0, resumed.stderr
+    whole, cut = rf.load(text / "whole.safetensors"), rf.load(text / "cut.safetensors")
+    for name, value in whole.state_dict().items():
+        assert np.array_equal(cut.state_dict()[name], value), name
+    lines = (text / "cut.history.jsonl").read_text().splitlines()
+    assert [json.loads(line)["epoch"] for line in lines] == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize(("name", "status"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_an_interrupt_saves_and_says_how_to_resume(text, name, status):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "rnnfast", "train", "text.txt", *SMALL, "--epochs", "5000"],
+        cwd=text, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    for line in process.stdout:
+        if line.startswith("epoch"):
+            break
+    process.send_signal(getattr(signal, name))
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == status
+    assert "rnnfast train --resume rnnfast-model.checkpoint.safetensors" in errors
+    assert "Traceback" not in errors
+    rf.load(text / "rnnfast-model.checkpoint.safetensors")
+
+
+def bad_files(folder):
+    (folder / "empty.txt").write_text("")
+    (folder / "binary.txt").write_bytes(b"\x7fELF\0\0")
+    (folder / "latin.txt").write_bytes("Grüße".encode("latin-1") * 100)
+    (folder / "short.txt").write_text("too short")
+    model = rf.LanguageModel(rf.Vocab(TEXT), hidden_size=8, seed=0)
+    model.save(folder / "good.safetensors")
+    good = (folder / "good.safetensors").read_bytes()
+    (folder / "cut.safetensors").write_bytes(good[:-100])
+    (folder / "long.safetensors").write_bytes(good + b"x")
+    (folder / "version.safetensors").write_bytes(good.replace(b'"format_version":"1"', b'"format_version":"7"'))
+    (folder / "kind.safetensors").write_bytes(good.replace(b"language_model", b"languagemodel!"))
+    (folder / "sizes.safetensors").write_bytes(good.replace(rb"hidden_size\": 8", rb"hidden_size\": 9"))
+    tensors, metadata = rf._core.read_safetensors(str(folder / "good.safetensors"))
+    huge = json.dumps({**json.loads(metadata["config"]), "hidden_size": 10**9})
+    rf._core.write_safetensors(str(folder / "huge.safetensors"), tensors, {**metadata, "config": huge})
+    (folder / "cell.safetensors").write_bytes(good.replace(rb"\"rnn\"", rb"\"nnr\""))
+    nan = bytearray(good)
+    nan[-4:] = np.float32(np.nan).tobytes()
+    (folder / "nan.safetensors").write_bytes(nan)
+    rf._core.write_safetensors(str(folder / "other.safetensors"), {"w": np.zeros(3, np.float32)}, {})
+
+
+@pytest.mark.parametrize(
+    ("args", "sentence"),
+    [
+        ("train nowhere.txt", "does not exist"),
+        ("train empty.txt", "is empty"),
+        ("train binary.txt", "looks binary"),
+        ("train latin.txt", "is not UTF-8"),
+        ("train short.txt", "too few"),
+        ("train text.txt --batch-size 9000", "smaller batch_size"),
+        ("train text.txt --cell grru", "invalid choice"),
+        ("train text.txt --hidden-size 0", "0 is below 1"),
+        ("train text.txt --hidden-size x", "no whole number"),
+        ("train text.txt --lr -1", "outside"),
+        ("train text.txt --dropout 1", "outside"),
+        ("train text.txt --output nowhere/model", "is not a folder"),
+        ("train --resume nowhere.safetensors", "does not exist"),
+        ("train --resume good.safetensors", "not a checkpoint"),
+        ("train text.txt --optimizer sgd --lr 1e6 --cell rnn_relu --clip-norm 0", "try a smaller lr"),
+        ("eval nowhere.safetensors text.txt", "does not exist"),
+        ("eval good.safetensors nowhere.txt", "does not exist"),
+        ("eval text.txt text.txt", "not a safetensors file"),
+        ("eval cut.safetensors text.txt", "cut short"),
+        ("eval long.safetensors text.txt", "belong to no tensor"),
+        ("eval version.safetensors text.txt", "update rnnfast"),
+        ("eval kind.safetensors text.txt", "update rnnfast"),
+        ("eval sizes.safetensors text.txt", "its configuration wants"),
+        ("eval huge.safetensors text.txt", "cannot be used"),
+        ("eval cell.safetensors text.txt", "unknown cell"),
+        ("eval nan.safetensors text.txt", "NaN or infinity"),
+        ("eval other.safetensors text.txt", "not a model of rnnfast"),
+        ("generate good.safetensors --prompt= ", "at least one to start from"),
+        ("generate good.safetensors --temperature -1", "outside"),
+        ("generate good.safetensors --top-k -1", "below 0"),
+        ("train text.txt --threads 0", "0 is below 1"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(text, args, sentence):
+    bad_files(text)
+    result = run(*args.split(), *(SMALL if "train text" in args and "size" not in args and "lr" not in args else []), cwd=text)
+    assert result.returncode == 2, result.stdout + result.stderr
+    assert sentence in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not list(text.glob("*.tmp-*"))
+
+
+def test_an_unknown_instruction_set_is_one_line_and_status_2(tmp_path):
+    result = run("info", cwd=tmp_path, env={**os.environ, "RNNFAST_ISA": "avx1"})
+    assert result.returncode == 2
+    assert "choose one of" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_full_disk_leaves_the_old_model(text):
+    if not os.path.exists("/dev/full"):
+        pytest.skip("no /dev/full here")
+    model = rf.LanguageModel(4, hidden_size=3, seed=0)
+    with pytest.raises(ValueError, match="cannot be written"):
+        model.save("/dev/nowhere/model.safetensors")
+
+
+def test_the_reader_may_stop_early(text):
+    model = rf.LanguageModel(rf.Vocab(TEXT), hidden_size=8, seed=0)
+    model.save(text / "m.safetensors")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "rnnfast", "generate", "m.safetensors", "--length", "20000"],
+        cwd=text, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    process.stdout.read(10)
+    process.stdout.close()
+    assert b"Traceback" not in process.stderr.read()
+    process.stderr.close()
+    process.wait(timeout=60)

@@ -1,0 +1,132 @@
+"""What importing and running rnnfast does to the process around it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rnnfast as rf
+
+
+def python(code, **env):
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, env={**os.environ, **env}
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout.strip()
+
+
+def test_import_brings_numpy_and_nothing_else_that_takes_time():
+    """`python -X importtime` showed 20 ms beside numpy's 90; any of these would add 60 to 1,700."""
+    heavy = "torch matplotlib tqdm pooch onnx onnxruntime tokenizers safetensors rich typer".split()
+    assert python(f"import sys, rnnfast; print([m for m in {heavy} if m in sys.modules])") == "[]"
+
+
+def test_the_installed_package_is_small():
+    folder = Path(rf._core.__file__).parent
+    assert sum(f.stat().st_size for f in folder.rglob("*") if f.is_file() and f.suffix != ".pyc") < 5_000_000
+
+
+def test_import_leaves_the_process_as_it_was():
+    python(
+        """
+import locale, random, signal
+import numpy as np
+before = signal.getsignal(signal.SIGINT), random.getstate(), locale.setlocale(locale.LC_ALL)
+numpy_state = np.random.get_state()[1].copy()
+import rnnfast
+assert (signal.getsignal(signal.SIGINT), random.getstate(), locale.setlocale(locale.LC_ALL)) == before
+assert (np.random.get_state()[1] == numpy_state).all()
+assert float(np.float32(1e-45)) > 0 and np.float32(1e-38) / np.float32(10) > 0, "denormals were switched off"
+"""
+    )
+
+
+def test_a_forked_child_can_compute():
+    code = """
+import os, numpy as np, rnnfast as rf
+rf.set_num_threads(2)
+layer = rf.LSTM(64, 128, seed=0)
+x = np.ones((20, 16, 64), np.float32)
+expected, _ = layer(x)
+pid = os.fork()
+if pid == 0:
+    y, _ = layer(x)
+    os._exit(0 if np.array_equal(y, expected) else 1)
+import signal; signal.alarm(60)
+assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+"""
+    python(code)
+
+
+def test_thread_counts_from_the_environment():
+    code = "import rnnfast as rf; print(rf.get_num_threads())"
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    clean = {"OMP_NUM_THREADS": "", "RNNFAST_NUM_THREADS": ""}
+    assert int(python(code, **clean)) == cores
+    assert int(python(code, **clean | {"OMP_NUM_THREADS": "1"})) == 1
+    assert int(python(code, **clean | {"RNNFAST_NUM_THREADS": "1"})) == 1
+
+
+def test_torch_beside_us_keeps_its_threads_and_we_keep_ours():
+    pytest.importorskip("torch")
+    python(
+        """
+import numpy as np, rnnfast as rf, torch
+torch.set_num_threads(1)
+rf.set_num_threads(2)
+layer, twin = rf.LSTM(32, 64, seed=0), torch.nn.LSTM(32, 64)
+layer.load_state_dict(twin.state_dict())
+x = torch.randn(10, 8, 32)
+for _ in range(20):
+    with torch.inference_mode():
+        expected, _ = twin(x)
+    y, _ = layer(x)
+    assert np.abs(y - expected.numpy()).max() < 1e-5
+assert torch.get_num_threads() == 1 and rf.get_num_threads() == 2
+"""
+    )
+
+
+def test_many_python_threads_may_share_a_layer_and_a_model():
+    layer, model = rf.GRU(8, 16, seed=0), rf.LanguageModel(20, hidden_size=16, seed=0)
+    x = np.random.default_rng(0).normal(size=(12, 3, 8)).astype(np.float32)
+    ids = np.arange(20)[:, None]
+    expected, (nll, _) = layer(x)[0], model.nll(ids[:-1], ids[1:])
+    wrong = []
+
+    def work():
+        for _ in range(50):
+            if not np.array_equal(layer(x)[0], expected) or not np.array_equal(model.nll(ids[:-1], ids[1:])[0], nll):
+                wrong.append(1)
+
+    workers = [threading.Thread(target=work) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert not wrong
+
+
+def test_the_version_is_one():
+    from importlib.metadata import version
+
+    assert rf.__version__ == rf._core.__version__ == version("rnnfast")
+
+
+def test_doctests_hold():
+    import doctest
+    import importlib
+
+    total = 0
+    for name in ("_arrays", "data", "datasets", "evaluate", "info", "models", "nn", "text", "train", "vocab"):
+        module = importlib.import_module(f"rnnfast.{name}")
+        failed, tried = doctest.testmod(module, extraglobs={"np": np})
+        assert failed == 0, name
+        total += tried
+    assert total > 15

@@ -1,0 +1,88 @@
+"""Includes and imports go one way; intrinsics, OpenMP and Python each have their one place."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SOURCES = ROOT / "cpp" / "src"
+# A folder includes only what is to its left; the file name is what stands in #include "folder/file".
+LEVELS = ["simd", "kernels", "core", "models", "bindings"]
+# The same for Python modules; what stands together may import one another only in the order given.
+IMPORTS = {
+    "text": set(),
+    "vocab": {"text"},
+    "data": {"text", "vocab"},
+    "datasets": set(),
+    "_arrays": set(),
+    "info": {"_core"},
+    "nn": {"_core", "_arrays"},
+    "optim": {"_core"},
+    "models": {"_core", "_arrays", "nn", "text", "vocab"},
+    "io": {"_core", "models", "nn", "text", "vocab"},
+    "evaluate": {"data"},
+    "generate": {"_core", "_arrays"},
+    "train": {"_arrays", "data", "evaluate", "io", "optim", "text"},
+}
+
+
+def cpp_files(*folders):
+    files = [f for folder in folders for f in sorted((ROOT / "cpp" / folder).rglob("*")) if f.is_file()]
+    assert files
+    return files
+
+
+def test_cpp_includes_point_to_the_left():
+    for file in cpp_files("src", "bindings"):
+        level = LEVELS.index(file.parent.name)
+        for folder in re.findall(r'#include "(\w+)/', file.read_text()):
+            if folder != "rnnfast":
+                assert LEVELS.index(folder) <= level, f"{file} includes {folder}/"
+
+
+def test_kernel_files_include_only_sizes_and_simd():
+    for file in cpp_files("src/kernels"):
+        for name in re.findall(r"#include <(.+)>", file.read_text()):
+            assert name in {"cstddef", "cstdint"}, f"{file} includes <{name}>"
+
+
+def test_intrinsics_openmp_and_python_have_one_place_each():
+    for file in cpp_files("src", "bindings", "include"):
+        text = file.read_text()
+        if file.parent.name != "simd":
+            assert not re.search(r"<(immintrin|arm_neon|x86intrin)\.h>|\b_mm\d*_", text), file
+        if file.stem != "parallel":
+            assert not re.search(r"#pragma omp|<omp\.h>|\bomp_\w+\(", text), file
+        if file.parent.name != "bindings":
+            assert "pybind11" not in text, file
+            assert "Python.h" not in text, file
+
+
+def test_public_headers_show_no_isa_openmp_or_third_party():
+    for file in cpp_files("include"):
+        assert not re.search(r"__AVX|__SSE|__ARM|_OPENMP|#include \"(core|kernels|simd|models)/", file.read_text()), file
+
+
+def python_imports(file):
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module == "rnnfast":
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("rnnfast."):
+            found.add(node.module.split(".")[1])
+    return found
+
+
+@pytest.mark.parametrize("module", IMPORTS)
+def test_python_imports_point_down(module):
+    extra = python_imports(ROOT / "python" / "rnnfast" / f"{module}.py") - IMPORTS[module]
+    assert not extra, f"{module} imports {extra}"
+
+
+def test_every_python_module_has_its_place():
+    modules = {f.stem for f in (ROOT / "python" / "rnnfast").glob("*.py")}
+    assert modules - {"__init__", "__main__", "cli"} == set(IMPORTS)
