@@ -13,7 +13,6 @@ except ImportError:
     print("torch is not installed: pip install 'rnnfast[bench]' compares with it", file=sys.stderr)
 
 import rnnfast as rf
-
 from benchmarks.cases import GATES, all_cases
 from benchmarks.measure import measure, set_threads
 
@@ -48,7 +47,11 @@ def main() -> None:
             ms, peer = result["median_ms"], "torch" in result["ratio"]
             print(
                 f"{result['case']:34}{threads:>8}{ms['rnnfast']:>12.3f}"
-                + (f"{ms['torch']:>11.3f}{result['ratio']['torch']:>8.2f}{result['best_ratio']['torch']:>9.2f}" if peer else " " * 28)
+                + (
+                    f"{ms['torch']:>11.3f}{result['ratio']['torch']:>8.2f}{result['best_ratio']['torch']:>9.2f}"
+                    if peer
+                    else " " * 28
+                )
                 + f"{result['gflops']['rnnfast']:>8.1f}",
                 flush=True,
             )

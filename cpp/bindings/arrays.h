@@ -28,7 +28,8 @@ void check_shape(const Array<T>& array, const std::vector<py::ssize_t>& wanted, 
 }
 
 // nullptr for None.
-inline const float* optional_data(const py::object& object, const std::vector<py::ssize_t>& wanted, const std::string& what) {
+inline const float* optional_data(const py::object& object, const std::vector<py::ssize_t>& wanted,
+                                  const std::string& what) {
     if (object.is_none()) return nullptr;
     const auto array = py::cast<Array<float>>(object);
     check_shape(array, wanted, what);

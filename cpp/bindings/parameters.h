@@ -11,12 +11,14 @@ template <class Class, class Bound>
 void add_parameters(Bound& bound, Parameters (*list)(Class&), void (*changed)(Class&)) {
     bound.def("parameters", [list](py::object self) {
         py::dict all;
-        for (const Parameter* p : list(py::cast<Class&>(self))) all[py::str(p->name)] = view(p->value.data(), p->shape, self);
+        for (const Parameter* p : list(py::cast<Class&>(self)))
+            all[py::str(p->name)] = view(p->value.data(), p->shape, self);
         return all;
     });
     bound.def("gradients", [list](py::object self) {
         py::dict all;
-        for (const Parameter* p : list(py::cast<Class&>(self))) all[py::str(p->name)] = view(p->grad.data(), p->shape, self, true);
+        for (const Parameter* p : list(py::cast<Class&>(self)))
+            all[py::str(p->name)] = view(p->grad.data(), p->shape, self, true);
         return all;
     });
     bound.def(
@@ -32,8 +34,7 @@ void add_parameters(Bound& bound, Parameters (*list)(Class&), void (*changed)(Cl
             throw std::invalid_argument("no parameter " + name);
         },
         py::arg("name"), py::arg("value"));
-    bound.def(
-        "zero_grad", [list](Class& self) { zero_grad(list(self)); }, py::call_guard<py::gil_scoped_release>());
+    bound.def("zero_grad", [list](Class& self) { zero_grad(list(self)); }, py::call_guard<py::gil_scoped_release>());
     bound.def(
         "grad_norm", [list](Class& self) { return grad_norm(list(self)); }, py::call_guard<py::gil_scoped_release>());
     bound.def(
@@ -41,9 +42,8 @@ void add_parameters(Bound& bound, Parameters (*list)(Class&), void (*changed)(Cl
         [list](Class& self, double max_norm) { return clip_grad_norm(self.kernels(), list(self), max_norm); },
         py::arg("max_norm"), py::call_guard<py::gil_scoped_release>());
     bound.def(
-        "clip_grad_value",
-        [list](Class& self, float limit) { clip_grad_value(self.kernels(), list(self), limit); }, py::arg("limit"),
-        py::call_guard<py::gil_scoped_release>());
+        "clip_grad_value", [list](Class& self, float limit) { clip_grad_value(self.kernels(), list(self), limit); },
+        py::arg("limit"), py::call_guard<py::gil_scoped_release>());
     bound.def(
         "make_optimizer",
         [list](Class& self, const OptimizerOptions& options) {

@@ -20,7 +20,9 @@ py::tuple as_python(const SafetensorsFile& file) {
 }  // namespace
 
 void register_files(py::module_& m) {
-    m.def("read_safetensors", [](const std::string& path) { return as_python(SafetensorsFile::open(path)); }, py::arg("path"));
+    m.def(
+        "read_safetensors", [](const std::string& path) { return as_python(SafetensorsFile::open(path)); },
+        py::arg("path"));
     m.def(
         "parse_safetensors",
         [](const py::bytes& bytes, const std::string& name) { return as_python(SafetensorsFile::parse(bytes, name)); },
@@ -31,7 +33,8 @@ void register_files(py::module_& m) {
            const std::map<std::string, std::string>& metadata) {
             std::map<std::string, TensorView> tensors;
             for (const auto& [name, array] : arrays)
-                tensors[name] = {{array.shape(), array.shape() + array.ndim()}, array.data(), static_cast<size_t>(array.size())};
+                tensors[name] = {
+                    {array.shape(), array.shape() + array.ndim()}, array.data(), static_cast<size_t>(array.size())};
             const py::gil_scoped_release release;
             write_safetensors(path, tensors, metadata);
         },

@@ -28,8 +28,8 @@ py::tuple loss(LanguageModel& model, const Array<int32_t>& x, const Array<int32_
     const RecurrentStateOut end{h.mutable_data(), has_c ? c.mutable_data() : nullptr};
     {
         const py::gil_scoped_release release;
-        model.loss(x.data(), y.data(), static_cast<size_t>(x.shape(0)), static_cast<size_t>(x.shape(1)), start, end, out,
-                   train, dropout_key);
+        model.loss(x.data(), y.data(), static_cast<size_t>(x.shape(0)), static_cast<size_t>(x.shape(1)), start, end,
+                   out, train, dropout_key);
     }
     return py::make_tuple(nll, h, has_c ? py::object(c) : py::none());
 }
@@ -73,7 +73,8 @@ void register_language_model(py::module_& m) {
              }),
              py::arg("cell"), py::arg("vocabulary"), py::arg("embedding_size"), py::arg("hidden_size"),
              py::arg("num_layers") = 1, py::arg("dropout") = 0.0f, py::arg("seed") = 0)
-        .def("loss", &loss, py::arg("x"), py::arg("y"), py::arg("h0"), py::arg("c0"), py::arg("train"), py::arg("dropout_key"))
+        .def("loss", &loss, py::arg("x"), py::arg("y"), py::arg("h0"), py::arg("c0"), py::arg("train"),
+             py::arg("dropout_key"))
         .def("backward", &LanguageModel::backward, py::call_guard<py::gil_scoped_release>())
         .def("step", &step, py::arg("tokens"), py::arg("h0"), py::arg("c0"))
         .def_property_readonly("has_c", [](const LanguageModel& l) { return l.cell().has_c; });
@@ -81,8 +82,8 @@ void register_language_model(py::module_& m) {
         model, [](LanguageModel& l) { return l.parameters(); }, [](LanguageModel& l) { l.weights_changed(); });
 
     py::class_<Generator>(m, "Generator")
-        .def(py::init([](const LanguageModel& language_model, const Array<int32_t>& prompt, double temperature, size_t top_k,
-                         uint64_t seed) {
+        .def(py::init([](const LanguageModel& language_model, const Array<int32_t>& prompt, double temperature,
+                         size_t top_k, uint64_t seed) {
                  return std::make_unique<Generator>(language_model, prompt.data(), static_cast<size_t>(prompt.size()),
                                                     SamplerOptions{temperature, top_k, seed});
              }),

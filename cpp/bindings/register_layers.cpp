@@ -91,24 +91,25 @@ struct EmbeddingLayer {
 void register_layers(py::module_& m) {
     py::class_<LinearLayer> linear(m, "Linear");
     linear
-        .def(py::init<size_t, size_t, bool, uint64_t>(), py::arg("in_features"), py::arg("out_features"), py::arg("bias") = true,
-             py::arg("seed") = 0)
+        .def(py::init<size_t, size_t, bool, uint64_t>(), py::arg("in_features"), py::arg("out_features"),
+             py::arg("bias") = true, py::arg("seed") = 0)
         .def("forward", &linear_forward, py::arg("x"))
         .def("backward", &linear_gradients, py::arg("x"), py::arg("dy"));
     add_parameters<LinearLayer>(
-        linear,
-        [](LinearLayer& l) { return l.bias.size() ? Parameters{&l.weight, &l.bias} : Parameters{&l.weight}; },
+        linear, [](LinearLayer& l) { return l.bias.size() ? Parameters{&l.weight, &l.bias} : Parameters{&l.weight}; },
         [](LinearLayer& l) { l.ready = false; });
 
     py::class_<EmbeddingLayer> embedding(m, "Embedding");
     embedding
-        .def(py::init<size_t, size_t, uint64_t>(), py::arg("num_embeddings"), py::arg("embedding_dim"), py::arg("seed") = 0)
+        .def(py::init<size_t, size_t, uint64_t>(), py::arg("num_embeddings"), py::arg("embedding_dim"),
+             py::arg("seed") = 0)
         .def(
             "forward",
             [](const EmbeddingLayer& e, const Array<int32_t>& ids) {
                 e.check(ids);
                 Array<float> y({ids.size(), signed_size(e.width())});
-                embedding_forward(e.weight.value.data(), e.width(), ids.data(), static_cast<size_t>(ids.size()), y.mutable_data());
+                embedding_forward(e.weight.value.data(), e.width(), ids.data(), static_cast<size_t>(ids.size()),
+                                  y.mutable_data());
                 return y;
             },
             py::arg("ids"))
@@ -117,7 +118,8 @@ void register_layers(py::module_& m) {
             [](EmbeddingLayer& e, const Array<int32_t>& ids, const Array<float>& dy) {
                 e.check(ids);
                 check_shape(dy, {ids.size(), signed_size(e.width())}, "gradient of the output");
-                embedding_backward(dy.data(), e.width(), ids.data(), static_cast<size_t>(ids.size()), e.weight.grad.data());
+                embedding_backward(dy.data(), e.width(), ids.data(), static_cast<size_t>(ids.size()),
+                                   e.weight.grad.data());
             },
             py::arg("ids"), py::arg("dy"));
     add_parameters<EmbeddingLayer>(

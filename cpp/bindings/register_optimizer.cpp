@@ -16,12 +16,14 @@ OptimizerKind kind_named(const std::string& name) {
 
 void register_optimizer(py::module_& m) {
     py::class_<OptimizerOptions>(m, "OptimizerOptions")
-        .def(py::init([](const std::string& kind, double momentum, double dampening, bool nesterov, double beta1, double beta2,
-                         double epsilon, double weight_decay) {
-                 return OptimizerOptions{kind_named(kind), momentum, dampening, nesterov, beta1, beta2, epsilon, weight_decay};
+        .def(py::init([](const std::string& kind, double momentum, double dampening, bool nesterov, double beta1,
+                         double beta2, double epsilon, double weight_decay) {
+                 return OptimizerOptions{kind_named(kind), momentum,    dampening, nesterov, beta1, beta2,
+                                         epsilon,          weight_decay};
              }),
              py::arg("kind"), py::arg("momentum") = 0.0, py::arg("dampening") = 0.0, py::arg("nesterov") = false,
-             py::arg("beta1") = 0.9, py::arg("beta2") = 0.999, py::arg("epsilon") = 1e-8, py::arg("weight_decay") = 0.0);
+             py::arg("beta1") = 0.9, py::arg("beta2") = 0.999, py::arg("epsilon") = 1e-8,
+             py::arg("weight_decay") = 0.0);
     py::class_<Optimizer>(m, "Optimizer")
         .def("step", &Optimizer::step, py::arg("learning_rate"), py::call_guard<py::gil_scoped_release>())
         .def_readwrite("steps", &Optimizer::steps)
@@ -30,8 +32,10 @@ void register_optimizer(py::module_& m) {
             py::dict all;
             for (size_t i = 0; i < optimizer.parameters().size(); ++i) {
                 const Parameter& p = *optimizer.parameters()[i];
-                if (optimizer.first[i].size()) all[py::str("first." + p.name)] = view(optimizer.first[i].data(), p.shape, self, true);
-                if (optimizer.second[i].size()) all[py::str("second." + p.name)] = view(optimizer.second[i].data(), p.shape, self, true);
+                if (optimizer.first[i].size())
+                    all[py::str("first." + p.name)] = view(optimizer.first[i].data(), p.shape, self, true);
+                if (optimizer.second[i].size())
+                    all[py::str("second." + p.name)] = view(optimizer.second[i].data(), p.shape, self, true);
             }
             return all;
         });

@@ -31,7 +31,8 @@ RecurrentInput input_of(const Layer& layer, const Array<float>& x, const Lengths
     if (lengths && lengths->size() != static_cast<size_t>(x.shape(1)))
         throw std::invalid_argument("lengths has " + std::to_string(lengths->size()) + " entries, expected " +
                                     std::to_string(x.shape(1)) + " (one a row)");
-    return {static_cast<size_t>(x.shape(0)), static_cast<size_t>(x.shape(1)), x.data(), nullptr, lengths ? lengths->data() : nullptr};
+    return {static_cast<size_t>(x.shape(0)), static_cast<size_t>(x.shape(1)), x.data(), nullptr,
+            lengths ? lengths->data() : nullptr};
 }
 
 std::vector<py::ssize_t> state_shape(const Layer& layer, size_t rows) {
@@ -39,8 +40,8 @@ std::vector<py::ssize_t> state_shape(const Layer& layer, size_t rows) {
 }
 
 // Returns (y, h, c or None, tape or None).
-py::tuple forward(Layer& layer, const Array<float>& x, const py::object& h0, const py::object& c0, const Lengths& lengths,
-                  bool save, uint64_t dropout_key) {
+py::tuple forward(Layer& layer, const Array<float>& x, const py::object& h0, const py::object& c0,
+                  const Lengths& lengths, bool save, uint64_t dropout_key) {
     const RecurrentInput input = input_of(layer, x, lengths);
     const auto states = state_shape(layer, input.rows);
     const RecurrentState start{optional_data(h0, states, "h_0"), optional_data(c0, states, "c_0")};
@@ -68,9 +69,11 @@ py::tuple backward(Layer& layer, RecurrentTape& tape, const py::object& dy, cons
                    bool input_gradient) {
     const auto steps = signed_size(tape.input.steps), rows = signed_size(tape.input.rows);
     const auto states = state_shape(layer, tape.input.rows);
-    const float* dy_data = optional_data(
-        dy, {steps, rows, signed_size(layer.rnn.directions() * layer.rnn.options().hidden_size)}, "gradient of the output");
-    const RecurrentState dend{optional_data(dh, states, "gradient of h_n"), optional_data(dc, states, "gradient of c_n")};
+    const float* dy_data =
+        optional_data(dy, {steps, rows, signed_size(layer.rnn.directions() * layer.rnn.options().hidden_size)},
+                      "gradient of the output");
+    const RecurrentState dend{optional_data(dh, states, "gradient of h_n"),
+                              optional_data(dc, states, "gradient of c_n")};
     const bool has_c = layer.rnn.cell().has_c;
     Array<float> dx(input_gradient ? std::vector<py::ssize_t>{steps, rows, signed_size(layer.rnn.options().input_size)}
                                    : std::vector<py::ssize_t>{0});
@@ -103,11 +106,12 @@ void register_recurrent(py::module_& m) {
                  o.dropout = dropout;
                  return std::make_unique<Layer>(o, seed);
              }),
-             py::arg("cell"), py::arg("input_size"), py::arg("hidden_size"), py::arg("num_layers") = 1, py::arg("bias") = true,
-             py::arg("bidirectional") = false, py::arg("dropout") = 0.0f, py::arg("seed") = 0)
+             py::arg("cell"), py::arg("input_size"), py::arg("hidden_size"), py::arg("num_layers") = 1,
+             py::arg("bias") = true, py::arg("bidirectional") = false, py::arg("dropout") = 0.0f, py::arg("seed") = 0)
         .def("forward", &forward, py::arg("x"), py::arg("h0"), py::arg("c0"), py::arg("lengths"), py::arg("save"),
              py::arg("dropout_key"))
-        .def("backward", &backward, py::arg("tape"), py::arg("dy"), py::arg("dh"), py::arg("dc"), py::arg("input_gradient"))
+        .def("backward", &backward, py::arg("tape"), py::arg("dy"), py::arg("dh"), py::arg("dc"),
+             py::arg("input_gradient"))
         .def_property_readonly("has_c", [](const Layer& l) { return l.rnn.cell().has_c; });
     add_parameters<Layer>(
         layer,

@@ -57,7 +57,7 @@ def at_least(value: Any, least: int, name: str) -> int:
 def new_seed(seed: int | None) -> int:
     """``seed``, or one from NumPy's global generator, so that ``np.random.seed`` governs it."""
     if seed is None:
-        return int(np.random.randint(0, 2**31))
+        return int(np.random.randint(0, 2**31))  # noqa: NPY002 the generator np.random.seed governs is the point
     return at_least(seed, 0, "seed")
 
 
@@ -66,7 +66,9 @@ def load_parameters(core: Any, state: Mapping[str, Any], *, strict: bool = True)
     own = core.parameters()
     missing, unexpected = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
     if strict and (missing or unexpected):
-        raise ValueError(f"state_dict does not fit: missing {missing}, unexpected {unexpected}; strict=False ignores them")
+        raise ValueError(
+            f"state_dict does not fit: missing {missing}, unexpected {unexpected}; strict=False ignores them"
+        )
     arrays = {name: as_float32(state[name], name) for name in own if name in state}
     for name, array in arrays.items():
         if array.shape != own[name].shape:

@@ -134,7 +134,10 @@ def _train(args: argparse.Namespace) -> None:
         num_layers=args.num_layers, dropout=args.dropout, seed=args.seed,
     )  # fmt: skip
     _say(f"{corpus.name}: {len(corpus):,} {args.tokenizer} tokens, vocabulary of {len(corpus.vocab):,}", args)
-    _say(f"{args.cell}, {model.num_parameters:,} parameters, {rf.get_num_threads()} threads, {rf.info()['isa_active']}", args)
+    _say(
+        f"{args.cell}, {model.num_parameters:,} parameters, {rf.get_num_threads()} threads, {rf.info()['isa_active']}",
+        args,
+    )
 
     log = _sidecar(output, ".history.jsonl")
     if not resume:
@@ -164,7 +167,10 @@ def _train(args: argparse.Namespace) -> None:
     checkpoint.unlink(missing_ok=True)
     log.write_text("".join(json.dumps(record) + "\n" for record in history), encoding="utf-8")
     result = rf.evaluate(model, test)
-    _say(f"test perplexity {result.perplexity:.3f}  ({result.bits_per_token:.3f} bits per {args.tokenizer})", args)
+    _say(
+        f"test perplexity {result.perplexity:.3f}  ({result.bits_per_token:.3f} bits per {args.tokenizer})",
+        args,
+    )
     prompt = corpus.vocab.decode(test.ids[: 12 if args.tokenizer == "char" else 3])
     sample = rf.generate(model, prompt, length=300 if args.tokenizer == "char" else 80, temperature=0.7, seed=args.seed)
     _say(f"\n--- a sample ---\n{sample}\n---\n", args)
@@ -264,7 +270,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             _core.set_num_threads(args.threads)
         args.run(args)
     except Interrupted as interruption:
-        print(f"\n{interruption}; resume with: rnnfast train --resume {interruption.checkpoint}", file=sys.stderr)
+        print(
+            f"\n{interruption}; resume with: rnnfast train --resume {interruption.checkpoint}",
+            file=sys.stderr,
+        )
         return 128 + interruption.number
     except KeyboardInterrupt:
         return 130

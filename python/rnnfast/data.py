@@ -28,7 +28,13 @@ class Corpus:
 
     @classmethod
     def from_text(
-        cls, text: str, *, tokenizer: str = "char", min_freq: int = 1, vocab: Vocab | None = None, name: str = "text"
+        cls,
+        text: str,
+        *,
+        tokenizer: str = "char",
+        min_freq: int = 1,
+        vocab: Vocab | None = None,
+        name: str = "text",
     ) -> Corpus:
         """Tokens of ``text``. The vocabulary is that of the whole text, unless ``vocab`` brings one."""
         tokens = tokenize(text, vocab.tokenizer if vocab else tokenizer)

@@ -50,7 +50,9 @@ def evaluate(model: Any, corpus: Any, *, batch_size: int = 1, num_steps: int = 1
     if batch_size < 1 or num_steps < 1:
         raise ValueError(f"batch_size and num_steps are {batch_size} and {num_steps}, expected at least 1")
     if isinstance(corpus, Corpus) and model.vocab is not None and corpus.vocab != model.vocab:
-        raise ValueError("the text was encoded with another vocabulary; make it with Corpus.from_text(..., vocab=model.vocab)")
+        raise ValueError(
+            "the text was encoded with another vocabulary; make it with Corpus.from_text(..., vocab=model.vocab)"
+        )
     rows = min(batch_size, len(ids) - 1)
     length = -(-(len(ids) - 1) // rows)
     x = np.zeros(rows * length, np.int32)

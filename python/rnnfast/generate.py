@@ -43,6 +43,4 @@ def generate(
     model: Any, prompt: str, *, length: int = 200, temperature: float = 1.0, top_k: int = 0, seed: int = 0
 ) -> str:
     """The prompt and its continuation; the parameters are :func:`stream`'s."""
-    return prompt + "".join(
-        stream(model, prompt, length=length, temperature=temperature, top_k=top_k, seed=seed)
-    )
+    return prompt + "".join(stream(model, prompt, length=length, temperature=temperature, top_k=top_k, seed=seed))

@@ -27,7 +27,9 @@ def _openmp_runtimes() -> list[str]:
     maps = Path("/proc/self/maps")
     if not maps.exists():
         return []
-    found = re.findall(r"\S*/lib(?:gomp|iomp5|omp)[^/\s]*\.so[^\s]*", maps.read_text(encoding="utf-8", errors="replace"))
+    found = re.findall(
+        r"\S*/lib(?:gomp|iomp5|omp)[^/\s]*\.so[^\s]*", maps.read_text(encoding="utf-8", errors="replace")
+    )
     return sorted(set(found))
 
 

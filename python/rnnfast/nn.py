@@ -94,9 +94,7 @@ class _Recurrent(Layer):
         )
         return f"{type(self).__name__}({self.input_size}, {self.hidden_size}{extra})"
 
-    def __call__(
-        self, input: ArrayLike, state: Any = None, *, lengths: ArrayLike | None = None
-    ) -> tuple[Array, State]:
+    def __call__(self, input: ArrayLike, state: Any = None, *, lengths: ArrayLike | None = None) -> tuple[Array, State]:
         """Output and last state; nothing is saved for backward, no dropout.
 
         Parameters are those of :meth:`forward`.
@@ -191,7 +189,13 @@ class RNN(_Recurrent):
     """
 
     def __init__(
-        self, input_size: int, hidden_size: int, num_layers: int = 1, *, nonlinearity: str = "tanh", **options: Any
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        *,
+        nonlinearity: str = "tanh",
+        **options: Any,
     ) -> None:
         if nonlinearity not in ("tanh", "relu"):
             raise ValueError(f"nonlinearity is {nonlinearity!r}, expected 'tanh' or 'relu'")

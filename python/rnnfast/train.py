@@ -92,7 +92,9 @@ class _Signals:
                 self._before[number] = signal.signal(number, self._note)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
@@ -171,7 +173,7 @@ def fit(
         optimizer = OPTIMIZERS[optimizer](model, lr=lr)
     if clip_norm is not None and not clip_norm > 0:
         raise ValueError(f"clip_norm is {clip_norm}, expected more than 0, or None")
-    reading = {"batch_size": batch_size, "num_steps": num_steps, "sampling": sampling, "seed": seed}
+    reading: dict[str, Any] = {"batch_size": batch_size, "num_steps": num_steps, "sampling": sampling, "seed": seed}
     for epoch in range(min(epochs, 2)):  # whatever is wrong with the text shows before hours are spent
         batches(train, **reading, epoch=epoch)
     file = None if checkpoint is None else Path(checkpoint)
@@ -270,7 +272,10 @@ class _Place:
     def save(self, file: Path) -> None:
         place = {name: getattr(self, name) for name in _COUNTERS}
         place.update(
-            steps=self.model.steps, lr=self.optimizer.lr, optimizer=type(self.optimizer).__name__, reading=self.reading
+            steps=self.model.steps,
+            lr=self.optimizer.lr,
+            optimizer=type(self.optimizer).__name__,
+            reading=self.reading,
         )
         tensors = {f"optimizer.{name}": value for name, value in self.optimizer.state_dict().items()}
         parts = self.state if isinstance(self.state, tuple) else () if self.state is None else (self.state,)

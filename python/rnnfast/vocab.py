@@ -34,7 +34,12 @@ class Vocab:
     unk = 0
 
     def __init__(
-        self, tokens: Iterable[str] = (), *, min_freq: int = 1, reserved: Sequence[str] = (), tokenizer: str = "char"
+        self,
+        tokens: Iterable[str] = (),
+        *,
+        min_freq: int = 1,
+        reserved: Sequence[str] = (),
+        tokenizer: str = "char",
     ) -> None:
         if min_freq < 1:
             raise ValueError(f"min_freq is {min_freq}, expected at least 1")
@@ -68,9 +73,7 @@ class Vocab:
 
     def __eq__(self, other: object) -> bool:
         return (
-            isinstance(other, Vocab)
-            and self.idx_to_token == other.idx_to_token
-            and self.tokenizer == other.tokenizer
+            isinstance(other, Vocab) and self.idx_to_token == other.idx_to_token and self.tokenizer == other.tokenizer
         )
 
     __hash__ = None  # type: ignore[assignment]
@@ -81,8 +84,8 @@ class Vocab:
     @overload
     def __getitem__(self, token: str) -> int: ...
     @overload
-    def __getitem__(self, token: Sequence[str]) -> list[int]: ...
-    def __getitem__(self, token: str | Sequence[str]) -> int | list[int]:
+    def __getitem__(self, token: list[str] | tuple[str, ...]) -> list[int]: ...
+    def __getitem__(self, token: str | list[str] | tuple[str, ...]) -> int | list[int]:
         if isinstance(token, str):
             return self.token_to_idx.get(token, self.unk)
         return [self.token_to_idx.get(t, self.unk) for t in token]

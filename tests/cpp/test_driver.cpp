@@ -66,7 +66,8 @@ TEST_CASE("gradients equal finite differences for every cell") {
             for (size_t i = 0; i < p.size(); i += 1 + p.size() / 5) {
                 CAPTURE(p.name);
                 const double numeric = difference(p.value.data()[i]);
-                CHECK(std::abs(numeric - static_cast<double>(p.grad.data()[i])) < tolerance * std::max(1.0, std::abs(numeric)));
+                CHECK(std::abs(numeric - static_cast<double>(p.grad.data()[i])) <
+                      tolerance * std::max(1.0, std::abs(numeric)));
             }
         for (size_t i = 0; i < problem.x.size(); i += 7) {
             const double numeric = difference(problem.x[i]);

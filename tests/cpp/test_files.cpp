@@ -39,8 +39,9 @@ const std::string good = R"({"__metadata__":{"a":"b"},"w":{"dtype":"F32","shape"
 TEST_CASE("a file survives being written and read") {
     const std::string path = "/tmp/rnnfast-test-" + std::to_string(getpid()) + ".safetensors";
     const std::vector<float> values = {1.0f, -2.5f, 3e-40f};
-    write_safetensors(path, {{"x", {{3}, values.data(), 3}}, {"empty", {{0, 4}, nullptr, 0}}, {"one", {{}, values.data(), 1}}},
-                      {{"note", "tab\t quote\" é"}});
+    write_safetensors(
+        path, {{"x", {{3}, values.data(), 3}}, {"empty", {{0, 4}, nullptr, 0}}, {"one", {{}, values.data(), 1}}},
+        {{"note", "tab\t quote\" é"}});
     const auto file = SafetensorsFile::open(path);
     CHECK(file.metadata().at("note") == "tab\t quote\" é");
     CHECK(file.tensors().size() == 3);
@@ -80,7 +81,9 @@ TEST_CASE("hostile headers are refused") {
     CHECK_FALSE(loads(replaced("\"b\"", "1")));
     CHECK_FALSE(loads(replaced("\"w\"", "\"__metadata__\"")));  // duplicate key
     CHECK_FALSE(loads(replaced("\"shape\"", "\"shale\"")));
-    CHECK_FALSE(loads(with_length(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"b":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}})", eight.substr(0, 4))));
+    CHECK_FALSE(loads(with_length(
+        R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"b":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}})",
+        eight.substr(0, 4))));
     CHECK_FALSE(loads(with_length(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}})", eight)));  // a hole
     CHECK_FALSE(loads(with_length("[]")));
     CHECK_FALSE(loads(std::string(8, '\xff')));
@@ -89,10 +92,28 @@ TEST_CASE("hostile headers are refused") {
 }
 
 TEST_CASE("JSON is read strictly") {
-    CHECK(parse_json(R"( {"a": [1, -2.5e3, true, null, "\u00e9\ud83d\ude00\n"]} )").find("a")->items[4].string == "é😀\n");
+    CHECK(parse_json(R"( {"a": [1, -2.5e3, true, null, "\u00e9\ud83d\ude00\n"]} )").find("a")->items[4].string ==
+          "é😀\n");
     CHECK(parse_json("18446744073709551").integer == 18446744073709551u);
-    for (const char* text : {"", "{", "[1,]", "{\"a\":1,}", "01", "1.", "-", "nul", "\"\\x\"", "\"\\ud800\"", "\"\\udc00\"", "\"a", "1 2",
-                             "{1:2}", "{\"a\":1,\"a\":2}", "\"\x01\"", "\"\xc0\xaf\"", "\"\xed\xa0\x80\"", "[[[[[[[[[[1]]]]]]]]]]",
+    for (const char* text : {"",
+                             "{",
+                             "[1,]",
+                             "{\"a\":1,}",
+                             "01",
+                             "1.",
+                             "-",
+                             "nul",
+                             "\"\\x\"",
+                             "\"\\ud800\"",
+                             "\"\\udc00\"",
+                             "\"a",
+                             "1 2",
+                             "{1:2}",
+                             "{\"a\":1,\"a\":2}",
+                             "\"\x01\"",
+                             "\"\xc0\xaf\"",
+                             "\"\xed\xa0\x80\"",
+                             "[[[[[[[[[[1]]]]]]]]]]",
                              "99999999999999999999"})
         CHECK_THROWS_AS(parse_json(text), Error);
 }

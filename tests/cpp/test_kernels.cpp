@@ -16,7 +16,8 @@ struct Product {
 std::vector<float> pack(const std::vector<float>& b, size_t depth, size_t columns, size_t width) {
     std::vector<float> panels((columns + width - 1) / width * width * depth);
     for (size_t j = 0; j < columns; ++j)
-        for (size_t k = 0; k < depth; ++k) panels[j / width * width * depth + k * width + j % width] = b[k * columns + j];
+        for (size_t k = 0; k < depth; ++k)
+            panels[j / width * width * depth + k * width + j % width] = b[k * columns + j];
     return panels;
 }
 
@@ -57,9 +58,11 @@ TEST_CASE("products equal double precision for every tile height and edge width"
     const Kernels& k = active();
     for (const GemmKernel& kernel : {k.gemm, k.gemm_of_3})
         for (const size_t rows : {1, 2, 3, 4, 5, 6, 7, 11, 13, 25})
-            for (const size_t columns : {size_t{1}, kernel.width - 1, kernel.width, kernel.width + 1, 4 * kernel.width + 3})
+            for (const size_t columns :
+                 {size_t{1}, kernel.width - 1, kernel.width, kernel.width + 1, 4 * kernel.width + 3})
                 for (const size_t depth : {1, 5, 33})
-                    for (const bool from_start : {false, true}) check_product(kernel, {rows, depth, columns}, from_start);
+                    for (const bool from_start : {false, true})
+                        check_product(kernel, {rows, depth, columns}, from_start);
     check_product(k.gemm, {13, 1300, 20}, true);  // several depth blocks
     check_product(k.gemm, {1, 1300, 20}, false);
 }
@@ -132,7 +135,8 @@ double sigmoid(double x) { return 1 / (1 + std::exp(-x)); }
 // One unit per block position: activations over the whole range a gate can see.
 std::vector<float> sweep(size_t size) {
     std::vector<float> x(size);
-    for (size_t i = 0; i < size; ++i) x[i] = static_cast<float>(-100.0 + 200.0 * static_cast<double>(i) / static_cast<double>(size - 1));
+    for (size_t i = 0; i < size; ++i)
+        x[i] = static_cast<float>(-100.0 + 200.0 * static_cast<double>(i) / static_cast<double>(size - 1));
     return x;
 }
 
@@ -172,7 +176,8 @@ TEST_CASE("tanh and sigmoid keep a relative error below 4e-7 over the whole rang
     for (size_t i = 0; i < size; ++i) {
         if (x[i] < -87.0f) continue;  // e^87 is where float ends; below, the gate is closed anyhow
         const double exact = sigmoid(static_cast<double>(x[i]));
-        worst = std::max(worst, std::abs(static_cast<double>(rows[i / unit_block * 4 * unit_block + i % unit_block]) / exact - 1));
+        worst = std::max(
+            worst, std::abs(static_cast<double>(rows[i / unit_block * 4 * unit_block + i % unit_block]) / exact - 1));
     }
     CHECK(worst < 4e-7);
 }

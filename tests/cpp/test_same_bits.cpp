@@ -27,7 +27,8 @@ uint64_t train(const Kernels& kernels, const std::string& cell, OptimizerKind ki
     std::vector<float> h(model.state_size(rows)), c(model.state_size(rows));
     for (size_t step = 0; step < 50; ++step) {
         for (size_t i = 0; i < ids.size(); ++i) ids[i] = static_cast<int32_t>(random_bits(random_key(9, step), i) % 37);
-        model.loss(ids.data(), ids.data() + rows, steps, rows, {h.data(), c.data()}, {h.data(), c.data()}, nll.data(), true, step);
+        model.loss(ids.data(), ids.data() + rows, steps, rows, {h.data(), c.data()}, {h.data(), c.data()}, nll.data(),
+                   true, step);
         model.backward();
         clip_grad_norm(kernels, model.parameters(), 0.25);
         optimizer.step(0.05);

@@ -4,9 +4,10 @@ import os
 from pathlib import Path
 
 import pytest
+
 import rnnfast as rf
 
-TEXT = ("the time traveller for so it will be convenient to speak of him was expounding a recondite matter to us.\n" * 12)
+TEXT = "the time traveller for so it will be convenient to speak of him was expounding a recondite matter to us.\n" * 12
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import time
 
 import numpy as np
 import pytest
+
 import rnnfast as rf
 
 TEXT = "It would be remarkably convenient for the historian to travel back.\n" * 120
@@ -19,7 +20,12 @@ SMALL = ["--hidden-size", "24", "--batch-size", "8", "--num-steps", "10", "--lr"
 
 def run(*args, cwd, **options):
     return subprocess.run(
-        [sys.executable, "-m", "rnnfast", *map(str, args)], cwd=cwd, capture_output=True, text=True, timeout=120, **options
+        [sys.executable, "-m", "rnnfast", *map(str, args)],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        **options,
     )
 
 
@@ -176,7 +182,11 @@ def bad_files(folder):
 )
 def test_bad_input_is_one_line_and_status_2(text, args, sentence):
     bad_files(text)
-    result = run(*args.split(), *(SMALL if "train text" in args and "size" not in args and "lr" not in args else []), cwd=text)
+    result = run(
+        *args.split(),
+        *(SMALL if "train text" in args and "size" not in args and "lr" not in args else []),
+        cwd=text,
+    )
     assert result.returncode == 2, result.stdout + result.stderr
     assert sentence in result.stderr
     assert "Traceback" not in result.stderr

@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import rnnfast as rf
 from hypothesis import given
 from hypothesis import strategies as st
+
+import rnnfast as rf
 
 sizes = st.integers(1, 7)
 
@@ -12,9 +13,7 @@ sizes = st.integers(1, 7)
 @given(st.integers(60, 200), sizes, sizes, st.integers(0, 5), st.sampled_from(["sequential", "random"]))
 def test_targets_are_the_inputs_shifted_by_one_and_no_target_comes_twice(length, rows, steps, epoch, sampling):
     seen = []
-    made = rf.batches(
-        np.arange(length), batch_size=rows, num_steps=steps, sampling=sampling, epoch=epoch, seed=3
-    )
+    made = rf.batches(np.arange(length), batch_size=rows, num_steps=steps, sampling=sampling, epoch=epoch, seed=3)
     for x, y in made:
         assert x.dtype == y.dtype == np.int32
         assert x.flags.c_contiguous
@@ -46,7 +45,9 @@ def test_starting_at_a_batch_gives_the_rest_of_the_epoch(rows, start, sampling):
 
 
 def test_the_offset_changes_from_epoch_to_epoch():
-    firsts = {int(next(iter(rf.batches(np.arange(500), batch_size=2, num_steps=10, epoch=e)))[0][0, 0]) for e in range(20)}
+    firsts = {
+        int(next(iter(rf.batches(np.arange(500), batch_size=2, num_steps=10, epoch=e)))[0][0, 0]) for e in range(20)
+    }
     assert len(firsts) > 3
 
 

@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import rnnfast as rf
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+import rnnfast as rf
 from rnnfast import _core
 
 oracle = pytest.importorskip("safetensors.numpy")
@@ -12,7 +13,9 @@ oracle = pytest.importorskip("safetensors.numpy")
 
 @pytest.mark.parametrize("cell", ["rnn", "lstm"])
 def test_a_model_comes_back_as_it_was(tmp_path, cell, corpus):
-    model = rf.LanguageModel(corpus.vocab, cell=cell, embedding_size=5, hidden_size=9, num_layers=2, dropout=0.1, seed=1)
+    model = rf.LanguageModel(
+        corpus.vocab, cell=cell, embedding_size=5, hidden_size=9, num_layers=2, dropout=0.1, seed=1
+    )
     model.save(tmp_path / "m.safetensors")
     again = rf.load(tmp_path / "m.safetensors")
     assert again.config == model.config

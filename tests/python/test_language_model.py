@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 import rnnfast as rf
 
 CELLS = ["rnn", "rnn_relu", "gru", "lstm"]
@@ -225,7 +226,11 @@ def test_linear_and_embedding_equal_numpy():
         (lambda: rf.LanguageModel(0), ValueError, "vocab is 0"),
         (lambda: rf.LanguageModel(5, hidden_size=0), ValueError, "hidden_size is 0"),
         (lambda: rf.LanguageModel(5, embedding_size=-1), ValueError, "embedding_size is -1"),
-        (lambda: rf.LanguageModel(5, seed=0).loss([[5]], [[1]]), IndexError, "token id 5 at position 0: expected 0 to 4"),
+        (
+            lambda: rf.LanguageModel(5, seed=0).loss([[5]], [[1]]),
+            IndexError,
+            "token id 5 at position 0: expected 0 to 4",
+        ),
         (lambda: rf.LanguageModel(5, seed=0).loss([[1]], [[7]]), IndexError, "token id 7"),
         (lambda: rf.LanguageModel(5, seed=0).loss([[-1]], [[1]]), IndexError, "token id -1"),
         (lambda: rf.LanguageModel(5, seed=0).loss([[1.5]], [[1]]), TypeError, "whole numbers"),

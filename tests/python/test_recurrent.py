@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import rnnfast as rf
 from reference import Stack
+
+import rnnfast as rf
 
 LAYERS = {
     "rnn": lambda *a, **k: rf.RNN(*a, **k),

@@ -4,9 +4,10 @@ import gzip
 
 import numpy as np
 import pytest
-import rnnfast as rf
 from hypothesis import given
 from hypothesis import strategies as st
+
+import rnnfast as rf
 from rnnfast.text import detokenize, read_text, tokenize
 
 
@@ -94,7 +95,8 @@ def test_penn_treebank_has_its_published_counts(data_folder):
 
 
 @pytest.mark.parametrize(
-    ("name", "size"), [("timemachine", 178_979), ("tinyshakespeare", 1_115_394), ("sunspots", 2_820), ("fra-eng", 167_130)]
+    ("name", "size"),
+    [("timemachine", 178_979), ("tinyshakespeare", 1_115_394), ("sunspots", 2_820), ("fra-eng", 167_130)],
 )
 def test_data_sets_have_the_size_their_sources_state(data_folder, name, size):
     assert len(rf.datasets.load(name)) == size

@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+
 import rnnfast as rf
 from rnnfast.train import Interrupted
 

@@ -64,7 +64,9 @@ def test_intrinsics_openmp_and_python_have_one_place_each():
 
 def test_public_headers_show_no_isa_openmp_or_third_party():
     for file in cpp_files("include"):
-        assert not re.search(r"__AVX|__SSE|__ARM|_OPENMP|#include \"(core|kernels|simd|models)/", file.read_text()), file
+        assert not re.search(
+            r"__AVX|__SSE|__ARM|_OPENMP|#include \"(core|kernels|simd|models)/", file.read_text()
+        ), file
 
 
 def python_imports(file):

@@ -25,7 +25,16 @@ def test_an_isa_object_has_one_global_symbol_no_weak_one_and_no_initialiser(tmp_
     if compiler == "clang++" and isa == "wide":
         pytest.skip("the test table is built with GCC")
     target = tmp_path / "isa.o"
-    command = [compiler, "-std=c++17", "-O3", "-fPIC", "-fno-exceptions", "-fno-rtti", "-ffp-contract=off", *flags.split()]
+    command = [
+        compiler,
+        "-std=c++17",
+        "-O3",
+        "-fPIC",
+        "-fno-exceptions",
+        "-fno-rtti",
+        "-ffp-contract=off",
+        *flags.split(),
+    ]
     source = ROOT / "cpp" / "src" / "kernels" / f"isa_{isa}.cpp"
     subprocess.run([*command, f"-I{ROOT / 'cpp' / 'src'}", "-w", "-c", source, "-o", target], check=True, timeout=300)
     symbols = subprocess.run(["nm", target], check=True, capture_output=True, text=True).stdout

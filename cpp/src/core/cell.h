@@ -9,11 +9,11 @@
 namespace rnnfast {
 
 struct CellInfo {
-    const char* name;   // what users write
+    const char* name;  // what users write
     CellIndex kernel;
-    size_t gates;       // in PyTorch's order: LSTM i f g o, GRU r z n
-    bool has_c;         // a second state beside h
-    bool has_extra;     // GRU: the last gate's recurrent part is kept apart from its input part
+    size_t gates;    // in PyTorch's order: LSTM i f g o, GRU r z n
+    bool has_c;      // a second state beside h
+    bool has_extra;  // GRU: the last gate's recurrent part is kept apart from its input part
 };
 
 const std::vector<CellInfo>& cells();

@@ -10,8 +10,8 @@
 
 namespace rnnfast {
 
-#define RNNFAST_DECLARE(isa) \
-    namespace isa {          \
+#define RNNFAST_DECLARE(isa)      \
+    namespace isa {               \
     extern const Kernels kernels; \
     }
 #ifdef RNNFAST_HAVE_AVX512
@@ -53,8 +53,8 @@ std::vector<Isa> find_isas() {
                                            system_saves(zmm_state)});
 #endif
 #ifdef RNNFAST_HAVE_AVX2
-    found.push_back({&avx2::kernels,
-                     __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && system_saves(ymm_state)});
+    found.push_back(
+        {&avx2::kernels, __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && system_saves(ymm_state)});
 #endif
 #ifdef RNNFAST_HAVE_NEON
     found.push_back({&neon::kernels, true});
@@ -96,7 +96,8 @@ const Kernels& kernels_named(const std::string& name) {
         built = built || isa.kernels->name == name;
         if (isa.supported) supported += (supported.empty() ? "" : ", ") + std::string(isa.kernels->name);
     }
-    throw Error("RNNFAST_ISA=" + name + (built ? ": this CPU does not have it" : ": no such instruction set in this build") +
+    throw Error("RNNFAST_ISA=" + name +
+                (built ? ": this CPU does not have it" : ": no such instruction set in this build") +
                 "; choose one of " + supported + ", or unset it");
 }
 

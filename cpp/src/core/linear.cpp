@@ -29,7 +29,8 @@ void PackedLinear::forward(const float* x, size_t x_stride, size_t rows, float* 
         g.c = {y + own.begin, outputs, 0, 0};
         packed_.kernel().run(g);
         if (!bias_.size()) return;
-        for (size_t r = 0; r < rows; ++r) kernels_->add(own.size(), bias_.data() + own.begin, y + r * outputs + own.begin);
+        for (size_t r = 0; r < rows; ++r)
+            kernels_->add(own.size(), bias_.data() + own.begin, y + r * outputs + own.begin);
     });
 }
 

@@ -130,18 +130,30 @@ void output_loss(const Kernels& kernels, const OutputLoss& l) {
     const size_t most = std::max<size_t>(1, logits_at_once / (l.vocabulary * width));
     const size_t panels = std::min((l.rows + width - 1) / width, most);
     const size_t block_rows = panels * width;
-    const size_t parts[] = {block_rows * l.vocabulary, block_rows * hidden, gradient ? block_rows * round_up(hidden, width) : 0,
-                            3 * block_rows, block_rows, round_up(std::max(hidden, width), width)};
+    const size_t parts[] = {block_rows * l.vocabulary,
+                            block_rows * hidden,
+                            gradient ? block_rows * round_up(hidden, width) : 0,
+                            3 * block_rows,
+                            block_rows,
+                            round_up(std::max(hidden, width), width)};
     size_t floats = 0;
     for (const size_t part : parts) floats += round_up(part, alignment / 4);
     l.scratch->reserve(floats);
     float* at = l.scratch->data();
     const auto take = [&](size_t part) { return std::exchange(at, at + round_up(part, alignment / 4)); };
-    Block block{0, 0, 0, take(parts[0]), take(parts[1]), take(parts[2]), take(parts[3]), reinterpret_cast<int32_t*>(take(parts[4]))};
+    Block block{0,
+                0,
+                0,
+                take(parts[0]),
+                take(parts[1]),
+                take(parts[2]),
+                take(parts[3]),
+                reinterpret_cast<int32_t*>(take(parts[4]))};
     float* zeros = take(parts[5]);
     std::fill_n(zeros, parts[5], 0.0f);
 
-    const double flops = (gradient ? 6.0 : 2.0) * static_cast<double>(l.rows) * static_cast<double>(l.vocabulary * hidden);
+    const double flops =
+        (gradient ? 6.0 : 2.0) * static_cast<double>(l.rows) * static_cast<double>(l.vocabulary * hidden);
     parallel(threads_for(flops), [&](const Team& team) {
         const Range classes = split(l.vocabulary, team.size, team.index, 6);
         const Range units = split(hidden, team.size, team.index, 6);

@@ -21,8 +21,7 @@ void for_each_chunk(const Parameters& parameters, Body body) {
         size_t turn = 0;
         for (size_t i = 0; i < parameters.size(); ++i)
             for (size_t at = 0; at < parameters[i]->size(); at += chunk)
-                if (turn++ % team.size == team.index)
-                    body(i, at, std::min(chunk, parameters[i]->size() - at));
+                if (turn++ % team.size == team.index) body(i, at, std::min(chunk, parameters[i]->size() - at));
     });
 }
 

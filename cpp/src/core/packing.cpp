@@ -8,7 +8,10 @@
 namespace rnnfast {
 
 PackedMatrix::PackedMatrix(const GemmKernel& kernel, size_t depth, size_t columns, size_t least_columns)
-    : kernel_(&kernel), depth_(depth), columns_(columns), padded_(round_up(std::max(columns, least_columns), kernel.width)),
+    : kernel_(&kernel),
+      depth_(depth),
+      columns_(columns),
+      padded_(round_up(std::max(columns, least_columns), kernel.width)),
       data_(depth * padded_, Buffer::Uninitialised{}) {}
 
 void PackedMatrix::fill_from_columns(const std::function<const float*(size_t)>& column) {
@@ -19,8 +22,7 @@ void PackedMatrix::fill_from_columns(const std::function<const float*(size_t)>& 
         constexpr size_t widest = 64;
         const float* columns[widest];
         for (size_t first = own.begin; first < own.end; first += panel_width) {
-            for (size_t j = 0; j < panel_width; ++j)
-                columns[j] = first + j < columns_ ? column(first + j) : nullptr;
+            for (size_t j = 0; j < panel_width; ++j) columns[j] = first + j < columns_ ? column(first + j) : nullptr;
             float* out = data_.data() + first * depth_;
             for (size_t k = 0; k < depth_; k += lines) {
                 const size_t end = std::min(k + lines, depth_);

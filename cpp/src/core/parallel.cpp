@@ -51,7 +51,8 @@ inline void pause() {
 int num_threads() {
     if (const int chosen = chosen_threads.load(std::memory_order_relaxed)) return chosen;
     const int cores = cores_allowed();
-    const int threads = std::min({cores, limit_from("RNNFAST_NUM_THREADS", cores), limit_from("OMP_NUM_THREADS", cores)});
+    const int threads =
+        std::min({cores, limit_from("RNNFAST_NUM_THREADS", cores), limit_from("OMP_NUM_THREADS", cores)});
     chosen_threads.store(threads, std::memory_order_relaxed);
     return threads;
 }

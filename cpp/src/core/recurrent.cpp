@@ -58,9 +58,7 @@ void for_each_row(const Steps& steps, Body body) {
 }
 
 // Where the reverse direction's step t of sorted row n lies in forward order.
-size_t mirrored(const RecurrentTape& tape, size_t t, size_t n) {
-    return tape.steps.offset[tape.length[n] - 1 - t] + n;
-}
+size_t mirrored(const RecurrentTape& tape, size_t t, size_t n) { return tape.steps.offset[tape.length[n] - 1 - t] + n; }
 
 void copy_rows_mirrored(const RecurrentTape& tape, const float* from, size_t from_stride, size_t width, float* to,
                         size_t to_stride) {
@@ -84,7 +82,9 @@ void gather_state(const RecurrentTape& tape, const float* state, size_t width, s
 }  // namespace
 
 Recurrent::Recurrent(RecurrentOptions options, uint64_t seed, const Kernels& kernels, const std::string& prefix)
-    : options_((check(options), std::move(options))), cell_(&cell_named(options_.cell)), kernels_(&kernels),
+    : options_((check(options), std::move(options))),
+      cell_(&cell_named(options_.cell)),
+      kernels_(&kernels),
       packed_(std::make_unique<Packed>()) {
     const size_t rows = cell_->gates * options_.hidden_size;
     const double bound = 1.0 / std::sqrt(static_cast<double>(options_.hidden_size));  // PyTorch's initialisation
@@ -154,7 +154,9 @@ void Recurrent::forward(const RecurrentInput& input, const RecurrentState& start
         for_each_row(tape.steps, [&](size_t row, size_t t, size_t n) {
             const size_t from = t * rows + tape.order[n];
             if (tokens) tape.tokens[row] = tokens[from];
-            if (x) std::copy_n(x + from * options_.input_size, options_.input_size, tape.x.data() + row * options_.input_size);
+            if (x)
+                std::copy_n(x + from * options_.input_size, options_.input_size,
+                            tape.x.data() + row * options_.input_size);
         });
         x = x ? tape.x.data() : nullptr;
         tokens = tokens ? tape.tokens.data() : nullptr;
@@ -218,8 +220,7 @@ void Recurrent::forward(const RecurrentInput& input, const RecurrentState& start
                 const size_t row = tape.steps.offset[tape.length[n] - 1] + n;
                 const size_t to = (at * rows + tape.order[n]) * hidden;
                 if (end.h) std::copy_n(s.y + row * s.y_stride, hidden, end.h + to);
-                if (end.c && cell_->has_c)
-                    std::copy_n(s.c + (save ? row : n) * padded, hidden, end.c + to);
+                if (end.c && cell_->has_c) std::copy_n(s.c + (save ? row : n) * padded, hidden, end.c + to);
             }
             if (direction == 1)
                 for_each_row(tape.steps, [&](size_t row, size_t t, size_t n) {
@@ -244,7 +245,8 @@ void Recurrent::forward(const RecurrentInput& input, const RecurrentState& start
 
 void Recurrent::backward(RecurrentTape& tape, const float* dy, const RecurrentState& dend, float* dx,
                          const RecurrentStateOut& dstart) {
-    if (!tape.saved) throw std::invalid_argument("backward: nothing was saved, or it was used already; run forward again");
+    if (!tape.saved)
+        throw std::invalid_argument("backward: nothing was saved, or it was used already; run forward again");
     tape.saved = false;
     prepare(false, true, dx != nullptr);
     const size_t hidden = options_.hidden_size, all = directions() * hidden, total = tape.steps.total();
@@ -263,7 +265,9 @@ void Recurrent::backward(RecurrentTape& tape, const float* dy, const RecurrentSt
         const bool dropped = layer > 0 && options_.dropout > 0;
         const float* output = layer + 1 == options_.num_layers ? tape.y : tape.outputs[layer].data();
         const float* x = layer ? tape.outputs[layer - 1].data() : tape.even ? tape.input.x : tape.x.data();
-        const int32_t* tokens = layer || !tape.input.tokens ? nullptr : tape.even ? tape.input.tokens : tape.tokens.data();
+        const int32_t* tokens = layer || !tape.input.tokens ? nullptr
+                                : tape.even                 ? tape.input.tokens
+                                                            : tape.tokens.data();
         if (dropped) {  // made again, not stored
             tape.x_dropped.reserve(total * all);
             dropout(x, tape.x_dropped.data(), total * all, options_.dropout, random_key(tape.dropout_key, layer - 1));
@@ -330,8 +334,9 @@ void Recurrent::backward(RecurrentTape& tape, const float* dy, const RecurrentSt
             const size_t each = options_.bias ? 4 : 2;
             Parameter* p[4] = {};
             for (size_t i = 0; i < each; ++i) p[i] = &parameters[at * each + i];
-            scan_backward(w, s, {p[0]->grad.data(), p[1]->grad.data(), p[2] ? p[2]->grad.data() : nullptr,
-                                 p[3] ? p[3]->grad.data() : nullptr});
+            scan_backward(w, s,
+                          {p[0]->grad.data(), p[1]->grad.data(), p[2] ? p[2]->grad.data() : nullptr,
+                           p[3] ? p[3]->grad.data() : nullptr});
 
             for (size_t n = 0; n < rows; ++n) {
                 const size_t to = (at * rows + tape.order[n]) * hidden;
@@ -344,8 +349,7 @@ void Recurrent::backward(RecurrentTape& tape, const float* dy, const RecurrentSt
                 });
         }
         if (dropped)
-            dropout(layer_dx, layer_dx, total * all, options_.dropout,
-                    random_key(tape.dropout_key, layer - 1));
+            dropout(layer_dx, layer_dx, total * all, options_.dropout, random_key(tape.dropout_key, layer - 1));
         layer_dy = layer_dx;
     }
     if (!dx || tape.even) return;

@@ -50,8 +50,8 @@ struct RecurrentTape {
     std::vector<int32_t> tokens, tokens_reversed;
     Buffer x, x_reversed, x_dropped;
     std::vector<Lane> lanes;
-    std::vector<Buffer> outputs;   // [total, directions * H] of each layer
-    const float* y = nullptr;      // the last layer's output, the caller's memory if rows are even
+    std::vector<Buffer> outputs;  // [total, directions * H] of each layer
+    const float* y = nullptr;     // the last layer's output, the caller's memory if rows are even
     Buffer scratch, dy, dx, dx_other, dx_reversed, dy_reversed, dc, dh, dh0;
 };
 

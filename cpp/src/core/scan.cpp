@@ -10,7 +10,7 @@ namespace rnnfast {
 
 namespace {
 
-constexpr size_t block_rows = 96;             // rows whose input part is made at once: still in cache at their step
+constexpr size_t block_rows = 96;              // rows whose input part is made at once: still in cache at their step
 constexpr size_t tile_floats = 16 * 1024 / 4;  // recurrent part of one tile: stays in L1 until its cell has run
 
 // What one thread owns: rows for the whole sequence (no barrier needed), or units of every row (a barrier a step).
@@ -100,7 +100,8 @@ void ScanWeights::pack(const ScanParameters& p, bool token_input) {
 
 void ScanWeights::pack_backward(const ScanParameters& p, bool input_gradient) {
     const size_t columns = order.columns(), hidden = order.hidden;
-    if (recurrent_back.depth() != columns) recurrent_back = PackedMatrix(kernels->gemm, columns, hidden, order.padded_hidden());
+    if (recurrent_back.depth() != columns)
+        recurrent_back = PackedMatrix(kernels->gemm, columns, hidden, order.padded_hidden());
     recurrent_back.fill_from_rows(rows_in_order(order, p.weight_hh, hidden));
     if (!input_gradient) return;
     if (input_back.depth() != columns) input_back = PackedMatrix(kernels->gemm, columns, input_size);
@@ -110,8 +111,8 @@ void ScanWeights::pack_backward(const ScanParameters& p, bool input_gradient) {
 namespace {
 
 // gates[r, columns] = W_ih x_r + b for `rows` rows of each of `steps` steps, every step's rows `step_rows` apart
-void input_part(const ScanWeights& w, const ScanForward& s, size_t first_row, size_t rows, size_t steps, size_t step_rows,
-                Range columns, const Rows& gates) {
+void input_part(const ScanWeights& w, const ScanForward& s, size_t first_row, size_t rows, size_t steps,
+                size_t step_rows, Range columns, const Rows& gates) {
     if (s.tokens) {
         for (size_t t = 0; t < steps; ++t)
             for (size_t r = 0; r < rows; ++r) {
@@ -155,7 +156,8 @@ void scan_forward(const ScanWeights& w, const ScanForward& s) {
             // The input part of the next steps that have the same rows running.
             const Range mine = running(share, steps, t);
             size_t last = t + 1;
-            while (last < steps.count() && steps.rows(last) == steps.rows(t) && (last + 1 - t) * mine.size() <= block_rows)
+            while (last < steps.count() && steps.rows(last) == steps.rows(t) &&
+                   (last + 1 - t) * mine.size() <= block_rows)
                 ++last;
             const size_t first_row = steps.offset[t] + mine.begin;
             const Rows gates = save ? Rows{s.gates + first_row * columns + share.columns.begin, columns, mine.size(),
@@ -196,7 +198,10 @@ void scan_forward(const ScanWeights& w, const ScanForward& s) {
                     c.h = s.y + at * s.y_stride + unit;
                     c.h_stride = s.y_stride;
                     if (w.cell->has_c) {
-                        c.c_prev = (!save ? s.c + mine.begin * padded : t ? s.c + before * padded : s.c0 + mine.begin * padded) + unit;
+                        c.c_prev = (!save ? s.c + mine.begin * padded
+                                    : t   ? s.c + before * padded
+                                          : s.c0 + mine.begin * padded) +
+                                   unit;
                         c.c = s.c + (save ? at : mine.begin) * padded + unit;
                         c.c_prev_stride = c.c_stride = padded;
                     }
@@ -277,7 +282,8 @@ void scan_backward(const ScanWeights& w, const ScanBackward& s, const ScanGradie
             const Range mine = running(share, steps, t);
             const size_t wide = tile_columns(mine.size(), grain);
             const size_t at = steps.offset[t] + mine.begin;
-            for (size_t unit = share.columns.begin; mine.size() && unit < std::min(share.columns.end, hidden); unit += wide) {
+            for (size_t unit = share.columns.begin; mine.size() && unit < std::min(share.columns.end, hidden);
+                 unit += wide) {
                 const size_t width = std::min(wide, share.columns.end - unit);
                 from_later(t, mine, unit, width);
                 const size_t before = t ? steps.offset[t - 1] + mine.begin : mine.begin;
@@ -332,7 +338,8 @@ void scan_backward(const ScanWeights& w, const ScanBackward& s, const ScanGradie
         if (s.extra) {
             team.wait();
             const Range own = split(total, team.size, team.index);
-            for (size_t r = own.begin; r < own.end; ++r) swap_last_gate(w.order, s.gates + r * columns, s.extra + r * padded);
+            for (size_t r = own.begin; r < own.end; ++r)
+                swap_last_gate(w.order, s.gates + r * columns, s.extra + r * padded);
             team.wait();
         }
         if (gradients.bias_ih) bias_gradient(w, s.gates, total, sums, own_columns, gradients.bias_ih);

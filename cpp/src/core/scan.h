@@ -56,9 +56,9 @@ struct ScanForward {
     const float* c0 = nullptr;        // [N, padded H]
     float* y = nullptr;               // [total, H] every step's h
     size_t y_stride = 0;
-    float* c = nullptr;      // saving: [total, padded H]; else [N, padded H], holding c0, updated in place
-    float* gates = nullptr;  // [total, G*H] saved for backward, or nullptr: nothing is saved
-    float* extra = nullptr;  // [total, padded H] GRU, if gates are saved
+    float* c = nullptr;         // saving: [total, padded H]; else [N, padded H], holding c0, updated in place
+    float* gates = nullptr;     // [total, G*H] saved for backward, or nullptr: nothing is saved
+    float* extra = nullptr;     // [total, padded H] GRU, if gates are saved
     Buffer* scratch = nullptr;  // grows at the first call, then allocates no more
 };
 void scan_forward(const ScanWeights& w, const ScanForward& s);

@@ -11,8 +11,8 @@ namespace {
 inline Vec load_units(const float* p, size_t left) { return left >= lanes ? load(p) : load_partial(p, left); }
 inline void store_units(float* p, Vec v, size_t left) { left >= lanes ? store(p, v) : store_partial(p, v, left); }
 
-// Calls body(row, unit, gate, left): `unit` the tile's unit, `gate` its place in the gate row, `left` the units from there
-// on. Blocks are always filled to their end, since products read the padding and must find numbers there.
+// Calls body(row, unit, gate, left): `unit` the tile's unit, `gate` its place in the gate row, `left` the units from
+// there on. Blocks are always filled to their end, since products read the padding and must find numbers there.
 template <size_t Gates, class Body>
 inline void for_each_vector(size_t rows, size_t units, Body body) {
     for (size_t r = 0; r < rows; ++r)
@@ -77,7 +77,8 @@ void lstm_forward(const CellForward& s) {
     });
 }
 
-// do = dh tanh(c); dc += dh o (1 - tanh(c)^2); di = dc g; df = dc c'; dg = dc i; dc' = dc f; then through sigmoid and tanh
+// do = dh tanh(c); dc += dh o (1 - tanh(c)^2); di = dc g; df = dc c'; dg = dc i; dc' = dc f; then through sigmoid and
+// tanh
 void lstm_backward(const CellBackward& s) {
     const Vec one = broadcast(1.0f);
     for_each_vector<4>(s.rows, s.units, [&](size_t r, size_t u, size_t gate, size_t left) {

@@ -32,7 +32,10 @@ struct RowWalk {
 
     template <class Pattern>
     explicit RowWalk(const Pattern& rows)
-        : at(rows.base), stride(rows.stride), run(rows.run), left(rows.run),
+        : at(rows.base),
+          stride(rows.stride),
+          run(rows.run),
+          left(rows.run),
           hop(static_cast<ptrdiff_t>(rows.jump) - static_cast<ptrdiff_t>(rows.run * rows.stride)) {}
     Float* next() {
         Float* row = at;
@@ -52,8 +55,8 @@ struct Depth {
 
 // acc[i][j] += A[i, k] * B[k, j] for k in the stretch, in order
 template <size_t Rows_, size_t Vectors>
-inline void accumulate(Vec (&acc)[Rows_][Vectors], const float* const (&a)[Rows_], size_t step, const float* const (&b)[Vectors],
-                       size_t width, size_t count) {
+inline void accumulate(Vec (&acc)[Rows_][Vectors], const float* const (&a)[Rows_], size_t step,
+                       const float* const (&b)[Vectors], size_t width, size_t count) {
     size_t at = 0;
     for (size_t k = 0, row = 0; k < count; ++k, row += width, at += step) {
         Vec panel[Vectors];
@@ -70,8 +73,8 @@ inline void accumulate(Vec (&acc)[Rows_][Vectors], const float* const (&a)[Rows_
 
 // One tile: Rows_ rows by Panels panels of Width vectors each.
 template <size_t Rows_, size_t Panels, size_t Width>
-void tile(const Gemm& g, const float* const* a_rows, float* const* c_rows, const float* panels, size_t stride, size_t column,
-          Depth depth) {
+void tile(const Gemm& g, const float* const* a_rows, float* const* c_rows, const float* panels, size_t stride,
+          size_t column, Depth depth) {
     constexpr size_t vectors = Panels * Width, width = Width * lanes;
     const bool whole = column + Panels * width <= g.columns;
     const bool first = depth.begin == 0 && g.start;

@@ -50,8 +50,7 @@ void panel_row_sums(size_t rows, size_t panels, size_t panel_stride, size_t widt
         Vec part[vectors] = {};
         for (size_t p = 0; p < panels; ++p)
             for (size_t j = 0; j < width; j += unit_block)
-                for (size_t i = 0; i < vectors; ++i)
-                    part[i] += load(x + p * panel_stride + v * width + j + i * lanes);
+                for (size_t i = 0; i < vectors; ++i) part[i] += load(x + p * panel_stride + v * width + j + i * lanes);
         float sum = 0.0f;
         for (size_t i = 0; i < unit_block; ++i) sum += part[i / lanes][i % lanes];
         sums[v] += sum;

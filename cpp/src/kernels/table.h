@@ -31,10 +31,10 @@ struct ConstRows {
 struct Gemm {
     size_t rows = 0;
     size_t depth = 0;
-    size_t columns = 0;             // columns of C to write, at most panels * panel width
-    ConstRows a;                    // A[r, k] = row(r)[(k / inner) * outer_step + (k % inner) * step]
+    size_t columns = 0;  // columns of C to write, at most panels * panel width
+    ConstRows a;         // A[r, k] = row(r)[(k / inner) * outer_step + (k % inner) * step]
     size_t step = 1;
-    size_t inner = 0;               // 0: depth in one run
+    size_t inner = 0;  // 0: depth in one run
     size_t outer_step = 0;
     const float* panels = nullptr;  // B: [ceil(columns / width)][depth][width]
     size_t panel_stride = 0;        // floats from one panel to the next; 0: depth * width
@@ -46,8 +46,8 @@ struct Gemm {
 struct CellForward {
     size_t rows = 0;
     size_t units = 0;
-    bool save = false;             // leave the activated gates in `gates` for backward
-    float* gates = nullptr;        // [rows, gate_stride] in: the input part; out (if save): the activated gates
+    bool save = false;       // leave the activated gates in `gates` for backward
+    float* gates = nullptr;  // [rows, gate_stride] in: the input part; out (if save): the activated gates
     size_t gate_stride = 0;
     const float* recurrent = nullptr;  // [rows, recurrent_stride] the recurrent part, same order as gates
     size_t recurrent_stride = 0;
@@ -110,8 +110,8 @@ struct AdamStep {
     float* first = nullptr;   // running mean of the gradient
     float* second = nullptr;  // running mean of its square
     float learning_rate = 0, beta1 = 0, beta2 = 0, epsilon = 0;
-    float weight_decay = 0;           // added to the gradient (Adam)
-    float decoupled_decay = 0;        // learning_rate * decay, taken off the weight (AdamW)
+    float weight_decay = 0;                       // added to the gradient (Adam)
+    float decoupled_decay = 0;                    // learning_rate * decay, taken off the weight (AdamW)
     float correction1 = 1, correction2_sqrt = 1;  // 1 - beta1^t, sqrt(1 - beta2^t)
 };
 
@@ -134,21 +134,22 @@ struct GemmKernel {
 
 struct Kernels {
     const char* name;
-    size_t lanes;         // floats in a vector
-    size_t tile_rows;     // rows of a full tile
-    GemmKernel gemm;      // panels of width 2^n
+    size_t lanes;          // floats in a vector
+    size_t tile_rows;      // rows of a full tile
+    GemmKernel gemm;       // panels of width 2^n
     GemmKernel gemm_of_3;  // panels that fit blocks of three gates
     CellKernels cells[cell_count];
     void (*softmax_loss)(const SoftmaxLoss&);
     void (*adam)(const AdamStep&);
     void (*sgd)(const SgdStep&);
-    void (*add)(size_t size, const float* x, float* y);                  // y += x
-    void (*scale)(size_t size, float factor, float* x);                  // x *= factor
-    void (*clip)(size_t size, float limit, float* x);                    // x = min(max(x, -limit), limit)
+    void (*add)(size_t size, const float* x, float* y);                       // y += x
+    void (*scale)(size_t size, float factor, float* x);                       // x *= factor
+    void (*clip)(size_t size, float limit, float* x);                         // x = min(max(x, -limit), limit)
     void (*multiply)(size_t size, const float* x, const float* y, float* z);  // z = x * y
     // sums[v] += x[p * panel_stride + v * width + j] over panels p and columns j, in one order on every ISA
     void (*panel_row_sums)(size_t rows, size_t panels, size_t panel_stride, size_t width, const float* x, float* sums);
-    void (*column_sums)(size_t rows, size_t columns, const float* x, size_t stride, float* sums);  // sums += rows of x, in order
+    void (*column_sums)(size_t rows, size_t columns, const float* x, size_t stride,
+                        float* sums);  // sums += rows of x, in order
 };
 
 }  // namespace rnnfast

@@ -51,11 +51,13 @@ void sgd(const SgdStep& s) {
 }
 
 void add(size_t size, const float* x, float* y) {
-    for_each_vector_of(size, [&](size_t i, size_t n) { store_some(y + i, load_some(y + i, n) + load_some(x + i, n), n); });
+    for_each_vector_of(size,
+                       [&](size_t i, size_t n) { store_some(y + i, load_some(y + i, n) + load_some(x + i, n), n); });
 }
 
 void scale(size_t size, float factor, float* x) {
-    for_each_vector_of(size, [&](size_t i, size_t n) { store_some(x + i, load_some(x + i, n) * broadcast(factor), n); });
+    for_each_vector_of(size,
+                       [&](size_t i, size_t n) { store_some(x + i, load_some(x + i, n) * broadcast(factor), n); });
 }
 
 void clip(size_t size, float limit, float* x) {
@@ -65,7 +67,8 @@ void clip(size_t size, float limit, float* x) {
 }
 
 void multiply(size_t size, const float* x, const float* y, float* z) {
-    for_each_vector_of(size, [&](size_t i, size_t n) { store_some(z + i, load_some(x + i, n) * load_some(y + i, n), n); });
+    for_each_vector_of(size,
+                       [&](size_t i, size_t n) { store_some(z + i, load_some(x + i, n) * load_some(y + i, n), n); });
 }
 
 // Columns outside, so that a sum stays in a register for all its rows.

@@ -28,7 +28,8 @@ private:
     }
     char peek() const { return at_ < text_.size() ? text_[at_] : '\0'; }
     void skip_space() {
-        while (at_ < text_.size() && (text_[at_] == ' ' || text_[at_] == '\n' || text_[at_] == '\r' || text_[at_] == '\t'))
+        while (at_ < text_.size() &&
+               (text_[at_] == ' ' || text_[at_] == '\n' || text_[at_] == '\r' || text_[at_] == '\t'))
             ++at_;
     }
     bool take(char c) {
@@ -45,16 +46,22 @@ private:
         skip_space();
         Json value;
         switch (peek()) {
-            case '{': return object(depth);
-            case '[': return array(depth);
+            case '{':
+                return object(depth);
+            case '[':
+                return array(depth);
             case '"':
                 value.kind = Json::Kind::string;
                 value.string = string();
                 return value;
-            case 't': return word("true", Json::Kind::boolean, true);
-            case 'f': return word("false", Json::Kind::boolean, false);
-            case 'n': return word("null", Json::Kind::null, false);
-            default: return number();
+            case 't':
+                return word("true", Json::Kind::boolean, true);
+            case 'f':
+                return word("false", Json::Kind::boolean, false);
+            case 'n':
+                return word("null", Json::Kind::null, false);
+            default:
+                return number();
         }
     }
 
@@ -140,7 +147,10 @@ private:
         uint32_t value = 0;
         for (int i = 0; i < 4; ++i, ++at_) {
             const char c = peek();
-            const int digit = c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+            const int digit = c >= '0' && c <= '9'   ? c - '0'
+                              : c >= 'a' && c <= 'f' ? c - 'a' + 10
+                              : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                                     : -1;
             if (digit < 0) fail("expected four hexadecimal digits");
             value = value * 16 + static_cast<uint32_t>(digit);
         }
@@ -238,7 +248,11 @@ size_t invalid_utf8(std::string_view text) {
     const auto byte = [&](size_t i) { return i < text.size() ? static_cast<unsigned char>(text[i]) : 0u; };
     for (size_t i = 0; i < text.size();) {
         const unsigned lead = byte(i);
-        const size_t length = lead < 0x80 ? 1 : lead >= 0xc2 && lead < 0xe0 ? 2 : lead >= 0xe0 && lead < 0xf0 ? 3 : lead >= 0xf0 && lead < 0xf5 ? 4 : 0;
+        const size_t length = lead < 0x80                   ? 1
+                              : lead >= 0xc2 && lead < 0xe0 ? 2
+                              : lead >= 0xe0 && lead < 0xf0 ? 3
+                              : lead >= 0xf0 && lead < 0xf5 ? 4
+                                                            : 0;
         if (length == 0) return i;
         for (size_t j = 1; j < length; ++j)
             if ((byte(i + j) & 0xc0) != 0x80) return i;

@@ -30,7 +30,8 @@ enum DropoutSite : uint64_t { between_layers, after_embedding, before_output };
 }  // namespace
 
 LanguageModel::LanguageModel(LanguageModelOptions options, uint64_t seed, const Kernels& kernels)
-    : options_(std::move(options)), rnn_(recurrent_options(options_), random_key(seed, 1), kernels, "rnn."),
+    : options_(std::move(options)),
+      rnn_(recurrent_options(options_), random_key(seed, 1), kernels, "rnn."),
       packed_(std::make_unique<PackedOutput>()) {
     const size_t vocabulary = options_.vocabulary, hidden = options_.hidden_size;
     if (options_.embedding_size) {
@@ -136,7 +137,8 @@ void LanguageModel::loss(const int32_t* x, const int32_t* y, size_t steps, size_
 
 void LanguageModel::backward() {
     const std::lock_guard<std::mutex> lock(busy_);
-    if (!pending_) throw std::invalid_argument("backward: no loss to differentiate; call loss first, once for every backward");
+    if (!pending_)
+        throw std::invalid_argument("backward: no loss to differentiate; call loss first, once for every backward");
     pending_ = false;
     const size_t tokens = training_.ids.size(), hidden = options_.hidden_size, width = options_.embedding_size;
     const auto add = [&](Parameter* p, const Buffer& gradient) {
@@ -148,7 +150,8 @@ void LanguageModel::backward() {
     add(output_weight_, dweight_);
     add(output_bias_, dbias_);
     if (options_.dropout > 0)
-        dropout(dhidden_.data(), dhidden_.data(), tokens * hidden, options_.dropout, random_key(dropout_key_, before_output));
+        dropout(dhidden_.data(), dhidden_.data(), tokens * hidden, options_.dropout,
+                random_key(dropout_key_, before_output));
     if (embedding_) dembedded_.reserve(tokens * width);
     rnn_.backward(training_.tape, dhidden_.data(), {}, embedding_ ? dembedded_.data() : nullptr, {});
     if (!embedding_) return;

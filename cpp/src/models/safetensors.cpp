@@ -132,9 +132,8 @@ SafetensorsFile SafetensorsFile::parse(std::string bytes, const std::string& nam
             file.metadata_[field] = text.string;
         }
     }
-    std::sort(entries.begin(), entries.end(), [](const Entry& a, const Entry& b) {
-        return a.begin != b.begin ? a.begin < b.begin : a.end < b.end;
-    });
+    std::sort(entries.begin(), entries.end(),
+              [](const Entry& a, const Entry& b) { return a.begin != b.begin ? a.begin < b.begin : a.end < b.end; });
     uint64_t at = 0;
     for (const Entry& entry : entries) {
         if (entry.begin != at) fail("tensors overlap or leave a hole at byte " + std::to_string(at));
@@ -188,9 +187,11 @@ void write_safetensors(const std::string& path, const std::map<std::string, Tens
         for (size_t i = 0; i < length_bytes; ++i) length[i] = static_cast<unsigned char>(header.size() >> (8 * i));
         write_all(file.get(), length, sizeof length, path);
         write_all(file.get(), header.data(), header.size(), path);
-        for (const auto& [name, tensor] : tensors) write_all(file.get(), tensor.data, tensor.size * sizeof(float), path);
+        for (const auto& [name, tensor] : tensors)
+            write_all(file.get(), tensor.data, tensor.size * sizeof(float), path);
         if (::fsync(file.get()) != 0 || !file.close()) throw Error(path + ": cannot be written: " + reason());
-        if (::rename(temporary.c_str(), path.c_str()) != 0) throw Error(path + ": cannot be renamed into place: " + reason());
+        if (::rename(temporary.c_str(), path.c_str()) != 0)
+            throw Error(path + ": cannot be renamed into place: " + reason());
     } catch (...) {
         ::unlink(temporary.c_str());
         throw;

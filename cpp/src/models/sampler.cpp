@@ -21,7 +21,8 @@ int32_t Sampler::sample(const float* logits, size_t vocabulary) {
         return logits[a] != logits[b] ? logits[a] > logits[b] : a < b;
     };
     const float top = *std::max_element(logits, logits + vocabulary);
-    if (!std::isfinite(top)) throw std::domain_error("the logits are not finite: the model's weights or its state are damaged");
+    if (!std::isfinite(top))
+        throw std::domain_error("the logits are not finite: the model's weights or its state are damaged");
     if (options_.temperature == 0.0 || options_.top_k == 1)
         return static_cast<int32_t>(std::max_element(logits, logits + vocabulary) - logits);
     ids_.resize(vocabulary);
@@ -34,7 +35,8 @@ int32_t Sampler::sample(const float* logits, size_t vocabulary) {
     weights_.resize(ids_.size());
     double total = 0;
     for (size_t i = 0; i < ids_.size(); ++i)
-        weights_[i] = total += std::exp((static_cast<double>(logits[ids_[i]]) - static_cast<double>(top)) / options_.temperature);
+        weights_[i] = total +=
+            std::exp((static_cast<double>(logits[ids_[i]]) - static_cast<double>(top)) / options_.temperature);
     const double point = random_uniform(random_key(options_.seed, 0), draws_++) * total;
     const auto at = std::upper_bound(weights_.begin(), weights_.end(), point) - weights_.begin();
     return ids_[std::min(static_cast<size_t>(at), ids_.size() - 1)];

@@ -1,0 +1,59 @@
+"""Every chore by name: ``nox -l`` lists them."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import nox
+
+nox.options.sessions = ["tests", "lint", "stubs"]
+PRESETS = ["dev", "asan", "tsan", "neon"]
+LINT = ["ruff==0.8.4", "codespell==2.3.0", "clang-format==18.1.8", "mypy==1.13.0", "numpy", "tqdm"]
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """The Python tests, with PyTorch as a peer."""
+    session.install("torch==2.13.0", ".[test,plot]")
+    session.run("pytest", "-q", *session.posargs)
+
+
+@nox.session
+def isa(session: nox.Session) -> None:
+    """The Python tests once for every instruction set of this CPU; the others are named."""
+    session.install("torch==2.13.0", ".[test,plot]")
+    info = json.loads(session.run("rnnfast", "info", "--json", silent=True).splitlines()[-1])
+    for name in info["isas_built"]:
+        if name in info["isas_supported"]:
+            session.run("pytest", "-q", "tests/python", *session.posargs, env={"RNNFAST_ISA": name})
+        else:
+            session.log(f"skipped: this CPU has no {name}")
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style, spelling, types."""
+    session.install(*LINT)
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+    session.run("codespell", ".")
+    files = session.run("git", "ls-files", "*.cpp", "*.h", "*.hpp", "*.inc", external=True, silent=True)
+    session.run("clang-format", "--dry-run", "-Werror", *files.split())
+    session.run("mypy")
+
+
+@nox.session
+def stubs(session: nox.Session) -> None:
+    """The committed type stub is what the compiled core gives."""
+    session.install("pybind11-stubgen==2.5.5", ".")
+    out = session.create_tmp()
+    session.run("pybind11-stubgen", "rnnfast._core", "--output-dir", out)
+    session.run("diff", "python/rnnfast/_core.pyi", os.path.join(out, "rnnfast", "_core.pyi"), external=True)
+
+
+@nox.session
+@nox.parametrize("preset", PRESETS)
+def cpp(session: nox.Session, preset: str) -> None:
+    """The C++ tests: plain, under sanitizers, for ARM under an emulator."""
+    session.run("cmake", "--workflow", "--preset", preset, external=True)
