@@ -32,8 +32,12 @@ void pack_block(const OutputLoss& l, const Block& b, size_t width, Range panels,
         for (size_t k = 0; k < l.hidden; ++k) out[k * width] = real ? row[k] : 0.0f;
         b.targets[r] = real ? l.targets[b.first + r] : -1;
         if (!gradient) continue;
-        for (size_t j = 0; j < round_up(l.hidden, width); ++j)
-            b.source[j / width * block_rows * width + r * width + j % width] = real && j < l.hidden ? row[j] : 0.0f;
+        for (size_t j = 0; j < l.hidden; j += width) {
+            const size_t valid = real ? std::min(width, l.hidden - j) : 0;
+            float* target = b.source + j * block_rows + r * width;
+            std::copy_n(row + j, valid, target);
+            std::fill(target + valid, target + width, 0.0f);
+        }
     }
 }
 

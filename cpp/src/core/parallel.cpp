@@ -19,7 +19,9 @@ namespace rnnfast {
 namespace {
 
 std::atomic<int> chosen_threads{0};  // 0: not chosen yet
+#ifdef _OPENMP
 std::atomic<bool> forked{false};
+#endif
 
 int limit_from(const char* variable, int otherwise) {
     const char* text = std::getenv(variable);
@@ -94,7 +96,7 @@ void Barrier::wait(int members) {
     }
 }
 
-void parallel(size_t threads, const std::function<void(const Team&)>& body) {
+void parallel([[maybe_unused]] size_t threads, const std::function<void(const Team&)>& body) {
 #ifdef _OPENMP
     if (threads > 1 && !forked.load(std::memory_order_relaxed)) {
 #if defined(__linux__)

@@ -67,11 +67,17 @@ void WeightGradient::add(const Team& team, const SourceRows& source, size_t dept
 void WeightGradient::add_tokens(const Team& team, const int32_t* tokens, size_t depth, float* gradient) const {
     const GateOrder& order = weights->order;
     const Range columns = split(order.columns(), team.size, team.index, unit_block);
-    for (size_t r = 0; r < steps->total(); ++r) {
-        const float* row = gates + r * order.columns();
-        float* column = gradient + static_cast<size_t>(tokens[r]);
-        for (size_t j = columns.begin; j < columns.end; ++j)
-            if (const size_t target = order.torch_row(j); target != GateOrder::none) column[target * depth] += row[j];
+    // Sixteen columns at a time: their gradients' rows stay in L1 while all tokens pass.
+    for (size_t j = columns.begin; j < columns.end; j += unit_block) {
+        float* rows[unit_block];
+        size_t valid = 0;  // units of one gate lie side by side, padding at the end
+        for (; valid < unit_block && order.torch_row(j + valid) != GateOrder::none; ++valid)
+            rows[valid] = gradient + order.torch_row(j + valid) * depth;
+        for (size_t r = 0; r < steps->total(); ++r) {
+            const auto token = static_cast<size_t>(tokens[r]);
+            const float* from = gates + r * order.columns() + j;
+            for (size_t i = 0; i < valid; ++i) rows[i][token] += from[i];
+        }
     }
 }
 
