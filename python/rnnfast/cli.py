@@ -6,6 +6,7 @@ import argparse
 import hashlib
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -171,7 +172,7 @@ def _train(args: argparse.Namespace) -> None:
         f"test perplexity {result.perplexity:.3f}  ({result.bits_per_token:.3f} bits per {args.tokenizer})",
         args,
     )
-    prompt = corpus.vocab.decode(test.ids[: 12 if args.tokenizer == "char" else 3])
+    prompt = _opening(corpus.vocab.decode(test.ids))
     sample = rf.generate(model, prompt, length=300 if args.tokenizer == "char" else 80, temperature=0.7, seed=args.seed)
     _say(f"\n--- a sample ---\n{sample}\n---\n", args)
     written = [str(output), str(log)]
@@ -181,7 +182,7 @@ def _train(args: argparse.Namespace) -> None:
     except ImportError as error:
         _say(f"no loss curve: {error}", args)
     _say(f"wrote {', '.join(written)}", args)
-    _say(f"try: rnnfast generate {output} --prompt {prompt[:5].strip()!r}", args)
+    _say(f"try: rnnfast generate {output} --prompt {prompt!r}", args)
     if args.json:
         last = history[-1]
         print(
@@ -215,6 +216,11 @@ def _read_corpus(args: argparse.Namespace) -> tuple[Any, str]:
     text = python_topics() if args.file is None else read_text(args.file)
     corpus = rf.Corpus.from_text(text, tokenizer=args.tokenizer, min_freq=args.min_freq, name=name)
     return corpus, hashlib.sha256(text.encode()).hexdigest()
+
+
+def _opening(text: str) -> str:
+    """The first two words of a line that begins like a sentence; else of the text."""
+    return (re.search(r"^[A-Z][a-z]+ [a-z]+", text, re.MULTILINE) or re.search(r"\S+( \S+)?", text) or [text[:1]])[0]
 
 
 def _eval(args: argparse.Namespace) -> None:

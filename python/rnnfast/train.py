@@ -60,6 +60,7 @@ class History(Sequence[Mapping[str, float]]):
         """Perplexity over epochs as a matplotlib figure, written to ``path`` if given (extra: ``plot``)."""
         try:
             from matplotlib.figure import Figure
+            from matplotlib.ticker import MaxNLocator, ScalarFormatter
         except ImportError:
             raise ImportError("a plot needs matplotlib: pip install 'rnnfast[plot]'") from None
         figure = Figure(figsize=(7, 4), layout="constrained")
@@ -69,6 +70,9 @@ class History(Sequence[Mapping[str, float]]):
             if points:
                 axes.plot(*zip(*points), marker="o", markersize=3, label=key.replace("_", " "))
         axes.set(xlabel="epoch", ylabel="perplexity", yscale="log")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.yaxis.set_major_formatter(ScalarFormatter())
+        axes.yaxis.set_minor_formatter(ScalarFormatter())
         axes.grid(alpha=0.3, which="both")
         axes.legend()
         if path is not None:
