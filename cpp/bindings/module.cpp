@@ -1,13 +1,8 @@
 #include "bindings/arrays.h"
 #include "rnnfast/error.hpp"
 
-namespace {
-
-using namespace rnnfast::bindings;
-
-}  // namespace
-
-PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
+PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used()) {
+    using namespace rnnfast::bindings;
     m.doc() = "The compiled core of rnnfast; use the rnnfast package.";
     py::register_exception<rnnfast::Error>(m, "Error", PyExc_ValueError);
     register_info(m);

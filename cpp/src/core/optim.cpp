@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <stdexcept>
 #include <utility>
 
 #include "core/parallel.h"
@@ -38,7 +39,9 @@ double sum_of_squares(const float* x, size_t size) {
 
 Parameter make_parameter(std::string name, std::vector<size_t> shape) {
     size_t size = 1;
-    for (const size_t n : shape) size *= n;
+    for (const size_t n : shape)
+        if (__builtin_mul_overflow(size, n, &size))
+            throw std::length_error(name + " would have more than 2^64 numbers");
     return {std::move(name), std::move(shape), Buffer(size), Buffer(size)};
 }
 

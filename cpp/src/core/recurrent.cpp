@@ -17,6 +17,9 @@ void check(const RecurrentOptions& o) {
     if (o.input_size == 0) fail("input_size is 0: expected at least 1");
     if (o.hidden_size == 0) fail("hidden_size is 0: expected at least 1");
     if (o.num_layers == 0) fail("num_layers is 0: expected at least 1");
+    constexpr size_t most = 0x7fffffff;  // products of two sizes then fit 64 bits
+    if (std::max({o.input_size, o.hidden_size, o.num_layers}) > most)
+        fail("input_size, hidden_size and num_layers must be at most " + std::to_string(most));
     if (!(o.dropout >= 0.0f && o.dropout < 1.0f))
         fail("dropout is " + std::to_string(o.dropout) + ": expected at least 0 and less than 1");
 }
@@ -36,8 +39,7 @@ void lay_out(const RecurrentInput& in, RecurrentTape& tape) {
         }
     }
     if (tape.even) {
-        tape.steps.offset.resize(in.steps + 1);
-        for (size_t t = 0; t <= in.steps; ++t) tape.steps.offset[t] = t * in.rows;
+        set_even(tape.steps, in.steps, in.rows);
         return;
     }
     std::stable_sort(tape.order.begin(), tape.order.end(),

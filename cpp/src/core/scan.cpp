@@ -58,11 +58,9 @@ double scan_flops(const ScanWeights& w, const Steps& steps) {
 
 }  // namespace
 
-Steps even_steps(size_t steps, size_t rows) {
-    Steps s;
+void set_even(Steps& s, size_t steps, size_t rows) {
     s.offset.resize(steps + 1);
     for (size_t t = 0; t <= steps; ++t) s.offset[t] = t * rows;
-    return s;
 }
 
 ScanWeights::ScanWeights(const Kernels& kernels_, const CellInfo& cell_, size_t input_size_, size_t hidden_size)

@@ -15,7 +15,8 @@ struct Steps {
     size_t rows(size_t t) const { return offset[t + 1] - offset[t]; }
     size_t total() const { return offset.back(); }
 };
-Steps even_steps(size_t steps, size_t rows);
+// All rows run for all steps; reuses the memory it has.
+void set_even(Steps& s, size_t steps, size_t rows);
 
 // PyTorch's parameters of one layer and direction; biases may be nullptr.
 struct ScanParameters {

@@ -135,17 +135,15 @@ struct GemmKernel {
 struct Kernels {
     const char* name;
     size_t lanes;          // floats in a vector
-    size_t tile_rows;      // rows of a full tile
     GemmKernel gemm;       // panels of width 2^n
     GemmKernel gemm_of_3;  // panels that fit blocks of three gates
     CellKernels cells[cell_count];
     void (*softmax_loss)(const SoftmaxLoss&);
     void (*adam)(const AdamStep&);
     void (*sgd)(const SgdStep&);
-    void (*add)(size_t size, const float* x, float* y);                       // y += x
-    void (*scale)(size_t size, float factor, float* x);                       // x *= factor
-    void (*clip)(size_t size, float limit, float* x);                         // x = min(max(x, -limit), limit)
-    void (*multiply)(size_t size, const float* x, const float* y, float* z);  // z = x * y
+    void (*add)(size_t size, const float* x, float* y);  // y += x
+    void (*scale)(size_t size, float factor, float* x);  // x *= factor
+    void (*clip)(size_t size, float limit, float* x);    // x = min(max(x, -limit), limit)
     // sums[v] += x[p * panel_stride + v * width + j] over panels p and columns j, in one order on every ISA
     void (*panel_row_sums)(size_t rows, size_t panels, size_t panel_stride, size_t width, const float* x, float* sums);
     void (*column_sums)(size_t rows, size_t columns, const float* x, size_t stride,

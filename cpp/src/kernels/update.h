@@ -66,11 +66,6 @@ void clip(size_t size, float limit, float* x) {
     });
 }
 
-void multiply(size_t size, const float* x, const float* y, float* z) {
-    for_each_vector_of(size,
-                       [&](size_t i, size_t n) { store_some(z + i, load_some(x + i, n) * load_some(y + i, n), n); });
-}
-
 // Columns outside, so that a sum stays in a register for all its rows.
 void column_sums(size_t rows, size_t columns, const float* x, size_t stride, float* sums) {
     for_each_vector_of(columns, [&](size_t j, size_t n) {
