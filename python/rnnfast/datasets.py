@@ -149,10 +149,13 @@ def _unpack(data: bytes, file: _File) -> bytes:
 def _text(file: _File) -> str:
     folder = os.environ.get("RNNFAST_DATA")
     local = Path(folder, file.path) if folder else None
-    path = local if local and local.exists() else _download(file)
+    here = local is not None and local.exists()
+    path = local if here and local is not None else _download(file)
     data = _unpack(path.read_bytes(), file)
     if file.sha256 and hashlib.sha256(data).hexdigest() != file.sha256:
-        raise ValueError(f"{path}: its sha256 is not {file.sha256}; delete it and load again")
+        if not here:
+            path.unlink()  # a damaged download is not kept
+        raise ValueError(f"{path}: its sha256 is not {file.sha256}; get the file again")
     return data.decode("utf-8")
 
 

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
+import http.server
+import threading
 
 import numpy as np
 import pytest
@@ -122,6 +125,50 @@ def test_a_data_set_with_a_wrong_sum_is_refused(tmp_path, monkeypatch):
     (tmp_path / "timemachine.txt.gz").write_bytes(gzip.compress(b"not it"))
     with pytest.raises(ValueError, match="sha256"):
         rf.datasets.load("timemachine")
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    """A web server on this machine for a folder, and the requests it got."""
+    pytest.importorskip("pooch")
+    asked, folder = [], tmp_path / "public"
+    folder.mkdir()
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def __init__(self, *args):
+            super().__init__(*args, directory=str(folder))
+
+        def log_message(self, *args):
+            asked.append(self.path)
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("RNNFAST_DATA", raising=False)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as web:
+        threading.Thread(target=web.serve_forever, daemon=True).start()
+        yield folder, f"http://127.0.0.1:{web.server_port}", asked
+        web.shutdown()
+
+
+def test_a_download_is_checked_and_made_once(server, monkeypatch):
+    folder, address, asked = server
+    (folder / "a.txt").write_text("public text")
+    known = hashlib.sha256(b"public text").hexdigest()
+    file = rf.datasets._File("a.txt.gz", f"{address}/a.txt", known)
+    monkeypatch.setitem(rf.datasets._FILES, "timemachine", {"text": file})
+    assert rf.datasets.load("timemachine") == rf.datasets.load("timemachine") == "public text"
+    assert len(asked) == 1
+
+
+def test_a_damaged_download_is_not_kept(server, monkeypatch):
+    folder, address, asked = server
+    (folder / "a.txt").write_text("damaged")
+    known = hashlib.sha256(b"public text").hexdigest()
+    file = rf.datasets._File("a.txt.gz", f"{address}/a.txt", known)
+    monkeypatch.setitem(rf.datasets._FILES, "timemachine", {"text": file})
+    with pytest.raises(ValueError, match="get the file again"):
+        rf.datasets.load("timemachine")
+    (folder / "a.txt").write_text("public text")
+    assert rf.datasets.load("timemachine") == "public text"
 
 
 def test_corpus_encodes_with_a_given_vocabulary():
