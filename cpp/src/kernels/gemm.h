@@ -21,7 +21,8 @@ static_assert(panel_vectors * lanes % unit_block == 0, "a panel holds whole bloc
 
 // Accumulator chains that hide the latency of an FMA; with few rows, several panels are walked at once to get them.
 constexpr size_t wanted_chains = 8;
-constexpr size_t depth_block = 512;  // a block of a panel stays in L1 while all row tiles use it
+// A block of a panel stays in L2 while all row tiles use it. 512, which would fit L1, made LSTM training 5% slower.
+constexpr size_t depth_block = 1024;
 
 // Walks the rows of a Rows pattern without dividing.
 template <class Float>
