@@ -88,3 +88,11 @@ def test_python_imports_point_down(module):
 def test_every_python_module_has_its_place():
     modules = {f.stem for f in (ROOT / "python" / "rnnfast").glob("*.py")}
     assert modules - {"__init__", "__main__", "cli"} == set(IMPORTS)
+
+
+def test_only_the_command_line_knows_its_commands():
+    package = ROOT / "python" / "rnnfast"
+    for file in package.glob("*.py"):
+        assert file.stem == "cli" or "commands" not in python_imports(file), file
+    for file in (package / "commands").glob("*.py"):
+        assert "cli" not in python_imports(file), file

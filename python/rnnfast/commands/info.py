@@ -1,0 +1,27 @@
+"""``rnnfast info``: compiler, instruction sets, threads."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+from rnnfast.commands.options import JSON_HELP, say
+
+
+def add_to(commands: Any) -> None:
+    """Adds the command to the parser's."""
+    info = commands.add_parser("info", help="compiler, instruction sets, threads")
+    info.add_argument("--json", action="store_true", help=JSON_HELP)
+    info.set_defaults(run=run, threads=None)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Prints what :func:`rnnfast.info` knows."""
+    import rnnfast as rf
+
+    info = rf.info()
+    for name, value in info.items():
+        say(f"{name + ':':18}{', '.join(value) if isinstance(value, list) else value}", args)
+    if args.json:
+        print(json.dumps(info))
