@@ -19,7 +19,7 @@ struct LinearLayer {
         : weight(make_parameter("weight", {outputs, inputs})), bias(make_parameter("bias", {with_bias ? outputs : 0})) {
         if (inputs == 0 || outputs == 0)
             throw std::invalid_argument("Linear: in_features and out_features must be at least 1");
-        packed = PackedLinear(active(), inputs, outputs);
+        packed = PackedLinear(active(), Weights::f32, inputs, outputs);
         const double bound = 1.0 / std::sqrt(static_cast<double>(inputs));  // PyTorch's initialisation
         uint64_t key = seed;
         for (Buffer* values : {&weight.value, &bias.value}) {
@@ -33,6 +33,7 @@ struct LinearLayer {
 
     Parameter weight, bias;
     PackedLinear packed;
+    Buffer scratch;
     bool ready = false;
     std::mutex one_at_a_time;
 };
@@ -45,7 +46,7 @@ Array<float> linear_forward(LinearLayer& l, const Array<float>& x) {
     const std::lock_guard<std::mutex> lock(l.one_at_a_time);
     if (!l.ready) l.packed.pack(l.weight.value.data(), l.bias_data());
     l.ready = true;
-    l.packed.forward(x.data(), l.packed.inputs(), rows, out);
+    l.packed.forward(x.data(), l.packed.inputs(), rows, out, l.scratch);
     return y;
 }
 

@@ -7,7 +7,7 @@ import os
 from typing import Any
 
 from rnnfast import _core
-from rnnfast.models import FORMAT, FORMAT_VERSION, LanguageModel
+from rnnfast.models import FORMAT, FORMAT_VERSION, WEIGHTS, LanguageModel
 from rnnfast.nn import Array
 from rnnfast.text import PathLike
 from rnnfast.vocab import Vocab
@@ -16,17 +16,21 @@ _KINDS = {LanguageModel.kind: LanguageModel}
 _LARGEST = 1 << 28  # weights of one matrix a file may ask for: 1 GB
 
 
-def load(path: PathLike) -> Any:
+def load(path: PathLike, *, weights: str | None = None) -> Any:
     """The model in a file that :meth:`LanguageModel.save` wrote; a checkpoint's model too.
+
+    ``weights`` is the precision of its products, ``"f32"`` or ``"bf16"``; None: as the file says.
 
     Raises ``rf.FileFormatError`` for a file that is damaged, of another version, or not rnnfast's.
     """
-    return read(path)[0]
+    return read(path, weights=weights)[0]
 
 
-def read(path: PathLike) -> tuple[Any, dict[str, Array], dict[str, str]]:
+def read(path: PathLike, *, weights: str | None = None) -> tuple[Any, dict[str, Array], dict[str, str]]:
     """The model, the tensors that are not its weights, and the metadata. Every byte is checked before use."""
     name = os.fspath(path)
+    if weights is not None and weights not in WEIGHTS:
+        raise ValueError(f"weights is {weights!r}, expected one of {', '.join(WEIGHTS)}")
     if not os.path.exists(name):
         raise FileNotFoundError(f"{name} does not exist; give the path of a model file")
     tensors, metadata = _core.read_safetensors(name)
@@ -40,7 +44,7 @@ def read(path: PathLike) -> tuple[Any, dict[str, Array], dict[str, str]]:
     kind = metadata.get("kind")
     if kind not in _KINDS:
         raise _core.Error(f"{name}: holds a {kind!r}, this rnnfast knows {', '.join(_KINDS)}; update rnnfast")
-    model = _build(name, metadata, tensors)
+    model = _build(name, metadata, tensors, {} if weights is None else {"weights": weights})
     own = model.parameters()
     for parameter, value in own.items():
         if parameter not in tensors:
@@ -53,9 +57,9 @@ def read(path: PathLike) -> tuple[Any, dict[str, Array], dict[str, str]]:
     return model, tensors, metadata
 
 
-def _build(name: str, metadata: dict[str, str], tensors: dict[str, Array]) -> LanguageModel:
+def _build(name: str, metadata: dict[str, str], tensors: dict[str, Array], chosen: dict[str, str]) -> LanguageModel:
     try:
-        config = dict(json.loads(metadata["config"]))
+        config = {**json.loads(metadata["config"]), **chosen}
         vocabulary = json.loads(metadata["vocabulary"]) if "vocabulary" in metadata else None
         size = int(config.pop("vocab_size"))
         vocab = None

@@ -16,6 +16,7 @@ from rnnfast.text import PathLike
 from rnnfast.vocab import Vocab
 
 FORMAT, FORMAT_VERSION = "rnnfast", "1"
+WEIGHTS = ("f32", "bf16")
 
 
 class LanguageModel(Layer):
@@ -30,6 +31,7 @@ class LanguageModel(Layer):
     embedding_size : 0 for one-hot input
     hidden_size, num_layers : of the recurrent stack
     dropout : on every connection that is not recurrent (Zaremba et al., arXiv:1409.2329), in training only
+    weights : ``"f32"``, or ``"bf16"`` for products of numbers rounded to bfloat16 (all but the output layer's gradients)
     seed : of the initial weights and of dropout
 
     >>> model = LanguageModel(5, hidden_size=8, seed=0)
@@ -48,6 +50,7 @@ class LanguageModel(Layer):
         hidden_size: int = 256,
         num_layers: int = 1,
         dropout: float = 0.0,
+        weights: str = "f32",
         seed: int | None = None,
     ) -> None:
         self.vocab = vocab if isinstance(vocab, Vocab) else None
@@ -59,12 +62,13 @@ class LanguageModel(Layer):
             "hidden_size": positive(hidden_size, "hidden_size"),
             "num_layers": positive(num_layers, "num_layers"),
             "dropout": float(dropout),
+            "weights": weights,
             "seed": new_seed(seed),
         }
         self.steps = 0  # of training; with the seed it decides the dropout masks
         self._core = _core.LanguageModel(
             cell, size, self.config["embedding_size"], self.config["hidden_size"], self.config["num_layers"],
-            self.config["dropout"], self.config["seed"],
+            self.config["dropout"], self.config["seed"], weights,
         )  # fmt: skip
 
     def __repr__(self) -> str:

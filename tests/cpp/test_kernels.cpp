@@ -1,7 +1,9 @@
 // Every kernel of the active ISA against double precision, at lengths around its vector width and misaligned pointers.
+#include "core/packing.h"
 #include "helpers.h"
 
 #include <algorithm>
+#include <limits>
 
 using namespace rnnfast;
 using namespace rnnfast::tests;
@@ -65,6 +67,93 @@ TEST_CASE("products equal double precision for every tile height and edge width"
                         check_product(kernel, {rows, depth, columns}, from_start);
     check_product(k.gemm, {13, 1300, 20}, true);  // several depth blocks
     check_product(k.gemm, {1, 1300, 20}, false);
+}
+
+namespace {
+
+// The bf16 nearest to x, ties to even, by arithmetic on doubles.
+float nearest_bf16(float x) {
+    int exponent;
+    std::frexp(x, &exponent);
+    const double unit = std::ldexp(1.0, exponent - 8);  // eight significant bits
+    return static_cast<float>(std::nearbyint(static_cast<double>(x) / unit) * unit);
+}
+
+}  // namespace
+
+TEST_CASE("bf16 words hold the nearest bf16, ties to even") {
+    const GemmKernel& kernel = active().gemm_bf16;
+    auto x = random_vector(200, 3, 1e3);
+    x[0] = 1.00390625f;  // a tie: to 1
+    x[1] = 1.01171875f;  // a tie: to 1.015625
+    x[2] = -0.0f;
+    x[3] = 1e-39f;  // below the smallest normal number: zero
+    x[4] = std::numeric_limits<float>::infinity();
+    x[5] = std::numeric_limits<float>::quiet_NaN();
+    x[6] = 3.4e38f;  // rounds to infinity
+    const auto half = [](const std::vector<float>& words, size_t i) {
+        uint32_t bits;
+        std::memcpy(&bits, &words[i / 2], sizeof bits);
+        bits = i % 2 ? bits & 0xffff0000u : bits << 16;
+        float value;
+        std::memcpy(&value, &bits, sizeof value);
+        return value;
+    };
+    for (const size_t size : {size_t{1}, size_t{7}, size_t{64}, x.size()}) {
+        std::vector<float> words(x.size() / 2 + 1, 5.0f), rows(x.size() + 1, 5.0f);
+        kernel.along(size, x.data(), words.data());
+        kernel.across(size, x.data(), nullptr, rows.data());
+        CHECK(words[(size + 1) / 2] == 5.0f);  // nothing is written outside
+        CHECK(rows[size] == 5.0f);
+        for (size_t i = 0; i < size; ++i) {
+            CAPTURE(i);
+            for (const float value : {half(words, i), half(rows, 2 * i)}) {
+                if (i == 3)
+                    CHECK(value == 0.0f);
+                else if (i == 5)
+                    CHECK(std::isnan(value));
+                else if (i == 4 || i == 6)
+                    CHECK(value == std::numeric_limits<float>::infinity());
+                else
+                    CHECK(value == nearest_bf16(x[i]));
+            }
+            CHECK(half(rows, 2 * i + 1) == 0.0f);
+        }
+    }
+}
+
+TEST_CASE("bf16 products equal double precision on rounded numbers") {
+    const Kernels& k = active();
+    for (const size_t gates : {size_t{1}, size_t{3}})
+        for (const size_t rows : {1, 2, 6, 7, 13})
+            for (const size_t depth : {1, 2, 5, 34})
+                for (const size_t columns : {1, 48, 100}) {
+                    CAPTURE(rows);
+                    CAPTURE(depth);
+                    CAPTURE(columns);
+                    const auto a = random_vector(rows * depth, 1), b = random_vector(depth * columns, 2);
+                    for (const bool from_rows : {false, true}) {
+                        PackedMatrix packed(gemm_for(k, Weights::bf16, gates), depth, columns);
+                        std::vector<float> transposed(b.size());
+                        for (size_t j = 0; j < columns; ++j)
+                            for (size_t i = 0; i < depth; ++i) transposed[j * depth + i] = b[i * columns + j];
+                        if (from_rows)
+                            packed.fill_from_rows([&](size_t i) { return b.data() + i * columns; });
+                        else
+                            packed.fill_from_columns([&](size_t j) { return transposed.data() + j * depth; });
+                        std::vector<float> scratch(left_scratch(packed, rows)), c(rows * columns);
+                        const std::vector<float> zeros(packed.padded_columns());
+                        const LeftRows left = left_rows(packed, {a.data(), depth, 0, 0}, rows, scratch.data());
+                        multiply(packed, left, 0, columns, zeros.data(), {c.data(), columns, 0, 0});
+                        std::vector<double> expected(rows * columns);
+                        for (size_t r = 0; r < rows; ++r)
+                            for (size_t j = 0; j < columns; ++j)
+                                for (size_t i = 0; i < depth; ++i)
+                                    expected[r * columns + j] += static_cast<double>(nearest_bf16(a[r * depth + i])) *
+                                                                 static_cast<double>(nearest_bf16(b[i * columns + j]));
+                        check_close(c.data(), expected.data(), expected.size(), 1e-5);
+                    }
+                }
 }
 
 TEST_CASE("a row of a product has the same bits alone and beside others, and for split depth") {

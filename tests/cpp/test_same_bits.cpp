@@ -9,9 +9,10 @@ using namespace rnnfast::tests;
 namespace {
 
 // Fifty steps of a small model; the hash of all its weights.
-uint64_t train(const Kernels& kernels, const std::string& cell, OptimizerKind kind) {
+uint64_t train(const Kernels& kernels, const std::string& cell, OptimizerKind kind, Weights weights = Weights::f32) {
     LanguageModelOptions options;
     options.cell = cell;
+    options.weights = weights;
     options.vocabulary = 37;
     options.hidden_size = 41;
     options.num_layers = 2;
@@ -43,6 +44,7 @@ uint64_t train(const Kernels& kernels, const std::string& cell, OptimizerKind ki
 struct Golden {
     const char* cell;
     OptimizerKind kind;
+    Weights weights;
     uint64_t hash;
 };
 
@@ -50,19 +52,22 @@ struct Golden {
 
 TEST_CASE("fifty steps of training leave the bits written down here, on every ISA with FMA") {
     const Golden golden[] = {
-        {"rnn", OptimizerKind::sgd, 5844879978805282628u},
-        {"rnn_relu", OptimizerKind::adamw, 17589981202812454424u},
-        {"lstm", OptimizerKind::adam, 4822801165126409079u},
-        {"gru", OptimizerKind::adam, 9093509559051876122u},
+        {"rnn", OptimizerKind::sgd, Weights::f32, 5844879978805282628u},
+        {"rnn_relu", OptimizerKind::adamw, Weights::f32, 17589981202812454424u},
+        {"lstm", OptimizerKind::adam, Weights::f32, 4822801165126409079u},
+        {"gru", OptimizerKind::adam, Weights::f32, 9093509559051876122u},
+        {"rnn", OptimizerKind::sgd, Weights::bf16, 10330821174733920421u},
+        {"lstm", OptimizerKind::adam, Weights::bf16, 3563101457867028983u},
+        {"gru", OptimizerKind::adam, Weights::bf16, 16052065572730695601u},
     };
     const int before = num_threads();
     for (const Golden& g : golden) {
         CAPTURE(std::string(g.cell));
         set_num_threads(1);
-        const uint64_t one = train(active(), g.cell, g.kind);
+        const uint64_t one = train(active(), g.cell, g.kind, g.weights);
         for (const int threads : {2, 3}) {
             set_num_threads(threads);
-            CHECK(train(active(), g.cell, g.kind) == one);
+            CHECK(train(active(), g.cell, g.kind, g.weights) == one);
         }
         if (std::string(active().name) != "baseline") CHECK(one == g.hash);
     }
@@ -74,7 +79,9 @@ TEST_CASE("two tables in one process agree where both have FMA") {
     for (const Isa& isa : isas()) {
         if (!isa.supported || std::string(isa.kernels->name) == "baseline") continue;
         if (!first) first = isa.kernels;
-        CHECK(train(*isa.kernels, "lstm", OptimizerKind::sgd) == train(*first, "lstm", OptimizerKind::sgd));
+        for (const Weights weights : {Weights::f32, Weights::bf16})
+            CHECK(train(*isa.kernels, "lstm", OptimizerKind::sgd, weights) ==
+                  train(*first, "lstm", OptimizerKind::sgd, weights));
     }
     if (!first) MESSAGE("skipped: this CPU has no ISA with fused multiply-adds");
 }

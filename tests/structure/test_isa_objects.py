@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 CALLS = re.findall(r"rnnfast_add_isa\((\w+)([^)]*)\)", (ROOT / "CMakeLists.txt").read_text())
-X86 = {"baseline", "avx2", "avx512", "wide"}
+X86 = {"baseline", "avx2", "avx512", "avx512_bf16", "wide"}
 
 
 @pytest.mark.parametrize("compiler", ["g++", "clang++"])

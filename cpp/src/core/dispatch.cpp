@@ -14,6 +14,9 @@ namespace rnnfast {
     namespace isa {               \
     extern const Kernels kernels; \
     }
+#ifdef RNNFAST_HAVE_AVX512_BF16
+RNNFAST_DECLARE(avx512_bf16)
+#endif
 #ifdef RNNFAST_HAVE_AVX512
 RNNFAST_DECLARE(avx512)
 #endif
@@ -45,12 +48,21 @@ bool system_saves(unsigned state) {
 constexpr unsigned ymm_state = 0x06, zmm_state = 0xe6;
 #endif
 
+#ifdef RNNFAST_HAVE_AVX512
+bool has_avx512() {
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") && system_saves(zmm_state);
+}
+#endif
+
 std::vector<Isa> find_isas() {
     std::vector<Isa> found;
+#ifdef RNNFAST_HAVE_AVX512_BF16
+    found.push_back({&avx512_bf16::kernels,
+                     has_avx512() && __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512vnni")});
+#endif
 #ifdef RNNFAST_HAVE_AVX512
-    found.push_back({&avx512::kernels, __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                                           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
-                                           system_saves(zmm_state)});
+    found.push_back({&avx512::kernels, has_avx512()});
 #endif
 #ifdef RNNFAST_HAVE_AVX2
     found.push_back(

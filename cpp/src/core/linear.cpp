@@ -4,8 +4,8 @@
 
 namespace rnnfast {
 
-PackedLinear::PackedLinear(const Kernels& kernels, size_t inputs, size_t outputs)
-    : kernels_(&kernels), packed_(kernels.gemm, inputs, outputs), zeros_(packed_.padded_columns()) {}
+PackedLinear::PackedLinear(const Kernels& kernels, Weights weights, size_t inputs, size_t outputs)
+    : kernels_(&kernels), packed_(gemm_for(kernels, weights), inputs, outputs), zeros_(packed_.padded_columns()) {}
 
 void PackedLinear::pack(const float* weight, const float* bias) {
     packed_.fill_from_columns([&](size_t j) { return weight + j * packed_.depth(); });
@@ -14,20 +14,14 @@ void PackedLinear::pack(const float* weight, const float* bias) {
     std::memcpy(bias_.data(), bias, packed_.columns() * sizeof(float));
 }
 
-void PackedLinear::forward(const float* x, size_t x_stride, size_t rows, float* y) const {
+void PackedLinear::forward(const float* x, size_t x_stride, size_t rows, float* y, Buffer& scratch) const {
     const size_t outputs = packed_.columns();
+    scratch.reserve(left_scratch(packed_, rows));
+    const LeftRows left = left_rows(packed_, {x, x_stride, 0, 0}, rows, scratch.data());
     parallel(threads_for(2.0 * static_cast<double>(rows * outputs * packed_.depth())), [&](const Team& team) {
         const Range own = split(outputs, team.size, team.index, packed_.width());
         if (own.size() == 0) return;
-        Gemm g;
-        g.rows = rows;
-        g.depth = packed_.depth();
-        g.columns = own.size();
-        g.a = {x, x_stride, 0, 0};
-        g.panels = packed_.panel(own.begin);
-        g.start = zeros_.data() + own.begin;
-        g.c = {y + own.begin, outputs, 0, 0};
-        packed_.kernel().run(g);
+        multiply(packed_, left, own.begin, own.size(), zeros_.data() + own.begin, {y + own.begin, outputs, 0, 0});
         if (!bias_.size()) return;
         for (size_t r = 0; r < rows; ++r)
             kernels_->add(own.size(), bias_.data() + own.begin, y + r * outputs + own.begin);

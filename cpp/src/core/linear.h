@@ -10,11 +10,12 @@ namespace rnnfast {
 class PackedLinear {
 public:
     PackedLinear() = default;
-    PackedLinear(const Kernels& kernels, size_t inputs, size_t outputs);
+    PackedLinear(const Kernels& kernels, Weights weights, size_t inputs, size_t outputs);
     void pack(const float* weight, const float* bias);  // [O, I], [O] or nullptr
 
     // x: [rows, I], y: [rows, O]. The bias joins after the sum, as in the loss, so both give the same logits.
-    void forward(const float* x, size_t x_stride, size_t rows, float* y) const;
+    // scratch grows at the first call, then allocates no more.
+    void forward(const float* x, size_t x_stride, size_t rows, float* y, Buffer& scratch) const;
 
     size_t inputs() const { return packed_.depth(); }
     size_t outputs() const { return packed_.columns(); }

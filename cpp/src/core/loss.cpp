@@ -17,19 +17,33 @@ constexpr size_t class_chunk = 126;          // classes whose weights stay in L2
 struct Block {
     size_t first, rows, panels;
     float* logits;  // [panels][V][width]
-    float* h;       // [panels][H][width]: h transposed, later dh transposed
+    float* h;       // [panels][H][width]: the words of h transposed, later dh transposed
     float* source;  // [H / width][panels * width][width]: h as the right-hand side of dW
     float* sums;    // [panels * width] x 3: maximum, sum, target logit
     int32_t* targets;
 };
+
+// out[word * stride] = the words of a row of `size` numbers, zeros beyond `valid` of them
+void pack_column(const GemmKernel& kernel, const float* row, size_t valid, size_t size, float* out, size_t stride) {
+    if (!kernel.along) {
+        for (size_t k = 0; k < size; ++k) out[k * stride] = k < valid ? row[k] : 0.0f;
+        return;
+    }
+    constexpr size_t at_once = 32;
+    for (size_t k = 0; k < size; k += at_once) {
+        float words[at_once] = {};
+        if (k < valid) kernel.along(std::min(at_once, valid - k), row + k, words);
+        const size_t count = (std::min(at_once, size - k) + kernel.terms - 1) / kernel.terms;
+        for (size_t i = 0; i < count; ++i) out[(k / kernel.terms + i) * stride] = words[i];
+    }
+}
 
 void pack_block(const OutputLoss& l, const Block& b, size_t width, Range panels, bool gradient) {
     const size_t block_rows = b.panels * width;
     for (size_t r = panels.begin * width; r < panels.end * width; ++r) {
         const bool real = r < b.rows;
         const float* row = l.h + (b.first + (real ? r : 0)) * l.h_stride;
-        float* out = b.h + r / width * l.hidden * width + r % width;
-        for (size_t k = 0; k < l.hidden; ++k) out[k * width] = real ? row[k] : 0.0f;
+        pack_column(*l.gemm, row, real ? l.hidden : 0, l.hidden, b.h + r / width * l.hidden * width + r % width, width);
         b.targets[r] = real ? l.targets[b.first + r] : -1;
         if (!gradient) continue;
         for (size_t j = 0; j < l.hidden; j += width) {
@@ -42,19 +56,19 @@ void pack_block(const OutputLoss& l, const Block& b, size_t width, Range panels,
 }
 
 // logits[v, r] = W[v] · h[r], without bias
-void products(const Kernels& kernels, const OutputLoss& l, const Block& b, Range classes, const float* zeros) {
-    const size_t width = kernels.gemm.width;
+void products(const OutputLoss& l, const Block& b, Range classes, const float* zeros) {
+    const size_t width = l.gemm->width;
     for (size_t v = classes.begin; v < classes.end; v += class_chunk) {
         Gemm g;
         g.rows = std::min(class_chunk, classes.end - v);
-        g.depth = l.hidden;
+        g.depth = (l.hidden + l.gemm->terms - 1) / l.gemm->terms;
         g.columns = width;
-        g.a = {l.weight + v * l.hidden, l.hidden, 0, 0};
+        g.a = {l.left + v * l.left_stride, l.left_stride, 0, 0};
         g.start = zeros;
         for (size_t p = 0; p < b.panels; ++p) {
             g.panels = b.h + p * l.hidden * width;
             g.c = {b.logits + (p * l.vocabulary + v) * width, width, 0, 0};
-            kernels.gemm.run(g);
+            l.gemm->run(g);
         }
     }
 }
@@ -167,7 +181,7 @@ void output_loss(const Kernels& kernels, const OutputLoss& l) {
             b.panels = (b.rows + width - 1) / width;
             pack_block(l, b, width, split(b.panels, team.size, team.index), gradient);
             team.wait();
-            products(kernels, l, b, classes, zeros);
+            products(l, b, classes, zeros);
             team.wait();
             softmax(kernels, l, b, split(b.panels * width / kernels.lanes, team.size, team.index));
             team.wait();

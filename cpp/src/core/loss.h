@@ -11,10 +11,13 @@ struct OutputLoss {
     const float* h;  // [rows, H]
     size_t h_stride;
     const float* weight;     // [V, H]
+    const GemmKernel* gemm;  // of the logits
+    const float* left;       // [V, words of H] the weight as gemm's left rows; in f32 the weight itself
+    size_t left_stride;
     const float* bias;       // [V] or nullptr
     const int32_t* targets;  // [rows]; negative: the row counts for nothing
     double* nll;             // [rows] out: -log softmax(h W^T + b)[target], in nats; 0 where the target is negative
-    // Gradients of weight_per_row * sum of nll, or dh = nullptr: none.
+    // Gradients of weight_per_row * sum of nll, by products in f32; or dh = nullptr: none.
     float weight_per_row = 0;
     float* dh = nullptr;  // [rows, H] out
     size_t dh_stride = 0;

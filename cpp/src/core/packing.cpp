@@ -1,52 +1,120 @@
 #include "core/packing.h"
 
 #include <algorithm>
-#include <vector>
+#include <stdexcept>
 
 #include "core/parallel.h"
 
 namespace rnnfast {
+
+Weights weights_named(const std::string& name) {
+    if (name == "f32") return Weights::f32;
+    if (name == "bf16") return Weights::bf16;
+    throw std::invalid_argument("unknown weights '" + name + "': expected f32 or bf16");
+}
+
+const GemmKernel& gemm_for(const Kernels& kernels, Weights weights, size_t gates) {
+    if (weights == Weights::bf16) return gates == 3 ? kernels.gemm_bf16_of_3 : kernels.gemm_bf16;
+    return gates == 3 ? kernels.gemm_of_3 : kernels.gemm;
+}
+
+float rounded(const GemmKernel& kernel, float x) {
+    if (!kernel.along) return x;
+    float word = 0;
+    kernel.along(1, &x, &word);
+    uint32_t bits;
+    std::memcpy(&bits, &word, sizeof bits);
+    bits <<= 16;
+    std::memcpy(&x, &bits, sizeof x);
+    return x;
+}
 
 PackedMatrix::PackedMatrix(const GemmKernel& kernel, size_t depth, size_t columns, size_t least_columns)
     : kernel_(&kernel),
       depth_(depth),
       columns_(columns),
       padded_(round_up(std::max(columns, least_columns), kernel.width)),
-      data_(depth * padded_, Buffer::Uninitialised{}) {}
+      data_(words() * padded_, Buffer::Uninitialised{}) {}
 
 void PackedMatrix::fill_from_columns(const std::function<const float*(size_t)>& column) {
-    const size_t panel_width = kernel_->width;
+    const size_t panel_width = kernel_->width, terms = kernel_->terms;
     constexpr size_t lines = 16;  // depth of a block: one cache line of every column, read whole before it is evicted
     parallel(threads_for(static_cast<double>(data_.size())), [&](const Team& team) {
         const Range own = split(padded_, team.size, team.index, panel_width);
-        constexpr size_t widest = 64;
-        const float* columns[widest];
         for (size_t first = own.begin; first < own.end; first += panel_width) {
+            constexpr size_t widest = 64;
+            const float* columns[widest];
             for (size_t j = 0; j < panel_width; ++j) columns[j] = first + j < columns_ ? column(first + j) : nullptr;
-            float* out = data_.data() + first * depth_;
+            float* out = data_.data() + first * words();
             for (size_t k = 0; k < depth_; k += lines) {
-                const size_t end = std::min(k + lines, depth_);
-                for (size_t j = 0; j < panel_width; ++j)
-                    for (size_t i = k; i < end; ++i) out[i * panel_width + j] = columns[j] ? columns[j][i] : 0.0f;
+                const size_t count = std::min(lines, depth_ - k), words_here = (count + terms - 1) / terms;
+                for (size_t j = 0; j < panel_width; ++j) {
+                    float line[lines] = {};
+                    if (columns[j] && kernel_->along)
+                        kernel_->along(count, columns[j] + k, line);
+                    else if (columns[j])
+                        std::copy_n(columns[j] + k, count, line);
+                    for (size_t i = 0; i < words_here; ++i) out[(k / terms + i) * panel_width + j] = line[i];
+                }
             }
         }
     });
 }
 
 void PackedMatrix::fill_from_rows(const std::function<const float*(size_t)>& row) {
-    const size_t panel_width = kernel_->width;
+    const size_t panel_width = kernel_->width, terms = kernel_->terms;
+    const Buffer zeros(columns_);
+    const auto row_or_zeros = [&](size_t k) {
+        const float* from = k < depth_ ? row(k) : nullptr;
+        return from ? from : zeros.data();
+    };
     parallel(threads_for(static_cast<double>(data_.size())), [&](const Team& team) {
-        const Range own = split(depth_, team.size, team.index);
+        const Range own = split(words(), team.size, team.index);
         for (size_t k = own.begin; k < own.end; ++k) {
-            const float* from = row(k);
+            const float* from = row_or_zeros(k * terms);
+            const float* next = terms > 1 ? row_or_zeros(k * terms + 1) : nullptr;
             for (size_t first = 0; first < padded_; first += panel_width) {
-                float* out = data_.data() + first * depth_ + k * panel_width;
-                const size_t valid = from && first < columns_ ? std::min(panel_width, columns_ - first) : 0;
-                if (valid) std::memcpy(out, from + first, valid * sizeof(float));
+                float* out = data_.data() + first * words() + k * panel_width;
+                const size_t valid = first < columns_ ? std::min(panel_width, columns_ - first) : 0;
+                if (next)
+                    kernel_->across(valid, from + first, next + first, out);
+                else
+                    std::copy_n(from + first, valid, out);
                 std::fill(out + valid, out + panel_width, 0.0f);
             }
         }
     });
+}
+
+namespace {
+
+size_t row_words(const PackedMatrix& b) { return round_up(b.words(), alignment / sizeof(float)); }
+
+}  // namespace
+
+size_t left_scratch(const PackedMatrix& b, size_t rows) { return b.kernel().along ? rows * row_words(b) : 0; }
+
+LeftRows left_rows(const PackedMatrix& b, const ConstRows& a, size_t rows, float* scratch) {
+    if (!b.kernel().along) return {a, rows};
+    const size_t stride = row_words(b);
+    for (size_t r = 0; r < rows; ++r) {
+        const size_t at = a.run ? r / a.run * a.jump + r % a.run * a.stride : r * a.stride;
+        b.kernel().along(b.depth(), a.base + at, scratch + r * stride);
+    }
+    return {{scratch, stride, 0, 0}, rows};
+}
+
+void multiply(const PackedMatrix& b, const LeftRows& a, size_t first_column, size_t columns, const float* start,
+              const Rows& c) {
+    Gemm g;
+    g.rows = a.count;
+    g.depth = b.words();
+    g.columns = columns;
+    g.a = a.at;
+    g.panels = b.panel(first_column);
+    g.start = start;
+    g.c = c;
+    b.kernel().run(g);
 }
 
 }  // namespace rnnfast

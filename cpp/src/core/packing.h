@@ -1,14 +1,25 @@
-// Weights in the order the kernels read them.
+// Weights in the order and the precision the kernels read them, and products with them.
 #pragma once
 
 #include <functional>
+#include <string>
 
 #include "core/buffer.h"
 #include "kernels/table.h"
+#include "rnnfast/weights.hpp"
 
 namespace rnnfast {
 
-// A [depth, columns] matrix B as panels of a kernel's width: [panel][depth][width], missing columns zero.
+// "f32" or "bf16"; throws std::invalid_argument that lists the names.
+Weights weights_named(const std::string& name);
+
+// The product for a precision; panels of three gates have a width of their own.
+const GemmKernel& gemm_for(const Kernels& kernels, Weights weights, size_t gates = 1);
+
+// x after a round trip through the product's precision
+float rounded(const GemmKernel& kernel, float x);
+
+// A [depth, columns] matrix B as panels of a kernel's width: [panel][words of the depth][width], missing columns zero.
 class PackedMatrix {
 public:
     PackedMatrix() = default;
@@ -24,7 +35,8 @@ public:
     size_t columns() const { return columns_; }
     size_t padded_columns() const { return padded_; }
     size_t width() const { return kernel_->width; }
-    const float* panel(size_t column) const { return data_.data() + column * depth_; }  // column: a multiple of width
+    size_t words() const { return (depth_ + kernel_->terms - 1) / kernel_->terms; }
+    const float* panel(size_t column) const { return data_.data() + column * words(); }  // column: a multiple of width
     const GemmKernel& kernel() const { return *kernel_; }
 
 private:
@@ -32,6 +44,21 @@ private:
     size_t depth_ = 0, columns_ = 0, padded_ = 0;
     Buffer data_;
 };
+
+// Rows of A in a matrix's precision.
+struct LeftRows {
+    ConstRows at;
+    size_t count;
+};
+
+// Floats of scratch that `rows` rows need, 0 in f32.
+size_t left_scratch(const PackedMatrix& b, size_t rows);
+// The rows themselves in f32, else rounded copies in scratch.
+LeftRows left_rows(const PackedMatrix& b, const ConstRows& a, size_t rows, float* scratch);
+
+// C[r, j] = start[j] + sum over k of A[r, k] * B[k, first_column + j]; first_column a multiple of the panel width.
+void multiply(const PackedMatrix& b, const LeftRows& a, size_t first_column, size_t columns, const float* start,
+              const Rows& c);
 
 // The gate order of a cell's packed weights: column (or depth index) of gate g of unit u.
 struct GateOrder {

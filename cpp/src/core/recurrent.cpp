@@ -105,7 +105,7 @@ Recurrent::Recurrent(RecurrentOptions options, uint64_t seed, const Kernels& ker
         add("weight_hh" + suffix, {rows, options_.hidden_size});
         if (options_.bias) add("bias_ih" + suffix, {rows});
         if (options_.bias) add("bias_hh" + suffix, {rows});
-        packed_->lanes.emplace_back(*kernels_, *cell_, inputs, options_.hidden_size);
+        packed_->lanes.emplace_back(*kernels_, *cell_, options_.weights, inputs, options_.hidden_size);
     }
 }
 

@@ -15,7 +15,8 @@ struct RecurrentOptions {
     std::string cell = "rnn";
     size_t input_size = 0, hidden_size = 0, num_layers = 1;
     bool bias = true, bidirectional = false;
-    float dropout = 0;  // between layers, in training
+    float dropout = 0;               // between layers, in training
+    Weights weights = Weights::f32;  // of the products, forward and backward; parameters stay float32
 };
 
 struct RecurrentInput {

@@ -63,12 +63,13 @@ void set_even(Steps& s, size_t steps, size_t rows) {
     for (size_t t = 0; t <= steps; ++t) s.offset[t] = t * rows;
 }
 
-ScanWeights::ScanWeights(const Kernels& kernels_, const CellInfo& cell_, size_t input_size_, size_t hidden_size)
-    : kernels(&kernels_), cell(&cell_), input_size(input_size_), order{cell_.gates, hidden_size} {}
+ScanWeights::ScanWeights(const Kernels& kernels_, const CellInfo& cell_, Weights weights_, size_t input_size_,
+                         size_t hidden_size)
+    : kernels(&kernels_), cell(&cell_), weights(weights_), input_size(input_size_), order{cell_.gates, hidden_size} {}
 
 void ScanWeights::pack(const ScanParameters& p, bool token_input) {
     const size_t columns = order.columns(), depth = input_size, hidden = order.hidden;
-    const GemmKernel& kernel = cell->gates == 3 ? kernels->gemm_of_3 : kernels->gemm;
+    const GemmKernel& kernel = gemm_for(*kernels, weights, cell->gates);
     if (recurrent.depth() != hidden) {
         recurrent = PackedMatrix(kernel, hidden, columns);
         input_bias = Buffer(recurrent.padded_columns());
@@ -90,19 +91,20 @@ void ScanWeights::pack(const ScanParameters& p, bool token_input) {
     }
     if (token_rows.size() != depth * columns) token_rows = Buffer(depth * columns, Buffer::Uninitialised{});
     for (size_t j = 0; j < columns; ++j) {
-        const float* weights = rows_in_order(order, p.weight_ih, depth)(j);
+        const float* row = rows_in_order(order, p.weight_ih, depth)(j);
         for (size_t k = 0; k < depth; ++k)
-            token_rows.data()[k * columns + j] = input_bias.data()[j] + (weights ? weights[k] : 0.0f);
+            token_rows.data()[k * columns + j] = input_bias.data()[j] + (row ? rounded(kernel, row[k]) : 0.0f);
     }
 }
 
 void ScanWeights::pack_backward(const ScanParameters& p, bool input_gradient) {
     const size_t columns = order.columns(), hidden = order.hidden;
+    const GemmKernel& kernel = gemm_for(*kernels, weights);
     if (recurrent_back.depth() != columns)
-        recurrent_back = PackedMatrix(kernels->gemm, columns, hidden, order.padded_hidden());
+        recurrent_back = PackedMatrix(kernel, columns, hidden, order.padded_hidden());
     recurrent_back.fill_from_rows(rows_in_order(order, p.weight_hh, hidden));
     if (!input_gradient) return;
-    if (input_back.depth() != columns) input_back = PackedMatrix(kernels->gemm, columns, input_size);
+    if (input_back.depth() != columns) input_back = PackedMatrix(kernel, columns, input_size);
     input_back.fill_from_rows(rows_in_order(order, p.weight_ih, input_size));
 }
 
@@ -110,7 +112,7 @@ namespace {
 
 // gates[r, columns] = W_ih x_r + b for `rows` rows of each of `steps` steps, every step's rows `step_rows` apart
 void input_part(const ScanWeights& w, const ScanForward& s, size_t first_row, size_t rows, size_t steps,
-                size_t step_rows, Range columns, const Rows& gates) {
+                size_t step_rows, Range columns, const Rows& gates, float* left) {
     if (s.tokens) {
         for (size_t t = 0; t < steps; ++t)
             for (size_t r = 0; r < rows; ++r) {
@@ -121,15 +123,9 @@ void input_part(const ScanWeights& w, const ScanForward& s, size_t first_row, si
             }
         return;
     }
-    Gemm g;
-    g.rows = rows * steps;
-    g.depth = w.input_size;
-    g.columns = columns.size();
-    g.a = {s.x + first_row * s.x_stride, s.x_stride, rows, step_rows * s.x_stride};
-    g.panels = w.input.panel(columns.begin);
-    g.start = w.input_bias.data() + columns.begin;
-    g.c = gates;
-    w.input.kernel().run(g);
+    const ConstRows x{s.x + first_row * s.x_stride, s.x_stride, rows, step_rows * s.x_stride};
+    multiply(w.input, left_rows(w.input, x, rows * steps, left), columns.begin, columns.size(),
+             w.input_bias.data() + columns.begin, gates);
 }
 
 }  // namespace
@@ -142,14 +138,16 @@ void scan_forward(const ScanWeights& w, const ScanForward& s) {
     const size_t threads = threads_for(scan_flops(w, steps));
     const size_t rows = steps.rows(0), most_rows = std::max(block_rows, rows);
     const size_t tile_size = std::max(tile_floats, rows * grain);
-    const size_t thread_floats = round_up((s.gates ? 0 : most_rows * columns) + tile_size, alignment / 4);
-    s.scratch->reserve(threads * thread_floats + round_up(hidden, alignment / 4));
+    const size_t left_size = std::max(s.tokens ? 0 : left_scratch(w.input, most_rows), left_scratch(w.recurrent, rows));
+    const size_t thread_floats = round_up((s.gates ? 0 : most_rows * columns) + tile_size + left_size, alignment / 4);
+    s.scratch->reserve(threads * thread_floats);
     const bool save = s.gates != nullptr;
 
     parallel(threads, [&](const Team& team) {
         const Share share = share_of(team, steps, columns, grain);
         float* tile = s.scratch->data() + team.index * thread_floats;
-        float* input = tile + tile_size;
+        float* left = tile + tile_size;
+        float* input = left + left_size;
         for (size_t t = 0; t < steps.count();) {
             // The input part of the next steps that have the same rows running.
             const Range mine = running(share, steps, t);
@@ -162,26 +160,19 @@ void scan_forward(const ScanWeights& w, const ScanForward& s) {
                                            steps.rows(t) * columns}
                                     : Rows{input + share.columns.begin, columns, mine.size(), mine.size() * columns};
             if (mine.size() && share.columns.size())
-                input_part(w, s, first_row, mine.size(), last - t, steps.rows(t), share.columns, gates);
+                input_part(w, s, first_row, mine.size(), last - t, steps.rows(t), share.columns, gates, left);
 
             for (const size_t first = t; t < last; ++t) {
                 const size_t at = steps.offset[t] + mine.begin;
                 const size_t before = t ? steps.offset[t - 1] + mine.begin : 0;
                 const size_t wide = tile_columns(mine.size(), grain);
+                const float* h_prev = t ? s.y + before * s.y_stride : s.h0 + mine.begin * hidden;
+                const size_t h_prev_stride = t ? s.y_stride : hidden;
+                const LeftRows h_rows = left_rows(w.recurrent, {h_prev, h_prev_stride, 0, 0}, mine.size(), left);
                 for (size_t j = share.columns.begin; mine.size() && j < share.columns.end; j += wide) {
                     const size_t width = std::min(wide, share.columns.end - j);
                     const size_t unit = j / w.cell->gates;
-                    const float* h_prev = t ? s.y + before * s.y_stride : s.h0 + mine.begin * hidden;
-                    const size_t h_prev_stride = t ? s.y_stride : hidden;
-                    Gemm g;
-                    g.rows = mine.size();
-                    g.depth = hidden;
-                    g.columns = width;
-                    g.a = {h_prev, h_prev_stride, 0, 0};
-                    g.panels = w.recurrent.panel(j);
-                    g.start = w.recurrent_bias.data() + j;
-                    g.c = {tile, width, 0, 0};
-                    w.recurrent.kernel().run(g);
+                    multiply(w.recurrent, h_rows, j, width, w.recurrent_bias.data() + j, {tile, width, 0, 0});
 
                     CellForward c;
                     c.rows = mine.size();
@@ -242,7 +233,8 @@ void scan_backward(const ScanWeights& w, const ScanBackward& s, const ScanGradie
     const size_t rows = steps.rows(0), total = steps.total();
     const size_t tile_size = std::max(tile_floats, rows * grain);
     const size_t pack_size = weight_gradient_scratch(w, std::max(hidden, w.input_size));
-    const size_t thread_floats = round_up(std::max(tile_size, pack_size), alignment / 4);
+    const size_t left_size = left_scratch(w.recurrent_back, std::max(rows, block_rows));
+    const size_t thread_floats = round_up(std::max(tile_size + left_size, pack_size), alignment / 4);
     const size_t widest = round_up(std::max(hidden, w.input_size), grain);
     const size_t carry_size = round_up(rows * padded, alignment / 4);
     s.scratch->reserve(threads * thread_floats + widest + carry_size + round_up(columns, alignment / 4));
@@ -255,21 +247,13 @@ void scan_backward(const ScanWeights& w, const ScanBackward& s, const ScanGradie
         const Share share = share_of(team, steps, round_up(hidden, grain), grain);
         float* scratch = s.scratch->data() + team.index * thread_floats;
 
+        float* left = scratch + tile_size;
+
         // tile[r, unit..] = what step t gets from the steps after it, without the direct part
-        const auto from_later = [&](size_t t, Range mine, size_t unit, size_t width) {
-            const size_t later = t + 1 < steps.count() ? std::min(mine.end, steps.rows(t + 1)) : mine.begin;
-            if (later > mine.begin) {
-                Gemm g;
-                g.rows = later - mine.begin;
-                g.depth = columns;
-                g.columns = std::min(width, padded - unit);
-                g.a = {s.gates + (steps.offset[t + 1] + mine.begin) * columns, columns, 0, 0};
-                g.panels = w.recurrent_back.panel(unit);
-                g.start = zeros;
-                g.c = {scratch, width, 0, 0};
-                w.recurrent_back.kernel().run(g);
-            }
-            for (size_t r = std::max(later, mine.begin); r < mine.end; ++r) {  // rows whose last step this is
+        const auto from_later = [&](Range mine, const LeftRows& later, size_t unit, size_t width) {
+            if (later.count)
+                multiply(w.recurrent_back, later, unit, std::min(width, padded - unit), zeros, {scratch, width, 0, 0});
+            for (size_t r = mine.begin + later.count; r < mine.end; ++r) {  // rows whose last step this is
                 float* row = scratch + (r - mine.begin) * width;
                 std::fill(row, row + width, 0.0f);
                 if (s.dh_last) std::copy_n(s.dh_last + r * hidden + unit, std::min(width, hidden - unit), row);
@@ -280,10 +264,14 @@ void scan_backward(const ScanWeights& w, const ScanBackward& s, const ScanGradie
             const Range mine = running(share, steps, t);
             const size_t wide = tile_columns(mine.size(), grain);
             const size_t at = steps.offset[t] + mine.begin;
+            const size_t still_running = t + 1 < steps.count() ? running(share, steps, t + 1).size() : 0;
+            const LeftRows later =
+                left_rows(w.recurrent_back, {s.gates + (steps.offset[t + 1] + mine.begin) * columns, columns, 0, 0},
+                          still_running, left);
             for (size_t unit = share.columns.begin; mine.size() && unit < std::min(share.columns.end, hidden);
                  unit += wide) {
                 const size_t width = std::min(wide, share.columns.end - unit);
-                from_later(t, mine, unit, width);
+                from_later(mine, later, unit, width);
                 const size_t before = t ? steps.offset[t - 1] + mine.begin : mine.begin;
                 CellBackward c;
                 c.rows = mine.size();
@@ -315,15 +303,9 @@ void scan_backward(const ScanWeights& w, const ScanBackward& s, const ScanGradie
         // dh0 = dgates_0 W_hh + the direct part
         const Range own_rows = split(rows, team.size, team.index);
         if (s.dh0 && own_rows.size()) {
-            Gemm g;
-            g.rows = own_rows.size();
-            g.depth = columns;
-            g.columns = hidden;
-            g.a = {s.gates + own_rows.begin * columns, columns, 0, 0};
-            g.panels = w.recurrent_back.panel(0);
-            g.start = zeros;
-            g.c = {s.dh0 + own_rows.begin * hidden, hidden, 0, 0};
-            w.recurrent_back.kernel().run(g);
+            const ConstRows first{s.gates + own_rows.begin * columns, columns, 0, 0};
+            multiply(w.recurrent_back, left_rows(w.recurrent_back, first, own_rows.size(), left), 0, hidden, zeros,
+                     {s.dh0 + own_rows.begin * hidden, hidden, 0, 0});
             for (size_t r = own_rows.begin; r < own_rows.end; ++r)
                 w.kernels->add(hidden, direct + r * padded, s.dh0 + r * hidden);
         }
@@ -346,16 +328,12 @@ void scan_backward(const ScanWeights& w, const ScanBackward& s, const ScanGradie
         else
             g.add(team, {s.x, s.x_stride, nullptr, 0}, w.input_size, gradients.weight_ih);
         const Range own = split(total, team.size, team.index);
-        if (s.dx && own.size()) {
-            Gemm p;
-            p.rows = own.size();
-            p.depth = columns;
-            p.columns = w.input_size;
-            p.a = {s.gates + own.begin * columns, columns, 0, 0};
-            p.panels = w.input_back.panel(0);
-            p.start = zeros;
-            p.c = {s.dx + own.begin * s.dx_stride, s.dx_stride, 0, 0};
-            w.input_back.kernel().run(p);
+        const size_t at_once = w.weights == Weights::f32 ? total : block_rows;  // rounded copies need scratch
+        for (size_t r = own.begin; s.dx && r < own.end; r += at_once) {
+            const ConstRows gates{s.gates + r * columns, columns, 0, 0};
+            const size_t count = std::min(at_once, own.end - r);
+            multiply(w.input_back, left_rows(w.input_back, gates, count, left), 0, w.input_size, zeros,
+                     {s.dx + r * s.dx_stride, s.dx_stride, 0, 0});
         }
     });
 }

@@ -31,7 +31,7 @@ struct ScanGradients {
 class ScanWeights {
 public:
     ScanWeights() = default;
-    ScanWeights(const Kernels& kernels, const CellInfo& cell, size_t input_size, size_t hidden_size);
+    ScanWeights(const Kernels& kernels, const CellInfo& cell, Weights weights, size_t input_size, size_t hidden_size);
 
     // For forward; token_input lays the input weights out for a gather of rows instead of a product.
     void pack(const ScanParameters& p, bool token_input);
@@ -40,6 +40,7 @@ public:
 
     const Kernels* kernels = nullptr;
     const CellInfo* cell = nullptr;
+    Weights weights = Weights::f32;
     size_t input_size = 0;
     GateOrder order{};
     PackedMatrix input, recurrent;            // [D, G*H], [H, G*H]

@@ -49,13 +49,21 @@ struct RowWalk {
     }
 };
 
+// How one 32-bit word of A meets one of B.
+struct F32 {
+    static Vec multiply_add(Vec a, Vec b, Vec sum) { return fma(a, b, sum); }
+};
+struct Bf16 {
+    static Vec multiply_add(Vec a, Vec b, Vec sum) { return dot_bf16(a, b, sum); }
+};
+
 // A stretch of the depth: where A and the panels continue.
 struct Depth {
     size_t begin, end;
 };
 
 // acc[i][j] += A[i, k] * B[k, j] for k in the stretch, in order
-template <size_t Rows_, size_t Vectors>
+template <class Word, size_t Rows_, size_t Vectors>
 inline void accumulate(Vec (&acc)[Rows_][Vectors], const float* const (&a)[Rows_], size_t step,
                        const float* const (&b)[Vectors], size_t width, size_t count) {
     size_t at = 0;
@@ -67,13 +75,13 @@ inline void accumulate(Vec (&acc)[Rows_][Vectors], const float* const (&a)[Rows_
         for (size_t i = 0; i < Rows_; ++i) {
             const Vec x = broadcast(a[i][at]);
 #pragma GCC unroll 16
-            for (size_t j = 0; j < Vectors; ++j) acc[i][j] = fma(x, panel[j], acc[i][j]);
+            for (size_t j = 0; j < Vectors; ++j) acc[i][j] = Word::multiply_add(x, panel[j], acc[i][j]);
         }
     }
 }
 
 // One tile: Rows_ rows by Panels panels of Width vectors each.
-template <size_t Rows_, size_t Panels, size_t Width>
+template <class Word, size_t Rows_, size_t Panels, size_t Width>
 void tile(const Gemm& g, const float* const* a_rows, float* const* c_rows, const float* panels, size_t stride,
           size_t column, Depth depth) {
     constexpr size_t vectors = Panels * Width, width = Width * lanes;
@@ -106,7 +114,7 @@ void tile(const Gemm& g, const float* const* a_rows, float* const* c_rows, const
         for (size_t i = 0; i < Rows_; ++i) a[i] = a_rows[i] + outer * g.outer_step + within * g.step;
 #pragma GCC unroll 16
         for (size_t j = 0; j < vectors; ++j) b[j] = panels + (j / Width) * stride + k * width + (j % Width) * lanes;
-        accumulate<Rows_, vectors>(acc, a, g.step, b, width, count);
+        accumulate<Word, Rows_, vectors>(acc, a, g.step, b, width, count);
         k += count;
     }
 
@@ -125,18 +133,18 @@ using TileFunction = void (*)(const Gemm&, const float* const*, float* const*, c
 template <size_t Rows_, size_t Width>
 constexpr size_t panels_at_once = Rows_ * Width >= wanted_chains || Rows_ > 3 ? 1 : wanted_chains / (Rows_ * Width);
 
-template <size_t Width, size_t Rows_ = tile_rows>
+template <class Word, size_t Width, size_t Rows_ = tile_rows>
 inline TileFunction tile_for(size_t rows, bool several, size_t& panels) {
     if (rows == Rows_) {
         constexpr size_t at_once = panels_at_once<Rows_, Width>;
         panels = several ? at_once : 1;
-        return several ? tile<Rows_, at_once, Width> : tile<Rows_, 1, Width>;
+        return several ? tile<Word, Rows_, at_once, Width> : tile<Word, Rows_, 1, Width>;
     }
-    if constexpr (Rows_ > 1) return tile_for<Width, Rows_ - 1>(rows, several, panels);
+    if constexpr (Rows_ > 1) return tile_for<Word, Width, Rows_ - 1>(rows, several, panels);
     return nullptr;
 }
 
-template <size_t Width>
+template <class Word, size_t Width>
 void gemm(const Gemm& g) {
     constexpr size_t width = Width * lanes;
     const size_t stride = g.panel_stride ? g.panel_stride : g.depth * width;
@@ -146,12 +154,12 @@ void gemm(const Gemm& g) {
     const size_t block = tiles > 1 ? depth_block : g.depth;
     for (size_t column = 0, panel = 0; column < g.columns;) {
         size_t at_once = 1;
-        tile_for<Width>(short_rows, true, at_once);
+        tile_for<Word, Width>(short_rows, true, at_once);
         if (tiles > 1 || column + (at_once - 1) * width >= g.columns) at_once = 1;
         const bool several = at_once > 1;
         size_t same = 0;
-        const TileFunction low = tile_for<Width>(short_rows, several, same);
-        const TileFunction tall = tall_tiles ? tile_for<Width>(short_rows + 1, several, same) : low;
+        const TileFunction low = tile_for<Word, Width>(short_rows, several, same);
+        const TileFunction tall = tall_tiles ? tile_for<Word, Width>(short_rows + 1, several, same) : low;
         for (size_t k = 0; k == 0 || k < g.depth; k += block) {
             const Depth depth{k, g.depth - k < block ? g.depth : k + block};
             RowWalk<const float> a(g.a);

@@ -28,6 +28,7 @@ struct ConstRows {
 
 // C[r, j] = start[j] + sum over k of A[r, k] * B[k, j], k ascending, one fused multiply-add a term: the result of a
 // row depends on nothing but that row, whatever the tiling. start = nullptr continues from what C holds.
+// In a low precision A and B are 32-bit words of several terms along k, and depth, step, inner and strides count words.
 struct Gemm {
     size_t rows = 0;
     size_t depth = 0;
@@ -129,7 +130,12 @@ enum CellIndex { cell_rnn_tanh, cell_rnn_relu, cell_lstm, cell_gru, cell_count }
 
 struct GemmKernel {
     size_t width;  // columns of a panel
+    size_t terms;  // numbers along k in a 32-bit word: 1 in f32, 2 in bf16
     void (*run)(const Gemm&);
+    // How words are made, nullptr in f32: of one row along k, words[i] = (x[2i], x[2i + 1]), zeros beyond size; and of
+    // two rows k and k + 1, words[i] = (even[i], odd[i]), zeros for odd = nullptr.
+    void (*along)(size_t size, const float* x, float* words);
+    void (*across)(size_t size, const float* even, const float* odd, float* words);
 };
 
 struct Kernels {
@@ -137,6 +143,7 @@ struct Kernels {
     size_t lanes;          // floats in a vector
     GemmKernel gemm;       // panels of width 2^n
     GemmKernel gemm_of_3;  // panels that fit blocks of three gates
+    GemmKernel gemm_bf16, gemm_bf16_of_3;
     CellKernels cells[cell_count];
     void (*softmax_loss)(const SoftmaxLoss&);
     void (*adam)(const AdamStep&);

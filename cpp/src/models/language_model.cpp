@@ -22,6 +22,7 @@ RecurrentOptions recurrent_options(const LanguageModelOptions& o) {
     r.hidden_size = o.hidden_size;
     r.num_layers = o.num_layers;
     r.dropout = o.dropout;
+    r.weights = o.weights;
     return r;
 }
 
@@ -49,7 +50,7 @@ LanguageModel::LanguageModel(LanguageModelOptions options, uint64_t seed, const 
     };
     output_weight_ = add_output("output.weight", {vocabulary, hidden}, random_key(seed, 3));
     output_bias_ = add_output("output.bias", {vocabulary}, random_key(seed, 4));
-    packed_->linear = PackedLinear(kernels, hidden, vocabulary);
+    packed_->linear = PackedLinear(kernels, options_.weights, hidden, vocabulary);
 }
 
 Parameters LanguageModel::parameters() {
@@ -64,7 +65,19 @@ Parameters LanguageModel::parameters() {
 void LanguageModel::weights_changed() {
     rnn_.weights_changed();
     const std::lock_guard<std::mutex> lock(packed_->mutex);
-    packed_->ready = false;
+    packed_->linear_ready = packed_->rows_ready = false;
+}
+
+void LanguageModel::pack_output_rows() const {
+    const GemmKernel& gemm = gemm_for(kernels(), options_.weights);
+    const std::lock_guard<std::mutex> lock(packed_->mutex);
+    if (packed_->rows_ready || !gemm.along) return;
+    const size_t hidden = options_.hidden_size, words = (hidden + gemm.terms - 1) / gemm.terms;
+    packed_->row_words = words;
+    packed_->rows.reserve(options_.vocabulary * words);
+    for (size_t v = 0; v < options_.vocabulary; ++v)
+        gemm.along(hidden, output_weight_->value.data() + v * hidden, packed_->rows.data() + v * words);
+    packed_->rows_ready = true;
 }
 
 void LanguageModel::check_ids(const int32_t* ids, size_t count, bool targets) const {
@@ -113,7 +126,14 @@ void LanguageModel::loss(const int32_t* x, const int32_t* y, size_t steps, size_
     l.vocabulary = options_.vocabulary;
     l.h = top;
     l.h_stride = hidden;
-    l.weight = output_weight_->value.data();
+    l.weight = l.left = output_weight_->value.data();
+    l.left_stride = hidden;
+    l.gemm = &gemm_for(kernels(), options_.weights);
+    if (l.gemm->along) {
+        pack_output_rows();
+        l.left = packed_->rows.data();
+        l.left_stride = packed_->row_words;
+    }
     l.bias = output_bias_->value.data();
     l.targets = y;
     l.nll = nll;
@@ -170,8 +190,8 @@ void LanguageModel::step(const int32_t* tokens, LanguageState& state, float* log
     check_ids(tokens, rows, false);
     {
         const std::lock_guard<std::mutex> lock(packed_->mutex);
-        if (!packed_->ready) packed_->linear.pack(output_weight_->value.data(), output_bias_->value.data());
-        packed_->ready = true;
+        if (!packed_->linear_ready) packed_->linear.pack(output_weight_->value.data(), output_bias_->value.data());
+        packed_->linear_ready = true;
     }
     RecurrentInput input;
     input.steps = 1;
@@ -187,7 +207,7 @@ void LanguageModel::step(const int32_t* tokens, LanguageState& state, float* log
     // The forward copies the start before it writes the end, so both may be the same memory.
     rnn_.forward(input, {state.h.data(), state.c.data()}, memory.y.data(), {state.h.data(), state.c.data()},
                  memory.tape, false);
-    packed_->linear.forward(memory.y.data(), hidden, rows, logits);
+    packed_->linear.forward(memory.y.data(), hidden, rows, logits, memory.scratch);
 }
 
 Generator::Generator(const LanguageModel& model, const int32_t* prompt, size_t length, SamplerOptions options)

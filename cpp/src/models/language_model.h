@@ -15,6 +15,7 @@ struct LanguageModelOptions {
     size_t embedding_size = 0;  // 0: one-hot input
     size_t hidden_size = 0, num_layers = 1;
     float dropout = 0;  // on every connection that is not recurrent: embedding, between layers, before the output
+    Weights weights = Weights::f32;  // of the products; parameters stay float32
 };
 
 // One or several independent streams of tokens: [layers, N, H] each.
@@ -45,7 +46,7 @@ public:
     // One token for each row; logits: [N, V].
     struct StepMemory {
         RecurrentTape tape;
-        Buffer x, y;
+        Buffer x, y, scratch;
     };
     void step(const int32_t* tokens, LanguageState& state, float* logits, StepMemory& memory) const;
 
@@ -58,12 +59,16 @@ private:
     std::deque<Parameter> own_;  // embedding.weight, output.weight, output.bias
     Parameter *embedding_ = nullptr, *output_weight_ = nullptr, *output_bias_ = nullptr;
 
+    // The output weights as the right-hand side of a step and, in a low precision, as the left rows of the loss.
     struct PackedOutput {
         std::mutex mutex;
         PackedLinear linear;
-        bool ready = false;
+        Buffer rows;
+        size_t row_words = 0;
+        bool linear_ready = false, rows_ready = false;
     };
     std::unique_ptr<PackedOutput> packed_;
+    void pack_output_rows() const;
 
     // Kept from call to call. Evaluation has its own, so that it may come between a loss and its backward.
     struct Memory {

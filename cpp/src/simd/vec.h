@@ -91,5 +91,23 @@ inline Vec sqrt(Vec a) { return Vec(vsqrtq_f32(float32x4_t(a))); }
 #error "this ISA has no Vec: add its five operations here"
 #endif
 
+// c + a1 b1 + a0 b0 where a lane of a and b is a pair of bf16, the first in its low half. Each term is one fused
+// multiply-add, the second of the pair first: what AVX512_BF16 does, so the emulation gives the same bits (but for
+// numbers below 1.2e-38, which the instruction reads and writes as zero).
+#if defined(__AVX512BF16__) && defined(__clang__)
+inline Vec dot_bf16(Vec a, Vec b, Vec c) {
+    __asm__("vdpbf16ps %2, %1, %0" : "+v"(c) : "v"(a), "v"(b));  // clang 16 crashes on the intrinsic
+    return c;
+}
+#elif defined(__AVX512BF16__)
+inline Vec dot_bf16(Vec a, Vec b, Vec c) { return _mm512_dpbf16_ps(c, (__m512bh)a, (__m512bh)b); }
+#else
+inline Vec dot_bf16(Vec a, Vec b, Vec c) {
+    const IntVec high = (IntVec{} - 1) << 16;
+    c = fma(as_float(as_int(a) & high), as_float(as_int(b) & high), c);
+    return fma(as_float(as_int(a) << 16), as_float(as_int(b) << 16), c);
+}
+#endif
+
 }  // namespace
 }  // namespace rnnfast::RNNFAST_ISA

@@ -1,0 +1,8 @@
+// How precisely weights are kept for products. States, saved gates, gradients and master weights stay float32.
+#pragma once
+
+namespace rnnfast {
+
+enum class Weights { f32, bf16 };
+
+}  // namespace rnnfast

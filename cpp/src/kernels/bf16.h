@@ -1,0 +1,40 @@
+// Pairs of bf16 in 32-bit words: what a bf16 product reads.
+#pragma once
+
+#include "kernels/table.h"
+
+namespace rnnfast::RNNFAST_ISA {
+namespace {
+
+// Nearest bf16, ties to even, in the low half. A NaN stays one; a number below 1.2e-38 becomes zero, as in the product.
+inline uint32_t to_bf16(float x) {
+    uint32_t bits;
+    __builtin_memcpy(&bits, &x, sizeof bits);
+    const uint32_t exponent = bits & 0x7f800000u;
+    const uint32_t rounded = (bits + 0x7fffu + (bits >> 16 & 1u)) >> 16;
+    const uint32_t nan = bits >> 16 | 0x40u;
+    const bool is_nan = exponent == 0x7f800000u && (bits & 0x7fffffu) != 0;
+    return exponent == 0 ? bits >> 16 & 0x8000u : is_nan ? nan : rounded;
+}
+
+inline float word_of(uint32_t low, uint32_t high) {
+    const uint32_t bits = low | high << 16;
+    float word;
+    __builtin_memcpy(&word, &bits, sizeof word);
+    return word;
+}
+
+void bf16_along(size_t size, const float* x, float* words) {
+    for (size_t i = 0; i < size / 2; ++i) words[i] = word_of(to_bf16(x[2 * i]), to_bf16(x[2 * i + 1]));
+    if (size % 2) words[size / 2] = word_of(to_bf16(x[size - 1]), 0);
+}
+
+void bf16_across(size_t size, const float* even, const float* odd, float* words) {
+    if (!odd)
+        for (size_t i = 0; i < size; ++i) words[i] = word_of(to_bf16(even[i]), 0);
+    else
+        for (size_t i = 0; i < size; ++i) words[i] = word_of(to_bf16(even[i]), to_bf16(odd[i]));
+}
+
+}  // namespace
+}  // namespace rnnfast::RNNFAST_ISA

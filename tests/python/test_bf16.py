@@ -1,0 +1,124 @@
+"""Products in bfloat16: close to float32, the same bits everywhere, and the same options."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import rnnfast as rf
+
+# A bf16 has 8 significant bits, so a factor is off by up to 2^-9 = 0.2%; sums of hundreds of such terms and the steps after
+# them stay within a few times that.
+CLOSE = 2e-2
+CELLS = [rf.RNN, rf.GRU, rf.LSTM]
+
+
+def close(a, b):
+    return np.abs(a - b).max() <= CLOSE * np.abs(b).max()
+
+
+def twins(cell, *sizes, **options):
+    return cell(*sizes, seed=0, weights="bf16", **options), cell(*sizes, seed=0, **options)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize(
+    ("T", "N", "D", "H", "options"),
+    [
+        (1, 1, 1, 1, {}),
+        (9, 1, 17, 33, {}),
+        (6, 5, 28, 64, {"num_layers": 2, "bidirectional": True}),
+        (5, 40, 33, 130, {"bias": False}),
+    ],
+)
+def test_outputs_and_gradients_are_those_of_float32_but_for_rounding(cell, T, N, D, H, options):
+    low, full = twins(cell, D, H, **options)
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(T, N, D)).astype(np.float32)
+    lengths = rng.integers(1, T + 1, N)
+    y, _, backward = low.forward(x, lengths=lengths)
+    expected, _, expected_backward = full.forward(x, lengths=lengths)
+    assert close(y, expected)
+    assert T * N * D * H == 1 or not np.array_equal(y, expected)
+    dy = rng.normal(size=y.shape).astype(np.float32)
+    assert close(backward(dy)[0], expected_backward(dy)[0])
+    for name, gradient in full.grads.items():
+        assert close(low.grads[name], gradient), name
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_weights_that_are_bf16_already_give_float32_results_to_its_own_rounding(cell):
+    # With every factor a bf16 number, a product of two is exact in float32, so only the order of sums differs.
+    low, full = twins(cell, 16, 16)
+
+    def bf16(a):
+        return (np.asarray(a, np.float32).view(np.uint32) & 0xFFFF0000).view(np.float32)
+
+    weights = {name: bf16(value) for name, value in full.state_dict().items()}
+    low.load_state_dict(weights)
+    full.load_state_dict(weights)
+    x = bf16(np.random.default_rng(0).normal(size=(1, 8, 16)))
+    assert np.abs(low(x)[0] - full(x)[0]).max() < 1e-6
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_row_has_the_same_bits_alone_on_more_threads_and_step_by_step(cell):
+    layer = cell(20, 70, seed=0, weights="bf16")
+    x = np.random.default_rng(0).normal(size=(7, 9, 20)).astype(np.float32)
+    together, last = layer(x)
+    assert np.array_equal(together[:, 3:4], layer(np.ascontiguousarray(x[:, 3:4]))[0])
+    threads = rf.get_num_threads()
+    try:
+        rf.set_num_threads(3)
+        assert np.array_equal(together, layer(x)[0])
+    finally:
+        rf.set_num_threads(threads)
+    state = None
+    for t in range(7):
+        y, state = layer(x[t : t + 1], state)
+        assert np.array_equal(y[0], together[t])
+    assert np.array_equal(np.asarray(state), np.asarray(last))
+
+
+@pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
+@pytest.mark.parametrize("embedding_size", [0, 24])
+def test_a_language_model_trains_and_scores_with_the_same_products_it_generates_with(cell, embedding_size):
+    model = rf.LanguageModel(11, cell=cell, embedding_size=embedding_size, hidden_size=33, seed=0, weights="bf16")
+    ids = np.random.default_rng(0).integers(0, 11, (6, 3)).astype(np.int32)
+    nll, _ = model.nll(ids[:-1], ids[1:])
+    state = None
+    for t in range(5):
+        logits, state = model.step(ids[t], state)
+        top = logits.max(1, keepdims=True)
+        expected = np.log(np.exp(logits - top).sum(1)) + top[:, 0] - logits[np.arange(3), ids[t + 1]]
+        assert np.allclose(nll[t], expected, atol=1e-5)
+    optimizer = rf.Adam(model, lr=1e-2)
+    losses = []
+    for _ in range(150):
+        loss, _ = model.loss(ids[:-1], ids[1:])
+        model.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss)
+    assert losses[-1] < 0.1 * losses[0]
+
+
+def test_the_precision_is_saved_with_the_model_and_may_be_chosen_at_load(tmp_path):
+    path = tmp_path / "model.safetensors"
+    model = rf.LanguageModel(7, cell="lstm", hidden_size=20, seed=0, weights="bf16")
+    model.save(path)
+    ids = np.array([[1], [2], [3]], np.int32)
+    kept, full = rf.load(path), rf.load(path, weights="f32")
+    assert kept.config["weights"] == "bf16"
+    assert full.config["weights"] == "f32"
+    assert np.array_equal(kept.nll(ids, ids)[0], model.nll(ids, ids)[0])
+    assert not np.array_equal(full.nll(ids, ids)[0], model.nll(ids, ids)[0])
+    assert all(np.array_equal(value, full.state_dict()[name]) for name, value in model.state_dict().items())
+
+
+def test_an_unknown_precision_is_an_error_that_names_the_known_ones(tmp_path):
+    with pytest.raises(ValueError, match="unknown weights 'fp16': expected f32 or bf16"):
+        rf.LSTM(3, 4, weights="fp16")
+    rf.LanguageModel(7, hidden_size=4, seed=0).save(tmp_path / "m.safetensors")
+    with pytest.raises(ValueError, match="weights is 'fp16', expected one of f32, bf16"):
+        rf.load(tmp_path / "m.safetensors", weights="fp16")
