@@ -82,14 +82,34 @@ void register_language_model(py::module_& m) {
     add_parameters<LanguageModel>(
         model, [](LanguageModel& l) { return l.parameters(); }, [](LanguageModel& l) { l.weights_changed(); });
 
-    py::class_<Generator>(m, "Generator")
-        .def(py::init([](const LanguageModel& language_model, const Array<int32_t>& prompt, double temperature,
-                         size_t top_k, uint64_t seed) {
-                 return std::make_unique<Generator>(language_model, prompt.data(), static_cast<size_t>(prompt.size()),
-                                                    SamplerOptions{temperature, top_k, seed});
+    py::class_<SamplerOptions>(m, "SamplerOptions")
+        .def(py::init([](double temperature, size_t top_k, double top_p, uint64_t seed) {
+                 SamplerOptions o;
+                 o.temperature = temperature;
+                 o.top_k = top_k;
+                 o.top_p = top_p;
+                 o.seed = seed;
+                 return o;
              }),
-             py::arg("model"), py::arg("prompt"), py::arg("temperature"), py::arg("top_k"), py::arg("seed"),
-             py::keep_alive<1, 2>())
+             py::arg("temperature"), py::arg("top_k"), py::arg("top_p"), py::arg("seed"));
+    py::class_<Sampler>(m, "Sampler")
+        .def(py::init<SamplerOptions>(), py::arg("options"))
+        .def(
+            "sample",
+            [](Sampler& sampler, const Array<float>& logits) {
+                if (logits.ndim() != 1 || logits.size() == 0)
+                    throw std::invalid_argument("logits has shape " +
+                                                shape_text({logits.shape(), logits.shape() + logits.ndim()}) +
+                                                ", expected (V,)");
+                return sampler.sample(logits.data(), static_cast<size_t>(logits.size()));
+            },
+            py::arg("logits"));
+    py::class_<Generator>(m, "Generator")
+        .def(py::init([](const LanguageModel& language_model, const Array<int32_t>& prompt, SamplerOptions options) {
+                 return std::make_unique<Generator>(language_model, prompt.data(), static_cast<size_t>(prompt.size()),
+                                                    options);
+             }),
+             py::arg("model"), py::arg("prompt"), py::arg("options"), py::keep_alive<1, 2>())
         .def("next", &Generator::next);
 }
 

@@ -6,11 +6,12 @@ from rnnfast import datasets
 from rnnfast._core import Error as FileFormatError
 from rnnfast._core import __version__
 from rnnfast.data import Corpus, batches
-from rnnfast.evaluate import Evaluation, evaluate
+from rnnfast.evaluate import Evaluation, evaluate, log_prob, surprisal
 from rnnfast.generate import generate, stream
 from rnnfast.info import get_num_threads, info, set_num_threads
 from rnnfast.io import load
 from rnnfast.models import LanguageModel
+from rnnfast.ngram import NGram
 from rnnfast.nn import GRU, LSTM, RNN, Embedding, Linear
 from rnnfast.optim import SGD, Adam, AdamW, clip_grad_norm_, clip_grad_value_
 from rnnfast.train import NonFiniteLoss, fit
@@ -29,6 +30,7 @@ __all__ = [
     "FileFormatError",
     "LanguageModel",
     "Linear",
+    "NGram",
     "NonFiniteLoss",
     "Vocab",
     "__version__",
@@ -42,6 +44,8 @@ __all__ = [
     "get_num_threads",
     "info",
     "load",
+    "log_prob",
     "set_num_threads",
     "stream",
+    "surprisal",
 ]

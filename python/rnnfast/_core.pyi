@@ -6,7 +6,7 @@ import collections.abc
 import numpy
 import numpy.typing
 import typing
-__all__: list[str] = ['Embedding', 'Error', 'Generator', 'LanguageModel', 'Linear', 'Optimizer', 'OptimizerOptions', 'Recurrent', 'Tape', 'cells', 'info', 'num_threads', 'parse_safetensors', 'read_safetensors', 'set_num_threads', 'write_safetensors']
+__all__: list[str] = ['Embedding', 'Error', 'Generator', 'LanguageModel', 'Linear', 'Optimizer', 'OptimizerOptions', 'Recurrent', 'Sampler', 'SamplerOptions', 'Tape', 'cells', 'info', 'num_threads', 'parse_safetensors', 'read_safetensors', 'set_num_threads', 'write_safetensors']
 class Embedding:
     def __init__(self, num_embeddings: typing.SupportsInt | typing.SupportsIndex, embedding_dim: typing.SupportsInt | typing.SupportsIndex, seed: typing.SupportsInt | typing.SupportsIndex = 0) -> None:
         ...
@@ -35,7 +35,7 @@ class Embedding:
 class Error(ValueError):
     pass
 class Generator:
-    def __init__(self, model: LanguageModel, prompt: typing.Annotated[numpy.typing.ArrayLike, numpy.int32], temperature: typing.SupportsFloat | typing.SupportsIndex, top_k: typing.SupportsInt | typing.SupportsIndex, seed: typing.SupportsInt | typing.SupportsIndex) -> None:
+    def __init__(self, model: LanguageModel, prompt: typing.Annotated[numpy.typing.ArrayLike, numpy.int32], options: SamplerOptions) -> None:
         ...
     def next(self) -> int:
         ...
@@ -135,6 +135,14 @@ class Recurrent:
         ...
     @property
     def has_c(self) -> bool:
+        ...
+class Sampler:
+    def __init__(self, options: SamplerOptions) -> None:
+        ...
+    def sample(self, logits: typing.Annotated[numpy.typing.ArrayLike, numpy.float32]) -> int:
+        ...
+class SamplerOptions:
+    def __init__(self, temperature: typing.SupportsFloat | typing.SupportsIndex, top_k: typing.SupportsInt | typing.SupportsIndex, top_p: typing.SupportsFloat | typing.SupportsIndex, seed: typing.SupportsInt | typing.SupportsIndex) -> None:
         ...
 class Tape:
     pass

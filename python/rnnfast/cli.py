@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from rnnfast import _core
-from rnnfast.commands import eval, generate, info, train
+from rnnfast.commands import eval, generate, info, stats, train
 
 _BAD_INPUT = 2
 
@@ -17,7 +17,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="rnnfast", description="Fast recurrent networks on CPUs.")
     parser.add_argument("--version", action="version", version=f"rnnfast {_core.__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for command in (train, eval, generate, info):
+    for command in (train, eval, generate, stats, info):
         command.add_to(commands)
     return parser
 

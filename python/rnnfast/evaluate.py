@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rnnfast.data import Corpus
 
@@ -33,11 +34,19 @@ def _exp(x: float) -> float:
     return math.exp(x) if x < 700 else math.inf
 
 
-def evaluate(model: Any, corpus: Any, *, batch_size: int = 1, num_steps: int = 128) -> Evaluation:
+def evaluate(
+    model: Any, corpus: Any, *, batch_size: int = 1, num_steps: int = 128, parts: int | None = None
+) -> Evaluation:
     """Predicts every token but the first, in order, with the state carried from the first to the last.
 
-    With ``batch_size`` above 1 the text is cut into that many parts, each started without memory: faster, and a
-    little pessimistic.
+    Parameters
+    ----------
+    model : a network or an ``NGram``: whatever has ``nll`` and ``vocab``
+    corpus : Corpus or ids
+    parts : cut the text into that many parts, each started without memory: more at once, and a little pessimistic.
+        None: as many as ``batch_size``
+    batch_size, num_steps : parts, and tokens of each, that are computed at once. For the same ``parts`` they do not
+        change the result, not by a bit
 
     >>> from rnnfast.models import LanguageModel
     >>> result = evaluate(LanguageModel(4, hidden_size=3, seed=0), np.array([1, 2, 3, 1, 2]))
@@ -47,23 +56,13 @@ def evaluate(model: Any, corpus: Any, *, batch_size: int = 1, num_steps: int = 1
     ids = np.asarray(corpus.ids if isinstance(corpus, Corpus) else corpus)
     if ids.ndim != 1 or len(ids) < 2:
         raise ValueError(f"the text has {ids.size} tokens, expected at least 2")
-    if batch_size < 1 or num_steps < 1:
-        raise ValueError(f"batch_size and num_steps are {batch_size} and {num_steps}, expected at least 1")
+    if min(batch_size, num_steps, 1 if parts is None else parts) < 1:
+        raise ValueError(f"batch_size, num_steps and parts are {batch_size}, {num_steps}, {parts}: expected at least 1")
     if isinstance(corpus, Corpus) and model.vocab is not None and corpus.vocab != model.vocab:
         raise ValueError(
             "the text was encoded with another vocabulary; make it with Corpus.from_text(..., vocab=model.vocab)"
         )
-    rows = min(batch_size, len(ids) - 1)
-    length = -(-(len(ids) - 1) // rows)
-    x = np.zeros(rows * length, np.int32)
-    y = np.full(rows * length, -1, np.int32)  # what fills up the last row counts for nothing
-    x[: len(ids) - 1], y[: len(ids) - 1] = ids[:-1], ids[1:]
-    x, y = x.reshape(rows, length).T, y.reshape(rows, length).T
-    state, parts = None, []
-    for t in range(0, length, num_steps):
-        part, state = model.nll(x[t : t + num_steps], y[t : t + num_steps], state)
-        parts.append(part)
-    nll = np.concatenate(parts).T.ravel()[: len(ids) - 1]  # in the text's order, whatever the batches
+    nll = _nll(model, ids, min(parts or batch_size, len(ids) - 1), batch_size, num_steps)
     unknown = ids[1:] == 0 if model.vocab is not None else np.zeros(len(nll), bool)
     mean = float(nll.sum() / len(nll))
     known = nll[~unknown]
@@ -74,3 +73,47 @@ def evaluate(model: Any, corpus: Any, *, batch_size: int = 1, num_steps: int = 1
         oov_rate=float(unknown.mean()),
         perplexity_without_oov=_exp(float(known.mean())) if len(known) else math.nan,
     )
+
+
+def _nll(model: Any, ids: NDArray[Any], parts: int, batch_size: int, num_steps: int) -> NDArray[np.float64]:
+    """-log P of every token but the first, in the text's order."""
+    length = -(-(len(ids) - 1) // parts)
+    x = np.zeros(parts * length, np.int32)
+    y = np.full(parts * length, -1, np.int32)  # what fills up the last part counts for nothing
+    x[: len(ids) - 1], y[: len(ids) - 1] = ids[:-1], ids[1:]
+    x, y = x.reshape(parts, length).T, y.reshape(parts, length).T
+    nll = np.empty((length, parts))
+    for n in range(0, parts, batch_size):
+        rows, state = slice(n, n + batch_size), None
+        for t in range(0, length, num_steps):
+            steps = slice(t, t + num_steps)
+            nll[steps, rows], state = model.nll(x[steps, rows], y[steps, rows], state)
+    flat: NDArray[np.float64] = nll.T.ravel()[: len(ids) - 1]
+    return flat
+
+
+def surprisal(model: Any, text: str, *, context: str = "") -> list[tuple[str, float]]:
+    """Each token of ``text`` and -log2 P(token | all before it), in bits.
+
+    Without ``context`` the first token is given and not predicted; with one, every token of ``text`` is. A sentence of
+    a model of lines is best begun with ``context="\\n"``.
+
+    >>> from rnnfast.ngram import NGram
+    >>> model = NGram(1, "none").fit(Corpus.from_text("abab"))
+    >>> surprisal(model, "ab", context="a")
+    [('a', 1.0), ('b', 1.0)]
+    """
+    if model.vocab is None:
+        raise ValueError("the model has no vocabulary to read text with; use model.nll with token ids")
+    before, own = model.vocab.encode_text(context), model.vocab.encode_text(text)
+    if len(own) == 0:
+        return []
+    ids = np.concatenate([before, own]) if len(before) else own
+    bits = _nll(model, ids, 1, 1, 1024) / math.log(2) if len(ids) > 1 else np.empty(0)
+    predicted = ids[max(1, len(before)) :]
+    return list(zip(model.vocab.to_tokens(predicted), bits[len(bits) - len(predicted) :].tolist()))
+
+
+def log_prob(model: Any, text: str, *, context: str = "") -> float:
+    """Joint log-probability of ``text`` in nats, by the chain rule: the sum over what :func:`surprisal` predicts."""
+    return -math.log(2) * sum(bits for _, bits in surprisal(model, text, context=context))

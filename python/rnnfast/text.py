@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Union
+from typing import Callable, Union
 
 PathLike = Union[str, "os.PathLike[str]"]
 
@@ -69,23 +69,69 @@ def _join_words(tokens: Iterable[str]) -> str:
     return "".join(pieces)
 
 
-_TOKENIZERS = {"char": (_char_tokens, "".join), "word": (_word_tokens, _join_words)}
+def _whitespace_tokens(text: str) -> list[str]:
+    lines = text.split("\n")
+    tokens = [token for line in lines[:-1] for token in (*line.split(), END_OF_SENTENCE)]
+    return tokens + lines[-1].split()
 
 
-def _named(name: str) -> tuple[object, object]:
+def _join_whitespace(tokens: Iterable[str]) -> str:
+    return re.sub(r" ?\n ?", "\n", " ".join("\n" if token == END_OF_SENTENCE else token for token in tokens))
+
+
+def _d2l_text(text: str) -> str:
+    return re.sub("[^A-Za-z]+", " ", text).lower()
+
+
+def _unicode_tokens(text: str) -> list[str]:
+    try:
+        import regex
+    except ImportError:
+        raise ImportError("the tokenizer 'unicode' needs regex: pip install 'rnnfast[unicode]'") from None
+    pieces = regex.split(r"(?V1)(?w)\b", text)
+    return [
+        END_OF_SENTENCE if token == "\n" else token
+        for piece in pieces
+        for token in (("\n",) * piece.count("\n") if piece.isspace() else (piece,))
+        if token
+    ]
+
+
+_TOKENIZERS: dict[str, tuple[Callable[[str], list[str]], Callable[[Iterable[str]], str]]] = {
+    "char": (_char_tokens, "".join),
+    "word": (_word_tokens, _join_words),
+    "whitespace": (_whitespace_tokens, _join_whitespace),
+    "unicode": (_unicode_tokens, _join_words),
+    "d2l-char": (lambda text: list(_d2l_text(text)), "".join),
+    "d2l-word": (lambda text: _d2l_text(text).split(), " ".join),
+}
+TOKENIZERS = tuple(_TOKENIZERS)
+
+
+def check_tokenizer(name: str) -> None:
+    """``ValueError`` if there is no tokenizer of that name."""
+    _named(name)
+
+
+def _named(name: str) -> tuple[Callable[[str], list[str]], Callable[[Iterable[str]], str]]:
     if name not in _TOKENIZERS:
         raise ValueError(f"unknown tokenizer {name!r}: expected one of {', '.join(_TOKENIZERS)}")
     return _TOKENIZERS[name]
 
 
 def tokenize(text: str, tokenizer: str = "char") -> list[str]:
-    """Tokens of ``text``: ``"char"`` every character, ``"word"`` words, marks, and ``<eos>`` for each line's end.
+    """Tokens of ``text``.
+
+    ``"char"``: every character. ``"word"``: words and marks. ``"whitespace"``: what stands between white space, as the
+    Penn Treebank's files want it. ``"unicode"``: words and marks by Unicode's word boundaries (UAX #29), which ``"word"``
+    only approximates (extra: ``unicode``). These three give ``<eos>`` for each line's end. ``"d2l-char"`` and
+    ``"d2l-word"``: characters or words of the text in lower case with everything but the letters a to z as one space
+    (Dive into Deep Learning, section 9.2).
 
     >>> tokenize("Don't panic.\\n", "word")
     ["Don't", 'panic', '.', '<eos>']
     """
-    split = _named(tokenizer)[0]
-    return split(text)  # type: ignore[operator,no-any-return]
+    return _named(tokenizer)[0](text)
 
 
 def detokenize(tokens: Iterable[str], tokenizer: str = "char") -> str:
@@ -94,5 +140,4 @@ def detokenize(tokens: Iterable[str], tokenizer: str = "char") -> str:
     >>> detokenize(["Don't", "panic", ".", "<eos>"], "word")
     "Don't panic.\\n"
     """
-    join = _named(tokenizer)[1]
-    return join(tokens)  # type: ignore[operator,no-any-return]
+    return _named(tokenizer)[1](tokens)

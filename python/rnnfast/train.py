@@ -22,6 +22,7 @@ from rnnfast.data import SAMPLINGS, batches
 from rnnfast.evaluate import evaluate
 from rnnfast.io import read
 from rnnfast.optim import OPTIMIZERS, Optimizer, clip_grad_norm_
+from rnnfast.plot import new_figure
 from rnnfast.text import PathLike
 
 
@@ -58,13 +59,9 @@ class History(Sequence[Mapping[str, float]]):
 
     def plot(self, path: PathLike | None = None) -> Any:
         """Perplexity over epochs as a matplotlib figure, written to ``path`` if given (extra: ``plot``)."""
-        try:
-            from matplotlib.figure import Figure
-            from matplotlib.ticker import MaxNLocator, ScalarFormatter
-        except ImportError:
-            raise ImportError("a plot needs matplotlib: pip install 'rnnfast[plot]'") from None
-        figure = Figure(figsize=(7, 4), layout="constrained")
-        axes = figure.subplots()
+        figure, axes = new_figure()
+        from matplotlib.ticker import MaxNLocator, ScalarFormatter
+
         for key in ("train_perplexity", "valid_perplexity"):
             points = [(r["epoch"], r[key]) for r in self.records if key in r]
             if points:
@@ -73,7 +70,6 @@ class History(Sequence[Mapping[str, float]]):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.yaxis.set_major_formatter(ScalarFormatter())
         axes.yaxis.set_minor_formatter(ScalarFormatter())
-        axes.grid(alpha=0.3, which="both")
         axes.legend()
         if path is not None:
             figure.savefig(path, dpi=120)

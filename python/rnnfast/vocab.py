@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rnnfast.text import UNKNOWN, detokenize, tokenize
+from rnnfast.text import UNKNOWN, PathLike, check_tokenizer, detokenize, read_text, tokenize
 
 
 class Vocab:
@@ -59,8 +61,24 @@ class Vocab:
         vocab._fill(list(tokens), tokenizer)
         return vocab
 
+    def save(self, path: PathLike) -> None:
+        """Writes tokens, their frequencies and the tokeniser's name as JSON."""
+        held = {"tokenizer": self.tokenizer, "tokens": self.idx_to_token, "frequencies": self.token_freqs}
+        Path(path).write_text(json.dumps(held, ensure_ascii=False), encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: PathLike) -> Vocab:
+        """The vocabulary that :meth:`save` wrote."""
+        try:
+            held = json.loads(read_text(path))
+            vocab = cls.from_list(held["tokens"], tokenizer=held["tokenizer"])
+            vocab.token_freqs = [(str(token), int(count)) for token, count in held["frequencies"]]
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{path} is no vocabulary that Vocab.save wrote: {error}") from None
+        return vocab
+
     def _fill(self, tokens: list[str], tokenizer: str) -> None:
-        tokenize("", tokenizer)  # an unknown name is an error now, not when a prompt comes
+        check_tokenizer(tokenizer)  # an error now, not when a prompt comes
         self.tokenizer = tokenizer
         self.idx_to_token = tokens
         self.token_to_idx = {token: i for i, token in enumerate(tokens)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import signal
@@ -64,6 +65,27 @@ def test_without_a_file_python_s_own_help_texts_are_read(tmp_path):
     assert result.returncode == 0, result.stderr
     assert "Python's help texts" in result.stdout
     assert "test perplexity" in result.stdout
+
+
+def test_stats_counts_and_draws(text):
+    drawn = importlib.util.find_spec("matplotlib") is not None
+    result = run("stats", "text.txt", "--top", 3, "--json", *(["--plot", "zipf.png"] if drawn else []), cwd=text)
+    assert result.returncode == 0, result.stderr
+    counted = json.loads(result.stdout)
+    assert (counted["tokens"], counted["vocabulary"]) == (13 * 120, 13)
+    assert counted["unigrams"][0]["count"] == 120
+    assert {"tokens": ["It", "would", "be"], "count": 120} in counted["trigrams"]
+    assert len(counted["bigrams"]) == 3
+    assert "trigrams, the most frequent" in run("stats", "text.txt", "--tokenizer", "char", cwd=text).stdout
+    if drawn:
+        assert (text / "zipf.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_generate_takes_top_p_and_beams(text):
+    rf.LanguageModel(rf.Vocab(TEXT), hidden_size=8, seed=0).save(text / "m.safetensors")
+    for options in (["--top-p", 0.5], ["--beam-size", 3]):
+        result = run("generate", "m.safetensors", "--prompt", "It", "--length", 5, *options, cwd=text)
+        assert len(result.stdout.rstrip("\n")) in (6, 7), result.stderr
 
 
 def test_info_tells_what_runs(tmp_path):
@@ -177,6 +199,8 @@ def bad_files(folder):
         ("generate good.safetensors --prompt= ", "at least one to start from"),
         ("generate good.safetensors --temperature -1", "outside"),
         ("generate good.safetensors --top-k -1", "below 0"),
+        ("generate good.safetensors --top-p 2", "top_p is 2"),
+        ("stats nowhere.txt", "does not exist"),
         ("train text.txt --threads 0", "0 is below 1"),
     ],
 )

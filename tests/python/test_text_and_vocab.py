@@ -48,6 +48,45 @@ def test_a_sample_of_words_reads_like_text():
     assert detokenize(tokenize(text, "word"), "word") == text
 
 
+def test_white_space_alone_cuts_the_penn_treebank_s_lines():
+    assert tokenize(" a <unk> n't \n\n b", "whitespace") == ["a", "<unk>", "n't", "<eos>", "<eos>", "b"]
+    assert detokenize(["a", "b", "<eos>", "c"], "whitespace") == "a b\nc"
+
+
+def test_d2l_s_tokens_are_lower_case_letters(data_folder):
+    assert tokenize("The Time-Traveller's 1st, é", "d2l-word") == ["the", "time", "traveller", "s", "st"]
+    assert "".join(tokenize("A-b\n\nC!", "d2l-char")) == "a b c "
+    text = rf.datasets.load("timemachine")
+    assert len(tokenize(text, "d2l-word")) == 32_775
+    assert len(rf.Vocab(tokenize(text, "d2l-char"))) == 28  # d2l's: 26 letters, the space, <unk>
+
+
+def test_unicode_s_word_boundaries_keep_what_a_pattern_of_letters_cuts():
+    pytest.importorskip("regex")
+    text = "can't pay 3.14 to e\u0301tude\u2019s naïve न्यूटन.\n"
+    words = tokenize(text, "unicode")
+    assert words == ["can't", "pay", "3.14", "to", "e\u0301tude\u2019s", "naïve", "न्यूटन", ".", "<eos>"]
+    assert detokenize(words, "unicode") == text
+    assert "न्यूटन" not in tokenize(text, "word")  # its vowel signs are no \\w
+
+
+def test_a_missing_extra_is_named(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "regex", None)
+    with pytest.raises(ImportError, match=r"pip install 'rnnfast\[unicode\]'"):
+        tokenize("a", "unicode")
+
+
+def test_vocabularies_are_saved_and_loaded(tmp_path):
+    vocab = rf.Vocab(tokenize("to be or\nnot to be", "word"), reserved=["<pad>"], tokenizer="word")
+    vocab.save(tmp_path / "vocab.json")
+    again = rf.Vocab.load(tmp_path / "vocab.json")
+    assert again == vocab
+    assert again.token_freqs == vocab.token_freqs
+    (tmp_path / "vocab.json").write_text('{"tokens": ["a"]}')
+    with pytest.raises(ValueError, match="is no vocabulary"):
+        rf.Vocab.load(tmp_path / "vocab.json")
+
+
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [(b"", "is empty"), (b"ab\0c", "zero byte at 2"), (b"abc\xff", "byte 0xff at 3")],

@@ -148,6 +148,69 @@ def test_generation_repeats_with_its_seed_and_top_k_one_is_greedy(corpus):
     assert greedy[9] == model.vocab.to_tokens(int(logits[0].argmax()))
 
 
+def test_top_p_keeps_the_fewest_tokens_that_reach_it(corpus):
+    model = small(corpus)
+    logits, _ = model.step([corpus.vocab["t"]])
+    order = np.argsort(-logits[0], kind="stable")
+    sums = np.cumsum(np.exp(logits[0, order]) / np.exp(logits[0]).sum())
+    kept = int(np.searchsorted(sums, 0.3)) + 1
+    sampler = rf._core.Sampler(rf._core.SamplerOptions(1.0, 0, 0.3, 5))
+    drawn = {sampler.sample(logits[0]) for _ in range(500)}
+    assert drawn == set(order[:kept].tolist())
+    everything = rf.generate(model, "the", length=40, top_p=1.0, seed=3)
+    assert everything == rf.generate(model, "the", length=40, seed=3)
+    assert rf.generate(model, "the", length=40, top_p=1e-9) == rf.generate(model, "the", length=40, temperature=0)
+
+
+def test_the_compiled_loop_and_the_step_by_step_one_write_the_same(corpus):
+    from rnnfast.generate import _network_tokens, _stepwise_tokens
+
+    model = small(corpus, "lstm")
+    ids = corpus.vocab.encode_text("the ")
+    options = (0.9, 10, 0.8, 11)
+    loops = (_network_tokens, _stepwise_tokens)
+    one, two = ([t for t, _ in zip(f(model, ids, rf._core.SamplerOptions(*options)), range(50))] for f in loops)
+    assert one == two
+
+
+def test_beam_search_finds_the_likeliest_text(corpus):
+    """A beam as wide as all texts of three tokens finds the best of them, which greedy search need not."""
+    corpus = rf.Corpus.from_text("abacabcbab" * 9)
+    model = small(corpus, "gru")
+    rf.fit(model, corpus, epochs=1, **OPTIONS)
+    size = len(corpus.vocab)
+    found = rf.generate(model, "a", length=3, beam_size=size**2)
+    texts = [corpus.vocab.decode([i, j, k]) for i in range(1, size) for j in range(1, size) for k in range(1, size)]
+    scores = {text: rf.log_prob(model, "a" + text) for text in texts}
+    assert found == "a" + max(scores, key=scores.get)
+    assert len(rf.generate(rf.NGram(3).fit(corpus), "ab", length=5, beam_size=3)) == 7
+    with pytest.raises(ValueError, match="does not sample"):
+        rf.generate(model, "a", beam_size=2, temperature=0.5)
+
+
+def test_surprisal_and_log_prob_are_parts_of_the_evaluation(corpus):
+    model = small(corpus)
+    bits = rf.surprisal(model, "the time")
+    assert "".join(token for token, _ in bits) == "he time"
+    result = rf.evaluate(model, rf.Corpus.from_text("the time", vocab=corpus.vocab))
+    assert np.mean([b for _, b in bits]) == pytest.approx(result.bits_per_token, rel=1e-12)
+    assert rf.log_prob(model, "the time") == pytest.approx(-7 * math.log(result.perplexity), rel=1e-12)
+    joint = rf.log_prob(model, "th", context="\n") + rf.log_prob(model, "e", context="\nth")
+    assert rf.log_prob(model, "the", context="\n") == pytest.approx(joint, rel=1e-12)
+    assert rf.surprisal(model, "") == rf.surprisal(model, "t") == []
+
+
+@pytest.mark.parametrize("cell", ["rnn", "lstm"])
+def test_batch_size_steps_and_threads_change_no_bit_of_an_evaluation(corpus, threads, cell):
+    model = small(corpus, cell)
+    results = set()
+    for count in (1, 2):
+        threads(count)
+        for batch_size, num_steps in ((1, 128), (7, 5), (64, 13)):
+            results.add(rf.evaluate(model, corpus, parts=64, batch_size=batch_size, num_steps=num_steps))
+    assert len(results) == 1
+
+
 def test_a_word_model_writes_readable_text():
     corpus = rf.Corpus.from_text("Well, it is here (now).\n" * 30, tokenizer="word")
     model = small(corpus)

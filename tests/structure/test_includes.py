@@ -18,6 +18,10 @@ IMPORTS = {
     "vocab": {"text"},
     "data": {"text", "vocab"},
     "datasets": set(),
+    "grams": set(),
+    "arpa": {"grams", "text", "vocab"},
+    "ngram": {"arpa", "data", "grams", "text", "vocab"},
+    "plot": set(),
     "_arrays": set(),
     "info": {"_core"},
     "nn": {"_core", "_arrays"},
@@ -26,7 +30,7 @@ IMPORTS = {
     "io": {"_core", "models", "nn", "text", "vocab"},
     "evaluate": {"data"},
     "generate": {"_core", "_arrays"},
-    "train": {"_arrays", "data", "evaluate", "io", "optim", "text"},
+    "train": {"_arrays", "data", "evaluate", "io", "optim", "plot", "text"},
 }
 
 

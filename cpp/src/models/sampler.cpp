@@ -14,6 +14,23 @@ Sampler::Sampler(SamplerOptions options) : options_(options) {
     if (!(options_.temperature >= 0.0) || !std::isfinite(options_.temperature))
         throw std::invalid_argument("temperature is " + std::to_string(options_.temperature) +
                                     ": expected 0 (the most likely token) or more");
+    if (!(options_.top_p > 0.0 && options_.top_p <= 1.0))
+        throw std::invalid_argument("top_p is " + std::to_string(options_.top_p) +
+                                    ": expected more than 0 and at most 1 (all tokens)");
+}
+
+// Leaves in ids_, in rising order, the fewest tokens that together have top_p of the probability of those there.
+void Sampler::keep_nucleus(const float* logits) {
+    std::sort(ids_.begin(), ids_.end(),
+              [logits](int32_t a, int32_t b) { return logits[a] != logits[b] ? logits[a] > logits[b] : a < b; });
+    weights_.resize(ids_.size());
+    double total = 0;
+    for (size_t i = 0; i < ids_.size(); ++i)
+        weights_[i] = total += std::exp((static_cast<double>(logits[ids_[i]]) - static_cast<double>(logits[ids_[0]])) /
+                                        options_.temperature);
+    const auto last = std::lower_bound(weights_.begin(), weights_.end(), options_.top_p * total);
+    ids_.resize(std::min(static_cast<size_t>(last - weights_.begin()) + 1, ids_.size()));
+    std::sort(ids_.begin(), ids_.end());
 }
 
 int32_t Sampler::sample(const float* logits, size_t vocabulary) {
@@ -32,6 +49,7 @@ int32_t Sampler::sample(const float* logits, size_t vocabulary) {
         ids_.resize(options_.top_k);
         std::sort(ids_.begin(), ids_.end());
     }
+    if (options_.top_p < 1.0) keep_nucleus(logits);
     weights_.resize(ids_.size());
     double total = 0;
     for (size_t i = 0; i < ids_.size(); ++i)

@@ -11,6 +11,7 @@ struct SamplerOptions {
     double temperature = 1.0;  // 0: the most likely token
     size_t top_k = 0;          // 0: all tokens; else only the k most likely
     uint64_t seed = 0;
+    double top_p = 1.0;  // below 1: only the most likely that together reach this probability
 };
 
 // Draw i of a seed is always the same for the same logits.
@@ -20,6 +21,8 @@ public:
     int32_t sample(const float* logits, size_t vocabulary);
 
 private:
+    void keep_nucleus(const float* logits);
+
     SamplerOptions options_;
     uint64_t draws_ = 0;
     std::vector<double> weights_;

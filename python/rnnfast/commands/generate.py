@@ -18,6 +18,8 @@ def add_to(commands: Any) -> None:
     generate.add_argument("--length", type=whole(0), default=200, help="tokens to add")
     generate.add_argument("--temperature", type=real(0), default=0.8, help="0: always the likeliest token")
     generate.add_argument("--top-k", type=whole(0), default=0, help="0: all tokens")
+    generate.add_argument("--top-p", type=real(0, open_low=True), default=1.0, help="1: all tokens")
+    generate.add_argument("--beam-size", type=whole(1), default=1, help="above 1: the likeliest text, no chance")
     generate.add_argument("--seed", type=whole(0), default=0)
     generate.set_defaults(run=run, threads=None, json=False)
 
@@ -32,9 +34,13 @@ def run(args: argparse.Namespace) -> None:
     prompt = args.prompt
     if prompt is None:
         prompt = model.vocab.decode([min(1, len(model.vocab) - 1)])
+    if args.beam_size > 1:
+        print(rf.generate(model, prompt, length=args.length, beam_size=args.beam_size))
+        return
     print(prompt, end="")
     for piece in rf.stream(
-        model, prompt, length=args.length, temperature=args.temperature, top_k=args.top_k, seed=args.seed
-    ):
+        model, prompt, length=args.length, temperature=args.temperature, top_k=args.top_k, top_p=args.top_p,
+        seed=args.seed,
+    ):  # fmt: skip
         print(piece, end="", flush=True)
     print()

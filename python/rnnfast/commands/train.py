@@ -14,6 +14,7 @@ from typing import Any
 
 from rnnfast import _core
 from rnnfast.commands.options import JSON_HELP, real, say, sidecar, whole
+from rnnfast.text import TOKENIZERS
 
 
 def add_to(commands: Any) -> None:
@@ -25,7 +26,7 @@ def add_to(commands: Any) -> None:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     train.add_argument("file", nargs="?", metavar="FILE", help="UTF-8 text, .gz too")
-    train.add_argument("--tokenizer", choices=("char", "word"), default="char")
+    train.add_argument("--tokenizer", choices=TOKENIZERS, default="char")
     train.add_argument("--min-freq", type=whole(1), default=1, help="rarer tokens read as <unk>")
     train.add_argument("--cell", choices=_core.cells(), default="rnn")
     train.add_argument("--hidden-size", type=whole(1), default=256)
@@ -114,7 +115,9 @@ def run(args: argparse.Namespace) -> None:
         args,
     )
     prompt = _opening(corpus.vocab.decode(test.ids))
-    sample = rf.generate(model, prompt, length=300 if args.tokenizer == "char" else 80, temperature=0.7, seed=args.seed)
+    sample = rf.generate(
+        model, prompt, length=300 if args.tokenizer.endswith("char") else 80, temperature=0.7, seed=args.seed
+    )
     say(f"\n--- a sample ---\n{sample}\n---\n", args)
     written = [str(output), str(log)]
     try:

@@ -1,0 +1,67 @@
+"""``rnnfast stats``: what a text is made of."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from rnnfast.commands.options import JSON_HELP, say, whole
+from rnnfast.text import TOKENIZERS
+
+
+def add_to(commands: Any) -> None:
+    """Adds the command to the parser's."""
+    stats = commands.add_parser(
+        "stats",
+        help="tokens, vocabulary and frequent n-grams of a text",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    stats.add_argument("file", metavar="FILE", help="UTF-8 text, .gz too")
+    stats.add_argument("--tokenizer", choices=TOKENIZERS, default="word")
+    stats.add_argument("--top", type=whole(1), default=10, help="how many n-grams of each order")
+    stats.add_argument("--plot", metavar="PATH", help="write the log-log plot of the frequencies, a PNG")
+    stats.add_argument("--json", action="store_true", help=JSON_HELP)
+    stats.set_defaults(run=run, threads=None)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Prints the counts; draws how often the k-th most frequent n-gram occurs."""
+    import numpy as np
+
+    import rnnfast as rf
+    from rnnfast.grams import count, tokens_of
+
+    corpus = rf.Corpus.from_file(args.file, tokenizer=args.tokenizer)
+    levels = count(corpus.ids.astype(np.int64), 3, len(corpus.vocab), -1)
+    say(f"{args.file}: {len(corpus):,} {args.tokenizer} tokens, {len(corpus.vocab) - 1:,} different", args)
+    kinds, result = ("unigrams", "bigrams", "trigrams"), {}
+    for n, (kind, level) in enumerate(zip(kinds, levels), 1):
+        ids = tokens_of([below.keys for below in levels[:n]], len(corpus.vocab))
+        best = [i for i in np.argsort(-level.counts, kind="stable")[: args.top] if level.counts[i]]
+        rows = [(corpus.vocab.to_tokens(ids[i]), int(level.counts[i])) for i in best]
+        result[kind] = [{"tokens": tokens, "count": times} for tokens, times in rows]
+        say(f"\n{int((level.counts > 0).sum()):,} different {kind}, the most frequent:", args)
+        for tokens, times in rows:
+            say(f"{times:>9,}  {' '.join(json.dumps(t, ensure_ascii=False)[1:-1] for t in tokens)}", args)
+    if args.plot:
+        _plot({kind: level.counts for kind, level in zip(kinds, levels)}, Path(args.plot))
+        say(f"\nwrote {args.plot}", args)
+    if args.json:
+        print(json.dumps({"tokens": len(corpus), "vocabulary": len(corpus.vocab) - 1, **result}, ensure_ascii=False))
+
+
+def _plot(counts: dict[str, Any], path: Path) -> None:
+    """Frequency over rank, both logarithmic: a straight line is Zipf's law."""
+    import numpy as np
+
+    from rnnfast.plot import new_figure
+
+    figure, axes = new_figure()
+    for kind, values in counts.items():
+        falling = np.sort(values[values > 0])[::-1]
+        axes.loglog(np.arange(1, len(falling) + 1), falling, label=kind)
+    axes.set(xlabel="rank", ylabel="frequency")
+    axes.legend()
+    figure.savefig(path, dpi=120)

@@ -1,0 +1,271 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import rnnfast as rf
+
+LINES = "the cat sat on the mat\nthe dog sat on the log\na cat and a dog\n" * 4 + "the end\n"
+SMOOTHINGS = ["none", "laplace", "kneser_ney"]
+
+
+@pytest.fixture
+def lines():
+    return rf.Corpus.from_text(LINES, tokenizer="whitespace")
+
+
+def kneser_ney_by_hand(ids, order, size, end):
+    """Chen and Goodman's definition word by word, with dictionaries: P(token, context)."""
+    grams = {n: {} for n in range(1, order + 1)}
+    for n in range(1, order + 1):
+        for i in range(len(ids) - n + 1):
+            gram = tuple(ids[i : i + n])
+            if end not in gram[1:-1] or n < 3:
+                grams[n][gram] = grams[n].get(gram, 0) + 1
+    adjusted = {order: dict(grams[order])}
+    for n in range(1, order):
+        before = {}
+        for gram in grams[n + 1]:
+            before.setdefault(gram[1:], set()).add(gram[0])
+        adjusted[n] = {g: c if n > 1 and g[0] == end else len(before.get(g, ())) for g, c in grams[n].items()}
+
+    def discount(n, count):
+        n1, n2, n3, n4 = (sum(c == k for c in adjusted[n].values()) for k in (1, 2, 3, 4))
+        fallback = [0, 0.5, 1.0, 1.5]
+        try:
+            y = n1 / (n1 + 2 * n2)
+            d = [0, 1 - 2 * y * n2 / n1, 2 - 3 * y * n3 / n2, 3 - 4 * y * n4 / n3]
+        except ZeroDivisionError:
+            d = fallback
+        return (d if all(0 <= x <= k for k, x in enumerate(d)) else fallback)[min(count, 3)]
+
+    def p(token, context):
+        context = tuple(context)[len(context) - order + 1 :] if len(context) >= order else tuple(context)
+        n = len(context) + 1
+        lower = 1 / size if n == 1 else p(token, context[1:])
+        followers = {g[-1]: c for g, c in adjusted[n].items() if g[:-1] == context}
+        total = sum(followers.values())
+        if total == 0:
+            return lower
+        left = sum(discount(n, c) for c in followers.values()) / total
+        count = followers.get(token, 0)
+        return (count - discount(n, count)) / total + left * lower
+
+    return p
+
+
+@pytest.mark.parametrize("order", [1, 2, 3, 4])
+def test_kneser_ney_is_chen_and_goodman_s_definition(lines, order):
+    model = rf.NGram(order, "kneser_ney").fit(lines)
+    size, end = len(lines.vocab), lines.vocab["<eos>"]
+    expected = kneser_ney_by_hand(lines.ids.tolist(), order, size, end)
+    for context in (["the"], ["the", "cat"], ["<eos>"], ["<eos>", "the", "dog"], ["on", "the", "log"], ["log", "cat"]):
+        ids = lines.vocab.encode(context)
+        got = model.distribution(context)
+        np.testing.assert_allclose(got, [expected(w, ids.tolist()) for w in range(size)], rtol=1e-12)
+
+
+@given(
+    text=st.lists(st.integers(0, 6), min_size=2, max_size=60),
+    context=st.lists(st.integers(0, 7), max_size=6),
+    order=st.integers(1, 7),
+    smoothing=st.sampled_from(SMOOTHINGS),
+)
+@settings(max_examples=300, deadline=None)
+def test_the_probabilities_sum_to_one_after_any_context(text, context, order, smoothing):
+    model = rf.NGram(order, smoothing).fit(np.array(text), vocab_size=8)
+    p = model.distribution(context)
+    assert (p >= 0).all()
+    assert p.sum() == pytest.approx(1.0, abs=1e-9)
+    if smoothing != "none":
+        assert (p > 0).all()
+
+
+@given(st.lists(st.text("abc\n ", max_size=20), min_size=1, max_size=6), st.text("abc", max_size=8))
+@settings(max_examples=100, deadline=None)
+def test_sentences_of_any_text_sum_to_one(texts, context):
+    corpus = rf.Corpus.from_text("a b\n" + "\n".join(texts) + "\n", tokenizer="whitespace")
+    model = rf.NGram(4).fit(corpus)
+    for begin in ("", "\n"):
+        assert model.distribution(begin + " ".join(context)).sum() == pytest.approx(1.0, abs=1e-9)
+
+
+@pytest.mark.parametrize("smoothing", SMOOTHINGS)
+@pytest.mark.parametrize("order", [1, 2, 3, 5])
+def test_nll_step_and_distribution_agree(lines, order, smoothing):
+    model = rf.NGram(order, smoothing).fit(lines)
+    ids = lines.ids[:24].reshape(12, 2, order="F")
+    x, y = ids[:-1], ids[1:]
+    whole, last = model.nll(x, y)
+    first, state = model.nll(x[:4], y[:4])
+    second, end = model.nll(x[4:], y[4:], state)
+    assert np.array_equal(np.concatenate([first, second]), whole)
+    assert np.array_equal(end, last)
+    state = None
+    for t in range(len(x)):
+        logits, state = model.step(x[t], state)
+        for row in range(2):
+            p = model.distribution(x[: t + 1, row])
+            np.testing.assert_allclose(whole[t, row], -np.log(p[y[t, row]]), rtol=1e-12)
+            np.testing.assert_allclose(np.exp(logits[row]), p, rtol=1e-5)
+
+
+def test_relative_frequencies_and_laplace_are_counts(lines):
+    the, cat, dog = lines.vocab[["the", "cat", "dog"]]
+    size = len(lines.vocab)
+    p = rf.NGram(2, "none").fit(lines).distribution("the")
+    assert p[[the, cat, dog]].tolist() == pytest.approx([0, 4 / 17, 4 / 17])
+    p = rf.NGram(2, "laplace", alpha=0.5).fit(lines).distribution("the")
+    assert p[cat] == pytest.approx(4.5 / (17 + 0.5 * size))
+    assert p[the] == pytest.approx(0.5 / (17 + 0.5 * size))
+    assert rf.NGram(3, "laplace").fit(lines).distribution("log cat")[the] == pytest.approx(1 / size)
+
+
+def test_joint_log_probability_is_the_chain_rule(lines):
+    model = rf.NGram(3).fit(lines)
+    words = ["the", "cat", "sat"]
+    expected = sum(math.log(model.distribution(words[:i])[lines.vocab[word]]) for i, word in enumerate(words))
+    assert model.log_prob("the cat sat") == pytest.approx(expected, rel=1e-12)
+    assert model.log_prob(words) == model.log_prob(lines.vocab.encode(words)) == pytest.approx(expected, rel=1e-12)
+    assert model.log_prob("") == 0
+
+
+def test_the_verbs_of_the_networks_work(lines):
+    model = rf.NGram(3).fit(lines)
+    result = rf.evaluate(model, lines)
+    assert 1 < result.perplexity < 5
+    assert result.tokens == len(lines) - 1
+    assert rf.evaluate(model, lines, num_steps=3).perplexity == result.perplexity
+    text = rf.generate(model, "the cat", length=12, seed=1)
+    assert text.startswith("the cat")
+    assert (
+        text
+        == rf.generate(model, "the cat", length=12, seed=1)
+        == "the cat" + "".join(rf.stream(model, "the cat", length=12, seed=1))
+    )
+    assert rf.generate(model, "sat on", length=1, temperature=0) == "sat on the"
+
+
+def test_samples_follow_the_distribution(lines):
+    model = rf.NGram(2).fit(lines)
+    ids = model.sample(20_000, context="the", seed=3)
+    assert np.array_equal(ids, model.sample(20_000, context="the", seed=3))
+    assert ids.dtype == np.int32
+    after = ids[1:][ids[:-1] == lines.vocab["the"]]
+    share = np.bincount(after, minlength=len(lines.vocab)) / len(after)
+    np.testing.assert_allclose(share, model.distribution("the"), atol=0.025)  # 4 sigma of some 3,900 draws
+
+
+def test_contexts_end_at_the_end_of_a_sentence_unless_told_otherwise(lines):
+    bounded, free = rf.NGram(3).fit(lines), rf.NGram(3, sentence_end=None).fit(lines)
+    assert np.array_equal(bounded.distribution("mat\n"), bounded.distribution("log\n"))
+    assert not np.array_equal(free.distribution("mat\n"), free.distribution("log\n"))
+
+
+@pytest.mark.parametrize("sentence_end", ["<eos>", None])
+@pytest.mark.parametrize("smoothing", SMOOTHINGS)
+def test_arpa_files_keep_the_model(lines, tmp_path, smoothing, sentence_end):
+    model = rf.NGram(3, smoothing, sentence_end=sentence_end).fit(lines)
+    for name in ("m.arpa", "m.arpa.gz"):
+        model.save_arpa(tmp_path / name)
+        again = rf.NGram.from_arpa(tmp_path / name)
+        assert again.vocab == lines.vocab
+        assert again.counts == model.counts
+        for context in ("", "the", "the cat", "\n", "mat\n", "log cat"):
+            # 7 digits of a logarithm
+            np.testing.assert_allclose(again.distribution(context), model.distribution(context), rtol=1e-5)
+    assert not list(tmp_path.glob("*.tmp-*"))
+
+
+def test_kenlm_gives_our_arpa_files_the_same_log_probabilities(lines, tmp_path):
+    kenlm = pytest.importorskip("kenlm")
+    for order in (2, 3, 5):
+        model = rf.NGram(order).fit(lines)
+        model.save_arpa(tmp_path / "m.arpa")
+        query = kenlm.Model(str(tmp_path / "m.arpa"))
+        for line in ("the cat sat on the mat", "a dog", "mat mat the unknown cat", "", "log and the end a a"):
+            ours = rf.log_prob(model, f"{line}\n", context="\n") / math.log(10)
+            assert ours == pytest.approx(query.score(line, bos=True, eos=True), abs=1e-4)
+    free = rf.NGram(3, sentence_end=None).fit(lines)
+    free.save_arpa(tmp_path / "free.arpa")
+    query = kenlm.Model(str(tmp_path / "free.arpa"))
+    tokens = "the mat <eos> the dog <eos> <eos> a"
+    ours = free.log_prob(tokens.split()) / math.log(10)
+    assert ours == pytest.approx(query.score(tokens, bos=False, eos=False), abs=1e-4)
+
+
+def test_penn_treebank_five_grams_reach_mikolov_s_perplexity(data_folder, tmp_path):
+    """141.2 is what T. Mikolov et al. (Interspeech 2010, 2011) report for their modified Kneser-Ney 5-gram."""
+    texts = rf.datasets.load("ptb")
+    train = rf.Corpus.from_text(texts["train"], tokenizer="whitespace")
+    assert len(train) == 929_589
+    model = rf.NGram(5, "kneser_ney").fit(train)
+    result = rf.evaluate(model, rf.Corpus.from_text(texts["test"], vocab=train.vocab))
+    assert result.tokens == 82_429
+    assert result.perplexity == pytest.approx(141.183, abs=0.01)
+    random = np.random.default_rng(0)
+    for begin in random.integers(0, len(train) - 4, 50):
+        assert model.distribution(train.ids[begin : begin + 4]).sum() == pytest.approx(1.0, abs=1e-9)
+        assert model.distribution(random.integers(0, 10_000, 4)).sum() == pytest.approx(1.0, abs=1e-9)
+
+
+def damage(text, kind):
+    return {
+        "no header": lambda: "hello\n",
+        "count": lambda: text.replace("ngram 2=", "ngram 2=1"),
+        "twice": lambda: text.replace("\tthe cat", "\tthe dog", 1),
+        "number": lambda: text.replace("\\2-grams:\n-", "\\2-grams:\nx"),
+        "positive": lambda: text.replace("\\2-grams:\n-", "\\2-grams:\n"),
+        "columns": lambda: text.replace("\tthe cat", "\tthe the cat the", 1),
+        "unknown": lambda: text.replace("\tthe cat", "\tthe unicorn", 1),
+        "order": lambda: text.replace("ngram 2=", "ngram 4="),
+        "cut": lambda: text[: len(text) // 2],
+    }[kind]()
+
+
+@pytest.mark.parametrize(
+    ("kind", "sentence"),
+    [
+        ("no header", "is no ARPA file"),
+        ("count", "its header says"),
+        ("twice", "stands there twice"),
+        ("number", "no number where one is expected"),
+        ("positive", "is no log-probability"),
+        ("columns", "columns, expected 3 or 4"),
+        ("unknown", "'unicorn' of a 2-gram is no unigram"),
+        ("order", "expected 'ngram 2=COUNT'"),
+        ("cut", "its header says"),
+    ],
+)
+def test_damaged_arpa_files_are_refused(lines, tmp_path, kind, sentence):
+    file = tmp_path / "m.arpa"
+    rf.NGram(3).fit(lines).save_arpa(file)
+    file.write_text(damage(file.read_text(), kind))
+    with pytest.raises(ValueError, match=sentence):
+        rf.NGram.from_arpa(file)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "sentence"),
+    [
+        (lambda: rf.NGram(0), ValueError, "order is 0"),
+        (lambda: rf.NGram(2, "good_turing"), ValueError, "expected one of none, laplace, kneser_ney"),
+        (lambda: rf.NGram(2, alpha=0), ValueError, "alpha is 0"),
+        (lambda: rf.NGram(2).distribution([1]), ValueError, "call fit first"),
+        (lambda: rf.NGram(2).fit([]), ValueError, "expected one row of token ids"),
+        (lambda: rf.NGram(2).fit([1, 9], vocab_size=5), IndexError, "from 1 to 9, expected 0 to 4"),
+        (lambda: rf.NGram(2).fit([1, 2]).distribution([7]), IndexError, "expected 0 to 2"),
+        (lambda: rf.NGram(2).fit([1, 2]).distribution("a"), ValueError, "no vocabulary"),
+        (lambda: rf.NGram(2).fit([1, 2]).save_arpa("m.arpa"), ValueError, "ARPA holds words"),
+        (lambda: rf.NGram(2).fit([1, 2]).nll([[1]], [[3]]), IndexError, "token id 3"),
+        (lambda: rf.NGram(2).fit(rf.Corpus.from_text("a b")).save_arpa("m.arpa"), ValueError, "white space"),
+        (lambda: rf.generate(rf.NGram(2).fit([1, 2]), "a"), ValueError, "no vocabulary"),
+    ],
+)
+def test_bad_input_is_named(call, error, sentence):
+    with pytest.raises(error, match=sentence):
+        call()
