@@ -11,6 +11,9 @@ namespace rnnfast {
 
 constexpr size_t alignment = 64;  // a cache line, and the widest vector
 
+// Aligned memory or std::bad_alloc; freed with std::free. Large blocks ask for huge pages.
+void* allocate(size_t bytes);
+
 class Buffer {
 public:
     Buffer() = default;
@@ -20,10 +23,8 @@ public:
     // For memory that is written before it is read: zeroing a large buffer costs a pass over it.
     Buffer(size_t size, Uninitialised) : size_(size) {
         if (size == 0) return;
-        const size_t bytes = (size * sizeof(float) + alignment - 1) / alignment * alignment;
-        if (size > static_cast<size_t>(-1) / sizeof(float) - alignment) throw std::bad_alloc();
-        data_.reset(static_cast<float*>(std::aligned_alloc(alignment, bytes)));
-        if (!data_) throw std::bad_alloc();
+        if (size > static_cast<size_t>(-1) / (2 * sizeof(float))) throw std::bad_alloc();
+        data_.reset(static_cast<float*>(allocate(size * sizeof(float))));
     }
 
     float* data() { return data_.get(); }

@@ -215,12 +215,16 @@ void swap_last_gate(const GateOrder& order, float* gates, float* extra) {
     }
 }
 
-// bias[torch order] += column sums of the gate gradients
-void bias_gradient(const ScanWeights& w, const float* gates, size_t rows, float* sums, Range columns, float* bias) {
-    std::fill(sums + columns.begin, sums + columns.end, 0.0f);
-    w.kernels->column_sums(rows, columns.size(), gates + columns.begin, w.order.columns(), sums + columns.begin);
-    for (size_t j = columns.begin; j < columns.end; ++j)
-        if (const size_t row = w.order.torch_row(j); row != GateOrder::none) bias[row] += sums[j];
+// Each bias (in PyTorch's order, or nullptr) += column sums of the gate gradients, over the columns this thread owns.
+void add_bias_gradient(const ScanWeights& w, const Team& team, const float* gates, size_t rows, float* sums,
+                       std::initializer_list<float*> biases) {
+    if (!*biases.begin()) return;
+    const Range own = split(w.order.columns(), team.size, team.index, unit_block);
+    std::fill(sums + own.begin, sums + own.end, 0.0f);
+    w.kernels->column_sums(rows, own.size(), gates + own.begin, w.order.columns(), sums + own.begin);
+    for (float* bias : biases)
+        for (size_t j = own.begin; j < own.end; ++j)
+            if (const size_t row = w.order.torch_row(j); row != GateOrder::none) bias[row] += sums[j];
 }
 
 }  // namespace
@@ -232,7 +236,7 @@ void scan_backward(const ScanWeights& w, const ScanBackward& s, const ScanGradie
     const size_t threads = threads_for(2 * scan_flops(w, steps));
     const size_t rows = steps.rows(0), total = steps.total();
     const size_t tile_size = std::max(tile_floats, rows * grain);
-    const size_t pack_size = weight_gradient_scratch(w, std::max(hidden, w.input_size));
+    const size_t pack_size = weight_gradient_scratch(w, hidden, s.tokens ? 0 : w.input_size);
     const size_t left_size = left_scratch(w.recurrent_back, std::max(rows, block_rows));
     const size_t thread_floats = round_up(std::max(tile_size + left_size, pack_size), alignment / 4);
     const size_t widest = round_up(std::max(hidden, w.input_size), grain);
@@ -311,27 +315,30 @@ void scan_backward(const ScanWeights& w, const ScanBackward& s, const ScanGradie
         }
 
         // Products over all rows at once: outputs, never rows, are split over threads.
-        const Range own_columns = split(columns, team.size, team.index, unit_block);
-        WeightGradient g{&w, &steps, s.gates, scratch};
-        g.add(team, {s.y, s.y_stride, s.h0, hidden}, hidden, gradients.weight_hh);
-        if (gradients.bias_hh) bias_gradient(w, s.gates, total, sums, own_columns, gradients.bias_hh);
-        if (s.extra) {
+        const WeightGradient g{&w, &steps, s.gates, scratch};
+        const GradientPart from_h{{s.y, s.y_stride, s.h0, hidden}, hidden, gradients.weight_hh};
+        const GradientPart from_x{{s.x, s.x_stride, nullptr, 0}, w.input_size, gradients.weight_ih};
+        if (s.extra) {  // the last gate's input part has a gradient of its own
+            g.add(team, {from_h});
+            add_bias_gradient(w, team, s.gates, total, sums, {gradients.bias_hh});
             team.wait();
             const Range own = split(total, team.size, team.index);
             for (size_t r = own.begin; r < own.end; ++r)
                 swap_last_gate(w.order, s.gates + r * columns, s.extra + r * padded);
             team.wait();
+            if (!s.tokens) g.add(team, {from_x});
+            add_bias_gradient(w, team, s.gates, total, sums, {gradients.bias_ih});
+        } else {
+            s.tokens ? g.add(team, {from_h}) : g.add(team, {from_h, from_x});
+            add_bias_gradient(w, team, s.gates, total, sums, {gradients.bias_ih, gradients.bias_hh});
         }
-        if (gradients.bias_ih) bias_gradient(w, s.gates, total, sums, own_columns, gradients.bias_ih);
-        if (s.tokens)
-            g.add_tokens(team, s.tokens, w.input_size, gradients.weight_ih);
-        else
-            g.add(team, {s.x, s.x_stride, nullptr, 0}, w.input_size, gradients.weight_ih);
+        if (s.tokens) g.add_tokens(team, s.tokens, w.input_size, gradients.weight_ih);
+
+        // In blocks of rows that stay in L2 while all panels pass (9% of dX at H = 512).
         const Range own = split(total, team.size, team.index);
-        const size_t at_once = w.weights == Weights::f32 ? total : block_rows;  // rounded copies need scratch
-        for (size_t r = own.begin; s.dx && r < own.end; r += at_once) {
+        for (size_t r = own.begin; s.dx && r < own.end; r += block_rows) {
             const ConstRows gates{s.gates + r * columns, columns, 0, 0};
-            const size_t count = std::min(at_once, own.end - r);
+            const size_t count = std::min(block_rows, own.end - r);
             multiply(w.input_back, left_rows(w.input_back, gates, count, left), 0, w.input_size, zeros,
                      {s.dx + r * s.dx_stride, s.dx_stride, 0, 0});
         }

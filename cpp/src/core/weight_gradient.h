@@ -1,6 +1,8 @@
 // dW += dgates^T · rows, over the rows of all steps: one product in blocks of the depth, straight into PyTorch's order.
 #pragma once
 
+#include <initializer_list>
+
 #include "core/parallel.h"
 #include "core/scan.h"
 
@@ -14,8 +16,15 @@ struct SourceRows {
     size_t h0_stride;
 };
 
-// Floats of scratch a thread needs for sources of `depth` columns.
-size_t weight_gradient_scratch(const ScanWeights& w, size_t depth);
+// gradient[G*H, depth] += dgates^T · source
+struct GradientPart {
+    SourceRows source;
+    size_t depth;
+    float* gradient;
+};
+
+// Floats of scratch a thread needs for parts of these depths together.
+size_t weight_gradient_scratch(const ScanWeights& w, size_t depth, size_t other_depth);
 
 struct WeightGradient {
     const ScanWeights* weights;
@@ -23,8 +32,8 @@ struct WeightGradient {
     const float* gates;  // [total, G*H] gradients
     float* scratch;      // this thread's
 
-    // gradient[G*H, depth] += dgates^T · source; each thread adds the rows of the gate blocks it owns.
-    void add(const Team& team, const SourceRows& source, size_t depth, float* gradient) const;
+    // Parts that share the gate gradients, which are read once; each thread adds the rows of the gate blocks it owns.
+    void add(const Team& team, std::initializer_list<GradientPart> parts) const;
     // The same for one-hot rows: column `token` of the gradient += dgates of each row, in order.
     void add_tokens(const Team& team, const int32_t* tokens, size_t depth, float* gradient) const;
 };

@@ -44,13 +44,14 @@ void softmax_loss(const SoftmaxLoss& s) {
 }
 
 // Sixteen partial sums whatever the vector width, joined in order: the same bits everywhere.
-void panel_row_sums(size_t rows, size_t panels, size_t panel_stride, size_t width, const float* x, float* sums) {
+void panel_row_sums(size_t rows, size_t columns, size_t panel_stride, size_t width, const float* x, float* sums) {
     constexpr size_t vectors = unit_block / lanes;
     for (size_t v = 0; v < rows; ++v) {
         Vec part[vectors] = {};
-        for (size_t p = 0; p < panels; ++p)
-            for (size_t j = 0; j < width; j += unit_block)
-                for (size_t i = 0; i < vectors; ++i) part[i] += load(x + p * panel_stride + v * width + j + i * lanes);
+        for (size_t j = 0; j < columns; j += unit_block) {
+            const float* block = x + j / width * panel_stride + v * width + j % width;
+            for (size_t i = 0; i < vectors; ++i) part[i] += load(block + i * lanes);
+        }
         float sum = 0.0f;
         for (size_t i = 0; i < unit_block; ++i) sum += part[i / lanes][i % lanes];
         sums[v] += sum;

@@ -151,8 +151,9 @@ struct Kernels {
     void (*add)(size_t size, const float* x, float* y);  // y += x
     void (*scale)(size_t size, float factor, float* x);  // x *= factor
     void (*clip)(size_t size, float limit, float* x);    // x = min(max(x, -limit), limit)
-    // sums[v] += x[p * panel_stride + v * width + j] over panels p and columns j, in one order on every ISA
-    void (*panel_row_sums)(size_t rows, size_t panels, size_t panel_stride, size_t width, const float* x, float* sums);
+    // sums[v] += x[j / width * panel_stride + v * width + j % width] over columns j, a multiple of 16, in one order on
+    // every ISA
+    void (*panel_row_sums)(size_t rows, size_t columns, size_t panel_stride, size_t width, const float* x, float* sums);
     void (*column_sums)(size_t rows, size_t columns, const float* x, size_t stride,
                         float* sums);  // sums += rows of x, in order
 };

@@ -66,12 +66,24 @@ void clip(size_t size, float limit, float* x) {
     });
 }
 
-// Columns outside, so that a sum stays in a register for all its rows.
+// sums[j..] += the columns j.. of all rows, `Vectors` vectors of them in registers for all their rows
+template <size_t Vectors>
+inline void sum_columns(size_t rows, const float* x, size_t stride, float* sums) {
+    Vec sum[Vectors];
+    for (size_t i = 0; i < Vectors; ++i) sum[i] = load(sums + i * lanes);
+    for (size_t r = 0; r < rows; ++r)
+        for (size_t i = 0; i < Vectors; ++i) sum[i] += load(x + r * stride + i * lanes);
+    for (size_t i = 0; i < Vectors; ++i) store(sums + i * lanes, sum[i]);
+}
+
 void column_sums(size_t rows, size_t columns, const float* x, size_t stride, float* sums) {
-    for_each_vector_of(columns, [&](size_t j, size_t n) {
-        Vec sum = load_some(sums + j, n);
-        for (size_t r = 0; r < rows; ++r) sum += load_some(x + r * stride + j, n);
-        store_some(sums + j, sum, n);
+    constexpr size_t at_once = 8;  // vectors: whole cache lines of a row, and few passes over rows far apart
+    size_t j = 0;
+    for (; j + at_once * lanes <= columns; j += at_once * lanes) sum_columns<at_once>(rows, x + j, stride, sums + j);
+    for_each_vector_of(columns - j, [&](size_t i, size_t n) {
+        Vec sum = load_some(sums + j + i, n);
+        for (size_t r = 0; r < rows; ++r) sum += load_some(x + r * stride + j + i, n);
+        store_some(sums + j + i, sum, n);
     });
 }
 
