@@ -49,11 +49,13 @@ void PackedMatrix::fill_from_columns(const std::function<const float*(size_t)>& 
             for (size_t k = 0; k < depth_; k += lines) {
                 const size_t count = std::min(lines, depth_ - k), words_here = (count + terms - 1) / terms;
                 for (size_t j = 0; j < panel_width; ++j) {
-                    float line[lines] = {};
-                    if (columns[j] && kernel_->along)
-                        kernel_->along(count, columns[j] + k, line);
-                    else if (columns[j])
-                        std::copy_n(columns[j] + k, count, line);
+                    float rounded_line[lines] = {};
+                    const float* line = columns[j] ? columns[j] + k : rounded_line;
+                    __builtin_prefetch(line + 2 * lines);  // columns lie far apart: the hardware does not guess them
+                    if (columns[j] && kernel_->along) {
+                        kernel_->along(count, line, rounded_line);
+                        line = rounded_line;
+                    }
                     for (size_t i = 0; i < words_here; ++i) out[(k / terms + i) * panel_width + j] = line[i];
                 }
             }

@@ -7,20 +7,20 @@
 namespace rnnfast::RNNFAST_ISA {
 namespace {
 
-// A tile of `tile_rows` x `panel_vectors` accumulators, its panel row and one broadcast must fit the registers.
+// A tile of `tile_rows` x `panel_vectors` accumulators, its panel row and one broadcast must fit the registers. With
+// few rows, several panels are walked at once, until `wanted_chains` accumulators hide the latency of an FMA and of the
+// cache.
 #if defined(__AVX512F__) || defined(RNNFAST_WIDE)
-constexpr size_t tile_rows = 6, panel_vectors = 4;
+constexpr size_t tile_rows = 6, panel_vectors = 4, wanted_chains = 16;
 #elif defined(__AVX2__)
-constexpr size_t tile_rows = 6, panel_vectors = 2;
+constexpr size_t tile_rows = 6, panel_vectors = 2, wanted_chains = 8;
 #elif defined(__ARM_NEON)
-constexpr size_t tile_rows = 6, panel_vectors = 4;
+constexpr size_t tile_rows = 6, panel_vectors = 4, wanted_chains = 16;
 #else
-constexpr size_t tile_rows = 2, panel_vectors = 4;
+constexpr size_t tile_rows = 2, panel_vectors = 4, wanted_chains = 8;
 #endif
 static_assert(panel_vectors * lanes % unit_block == 0, "a panel holds whole blocks of 16");
 
-// Accumulator chains that hide the latency of an FMA; with few rows, several panels are walked at once to get them.
-constexpr size_t wanted_chains = 8;
 // A block of a panel stays in L2 while all row tiles use it. 512, which would fit L1, made LSTM training 5% slower.
 constexpr size_t depth_block = 1024;
 
