@@ -10,7 +10,7 @@ namespace rnnfast {
 
 namespace {
 
-constexpr size_t block_rows = 96;              // rows whose input part is made at once: still in cache at their step
+constexpr size_t block_rows = 64;              // rows whose input part is made at once: still in L2 at their step
 constexpr size_t tile_floats = 16 * 1024 / 4;  // recurrent part of one tile: stays in L1 until its cell has run
 
 // What one thread owns: rows for the whole sequence (no barrier needed), or units of every row (a barrier a step).
