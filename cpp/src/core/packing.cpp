@@ -51,7 +51,8 @@ void PackedMatrix::fill_from_columns(const std::function<const float*(size_t)>& 
                 for (size_t j = 0; j < panel_width; ++j) {
                     float rounded_line[lines] = {};
                     const float* line = columns[j] ? columns[j] + k : rounded_line;
-                    __builtin_prefetch(line + 2 * lines);  // columns lie far apart: the hardware does not guess them
+                    // Columns lie far apart: the hardware does not guess where they go on.
+                    if (columns[j] && k + 2 * lines < depth_) __builtin_prefetch(line + 2 * lines);
                     if (columns[j] && kernel_->along) {
                         kernel_->along(count, line, rounded_line);
                         line = rounded_line;
