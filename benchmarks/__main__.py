@@ -1,60 +1,168 @@
-"""``python -m benchmarks [layers|train|lm ...] [--cells RNN,...] [--threads 1,2] [--json]``"""
+"""rnnfast beside its peers, on the same work, in one interleaved run.
+
+python -m benchmarks [layers|stream|train|lm ...]     the cases of cases.py
+python -m benchmarks memory                           peak memory of a training step; a million steps
+python -m benchmarks compare REV [kinds ...]          this revision beside another one
+"""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
-# torch first: then both use the one OpenMP runtime it brings. Two in one process slow each other down.
-try:
-    import torch  # noqa: F401
-except ImportError:
-    print("torch is not installed: pip install 'rnnfast[bench]' compares with it", file=sys.stderr)
+from benchmarks import report
+from benchmarks.bounds import Level, Rates
+from benchmarks.cases import GATES, KINDS, Case, all_cases, chosen
+from benchmarks.measure import Worker, measure
+from benchmarks.peers import PEERS, USUAL
+from benchmarks.report import columns
 
-import rnnfast as rf
-from benchmarks.cases import GATES, all_cases
-from benchmarks.measure import measure, set_threads
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", nargs="*", default=[], help="default: all four kinds")
+    parser.add_argument("--threads", default="1,2", help="counts, separated by commas; streams always use one")
+    parser.add_argument("--cells", default="RNN,GRU,LSTM", help="separated by commas")
+    parser.add_argument("--grid", choices=["main", "others", "all"], default="main", help="sizes of layers and train")
+    parser.add_argument("--cases", default="", help="only those with this in their name; or sizes TxNxDxH of your own")
+    parser.add_argument("--peers", default=",".join(USUAL), help=f"of {', '.join(PEERS)}; default: %(default)s")
+    parser.add_argument("--weights", default="f32", help="f32, bf16 or both, separated by commas")
+    parser.add_argument("--seconds", type=float, default=1.0, help="of measuring for each program and case")
+    parser.add_argument("--json", action="store_true", help="one JSON object a case")
+    parser.add_argument("--markdown", action="store_true", help="a table for docs/performance.md")
+    parser.add_argument("--plot", metavar="PNG", help="draw the ratios")
+    parser.add_argument("--from", dest="source", metavar="FILE", help="what --json wrote, instead of measuring")
+    args = parser.parse_args()
+    lists = {"cells": list(GATES), "peers": list(PEERS), "weights": ["f32", "bf16"]}
+    for name, known in lists.items():
+        values = [value for value in getattr(args, name).split(",") if value]
+        for value in set(values) - set(known):
+            parser.error(f"--{name}: unknown {value!r}, expected some of {', '.join(known)}")
+        setattr(args, name, values)
+    if not args.threads.replace(",", "").isdigit():
+        parser.error(f"--threads: got {args.threads!r}, expected numbers such as 1,2")
+    args.peers = [name for name in args.peers if "bf16" in args.weights or not name.endswith("_bf16")]
+    args.threads = [int(count) for count in args.threads.split(",")]
+    args.parser = parser
+    return args
+
+
+def selected(args: argparse.Namespace, kinds: list[str]) -> list[Case]:
+    for kind in set(kinds) - set(KINDS):
+        args.parser.error(f"unknown kind {kind!r}: expected some of {', '.join(KINDS)}, or memory, or compare REV")
+    kinds = kinds or list(KINDS)
+    try:
+        return chosen(list(all_cases(kinds, args.cells, args.grid)), args.cases)
+    except ValueError as error:
+        args.parser.error(str(error))
+
+
+@contextlib.contextmanager
+def workers_for(args: argparse.Namespace, threads: int) -> Iterator[tuple[dict[str, Worker], dict[str, str]]]:
+    """rnnfast first, then the peers that are installed; and why the others are missing."""
+    names = ["rnnfast"] + ["rnnfast_bf16"] * ("bf16" in args.weights)
+    names += [name for name in args.peers if name not in names]
+    workers, missing = {}, {}
+    with contextlib.ExitStack() as stack:
+        for name in names:
+            worker = Worker(name, threads)
+            stack.callback(worker.close)
+            if worker.missing is None:
+                workers[name] = worker
+            else:
+                missing[name] = worker.missing
+        if threads > 1:
+            workers[report.ALONE] = Worker("rnnfast", 1)
+            stack.callback(workers[report.ALONE].close)
+        yield workers, missing
+
+
+def rates_from(reply: dict[str, Any]) -> Rates:
+    levels = tuple(Level(**level) for level in reply.pop("levels"))
+    return Rates(**reply, levels=levels)
+
+
+def run(args: argparse.Namespace, cases: list[Case]) -> Iterator[dict[str, Any]]:
+    """Results one by one, printed as they come."""
+    for threads in args.threads:
+        todo = [case for case in cases if threads == 1 or case.kind != "stream"]
+        if not todo:
+            continue
+        with workers_for(args, threads) as (workers, missing):
+            if "rnnfast" not in workers:
+                sys.exit(f"rnnfast cannot be imported: {missing['rnnfast']}")
+            answer = workers["rnnfast"].ask("rates")
+            rates, info = rates_from(answer["rates"]), answer["info"]
+            say(args, report.rates_line(rates, info))
+            for name, why in missing.items():
+                say(args, f"skipped {name}: {why} (pip install 'rnnfast[bench]' brings all peers)")
+            for case in todo:
+                measured = measure(workers, case, args.seconds)
+                for weights in args.weights:
+                    if ("rnnfast_bf16" if weights == "bf16" else "rnnfast") not in measured.times:
+                        say(args, f"{case.name} {weights}: {measured.skipped | measured.wrong}")
+                        continue
+                    result = report.summarise(case, rates, measured, weights)
+                    result["versions"] = {name: worker.version for name, worker in workers.items()}
+                    yield {**result, "info": info, "missing": missing}
+
+
+def say(args: argparse.Namespace, text: str) -> None:
+    """Beside the results: to stderr where stdout is for machines."""
+    print(text, file=sys.stderr if args.json or args.markdown else sys.stdout, flush=True)
+
+
+def show(args: argparse.Namespace, results: Iterator[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Prints each result as it comes, then the tables and sums of all."""
+    kept, shown = [], None
+    for result in results:
+        kept.append(result)
+        kind, peers = result["case_kind"], columns(args.peers, result["case_kind"])
+        unit = report.unit_of(kind)
+        widths = report.widths_for(peers)
+        if args.json:
+            print(json.dumps(result), flush=True)
+            continue
+        if (kind, result["threads"]) != shown:
+            shown = kind, result["threads"]
+            say(args, "\n" + report.aligned(report.header(peers, unit), widths))
+        say(args, report.aligned(report.row(result, peers, unit), widths))
+    if args.markdown:
+        print(report.markdown(kept))
+    say(args, "\n" + "\n".join(report.summary(kept)))
+    return kept
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("kinds", nargs="*", metavar="layers|train|lm", help="default: all")
-    parser.add_argument("--cells", default="RNN", help="of RNN, GRU, LSTM, separated by commas")
-    parser.add_argument("--threads", default="1,2", help="counts to run with, separated by commas")
-    parser.add_argument("--seconds", type=float, default=2.0, help="of measuring for each case")
-    parser.add_argument("--json", action="store_true", help="one JSON object a case")
-    args = parser.parse_args()
-    kinds, cells = args.kinds or ["layers", "train", "lm"], args.cells.split(",")
-    for kind in set(kinds) - {"layers", "train", "lm"}:
-        parser.error(f"unknown kind {kind!r}: expected layers, train or lm")
-    for cell in set(cells) - set(GATES):
-        parser.error(f"unknown cell {cell!r}: expected {', '.join(GATES)}")
+    args = parse()
+    if args.what[:1] == ["memory"]:
+        from benchmarks.memory import main as memory
 
-    info = rf.info()
-    if not args.json:
-        print(f"rnnfast {info['version']}, {info['isa_active']}, {info['compiler']}; median of interleaved runs")
-        print(f"{'case':34}{'threads':>8}{'rnnfast ms':>12}{'torch ms':>11}{'ratio':>8}{'of best':>9}{'GF/s':>8}")
-    if len(info["openmp_runtimes"]) > 1:
-        print(f"warning: several OpenMP runtimes in this process: {info['openmp_runtimes']}", file=sys.stderr)
-    for make in all_cases(kinds, cells):
-        for threads in map(int, args.threads.split(",")):
-            set_threads(threads)
-            result = measure(make(), args.seconds)
-            if args.json:
-                print(json.dumps(result), flush=True)
-                continue
-            ms, peer = result["median_ms"], "torch" in result["ratio"]
-            print(
-                f"{result['case']:34}{threads:>8}{ms['rnnfast']:>12.3f}"
-                + (
-                    f"{ms['torch']:>11.3f}{result['ratio']['torch']:>8.2f}{result['best_ratio']['torch']:>9.2f}"
-                    if peer
-                    else " " * 28
-                )
-                + f"{result['gflops']['rnnfast']:>8.1f}",
-                flush=True,
-            )
+        return memory(args)
+    if args.what[:1] == ["compare"]:
+        from benchmarks.compare import main as compare
+
+        return compare(args)
+    if args.source:
+        lines = Path(args.source).read_text().splitlines()
+        results: Iterator[dict[str, Any]] = (json.loads(line) for line in lines if line.startswith("{"))
+    else:
+        results = run(args, selected(args, args.what))
+    kept = show(args, results)
+    if args.plot:
+        from benchmarks.plot import plot
+
+        plot(kept, args.plot)
+    if any(result["wrong"] for result in kept):
+        sys.exit("a peer's outputs differ: see above")
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -1,25 +1,37 @@
-"""The same cases under pytest-benchmark: ``pytest benchmarks --benchmark-enable``."""
+"""The same cases under pytest-benchmark: ``pytest benchmarks --benchmark-enable -k "35x32x28x256 and rnnfast"``.
+
+Each in this one process and on one thread, so these are times of one program; for ratios use ``python -m benchmarks``.
+"""
 
 from __future__ import annotations
 
 import pytest
 
-from benchmarks.cases import Case, forward, language_model, train
-from benchmarks.measure import check_outputs
+from benchmarks.cases import KINDS, all_cases
+from benchmarks.peers import PEERS, Unsupported, load
 
-CASES = {
-    "forward": lambda: forward("RNN", 35, 32, 28, 256),
-    "train": lambda: train("RNN", 35, 32, 28, 256),
-    "language_model": lambda: language_model("RNN", 35, 32, 28, 0, 256, 1),
-}
+CASES = list(all_cases(list(KINDS), ["RNN", "GRU", "LSTM"], "all"))
+PAIRS = [(case, peer) for case in CASES for peer, entry in PEERS.items() if case.kind in entry.kinds]
+_loaded = {}
 
 
-@pytest.mark.parametrize("peer", ["rnnfast", "torch"])
-@pytest.mark.parametrize("name", CASES)
-def test_speed(benchmark, name, peer):
-    case: Case = CASES[name]()
-    if peer not in case.programs:
-        pytest.skip(f"{peer} is not installed")
-    check_outputs(case)
+def the_peer(name):
+    """Made once, for all its cases."""
+    if name not in _loaded:
+        try:
+            _loaded[name] = load(name, 1)
+        except ImportError as error:
+            pytest.skip(str(error))
+    return _loaded[name]
+
+
+@pytest.mark.parametrize(("case", "peer"), PAIRS, ids=[f"{case.name} {peer}" for case, peer in PAIRS])
+def test_speed(benchmark, case, peer):
+    try:
+        program = the_peer(peer).prepare(case)
+        program.check()
+    except Unsupported as reason:
+        pytest.skip(str(reason))
     benchmark.group = case.name
-    benchmark(case.programs[peer])
+    with program.context():
+        benchmark(program.run)

@@ -3,6 +3,7 @@
 #include "bindings/arrays.h"
 #include "core/cell.h"
 #include "core/dispatch.h"
+#include "core/machine_rates.h"
 #include "core/parallel.h"
 
 namespace rnnfast::bindings {
@@ -11,6 +12,11 @@ void register_info(py::module_& m) {
     m.attr("__version__") = RNNFAST_VERSION;
     m.def("set_num_threads", &set_num_threads, py::arg("threads"));
     m.def("num_threads", &num_threads);
+    // The machine's speed, for the bounds of the benchmarks.
+    const auto free = py::call_guard<py::gil_scoped_release>();
+    m.def("multiply_add_rate", &multiply_add_rate, py::arg("threads"), py::arg("seconds"), free);
+    m.def("bf16_rate", &bf16_rate, py::arg("threads"), py::arg("seconds"), free);
+    m.def("read_rate", &read_rate, py::arg("bytes"), py::arg("threads"), py::arg("seconds"), free);
     m.def("cells", [] {
         std::vector<std::string> names;
         for (const CellInfo& cell : cells()) names.emplace_back(cell.name);

@@ -156,6 +156,10 @@ struct Kernels {
     void (*panel_row_sums)(size_t rows, size_t columns, size_t panel_stride, size_t width, const float* x, float* sums);
     void (*column_sums)(size_t rows, size_t columns, const float* x, size_t stride,
                         float* sums);  // sums += rows of x, in order
+    // What a core can do at best, measured by benchmarks; see rates.h.
+    double (*multiply_add_rate)(size_t rounds, const float* in, float* out);
+    double (*bf16_rate)(size_t rounds, const float* in, float* out);
+    float (*read_rate)(size_t size, size_t passes, const float* x);
 };
 
 }  // namespace rnnfast

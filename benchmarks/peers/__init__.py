@@ -1,0 +1,72 @@
+"""Who is measured: one file each, all with the same weights and inputs. A peer that is not installed is named and skipped."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Callable, Protocol
+
+import numpy as np
+
+Arrays = dict[str, np.ndarray]
+
+
+class Unsupported(Exception):
+    """This peer has no such thing: the case is measured without it."""
+
+
+@dataclass
+class Program:
+    """check() does the work and gives the arrays that are compared; run() does it once, inside context()."""
+
+    check: Callable[[], Arrays]
+    run: Callable[[], Any]
+    context: Callable[[], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext
+    keep: Any = None  # arrays that the peer reads but does not hold
+
+
+class Peer(Protocol):
+    """Made once a process, after the process was given its cores and OMP_NUM_THREADS."""
+
+    version: str
+
+    def prepare(self, case: Any) -> Program: ...
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Where a peer's file is, what its Peer is made with, and the kinds of cases it can do."""
+
+    module: str
+    kinds: tuple[str, ...] = ("forward", "stream", "train", "lm")
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+FORWARD = ("forward", "stream")
+PEERS = {
+    "rnnfast": Entry("rnnfast"),
+    "rnnfast_bf16": Entry("rnnfast", options={"weights": "bf16"}),
+    "torch": Entry("torch"),
+    "torch_cell": Entry("torch", ("stream",), {"single_step": True}),
+    "torch_compile": Entry("torch", options={"compiled": True}),
+    "onnxruntime": Entry("onnxruntime", FORWARD),
+    "openvino": Entry("openvino", FORWARD),
+    "openvino_bf16": Entry("openvino", FORWARD, {"precision": "bf16"}),
+    "jax": Entry("jax", ("forward", "stream", "train")),
+}
+USUAL = ["torch", "torch_cell", "onnxruntime", "openvino", "openvino_bf16", "jax"]  # torch_compile takes long
+
+
+def load(name: str, threads: int) -> Peer:
+    """Imports what the peer needs; ImportError if it is not installed."""
+    entry = PEERS[name]
+    peer: Peer = importlib.import_module(f"benchmarks.peers.{entry.module}").Peer(threads, **entry.options)
+    return peer
+
+
+def twice_over(steps: list[Any]) -> Iterator[Any]:
+    """For states that are read from one place and written to another: a b a b ..."""
+    while True:
+        yield from steps
