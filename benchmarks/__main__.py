@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -95,6 +96,8 @@ def run(args: argparse.Namespace, cases: list[Case]) -> Iterator[dict[str, Any]]
         todo = [case for case in cases if threads == 1 or case.kind != "stream"]
         if not todo:
             continue
+        if threads > cores_allowed():
+            say(args, f"warning: {threads} threads on {cores_allowed()} cores, so these times say little")
         with workers_for(args, threads) as (workers, missing):
             if "rnnfast" not in workers:
                 sys.exit(f"rnnfast cannot be imported: {missing['rnnfast']}")
@@ -112,6 +115,10 @@ def run(args: argparse.Namespace, cases: list[Case]) -> Iterator[dict[str, Any]]
                     result = report.summarise(case, rates, measured, weights)
                     result["versions"] = {name: worker.version for name, worker in workers.items()}
                     yield {**result, "info": info, "missing": missing}
+
+
+def cores_allowed() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def say(args: argparse.Namespace, text: str) -> None:

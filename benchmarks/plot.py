@@ -39,11 +39,11 @@ def plot(results: Sequence[dict[str, Any]], path: str) -> None:
     rows = {kind: _cases(with_peers, kind) for kind in kinds}
     heights = [len(rows[kind]) + 2.2 for kind in kinds]
     figure, axes = plt.subplots(
-        len(kinds), len(threads), squeeze=False, sharex=True, layout="constrained",
+        len(kinds), len(threads), squeeze=False, sharex="row", layout="constrained",
         figsize=(3.4 + 4.6 * len(threads), 0.26 * sum(heights) + 1.5), gridspec_kw={"height_ratios": heights},
     )  # fmt: skip
-    ratios = [ratio for result in with_peers for ratio in result["ratio"].values()]
     for line, kind in enumerate(kinds):
+        ratios = [ratio for r in with_peers if r["case_kind"] == kind for ratio in r["ratio"].values()]
         for column, count in enumerate(threads):
             chosen = [r for r in with_peers if (r["case_kind"], r["threads"]) == (kind, count)]
             axis = axes[line][column]
@@ -58,8 +58,11 @@ def plot(results: Sequence[dict[str, Any]], path: str) -> None:
 
 
 def _label(result: dict[str, Any]) -> str:
-    name = result["case"].split(" ", 1)[1].replace("x", "×") if result["case_kind"] != "lm" else result["case"][3:]
-    return name + (" bf16" if result["weights"] == "bf16" else "")
+    name = result["case"].split(" ", 1)[1]
+    if result["case_kind"] == "lm":
+        T, N, V, E, H, layers = (result[f"case_{key}"] for key in ("T", "N", "V", "D", "H", "layers"))
+        name = f"{result['case_cell']} {T}x{N}, V {V:,}, {f'E {E}' if E else 'one-hot'}, {layers}x{H}"
+    return name.replace("x", "×") + (" bf16" if result["weights"] == "bf16" else "")
 
 
 def _cases(results: Sequence[dict[str, Any]], kind: str) -> list[str]:
@@ -83,7 +86,9 @@ def _panel(axis: Any, results: Sequence[dict[str, Any]], rows: list[str], *, lab
         for name, ratio in values.items():
             color, marker = STYLES[name]
             axis.scatter(ratio, y, s=30, color=color, marker=marker, edgecolor="white", linewidth=0.5, zorder=3)
-    ticks = [tick for tick in (0.5, 0.8, 1, 1.25, 1.5, 2, 3, 5, 10, 20, 50) if low <= tick <= high]
+    axis.text(0.985, -0.5, "slower", ha="right", va="top", fontsize=7, style="italic", color="#b0615a", rotation=90)
+    wide = (0.5, 0.8, 1, 1.5, 2, 3, 5, 10, 20, 50)
+    ticks = [tick for tick in (wide if high / low > 6 else (0.5, 0.8, 1, 1.25, 1.5, 2, 3, 5)) if low <= tick <= high]
     axis.set_xticks(ticks)
     axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}×"))
     axis.xaxis.set_minor_locator(NullLocator())

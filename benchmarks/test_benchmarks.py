@@ -13,6 +13,7 @@ from benchmarks.peers import PEERS, Unsupported, load
 CASES = list(all_cases(list(KINDS), ["RNN", "GRU", "LSTM"], "all"))
 PAIRS = [(case, peer) for case in CASES for peer, entry in PEERS.items() if case.kind in entry.kinds]
 _loaded = {}
+pytestmark = pytest.mark.filterwarnings("default")  # what peers warn of is not for us to repair
 
 
 def the_peer(name):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -60,8 +61,9 @@ class Peer:
 
     def _stream(self, case: Case) -> Program:
         layer, x = self._layer(case), inputs(case)["x"]
-        step = layer.stream(rows=case.N) if hasattr(layer, "stream") else _one_step_of(layer)
-        first = x[0]
+        first, y = x[0], np.empty((case.N, case.H), np.float32)
+        # y is bound, as the peers' outputs are.
+        step = partial(layer.stream(rows=case.N), out=y) if hasattr(layer, "stream") else _one_step_of(layer)
         return Program(lambda: {"y": np.stack([np.array(step(row)) for row in x])}, lambda: step(first))
 
     def _lm(self, case: Case) -> Program:

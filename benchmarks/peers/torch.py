@@ -15,7 +15,8 @@ from benchmarks.peers import Arrays, Program
 class Peer:
     def __init__(self, threads: int, *, compiled: bool = False, single_step: bool = False) -> None:
         torch.set_num_threads(threads)
-        torch.set_num_interop_threads(1)
+        if torch.get_num_interop_threads() != 1:  # may be set once
+            torch.set_num_interop_threads(1)
         self._compiled, self._single_step = compiled, single_step
         self.version = torch.__version__
 
