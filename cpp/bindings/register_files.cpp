@@ -1,6 +1,8 @@
 #include <pybind11/stl.h>
 
 #include "bindings/arrays.h"
+#include "core/dispatch.h"
+#include "core/packing.h"
 #include "models/safetensors.h"
 
 namespace rnnfast::bindings {
@@ -10,11 +12,37 @@ namespace {
 py::tuple as_python(const SafetensorsFile& file) {
     py::dict tensors;
     for (const auto& [name, tensor] : file.tensors()) {
-        Array<float> array(std::vector<py::ssize_t>(tensor.shape.begin(), tensor.shape.end()));
-        std::copy_n(tensor.data, tensor.size, array.mutable_data());
+        const std::vector<py::ssize_t> shape(tensor.shape.begin(), tensor.shape.end());
+        if (tensor.dtype == Dtype::i8) {
+            Array<int8_t> array(shape);
+            if (tensor.size) std::memcpy(array.mutable_data(), tensor.data, tensor.size);
+            tensors[py::str(name)] = array;
+            continue;
+        }
+        Array<float> array(shape);
+        Buffer buffer;
+        std::copy_n(as_floats(tensor, buffer), tensor.size, array.mutable_data());
         tensors[py::str(name)] = array;
     }
     return py::make_tuple(tensors, file.metadata());
+}
+
+// float32 is written as F32, int8 as I8, uint16 as the bits of BF16.
+TensorView view_of(const std::string& name, const py::array& array) {
+    if (!(array.flags() & py::array::c_style)) throw std::invalid_argument(name + ": expected a C-contiguous array");
+    TensorView view{{array.shape(), array.shape() + array.ndim()}, array.data(), static_cast<size_t>(array.size())};
+    if (py::isinstance<py::array_t<float>>(array)) return view;
+    view.dtype = py::isinstance<py::array_t<int8_t>>(array) ? Dtype::i8 : Dtype::bf16;
+    if (view.dtype == Dtype::bf16 && !py::isinstance<py::array_t<uint16_t>>(array))
+        throw std::invalid_argument(name + ": expected float32, int8, or uint16 for the bits of bfloat16");
+    return view;
+}
+
+void check_matrix(const Array<float>& matrix) {
+    if (matrix.ndim() != 2 || matrix.size() == 0)
+        throw std::invalid_argument("the array has shape " +
+                                    shape_text({matrix.shape(), matrix.shape() + matrix.ndim()}) +
+                                    ", expected a matrix of weights");
 }
 
 }  // namespace
@@ -25,20 +53,42 @@ void register_files(py::module_& m) {
         py::arg("path"));
     m.def(
         "parse_safetensors",
-        [](const py::bytes& bytes, const std::string& name) { return as_python(SafetensorsFile::parse(bytes, name)); },
+        [](const py::bytes& bytes, const std::string& name) {
+            return as_python(SafetensorsFile::view(static_cast<std::string_view>(bytes), name));
+        },
         py::arg("data"), py::arg("name") = "bytes");
     m.def(
         "write_safetensors",
-        [](const std::string& path, const std::map<std::string, Array<float>>& arrays,
+        [](const std::string& path, const std::map<std::string, py::array>& arrays,
            const std::map<std::string, std::string>& metadata) {
             std::map<std::string, TensorView> tensors;
-            for (const auto& [name, array] : arrays)
-                tensors[name] = {
-                    {array.shape(), array.shape() + array.ndim()}, array.data(), static_cast<size_t>(array.size())};
+            for (const auto& [name, array] : arrays) tensors[name] = view_of(name, array);
             const py::gil_scoped_release release;
             write_safetensors(path, tensors, metadata);
         },
         py::arg("path"), py::arg("tensors"), py::arg("metadata"));
+    m.def(
+        "int8_rows",
+        [](const Array<float>& matrix) {
+            check_matrix(matrix);
+            Array<int8_t> rounded({matrix.shape(0), matrix.shape(1)});
+            Array<float> scales(matrix.shape(0));
+            for (py::ssize_t r = 0; r < matrix.shape(0); ++r)
+                scales.mutable_at(r) = int8_row(active(), matrix.data(r, 0), static_cast<size_t>(matrix.shape(1)),
+                                                rounded.mutable_data(r, 0));
+            return py::make_tuple(rounded, scales);
+        },
+        py::arg("matrix"));
+    m.def(
+        "bf16_rows",
+        [](const Array<float>& matrix) {
+            check_matrix(matrix);
+            Array<uint16_t> rounded({matrix.shape(0), matrix.shape(1)});
+            for (py::ssize_t r = 0; r < matrix.shape(0); ++r)
+                bf16_row(active(), matrix.data(r, 0), static_cast<size_t>(matrix.shape(1)), rounded.mutable_data(r, 0));
+            return rounded;
+        },
+        py::arg("matrix"));
 }
 
 }  // namespace rnnfast::bindings

@@ -9,7 +9,7 @@ from rnnfast.data import Corpus, batches
 from rnnfast.evaluate import Evaluation, evaluate, log_prob, surprisal
 from rnnfast.generate import generate, stream
 from rnnfast.info import get_num_threads, info, set_num_threads
-from rnnfast.io import load
+from rnnfast.io import load, quantize
 from rnnfast.models import LanguageModel
 from rnnfast.ngram import NGram
 from rnnfast.nn import GRU, LSTM, RNN, Embedding, Linear
@@ -45,6 +45,7 @@ __all__ = [
     "info",
     "load",
     "log_prob",
+    "quantize",
     "set_num_threads",
     "stream",
     "surprisal",

@@ -6,9 +6,10 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from rnnfast import _core
-from rnnfast.commands import eval, generate, info, stats, train
+from rnnfast.commands import eval, generate, info, quantize, stats, train
 
 _BAD_INPUT = 2
 
@@ -16,8 +17,12 @@ _BAD_INPUT = 2
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="rnnfast", description="Fast recurrent networks on CPUs.")
     parser.add_argument("--version", action="version", version=f"rnnfast {_core.__version__}")
+    parser.add_argument(
+        "--cmake-dir", action="version", version=str(Path(_core.__file__).parent / "cpp" / "lib" / "cmake" / "rnnfast"),
+        help="print the folder that lets CMake build C++ against this install, as rnnfast_DIR",
+    )  # fmt: skip
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for command in (train, eval, generate, stats, info):
+    for command in (train, eval, generate, stats, quantize, info):
         command.add_to(commands)
     return parser
 

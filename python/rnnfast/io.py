@@ -7,7 +7,7 @@ import os
 from typing import Any
 
 from rnnfast import _core
-from rnnfast.models import FORMAT, FORMAT_VERSION, WEIGHTS, LanguageModel
+from rnnfast.models import FORMAT, FORMAT_VERSION, VERSION_OF_ROUNDED, WEIGHTS, LanguageModel, restored
 from rnnfast.nn import Array
 from rnnfast.text import PathLike
 from rnnfast.vocab import Vocab
@@ -19,11 +19,17 @@ _LARGEST = 1 << 28  # weights of one matrix a file may ask for: 1 GB
 def load(path: PathLike, *, weights: str | None = None) -> Any:
     """The model in a file that :meth:`LanguageModel.save` wrote; a checkpoint's model too.
 
-    ``weights`` is the precision of its products, ``"f32"`` or ``"bf16"``; None: as the file says.
+    ``weights`` is the precision of its products, ``"f32"``, ``"bf16"`` or, to run it only, ``"int8"``; None: as the file says.
 
     Raises ``rf.FileFormatError`` for a file that is damaged, of another version, or not rnnfast's.
     """
     return read(path, weights=weights)[0]
+
+
+def quantize(source: PathLike, output: PathLike, *, weights: str = "int8") -> None:
+    """Writes the model of one file into another with its matrices rounded to ``"int8"`` (a quarter of the size) or
+    ``"bf16"`` (half); it loads as it is, and gives what ``load(source, weights=weights)`` gives, to the bit."""
+    load(source, weights=weights).save(output, weights=weights)
 
 
 def read(path: PathLike, *, weights: str | None = None) -> tuple[Any, dict[str, Array], dict[str, str]]:
@@ -37,13 +43,18 @@ def read(path: PathLike, *, weights: str | None = None) -> tuple[Any, dict[str, 
     if metadata.get("format") != FORMAT:
         raise _core.Error(f"{name}: a safetensors file, but not a model of rnnfast; train one with `rnnfast train`")
     version = metadata.get("format_version")
-    if version != FORMAT_VERSION:
+    if version not in (FORMAT_VERSION, VERSION_OF_ROUNDED):
         raise _core.Error(
-            f"{name}: format version {version!r}, this rnnfast reads version {FORMAT_VERSION}; update rnnfast"
+            f"{name}: format version {version!r}, this rnnfast reads versions {FORMAT_VERSION} and "
+            f"{VERSION_OF_ROUNDED}; update rnnfast"
         )
     kind = metadata.get("kind")
     if kind not in _KINDS:
         raise _core.Error(f"{name}: holds a {kind!r}, this rnnfast knows {', '.join(_KINDS)}; update rnnfast")
+    try:
+        tensors = restored(tensors)
+    except ValueError as error:
+        raise _core.Error(f"{name}: {error}") from None
     model = _build(name, metadata, tensors, {} if weights is None else {"weights": weights})
     own = model.parameters()
     for parameter, value in own.items():

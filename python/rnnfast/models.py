@@ -16,7 +16,34 @@ from rnnfast.text import PathLike
 from rnnfast.vocab import Vocab
 
 FORMAT, FORMAT_VERSION = "rnnfast", "1"
-WEIGHTS = ("f32", "bf16")
+SCALE = ".scale"  # ends the name of the tensor with an int8 matrix's scales
+WEIGHTS = ("f32", "bf16", "int8")
+VERSION_OF_ROUNDED = "2"  # of a file whose matrices are stored rounded
+
+
+def rounded(parameters: Mapping[str, Array], weights: str) -> dict[str, NDArray[Any]]:
+    """Parameters as a file stores them: every matrix of bf16 as uint16, or of int8 beside ``NAME.scale``, one a row."""
+    if weights not in WEIGHTS:
+        raise ValueError(f"weights is {weights!r}, expected one of {', '.join(WEIGHTS)}")
+    stored: dict[str, NDArray[Any]] = dict(parameters)
+    for name, value in parameters.items():
+        if value.ndim == 2 and weights == "bf16":
+            stored[name] = _core.bf16_rows(value)
+        elif value.ndim == 2 and weights == "int8":
+            stored[name], stored[name + SCALE] = _core.int8_rows(value)
+    return stored
+
+
+def restored(stored: Mapping[str, NDArray[Any]]) -> dict[str, Array]:
+    """The float32 numbers of what :func:`rounded` made: exact, so rounding them again changes nothing."""
+    values = dict(stored)
+    for name, value in stored.items():
+        if value.dtype == np.int8 and name + SCALE in stored:
+            scale = values.pop(name + SCALE)
+            if scale.dtype != np.float32 or value.ndim != 2 or scale.shape != value.shape[:1]:
+                raise ValueError(f"{name}{SCALE} has shape {scale.shape}, expected {value.shape[:1]}: one for each row")
+            values[name] = value.astype(np.float32) * scale[:, None]
+    return values
 
 
 class LanguageModel(Layer):
@@ -31,7 +58,8 @@ class LanguageModel(Layer):
     embedding_size : 0 for one-hot input
     hidden_size, num_layers : of the recurrent stack
     dropout : on every connection that is not recurrent (Zaremba et al., arXiv:1409.2329), in training only
-    weights : ``"f32"``, or ``"bf16"`` for products of numbers rounded to bfloat16 (all but the output layer's gradients)
+    weights : ``"f32"``, or ``"bf16"`` for products of numbers rounded to bfloat16 (all but the output layer's gradients), or
+        ``"int8"`` for running only: products of whole numbers from -127 to 127, a scale for every row
     seed : of the initial weights and of dropout
 
     >>> model = LanguageModel(5, hidden_size=8, seed=0)
@@ -126,18 +154,23 @@ class LanguageModel(Layer):
         *,
         tensors: Mapping[str, Array] | None = None,
         metadata: Mapping[str, str] | None = None,
+        weights: str = "f32",
     ) -> None:
         """Weights, configuration and vocabulary in one safetensors file, written beside ``path`` and renamed.
 
-        ``tensors`` and ``metadata`` join the file's own; a checkpoint keeps the optimiser there.
+        ``tensors`` and ``metadata`` join the file's own; a checkpoint keeps the optimiser there. ``weights``: how the
+        matrices are stored, ``"f32"``, or rounded to ``"bf16"`` or ``"int8"`` for a file of half or a quarter the size
+        that loads with those weights (docs/model-file.md).
         """
+        stored = rounded(self.parameters(), weights)
+        config = self.config if weights == "f32" else {**self.config, "weights": weights}
         own = {
             "format": FORMAT,
-            "format_version": FORMAT_VERSION,
+            "format_version": FORMAT_VERSION if weights == "f32" else VERSION_OF_ROUNDED,
             "kind": self.kind,
-            "config": json.dumps(self.config),
+            "config": json.dumps(config),
         }
         if self.vocab is not None:
             described = {"tokenizer": self.vocab.tokenizer, "tokens": self.vocab.idx_to_token}
             own["vocabulary"] = json.dumps(described, ensure_ascii=False)
-        _core.write_safetensors(str(path), {**self.parameters(), **(tensors or {})}, {**own, **(metadata or {})})
+        _core.write_safetensors(str(path), {**stored, **(tensors or {})}, {**own, **(metadata or {})})

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <stdexcept>
 
 using namespace rnnfast;
 using namespace rnnfast::tests;
@@ -320,4 +321,68 @@ TEST_CASE("sums over panels run over all panels and columns") {
         for (size_t v = 0; v < rows; ++v)
             expected[v] += static_cast<double>(x[(j / width * rows + v) * width + j % width]);
     check_close(sums.data(), expected.data(), rows, 1e-6);
+}
+
+TEST_CASE("int8 rows keep their largest number, and rounding them again changes nothing") {
+    const Kernels& k = active();
+    for (const size_t size :
+         {size_t{1}, size_t{3}, size_t{4}, k.lanes - 1, k.lanes, k.lanes + 1, 2 * k.lanes + 5, size_t{300}}) {
+        CAPTURE(size);
+        const auto x = random_vector(size + 1, size, 3.0);
+        std::vector<int8_t> q(size), again(size);
+        const float scale = int8_row(k, x.data() + 1, size, q.data());
+        std::vector<float> rounded(size);
+        float largest = 0;
+        for (size_t i = 0; i < size; ++i) {
+            rounded[i] = static_cast<float>(q[i]) * scale;
+            largest = std::max(largest, std::abs(x[i + 1]));
+            CHECK(std::abs(rounded[i] - x[i + 1]) <= 0.5f * scale * 1.00001f);
+        }
+        CHECK(scale >= largest / 127.0f);
+        CHECK(scale <= largest / 127.0f * 1.0001f);
+        CHECK(int8_row(k, rounded.data(), size, again.data()) == scale);
+        CHECK(q == again);
+    }
+    int8_t q[2];
+    const float zeros[] = {0.0f, -0.0f}, tiny[] = {1e-35f, 0.0f}, not_finite[] = {NAN, 1.0f},
+                infinite[] = {1.0f, INFINITY};
+    CHECK(int8_row(k, zeros, 2, q) == 0.0f);
+    CHECK(int8_row(k, tiny, 2, q) == 0.0f);
+    CHECK(std::isnan(int8_row(k, not_finite, 2, q)));  // so a NaN in is a NaN out
+    CHECK(std::isnan(int8_row(k, infinite, 2, q)));
+}
+
+TEST_CASE("int8 products are exact sums times two scales") {
+    const Kernels& k = active();
+    for (const size_t gates : {1, 3})
+        for (const size_t rows : {1, 2, 7, 13})
+            for (const size_t depth : {1, 4, 5, 67, 1500})
+                for (const size_t columns : {1, 63, 100}) {
+                    CAPTURE(rows);
+                    CAPTURE(depth);
+                    CAPTURE(columns);
+                    const auto a = random_vector(rows * depth, 1), b = random_vector(columns * depth, 2);
+                    PackedMatrix packed(gemm_for(k, Weights::int8, gates), depth, columns);
+                    packed.fill_from_columns([&](size_t j) { return b.data() + j * depth; });
+                    const auto start = random_vector(packed.padded_columns(), 3);
+                    std::vector<float> scratch(left_scratch(packed, rows) + 16), c(rows * columns + 1, 7.0f);
+                    const LeftRows left = left_rows(packed, {a.data(), depth, 0, 0}, rows, scratch.data());
+                    multiply(packed, left, 0, columns, start.data(), {c.data(), columns, 0, 0});
+                    CHECK(c.back() == 7.0f);
+                    std::vector<int8_t> qa(depth), qb(depth);
+                    size_t wrong = 0;
+                    for (size_t r = 0; r < rows; ++r)
+                        for (size_t j = 0; j < columns; ++j) {
+                            const float sa = int8_row(k, a.data() + r * depth, depth, qa.data());
+                            const float sb = int8_row(k, b.data() + j * depth, depth, qb.data());
+                            int32_t sum = 0;
+                            for (size_t i = 0; i < depth; ++i) sum += qa[i] * qb[i];
+                            const float exact = std::fma(static_cast<float>(sum), sa * sb, start[j]);
+                            const bool fused = std::string(k.name) != "baseline";
+                            const float got = c[r * columns + j];
+                            wrong += fused ? got != exact : std::abs(got - exact) > 1e-6f * (1 + std::abs(exact));
+                        }
+                    CHECK(wrong == 0);
+                }
+    CHECK_THROWS_AS(PackedMatrix(gemm_for(k, Weights::int8), 200'000, 1), std::invalid_argument);
 }

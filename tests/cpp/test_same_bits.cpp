@@ -1,4 +1,6 @@
 // Training gives the same bits on every ISA with fused multiply-adds, on any number of threads.
+#include <stdexcept>
+
 #include "core/parallel.h"
 #include "helpers.h"
 #include "models/language_model.h"
@@ -84,4 +86,35 @@ TEST_CASE("two tables in one process agree where both have FMA") {
                   train(*first, "lstm", OptimizerKind::sgd, weights));
     }
     if (!first) MESSAGE("skipped: this CPU has no ISA with fused multiply-adds");
+}
+
+TEST_CASE("an int8 model gives the same bits on every ISA with FMA, and cannot be trained") {
+    for (const char* cell : {"rnn", "lstm", "gru"}) {
+        CAPTURE(std::string(cell));
+        uint64_t first = 0;
+        for (const Isa& isa : isas()) {
+            if (!isa.supported || std::string(isa.kernels->name) == "baseline") continue;
+            LanguageModelOptions options;
+            options.cell = cell;
+            options.vocabulary = 37;
+            options.embedding_size = 11;
+            options.hidden_size = 41;
+            options.num_layers = 2;
+            options.weights = Weights::int8;
+            LanguageModel model(options, 5, *isa.kernels);
+            const size_t steps = 20, rows = 9;
+            std::vector<int32_t> ids((steps + 1) * rows);
+            for (size_t i = 0; i < ids.size(); ++i) ids[i] = static_cast<int32_t>(random_bits(3, i) % 37);
+            std::vector<double> nll(steps * rows);
+            std::vector<float> h(model.state_size(rows)), c(model.state_size(rows));
+            const auto loss = [&](bool train) {
+                model.loss(ids.data(), ids.data() + rows, steps, rows, {}, {h.data(), c.data()}, nll.data(), train, 1);
+            };
+            loss(false);
+            const uint64_t hash = hash_bits(h.data(), h.size());
+            if (!first) first = hash;
+            CHECK(hash == first);
+            CHECK_THROWS_AS(loss(true), std::invalid_argument);
+        }
+    }
 }

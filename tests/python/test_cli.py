@@ -88,6 +88,14 @@ def test_generate_takes_top_p_and_beams(text):
         assert len(result.stdout.rstrip("\n")) in (6, 7), result.stderr
 
 
+def test_quantize_writes_a_smaller_file_that_generates(text):
+    rf.LanguageModel(rf.Vocab(TEXT), hidden_size=64, seed=0).save(text / "m.safetensors")
+    result = run("quantize", "m.safetensors", "--weights", "int8", "--output", "small.safetensors", "--json", cwd=text)
+    sizes = json.loads(result.stdout.splitlines()[-1])
+    assert sizes["bytes"] == (text / "small.safetensors").stat().st_size < sizes["bytes_before"] / 2
+    assert run("generate", "small.safetensors", "--prompt", "It", "--length", 5, cwd=text).returncode == 0
+
+
 def test_info_tells_what_runs(tmp_path):
     info = json.loads(run("info", "--json", cwd=tmp_path).stdout)
     assert info["isa_active"] in info["isas_supported"]

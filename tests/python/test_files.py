@@ -68,3 +68,52 @@ def test_a_file_written_by_version_1_still_loads():
 
 
 GOLDEN_SUM = -0.7058489322662354  # of the logits, when the file was written
+
+
+@pytest.mark.parametrize(("weights", "share"), [("int8", 0.27), ("bf16", 0.51)])
+def test_a_rounded_file_is_smaller_and_loads_as_it_is(tmp_path, weights, share):
+    vocab = rf.Vocab([f"w{i}" for i in range(500)], tokenizer="word")
+    model = rf.LanguageModel(vocab, cell="lstm", embedding_size=200, hidden_size=200, num_layers=2, seed=1)
+    model.save(tmp_path / "whole")
+    rf.quantize(tmp_path / "whole", tmp_path / "small", weights=weights)
+    assert (tmp_path / "small").stat().st_size <= share * (tmp_path / "whole").stat().st_size
+    again = rf.load(tmp_path / "small")
+    assert again.config["weights"] == weights
+    ids = np.arange(200) % 500
+    whole, at_load = rf.evaluate(model, ids), rf.evaluate(rf.load(tmp_path / "whole", weights=weights), ids)
+    assert rf.evaluate(again, ids) == at_load != whole
+    assert at_load.perplexity == pytest.approx(whole.perplexity, rel=0.01)
+    for name, value in again.state_dict().items():  # what was rounded once stays as it is
+        assert np.array_equal(rf.load(tmp_path / "small", weights="f32").state_dict()[name], value)
+    rf.quantize(tmp_path / "small", tmp_path / "again", weights=weights)
+    assert (tmp_path / "again").read_bytes() == (tmp_path / "small").read_bytes()
+
+
+def test_the_safetensors_package_reads_rounded_files(tmp_path):
+    model = rf.LanguageModel(20, hidden_size=9, seed=1)
+    model.save(tmp_path / "m", weights="int8")
+    theirs = oracle.load_file(tmp_path / "m")
+    scale, rounded = theirs["output.weight.scale"], theirs["output.weight"]
+    assert rounded.dtype == np.int8
+    np.testing.assert_allclose(
+        rounded * scale[:, None], model.state_dict()["output.weight"], atol=scale.max() / 2 * 1.001
+    )
+
+
+def test_an_int8_model_says_that_it_cannot_be_trained(tmp_path):
+    model = rf.LanguageModel(5, hidden_size=8, seed=0, weights="int8")
+    with pytest.raises(ValueError, match="int8 weights are for running"):
+        model.loss([[0], [1]], [[1], [2]])
+    with pytest.raises(ValueError, match="int8 weights are for running"):
+        rf.LSTM(3, 4, weights="int8").forward(np.zeros((2, 1, 3), np.float32))
+    with pytest.raises(ValueError, match="expected one of f32, bf16, int8"):
+        model.save(tmp_path / "m", weights="int4")
+
+
+def test_a_scale_of_another_length_is_refused(tmp_path):
+    rf.LanguageModel(20, hidden_size=9, seed=1).save(tmp_path / "m", weights="int8")
+    tensors, metadata = _core.read_safetensors(str(tmp_path / "m"))
+    tensors["output.weight.scale"] = np.ones(3, np.float32)
+    _core.write_safetensors(str(tmp_path / "m"), tensors, metadata)
+    with pytest.raises(rf.FileFormatError, match="one for each row"):
+        rf.load(tmp_path / "m")

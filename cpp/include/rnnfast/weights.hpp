@@ -3,6 +3,6 @@
 
 namespace rnnfast {
 
-enum class Weights { f32, bf16 };
+enum class Weights { f32, bf16, int8 };
 
 }  // namespace rnnfast

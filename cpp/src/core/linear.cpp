@@ -1,5 +1,7 @@
 #include "core/linear.h"
 
+#include <algorithm>
+
 #include "core/parallel.h"
 
 namespace rnnfast {
@@ -14,11 +16,13 @@ void PackedLinear::pack(const float* weight, const float* bias) {
     std::memcpy(bias_.data(), bias, packed_.columns() * sizeof(float));
 }
 
-void PackedLinear::forward(const float* x, size_t x_stride, size_t rows, float* y, Buffer& scratch) const {
+void PackedLinear::forward(const float* x, size_t x_stride, size_t rows, float* y, Buffer& scratch,
+                           size_t most_threads) const {
     const size_t outputs = packed_.columns();
     scratch.reserve(left_scratch(packed_, rows));
     const LeftRows left = left_rows(packed_, {x, x_stride, 0, 0}, rows, scratch.data());
-    parallel(threads_for(2.0 * static_cast<double>(rows * outputs * packed_.depth())), [&](const Team& team) {
+    const size_t threads = threads_for(2.0 * static_cast<double>(rows * outputs * packed_.depth()));
+    parallel(std::min(threads, most_threads), [&](const Team& team) {
         const Range own = split(outputs, team.size, team.index, packed_.width());
         if (own.size() == 0) return;
         multiply(packed_, left, own.begin, own.size(), zeros_.data() + own.begin, {y + own.begin, outputs, 0, 0});

@@ -15,7 +15,9 @@ public:
 
     // x: [rows, I], y: [rows, O]. The bias joins after the sum, as in the loss, so both give the same logits.
     // scratch grows at the first call, then allocates no more.
-    void forward(const float* x, size_t x_stride, size_t rows, float* y, Buffer& scratch) const;
+    // most_threads = 1: on the caller's thread, without a lock or a system call.
+    void forward(const float* x, size_t x_stride, size_t rows, float* y, Buffer& scratch,
+                 size_t most_threads = static_cast<size_t>(-1)) const;
 
     size_t inputs() const { return packed_.depth(); }
     size_t outputs() const { return packed_.columns(); }

@@ -203,4 +203,33 @@ void output_loss(const Kernels& kernels, const OutputLoss& l) {
     });
 }
 
+void nll_of_logits(const Kernels& kernels, const float* logits, size_t rows, size_t vocabulary, const int32_t* targets,
+                   double* nll, Buffer& scratch) {
+    const size_t lanes = kernels.lanes;  // rows of one call of the kernel
+    scratch.reserve((vocabulary + 4) * lanes);
+    float* transposed = scratch.data();
+    SoftmaxLoss s;
+    s.vocabulary = vocabulary;
+    s.logits = transposed;
+    s.stride = lanes;
+    s.maximum = transposed + vocabulary * lanes;
+    s.sum = s.maximum + lanes;
+    s.target_logit = s.sum + lanes;
+    auto* lane_targets = reinterpret_cast<int32_t*>(s.target_logit + lanes);
+    s.targets = lane_targets;
+    for (size_t first = 0; first < rows; first += lanes) {
+        const size_t valid = std::min(lanes, rows - first);
+        for (size_t i = 0; i < lanes; ++i) lane_targets[i] = i < valid ? targets[first + i] : -1;
+        for (size_t v = 0; v < vocabulary; ++v)
+            for (size_t i = 0; i < lanes; ++i)
+                transposed[v * lanes + i] = i < valid ? logits[(first + i) * vocabulary + v] : 0.0f;
+        kernels.softmax_loss(s);
+        for (size_t i = 0; i < valid; ++i)
+            nll[first + i] = targets[first + i] < 0
+                                 ? 0.0
+                                 : std::log(static_cast<double>(s.sum[i])) + static_cast<double>(s.maximum[i]) -
+                                       static_cast<double>(s.target_logit[i]);
+    }
+}
+
 }  // namespace rnnfast

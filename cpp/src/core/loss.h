@@ -26,6 +26,11 @@ struct OutputLoss {
     Buffer* scratch = nullptr;
 };
 
+// nll of rows whose logits are there already; the same bits as output_loss. logits: [rows, V], nll: [rows], 0 where the
+// target is negative. scratch grows at the first call, then allocates no more.
+void nll_of_logits(const Kernels& kernels, const float* logits, size_t rows, size_t vocabulary, const int32_t* targets,
+                   double* nll, Buffer& scratch);
+
 void output_loss(const Kernels& kernels, const OutputLoss& loss);
 
 }  // namespace rnnfast

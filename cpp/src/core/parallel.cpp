@@ -96,7 +96,7 @@ void Barrier::wait(int members) {
     }
 }
 
-void parallel([[maybe_unused]] size_t threads, const std::function<void(const Team&)>& body) {
+void run_team([[maybe_unused]] size_t threads, void (*body)(const void*, const Team&), const void* object) {
 #ifdef _OPENMP
     if (threads > 1 && !forked.load(std::memory_order_relaxed)) {
 #if defined(__linux__)
@@ -107,12 +107,12 @@ void parallel([[maybe_unused]] size_t threads, const std::function<void(const Te
 #pragma omp parallel num_threads(static_cast<int>(threads))
         {
             const auto size = static_cast<size_t>(omp_get_num_threads());  // may be fewer than asked for
-            body(Team{static_cast<size_t>(omp_get_thread_num()), size, &barrier});
+            body(object, Team{static_cast<size_t>(omp_get_thread_num()), size, &barrier});
         }
         return;
     }
 #endif
-    body(Team{0, 1, nullptr});
+    body(object, Team{0, 1, nullptr});
 }
 
 size_t threads_for(double flops) {

@@ -3,7 +3,6 @@
 
 #include <atomic>
 #include <cstddef>
-#include <functional>
 
 namespace rnnfast {
 
@@ -42,9 +41,14 @@ struct Team {
     }
 };
 
+void run_team(size_t threads, void (*body)(const void*, const Team&), const void* object);
+
 // Runs body on up to `threads` threads. body must not throw: allocate before. In a forked child it runs on one thread,
 // since OpenMP's threads do not survive fork.
-void parallel(size_t threads, const std::function<void(const Team&)>& body);
+template <class Body>
+void parallel(size_t threads, const Body& body) {  // no std::function, which would allocate at every call
+    run_team(threads, [](const void* object, const Team& team) { (*static_cast<const Body*>(object))(team); }, &body);
+}
 
 // Threads worth starting for this much arithmetic.
 size_t threads_for(double flops);

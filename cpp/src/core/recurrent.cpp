@@ -137,6 +137,8 @@ void Recurrent::prepare(bool token_input, bool backward, bool input_gradient) co
 
 void Recurrent::forward(const RecurrentInput& input, const RecurrentState& start, float* y,
                         const RecurrentStateOut& end, RecurrentTape& tape, bool save, uint64_t dropout_key) const {
+    if (save && options_.weights == Weights::int8)
+        throw std::invalid_argument("int8 weights are for running a layer: train with weights \"f32\" or \"bf16\"");
     lay_out(input, tape);
     prepare(input.tokens != nullptr, false, false);
     tape.input = input;

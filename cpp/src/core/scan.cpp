@@ -90,10 +90,12 @@ void ScanWeights::pack(const ScanParameters& p, bool token_input) {
         return;
     }
     if (token_rows.size() != depth * columns) token_rows = Buffer(depth * columns, Buffer::Uninitialised{});
+    Buffer rounded(depth);
     for (size_t j = 0; j < columns; ++j) {
         const float* row = rows_in_order(order, p.weight_ih, depth)(j);
+        if (row) round_row(*kernels, weights, row, depth, rounded.data());
         for (size_t k = 0; k < depth; ++k)
-            token_rows.data()[k * columns + j] = input_bias.data()[j] + (row ? rounded(kernel, row[k]) : 0.0f);
+            token_rows.data()[k * columns + j] = input_bias.data()[j] + (row ? rounded.data()[k] : 0.0f);
     }
 }
 

@@ -57,6 +57,10 @@ struct Bf16 {
     static Vec multiply_add(Vec a, Vec b, Vec sum) { return dot_bf16(a, b, sum); }
 };
 
+struct Int8 {  // sums are whole numbers
+    static Vec multiply_add(Vec a, Vec b, Vec sum) { return dot_int8(a, b, sum); }
+};
+
 // A stretch of the depth: where A and the panels continue.
 struct Depth {
     size_t begin, end;

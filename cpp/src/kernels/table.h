@@ -128,14 +128,25 @@ struct SgdStep {
 
 enum CellIndex { cell_rnn_tanh, cell_rnn_relu, cell_lstm, cell_gru, cell_count };
 
+// int8: the whole 32-bit sums that C holds become numbers, c[r, j] = sum * (row_scale[r] * column_scale[j]) + start[j]
+struct Rescale {
+    size_t rows = 0, columns = 0;
+    const float* row_scales = nullptr;
+    size_t row_scale_stride = 0;
+    const float *column_scales = nullptr, *start = nullptr;  // [columns padded to whole panels]
+    Rows c;
+};
+
 struct GemmKernel {
     size_t width;  // columns of a panel
-    size_t terms;  // numbers along k in a 32-bit word: 1 in f32, 2 in bf16
+    size_t terms;  // numbers along k in a 32-bit word: 1 in f32, 2 in bf16, 4 in int8
     void (*run)(const Gemm&);
     // How words are made, nullptr in f32: of one row along k, words[i] = (x[2i], x[2i + 1]), zeros beyond size; and of
     // two rows k and k + 1, words[i] = (even[i], odd[i]), zeros for odd = nullptr.
     void (*along)(size_t size, const float* x, float* words);
+    // In int8 the row's scale follows its words, and there is no `across`.
     void (*across)(size_t size, const float* even, const float* odd, float* words);
+    void (*rescale)(const Rescale&);  // int8, else nullptr: what run leaves in C is no number yet
 };
 
 struct Kernels {
@@ -144,6 +155,7 @@ struct Kernels {
     GemmKernel gemm;       // panels of width 2^n
     GemmKernel gemm_of_3;  // panels that fit blocks of three gates
     GemmKernel gemm_bf16, gemm_bf16_of_3;
+    GemmKernel gemm_int8, gemm_int8_of_3;
     CellKernels cells[cell_count];
     void (*softmax_loss)(const SoftmaxLoss&);
     void (*adam)(const AdamStep&);

@@ -10,6 +10,8 @@ namespace rnnfast {
 namespace {
 
 constexpr size_t deepest = 8;
+constexpr size_t most_items = 1024;     // of an array, but for strings: no shape is longer
+constexpr size_t most_members = 16384;  // of an object: tensors of a file
 
 class Parser {
 public:
@@ -88,6 +90,8 @@ private:
             skip_space();
             expect(':');
             Json member = parse(depth + 1);
+            if (value.members.size() == most_members)
+                fail("an object of more than " + std::to_string(most_members) + " members");
             value.members.emplace_back(std::move(key), std::move(member));
             skip_space();
         } while (take(','));
@@ -101,8 +105,24 @@ private:
         expect('[');
         skip_space();
         if (take(']')) return value;
+        if (peek() == '"') return strings();
         do {
+            if (value.items.size() == most_items)
+                fail("an array of more than " + std::to_string(most_items) + " values");
             value.items.push_back(parse(depth + 1));
+            skip_space();
+        } while (take(','));
+        expect(']');
+        return value;
+    }
+
+    Json strings() {
+        Json value;
+        value.kind = Json::Kind::strings;
+        do {
+            skip_space();
+            value.string += string();
+            value.ends.push_back(static_cast<uint32_t>(value.string.size()));
             skip_space();
         } while (take(','));
         expect(']');
@@ -221,6 +241,7 @@ const Json* Json::find(std::string_view key) const {
 }
 
 Json parse_json(std::string_view text) {
+    if (text.size() > 0xffffffffu) throw Error("JSON of more than 4 GB");
     if (const size_t bad = invalid_utf8(text); bad != std::string_view::npos)
         throw Error("JSON at byte " + std::to_string(bad) + ": invalid UTF-8");
     return Parser(text).document();

@@ -11,19 +11,27 @@
 namespace rnnfast {
 
 struct Json {
-    enum class Kind { null, boolean, integer, number, string, array, object };
+    enum class Kind { null, boolean, integer, number, string, array, strings, object };
     Kind kind = Kind::null;
     bool boolean = false;
     uint64_t integer = 0;  // numbers written as plain non-negative digits
     double number = 0;
     std::string string;
-    std::vector<Json> items;                            // array
+    // strings: an array of strings, at least one. They lie in `string` one after another, each up to its end: a
+    // vocabulary takes no more memory than its text.
+    std::vector<uint32_t> ends;
+    std::string_view item(size_t i) const {
+        const size_t begin = i ? ends[i - 1] : 0;
+        return std::string_view(string).substr(begin, ends[i] - begin);
+    }
+    std::vector<Json> items;                            // any other array
     std::vector<std::pair<std::string, Json>> members;  // object, in order
 
     const Json* find(std::string_view key) const;
 };
 
-// Throws Error with the place and the reason. Depth is limited, duplicate keys and invalid UTF-8 are refused.
+// Throws Error with the place and the reason. Duplicate keys and invalid UTF-8 are refused, and what would take much
+// more memory than its text: deep nesting, and more values in an array or members in an object than any model has.
 Json parse_json(std::string_view text);
 
 // The text in quotes, escaped.

@@ -26,6 +26,8 @@ RecurrentOptions recurrent_options(const LanguageModelOptions& o) {
     return r;
 }
 
+constexpr size_t int8_rows = 128;  // whose logits are alive at once when an int8 model is evaluated
+
 enum DropoutSite : uint64_t { between_layers, after_embedding, before_output };
 
 }  // namespace
@@ -68,6 +70,12 @@ void LanguageModel::weights_changed() {
     packed_->linear_ready = packed_->rows_ready = false;
 }
 
+void LanguageModel::pack_output() const {
+    const std::lock_guard<std::mutex> lock(packed_->mutex);
+    if (!packed_->linear_ready) packed_->linear.pack(output_weight_->value.data(), output_bias_->value.data());
+    packed_->linear_ready = true;
+}
+
 void LanguageModel::pack_output_rows() const {
     const GemmKernel& gemm = gemm_for(kernels(), options_.weights);
     const std::lock_guard<std::mutex> lock(packed_->mutex);
@@ -93,6 +101,8 @@ void LanguageModel::loss(const int32_t* x, const int32_t* y, size_t steps, size_
                          const RecurrentStateOut& end, double* nll, bool train, uint64_t dropout_key) {
     const size_t tokens = steps * rows, hidden = options_.hidden_size, width = options_.embedding_size;
     const std::lock_guard<std::mutex> lock(busy_);
+    if (train && options_.weights == Weights::int8)
+        throw std::invalid_argument("int8 weights are for running a model: train with weights \"f32\" or \"bf16\"");
     pending_ = pending_ && !train;
     check_ids(x, tokens, false);
     check_ids(y, tokens, true);
@@ -118,6 +128,17 @@ void LanguageModel::loss(const int32_t* x, const int32_t* y, size_t steps, size_
         m.dropped.reserve(tokens * hidden);
         dropout(top, m.dropped.data(), tokens * hidden, options_.dropout, random_key(dropout_key, before_output));
         top = m.dropped.data();
+    }
+
+    if (options_.weights == Weights::int8) {
+        pack_output();
+        for (size_t r = 0; r < tokens; r += int8_rows) {
+            const size_t count = std::min(int8_rows, tokens - r);
+            m.logits.reserve(int8_rows * options_.vocabulary);
+            packed_->linear.forward(top + r * hidden, hidden, count, m.logits.data(), scratch_);
+            nll_of_logits(kernels(), m.logits.data(), count, options_.vocabulary, y + r, nll + r, scratch_);
+        }
+        return;
     }
 
     OutputLoss l{};
@@ -188,11 +209,7 @@ LanguageState LanguageModel::initial_state(size_t rows) const {
 void LanguageModel::step(const int32_t* tokens, LanguageState& state, float* logits, StepMemory& memory) const {
     const size_t rows = state.rows, hidden = options_.hidden_size, width = options_.embedding_size;
     check_ids(tokens, rows, false);
-    {
-        const std::lock_guard<std::mutex> lock(packed_->mutex);
-        if (!packed_->linear_ready) packed_->linear.pack(output_weight_->value.data(), output_bias_->value.data());
-        packed_->linear_ready = true;
-    }
+    pack_output();
     RecurrentInput input;
     input.steps = 1;
     input.rows = rows;

@@ -68,13 +68,14 @@ private:
         bool linear_ready = false, rows_ready = false;
     };
     std::unique_ptr<PackedOutput> packed_;
+    void pack_output() const;
     void pack_output_rows() const;
 
     // Kept from call to call. Evaluation has its own, so that it may come between a loss and its backward.
     struct Memory {
         RecurrentTape tape;
         std::vector<int32_t> ids;
-        Buffer embedded, hidden, dropped;
+        Buffer embedded, hidden, dropped, logits;
     };
     Memory training_, evaluation_;
     Buffer dhidden_, dembedded_, dweight_, dbias_, scratch_;

@@ -1,6 +1,7 @@
 #include "models/safetensors.h"
 
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -38,19 +39,54 @@ private:
     int fd_;
 };
 
-std::string read_file(const std::string& path) {
+struct Mapping {
+    std::shared_ptr<const void> memory;  // unmaps at the end
+    size_t size = 0;
+};
+
+Mapping map_file(const std::string& path) {
     const Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
     struct stat status;
     if (file.get() < 0 || ::fstat(file.get(), &status) != 0) throw Error(path + ": cannot be opened: " + reason());
     if (!S_ISREG(status.st_mode)) throw Error(path + ": is not a file");
-    std::string bytes(static_cast<size_t>(status.st_size), '\0');
-    for (size_t at = 0; at < bytes.size();) {
-        const ssize_t got = ::read(file.get(), bytes.data() + at, bytes.size() - at);
-        if (got < 0 && errno == EINTR) continue;
-        if (got <= 0) throw Error(path + ": cannot be read: " + (got < 0 ? reason() : "it became shorter meanwhile"));
-        at += static_cast<size_t>(got);
+    const auto size = static_cast<size_t>(status.st_size);
+    if (size == 0) return {};
+    void* memory = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, file.get(), 0);
+    if (memory == MAP_FAILED) throw Error(path + ": cannot be read: " + reason());
+    return {std::shared_ptr<const void>(memory, [size](const void* p) { ::munmap(const_cast<void*>(p), size); }), size};
+}
+
+struct DtypeName {
+    const char* name;
+    Dtype dtype;
+    size_t bytes;
+};
+constexpr DtypeName dtypes[] = {{"F32", Dtype::f32, 4}, {"BF16", Dtype::bf16, 2}, {"I8", Dtype::i8, 1}};
+
+const DtypeName& named(Dtype dtype) { return dtypes[static_cast<size_t>(dtype)]; }
+
+// Place of the first NaN or infinity, or `size`. Sixteen bits hold sign, exponent and the upper part of a number in
+// both.
+size_t first_not_finite(const TensorView& t) {
+    const size_t bytes = named(t.dtype).bytes;
+    if (t.dtype == Dtype::i8) return t.size;
+    const char* at = static_cast<const char*>(t.data) + (bytes - 2);  // little-endian: the upper half comes last
+    constexpr size_t block = 4096;
+    for (size_t first = 0; first < t.size; first += block) {
+        const size_t end = std::min(t.size, first + block);
+        unsigned found = 0;
+        for (size_t i = first; i < end; ++i) {
+            uint16_t upper;
+            std::memcpy(&upper, at + i * bytes, sizeof upper);
+            found |= (upper & 0x7f80u) == 0x7f80u;
+        }
+        for (size_t i = first; found && i < end; ++i) {
+            uint16_t upper;
+            std::memcpy(&upper, at + i * bytes, sizeof upper);
+            if ((upper & 0x7f80u) == 0x7f80u) return i;
+        }
     }
-    return bytes;
+    return t.size;
 }
 
 struct Entry {
@@ -64,9 +100,11 @@ Entry parse_entry(const std::string& name, const Json& json, const std::string& 
     const Json *dtype = json.find("dtype"), *shape = json.find("shape"), *offsets = json.find("data_offsets");
     if (json.kind != Json::Kind::object || json.members.size() != 3 || !dtype || !shape || !offsets)
         fail("expected exactly dtype, shape and data_offsets");
-    if (dtype->kind != Json::Kind::string || dtype->string != "F32") fail("expected dtype F32");
+    const auto known =
+        std::find_if(std::begin(dtypes), std::end(dtypes), [&](const DtypeName& d) { return dtype->string == d.name; });
+    if (dtype->kind != Json::Kind::string || known == std::end(dtypes)) fail("expected dtype F32, BF16 or I8");
     if (shape->kind != Json::Kind::array || shape->items.size() > 8) fail("expected a shape of at most 8 dimensions");
-    Entry entry{name, {{}, nullptr, 0}, 0, 0};
+    Entry entry{name, {{}, nullptr, 0, known->dtype}, 0, 0};
     uint64_t size = 1;
     for (const Json& dimension : shape->items) {
         if (dimension.kind != Json::Kind::integer) fail("a dimension is not a whole number");
@@ -80,7 +118,7 @@ Entry parse_entry(const std::string& name, const Json& json, const std::string& 
     entry.end = offsets->items[1].integer;
     uint64_t bytes = 0;
     if (entry.begin > entry.end || entry.end > data_bytes) fail("lies outside the file; it may be cut short");
-    if (__builtin_mul_overflow(size, sizeof(float), &bytes) || entry.end - entry.begin != bytes)
+    if (__builtin_mul_overflow(size, known->bytes, &bytes) || entry.end - entry.begin != bytes)
         fail("its shape and its bytes do not agree");
     entry.view.size = size;
     return entry;
@@ -99,9 +137,31 @@ void write_all(int fd, const void* data, size_t size, const std::string& path) {
 
 }  // namespace
 
-SafetensorsFile SafetensorsFile::open(const std::string& path) { return parse(read_file(path), path); }
+size_t bytes_of(Dtype dtype) { return named(dtype).bytes; }
 
-SafetensorsFile SafetensorsFile::parse(std::string bytes, const std::string& name) {
+const float* as_floats(const TensorView& tensor, Buffer& buffer) {
+    if (tensor.dtype == Dtype::f32 && reinterpret_cast<uintptr_t>(tensor.data) % alignof(float) == 0)
+        return static_cast<const float*>(tensor.data);
+    buffer.reserve(tensor.size);
+    const auto* from = static_cast<const unsigned char*>(tensor.data);
+    if (tensor.dtype == Dtype::f32 && tensor.size) std::memcpy(buffer.data(), from, tensor.size * sizeof(float));
+    for (size_t i = 0; tensor.dtype == Dtype::bf16 && i < tensor.size; ++i) {
+        const uint32_t bits = static_cast<uint32_t>(from[2 * i] | from[2 * i + 1] << 8) << 16;
+        std::memcpy(buffer.data() + i, &bits, sizeof bits);
+    }
+    if (tensor.dtype == Dtype::i8)
+        for (size_t i = 0; i < tensor.size; ++i) buffer.data()[i] = static_cast<float>(static_cast<int8_t>(from[i]));
+    return buffer.data();
+}
+
+SafetensorsFile SafetensorsFile::open(const std::string& path) {
+    const Mapping mapping = map_file(path);
+    SafetensorsFile file = view({static_cast<const char*>(mapping.memory.get()), mapping.size}, path);
+    file.mapping_ = mapping.memory;
+    return file;
+}
+
+SafetensorsFile SafetensorsFile::view(std::string_view bytes, const std::string& name) {
     const auto fail = [&](const std::string& why) { throw Error(name + ": not a safetensors file: " + why); };
     if (bytes.size() < length_bytes) fail("only " + std::to_string(bytes.size()) + " bytes long");
     uint64_t header = 0;
@@ -113,13 +173,14 @@ SafetensorsFile SafetensorsFile::parse(std::string bytes, const std::string& nam
 
     Json root;
     try {
-        root = parse_json(std::string_view(bytes).substr(length_bytes, header));
+        root = parse_json(bytes.substr(length_bytes, header));
     } catch (const Error& error) {
         fail(error.what());
     }
     if (root.kind != Json::Kind::object) fail("its header is not a JSON object");
 
     SafetensorsFile file;
+    file.name_ = name;
     std::vector<Entry> entries;
     for (const auto& [key, value] : root.members) {
         if (key != "__metadata__") {
@@ -141,14 +202,11 @@ SafetensorsFile SafetensorsFile::parse(std::string bytes, const std::string& nam
     }
     if (at != data_bytes) fail(std::to_string(data_bytes - at) + " bytes belong to no tensor");
 
-    file.data_.resize(data_bytes / sizeof(float));
-    if (data_bytes) std::memcpy(file.data_.data(), bytes.data() + length_bytes + header, data_bytes);
     for (Entry& entry : entries) {
-        entry.view.data = file.data_.data() + entry.begin / sizeof(float);
-        for (size_t i = 0; i < entry.view.size; ++i)
-            if (!std::isfinite(entry.view.data[i]))
-                throw Error(name + ": tensor " + json_quoted(entry.name) + " holds NaN or infinity at " +
-                            std::to_string(i) + "; the model was damaged or its training diverged");
+        entry.view.data = bytes.data() + length_bytes + header + entry.begin;
+        if (const size_t bad = first_not_finite(entry.view); bad != entry.view.size)
+            throw Error(name + ": tensor " + json_quoted(entry.name) + " holds NaN or infinity at " +
+                        std::to_string(bad) + "; the model was damaged or its training diverged");
         file.tensors_.emplace(std::move(entry.name), std::move(entry.view));
     }
     return file;
@@ -164,12 +222,19 @@ void write_safetensors(const std::string& path, const std::map<std::string, Tens
             header += (it == metadata.begin() ? "" : ",") + json_quoted(it->first) + ":" + json_quoted(it->second);
         header += "}";
     }
+    // Wide numbers first, so that each is aligned; among equals in the order of their names.
+    std::vector<const std::pair<const std::string, TensorView>*> order;
+    for (const auto& named_tensor : tensors) order.push_back(&named_tensor);
+    std::stable_sort(order.begin(), order.end(), [](const auto* a, const auto* b) {
+        return bytes_of(a->second.dtype) > bytes_of(b->second.dtype);
+    });
     uint64_t at = 0;
-    for (const auto& [name, tensor] : tensors) {
+    for (const auto* named_tensor : order) {
+        const auto& [name, tensor] = *named_tensor;
         comma();
-        header += json_quoted(name) + ":{\"dtype\":\"F32\",\"shape\":[";
+        header += json_quoted(name) + ":{\"dtype\":\"" + named(tensor.dtype).name + "\",\"shape\":[";
         for (size_t i = 0; i < tensor.shape.size(); ++i) header += (i ? "," : "") + std::to_string(tensor.shape[i]);
-        const uint64_t end = at + tensor.size * sizeof(float);
+        const uint64_t end = at + tensor.size * bytes_of(tensor.dtype);
         header += "],\"data_offsets\":[" + std::to_string(at) + "," + std::to_string(end) + "]}";
         at = end;
     }
@@ -187,8 +252,9 @@ void write_safetensors(const std::string& path, const std::map<std::string, Tens
         for (size_t i = 0; i < length_bytes; ++i) length[i] = static_cast<unsigned char>(header.size() >> (8 * i));
         write_all(file.get(), length, sizeof length, path);
         write_all(file.get(), header.data(), header.size(), path);
-        for (const auto& [name, tensor] : tensors)
-            write_all(file.get(), tensor.data, tensor.size * sizeof(float), path);
+        for (const auto* named_tensor : order)
+            write_all(file.get(), named_tensor->second.data,
+                      named_tensor->second.size * bytes_of(named_tensor->second.dtype), path);
         if (::fsync(file.get()) != 0 || !file.close()) throw Error(path + ": cannot be written: " + reason());
         if (::rename(temporary.c_str(), path.c_str()) != 0)
             throw Error(path + ": cannot be renamed into place: " + reason());

@@ -3,32 +3,45 @@
 #pragma once
 
 #include <map>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "core/buffer.h"
+
 namespace rnnfast {
+
+enum class Dtype { f32, bf16, i8 };
+size_t bytes_of(Dtype dtype);
 
 struct TensorView {
     std::vector<size_t> shape;
-    const float* data;
-    size_t size;
+    const void* data;  // may lie at any address in a file of another writer
+    size_t size;       // numbers
+    Dtype dtype = Dtype::f32;
 };
 
-// A file read whole into memory and checked before anything of it is used.
+// A file mapped into memory, or its bytes, checked before anything of it is used.
 class SafetensorsFile {
 public:
     static SafetensorsFile open(const std::string& path);
-    static SafetensorsFile parse(std::string bytes, const std::string& name);
+    // The bytes must outlive the result.
+    static SafetensorsFile view(std::string_view bytes, const std::string& name);
 
+    const std::string& name() const { return name_; }
     const std::map<std::string, std::string>& metadata() const { return metadata_; }
     const std::map<std::string, TensorView>& tensors() const { return tensors_; }
 
 private:
-    std::vector<float> data_;  // the tensors' bytes, aligned
+    std::string name_;
+    std::shared_ptr<const void> mapping_;
     std::map<std::string, std::string> metadata_;
     std::map<std::string, TensorView> tensors_;
 };
+
+// The numbers of an F32 or BF16 tensor as floats: in place where they are aligned floats already, else in `buffer`.
+const float* as_floats(const TensorView& tensor, Buffer& buffer);
 
 // Written beside and renamed, so that a reader, or a kill, never meets half a file.
 void write_safetensors(const std::string& path, const std::map<std::string, TensorView>& tensors,

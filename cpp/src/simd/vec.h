@@ -24,6 +24,7 @@ constexpr size_t lanes = 4;
 
 typedef float Vec __attribute__((vector_size(lanes * 4)));
 typedef int32_t IntVec __attribute__((vector_size(lanes * 4)));
+typedef uint32_t UnsignedIntVec __attribute__((vector_size(lanes * 4)));
 typedef float UnalignedVec __attribute__((vector_size(lanes * 4), aligned(4), may_alias));
 
 inline Vec load(const float* p) { return *reinterpret_cast<const UnalignedVec*>(p); }
@@ -106,6 +107,51 @@ inline Vec dot_bf16(Vec a, Vec b, Vec c) {
     const IntVec high = (IntVec{} - 1) << 16;
     c = fma(as_float(as_int(a) & high), as_float(as_int(b) & high), c);
     return fma(as_float(as_int(a) << 16), as_float(as_int(b) << 16), c);
+}
+#endif
+
+// Whole numbers to floats, and their low bytes to memory.
+inline Vec to_float(IntVec v) { return __builtin_convertvector(v, Vec); }
+inline void store_bytes(uint8_t* p, IntVec v) {
+    typedef uint8_t Bytes __attribute__((vector_size(lanes)));
+    const Bytes bytes = __builtin_convertvector(v, Bytes);
+    __builtin_memcpy(p, &bytes, sizeof bytes);
+}
+
+// sum + a0 b0 + a1 b1 + a2 b2 + a3 b3 in every lane: a holds four bytes without sign, b four with, sum a 32-bit whole
+// number. Exact, so every ISA gives the same.
+#if defined(__AVX512VNNI__)
+inline Vec dot_int8(Vec a, Vec b, Vec sum) {
+    return as_float((IntVec)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)a, (__m512i)b));
+}
+#elif defined(__SSE2__) && !defined(RNNFAST_WIDE)
+typedef int16_t ShortVec __attribute__((vector_size(lanes * 4)));
+typedef uint16_t UnsignedShortVec __attribute__((vector_size(lanes * 4)));
+
+#if defined(__AVX512BW__)
+inline IntVec add_pairs_of_products(ShortVec a, ShortVec b) {
+    return (IntVec)_mm512_madd_epi16((__m512i)a, (__m512i)b);
+}
+#elif defined(__AVX2__)
+inline IntVec add_pairs_of_products(ShortVec a, ShortVec b) {
+    return (IntVec)_mm256_madd_epi16((__m256i)a, (__m256i)b);
+}
+#else
+inline IntVec add_pairs_of_products(ShortVec a, ShortVec b) { return (IntVec)_mm_madd_epi16((__m128i)a, (__m128i)b); }
+#endif
+inline Vec dot_int8(Vec a, Vec b, Vec sum) {  // bytes 0 and 2, then 1 and 3, as 16-bit numbers
+    const UnsignedShortVec both = (UnsignedShortVec)a;
+    const ShortVec signed_both = (ShortVec)b;
+    const IntVec even = add_pairs_of_products((ShortVec)(both & 0xff), (ShortVec)((UnsignedShortVec)b << 8) >> 8);
+    const IntVec odd = add_pairs_of_products((ShortVec)(both >> 8), signed_both >> 8);
+    return as_float(as_int(sum) + even + odd);
+}
+#else
+inline Vec dot_int8(Vec a, Vec b, Vec sum) {
+    IntVec total = as_int(sum);
+    for (int shift = 0; shift < 32; shift += 8)
+        total += ((as_int(a) >> shift) & 0xff) * ((IntVec)((UnsignedIntVec)b << (24 - shift)) >> 24);
+    return as_float(total);
 }
 #endif
 
