@@ -10,6 +10,7 @@ function(rnnfast_add_isa name)
   set_target_properties(rnnfast_isa_${name} PROPERTIES INTERPROCEDURAL_OPTIMIZATION OFF UNITY_BUILD OFF
                                                        DISABLE_PRECOMPILE_HEADERS ON)
   target_sources(rnnfast PRIVATE $<TARGET_OBJECTS:rnnfast_isa_${name}>)
+  set_property(TARGET rnnfast APPEND PROPERTY RNNFAST_ISA_OBJECTS $<TARGET_OBJECTS:rnnfast_isa_${name}>)
   string(TOUPPER ${name} upper)
   target_compile_definitions(rnnfast PRIVATE RNNFAST_HAVE_${upper})
 endfunction()

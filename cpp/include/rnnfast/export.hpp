@@ -1,0 +1,4 @@
+// What the shared library shows; everything else in it is hidden.
+#pragma once
+
+#define RNNFAST_API __attribute__((visibility("default")))

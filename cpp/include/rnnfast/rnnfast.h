@@ -1,0 +1,130 @@
+/* rnnfast from C, and from every language that calls C.
+ *
+ * Every function returns a status; rnnfast_last_error() then tells what was given, what was wanted and what to do.
+ * Results come through pointers. Objects are made by ..._new and ..._load, and released by ..._free, which take NULL as
+ * well. A model never changes, so threads share one; a state or a sampler belongs to one thread at a time.
+ *
+ *     rnnfast_model *model;
+ *     if (rnnfast_model_load("tm.safetensors", RNNFAST_AS_STORED, &model) != RNNFAST_OK) {
+ *         fprintf(stderr, "%s\n", rnnfast_last_error());
+ *         return 1;
+ *     }
+ */
+#ifndef RNNFAST_H
+#define RNNFAST_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(__GNUC__)
+#define RNNFAST_C_API __attribute__((visibility("default")))
+#else
+#define RNNFAST_C_API
+#endif
+
+typedef enum rnnfast_status {
+    RNNFAST_OK = 0,
+    RNNFAST_INVALID_ARGUMENT = 1, /* NULL, a handle of another kind, a size or a value that cannot be */
+    RNNFAST_OUT_OF_RANGE = 2,     /* a token id or an index that does not exist */
+    RNNFAST_BAD_FILE = 3,         /* a file that is missing, damaged, or of another version */
+    RNNFAST_BUFFER_TOO_SMALL = 4, /* the size that is needed is in the count that was passed */
+    RNNFAST_OUT_OF_MEMORY = 5,
+    RNNFAST_FAILED = 6 /* anything else */
+} rnnfast_status;
+
+/* Precision of the weights. */
+typedef enum rnnfast_weights {
+    RNNFAST_AS_STORED = -1,
+    RNNFAST_F32 = 0,
+    RNNFAST_BF16 = 1,
+    RNNFAST_INT8 = 2
+} rnnfast_weights;
+
+typedef struct rnnfast_model rnnfast_model;
+typedef struct rnnfast_state rnnfast_state;
+typedef struct rnnfast_sampler rnnfast_sampler;
+typedef struct rnnfast_recurrent rnnfast_recurrent;
+typedef struct rnnfast_linear rnnfast_linear;
+
+/* Of the last call of this thread that failed; never NULL. Valid until the thread's next failing call. */
+RNNFAST_C_API const char* rnnfast_last_error(void);
+RNNFAST_C_API const char* rnnfast_version(void);
+RNNFAST_C_API rnnfast_status rnnfast_set_num_threads(int threads);
+
+/* Language models. */
+RNNFAST_C_API rnnfast_status rnnfast_model_load(const char* path, rnnfast_weights weights, rnnfast_model** model);
+RNNFAST_C_API rnnfast_status rnnfast_model_load_memory(const void* bytes, size_t size, rnnfast_weights weights,
+                                                       rnnfast_model** model);
+RNNFAST_C_API void rnnfast_model_free(rnnfast_model* model);
+RNNFAST_C_API rnnfast_status rnnfast_model_vocab_size(const rnnfast_model* model, size_t* size);
+
+/* Ids of a UTF-8 text of `size` bytes. *count: in, the room at ids; out, how many ids the text has. */
+RNNFAST_C_API rnnfast_status rnnfast_encode(const rnnfast_model* model, const char* text, size_t size, int32_t* ids,
+                                            size_t* count);
+/* Text of ids, ended by a zero. *size: in, the room at text; out, the bytes it takes with that zero. */
+RNNFAST_C_API rnnfast_status rnnfast_decode(const rnnfast_model* model, const int32_t* ids, size_t count, char* text,
+                                            size_t* size);
+
+/* States of streams: of a model's, or of a stack of layers'. */
+RNNFAST_C_API rnnfast_status rnnfast_state_new(const rnnfast_model* model, rnnfast_state** state);
+RNNFAST_C_API rnnfast_status rnnfast_state_copy(const rnnfast_state* from, rnnfast_state** state);
+RNNFAST_C_API rnnfast_status rnnfast_state_reset(rnnfast_state* state);
+/* *size: in, the room at bytes; out, the bytes it takes. */
+RNNFAST_C_API rnnfast_status rnnfast_state_save(const rnnfast_state* state, void* bytes, size_t* size);
+RNNFAST_C_API rnnfast_status rnnfast_state_restore(rnnfast_state* state, const void* bytes, size_t size);
+RNNFAST_C_API void rnnfast_state_free(rnnfast_state* state);
+
+/* One token in, the logits of the next out; `size` is the room at logits, in floats. */
+RNNFAST_C_API rnnfast_status rnnfast_step(const rnnfast_model* model, int32_t token, rnnfast_state* state,
+                                          float* logits, size_t size);
+/* `count` streams at once, each state once only; logits: [count, vocabulary], size: the room there in floats. */
+RNNFAST_C_API rnnfast_status rnnfast_step_many(const rnnfast_model* model, const int32_t* tokens,
+                                               rnnfast_state* const* states, size_t count, float* logits, size_t size);
+/* Reads `count` tokens; logits after the last. */
+RNNFAST_C_API rnnfast_status rnnfast_run(const rnnfast_model* model, const int32_t* tokens, size_t count,
+                                         rnnfast_state* state, float* logits, size_t size);
+/* log P of tokens 1 ... count - 1 given those before, in nats; size: the room, at least count - 1. Reads all but the
+ * last. */
+RNNFAST_C_API rnnfast_status rnnfast_score(const rnnfast_model* model, const int32_t* tokens, size_t count,
+                                           rnnfast_state* state, double* log_probabilities, size_t size);
+
+/* temperature 0: the likeliest token; top_k 0: all tokens; top_p 1: all, else the likeliest that together reach it. */
+RNNFAST_C_API rnnfast_status rnnfast_sampler_new(double temperature, size_t top_k, double top_p, uint64_t seed,
+                                                 rnnfast_sampler** sampler);
+RNNFAST_C_API rnnfast_status rnnfast_sample(rnnfast_sampler* sampler, const float* logits, size_t size, int32_t* token);
+RNNFAST_C_API void rnnfast_sampler_free(rnnfast_sampler* sampler);
+
+/* The continuation of a UTF-8 prompt ended by a zero. *size: in, the room at text; out, the bytes it takes with its
+ * zero. Room that is too small costs the work: the sampler has moved on. */
+RNNFAST_C_API rnnfast_status rnnfast_generate(const rnnfast_model* model, const char* prompt, size_t length,
+                                              rnnfast_sampler* sampler, char* text, size_t* size);
+
+/* Layers of a safetensors file with PyTorch's names: {prefix}weight_ih_l0 and so on; cell: "rnn", "rnn_relu", "lstm",
+ * "gru". */
+RNNFAST_C_API rnnfast_status rnnfast_recurrent_load(const char* path, const char* prefix, const char* cell,
+                                                    rnnfast_weights weights, rnnfast_recurrent** layers);
+RNNFAST_C_API rnnfast_status rnnfast_recurrent_sizes(const rnnfast_recurrent* layers, size_t* input, size_t* hidden,
+                                                     size_t* num_layers);
+RNNFAST_C_API rnnfast_status rnnfast_recurrent_state_new(const rnnfast_recurrent* layers, rnnfast_state** state);
+/* x: [steps, input], x_size floats; y: [steps, hidden], room for y_size floats. */
+RNNFAST_C_API rnnfast_status rnnfast_recurrent_run(const rnnfast_recurrent* layers, const float* x, size_t x_size,
+                                                   size_t steps, rnnfast_state* state, float* y, size_t y_size);
+RNNFAST_C_API void rnnfast_recurrent_free(rnnfast_recurrent* layers);
+
+/* y = x Wᵀ + b; bias may be NULL or "". */
+RNNFAST_C_API rnnfast_status rnnfast_linear_load(const char* path, const char* weight, const char* bias,
+                                                 rnnfast_weights weights, rnnfast_linear** linear);
+RNNFAST_C_API rnnfast_status rnnfast_linear_sizes(const rnnfast_linear* linear, size_t* input, size_t* output);
+RNNFAST_C_API rnnfast_status rnnfast_linear_run(const rnnfast_linear* linear, const float* x, size_t x_size,
+                                                size_t rows, float* y, size_t y_size);
+RNNFAST_C_API void rnnfast_linear_free(rnnfast_linear* linear);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,105 @@
+#include "models/model_file.h"
+
+#include <algorithm>
+
+#include "core/cell.h"
+#include "core/packing.h"
+#include "rnnfast/error.hpp"
+
+namespace rnnfast {
+
+namespace {
+
+constexpr size_t most = 0x7fffffff;               // of any size: products of two fit 64 bits
+constexpr uint64_t packing_allowance = 16 << 20;  // bytes that packing may take beyond four times the file
+
+std::string text_of(const std::vector<size_t>& shape) {
+    std::string text = "[";
+    for (size_t i = 0; i < shape.size(); ++i) text += (i ? ", " : "") + std::to_string(shape[i]);
+    return text + "]";
+}
+
+const std::string& metadata(const SafetensorsFile& file, const char* key, const char* otherwise) {
+    const auto found = file.metadata().find(key);
+    if (found == file.metadata().end()) throw Error(file.name() + ": " + otherwise);
+    return found->second;
+}
+
+void check_format(const SafetensorsFile& file) {
+    const char* other = "a safetensors file, but not a model of rnnfast; its layers may be loaded by their tensors";
+    if (metadata(file, "format", other) != "rnnfast") throw Error(file.name() + ": " + other);
+    const std::string& version = metadata(file, "format_version", "has no format_version");
+    if (version != "1" && version != "2")
+        throw Error(file.name() + ": format version " + json_quoted(version) +
+                    ", this rnnfast reads versions 1 and 2; update rnnfast");
+    const std::string& kind = metadata(file, "kind", "does not say what kind of model it holds");
+    if (kind != "language_model")
+        throw Error(file.name() + ": holds a " + json_quoted(kind) + ", expected a language_model; update rnnfast");
+}
+
+}  // namespace
+
+const float* tensor_values(const SafetensorsFile& file, const std::string& name, const std::vector<size_t>& shape,
+                           Buffer& buffer) {
+    const auto found = file.tensors().find(name);
+    if (found == file.tensors().end()) throw Error(file.name() + ": the weights " + name + " are missing");
+    const TensorView& tensor = found->second;
+    if (tensor.shape != shape)
+        throw Error(file.name() + ": " + name + " has shape " + text_of(tensor.shape) + ", expected " + text_of(shape));
+    const float* values = as_floats(tensor, buffer);
+    if (tensor.dtype != Dtype::i8) return values;
+    Buffer scale_buffer;
+    const float* scales = tensor_values(file, name + ".scale", {shape[0]}, scale_buffer);
+    const size_t width = shape[0] ? tensor.size / shape[0] : 0;
+    for (size_t i = 0; i < tensor.size; ++i) buffer.data()[i] *= scales[i / width];
+    return values;
+}
+
+void check_packed_size(const SafetensorsFile& file, const std::string& name, size_t depth, size_t columns) {
+    uint64_t held = 0;
+    for (const auto& [other, tensor] : file.tensors()) held += tensor.size * bytes_of(tensor.dtype);
+    const uint64_t packed = static_cast<uint64_t>(depth) * round_up(columns, 64) * sizeof(float);
+    if (packed > 4 * held + packing_allowance)
+        throw Error(file.name() + ": " + name + " would take " + std::to_string(packed) +
+                    " bytes packed, from a file of " + std::to_string(held) +
+                    "; hidden_size is too small for its input");
+}
+
+LanguageModelFile::LanguageModelFile(SafetensorsFile opened) : file(std::move(opened)) {
+    check_format(file);
+    const std::string& config_text = metadata(file, "config", "has no configuration");
+    try {
+        const Json config = parse_json(config_text);
+        const auto whole = [&](const char* key, size_t least) {
+            const Json* value = config.find(key);
+            if (!value || value->kind != Json::Kind::integer || value->integer < least || value->integer > most)
+                throw Error(std::string(key) + " must be a whole number from " + std::to_string(least) + " to " +
+                            std::to_string(most));
+            return static_cast<size_t>(value->integer);
+        };
+        for (const auto& [key, value] : config.members) {
+            static const char* const known[] = {"cell",       "vocab_size", "embedding_size", "hidden_size",
+                                                "num_layers", "dropout",    "seed",           "weights"};
+            if (std::find(std::begin(known), std::end(known), key) == std::end(known))
+                throw Error("the option " + json_quoted(key) + " is not known here; update rnnfast");
+        }
+        const Json *cell_value = config.find("cell"), *weights_value = config.find("weights");
+        if (!cell_value || cell_value->kind != Json::Kind::string) throw Error("cell must be a name");
+        cell = cell_named(cell_value->string).name;
+        vocabulary = whole("vocab_size", 1);
+        embedding_size = whole("embedding_size", 0);
+        hidden_size = whole("hidden_size", 1);
+        num_layers = whole("num_layers", 1);
+        if (weights_value) weights = weights_named(weights_value->string);
+        if (const auto text = file.metadata().find("vocabulary"); text != file.metadata().end()) {
+            tokens = TokenTable(text->second);
+            if (tokens.size() != vocabulary)
+                throw Error("the vocabulary has " + std::to_string(tokens.size()) + " tokens, vocab_size is " +
+                            std::to_string(vocabulary));
+        }
+    } catch (const std::exception& error) {
+        throw Error(file.name() + ": its configuration cannot be used: " + error.what());
+    }
+}
+
+}  // namespace rnnfast

@@ -1,0 +1,100 @@
+#include "models/token_network.h"
+
+#include <algorithm>
+#include <stdexcept>
+#include <string>
+
+#include "core/loss.h"
+
+namespace rnnfast {
+
+namespace {
+
+constexpr size_t steps_at_once = 64;  // of a long run: their states and logits stay in cache
+
+}  // namespace
+
+TokenNetwork::TokenNetwork(const LanguageModelFile& m, Weights weights, const Kernels& kernels)
+    : vocabulary_(m.vocabulary), embedding_size_(m.embedding_size), weights_(weights) {
+    const CellInfo& cell = cell_named(m.cell);
+    const size_t hidden = m.hidden_size, gate_rows = cell.gates * hidden;
+    Buffer buffers[4];
+    const auto values = [&](const std::string& name, const std::vector<size_t>& shape, size_t buffer) {
+        return tensor_values(m.file, name, shape, buffers[buffer]);
+    };
+    if (embedding_size_) {
+        const float* table = values("embedding.weight", {vocabulary_, embedding_size_}, 0);
+        embedding_ = Buffer(vocabulary_ * embedding_size_, Buffer::Uninitialised{});
+        std::copy_n(table, embedding_.size(), embedding_.data());
+    }
+    stack_ = StreamStack(kernels, cell, hidden, weights);
+    for (size_t layer = 0; layer < m.num_layers; ++layer) {
+        const std::string end = "_l" + std::to_string(layer);
+        const size_t inputs = layer ? hidden : embedding_size_ ? embedding_size_ : vocabulary_;
+        const ScanParameters p{values("rnn.weight_ih" + end, {gate_rows, inputs}, 0),
+                               values("rnn.weight_hh" + end, {gate_rows, hidden}, 1),
+                               values("rnn.bias_ih" + end, {gate_rows}, 2),
+                               values("rnn.bias_hh" + end, {gate_rows}, 3)};
+        check_packed_size(m.file, "rnn.weight_ih" + end, inputs, GateOrder{cell.gates, hidden}.columns());
+        stack_.add_layer(p, inputs, layer == 0 && !embedding_size_);
+    }
+    output_ = PackedLinear(kernels, weights, hidden, vocabulary_);
+    output_.pack(values("output.weight", {vocabulary_, hidden}, 0), values("output.bias", {vocabulary_}, 1));
+}
+
+void TokenNetwork::check_ids(const int32_t* ids, size_t count) const {
+    for (size_t i = 0; i < count; ++i)
+        if (ids[i] < 0 || static_cast<size_t>(ids[i]) >= vocabulary_)
+            throw std::out_of_range("token id " + std::to_string(ids[i]) + " at position " + std::to_string(i) +
+                                    ": expected 0 to " + std::to_string(vocabulary_ - 1) + " (the model's vocabulary)");
+}
+
+void TokenNetwork::hidden(const int32_t* tokens, size_t steps, StreamState* const* states, size_t rows,
+                          StreamMemory& m) const {
+    StreamInput input;
+    input.steps = steps;
+    input.rows = rows;
+    input.tokens = tokens;
+    if (embedding_size_) {
+        m.x.reserve(steps * rows * embedding_size_);
+        for (size_t i = 0; i < steps * rows; ++i)
+            std::copy_n(embedding_.data() + static_cast<size_t>(tokens[i]) * embedding_size_, embedding_size_,
+                        m.x.data() + i * embedding_size_);
+        input.x = m.x.data();
+        input.tokens = nullptr;
+    }
+    m.y.reserve(steps * rows * stack_.hidden_size());
+    stack_.run(input, states, m.y.data(), m);
+}
+
+void TokenNetwork::step(const int32_t* tokens, StreamState* const* states, size_t rows, float* logits,
+                        StreamMemory& m) const {
+    hidden(tokens, 1, states, rows, m);
+    output_.forward(m.y.data(), stack_.hidden_size(), rows, logits, m.left, most_threads(rows));
+}
+
+void TokenNetwork::run(const int32_t* tokens, size_t count, StreamState& state, float* logits, StreamMemory& m) const {
+    StreamState* states[] = {&state};
+    size_t steps = 0;
+    for (size_t at = 0; at < count; at += steps) {
+        steps = std::min(steps_at_once, count - at);
+        hidden(tokens + at, steps, states, 1, m);
+    }
+    output_.forward(m.y.data() + (steps - 1) * stack_.hidden_size(), stack_.hidden_size(), 1, logits, m.left, 1);
+}
+
+void TokenNetwork::score(const int32_t* tokens, size_t count, StreamState& state, double* log_probabilities,
+                         StreamMemory& m) const {
+    StreamState* states[] = {&state};
+    m.logits.reserve(steps_at_once * vocabulary_);
+    for (size_t at = 0, steps; at + 1 < count; at += steps) {
+        steps = std::min(steps_at_once, count - 1 - at);
+        hidden(tokens + at, steps, states, 1, m);
+        output_.forward(m.y.data(), stack_.hidden_size(), steps, m.logits.data(), m.left);
+        double* out = log_probabilities + at;
+        nll_of_logits(stack_.kernels(), m.logits.data(), steps, vocabulary_, tokens + at + 1, out, m.sums);
+        for (size_t i = 0; i < steps; ++i) out[i] = -out[i];
+    }
+}
+
+}  // namespace rnnfast

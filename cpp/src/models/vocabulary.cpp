@@ -1,0 +1,217 @@
+#include "models/vocabulary.h"
+
+#include <algorithm>
+#include <iterator>
+#include <stdexcept>
+
+#include "rnnfast/error.hpp"
+
+namespace rnnfast {
+
+namespace {
+
+struct CodeRange {
+    uint32_t first, last;
+};
+#include "models/unicode.inc"
+
+template <size_t Count>
+bool is_in(const CodeRange (&table)[Count], uint32_t c) {
+    const CodeRange* after = std::upper_bound(std::begin(table), std::end(table), c,
+                                              [](uint32_t code, const CodeRange& r) { return code < r.first; });
+    return after != std::begin(table) && c <= after[-1].last;
+}
+
+bool is_word(uint32_t c) { return is_in(word_characters, c); }
+bool is_space(uint32_t c) { return is_in(spaces, c); }
+
+// A code point of valid UTF-8 and its length; length 0 at the end.
+struct Character {
+    uint32_t code;
+    size_t length;
+};
+
+Character character_at(std::string_view text, size_t at) {
+    if (at >= text.size()) return {0, 0};
+    const auto byte = [&](size_t i) { return static_cast<uint32_t>(static_cast<unsigned char>(text[at + i])); };
+    const uint32_t lead = byte(0);
+    if (lead < 0x80) return {lead, 1};
+    if (lead < 0xe0) return {(lead & 0x1f) << 6 | (byte(1) & 0x3f), 2};
+    if (lead < 0xf0) return {(lead & 0x0f) << 12 | (byte(1) & 0x3f) << 6 | (byte(2) & 0x3f), 3};
+    return {(lead & 0x07) << 18 | (byte(1) & 0x3f) << 12 | (byte(2) & 0x3f) << 6 | (byte(3) & 0x3f), 4};
+}
+
+// Where a run of word characters that starts at `at` ends; `at` itself if there is none.
+size_t end_of_word(std::string_view text, size_t at) {
+    for (;;) {
+        const Character c = character_at(text, at);
+        if (c.length == 0 || !is_word(c.code)) return at;
+        at += c.length;
+    }
+}
+
+// The token that starts at `at` by the pattern <\w+>|\w+(?:['’]\w+)*|[^\w\s]|\n: its end, or `at` for a space to skip.
+size_t end_of_word_token(std::string_view text, size_t at) {
+    const Character c = character_at(text, at);
+    if (c.code == '\n') return at + 1;
+    if (c.code == '<') {
+        const size_t end = end_of_word(text, at + 1);
+        return end > at + 1 && end < text.size() && text[end] == '>' ? end + 1 : at + 1;
+    }
+    if (!is_word(c.code)) return is_space(c.code) ? at : at + c.length;
+    size_t end = end_of_word(text, at);
+    for (;;) {
+        const Character mark = character_at(text, end);
+        if (mark.length == 0 || (mark.code != '\'' && mark.code != 0x2019)) return end;
+        const size_t further = end_of_word(text, end + mark.length);
+        if (further == end + mark.length) return end;
+        end = further;
+    }
+}
+
+constexpr std::string_view no_space_before[] = {".", ",", ";", ":", "!", "?", ")", "]", "}", "%", "…", "’", "”"};
+constexpr std::string_view no_space_after[] = {"(", "[", "{", "$", "“"};
+constexpr std::string_view end_of_sentence = "<eos>";
+
+template <size_t Count>
+bool is_one_of(const std::string_view (&marks)[Count], std::string_view token) {
+    return std::find(std::begin(marks), std::end(marks), token) != std::end(marks);
+}
+
+// Where the token that starts at `at` ends; `at` itself for a space to skip.
+size_t end_of_character(std::string_view text, size_t at) { return at + character_at(text, at).length; }
+
+size_t end_of_run(std::string_view text, size_t at) {
+    if (text[at] == '\n') return at + 1;
+    for (;;) {
+        const Character c = character_at(text, at);
+        if (c.length == 0 || is_space(c.code)) return at;
+        at += c.length;
+    }
+}
+
+// Between two tokens of a text.
+bool never_space(std::string_view, std::string_view) { return false; }
+bool always_space(std::string_view, std::string_view) { return true; }
+bool space_between_lines(std::string_view before, std::string_view after) {
+    return before != end_of_sentence && after != end_of_sentence;
+}
+bool space_between_words(std::string_view before, std::string_view after) {
+    return space_between_lines(before, after) && !is_one_of(no_space_after, before) &&
+           !is_one_of(no_space_before, after);
+}
+
+struct TokenizerInfo {
+    const char* name;
+    size_t (*end_of_token)(std::string_view, size_t);  // nullptr: only Python cuts texts this way
+    bool (*space)(std::string_view, std::string_view);
+    bool lines;    // "\n" is the token <eos>
+    bool letters;  // the text is made letters a to z and single spaces first
+};
+constexpr TokenizerInfo tokenizers[] = {
+    {"char", end_of_character, never_space, false, false},
+    {"word", end_of_word_token, space_between_words, true, false},
+    {"whitespace", end_of_run, space_between_lines, true, false},
+    {"unicode", nullptr, space_between_words, true, false},
+    {"d2l-char", end_of_character, never_space, false, true},
+    {"d2l-word", end_of_run, always_space, false, true},
+};
+
+const TokenizerInfo* tokenizer_named(std::string_view name) {
+    const auto* found = std::find_if(std::begin(tokenizers), std::end(tokenizers),
+                                     [&](const TokenizerInfo& t) { return name == t.name; });
+    return found == std::end(tokenizers) ? nullptr : found;
+}
+
+std::string letters_of(std::string_view text) {
+    std::string letters;
+    for (const char c : text) {
+        const char lower = c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+        if (lower >= 'a' && lower <= 'z')
+            letters += lower;
+        else if (letters.empty() || letters.back() != ' ')
+            letters += ' ';
+    }
+    return letters;
+}
+
+uint64_t hash(std::string_view token) {  // FNV-1a
+    uint64_t h = 0xcbf29ce484222325u;
+    for (const char c : token) h = (h ^ static_cast<unsigned char>(c)) * 0x100000001b3u;
+    return h ^ h >> 32;
+}
+
+}  // namespace
+
+TokenTable::TokenTable(std::string_view json) {
+    const auto fail = [](const std::string& why) { throw Error("its vocabulary cannot be used: " + why); };
+    Json root = parse_json(json);
+    const Json* tokenizer = root.find("tokenizer");
+    if (!tokenizer || !tokenizer_named(tokenizer->string)) fail("its tokenizer is not known here; update rnnfast");
+    tokenizer_ = tokenizer->string;
+    for (auto& [key, value] : root.members)
+        if (key == "tokens") tokens_ = std::move(value);
+    if (tokens_.kind != Json::Kind::strings || token(0) != "<unk>") fail("expected tokens of which the first is <unk>");
+    if (size() > 0x7fffffff) fail("more tokens than an id can name");
+    size_t places = 2;
+    while (places < 2 * size()) places *= 2;
+    slots_.resize(places);
+    for (size_t id = 0; id < size(); ++id) {
+        uint32_t& slot = slots_[slot_of(token(id))];
+        if (slot) fail("the token " + json_quoted(token(id)) + " is there twice");
+        slot = static_cast<uint32_t>(id + 1);
+    }
+}
+
+size_t TokenTable::slot_of(std::string_view token_) const {
+    size_t at = hash(token_) & (slots_.size() - 1);
+    while (slots_[at] && token(slots_[at] - 1) != token_) at = (at + 1) & (slots_.size() - 1);
+    return at;
+}
+
+int32_t TokenTable::id_of(std::string_view token_) const {
+    const uint32_t id_after = slots_[slot_of(token_)];
+    return id_after ? static_cast<int32_t>(id_after - 1) : 0;
+}
+
+std::vector<int32_t> TokenTable::encode(std::string_view text) const {
+    if (!size()) throw std::invalid_argument("the model has no vocabulary to read a text with; give token ids");
+    if (const size_t bad = invalid_utf8(text); bad != std::string_view::npos)
+        throw std::invalid_argument("the text is not UTF-8 at byte " + std::to_string(bad) + "; convert it first");
+    const TokenizerInfo& tokenizer = *tokenizer_named(tokenizer_);
+    if (!tokenizer.end_of_token)
+        throw std::invalid_argument("texts for the tokenizer \"" + tokenizer_ +
+                                    "\" are cut up in Python only; give ids");
+    const std::string letters = tokenizer.letters ? letters_of(text) : "";
+    if (tokenizer.letters) text = letters;
+    std::vector<int32_t> ids;
+    for (size_t at = 0; at < text.size();) {
+        const size_t end = tokenizer.end_of_token(text, at);
+        if (end == at) {
+            at = end_of_character(text, at);
+            continue;
+        }
+        const std::string_view token_ = text.substr(at, end - at);
+        ids.push_back(id_of(tokenizer.lines && token_ == "\n" ? end_of_sentence : token_));
+        at = end;
+    }
+    return ids;
+}
+
+std::string TokenTable::decode(const int32_t* ids, size_t count) const {
+    std::string text;
+    std::string_view before;
+    for (size_t i = 0; i < count; ++i) {
+        if (ids[i] < 0 || static_cast<size_t>(ids[i]) >= size())
+            throw std::out_of_range("token id " + std::to_string(ids[i]) + ": expected 0 to " +
+                                    std::to_string(size() ? size() - 1 : 0) + " (the vocabulary)");
+        const TokenizerInfo& tokenizer = *tokenizer_named(tokenizer_);
+        const std::string_view token_ = token(static_cast<size_t>(ids[i]));
+        if (i && tokenizer.space(before, token_)) text += ' ';
+        text += tokenizer.lines && token_ == end_of_sentence ? "\n" : token_;
+        before = token_;
+    }
+    return text;
+}
+
+}  // namespace rnnfast

@@ -1,0 +1,78 @@
+// Small model files for tests, as bytes and on disk.
+#pragma once
+
+#include <unistd.h>
+
+#include <fstream>
+#include <iterator>
+#include <string>
+
+#include "helpers.h"
+#include "models/safetensors.h"
+
+namespace rnnfast::tests {
+
+struct ModelSizes {
+    std::string cell = "lstm";
+    size_t gates = 4, vocabulary = 6, embedding = 3, hidden = 5, layers = 2;
+};
+
+inline std::string config_of(const ModelSizes& m) {
+    return "{\"cell\":\"" + m.cell + "\",\"vocab_size\":" + std::to_string(m.vocabulary) +
+           ",\"embedding_size\":" + std::to_string(m.embedding) + ",\"hidden_size\":" + std::to_string(m.hidden) +
+           ",\"num_layers\":" + std::to_string(m.layers) + ",\"dropout\":0.0,\"seed\":1}";
+}
+
+inline std::map<std::string, std::string> metadata_of(const ModelSizes& m) {
+    std::string tokens = "\"<unk>\"";
+    for (size_t i = 1; i < m.vocabulary; ++i) tokens += ",\"" + std::string(1, static_cast<char>('a' + i - 1)) + "\"";
+    return {{"format", "rnnfast"},
+            {"format_version", "1"},
+            {"kind", "language_model"},
+            {"config", config_of(m)},
+            {"vocabulary", "{\"tokenizer\":\"char\",\"tokens\":[" + tokens + "]}"}};
+}
+
+inline std::string temporary_path(const std::string& name) {
+    return "/tmp/rnnfast-test-" + std::to_string(getpid()) + "-" + name + ".safetensors";
+}
+
+inline std::string read_bytes(const std::string& path) {
+    std::ifstream stream(path, std::ios::binary);
+    return {std::istreambuf_iterator<char>(stream), std::istreambuf_iterator<char>()};
+}
+
+// Writes a model with random weights and returns its bytes.
+inline std::string write_model(const std::string& path, const ModelSizes& m,
+                               const std::map<std::string, std::string>& metadata) {
+    std::map<std::string, std::vector<float>> values;
+    std::map<std::string, TensorView> tensors;
+    const auto add = [&](const std::string& name, std::vector<size_t> shape) {
+        size_t size = 1;
+        for (const size_t n : shape) size *= n;
+        values[name] = random_vector(size, values.size() + 1, 0.7);
+        tensors[name] = {std::move(shape), values[name].data(), size};
+    };
+    if (m.embedding) add("embedding.weight", {m.vocabulary, m.embedding});
+    for (size_t layer = 0; layer < m.layers; ++layer) {
+        const std::string end = "_l" + std::to_string(layer);
+        const size_t rows = m.gates * m.hidden;
+        add("rnn.weight_ih" + end, {rows, layer ? m.hidden : m.embedding ? m.embedding : m.vocabulary});
+        add("rnn.weight_hh" + end, {rows, m.hidden});
+        add("rnn.bias_ih" + end, {rows});
+        add("rnn.bias_hh" + end, {rows});
+    }
+    add("output.weight", {m.vocabulary, m.hidden});
+    add("output.bias", {m.vocabulary});
+    write_safetensors(path, tensors, metadata);
+    return read_bytes(path);
+}
+
+inline std::string model_bytes(const ModelSizes& m) {
+    const std::string path = temporary_path("bytes");
+    const std::string bytes = write_model(path, m, metadata_of(m));
+    unlink(path.c_str());
+    return bytes;
+}
+
+}  // namespace rnnfast::tests

@@ -1,0 +1,83 @@
+// Model files nobody vouches for: either a model or an Error with a sentence.
+#include "model_files.h"
+
+#include "rnnfast/rnnfast.hpp"
+
+using namespace rnnfast::tests;
+using rnnfast::LanguageModel;
+
+namespace {
+
+// The sentence a changed model is refused with; empty if it loads.
+std::string refused(const std::string& key, const std::string& value, const ModelSizes& tensors = {}) {
+    auto metadata = metadata_of(tensors);
+    metadata[key] = value;
+    if (value.empty()) metadata.erase(key);
+    const std::string path = temporary_path("hostile");
+    write_model(path, tensors, metadata);
+    std::string sentence;
+    try {
+        LanguageModel::load(path);
+    } catch (const rnnfast::Error& error) {
+        sentence = error.what();
+        CHECK(sentence.find(path) == 0);
+    }
+    unlink(path.c_str());
+    return sentence;
+}
+
+bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
+
+}  // namespace
+
+TEST_CASE("a model whose configuration and tensors disagree is refused") {
+    CHECK(refused("format_version", "1") == "");
+    CHECK(contains(refused("format_version", "3"), "format version \"3\""));
+    CHECK(contains(refused("format", "other"), "not a model of rnnfast"));
+    CHECK(contains(refused("kind", "seq2seq"), "expected a language_model"));
+    CHECK(contains(refused("config", ""), "has no configuration"));
+    CHECK(contains(refused("config", "{"), "configuration cannot be used"));
+    CHECK(contains(refused("vocabulary", R"({"tokenizer":"char","tokens":["<unk>","a"]})"), "the vocabulary has 2"));
+    CHECK(contains(refused("vocabulary", R"({"tokenizer":"char","tokens":["<unk>","a","a","b","c","d"]})"), "twice"));
+    CHECK(contains(refused("vocabulary", R"({"tokenizer":"char","tokens":["a"]})"), "<unk>"));
+    CHECK(contains(refused("vocabulary", R"({"tokenizer":"bytes","tokens":["<unk>"]})"), "tokenizer"));
+    CHECK(refused("vocabulary", "") == "");
+    const auto config = [](const ModelSizes& m) { return refused("config", config_of(m)); };
+    CHECK(contains(config({"rnn", 1}), "has shape"));
+    CHECK(contains(config({"gpt", 1}), "unknown cell"));
+    CHECK(contains(config({"lstm", 4, 7}), "vocabulary"));
+    CHECK(contains(config({"lstm", 4, 6, 4}), "has shape"));
+    CHECK(contains(config({"lstm", 4, 6, 3, 6}), "has shape"));
+    CHECK(contains(config({"lstm", 4, 6, 3, 0}), "hidden_size must be"));
+    CHECK(contains(config({"lstm", 4, 6, 3, 5, 3}), "rnn.weight_ih_l2 are missing"));
+    CHECK(contains(config({"lstm", 4, 6, 3, 5, 2000000000}), "are missing"));
+    CHECK(contains(config({"lstm", 4, 6, 3, 5, 99999999999}), "num_layers must be"));
+    CHECK(contains(refused("config", R"({"cell":"lstm","tie":true})"), "\"tie\" is not known"));
+}
+
+TEST_CASE("every damaged byte gives a model or an Error") {
+    const std::string bytes = model_bytes({});
+    size_t loaded = 0;
+    for (size_t i = 0; i < bytes.size(); ++i)
+        for (const int flip : {1, 0x80, 0xff}) {
+            std::string damaged = bytes;
+            damaged[i] = static_cast<char>(damaged[i] ^ flip);
+            try {
+                LanguageModel::load(damaged.data(), damaged.size());
+                ++loaded;
+            } catch (const rnnfast::Error&) {
+            }
+        }
+    CHECK(loaded > 0);  // a flipped bit of a weight is another weight
+}
+
+TEST_CASE("a few very long rows are refused before they are packed") {
+    const ModelSizes wide{"rnn", 1, 400000, 0, 1, 1};
+    const std::string path = temporary_path("wide");
+    auto metadata = metadata_of({"rnn", 1, 6, 0, 1, 1});
+    metadata.erase("vocabulary");
+    metadata["config"] = config_of(wide);
+    write_model(path, wide, metadata);
+    CHECK_THROWS_AS(LanguageModel::load(path), rnnfast::Error);
+    unlink(path.c_str());
+}
