@@ -57,3 +57,17 @@ def stubs(session: nox.Session) -> None:
 def cpp(session: nox.Session, preset: str) -> None:
     """The C++ tests: plain, under sanitizers, for ARM under an emulator."""
     session.run("cmake", "--workflow", "--preset", preset, external=True)
+
+
+@nox.session
+def fuzz(session: nox.Session) -> None:
+    """The reader of model files under libFuzzer for half an hour, or for the options given; the corpus is kept."""
+    corpus = os.path.join("build", "fuzz", "corpus")
+    os.makedirs(corpus, exist_ok=True)
+    session.run("cmake", "--preset", "fuzz", external=True)
+    session.run("cmake", "--build", "--preset", "fuzz", external=True)
+    options = session.posargs or ["-max_total_time=1800"]
+    fuzzer = os.path.join("build", "fuzz", "tests", "fuzz", "fuzz_model")
+    session.run(
+        fuzzer, "-max_len=8192", "-dict=tests/fuzz/model.dict", *options, corpus, "tests/fuzz/corpus", external=True
+    )

@@ -1,0 +1,79 @@
+// libFuzzer on everything that reads a file from outside: a model, its tensors, JSON, a saved state. Each input either
+// loads or is refused by an exception with a sentence, and takes no memory out of proportion.
+//
+//     cmake --preset fuzz && cmake --build --preset fuzz
+//     build/fuzz/tests/fuzz/fuzz_model -max_len=8192 corpus tests/fuzz/corpus
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <string_view>
+
+#include "models/json.h"
+#include "rnnfast/error.hpp"
+#include "rnnfast/layers.hpp"
+
+extern "C" {
+int __sanitizer_install_malloc_and_free_hooks(void (*on_malloc)(const volatile void*, size_t),
+                                              void (*on_free)(const volatile void*));
+}
+
+namespace {
+
+// One allocation may take four times the input, and what packing rounds up: every row to blocks of 64 columns, at most
+// 1 MiB for inputs of 8 KiB; larger files are held to docs/model-file.md's bound by the library itself.
+constexpr size_t packing = 1 << 20;
+size_t limit = SIZE_MAX;
+
+void check_size(const volatile void*, size_t size) {
+    if (size <= limit) return;
+    std::fprintf(stderr, "an allocation of %zu bytes, allowed are %zu\n", size, limit);
+    std::abort();
+}
+
+void use(const rnnfast::LanguageModel& model) {
+    std::vector<float> logits;
+    rnnfast::State state = model.initial_state();
+    model.step(0, state, logits);
+    model.step(static_cast<int32_t>(model.vocab_size() - 1), state, logits);
+    if (!model.vocab().size()) return;
+    const std::string text = model.vocab().decode({0, 0});
+    if (model.vocab().tokenizer() != "unicode" && model.vocab().encode(text).size() > 100000) std::abort();
+}
+
+template <class Body>
+void expect_error_or_success(Body body) {
+    try {
+        body();
+    } catch (const rnnfast::Error& error) {
+        if (std::string_view(error.what()).size() < 8) std::abort();
+    } catch (const std::invalid_argument& error) {
+        if (std::string_view(error.what()).size() < 8) std::abort();
+    }
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerInitialize(int*, char***) {
+    rnnfast::set_num_threads(1);
+    __sanitizer_install_malloc_and_free_hooks(check_size, nullptr);
+    return 0;
+}
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+    limit = 4 * size + packing;
+    const auto weights = static_cast<rnnfast::Weights>(size % 3);
+    expect_error_or_success([&] { use(rnnfast::LanguageModel::load(data, size, weights)); });
+    expect_error_or_success([&] {
+        const auto tensors = rnnfast::Tensors::parse(data, size);
+        for (const std::string& name : tensors.names()) tensors.values(name);
+        const rnnfast::Recurrent gru(tensors, "rnn.", size % 2 ? "gru" : "lstm", weights);
+        const std::vector<float> x(gru.input_size());
+        std::vector<float> y(gru.hidden_size());
+        rnnfast::State state = gru.initial_state();
+        gru.step(x.data(), state, y.data());
+        state.restore(data, size);
+    });
+    expect_error_or_success([&] { rnnfast::parse_json({reinterpret_cast<const char*>(data), size}); });
+    limit = SIZE_MAX;
+    return 0;
+}

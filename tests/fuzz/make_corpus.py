@@ -1,0 +1,32 @@
+"""Writes the seeds of the fuzzer: one small model of every cell and precision, and damaged ones.
+
+python tests/fuzz/make_corpus.py tests/fuzz/corpus
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import rnnfast as rf
+
+
+def main(folder: Path) -> None:
+    """Writes the files; an old one of the same name is replaced."""
+    folder.mkdir(parents=True, exist_ok=True)
+    vocab = rf.Vocab("a b c".split())
+    for cell in ("rnn", "rnn_relu", "gru", "lstm"):
+        for weights in ("f32", "bf16", "int8"):
+            model = rf.LanguageModel(vocab, cell=cell, embedding_size=2, hidden_size=3, num_layers=2, seed=1)
+            model.save(folder / f"{cell}_{weights}", weights=weights)
+        rf.LanguageModel(vocab, cell=cell, hidden_size=2, seed=1).save(folder / f"{cell}_one_hot")
+    whole = (folder / "lstm_f32").read_bytes()
+    (folder / "cut_short").write_bytes(whole[:-5])
+    (folder / "header_only").write_bytes(whole[: 8 + int.from_bytes(whole[:8], "little")])
+    (folder / "other_version").write_bytes(whole.replace(b'"format_version":"1"', b'"format_version":"9"'))
+    (folder / "nested").write_bytes(b"\x14\0\0\0\0\0\0\0" + b'{"a":[[[[[[[[1]]]]]]')
+    (folder / "huge_shape").write_bytes(whole.replace(b"[4,2]", b"[99999999999999999999,2]"))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
