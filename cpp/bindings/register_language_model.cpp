@@ -61,7 +61,8 @@ void register_language_model(py::module_& m) {
     py::class_<LanguageModel> model(m, "LanguageModel");
     model
         .def(py::init([](const std::string& cell, size_t vocabulary, size_t embedding_size, size_t hidden_size,
-                         size_t num_layers, float dropout, uint64_t seed, const std::string& weights) {
+                         size_t num_layers, float dropout, uint64_t seed, const std::string& weights, bool variational,
+                         bool tie_weights) {
                  LanguageModelOptions o;
                  o.cell = cell;
                  o.vocabulary = vocabulary;
@@ -69,11 +70,14 @@ void register_language_model(py::module_& m) {
                  o.hidden_size = hidden_size;
                  o.num_layers = num_layers;
                  o.dropout = dropout;
+                 o.variational = variational;
+                 o.tie_weights = tie_weights;
                  o.weights = weights_named(weights);
                  return std::make_unique<LanguageModel>(o, seed, active());
              }),
              py::arg("cell"), py::arg("vocabulary"), py::arg("embedding_size"), py::arg("hidden_size"),
-             py::arg("num_layers") = 1, py::arg("dropout") = 0.0f, py::arg("seed") = 0, py::arg("weights") = "f32")
+             py::arg("num_layers") = 1, py::arg("dropout") = 0.0f, py::arg("seed") = 0, py::arg("weights") = "f32",
+             py::arg("variational") = false, py::arg("tie_weights") = false)
         .def("loss", &loss, py::arg("x"), py::arg("y"), py::arg("h0"), py::arg("c0"), py::arg("train"),
              py::arg("dropout_key"))
         .def("backward", &LanguageModel::backward, py::call_guard<py::gil_scoped_release>())

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from rnnfast import datasets
+from rnnfast import datasets, presets, schedules
 from rnnfast._core import Error as FileFormatError
 from rnnfast._core import __version__
+from rnnfast.callbacks import Callback, TensorBoard
+from rnnfast.classify import SequenceClassifier
 from rnnfast.data import Corpus, batches
 from rnnfast.evaluate import Evaluation, evaluate, log_prob, surprisal
+from rnnfast.forecast import Autoregressor, LinearAR
 from rnnfast.generate import generate, stream
+from rnnfast.gradient_flow import GradientFlow, gradient_flow
+from rnnfast.history import History
 from rnnfast.info import get_num_threads, info, set_num_threads
 from rnnfast.io import load, quantize
 from rnnfast.models import LanguageModel
@@ -24,14 +29,21 @@ __all__ = [
     "SGD",
     "Adam",
     "AdamW",
+    "Autoregressor",
+    "Callback",
     "Corpus",
     "Embedding",
     "Evaluation",
     "FileFormatError",
+    "GradientFlow",
+    "History",
     "LanguageModel",
     "Linear",
+    "LinearAR",
     "NGram",
     "NonFiniteLoss",
+    "SequenceClassifier",
+    "TensorBoard",
     "Vocab",
     "__version__",
     "batches",
@@ -42,10 +54,13 @@ __all__ = [
     "fit",
     "generate",
     "get_num_threads",
+    "gradient_flow",
     "info",
     "load",
     "log_prob",
+    "presets",
     "quantize",
+    "schedules",
     "set_num_threads",
     "stream",
     "surprisal",

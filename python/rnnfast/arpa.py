@@ -12,6 +12,7 @@ import io
 import os
 import re
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import IO
 
@@ -102,7 +103,7 @@ def read(path: PathLike, tokenizer: str) -> tuple[Vocab, list[Grams], str | None
     for n, size in enumerate(sizes[1:], 2):
         words, log_p, log_backoff = _read_section(name, lines, n, size)
         try:
-            tokens = np.array([[ids[word] for word in gram] for gram in words], np.int64).reshape(-1, n)
+            tokens = np.fromiter(map(ids.__getitem__, chain.from_iterable(words)), np.int64).reshape(-1, n)
         except KeyError as error:
             raise ValueError(f"{name}: the word {error} of a {n}-gram is no unigram") from None
         place = tokens[:, 0]

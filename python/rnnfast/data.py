@@ -37,11 +37,11 @@ class Corpus:
         name: str = "text",
     ) -> Corpus:
         """Tokens of ``text``. The vocabulary is that of the whole text, unless ``vocab`` brings one."""
-        tokens = tokenize(text, vocab.tokenizer if vocab else tokenizer)
-        if len(tokens) < 2:
-            raise ValueError(f"{name} has {len(tokens)} tokens, expected at least 2: one to read and one to predict")
-        vocab = vocab or Vocab(tokens, min_freq=min_freq, tokenizer=tokenizer)
-        return cls(vocab.encode(tokens), vocab, name=name)
+        vocab = vocab or Vocab(tokenize(text, tokenizer), min_freq=min_freq, tokenizer=tokenizer)
+        ids = vocab.encode_text(text)
+        if len(ids) < 2:
+            raise ValueError(f"{name} has {len(ids)} tokens, expected at least 2: one to read and one to predict")
+        return cls(ids, vocab, name=name)
 
     @classmethod
     def from_file(

@@ -7,22 +7,28 @@ import os
 from typing import Any
 
 from rnnfast import _core
+from rnnfast.classify import SequenceClassifier
+from rnnfast.forecast import Autoregressor
 from rnnfast.models import FORMAT, FORMAT_VERSION, VERSION_OF_ROUNDED, WEIGHTS, LanguageModel, restored
+from rnnfast.ngram import NGram
 from rnnfast.nn import Array
 from rnnfast.text import PathLike
 from rnnfast.vocab import Vocab
 
-_KINDS = {LanguageModel.kind: LanguageModel}
+_ESTIMATORS: dict[str, Any] = {kind.kind: kind for kind in (Autoregressor, SequenceClassifier)}
+_KINDS = (LanguageModel.kind, *_ESTIMATORS)
 _LARGEST = 1 << 28  # weights of one matrix a file may ask for: 1 GB
 
 
 def load(path: PathLike, *, weights: str | None = None) -> Any:
-    """The model in a file that :meth:`LanguageModel.save` wrote; a checkpoint's model too.
+    """The model in a file that its ``save`` wrote; a checkpoint's model too, and an n-gram model in ``*.arpa``.
 
     ``weights`` is the precision of its products, ``"f32"``, ``"bf16"`` or, to run it only, ``"int8"``; None: as the file says.
 
     Raises ``rf.FileFormatError`` for a file that is damaged, of another version, or not rnnfast's.
     """
+    if os.fspath(path).endswith((".arpa", ".arpa.gz")):
+        return NGram.from_arpa(path)
     return read(path, weights=weights)[0]
 
 
@@ -51,6 +57,10 @@ def read(path: PathLike, *, weights: str | None = None) -> tuple[Any, dict[str, 
     kind = metadata.get("kind")
     if kind not in _KINDS:
         raise _core.Error(f"{name}: holds a {kind!r}, this rnnfast knows {', '.join(_KINDS)}; update rnnfast")
+    if kind in _ESTIMATORS:
+        if weights not in (None, "f32"):
+            raise ValueError(f"weights is {weights!r}, but {name} holds a {kind}, which is float32 only")
+        return _build_estimator(name, _ESTIMATORS[kind], metadata, tensors), {}, metadata
     try:
         tensors = restored(tensors)
     except ValueError as error:
@@ -68,6 +78,13 @@ def read(path: PathLike, *, weights: str | None = None) -> tuple[Any, dict[str, 
     return model, tensors, metadata
 
 
+def _build_estimator(name: str, kind: Any, metadata: dict[str, str], tensors: dict[str, Array]) -> Any:
+    try:
+        return kind.from_parts(json.loads(metadata["config"]), tensors)
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise _core.Error(f"{name}: its configuration cannot be used: {error}") from None
+
+
 def _build(name: str, metadata: dict[str, str], tensors: dict[str, Array], chosen: dict[str, str]) -> LanguageModel:
     try:
         config = {**json.loads(metadata["config"]), **chosen}
@@ -75,7 +92,8 @@ def _build(name: str, metadata: dict[str, str], tensors: dict[str, Array], chose
         size = int(config.pop("vocab_size"))
         vocab = None
         if vocabulary is not None:
-            vocab = Vocab.from_list([str(t) for t in vocabulary["tokens"]], tokenizer=vocabulary["tokenizer"])
+            tokens = [str(token) for token in vocabulary["tokens"]]
+            vocab = Vocab.from_list(tokens, tokenizer=vocabulary["tokenizer"], rules=vocabulary.get("rules"))
             if len(vocab) != size:
                 raise ValueError(f"the vocabulary has {len(vocab)} tokens, the configuration says {size}")
         # Before memory is taken for what a file claims, its tensors must be of that size.

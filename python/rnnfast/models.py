@@ -60,6 +60,11 @@ class LanguageModel(Layer):
     dropout : on every connection that is not recurrent (Zaremba et al., arXiv:1409.2329), in training only
     weights : ``"f32"``, or ``"bf16"`` for products of numbers rounded to bfloat16 (all but the output layer's gradients), or
         ``"int8"`` for running only: products of whole numbers from -127 to 127, a scale for every row
+    variational : the same dropout masks at every step of a sequence (Gal and Ghahramani, arXiv:1512.05287, on what is not
+        recurrent)
+    tie_weights : the output product uses the embedding's table, so ``embedding_size`` is ``hidden_size`` (Press and Wolf,
+        arXiv:1608.05859; Inan et al., arXiv:1611.01462)
+    init_scale : the first weights are uniform in plus or minus this; None: those PyTorch's layers begin with
     seed : of the initial weights and of dropout
 
     >>> model = LanguageModel(5, hidden_size=8, seed=0)
@@ -79,6 +84,9 @@ class LanguageModel(Layer):
         num_layers: int = 1,
         dropout: float = 0.0,
         weights: str = "f32",
+        variational: bool = False,
+        tie_weights: bool = False,
+        init_scale: float | None = None,
         seed: int | None = None,
     ) -> None:
         self.vocab = vocab if isinstance(vocab, Vocab) else None
@@ -93,11 +101,23 @@ class LanguageModel(Layer):
             "weights": weights,
             "seed": new_seed(seed),
         }
+        # Options that came later stand in a file only where they are used, so that older readers read the others.
+        self.config.update({n: True for n, on in (("variational", variational), ("tie_weights", tie_weights)) if on})
         self.steps = 0  # of training; with the seed it decides the dropout masks
         self._core = _core.LanguageModel(
             cell, size, self.config["embedding_size"], self.config["hidden_size"], self.config["num_layers"],
-            self.config["dropout"], self.config["seed"], weights,
+            self.config["dropout"], self.config["seed"], weights, bool(variational),
+            bool(tie_weights),
         )  # fmt: skip
+
+        if init_scale is not None:
+            self._initialise(init_scale)
+
+    def _initialise(self, scale: float) -> None:
+        if not 0 < scale < float("inf"):
+            raise ValueError(f"init_scale is {scale}, expected more than 0")
+        random = np.random.default_rng(self.config["seed"])
+        self.load_state_dict({name: random.uniform(-scale, scale, w.shape) for name, w in self.parameters().items()})
 
     def __repr__(self) -> str:
         shown = ", ".join(f"{name}={value!r}" for name, value in self.config.items() if name != "seed")
@@ -171,6 +191,5 @@ class LanguageModel(Layer):
             "config": json.dumps(config),
         }
         if self.vocab is not None:
-            described = {"tokenizer": self.vocab.tokenizer, "tokens": self.vocab.idx_to_token}
-            own["vocabulary"] = json.dumps(described, ensure_ascii=False)
+            own["vocabulary"] = json.dumps(self.vocab.description(), ensure_ascii=False)
         _core.write_safetensors(str(path), {**stored, **(tensors or {})}, {**own, **(metadata or {})})

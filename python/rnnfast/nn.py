@@ -66,6 +66,7 @@ class _Recurrent(Layer):
         batch_first: bool = False,
         dropout: float = 0.0,
         bidirectional: bool = False,
+        variational: bool = False,
         weights: str = "f32",
         seed: int | None = None,
     ) -> None:
@@ -74,12 +75,13 @@ class _Recurrent(Layer):
         self.num_layers = positive(num_layers, "num_layers")
         self.bias, self.batch_first = bool(bias), bool(batch_first)
         self.dropout, self.bidirectional = float(dropout), bool(bidirectional)
+        self.variational = bool(variational)
         self.weights = weights
         self._seed = new_seed(seed)
         self._steps = 0
         self._core = _core.Recurrent(
             self._cell, self.input_size, self.hidden_size, self.num_layers, self.bias, self.bidirectional,
-            self.dropout, self._seed, weights,
+            self.dropout, self._seed, weights, self.variational,
         )  # fmt: skip
 
     def __repr__(self) -> str:
@@ -91,6 +93,7 @@ class _Recurrent(Layer):
                 ("batch_first", self.batch_first, False),
                 ("dropout", self.dropout, 0.0),
                 ("bidirectional", self.bidirectional, False),
+                ("variational", self.variational, False),
                 ("weights", self.weights, "f32"),
             )
             if value != default
@@ -181,6 +184,7 @@ class RNN(_Recurrent):
     input_size, hidden_size, num_layers : D, H and the number of stacked layers
     nonlinearity : ``"tanh"`` or ``"relu"``
     bias, batch_first, dropout, bidirectional : as in PyTorch; ``dropout`` acts between layers, in ``forward`` only
+    variational : the same dropout masks at every step (Gal and Ghahramani, arXiv:1512.05287)
     weights : ``"f32"``, or ``"bf16"`` for products, forward and backward, of numbers rounded to bfloat16 (relative error
         2⁻⁹) whose sums are float32; parameters, states and gradients stay float32
     seed : of the initial weights, uniform in ±1/sqrt(H), and of dropout; None takes one from NumPy

@@ -6,8 +6,9 @@ import gzip
 import os
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
-from typing import Callable, Union
+from typing import Any, Callable, Union
 
 PathLike = Union[str, "os.PathLike[str]"]
 
@@ -106,17 +107,75 @@ _TOKENIZERS: dict[str, tuple[Callable[[str], list[str]], Callable[[Iterable[str]
     "d2l-word": (lambda text: _d2l_text(text).split(), " ".join),
 }
 TOKENIZERS = tuple(_TOKENIZERS)
+BPE = "bpe"  # has rules beside its name; see train_bpe
 
 
-def check_tokenizer(name: str) -> None:
-    """``ValueError`` if there is no tokenizer of that name."""
-    _named(name)
+def check_tokenizer(name: str, rules: str | None = None) -> None:
+    """``ValueError`` if there is no tokenizer of that name; ``"bpe"`` is one where its rules are given."""
+    if name == BPE and rules is not None:
+        _bpe(rules)
+    else:
+        _named(name)
 
 
 def _named(name: str) -> tuple[Callable[[str], list[str]], Callable[[Iterable[str]], str]]:
     if name not in _TOKENIZERS:
         raise ValueError(f"unknown tokenizer {name!r}: expected one of {', '.join(_TOKENIZERS)}")
     return _TOKENIZERS[name]
+
+
+def train_bpe(text: str, size: int) -> tuple[str, list[str]]:
+    """Rules of a byte-pair encoding with ``size`` tokens, as Hugging Face's tokenizers writes them, and its tokens by id.
+
+    Bytes are the smallest parts, so no text has unknown ones. Source: R. Sennrich et al., arXiv:1508.07909; on bytes: GPT-2.
+    """
+    kit = _tokenizers()
+    alphabet = kit.pre_tokenizers.ByteLevel.alphabet()
+    if size <= len(alphabet):
+        raise ValueError(
+            f"a byte-pair vocabulary of {size} tokens, expected more than the {len(alphabet)} of the bytes"
+        )
+    tokenizer = kit.Tokenizer(kit.models.BPE(unk_token=UNKNOWN))
+    tokenizer.pre_tokenizer = kit.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = kit.decoders.ByteLevel()
+    trainer = kit.trainers.BpeTrainer(
+        vocab_size=size, special_tokens=[UNKNOWN], initial_alphabet=alphabet, show_progress=False
+    )
+    tokenizer.train_from_iterator(text.splitlines(keepends=True), trainer)
+    return tokenizer.to_str(), [tokenizer.id_to_token(i) for i in range(tokenizer.get_vocab_size())]
+
+
+def _tokenizers() -> Any:
+    try:
+        import tokenizers
+        import tokenizers.decoders
+        import tokenizers.models
+        import tokenizers.pre_tokenizers
+        import tokenizers.trainers
+    except ImportError:
+        raise ImportError("the tokenizer 'bpe' needs Hugging Face's tokenizers: pip install 'rnnfast[hf]'") from None
+    return tokenizers
+
+
+@lru_cache(maxsize=8)
+def _bpe(rules: str) -> Any:
+    kit = _tokenizers()
+    try:
+        return kit.Tokenizer.from_str(rules)
+    except Exception as error:  # the library raises nothing more particular
+        raise ValueError(f"the rules of the byte-pair encoding cannot be read: {error}") from None
+
+
+def bpe_tokenize(text: str, rules: str) -> list[str]:
+    """Tokens of ``text`` by rules from :func:`train_bpe`."""
+    tokens: list[str] = _bpe(rules).encode(text).tokens
+    return tokens
+
+
+def bpe_detokenize(tokens: Iterable[str], rules: str) -> str:
+    """The text of byte-pair tokens."""
+    text: str = _bpe(rules).decoder.decode(list(tokens))
+    return text
 
 
 def tokenize(text: str, tokenizer: str = "char") -> list[str]:

@@ -18,11 +18,13 @@ from typing import Any, Callable
 import numpy as np
 
 from rnnfast._arrays import positive
+from rnnfast.callbacks import Callback
 from rnnfast.data import SAMPLINGS, batches
 from rnnfast.evaluate import evaluate
+from rnnfast.history import History
 from rnnfast.io import read
-from rnnfast.optim import OPTIMIZERS, Optimizer, clip_grad_norm_
-from rnnfast.plot import new_figure
+from rnnfast.optim import OPTIMIZERS, Optimizer, clip_grad_norm_, clip_grad_value_
+from rnnfast.schedules import Schedule, schedule_named
 from rnnfast.text import PathLike
 
 
@@ -36,44 +38,6 @@ class Interrupted(KeyboardInterrupt):
     def __init__(self, number: int, checkpoint: Path | None) -> None:
         super().__init__(f"interrupted by {signal.Signals(number).name}")
         self.number, self.checkpoint = number, checkpoint
-
-
-class History(Sequence[Mapping[str, float]]):
-    """One record an epoch: train and validation perplexity, learning rate, gradient norm, tokens a second, ...
-
-    >>> History([{"epoch": 1, "train_perplexity": 9.5}])[-1]["train_perplexity"]
-    9.5
-    """
-
-    def __init__(self, records: Sequence[Mapping[str, float]] = ()) -> None:
-        self.records = [dict(r) for r in records]
-
-    def __getitem__(self, index: Any) -> Any:
-        return self.records[index]
-
-    def __len__(self) -> int:
-        return len(self.records)
-
-    def __repr__(self) -> str:
-        return f"History({self.records!r})"
-
-    def plot(self, path: PathLike | None = None) -> Any:
-        """Perplexity over epochs as a matplotlib figure, written to ``path`` if given (extra: ``plot``)."""
-        figure, axes = new_figure()
-        from matplotlib.ticker import MaxNLocator, ScalarFormatter
-
-        for key in ("train_perplexity", "valid_perplexity"):
-            points = [(r["epoch"], r[key]) for r in self.records if key in r]
-            if points:
-                axes.plot(*zip(*points), marker="o", markersize=3, label=key.replace("_", " "))
-        axes.set(xlabel="epoch", ylabel="perplexity", yscale="log")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.yaxis.set_major_formatter(ScalarFormatter())
-        axes.yaxis.set_minor_formatter(ScalarFormatter())
-        axes.legend()
-        if path is not None:
-            figure.savefig(path, dpi=120)
-        return figure
 
 
 class _Signals:
@@ -132,15 +96,20 @@ def fit(
     num_steps: int = 35,
     optimizer: str | Optimizer = "adam",
     lr: float = 2e-3,
+    schedule: str | Schedule = "constant",
     clip_norm: float | None = 1.0,
+    clip_value: float | None = None,
     sampling: str = "sequential",
     seed: int = 0,
+    patience: int | None = None,
+    keep_best: bool = False,
     checkpoint: PathLike | None = None,
     checkpoint_every: float = 20.0,
     resume: bool = False,
     run: Mapping[str, Any] | None = None,
     progress: bool | None = None,
     on_epoch: Callable[[Mapping[str, float]], None] | None = None,
+    callbacks: Sequence[Callback] = (),
 ) -> History:
     """Trains ``model`` on ``train`` and returns the history.
 
@@ -153,12 +122,17 @@ def fit(
     epochs, batch_size, num_steps, sampling, seed : as :func:`rnnfast.batches` reads them
     optimizer : ``"sgd"``, ``"adam"``, ``"adamw"``, or one made for this model
     lr : learning rate, unless ``optimizer`` brings its own
-    clip_norm : largest global norm of the gradients; None: no clipping
+    schedule : of the learning rate, a :mod:`rnnfast.schedules` or its name: ``"step:decay=0.5,start=4"``, ``"cosine:warmup=1"``,
+        ``"plateau:decay=0.5"``
+    clip_norm, clip_value : largest global norm, and largest absolute value, of the gradients; None: no clipping
+    patience : end after so many epochs in a row without a lower validation perplexity; None: never
+    keep_best : leave the model with the weights of the epoch with the lowest validation perplexity
     checkpoint : file to save to every ``checkpoint_every`` seconds, after every epoch, and when interrupted
     resume : continue from ``checkpoint``; the result is the uninterrupted run's to the bit
     run : anything JSON can hold, kept in the checkpoint
     progress : show a bar; None: on a terminal only
     on_epoch : called with each epoch's record
+    callbacks : see :class:`rnnfast.callbacks.Callback`; ``TensorBoard(folder)`` is one
 
     Raises ``NonFiniteLoss`` when training diverges; the last good checkpoint stays.
 
@@ -171,13 +145,19 @@ def fit(
         if optimizer not in OPTIMIZERS:
             raise ValueError(f"unknown optimizer {optimizer!r}: expected one of {', '.join(OPTIMIZERS)}")
         optimizer = OPTIMIZERS[optimizer](model, lr=lr)
-    if clip_norm is not None and not clip_norm > 0:
-        raise ValueError(f"clip_norm is {clip_norm}, expected more than 0, or None")
+    for name, limit in (("clip_norm", clip_norm), ("clip_value", clip_value), ("patience", patience)):
+        if limit is not None and not limit > 0:
+            raise ValueError(f"{name} is {limit}, expected more than 0, or None")
+    plan = schedule_named(schedule)
+    plan.check(epochs)
+    if valid is None and (patience is not None or keep_best or plan.needs_validation):
+        raise ValueError("patience, keep_best and the plateau schedule go by the validation text: give valid")
     reading: dict[str, Any] = {"batch_size": batch_size, "num_steps": num_steps, "sampling": sampling, "seed": seed}
     for epoch in range(min(epochs, 2)):  # whatever is wrong with the text shows before hours are spent
         batches(train, **reading, epoch=epoch)
     file = None if checkpoint is None else Path(checkpoint)
-    place = _Place(model, optimizer, reading, run)
+    rules = {"schedule": repr(plan), "keep_best": keep_best}
+    place = _Place(model, optimizer, reading, rules, run)
     if resume:
         if file is None:
             raise ValueError("resume needs a checkpoint to resume from")
@@ -186,42 +166,63 @@ def fit(
         _sweep(file)
     model.zero_grad()
 
-    with _Signals() as signals:
-        saved_at = time.monotonic()
-        while place.epoch < epochs:
-            started, fresh = time.monotonic(), place.tokens
-            source = batches(train, **reading, epoch=place.epoch, start=place.batch)
-            bar = _Bar(progress, source.tokens, place.tokens, place.epoch, epochs)
-            try:
-                for x, y in source:
-                    place.step(x, y, clip_norm, source.carries_state, file)
-                    bar.update(y.size, place.nll / place.tokens)
-                    if file and (signals.received or time.monotonic() - saved_at > checkpoint_every):
-                        place.save(file)
-                        saved_at = time.monotonic()
-                    if signals.received:
-                        raise Interrupted(signals.received, file)
-            finally:
-                bar.close()
-            seconds = time.monotonic() - started
-            record = place.finish_epoch(optimizer.lr, place.tokens - fresh, seconds)
-            if valid is not None:
-                record["valid_perplexity"] = evaluate(model, valid).perplexity
-            if file:
-                place.save(file)
-                saved_at = time.monotonic()
-            if on_epoch is not None:
-                on_epoch(record)
-    return History(place.history)
+    def train_epoch(signals: _Signals) -> None:
+        source = batches(train, **reading, epoch=place.epoch, start=place.batch)
+        bar = _Bar(progress, source.tokens, place.tokens, place.epoch, epochs)
+        try:
+            for x, y in source:
+                position = place.epoch + place.batch / len(source)
+                place.optimizer.lr = place.lr * plan.factor(position, epochs, place.perplexities())
+                record = place.step(x, y, clip_norm, clip_value, source.carries_state, file)
+                bar.update(y.size, place.nll / place.tokens)
+                for callback in callbacks:
+                    callback.on_step(record)
+                if file and (signals.received or time.monotonic() - place.saved_at > checkpoint_every):
+                    place.save(file)
+                if signals.received:
+                    raise Interrupted(signals.received, file)
+        finally:
+            bar.close()
+
+    stopped = place.lost_patience(patience)
+    try:
+        with _Signals() as signals:
+            while place.epoch < epochs and stopped is None:
+                started, fresh = time.monotonic(), place.tokens
+                train_epoch(signals)
+                record = place.finish_epoch(place.tokens - fresh, time.monotonic() - started)
+                if valid is not None:
+                    record["valid_perplexity"] = evaluate(model, valid).perplexity
+                if keep_best and History(place.history).best["epoch"] == record["epoch"]:
+                    place.best = model.state_dict()
+                if file:
+                    place.save(file)
+                if on_epoch is not None:
+                    on_epoch(record)
+                stopped = place.lost_patience(patience)
+                for callback in callbacks:
+                    stopped = callback.on_epoch(record, model) or stopped
+    finally:
+        optimizer.lr = place.lr
+        for callback in callbacks:
+            callback.on_end()
+    if place.best is not None:
+        model.load_state_dict(place.best)
+    return History(place.history, stopped=stopped)
 
 
 class _Place:
     """Where training stands: everything a checkpoint must hold beside the weights."""
 
-    def __init__(self, model: Any, optimizer: Optimizer, reading: Mapping[str, Any], run: Any) -> None:
-        self.model, self.optimizer, self.reading, self.run = model, optimizer, dict(reading), run
+    def __init__(
+        self, model: Any, optimizer: Optimizer, reading: Mapping[str, Any], rules: Mapping[str, Any], run: Any
+    ) -> None:
+        self.model, self.optimizer, self.reading, self.rules, self.run = model, optimizer, reading, rules, run
+        self.lr = optimizer.lr  # before the schedule
         self.history: list[dict[str, float]] = []
+        self.best: dict[str, Any] | None = None
         self.epoch = 0
+        self.saved_at = time.monotonic()
         self._start_epoch()
 
     def _start_epoch(self) -> None:
@@ -229,7 +230,21 @@ class _Place:
         self.nll = self.norms = 0.0
         self.state: Any = None
 
-    def step(self, x: Any, y: Any, clip_norm: float | None, carry: bool, file: Path | None) -> None:
+    def perplexities(self) -> list[float]:
+        return History(self.history).column("valid_perplexity")
+
+    def lost_patience(self, patience: int | None) -> str | None:
+        perplexities = self.perplexities()
+        if patience is None or not perplexities:
+            return None
+        best = perplexities.index(min(perplexities))
+        if len(perplexities) - 1 - best < patience:
+            return None
+        return f"no lower validation perplexity for {patience} epochs after epoch {best + 1}"
+
+    def step(
+        self, x: Any, y: Any, clip_norm: float | None, clip_value: float | None, carry: bool, file: Path | None
+    ) -> dict[str, float]:
         loss, state = self.model.loss(x, y, self.state if carry else None)
         if not math.isfinite(loss):
             self._diverged("the loss", loss, file)
@@ -237,6 +252,11 @@ class _Place:
         norm = clip_grad_norm_(self.model, math.inf if clip_norm is None else clip_norm)
         if not math.isfinite(norm):
             self._diverged("the gradient's norm", norm, file)
+        clipped = clip_norm is not None and norm > clip_norm
+        if clip_value is not None:
+            largest = max(max(float(g.max()), -float(g.min())) for g in self.model.grads.values())
+            clipped = clipped or largest > clip_value
+            clip_grad_value_(self.model, clip_value)
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.state = state
@@ -244,7 +264,8 @@ class _Place:
         self.tokens += y.size
         self.nll += loss * y.size
         self.norms += norm
-        self.clipped += clip_norm is not None and norm > clip_norm
+        self.clipped += clipped
+        return {"step": self.model.steps, "loss": loss, "lr": self.optimizer.lr, "grad_norm": norm}
 
     def _diverged(self, what: str, value: float, file: Path | None) -> None:
         kept = f"; the last good checkpoint is {file}" if file and file.exists() else ""
@@ -253,11 +274,11 @@ class _Place:
             "try a smaller lr or clip_norm"
         )
 
-    def finish_epoch(self, lr: float, tokens: int, seconds: float) -> dict[str, float]:
+    def finish_epoch(self, tokens: int, seconds: float) -> dict[str, float]:
         record: dict[str, float] = {
             "epoch": self.epoch + 1,
             "train_perplexity": math.exp(min(self.nll / self.tokens, 700)),
-            "lr": lr,
+            "lr": self.optimizer.lr,
             "grad_norm": self.norms / self.batch,
             "clipped": self.clipped / self.batch,
             "tokens": self.tokens,
@@ -273,14 +294,17 @@ class _Place:
         place = {name: getattr(self, name) for name in _COUNTERS}
         place.update(
             steps=self.model.steps,
-            lr=self.optimizer.lr,
+            lr=self.lr,
             optimizer=type(self.optimizer).__name__,
             reading=self.reading,
+            rules=self.rules,
         )
         tensors = {f"optimizer.{name}": value for name, value in self.optimizer.state_dict().items()}
         parts = self.state if isinstance(self.state, tuple) else () if self.state is None else (self.state,)
         tensors.update((f"state.{i}", part) for i, part in enumerate(parts))
+        tensors.update((f"best.{name}", value) for name, value in (self.best or {}).items())
         self.model.save(file, tensors=tensors, metadata={"checkpoint": json.dumps(place), "run": json.dumps(self.run)})
+        self.saved_at = time.monotonic()
 
     def load(self, file: Path) -> None:
         model, tensors, metadata = read(file)
@@ -295,12 +319,19 @@ class _Place:
                 f"{file} was made with {place.get('optimizer')} and {place.get('reading')}, "
                 f"not with {type(self.optimizer).__name__} and {self.reading}; resume with the same settings"
             )
+        rules = place.get("rules", {"schedule": "Constant()", "keep_best": False})
+        if rules != self.rules:
+            raise ValueError(f"{file} was made with {rules}, not with {self.rules}; resume with the same settings")
         if model.config != self.model.config:
             raise ValueError(f"{file} holds {model!r}, not {self.model!r}; resume the same model")
-        prefix = "optimizer."
-        self.optimizer.load_state_dict({n[len(prefix) :]: v for n, v in tensors.items() if n.startswith(prefix)})
+
+        def held(prefix: str) -> dict[str, Any]:
+            return {name[len(prefix) :]: value for name, value in tensors.items() if name.startswith(prefix)}
+
+        self.optimizer.load_state_dict(held("optimizer."))
+        self.best = held("best.") or None
         self.model.load_state_dict(model.state_dict())
-        self.model.steps, self.optimizer.lr = steps, lr
+        self.model.steps, self.lr = steps, lr
         for name, value in values.items():
             setattr(self, name, value)
         parts = tuple(np.ascontiguousarray(tensors[n]) for n in sorted(tensors) if n.startswith("state."))

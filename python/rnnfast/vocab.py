@@ -11,7 +11,18 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from rnnfast.text import UNKNOWN, PathLike, check_tokenizer, detokenize, read_text, tokenize
+from rnnfast.text import (
+    BPE,
+    UNKNOWN,
+    PathLike,
+    bpe_detokenize,
+    bpe_tokenize,
+    check_tokenizer,
+    detokenize,
+    read_text,
+    tokenize,
+    train_bpe,
+)
 
 
 class Vocab:
@@ -53,33 +64,50 @@ class Vocab:
         self._fill(first + [t for t, n in self.token_freqs if n >= min_freq and t not in set(first)], tokenizer)
 
     @classmethod
-    def from_list(cls, tokens: Sequence[str], *, tokenizer: str = "char") -> Vocab:
+    def bpe(cls, text: str, size: int) -> Vocab:
+        """Parts of words, learnt from ``text``: a byte-pair encoding of ``size`` tokens (extra: ``hf``).
+
+        ``Corpus.from_text(text, vocab=Vocab.bpe(text, 8000))`` reads with it; models keep it in their file.
+        """
+        rules, tokens = train_bpe(text, size)
+        vocab = cls.from_list(tokens, tokenizer=BPE, rules=rules)
+        counts = Counter(bpe_tokenize(text, rules))
+        vocab.token_freqs = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+        return vocab
+
+    @classmethod
+    def from_list(cls, tokens: Sequence[str], *, tokenizer: str = "char", rules: str | None = None) -> Vocab:
         """The vocabulary whose ids are the tokens' places in ``tokens``; the first must be ``<unk>``."""
         if not tokens or tokens[0] != UNKNOWN or len(set(tokens)) != len(tokens):
             raise ValueError(f"a vocabulary starts with {UNKNOWN} and repeats no token")
-        vocab = cls(tokenizer=tokenizer)
-        vocab._fill(list(tokens), tokenizer)
+        vocab = cls()
+        vocab._fill(list(tokens), tokenizer, rules)
         return vocab
 
     def save(self, path: PathLike) -> None:
         """Writes tokens, their frequencies and the tokeniser's name as JSON."""
-        held = {"tokenizer": self.tokenizer, "tokens": self.idx_to_token, "frequencies": self.token_freqs}
+        held = {**self.description(), "frequencies": self.token_freqs}
         Path(path).write_text(json.dumps(held, ensure_ascii=False), encoding="utf-8")
+
+    def description(self) -> dict[str, Any]:
+        """What a file must hold: :meth:`from_list` takes it back."""
+        described = {"tokenizer": self.tokenizer, "tokens": self.idx_to_token}
+        return described if self.rules is None else {**described, "rules": self.rules}
 
     @classmethod
     def load(cls, path: PathLike) -> Vocab:
         """The vocabulary that :meth:`save` wrote."""
         try:
             held = json.loads(read_text(path))
-            vocab = cls.from_list(held["tokens"], tokenizer=held["tokenizer"])
+            vocab = cls.from_list(held["tokens"], tokenizer=held["tokenizer"], rules=held.get("rules"))
             vocab.token_freqs = [(str(token), int(count)) for token, count in held["frequencies"]]
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path} is no vocabulary that Vocab.save wrote: {error}") from None
         return vocab
 
-    def _fill(self, tokens: list[str], tokenizer: str) -> None:
-        check_tokenizer(tokenizer)  # an error now, not when a prompt comes
-        self.tokenizer = tokenizer
+    def _fill(self, tokens: list[str], tokenizer: str, rules: str | None = None) -> None:
+        check_tokenizer(tokenizer, rules)  # an error now, not when a prompt comes
+        self.tokenizer, self.rules = tokenizer, rules
         self.idx_to_token = tokens
         self.token_to_idx = {token: i for i, token in enumerate(tokens)}
 
@@ -90,9 +118,7 @@ class Vocab:
         return token in self.token_to_idx
 
     def __eq__(self, other: object) -> bool:
-        return (
-            isinstance(other, Vocab) and self.idx_to_token == other.idx_to_token and self.tokenizer == other.tokenizer
-        )
+        return isinstance(other, Vocab) and self.description() == other.description()
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -127,8 +153,9 @@ class Vocab:
 
     def encode_text(self, text: str) -> NDArray[np.int32]:
         """Ids of a text, cut up by this vocabulary's tokeniser."""
-        return self.encode(tokenize(text, self.tokenizer))
+        return self.encode(tokenize(text, self.tokenizer) if self.rules is None else bpe_tokenize(text, self.rules))
 
     def decode(self, ids: Iterable[int]) -> str:
         """Readable text of ids."""
-        return detokenize(self.to_tokens(ids), self.tokenizer)
+        tokens = self.to_tokens(ids)
+        return detokenize(tokens, self.tokenizer) if self.rules is None else bpe_detokenize(tokens, self.rules)

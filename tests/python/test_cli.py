@@ -96,6 +96,15 @@ def test_quantize_writes_a_smaller_file_that_generates(text):
     assert run("generate", "small.safetensors", "--prompt", "It", "--length", 5, cwd=text).returncode == 0
 
 
+def test_eval_and_generate_read_arpa_files(text):
+    corpus = rf.Corpus.from_text(TEXT, tokenizer="whitespace")
+    model = rf.NGram(3).fit(corpus)
+    model.save_arpa(text / "m.arpa")
+    result = json.loads(run("eval", "m.arpa", "text.txt", "--json", cwd=text).stdout)
+    assert result["perplexity"] == pytest.approx(rf.evaluate(model, corpus).perplexity, rel=1e-5)
+    assert run("generate", "m.arpa", "--prompt", "It", "--length", 9, cwd=text).stdout.startswith("It would")
+
+
 def test_info_tells_what_runs(tmp_path):
     info = json.loads(run("info", "--json", cwd=tmp_path).stdout)
     assert info["isa_active"] in info["isas_supported"]
@@ -132,6 +141,78 @@ def test_resume_after_kill_9_gives_the_bits_of_an_undisturbed_run(text):
         assert np.array_equal(cut.state_dict()[name], value), name
     lines = (text / "cut.history.jsonl").read_text().splitlines()
     assert [json.loads(line)["epoch"] for line in lines] == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="kill -9 is POSIX")
+def test_twenty_kills_at_random_moments_change_no_bit(text):
+    options = ["text.txt", *SMALL, "--epochs", 150, "--cell", "gru", "--dropout", "0.1", "--keep-best"]
+    options += ["--schedule", "plateau:decay=0.7,patience=2"]
+    assert run("train", *options, "--output", "whole.safetensors", cwd=text).returncode == 0
+    patched = (
+        "import sys, rnnfast.train as t, rnnfast.cli as c; fit = t.fit;"
+        "t.fit = lambda *a, **k: fit(*a, **{**k, 'checkpoint_every': 0.02});"
+        "sys.exit(c.main(sys.argv[1:]))"
+    )
+    checkpoint, random, kills = text / "cut.checkpoint.safetensors", np.random.default_rng(0), 0
+    for _ in range(20):
+        begin = ["--resume", checkpoint] if checkpoint.exists() else [*options, "--output", "cut.safetensors"]
+        process = subprocess.Popen(
+            [sys.executable, "-c", patched, "train", *map(str, begin)],
+            cwd=text, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        time.sleep(random.uniform(0.2, 0.6))
+        kills += process.poll() is None
+        process.kill()
+        process.wait()
+        if checkpoint.exists():
+            rf.load(checkpoint)  # never half a file
+    assert kills == 20, "the run was over before the last kill"
+    assert run("train", "--resume", checkpoint, cwd=text).returncode == 0
+    whole, cut = (rf.load(text / f"{name}.safetensors").state_dict() for name in ("whole", "cut"))
+    assert all(np.array_equal(cut[name], whole[name]) for name in whole)
+    assert not list(text.glob("*.tmp-*"))
+
+
+def test_presets_are_defaults_that_other_options_change(text):
+    options = ["--hidden-size", 8, "--embedding-size", 6, "--epochs", 2, "--batch-size", 4, "--num-steps", 5]
+    for preset in rf.presets.names():
+        result = run("train", "text.txt", "--preset", preset, *options, "--json", cwd=text)
+        assert result.returncode == 0, result.stderr
+        model = rf.load(text / "rnnfast-model.safetensors")
+        assert model.config["cell"] == rf.presets.load(preset)["cell"]
+        assert model.config["num_layers"] == rf.presets.load(preset)["num_layers"]
+        assert model.config["hidden_size"] == 8
+        assert json.loads(result.stdout)["epochs"] == 2
+
+
+def test_presets_name_options_that_exist():
+    from rnnfast.commands.train import _DEFAULTS
+    from rnnfast.schedules import schedule_named
+
+    for preset in rf.presets.names():
+        settings = rf.presets.load(preset)
+        assert set(settings) <= set(_DEFAULTS)
+        assert schedule_named(settings.get("schedule", "constant"))
+
+
+def test_the_penn_treebank_is_a_data_set_of_three_parts(data_folder, text):
+    options = ["--preset", "zaremba-small", "--hidden-size", 8, "--embedding-size", 4, "--num-layers", 1]
+    result = run("train", "--data", "ptb", *options, "--max-tokens", 9_000, "--epochs", 1, "--json", cwd=text)
+    assert result.returncode == 0, result.stderr
+    assert "whitespace tokens, vocabulary of 10,000" in result.stderr
+    result = run("train", "text.txt", "--data", "ptb", cwd=text)
+    assert (result.returncode, "give one of them" in result.stderr) == (2, True)
+
+
+def test_tensorboard_early_stopping_and_the_best_epoch_from_the_command_line(text):
+    options = [*SMALL[:-1], "0.3", "--epochs", 40, "--patience", 2, "--keep-best", "--tensorboard", "curves"]
+    result = run("train", "text.txt", *options, "--json", cwd=text)
+    assert result.returncode == 0, result.stderr
+    assert list((text / "curves").glob("events.out.tfevents.*"))
+    told = json.loads(result.stdout)
+    assert told["epochs"] < 40
+    assert "no lower validation perplexity for 2 epochs" in told["stopped"]
+    assert "stopped: no lower" in result.stderr
 
 
 @pytest.mark.parametrize(("name", "status"), [("SIGINT", 130), ("SIGTERM", 143)])
@@ -192,6 +273,9 @@ def bad_files(folder):
         ("train --resume nowhere.safetensors", "does not exist"),
         ("train --resume good.safetensors", "not a checkpoint"),
         ("train text.txt --optimizer sgd --lr 1e6 --cell rnn_relu --clip-norm 0", "try a smaller lr"),
+        ("train text.txt --schedule sine", "expected one of constant"),
+        ("train text.txt --schedule cosine:warmup=99", "never ends in 12"),
+        ("train text.txt --preset gpt", "invalid choice"),
         ("eval nowhere.safetensors text.txt", "does not exist"),
         ("eval good.safetensors nowhere.txt", "does not exist"),
         ("eval text.txt text.txt", "not a safetensors file"),

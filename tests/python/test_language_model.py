@@ -89,6 +89,94 @@ def test_many_rows_pass_through_several_blocks_of_logits():
     assert np.abs(weight[np.unique(y)]).max() > 10 * np.abs(np.delete(weight, np.unique(y), 0)).max()
 
 
+@pytest.mark.parametrize("cell", ["gru", "lstm"])
+def test_tied_weights_equal_a_torch_twin_that_shares_its_table(cell):
+    model = rf.LanguageModel(29, cell=cell, embedding_size=23, hidden_size=23, num_layers=2, tie_weights=True, seed=1)
+    weights = model.state_dict()
+    assert "output.weight" not in weights
+    table = weights["embedding.weight"]
+    untied = rf.LanguageModel(29, cell=cell, embedding_size=23, hidden_size=23, num_layers=2, seed=1)
+    untied.load_state_dict({**weights, "output.weight": table})
+    torch, twin = torch_twin(untied)
+    twin.output.weight = twin.embedding.weight
+    x, y = random_batch()
+    loss, _ = model.loss(x, y)
+    model.backward()
+    logits, _ = twin(torch.from_numpy(x).long())
+    expected = torch.nn.functional.cross_entropy(logits.reshape(-1, 29), torch.from_numpy(y).long().reshape(-1))
+    expected.backward()
+    assert loss == pytest.approx(expected.item(), rel=1e-5)
+    for name, parameter in twin.named_parameters():
+        gradient = parameter.grad.numpy()
+        error = np.abs(model.grads[name] - gradient).max() / np.abs(gradient).max()
+        assert error < 1e-5, name
+    np.testing.assert_array_equal(model.step(x[0])[0], untied.step(x[0])[0])
+
+
+def test_variational_and_tied_models_keep_their_options_in_their_file(tmp_path):
+    for options in ({"variational": True, "dropout": 0.5}, {"tie_weights": True}, {}):
+        model = rf.LanguageModel(rf.Vocab("abc"), embedding_size=6, hidden_size=6, seed=0, **options)
+        model.save(tmp_path / "m.safetensors")
+        again = rf.load(tmp_path / "m.safetensors")
+        assert again.config == model.config
+        for name, on in (("variational", "variational" in options), ("tie_weights", "tie_weights" in options)):
+            assert again.config.get(name, False) == on
+        assert again.loss([[1]], [[2]])[0] == model.loss([[1]], [[2]])[0]
+
+
+def test_a_variational_mask_is_the_same_at_every_step_of_a_row():
+    """With an identity of a network, what comes out shows the masks: constant input, relu, no recurrence."""
+    layer = rf.RNN(8, 8, 2, nonlinearity="relu", bias=False, dropout=0.5, variational=True, seed=0)
+    eye, zero = np.eye(8, dtype=np.float32), np.zeros((8, 8), np.float32)
+    layer.load_state_dict({n: eye if "ih" in n else zero for n in layer.state_dict()})
+    x = np.ones((6, 5, 8), np.float32)
+    lengths = [6, 2, 4, 6, 1]
+    y, _, backward = layer.forward(x, lengths=lengths)
+    for row, length in enumerate(lengths):
+        assert (y[:length, row] == y[0, row]).all()
+    assert set(np.unique(y[0])) == {0, 2}
+    assert not (y[0] == y[0, 0]).all()  # rows differ
+    dx, _ = backward(np.ones_like(y))
+    assert np.array_equal(dx, y)  # the gradient goes through the same mask
+    again, _, _ = layer.forward(x, lengths=lengths)
+    assert not np.array_equal(again, y)  # another one for the next sequence
+    plain = rf.RNN(8, 8, 2, nonlinearity="relu", bias=False, dropout=0.5, seed=0)
+    plain.load_state_dict(layer.state_dict())
+    y, _, _ = plain.forward(x)
+    assert not (y == y[0]).all()
+
+
+@pytest.mark.parametrize("cell", ["rnn", "lstm"])
+def test_variational_dropout_s_gradients_are_those_of_finite_differences(cell):
+    def made():
+        return rf.LanguageModel(
+            7, cell=cell, embedding_size=5, hidden_size=6, num_layers=2, dropout=0.4, variational=True, seed=3
+        )
+
+    x, y = random_batch(7, steps=4, rows=3)
+    model = made()
+    model.loss(x, y)
+    model.backward()
+    for name in ("embedding.weight", "rnn.weight_hh_l0", "rnn.weight_ih_l1", "output.weight"):
+        where = np.unravel_index(np.abs(model.grads[name]).argmax(), model.grads[name].shape)
+        losses = []
+        for step in (-1e-2, 1e-2):  # large, since losses are sums of float32
+            other = made()
+            weights = other.state_dict()
+            weights[name][where] += step
+            other.load_state_dict(weights)
+            losses.append(other.loss(x, y)[0])
+        assert (losses[1] - losses[0]) / 2e-2 == pytest.approx(model.grads[name][where], rel=0.01), name
+
+
+def test_weights_start_within_the_scale_asked_for():
+    model = rf.LanguageModel(50, embedding_size=20, hidden_size=20, init_scale=0.1, seed=5)
+    for value in model.parameters().values():
+        assert 0.05 < np.abs(value).max() <= 0.1
+    again = rf.LanguageModel(50, embedding_size=20, hidden_size=20, init_scale=0.1, seed=5)
+    assert all(np.array_equal(again.state_dict()[n], v) for n, v in model.state_dict().items())
+
+
 def test_negative_targets_count_for_nothing():
     model = rf.LanguageModel(11, hidden_size=7, seed=0)
     x, y = random_batch(11)
@@ -225,6 +313,12 @@ def test_linear_and_embedding_equal_numpy():
         (lambda: rf.LanguageModel(5, cell="grru"), ValueError, "expected one of rnn, rnn_relu, lstm, gru"),
         (lambda: rf.LanguageModel(0), ValueError, "vocab is 0"),
         (lambda: rf.LanguageModel(5, hidden_size=0), ValueError, "hidden_size is 0"),
+        (
+            lambda: rf.LanguageModel(5, embedding_size=4, hidden_size=3, tie_weights=True),
+            ValueError,
+            "expected the same",
+        ),
+        (lambda: rf.LanguageModel(5, init_scale=-1.0), ValueError, "init_scale is -1"),
         (lambda: rf.LanguageModel(5, embedding_size=-1), ValueError, "embedding_size is -1"),
         (
             lambda: rf.LanguageModel(5, seed=0).loss([[5]], [[1]]),

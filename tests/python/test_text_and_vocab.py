@@ -70,7 +70,34 @@ def test_unicode_s_word_boundaries_keep_what_a_pattern_of_letters_cuts():
     assert "न्यूटन" not in tokenize(text, "word")  # its vowel signs are no \\w
 
 
+def test_byte_pairs_are_parts_of_words_and_know_every_text(tmp_path):
+    pytest.importorskip("tokenizers")
+    text = "lower lowest newer newest wider widest\n" * 20
+    vocab = rf.Vocab.bpe(text, 270)
+    assert (vocab.tokenizer, len(vocab), vocab.idx_to_token[0]) == ("bpe", 270, "<unk>")
+    corpus = rf.Corpus.from_text(text, vocab=vocab)
+    assert len(corpus) < len(text) / 3
+    assert vocab.decode(corpus.ids) == text
+    unseen = "Grüße, 世界! lowest"
+    assert vocab.decode(vocab.encode_text(unseen)) == unseen
+    assert (vocab.encode_text(unseen) != vocab.unk).all()
+    vocab.save(tmp_path / "vocab.json")
+    assert rf.Vocab.load(tmp_path / "vocab.json") == vocab
+    model = rf.LanguageModel(vocab, hidden_size=4, seed=0)
+    model.save(tmp_path / "m.safetensors")
+    again = rf.load(tmp_path / "m.safetensors")
+    assert again.vocab == vocab
+    assert rf.generate(again, "low", length=4, seed=1) == rf.generate(model, "low", length=4, seed=1)
+    with pytest.raises(ValueError, match="expected more than the 256"):
+        rf.Vocab.bpe(text, 200)
+    with pytest.raises(ValueError, match="rules of the byte-pair encoding cannot be read"):
+        rf.Vocab.from_list(["<unk>"], tokenizer="bpe", rules="{}")
+
+
 def test_a_missing_extra_is_named(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "tokenizers", None)
+    with pytest.raises(ImportError, match=r"pip install 'rnnfast\[hf\]'"):
+        rf.Vocab.bpe("a", 300)
     monkeypatch.setitem(__import__("sys").modules, "regex", None)
     with pytest.raises(ImportError, match=r"pip install 'rnnfast\[unicode\]'"):
         tokenize("a", "unicode")

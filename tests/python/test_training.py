@@ -127,7 +127,7 @@ def test_a_text_of_another_vocabulary_is_refused(corpus):
 
 def test_history_draws_a_picture(tmp_path):
     pytest.importorskip("matplotlib")
-    history = rf.train.History([{"epoch": e, "train_perplexity": 9 / e, "valid_perplexity": 10 / e} for e in (1, 2)])
+    history = rf.History([{"epoch": e, "train_perplexity": 9 / e, "valid_perplexity": 10 / e} for e in (1, 2)])
     history.plot(tmp_path / "curve.png")
     assert (tmp_path / "curve.png").read_bytes()[:4] == b"\x89PNG"
 

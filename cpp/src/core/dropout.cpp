@@ -22,4 +22,10 @@ void dropout(const float* x, float* y, size_t size, float p, uint64_t key) {
     });
 }
 
+void dropout(const float* x, float* y, size_t width, const std::vector<size_t>& offset, Dropout d, uint64_t key) {
+    if (!d.same_each_step) return dropout(x, y, offset.back() * width, d.p, key);
+    for (size_t t = 0; t + 1 < offset.size(); ++t)  // a row has the same place in every step, so the same mask
+        dropout(x + offset[t] * width, y + offset[t] * width, (offset[t + 1] - offset[t]) * width, d.p, key);
+}
+
 }  // namespace rnnfast

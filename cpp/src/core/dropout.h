@@ -3,10 +3,18 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <vector>
 
 namespace rnnfast {
 
 // y[i] = x[i] * mask[i] / (1 - p), P(mask = 0) = p to 1/65536. x and y may be the same; gradients go the same way.
 void dropout(const float* x, float* y, size_t size, float p, uint64_t key);
+
+struct Dropout {
+    float p = 0;
+    bool same_each_step = false;  // one mask for the whole sequence: variational, Gal & Ghahramani, arXiv:1512.05287
+};
+// x, y: rows of all steps one after another, `width` floats each; step t has the rows [offset[t], offset[t + 1]).
+void dropout(const float* x, float* y, size_t width, const std::vector<size_t>& offset, Dropout d, uint64_t key);
 
 }  // namespace rnnfast

@@ -235,7 +235,8 @@ void Recurrent::forward(const RecurrentInput& input, const RecurrentState& start
         x = output;
         if (!last && save && options_.dropout > 0) {
             tape.x_dropped.reserve(total * all);
-            dropout(output, tape.x_dropped.data(), total * all, options_.dropout, random_key(dropout_key, layer));
+            dropout(output, tape.x_dropped.data(), all, tape.steps.offset, {options_.dropout, options_.variational},
+                    random_key(dropout_key, layer));
             x = tape.x_dropped.data();
         }
     }
@@ -274,7 +275,8 @@ void Recurrent::backward(RecurrentTape& tape, const float* dy, const RecurrentSt
                                                             : tape.tokens.data();
         if (dropped) {  // made again, not stored
             tape.x_dropped.reserve(total * all);
-            dropout(x, tape.x_dropped.data(), total * all, options_.dropout, random_key(tape.dropout_key, layer - 1));
+            dropout(x, tape.x_dropped.data(), all, tape.steps.offset, {options_.dropout, options_.variational},
+                    random_key(tape.dropout_key, layer - 1));
             x = tape.x_dropped.data();
         }
         const bool want_dx = layer > 0 || dx;
@@ -353,7 +355,8 @@ void Recurrent::backward(RecurrentTape& tape, const float* dy, const RecurrentSt
                 });
         }
         if (dropped)
-            dropout(layer_dx, layer_dx, total * all, options_.dropout, random_key(tape.dropout_key, layer - 1));
+            dropout(layer_dx, layer_dx, all, tape.steps.offset, {options_.dropout, options_.variational},
+                    random_key(tape.dropout_key, layer - 1));
         layer_dy = layer_dx;
     }
     if (!dx || tape.even) return;

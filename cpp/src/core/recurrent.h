@@ -16,6 +16,7 @@ struct RecurrentOptions {
     size_t input_size = 0, hidden_size = 0, num_layers = 1;
     bool bias = true, bidirectional = false;
     float dropout = 0;               // between layers, in training
+    bool variational = false;        // the same dropout mask at every step
     Weights weights = Weights::f32;  // of the products, forward and backward; parameters stay float32
 };
 

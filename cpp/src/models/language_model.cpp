@@ -16,12 +16,17 @@ namespace {
 
 RecurrentOptions recurrent_options(const LanguageModelOptions& o) {
     if (o.vocabulary == 0) throw std::invalid_argument("the vocabulary is empty: expected at least one token");
+    if (o.tie_weights && o.embedding_size != o.hidden_size)
+        throw std::invalid_argument("tie_weights: embedding_size is " + std::to_string(o.embedding_size) +
+                                    " and hidden_size " + std::to_string(o.hidden_size) +
+                                    ", expected the same, since both use one table");
     RecurrentOptions r;
     r.cell = o.cell;
     r.input_size = o.embedding_size ? o.embedding_size : o.vocabulary;
     r.hidden_size = o.hidden_size;
     r.num_layers = o.num_layers;
     r.dropout = o.dropout;
+    r.variational = o.variational;
     r.weights = o.weights;
     return r;
 }
@@ -37,7 +42,7 @@ LanguageModel::LanguageModel(LanguageModelOptions options, uint64_t seed, const 
       rnn_(recurrent_options(options_), random_key(seed, 1), kernels, "rnn."),
       packed_(std::make_unique<PackedOutput>()) {
     const size_t vocabulary = options_.vocabulary, hidden = options_.hidden_size;
-    if (options_.embedding_size) {
+    if (options_.embedding_size && !options_.tie_weights) {
         own_.push_back(make_parameter("embedding.weight", {vocabulary, options_.embedding_size}));
         embedding_ = &own_.back();
         for (size_t i = 0; i < embedding_->size(); ++i)
@@ -50,7 +55,9 @@ LanguageModel::LanguageModel(LanguageModelOptions options, uint64_t seed, const 
             own_.back().value.data()[i] = static_cast<float>((2.0 * random_uniform(key, i) - 1.0) * bound);
         return &own_.back();
     };
-    output_weight_ = add_output("output.weight", {vocabulary, hidden}, random_key(seed, 3));
+    const char* table = options_.tie_weights ? "embedding.weight" : "output.weight";
+    output_weight_ = add_output(table, {vocabulary, hidden}, random_key(seed, 3));
+    if (options_.tie_weights) embedding_ = output_weight_;
     output_bias_ = add_output("output.bias", {vocabulary}, random_key(seed, 4));
     packed_->linear = PackedLinear(kernels, options_.weights, hidden, vocabulary);
 }
@@ -59,7 +66,7 @@ Parameters LanguageModel::parameters() {
     Parameters all;
     if (embedding_) all.push_back(embedding_);
     for (Parameter& p : rnn_.parameters) all.push_back(&p);
-    all.push_back(output_weight_);
+    if (output_weight_ != embedding_) all.push_back(output_weight_);
     all.push_back(output_bias_);
     return all;
 }
@@ -110,12 +117,13 @@ void LanguageModel::loss(const int32_t* x, const int32_t* y, size_t steps, size_
     RecurrentInput input;
     input.steps = steps;
     input.rows = rows;
+    set_even(even_, steps, rows);
     m.ids.assign(x, x + tokens);
     if (embedding_) {
         m.embedded.reserve(tokens * width);
         embedding_forward(embedding_->value.data(), width, m.ids.data(), tokens, m.embedded.data());
         if (train && options_.dropout > 0)
-            dropout(m.embedded.data(), m.embedded.data(), tokens * width, options_.dropout,
+            dropout(m.embedded.data(), m.embedded.data(), width, even_.offset, mask(),
                     random_key(dropout_key, after_embedding));
         input.x = m.embedded.data();
     } else {
@@ -126,7 +134,7 @@ void LanguageModel::loss(const int32_t* x, const int32_t* y, size_t steps, size_
     const float* top = m.hidden.data();
     if (train && options_.dropout > 0) {
         m.dropped.reserve(tokens * hidden);
-        dropout(top, m.dropped.data(), tokens * hidden, options_.dropout, random_key(dropout_key, before_output));
+        dropout(top, m.dropped.data(), hidden, even_.offset, mask(), random_key(dropout_key, before_output));
         top = m.dropped.data();
     }
 
@@ -191,13 +199,13 @@ void LanguageModel::backward() {
     add(output_weight_, dweight_);
     add(output_bias_, dbias_);
     if (options_.dropout > 0)
-        dropout(dhidden_.data(), dhidden_.data(), tokens * hidden, options_.dropout,
+        dropout(dhidden_.data(), dhidden_.data(), hidden, training_.tape.steps.offset, mask(),
                 random_key(dropout_key_, before_output));
     if (embedding_) dembedded_.reserve(tokens * width);
     rnn_.backward(training_.tape, dhidden_.data(), {}, embedding_ ? dembedded_.data() : nullptr, {});
     if (!embedding_) return;
     if (options_.dropout > 0)
-        dropout(dembedded_.data(), dembedded_.data(), tokens * width, options_.dropout,
+        dropout(dembedded_.data(), dembedded_.data(), width, training_.tape.steps.offset, mask(),
                 random_key(dropout_key_, after_embedding));
     embedding_backward(dembedded_.data(), width, training_.ids.data(), tokens, embedding_->grad.data());
 }

@@ -3,6 +3,7 @@
 
 #include <memory>
 
+#include "core/dropout.h"
 #include "core/linear.h"
 #include "core/recurrent.h"
 #include "models/sampler.h"
@@ -15,6 +16,8 @@ struct LanguageModelOptions {
     size_t embedding_size = 0;  // 0: one-hot input
     size_t hidden_size = 0, num_layers = 1;
     float dropout = 0;  // on every connection that is not recurrent: embedding, between layers, before the output
+    bool variational = false;        // the same dropout mask at every step
+    bool tie_weights = false;        // the output product uses the embedding's table; embedding_size = hidden_size
     Weights weights = Weights::f32;  // of the products; parameters stay float32
 };
 
@@ -52,6 +55,7 @@ public:
 
 private:
     void check_ids(const int32_t* ids, size_t count, bool targets) const;
+    Dropout mask() const { return {options_.dropout, options_.variational}; }
     float embedding_dropout() const { return options_.embedding_size ? options_.dropout : 0.0f; }
 
     LanguageModelOptions options_;
@@ -78,6 +82,7 @@ private:
         Buffer embedded, hidden, dropped, logits;
     };
     Memory training_, evaluation_;
+    Steps even_;  // of the batch at hand
     Buffer dhidden_, dembedded_, dweight_, dbias_, scratch_;
     std::mutex busy_;  // loss and backward share the memory above: one at a time
     uint64_t dropout_key_ = 0;

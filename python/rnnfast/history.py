@@ -1,0 +1,65 @@
+"""What a training run was like."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rnnfast.plot import new_figure
+from rnnfast.text import PathLike
+
+
+class History(Sequence[Mapping[str, float]]):
+    """One record an epoch: train and validation perplexity, learning rate, gradient norm, share of clipped steps, ...
+
+    ``stopped`` tells why training ended before its last epoch; None if it did not.
+
+    >>> History([{"epoch": 1, "train_perplexity": 9.5}])[-1]["train_perplexity"]
+    9.5
+    """
+
+    def __init__(self, records: Sequence[Mapping[str, float]] = (), *, stopped: str | None = None) -> None:
+        self.records = [dict(r) for r in records]
+        self.stopped = stopped
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.records[index]
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __repr__(self) -> str:
+        return f"History({self.records!r})"
+
+    def column(self, key: str) -> list[float]:
+        """One value of every epoch that has it."""
+        return [record[key] for record in self.records if key in record]
+
+    @property
+    def best(self) -> Mapping[str, float]:
+        """The record with the lowest validation perplexity, or training perplexity where nothing was validated."""
+        if not self.records:
+            raise ValueError("the history is empty: no epoch was finished")
+        return min(self.records, key=lambda r: r.get("valid_perplexity", r["train_perplexity"]))
+
+    def plot(self, path: PathLike | None = None) -> Any:
+        """Perplexity over epochs beside gradient norm and learning rate, as a matplotlib figure, written to ``path`` if
+        given (extra: ``plot``)."""
+        figure, (left, right) = new_figure(2)
+        from matplotlib.ticker import MaxNLocator, ScalarFormatter
+
+        for axes, keys in ((left, ("train_perplexity", "valid_perplexity")), (right, ("grad_norm", "lr"))):
+            for key in keys:
+                points = [(r["epoch"], r[key]) for r in self.records if r.get(key, 0) > 0]
+                if points:
+                    axes.plot(*zip(*points), marker="o", markersize=3, label=key.replace("_", " "))
+            axes.set(xlabel="epoch", yscale="log")
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            if axes.get_legend_handles_labels()[0]:
+                axes.legend()
+        left.set_ylabel("perplexity")
+        left.yaxis.set_major_formatter(ScalarFormatter())
+        left.yaxis.set_minor_formatter(ScalarFormatter())
+        if path is not None:
+            figure.savefig(path, dpi=120)
+        return figure

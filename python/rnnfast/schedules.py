@@ -1,0 +1,157 @@
+"""Learning-rate schedules: pure functions of how far training is, so that a resumed run needs no state of theirs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+
+class Schedule:
+    """What every schedule offers: the factor the learning rate is multiplied by."""
+
+    needs_validation = False
+
+    def check(self, epochs: int) -> None:
+        """``ValueError`` if the schedule cannot run its course in ``epochs``."""
+
+    def factor(self, position: float, epochs: int, perplexities: Sequence[float]) -> float:
+        """The factor at ``position`` (1.5: half of the second epoch is done) of ``epochs``.
+
+        ``perplexities`` are those of the validation text after each epoch so far.
+        """
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Constant(Schedule):
+    """The same learning rate throughout."""
+
+    def factor(self, position: float, epochs: int, perplexities: Sequence[float]) -> float:
+        return 1.0
+
+
+@dataclass(frozen=True)
+class StepDecay(Schedule):
+    """1 for the first ``start`` epochs, then multiplied by ``decay`` before every ``every``-th epoch.
+
+    Source: W. Zaremba et al., arXiv:1409.2329: decay 1/2 from epoch 4 on (small), 1/1.2 from epoch 6 (medium).
+
+    >>> [StepDecay(decay=0.5, start=2).factor(epoch, 5, ()) for epoch in range(5)]
+    [1.0, 1.0, 0.5, 0.25, 0.125]
+    """
+
+    decay: float = 0.5
+    start: int = 4
+    every: int = 1
+
+    def __post_init__(self) -> None:
+        if not 0 < self.decay <= 1:
+            raise ValueError(f"decay is {self.decay}, expected more than 0 and at most 1")
+        if self.start < 0 or self.every < 1:
+            raise ValueError(f"start and every are {self.start} and {self.every}, expected at least 0 and 1")
+
+    def factor(self, position: float, epochs: int, perplexities: Sequence[float]) -> float:
+        past = math.floor(position) - self.start
+        return float(self.decay ** max(0, past // self.every + 1))
+
+
+@dataclass(frozen=True)
+class Cosine(Schedule):
+    """Rises in a line from 0 during ``warmup`` epochs, then falls as half a cosine to ``end`` at the last step.
+
+    Source: I. Loshchilov and F. Hutter, arXiv:1608.03983, without restarts.
+
+    >>> [round(Cosine(warmup=1).factor(p, 3, ()), 3) for p in (0, 0.5, 1, 2, 3)]
+    [0.0, 0.5, 1.0, 0.5, 0.0]
+    """
+
+    warmup: float = 0.0
+    end: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not self.warmup >= 0 or not 0 <= self.end <= 1:
+            raise ValueError(f"warmup and end are {self.warmup} and {self.end}, expected at least 0, and 0 to 1")
+
+    def check(self, epochs: int) -> None:
+        if self.warmup >= epochs:
+            raise ValueError(
+                f"the warm-up of {self.warmup} epochs never ends in {epochs}: give more epochs or less warm-up"
+            )
+
+    def factor(self, position: float, epochs: int, perplexities: Sequence[float]) -> float:
+        if position < self.warmup:
+            return position / self.warmup
+        falling = min((position - self.warmup) / (epochs - self.warmup), 1.0)
+        return self.end + (1 - self.end) * (1 + math.cos(math.pi * falling)) / 2
+
+
+@dataclass(frozen=True)
+class ReduceOnPlateau(Schedule):
+    """Multiplied by ``decay`` whenever the validation perplexity has not fallen by ``threshold`` (a share of the best so
+    far) for more than ``patience`` epochs, never below ``least``.
+
+    Source: T. Mikolov's rnnlm toolkit halves this way; ``threshold`` 0.003 is its minimal improvement.
+
+    >>> ReduceOnPlateau(decay=0.5).factor(3, 9, [100, 90, 91])
+    0.5
+    """
+
+    decay: float = 0.5
+    patience: int = 0
+    threshold: float = 0.0
+    least: float = 0.0
+
+    needs_validation = True
+
+    def __post_init__(self) -> None:
+        if not 0 < self.decay < 1:
+            raise ValueError(f"decay is {self.decay}, expected more than 0 and less than 1")
+        if self.patience < 0 or not 0 <= self.threshold < 1 or not 0 <= self.least <= 1:
+            raise ValueError(
+                f"patience, threshold and least are {self.patience}, {self.threshold} and {self.least}, "
+                "expected at least 0, and 0 to 1"
+            )
+
+    def factor(self, position: float, epochs: int, perplexities: Sequence[float]) -> float:
+        factor, best, waited = 1.0, math.inf, 0
+        for perplexity in perplexities:
+            waited = 0 if perplexity < best * (1 - self.threshold) else waited + 1
+            best = min(best, perplexity)
+            if waited > self.patience:
+                factor, waited = factor * self.decay, 0
+        return max(factor, self.least)
+
+
+SCHEDULES: dict[str, type[Schedule]] = {
+    "constant": Constant,
+    "step": StepDecay,
+    "cosine": Cosine,
+    "plateau": ReduceOnPlateau,
+}
+
+
+def schedule_named(spec: str | Schedule) -> Schedule:
+    """A schedule from ``"name"`` or ``"name:option=value,option=value"``.
+
+    >>> schedule_named("step:decay=0.5,start=4")
+    StepDecay(decay=0.5, start=4, every=1)
+    """
+    if isinstance(spec, Schedule):
+        return spec
+    name, _, rest = spec.partition(":")
+    if name not in SCHEDULES:
+        raise ValueError(f"unknown schedule {name!r}: expected one of {', '.join(SCHEDULES)}")
+    kind = SCHEDULES[name]
+    known: dict[str, Any] = {field.name: type(field.default) for field in fields(kind)}  # type: ignore[arg-type]
+    options: dict[str, float] = {}
+    for part in filter(None, rest.split(",")):
+        key, _, value = part.partition("=")
+        if key not in known:
+            raise ValueError(f"schedule {name!r} has no option {key!r}: it has {', '.join(known) or 'none'}")
+        try:
+            options[key] = known[key](value)
+        except ValueError:
+            raise ValueError(f"{key} of schedule {name!r} is {value!r}, expected a number") from None
+    return kind(**options)

@@ -1,0 +1,39 @@
+"""The documents' code runs as it stands."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def blocks(name):
+    """The Python blocks of a document, each at its own lines, so that a traceback names the right one."""
+    text = (ROOT / name).read_text(encoding="utf-8")
+    for match in re.finditer(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
+        yield "\n" * text[: match.start(1)].count("\n") + match[1]
+
+
+def test_readme_s_code_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    for block in blocks("README.md"):
+        exec(compile(block, "README.md", "exec"), names)
+    assert (tmp_path / "model.safetensors").exists()
+
+
+def test_the_walk_through_the_chapter_runs_and_draws_its_pictures(tmp_path, monkeypatch, data_folder):
+    pytest.importorskip("matplotlib")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pictures").mkdir()
+    names = {}
+    for block in blocks("docs/language-models.md"):
+        exec(compile(block, "docs/language-models.md", "exec"), names)
+    shown = set(re.findall(r"\]\((pictures/.*?)\)", (ROOT / "docs/language-models.md").read_text()))
+    assert shown == {f"pictures/{file.name}" for file in (tmp_path / "pictures").iterdir()}
+    assert all((ROOT / "docs" / picture).exists() for picture in shown)
+    for picture in shown:
+        assert (tmp_path / picture).read_bytes()[:4] == b"\x89PNG"
