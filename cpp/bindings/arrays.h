@@ -50,6 +50,7 @@ void register_info(py::module_& module);
 void register_files(py::module_& module);
 void register_recurrent(py::module_& module);
 void register_layers(py::module_& module);
+void register_sequence(py::module_& module);
 void register_language_model(py::module_& module);
 void register_optimizer(py::module_& module);
 

@@ -10,5 +10,6 @@ PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used()) {
     register_optimizer(m);
     register_recurrent(m);
     register_layers(m);
+    register_sequence(m);
     register_language_model(m);
 }

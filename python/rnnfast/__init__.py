@@ -19,6 +19,7 @@ from rnnfast.models import LanguageModel
 from rnnfast.ngram import NGram
 from rnnfast.nn import GRU, LSTM, RNN, Embedding, Linear
 from rnnfast.optim import SGD, Adam, AdamW, clip_grad_norm_, clip_grad_value_
+from rnnfast.sequence import Conv1d, SelfAttention
 from rnnfast.train import NonFiniteLoss, fit
 from rnnfast.vocab import Vocab
 
@@ -31,6 +32,7 @@ __all__ = [
     "AdamW",
     "Autoregressor",
     "Callback",
+    "Conv1d",
     "Corpus",
     "Embedding",
     "Evaluation",
@@ -42,6 +44,7 @@ __all__ = [
     "LinearAR",
     "NGram",
     "NonFiniteLoss",
+    "SelfAttention",
     "SequenceClassifier",
     "TensorBoard",
     "Vocab",

@@ -59,7 +59,7 @@ void check_product(const GemmKernel& kernel, Product p, bool from_start) {
 
 TEST_CASE("products equal double precision for every tile height and edge width") {
     const Kernels& k = active();
-    for (const GemmKernel& kernel : {k.gemm, k.gemm_of_3})
+    for (const GemmKernel& kernel : {k.gemm, k.gemm_of_3, k.gemm_narrow[0], k.gemm_narrow[1]})
         for (const size_t rows : {1, 2, 3, 4, 5, 6, 7, 11, 13, 25})
             for (const size_t columns :
                  {size_t{1}, kernel.width - 1, kernel.width, kernel.width + 1, 4 * kernel.width + 3})

@@ -29,6 +29,7 @@ IMPORTS = {
     "_arrays": set(),
     "info": {"_core"},
     "nn": {"_core", "_arrays"},
+    "sequence": {"_core", "_arrays", "nn"},
     "optim": {"_core"},
     "models": {"_core", "_arrays", "nn", "text", "vocab"},
     "estimator": {"_core", "_arrays", "models", "nn", "optim", "text"},

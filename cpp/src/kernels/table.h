@@ -104,6 +104,39 @@ struct SoftmaxLoss {
     float* target_logit = nullptr;  // [lanes] out
 };
 
+// Scores of a block of keys, transposed: [keys, attention_queries], so that a vector holds the same key of `lanes`
+// queries.
+constexpr size_t attention_queries = 64;
+struct AttentionBlock {
+    size_t keys = 0;
+    size_t queries = 0;                // whole blocks of 16
+    float* scores = nullptr;           // out: e^(score - maximum), 0 where a query does not see a key
+    const int32_t* visible = nullptr;  // [queries] how many of these keys each query sees; nullptr: all
+    float* maximum = nullptr;          // [queries] in and out, over all blocks so far
+    float* sum = nullptr;              // [queries] in and out: of e^(score - maximum)
+    float* rescale = nullptr;          // [queries] out: what multiplies all that was summed before
+};
+
+struct AttentionGradient {
+    size_t keys = 0;
+    size_t queries = 0;
+    float* scores = nullptr;    // in: scores; out: the softmax's weights
+    float* dweights = nullptr;  // in: gradient of the weights; out: of the scores
+    const int32_t* visible = nullptr;
+    const float *maximum = nullptr, *inverse = nullptr;  // [queries] of the whole row; 1 / sum
+    const float* delta = nullptr;                        // [queries] sum over keys of weight * dweight
+};
+
+// sums[r] = x[r, :] · y[r, :] with x in panels
+struct RowDots {
+    size_t rows = 0, columns = 0;
+    const float* panels = nullptr;  // [columns / width][rows][width]
+    size_t width = 0, plane = 0;    // width: whole blocks of 16; plane: floats from one panel to the next
+    const float* y = nullptr;
+    size_t y_stride = 0;
+    float* sums = nullptr;
+};
+
 struct AdamStep {
     size_t size = 0;
     float* weight = nullptr;
@@ -156,6 +189,7 @@ struct Kernels {
     GemmKernel gemm_of_3;  // panels that fit blocks of three gates
     GemmKernel gemm_bf16, gemm_bf16_of_3;
     GemmKernel gemm_int8, gemm_int8_of_3;
+    GemmKernel gemm_narrow[2];  // panels of 32 and 16 columns, or the nearest this ISA has: heads of attention
     CellKernels cells[cell_count];
     void (*softmax_loss)(const SoftmaxLoss&);
     void (*adam)(const AdamStep&);
@@ -168,6 +202,10 @@ struct Kernels {
     void (*panel_row_sums)(size_t rows, size_t columns, size_t panel_stride, size_t width, const float* x, float* sums);
     void (*column_sums)(size_t rows, size_t columns, const float* x, size_t stride,
                         float* sums);  // sums += rows of x, in order
+    void (*attention_softmax)(const AttentionBlock&);
+    void (*attention_softmax_row)(const AttentionBlock&);  // one query, scores [keys]
+    void (*attention_gradient)(const AttentionGradient&);
+    void (*row_dots)(const RowDots&);
     // What a core can do at best, measured by benchmarks; see rates.h.
     double (*multiply_add_rate)(size_t rounds, const float* in, float* out);
     double (*bf16_rate)(size_t rounds, const float* in, float* out);

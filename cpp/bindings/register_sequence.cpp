@@ -1,0 +1,177 @@
+// Conv1d and SelfAttention: layers over whole sequences, in either layout.
+#include <pybind11/stl.h>
+
+#include <mutex>
+
+#include "bindings/parameters.h"
+#include "core/attention.h"
+#include "core/conv.h"
+#include "core/dispatch.h"
+
+namespace rnnfast::bindings {
+
+namespace {
+
+Layout layout_of(const Array<float>& x, size_t channels, bool batch_first, const char* name) {
+    const char* wanted = batch_first ? "(N, T, " : "(T, N, ";
+    if (x.ndim() != 3 || x.shape(0) < 1 || x.shape(1) < 1)
+        throw std::invalid_argument("input has shape " + shape_text({x.shape(), x.shape() + x.ndim()}) + ", expected " +
+                                    wanted + std::to_string(channels) + ") with at least one step and one row");
+    if (static_cast<size_t>(x.shape(2)) != channels)
+        throw std::invalid_argument("input has " + std::to_string(x.shape(2)) + " channels, expected " +
+                                    std::to_string(channels) + " (" + name +
+                                    "), the last dimension. torch's (N, C, L) needs its last two axes swapped.");
+    const auto a = static_cast<size_t>(x.shape(0)), b = static_cast<size_t>(x.shape(1));
+    return batch_first ? Layout::batch_first(b, a, channels) : Layout::time_first(a, b, channels);
+}
+
+std::vector<py::ssize_t> shape_of(const Layout& l, bool batch_first) {
+    const auto T = signed_size(l.steps), N = signed_size(l.rows), C = signed_size(l.channels);
+    return batch_first ? std::vector<py::ssize_t>{N, T, C} : std::vector<py::ssize_t>{T, N, C};
+}
+
+Layout with(const Layout& l, size_t steps, size_t channels, bool batch_first) {
+    return batch_first ? Layout::batch_first(steps, l.rows, channels) : Layout::time_first(steps, l.rows, channels);
+}
+
+struct ConvLayer {
+    ConvLayer(const Conv1dOptions& options, bool layout, uint64_t seed)
+        : conv(options, seed, active()), batch_first(layout) {}
+    const Kernels& kernels() const { return conv.kernels(); }
+    Conv1d conv;
+    bool batch_first;
+    std::mutex one_at_a_time;
+};
+
+Array<float> conv_forward(ConvLayer& l, const Array<float>& x) {
+    const Layout in = layout_of(x, l.conv.options().in_channels, l.batch_first, "in_channels");
+    const Layout out = with(in, l.conv.output_steps(in.steps), l.conv.options().out_channels, l.batch_first);
+    Array<float> y(shape_of(out, l.batch_first));
+    float* to = y.mutable_data();
+    const py::gil_scoped_release release;
+    const std::lock_guard<std::mutex> lock(l.one_at_a_time);
+    l.conv.forward(x.data(), in, to, out);
+    return y;
+}
+
+py::object conv_backward(ConvLayer& l, const Array<float>& x, const Array<float>& dy, bool input_gradient) {
+    const Layout in = layout_of(x, l.conv.options().in_channels, l.batch_first, "in_channels");
+    const Layout out = with(in, l.conv.output_steps(in.steps), l.conv.options().out_channels, l.batch_first);
+    check_shape(dy, shape_of(out, l.batch_first), "gradient of the output");
+    Array<float> dx(input_gradient ? shape_of(in, l.batch_first) : std::vector<py::ssize_t>{0});
+    float* to = input_gradient ? dx.mutable_data() : nullptr;
+    {
+        const py::gil_scoped_release release;
+        const std::lock_guard<std::mutex> lock(l.one_at_a_time);
+        l.conv.backward(x.data(), in, dy.data(), out, to);
+    }
+    return input_gradient ? py::object(dx) : py::none();
+}
+
+Array<float> conv_step(ConvLayer& l, const Array<float>& window) {
+    const auto& o = l.conv.options();
+    if (window.ndim() != 3) throw std::invalid_argument("window must have three dimensions (k, N, C)");
+    check_shape(window, {signed_size(o.kernel_size), window.shape(1), signed_size(o.in_channels)}, "window");
+    Array<float> y({window.shape(1), signed_size(o.out_channels)});
+    float* to = y.mutable_data();
+    const py::gil_scoped_release release;
+    const std::lock_guard<std::mutex> lock(l.one_at_a_time);
+    l.conv.step(window.data(), static_cast<size_t>(window.shape(1)), to);
+    return y;
+}
+
+struct AttentionLayer {
+    AttentionLayer(const AttentionOptions& options, bool layout, uint64_t seed)
+        : attention(options, seed, active()), batch_first(layout) {}
+    const Kernels& kernels() const { return attention.kernels(); }
+    SelfAttention attention;
+    AttentionTape inference;  // reused from call to call
+    bool batch_first;
+    std::mutex one_at_a_time;
+};
+
+// Returns (y, tape or None).
+py::tuple attention_forward(AttentionLayer& l, const Array<float>& x,
+                            const std::optional<std::vector<int64_t>>& lengths, bool save) {
+    const Layout layout = layout_of(x, l.attention.options().embed_dim, l.batch_first, "embed_dim");
+    if (lengths && lengths->size() != layout.rows)
+        throw std::invalid_argument("lengths has " + std::to_string(lengths->size()) + " entries, expected " +
+                                    std::to_string(layout.rows) + " (one a row)");
+    Array<float> y(shape_of(layout, l.batch_first));
+    float* to = y.mutable_data();
+    auto tape = save ? std::make_unique<AttentionTape>() : nullptr;
+    {
+        const py::gil_scoped_release release;
+        const std::lock_guard<std::mutex> lock(l.one_at_a_time);
+        l.attention.forward(x.data(), layout, lengths ? lengths->data() : nullptr, to, tape ? *tape : l.inference,
+                            save);
+    }
+    return py::make_tuple(y, tape ? py::cast(std::move(tape)) : py::none());
+}
+
+py::object attention_backward(AttentionLayer& l, AttentionTape& tape, const Array<float>& x, const Array<float>& dy,
+                              bool input_gradient) {
+    check_shape(dy, shape_of(tape.layout, l.batch_first), "gradient of the output");
+    check_shape(x, shape_of(tape.layout, l.batch_first), "input");
+    Array<float> dx(input_gradient ? shape_of(tape.layout, l.batch_first) : std::vector<py::ssize_t>{0});
+    float* to = input_gradient ? dx.mutable_data() : nullptr;
+    {
+        const py::gil_scoped_release release;
+        const std::lock_guard<std::mutex> lock(l.one_at_a_time);
+        l.attention.backward(tape, x.data(), dy.data(), to);
+    }
+    return input_gradient ? py::object(dx) : py::none();
+}
+
+Array<float> attention_step(AttentionLayer& l, const Array<float>& x, AttentionCache& cache) {
+    if (x.ndim() != 2 || x.shape(0) < 1) throw std::invalid_argument("a step's input must have two dimensions (N, D)");
+    check_shape(x, {x.shape(0), signed_size(l.attention.options().embed_dim)}, "input");
+    Array<float> y({x.shape(0), x.shape(1)});
+    float* to = y.mutable_data();
+    const py::gil_scoped_release release;
+    const std::lock_guard<std::mutex> lock(l.one_at_a_time);
+    l.attention.step(x.data(), static_cast<size_t>(x.shape(0)), cache, to);
+    return y;
+}
+
+}  // namespace
+
+void register_sequence(py::module_& m) {
+    py::class_<ConvLayer> conv(m, "Conv1d");
+    conv.def(py::init([](size_t in_channels, size_t out_channels, size_t kernel_size, size_t dilation, size_t before,
+                         size_t after, bool bias, bool batch_first, uint64_t seed) {
+                 return std::make_unique<ConvLayer>(
+                     Conv1dOptions{in_channels, out_channels, kernel_size, dilation, before, after, bias}, batch_first,
+                     seed);
+             }),
+             py::arg("in_channels"), py::arg("out_channels"), py::arg("kernel_size"), py::arg("dilation") = 1,
+             py::arg("before") = 0, py::arg("after") = 0, py::arg("bias") = true, py::arg("batch_first") = false,
+             py::arg("seed") = 0)
+        .def("forward", &conv_forward, py::arg("x"))
+        .def("backward", &conv_backward, py::arg("x"), py::arg("dy"), py::arg("input_gradient"))
+        .def("step", &conv_step, py::arg("window"));
+    add_parameters<ConvLayer>(
+        conv, [](ConvLayer& l) { return l.conv.parameters(); }, [](ConvLayer& l) { l.conv.weights_changed(); });
+
+    py::class_<AttentionTape>(m, "AttentionTape");
+    py::class_<AttentionCache>(m, "AttentionCache")
+        .def(py::init<>())
+        .def_readonly("length", &AttentionCache::length)
+        .def_property_readonly("bytes", &AttentionCache::bytes);
+    py::class_<AttentionLayer> attention(m, "SelfAttention");
+    attention
+        .def(py::init([](size_t embed_dim, size_t num_heads, bool causal, bool bias, bool batch_first, uint64_t seed) {
+                 return std::make_unique<AttentionLayer>(AttentionOptions{embed_dim, num_heads, causal, bias},
+                                                         batch_first, seed);
+             }),
+             py::arg("embed_dim"), py::arg("num_heads") = 1, py::arg("causal") = false, py::arg("bias") = true,
+             py::arg("batch_first") = false, py::arg("seed") = 0)
+        .def("forward", &attention_forward, py::arg("x"), py::arg("lengths"), py::arg("save"))
+        .def("backward", &attention_backward, py::arg("tape"), py::arg("x"), py::arg("dy"), py::arg("input_gradient"))
+        .def("step", &attention_step, py::arg("x"), py::arg("cache"));
+    add_parameters<AttentionLayer>(
+        attention, [](AttentionLayer& l) { return l.attention.parameters(); },
+        [](AttentionLayer& l) { l.attention.weights_changed(); });
+}
+
+}  // namespace rnnfast::bindings
