@@ -36,8 +36,10 @@ void use(const rnnfast::LanguageModel& model) {
     model.step(0, state, logits);
     model.step(static_cast<int32_t>(model.vocab_size() - 1), state, logits);
     if (!model.vocab().size()) return;
+    const std::string tokenizer = model.vocab().tokenizer();
+    if (tokenizer == "bpe") return;  // in Python only
     const std::string text = model.vocab().decode({0, 0});
-    if (model.vocab().tokenizer() != "unicode" && model.vocab().encode(text).size() > 100000) std::abort();
+    if (tokenizer != "unicode" && model.vocab().encode(text).size() > 100000) std::abort();
 }
 
 template <class Body>

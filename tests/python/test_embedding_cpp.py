@@ -76,6 +76,11 @@ def models(tmp_path_factory):
         ("rnn", char, {"hidden_size": 21}),
         ("gru", char, {"hidden_size": 40, "embedding_size": 17, "num_layers": 2}),
         ("lstm", char, {"hidden_size": 64, "embedding_size": 32}),
+        (
+            "tied",
+            char,
+            {"cell": "gru", "hidden_size": 24, "embedding_size": 24, "tie_weights": True, "variational": True},
+        ),
         ("words", word, {"cell": "lstm", "hidden_size": 33, "embedding_size": 20, "num_layers": 2}),
     ):
         model = rf.LanguageModel(vocab, seed=3, **{"cell": name, **options})

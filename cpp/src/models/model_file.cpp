@@ -78,8 +78,9 @@ LanguageModelFile::LanguageModelFile(SafetensorsFile opened) : file(std::move(op
             return static_cast<size_t>(value->integer);
         };
         for (const auto& [key, value] : config.members) {
-            static const char* const known[] = {"cell",       "vocab_size", "embedding_size", "hidden_size",
-                                                "num_layers", "dropout",    "seed",           "weights"};
+            static const char* const known[] = {"cell",        "vocab_size", "embedding_size", "hidden_size",
+                                                "num_layers",  "dropout",    "seed",           "weights",
+                                                "variational", "tie_weights"};
             if (std::find(std::begin(known), std::end(known), key) == std::end(known))
                 throw Error("the option " + json_quoted(key) + " is not known here; update rnnfast");
         }
@@ -91,6 +92,9 @@ LanguageModelFile::LanguageModelFile(SafetensorsFile opened) : file(std::move(op
         hidden_size = whole("hidden_size", 1);
         num_layers = whole("num_layers", 1);
         if (weights_value) weights = weights_named(weights_value->string);
+        if (const Json* tied = config.find("tie_weights")) tie_weights = tied->boolean;
+        if (tie_weights && embedding_size != hidden_size)
+            throw Error("tie_weights wants embedding_size and hidden_size to be the same");
         if (const auto text = file.metadata().find("vocabulary"); text != file.metadata().end()) {
             tokens = TokenTable(text->second);
             if (tokens.size() != vocabulary)

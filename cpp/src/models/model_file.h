@@ -22,6 +22,7 @@ struct LanguageModelFile {
     SafetensorsFile file;
     std::string cell;
     size_t vocabulary = 0, embedding_size = 0, hidden_size = 0, num_layers = 0;
+    bool tie_weights = false;  // the output product uses the embedding's table
     Weights weights = Weights::f32;
     TokenTable tokens;  // of size 0 if the model has no vocabulary of text
 };

@@ -39,7 +39,8 @@ TokenNetwork::TokenNetwork(const LanguageModelFile& m, Weights weights, const Ke
         stack_.add_layer(p, inputs, layer == 0 && !embedding_size_);
     }
     output_ = PackedLinear(kernels, weights, hidden, vocabulary_);
-    output_.pack(values("output.weight", {vocabulary_, hidden}, 0), values("output.bias", {vocabulary_}, 1));
+    const char* table = m.tie_weights ? "embedding.weight" : "output.weight";
+    output_.pack(values(table, {vocabulary_, hidden}, 0), values("output.bias", {vocabulary_}, 1));
 }
 
 void TokenNetwork::check_ids(const int32_t* ids, size_t count) const {

@@ -103,16 +103,17 @@ bool space_between_words(std::string_view before, std::string_view after) {
 
 struct TokenizerInfo {
     const char* name;
-    size_t (*end_of_token)(std::string_view, size_t);  // nullptr: only Python cuts texts this way
-    bool (*space)(std::string_view, std::string_view);
-    bool lines;    // "\n" is the token <eos>
-    bool letters;  // the text is made letters a to z and single spaces first
+    size_t (*end_of_token)(std::string_view, size_t);   // nullptr: only Python cuts texts this way
+    bool (*space)(std::string_view, std::string_view);  // nullptr: only Python makes texts of them
+    bool lines;                                         // "\n" is the token <eos>
+    bool letters;                                       // the text is made letters a to z and single spaces first
 };
 constexpr TokenizerInfo tokenizers[] = {
     {"char", end_of_character, never_space, false, false},
     {"word", end_of_word_token, space_between_words, true, false},
     {"whitespace", end_of_run, space_between_lines, true, false},
     {"unicode", nullptr, space_between_words, true, false},
+    {"bpe", nullptr, nullptr, false, false},
     {"d2l-char", end_of_character, never_space, false, true},
     {"d2l-word", end_of_run, always_space, false, true},
 };
@@ -199,6 +200,8 @@ std::vector<int32_t> TokenTable::encode(std::string_view text) const {
 }
 
 std::string TokenTable::decode(const int32_t* ids, size_t count) const {
+    if (size() && !tokenizer_named(tokenizer_)->space)
+        throw std::invalid_argument("tokens of \"" + tokenizer_ + "\" become text in Python only; use their ids");
     std::string text;
     std::string_view before;
     for (size_t i = 0; i < count; ++i) {
