@@ -31,6 +31,8 @@ IMPORTS = {
     "nn": {"_core", "_arrays"},
     "sequence": {"_core", "_arrays", "nn"},
     "optim": {"_core"},
+    "compare": {"info", "nn", "plot", "sequence"},
+    "compare_text": {"data", "info", "nn", "optim", "plot", "sequence"},
     "models": {"_core", "_arrays", "nn", "text", "vocab"},
     "estimator": {"_core", "_arrays", "models", "nn", "optim", "text"},
     "forecast": {"_arrays", "estimator", "nn", "plot", "text"},

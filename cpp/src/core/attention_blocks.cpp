@@ -28,7 +28,7 @@ void products_with_block(const Head& head, const float* rows, size_t first, size
     Gemm g;
     g.rows = keys;
     g.depth = head.shape->size;
-    g.columns = round_up(queries, std::max(head.kernels->gemm.width, unit_block));
+    g.columns = round_up(queries, unit_block);
     g.a = {rows + first * head.shape->width(), head.shape->width(), 0, 0};
     g.inner = head.shape->width();
     g.outer_step = head.plane;

@@ -1,0 +1,117 @@
+"""``rnnfast compare``: convolution, recurrence and self-attention, theory beside measurement."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+from rnnfast.commands.options import JSON_HELP, say, whole
+
+
+def add_to(commands: Any) -> None:
+    """Adds the command to the parser's."""
+    compare = commands.add_parser(
+        "compare",
+        help="convolution, recurrence and self-attention, side by side and measured",
+        description="Measures cost, memory, waiting steps and path lengths of the three kinds of layers; with --text, "
+        "trains a language model of each kind with equally many parameters.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    sizes = "sizes of the sweep over tokens; at least three long ones for an exponent"
+    compare.add_argument("--n", type=whole(1), nargs="+", default=[2**i for i in range(6, 14)], help=sizes)
+    compare.add_argument("--d", type=whole(1), nargs="+", default=[64, 128, 192, 256, 384, 512], help="dimensions")
+    compare.add_argument("--k", type=whole(2), default=3, help="kernel of the convolution")
+    compare.add_argument("--rounds", type=whole(1), default=7, help="of measuring; the best counts")
+    compare.add_argument("--text", metavar="FILE", help="compare language models on this text instead")
+    compare.add_argument("--tokens", type=whole(1), default=600_000, help="to train each language model on")
+    compare.add_argument(
+        "--hidden-size", type=whole(8), default=128, help="of the LSTM; the others get as many parameters"
+    )
+    compare.add_argument("--seed", type=whole(0), default=0, help="of the language models")
+    compare.add_argument("--threads", type=whole(1), help="default: all cores this process may use")
+    compare.add_argument("--plot", metavar="PNG", help="draw the figure")
+    compare.add_argument("--json", action="store_true", help=JSON_HELP)
+    compare.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Measures, prints the table, draws the figure."""
+    if args.text:
+        from rnnfast import compare_text
+
+        result = compare_text.compare_text(
+            args.text, tokens=args.tokens, hidden_size=args.hidden_size, seed=args.seed,
+            report=lambda line: say(line, args),
+        )  # fmt: skip
+        if args.plot:
+            compare_text.plot(result, args.plot)
+        say(compare_text.table(result), args)
+        shown: Any = result
+    else:
+        from rnnfast import compare
+
+        comparison = compare.compare(n=args.n, d=args.d, k=args.k, rounds=args.rounds)
+        if args.plot:
+            compare.plot(comparison, args.plot)
+        say(_table(comparison), args)
+        shown = comparison.as_dict()
+    if args.plot:
+        say(f"wrote {args.plot}", args)
+    if args.json:
+        print(json.dumps(shown))
+
+
+def _table(c: Any) -> str:
+    from rnnfast.compare import KINDS, THEORY
+
+    lines = [
+        f"{c.threads} threads, forward; exponents with 95% confidence, theory in brackets",
+        "",
+        f"{'layer':11}{'time ~ n^':>22}{'time ~ d^':>22}{'memory ~ n^':>18}{'waiting steps':>20}{'longest path':>22}",
+        f"{'':11}{'':>22}{'':>22}{'(training)':>18}{'n=16, 64':>20}{'n=16, 64, 256':>22}",
+    ]
+
+    def cell(found: Any, theory: int | None) -> str:
+        if found is None:
+            return "too few points"
+        return f"{found.exponent:.2f} ± {found.confidence:.2f}" + (f" ({theory})" if theory is not None else "")
+
+    for kind in KINDS:
+        f = c.fits[kind]
+        lines.append(
+            f"{kind:11}{cell(f['n'], THEORY[kind]['n']):>22}{cell(f['d'], THEORY[kind]['d']):>22}{cell(f['memory'], 1):>18}"
+            f"{', '.join(map(str, c.sequential[kind].values())):>20}{', '.join(map(str, c.path[kind].values())):>22}"
+        )
+    lines += ["", "fitted range and largest residual:"]
+    for kind in KINDS:
+        parts = [
+            f"{name} {f.sizes[0]:,} to {f.sizes[-1]:,}, {100 * max(map(abs, f.residuals)):.1f}%"
+            + ("" if f.agrees else "  OFF by more than 0.15")
+            for name, f in c.fits[kind].items()
+            if f
+        ]
+        lines.append(f"{kind:11}{'; '.join(parts)}")
+    lines += ["", f"attention is dearer than a recurrent layer from n on (d = {c.d}, one row):"]
+    lines += [
+        f"{'':11}{'n²d part alone':>32}{'whole layer':>32}",
+        f"{'':11}{'by multiplications':>20}{'measured':>12}{'by rates':>20}{'measured':>12}",
+    ]
+    smallest = min(p.n for p in c.over_n)
+
+    def seen(n: float | None) -> str:
+        if n is None:
+            return "never here"
+        return f"{'≤ ' if n <= smallest else ''}{n:,.0f}"
+
+    for kind, at in c.crossovers.items():
+        rates = f"{at['whole_by_rates']:,.0f}" if at["whole_by_rates"] > 0 else "always"
+        lines.append(
+            f"{kind:11}{at['part_by_multiplications']:>20,.0f}{seen(at['part_measured']):>12}"
+            f"{rates:>20}{seen(at['whole_measured']):>12}"
+        )
+    lines.append(
+        "n²d part: 2·n²·d multiplications against the cell's 2·gates·n·d², equal at n = gates·d, for the plain RNN at n = d; where\n"
+        "it is measured depends on how many multiplications a second each reaches. The whole layer adds four projections, 4·n·d²."
+    )
+    return "\n".join(lines)
