@@ -1,22 +1,13 @@
 #include <pybind11/stl.h>
 
+#include "bindings/layer.h"
 #include "bindings/parameters.h"
-#include "core/dispatch.h"
-#include "core/recurrent.h"
 
 namespace rnnfast::bindings {
 
 namespace {
 
 using Lengths = std::optional<std::vector<int64_t>>;
-
-struct Layer {
-    explicit Layer(RecurrentOptions options, uint64_t seed) : rnn(std::move(options), seed, active()) {}
-    const Kernels& kernels() const { return rnn.kernels(); }
-    Recurrent rnn;
-    RecurrentTape inference;  // reused from call to call
-    std::mutex one_at_a_time;
-};
 
 RecurrentInput input_of(const Layer& layer, const Array<float>& x, const Lengths& lengths) {
     if (x.ndim() != 3 || x.shape(0) < 1 || x.shape(1) < 1)
@@ -57,8 +48,8 @@ py::tuple forward(Layer& layer, const Array<float>& x, const py::object& h0, con
         if (tape) {
             layer.rnn.forward(input, start, y_data, end, *tape, true, dropout_key);
         } else {
-            const std::lock_guard<std::mutex> lock(layer.one_at_a_time);
-            layer.rnn.forward(input, start, y_data, end, layer.inference, false);
+            TapePool::Loan loan(layer.inference);
+            layer.rnn.forward(input, start, y_data, end, loan.tape(), false);
         }
     }
     return py::make_tuple(y, h, has_c ? py::object(c) : py::none(), tape ? py::cast(std::move(tape)) : py::none());
@@ -82,7 +73,7 @@ py::tuple backward(Layer& layer, RecurrentTape& tape, const py::object& dy, cons
     const RecurrentStateOut dstart{dh0.mutable_data(), has_c ? dc0.mutable_data() : nullptr};
     {
         const py::gil_scoped_release release;
-        const std::lock_guard<std::mutex> lock(layer.one_at_a_time);
+        const std::lock_guard<std::mutex> lock(layer.one_backward_at_a_time);
         layer.rnn.backward(tape, dy_data, dend, dx_data, dstart);
     }
     return py::make_tuple(input_gradient ? py::object(dx) : py::none(), dh0, has_c ? py::object(dc0) : py::none());

@@ -138,6 +138,25 @@ class _Recurrent(Layer):
 
         return y, final, backward
 
+    def stream(self, rows: int = 1) -> _core.Stream:
+        """A function of one time step that keeps the state, for input that arrives bit by bit: ``y = step(x)``.
+
+        x is (rows, input_size), or (input_size,) for one row; y likewise with hidden_size. The results are those of
+        calling the layer on the whole sequence, to the bit. ``step(x, out=y)`` writes into ``y``; ``step.state`` reads
+        and sets the state in PyTorch's form, ``step.reset()`` makes it zero. No allocation, lock or system call
+        happens in the step itself, so one takes microseconds; without ``out``, NumPy makes the new array. Changed weights count from the next step on. A
+        stream belongs to one thread at a time and computes on it; make one for each.
+
+        Raises ``ValueError`` for a bidirectional layer: its second half needs the end of the sequence.
+
+        >>> layer = GRU(3, 5, seed=0)
+        >>> step, x = layer.stream(), np.ones((4, 1, 3), np.float32)
+        >>> y = [step(row) for row in x]
+        >>> np.array_equal(y, layer(x)[0]), step.state.shape
+        (True, (1, 1, 5))
+        """
+        return _core.Stream(self._core, positive(rows, "rows"))
+
     def _run(self, input: ArrayLike, state: Any, lengths: Any, *, save: bool) -> tuple[Array, State, _Tape]:
         x = as_float32(input, "input")
         if x.ndim != 3:

@@ -111,7 +111,9 @@ Recurrent::Recurrent(RecurrentOptions options, uint64_t seed, const Kernels& ker
 
 void Recurrent::weights_changed() {
     const std::lock_guard<std::mutex> lock(packed_->mutex);
-    packed_->dense = packed_->tokens = packed_->back = packed_->back_input = false;
+    packed_->dense = false;
+    packed_->tokens = false;
+    packed_->back = packed_->back_input = false;
 }
 
 ScanParameters Recurrent::scan_parameters(size_t lane) const {
@@ -122,12 +124,16 @@ ScanParameters Recurrent::scan_parameters(size_t lane) const {
 }
 
 void Recurrent::prepare(bool token_input, bool backward, bool input_gradient) const {
+    std::atomic<bool>& ready = token_input ? packed_->tokens : packed_->dense;
+    if (!backward && ready.load(std::memory_order_acquire)) return;
     const std::lock_guard<std::mutex> lock(packed_->mutex);
-    bool& ready = token_input ? packed_->tokens : packed_->dense;
-    for (size_t lane = 0; lane < lanes() && !backward && !ready; ++lane)
-        packed_->lanes[lane].pack(scan_parameters(lane), token_input && lane < directions());
-    ready = ready || !backward;
-    if (!backward) return;
+    if (!backward) {
+        if (ready.load(std::memory_order_relaxed)) return;
+        for (size_t lane = 0; lane < lanes(); ++lane)
+            packed_->lanes[lane].pack(scan_parameters(lane), token_input && lane < directions());
+        ready.store(true, std::memory_order_release);
+        return;
+    }
     if (packed_->back && (packed_->back_input || !input_gradient)) return;
     for (size_t lane = 0; lane < lanes(); ++lane)
         packed_->lanes[lane].pack_backward(scan_parameters(lane), input_gradient || lane >= directions());

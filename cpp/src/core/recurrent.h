@@ -2,6 +2,7 @@
 // Layers, directions and lengths are loops and index maps around core/scan; none of them reaches a cell.
 #pragma once
 
+#include <atomic>
 #include <deque>
 #include <memory>
 #include <mutex>
@@ -67,6 +68,13 @@ public:
     size_t directions() const { return options_.bidirectional ? 2 : 1; }
     size_t lanes() const { return options_.num_layers * directions(); }
 
+    // The packed weights of a layer and direction for float input, packed anew if they were written since; otherwise
+    // no lock is taken. They must not be written while a step or a forward runs.
+    const ScanWeights& packed(size_t lane) const {
+        prepare(false, false, false);
+        return packed_->lanes[lane];
+    }
+
     std::deque<Parameter> parameters;  // PyTorch's names and order
     // The weights were written: they are packed again before their next use.
     void weights_changed();
@@ -90,7 +98,8 @@ private:
     struct Packed {
         std::mutex mutex;
         std::vector<ScanWeights> lanes;
-        bool dense = false, tokens = false, back = false, back_input = false;
+        std::atomic<bool> dense{false}, tokens{false};  // ready; read without the lock
+        bool back = false, back_input = false;
     };
     std::unique_ptr<Packed> packed_;
 };

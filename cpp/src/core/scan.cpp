@@ -1,7 +1,7 @@
 #include "core/scan.h"
 
 #include <algorithm>
-#include <utility>
+#include <numeric>
 
 #include "core/parallel.h"
 #include "core/weight_gradient.h"
@@ -19,12 +19,6 @@ struct Share {
     bool split_units;
 };
 
-size_t least_common_multiple(size_t a, size_t b) {
-    size_t x = a, y = b;
-    while (y) x = std::exchange(y, x % y);
-    return a / x * b;
-}
-
 // Units are split where a thread would own fewer than two rows.
 Share share_of(const Team& team, const Steps& steps, size_t columns, size_t grain) {
     const size_t rows = steps.rows(0);
@@ -36,11 +30,6 @@ Share share_of(const Team& team, const Steps& steps, size_t columns, size_t grai
 Range running(const Share& share, const Steps& steps, size_t t) {
     const size_t rows = steps.rows(t);
     return {std::min(share.rows.begin, rows), std::min(share.rows.end, rows)};
-}
-
-// Columns of one tile: as many groups as keep it in L1.
-size_t tile_columns(size_t rows, size_t grain) {
-    return std::max<size_t>(1, tile_floats / (std::max<size_t>(rows, 1) * grain)) * grain;
 }
 
 // Index in gate order -> that row of a [G*H, width] matrix in PyTorch's order, nullptr for padding.
@@ -58,6 +47,12 @@ double scan_flops(const ScanWeights& w, const Steps& steps) {
 
 }  // namespace
 
+size_t tile_columns(size_t rows, size_t grain) {
+    return std::max<size_t>(1, tile_floats / (std::max<size_t>(rows, 1) * grain)) * grain;
+}
+
+size_t tile_scratch(size_t rows, size_t grain) { return std::max(tile_floats, rows * grain); }
+
 void set_even(Steps& s, size_t steps, size_t rows) {
     s.offset.resize(steps + 1);
     for (size_t t = 0; t <= steps; ++t) s.offset[t] = t * rows;
@@ -66,6 +61,8 @@ void set_even(Steps& s, size_t steps, size_t rows) {
 ScanWeights::ScanWeights(const Kernels& kernels_, const CellInfo& cell_, Weights weights_, size_t input_size_,
                          size_t hidden_size)
     : kernels(&kernels_), cell(&cell_), weights(weights_), input_size(input_size_), order{cell_.gates, hidden_size} {}
+
+size_t ScanWeights::column_grain() const { return std::lcm(cell->gates * unit_block, recurrent.width()); }
 
 void ScanWeights::pack(const ScanParameters& p, bool token_input) {
     const size_t columns = order.columns(), depth = input_size, hidden = order.hidden;
@@ -132,14 +129,29 @@ void input_part(const ScanWeights& w, const ScanForward& s, size_t first_row, si
 
 }  // namespace
 
+void fused_step(const ScanWeights& w, const LeftRows& h_prev, CellForward c, Range columns, float* tile) {
+    multiply(w.recurrent, h_prev, columns.begin, columns.size(), w.recurrent_bias.data() + columns.begin,
+             {tile, columns.size(), 0, 0});
+    const size_t unit = columns.begin / w.cell->gates;
+    c.units = std::min(columns.size() / w.cell->gates, w.order.hidden - unit);
+    c.gates += columns.begin;
+    c.recurrent = tile;
+    c.recurrent_stride = columns.size();
+    c.h_prev += unit;
+    c.h += unit;
+    if (c.c) c.c_prev += unit;
+    if (c.c) c.c += unit;
+    if (c.extra) c.extra += unit;
+    w.kernels->cells[w.cell->kernel].forward(c);
+}
+
 void scan_forward(const ScanWeights& w, const ScanForward& s) {
     const Steps& steps = *s.steps;
     const size_t columns = w.order.columns(), hidden = w.order.hidden, padded = w.order.padded_hidden();
-    const size_t gate_block = w.cell->gates * unit_block;
-    const size_t grain = least_common_multiple(gate_block, w.recurrent.width());
+    const size_t grain = w.column_grain();
     const size_t threads = threads_for(scan_flops(w, steps));
     const size_t rows = steps.rows(0), most_rows = std::max(block_rows, rows);
-    const size_t tile_size = std::max(tile_floats, rows * grain);
+    const size_t tile_size = tile_scratch(rows, grain);
     const size_t left_size = std::max(s.tokens ? 0 : left_scratch(w.input, most_rows), left_scratch(w.recurrent, rows));
     const size_t thread_floats = round_up((s.gates ? 0 : most_rows * columns) + tile_size + left_size, alignment / 4);
     s.scratch->reserve(threads * thread_floats);
@@ -171,35 +183,26 @@ void scan_forward(const ScanWeights& w, const ScanForward& s) {
                 const float* h_prev = t ? s.y + before * s.y_stride : s.h0 + mine.begin * hidden;
                 const size_t h_prev_stride = t ? s.y_stride : hidden;
                 const LeftRows h_rows = left_rows(w.recurrent, {h_prev, h_prev_stride, 0, 0}, mine.size(), left);
-                for (size_t j = share.columns.begin; mine.size() && j < share.columns.end; j += wide) {
-                    const size_t width = std::min(wide, share.columns.end - j);
-                    const size_t unit = j / w.cell->gates;
-                    multiply(w.recurrent, h_rows, j, width, w.recurrent_bias.data() + j, {tile, width, 0, 0});
-
-                    CellForward c;
-                    c.rows = mine.size();
-                    c.units = std::min(width / w.cell->gates, hidden - unit);
-                    c.save = save;
-                    c.gates = gates.base + (t - first) * gates.jump + (j - share.columns.begin);
-                    c.gate_stride = columns;
-                    c.recurrent = tile;
-                    c.recurrent_stride = width;
-                    c.h_prev = h_prev + unit;
-                    c.h_prev_stride = h_prev_stride;
-                    c.h = s.y + at * s.y_stride + unit;
-                    c.h_stride = s.y_stride;
-                    if (w.cell->has_c) {
-                        c.c_prev = (!save ? s.c + mine.begin * padded
-                                    : t   ? s.c + before * padded
-                                          : s.c0 + mine.begin * padded) +
-                                   unit;
-                        c.c = s.c + (save ? at : mine.begin) * padded + unit;
-                        c.c_prev_stride = c.c_stride = padded;
-                    }
-                    if (s.extra) c.extra = s.extra + at * padded + unit;
-                    c.extra_stride = padded;
-                    w.kernels->cells[w.cell->kernel].forward(c);
+                CellForward c;
+                c.rows = mine.size();
+                c.save = save;
+                c.gates = gates.base + (t - first) * gates.jump - share.columns.begin;
+                c.gate_stride = columns;
+                c.h_prev = h_prev;
+                c.h_prev_stride = h_prev_stride;
+                c.h = s.y + at * s.y_stride;
+                c.h_stride = s.y_stride;
+                if (w.cell->has_c) {
+                    c.c_prev = !save ? s.c + mine.begin * padded
+                               : t   ? s.c + before * padded
+                                     : s.c0 + mine.begin * padded;
+                    c.c = s.c + (save ? at : mine.begin) * padded;
+                    c.c_prev_stride = c.c_stride = padded;
                 }
+                if (s.extra) c.extra = s.extra + at * padded;
+                c.extra_stride = padded;
+                for (size_t j = share.columns.begin; mine.size() && j < share.columns.end; j += wide)
+                    fused_step(w, h_rows, c, {j, std::min(j + wide, share.columns.end)}, tile);
                 if (share.split_units) team.wait();
             }
         }
@@ -237,7 +240,7 @@ void scan_backward(const ScanWeights& w, const ScanBackward& s, const ScanGradie
     const size_t grain = std::max(w.recurrent_back.width(), unit_block);
     const size_t threads = threads_for(2 * scan_flops(w, steps));
     const size_t rows = steps.rows(0), total = steps.total();
-    const size_t tile_size = std::max(tile_floats, rows * grain);
+    const size_t tile_size = tile_scratch(rows, grain);
     const size_t pack_size = weight_gradient_scratch(w, hidden, s.tokens ? 0 : w.input_size);
     const size_t left_size = left_scratch(w.recurrent_back, std::max(rows, block_rows));
     const size_t thread_floats = round_up(std::max(tile_size + left_size, pack_size), alignment / 4);

@@ -6,6 +6,7 @@
 
 #include "core/cell.h"
 #include "core/packing.h"
+#include "core/parallel.h"
 
 namespace rnnfast {
 
@@ -38,6 +39,9 @@ public:
     // For backward; the input part only when input gradients are wanted.
     void pack_backward(const ScanParameters& p, bool input_gradient);
 
+    // Columns of the recurrent product that may be done apart: whole blocks of units, whole panels.
+    size_t column_grain() const;
+
     const Kernels* kernels = nullptr;
     const CellInfo* cell = nullptr;
     Weights weights = Weights::f32;
@@ -64,6 +68,14 @@ struct ScanForward {
     Buffer* scratch = nullptr;  // grows at the first call, then allocates no more
 };
 void scan_forward(const ScanWeights& w, const ScanForward& s);
+
+// Columns of one tile, a multiple of `grain`: as many as keep it in L1; and the floats that any such tile needs.
+size_t tile_columns(size_t rows, size_t grain);
+size_t tile_scratch(size_t rows, size_t grain);
+
+// The inner step: the recurrent product of `columns`, and the cell on it while it is in L1.
+// cell: rows of one step, all units; tile: [rows, columns] scratch.
+void fused_step(const ScanWeights& w, const LeftRows& h_prev, CellForward cell, Range columns, float* tile);
 
 struct ScanBackward {
     const Steps* steps = nullptr;

@@ -1,0 +1,136 @@
+#include <atomic>
+
+#include "bindings/arrays.h"
+#include "bindings/layer.h"
+#include "core/stream.h"
+
+namespace rnnfast::bindings {
+
+namespace {
+
+// Below this a step takes less than 10 us, and getting the GIL back may take longer than the step.
+constexpr double worth_releasing = 1e6;
+
+class BoundStream {
+public:
+    BoundStream(const Recurrent& layer, size_t rows)
+        : stream_(layer, rows),
+          rows_(rows),
+          inputs_(layer.options().input_size),
+          hidden_(layer.options().hidden_size) {}
+
+    py::object step(py::handle given, py::handle out) {
+        const bool fits = Array<float>::check_(given);
+        const Array<float> x = fits ? py::reinterpret_borrow<Array<float>>(given) : as_float32(given, "input");
+        const bool flat = check_rows(x, inputs_, "input");
+        Array<float> y = out.is_none() ? new_output(flat) : given_output(out, flat);
+        const Busy busy(busy_);
+        if (stream_.flops() < worth_releasing) {
+            stream_.step(x.data(), y.mutable_data());
+        } else {
+            const float* from = x.data();
+            float* to = y.mutable_data();
+            const py::gil_scoped_release release;
+            stream_.step(from, to);
+        }
+        return std::move(y);
+    }
+
+    py::object state() const {
+        const Busy busy(busy_);
+        const bool has_c = stream_.layer().cell().has_c;
+        Array<float> h(state_shape()), c(has_c ? state_shape() : std::vector<py::ssize_t>{0});
+        stream_.get_state(h.mutable_data(), has_c ? c.mutable_data() : nullptr);
+        if (!has_c) return std::move(h);
+        return py::make_tuple(h, c);
+    }
+
+    void set_state(const py::object& state) {
+        if (state.is_none()) return reset();
+        Array<float> h, c;
+        if (!stream_.layer().cell().has_c) {
+            h = as_float32(state, "state");
+        } else {
+            if (!py::isinstance<py::sequence>(state) || py::isinstance<py::array>(state) || py::len(state) != 2)
+                throw py::type_error("state of an LSTM is the pair (h, c)");
+            h = as_float32(state[py::int_(0)], "h");
+            c = as_float32(state[py::int_(1)], "c");
+            check_shape(c, state_shape(), "c");
+        }
+        check_shape(h, state_shape(), "h");
+        const Busy busy(busy_);
+        stream_.set_state(h.data(), c.size() ? c.data() : nullptr);
+    }
+
+    void reset() {
+        const Busy busy(busy_);
+        stream_.set_state(nullptr, nullptr);
+    }
+
+    size_t rows() const { return rows_; }
+
+private:
+    // A stream is one conversation: two threads in it at once would mix their states.
+    struct Busy {
+        std::atomic<bool>& flag;
+        explicit Busy(std::atomic<bool>& flag_) : flag(flag_) {
+            if (flag.exchange(true, std::memory_order_acquire))
+                throw std::runtime_error(
+                    "this stream is in use by another thread: give each thread a stream of its own");
+        }
+        ~Busy() { flag.store(false, std::memory_order_release); }
+    };
+
+    static Array<float> as_float32(py::handle given, const char* name) {
+        return py::cast<Array<float>>(py::module_::import("rnnfast._arrays").attr("as_float32")(given, name));
+    }
+
+    std::vector<py::ssize_t> state_shape() const {
+        return {signed_size(stream_.layer().lanes()), signed_size(rows_), signed_size(hidden_)};
+    }
+
+    // True for a single row without its axis.
+    bool check_rows(const Array<float>& array, size_t width, const char* name) const {
+        const auto w = signed_size(width), n = signed_size(rows_);
+        if (array.ndim() == 2 && array.shape(0) == n && array.shape(1) == w) return false;
+        if (array.ndim() == 1 && rows_ == 1 && array.shape(0) == w) return true;
+        throw std::invalid_argument(std::string(name) + " has shape " +
+                                    shape_text({array.shape(), array.shape() + array.ndim()}) + ", expected " +
+                                    shape_text({n, w}) +
+                                    (rows_ == 1 ? " or " + shape_text({w}) : " (rows of the stream, width)"));
+    }
+
+    Array<float> new_output(bool flat) const {
+        if (flat) return Array<float>(signed_size(hidden_));
+        return Array<float>({signed_size(rows_), signed_size(hidden_)});
+    }
+
+    Array<float> given_output(py::handle out, bool flat) const {
+        if (!Array<float>::check_(out) || !py::reinterpret_borrow<py::array>(out).writeable())
+            throw py::type_error("out must be a writeable C-contiguous float32 array");
+        auto y = py::reinterpret_borrow<Array<float>>(out);
+        if (check_rows(y, hidden_, "out") != flat)
+            throw std::invalid_argument("out and input must both have the row axis, or neither");
+        return y;
+    }
+
+    Stream stream_;
+    size_t rows_, inputs_, hidden_;
+    mutable std::atomic<bool> busy_{false};
+};
+
+}  // namespace
+
+void register_stream(py::module_& m) {
+    py::class_<BoundStream>(m, "Stream", "A recurrent layer one time step at a time; see ``rnnfast.RNN.stream``.")
+        .def(py::init([](const Layer& layer, size_t rows) { return std::make_unique<BoundStream>(layer.rnn, rows); }),
+             py::arg("layer"), py::arg("rows") = 1, py::keep_alive<1, 2>())
+        .def("__call__", &BoundStream::step, py::arg("x"), py::arg("out") = py::none(),
+             "x (rows, input_size) to y (rows, hidden_size); for one row both may lack the row axis.")
+        .def("reset", &BoundStream::reset, "Sets the state to zeros.")
+        .def_property("state", &BoundStream::state, &BoundStream::set_state,
+                      "A copy of the state (num_layers, rows, hidden_size), an LSTM's (h, c). None sets zeros.")
+        .def_property_readonly("rows", &BoundStream::rows);
+}
+
+}  // namespace rnnfast::bindings

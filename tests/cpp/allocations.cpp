@@ -1,0 +1,24 @@
+// Every allocation of the library passes here: containers and functions through new, Buffer through aligned_alloc,
+// which the linker redirects (--wrap).
+#include "allocations.h"
+
+#include <cstdlib>
+#include <new>
+
+std::atomic<long> rnnfast::tests::allocations{0};
+
+void* operator new(size_t size) {
+    ++rnnfast::tests::allocations;
+    if (void* memory = std::malloc(size ? size : 1)) return memory;
+    throw std::bad_alloc();
+}
+void operator delete(void* memory) noexcept { std::free(memory); }
+void operator delete(void* memory, size_t) noexcept { std::free(memory); }
+
+extern "C" {
+void* __real_aligned_alloc(size_t alignment, size_t size);
+void* __wrap_aligned_alloc(size_t alignment, size_t size) {
+    ++rnnfast::tests::allocations;
+    return __real_aligned_alloc(alignment, size);
+}
+}
