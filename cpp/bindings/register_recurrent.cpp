@@ -82,12 +82,12 @@ py::tuple backward(Layer& layer, RecurrentTape& tape, const py::object& dy, cons
 }  // namespace
 
 void register_recurrent(py::module_& m) {
-    py::class_<RecurrentTape>(m, "Tape");
+    py::class_<RecurrentTape>(m, "Tape").def_property_readonly("saved_bytes", &RecurrentTape::saved_bytes);
     py::class_<Layer> layer(m, "Recurrent");
     layer
         .def(py::init([](const std::string& cell, size_t input_size, size_t hidden_size, size_t num_layers, bool bias,
-                         bool bidirectional, float dropout, uint64_t seed, const std::string& weights,
-                         bool variational) {
+                         bool bidirectional, float dropout, uint64_t seed, const std::string& weights, bool recompute,
+                         bool single, bool variational) {
                  RecurrentOptions o;
                  o.cell = cell;
                  o.input_size = input_size;
@@ -98,11 +98,14 @@ void register_recurrent(py::module_& m) {
                  o.dropout = dropout;
                  o.variational = variational;
                  o.weights = weights_named(weights);
+                 o.recompute = recompute;
+                 o.single = single;
                  return std::make_unique<Layer>(o, seed);
              }),
              py::arg("cell"), py::arg("input_size"), py::arg("hidden_size"), py::arg("num_layers") = 1,
              py::arg("bias") = true, py::arg("bidirectional") = false, py::arg("dropout") = 0.0f, py::arg("seed") = 0,
-             py::arg("weights") = "f32", py::arg("variational") = false)
+             py::arg("weights") = "f32", py::arg("recompute") = false, py::arg("single") = false,
+             py::arg("variational") = false)
         .def("forward", &forward, py::arg("x"), py::arg("h0"), py::arg("c0"), py::arg("lengths"), py::arg("save"),
              py::arg("dropout_key"))
         .def("backward", &backward, py::arg("tape"), py::arg("dy"), py::arg("dh"), py::arg("dc"),

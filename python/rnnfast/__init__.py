@@ -6,6 +6,7 @@ from rnnfast import datasets, presets, schedules
 from rnnfast._core import Error as FileFormatError
 from rnnfast._core import __version__
 from rnnfast.callbacks import Callback, TensorBoard
+from rnnfast.cells import GRUCell, LSTMCell, RNNCell
 from rnnfast.classify import SequenceClassifier
 from rnnfast.data import Corpus, batches
 from rnnfast.evaluate import Evaluation, evaluate, log_prob, surprisal
@@ -37,13 +38,16 @@ __all__ = [
     "Embedding",
     "Evaluation",
     "FileFormatError",
+    "GRUCell",
     "GradientFlow",
     "History",
+    "LSTMCell",
     "LanguageModel",
     "Linear",
     "LinearAR",
     "NGram",
     "NonFiniteLoss",
+    "RNNCell",
     "SelfAttention",
     "SequenceClassifier",
     "TensorBoard",

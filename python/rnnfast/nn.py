@@ -68,6 +68,7 @@ class _Recurrent(Layer):
         bidirectional: bool = False,
         variational: bool = False,
         weights: str = "f32",
+        recompute: str | None = None,
         seed: int | None = None,
     ) -> None:
         self.input_size = positive(input_size, "input_size")
@@ -76,12 +77,14 @@ class _Recurrent(Layer):
         self.bias, self.batch_first = bool(bias), bool(batch_first)
         self.dropout, self.bidirectional = float(dropout), bool(bidirectional)
         self.variational = bool(variational)
-        self.weights = weights
+        self.weights, self.recompute = weights, recompute
+        if recompute not in (None, "sqrt"):
+            raise ValueError(f"recompute is {recompute!r}, expected None or 'sqrt'")
         self._seed = new_seed(seed)
         self._steps = 0
         self._core = _core.Recurrent(
             self._cell, self.input_size, self.hidden_size, self.num_layers, self.bias, self.bidirectional,
-            self.dropout, self._seed, weights, self.variational,
+            self.dropout, self._seed, weights, recompute == "sqrt", False, self.variational,
         )  # fmt: skip
 
     def __repr__(self) -> str:
@@ -95,6 +98,7 @@ class _Recurrent(Layer):
                 ("bidirectional", self.bidirectional, False),
                 ("variational", self.variational, False),
                 ("weights", self.weights, "f32"),
+                ("recompute", self.recompute, None),
             )
             if value != default
         )
@@ -121,12 +125,12 @@ class _Recurrent(Layer):
 
         Returns
         -------
-        y : (T, N, directions * hidden_size), read-only, since backward still needs it
+        y : (T, N, directions * hidden_size), read-only, since backward still needs it (not with ``recompute``)
         state : the state after each row's last step
         backward : ``backward(dy, dstate=None, *, input_gradient=True) -> (dx, dstate_0)``; adds to ``grads``. Once.
         """
         y, final, tape = self._run(input, state, lengths, save=True)
-        y.flags.writeable = False
+        y.flags.writeable = self.recompute is not None
 
         def backward(
             dy: ArrayLike | None = None, dstate: Any = None, *, input_gradient: bool = True
@@ -167,7 +171,8 @@ class _Recurrent(Layer):
         self._steps += save
         key = (self._seed << 32) + self._steps
         y, h, c, core_tape = self._core.forward(x, h0, c0, counts, save, key & (2**64 - 1))
-        return self._time_first(y), self._join(h, c), _Tape(core_tape, x, y)
+        kept = (x,) if self.recompute else (x, y)
+        return self._time_first(y), self._join(h, c), _Tape(core_tape, *kept)
 
     def _time_first(self, array: Array) -> Array:
         return np.ascontiguousarray(array.swapaxes(0, 1)) if self.batch_first and array.ndim > 1 else array
@@ -206,6 +211,10 @@ class RNN(_Recurrent):
     variational : the same dropout masks at every step (Gal and Ghahramani, arXiv:1512.05287)
     weights : ``"f32"``, or ``"bf16"`` for products, forward and backward, of numbers rounded to bfloat16 (relative error
         2⁻⁹) whose sums are float32; parameters, states and gradients stay float32
+    recompute : None, or ``"sqrt"`` for long sequences: ``forward`` keeps the state of every √T-th step instead of
+        (G + 1) H numbers a row and step, ``backward`` computes the rest again, for the time of one more forward. Between
+        stacked layers each step's output is kept still. Gradients are summed in another order than with None, so
+        their last bits differ; they are the same for any number of threads. After T. Chen et al., arXiv:1604.06174
     seed : of the initial weights, uniform in ±1/sqrt(H), and of dropout; None takes one from NumPy
 
     Source: J. L. Elman, Finding structure in time, Cognitive Science 14 (1990).

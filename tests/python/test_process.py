@@ -125,7 +125,7 @@ def test_doctests_hold():
     import importlib
 
     total = 0
-    for name in ("_arrays", "data", "datasets", "evaluate", "info", "models", "nn", "text", "train", "vocab"):
+    for name in ("_arrays", "cells", "data", "datasets", "evaluate", "info", "models", "nn", "text", "train", "vocab"):
         module = importlib.import_module(f"rnnfast.{name}")
         failed, tried = doctest.testmod(module, extraglobs={"np": np})
         assert failed == 0, name

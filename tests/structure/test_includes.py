@@ -30,6 +30,7 @@ IMPORTS = {
     "info": {"_core"},
     "nn": {"_core", "_arrays"},
     "sequence": {"_core", "_arrays", "nn"},
+    "cells": {"_core", "_arrays", "nn"},
     "optim": {"_core"},
     "compare": {"info", "nn", "plot", "sequence"},
     "compare_text": {"data", "info", "nn", "optim", "plot", "sequence"},

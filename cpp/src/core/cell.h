@@ -11,9 +11,10 @@ namespace rnnfast {
 struct CellInfo {
     const char* name;  // what users write
     CellIndex kernel;
-    size_t gates;    // in PyTorch's order: LSTM i f g o, GRU r z n
-    bool has_c;      // a second state beside h
-    bool has_extra;  // GRU: the last gate's recurrent part is kept apart from its input part
+    size_t gates;                            // in PyTorch's order: LSTM i f g o, GRU r z n
+    bool has_c;                              // a second state beside h
+    bool has_extra;                          // GRU: the last gate's recurrent part is kept apart from its input part
+    double (*initial_bound)(size_t hidden);  // parameters start uniform in +-bound
 };
 
 const std::vector<CellInfo>& cells();

@@ -1,7 +1,6 @@
 #include "core/recurrent.h"
 
 #include <algorithm>
-#include <cmath>
 #include <numeric>
 #include <stdexcept>
 
@@ -83,13 +82,21 @@ void gather_state(const RecurrentTape& tape, const float* state, size_t width, s
 
 }  // namespace
 
+size_t RecurrentTape::saved_bytes() const {
+    size_t floats = even ? 0 : x.size();
+    for (const Lane& l : lanes)
+        for (const Buffer* b : {&l.gates, &l.c, &l.extra, &l.h0, &l.c0, &l.starts.h, &l.starts.c}) floats += b->size();
+    for (const Buffer& output : outputs) floats += output.size();
+    return floats * sizeof(float);
+}
+
 Recurrent::Recurrent(RecurrentOptions options, uint64_t seed, const Kernels& kernels, const std::string& prefix)
     : options_((check(options), std::move(options))),
       cell_(&cell_named(options_.cell)),
       kernels_(&kernels),
       packed_(std::make_unique<Packed>()) {
     const size_t rows = cell_->gates * options_.hidden_size;
-    const double bound = 1.0 / std::sqrt(static_cast<double>(options_.hidden_size));  // PyTorch's initialisation
+    const double bound = cell_->initial_bound(options_.hidden_size);
     const auto add = [&](const std::string& name, std::vector<size_t> shape) {
         parameters.push_back(make_parameter(prefix + name, std::move(shape)));
         const uint64_t key = random_key(seed, parameters.size());
@@ -99,7 +106,8 @@ Recurrent::Recurrent(RecurrentOptions options, uint64_t seed, const Kernels& ker
     };
     for (size_t lane = 0; lane < lanes(); ++lane) {
         const size_t layer = lane / directions();
-        const std::string suffix = "_l" + std::to_string(layer) + (lane % directions() ? "_reverse" : "");
+        const std::string number = options_.single ? "" : "_l" + std::to_string(layer);
+        const std::string suffix = number + (lane % directions() ? "_reverse" : "");
         const size_t inputs = layer ? directions() * options_.hidden_size : options_.input_size;
         add("weight_ih" + suffix, {rows, inputs});
         add("weight_hh" + suffix, {rows, options_.hidden_size});
@@ -154,6 +162,7 @@ void Recurrent::forward(const RecurrentInput& input, const RecurrentState& start
     tape.outputs.resize(options_.num_layers);
     const size_t hidden = options_.hidden_size, all = directions() * hidden, total = tape.steps.total();
     const size_t rows = input.rows;
+    const bool keep = save && !options_.recompute;
 
     // The first layer's input in packed order: the caller's own memory when rows are even.
     const float* x = input.x;
@@ -200,22 +209,22 @@ void Recurrent::forward(const RecurrentInput& input, const RecurrentState& start
                     copy_rows_mirrored(tape, x, w.input_size, w.input_size, tape.x_reversed.data(), w.input_size);
                     s.x = tape.x_reversed.data();
                 }
-                lane.y.reserve(total * hidden);
-                s.y = lane.y.data();
+                tape.y_reversed.reserve(total * hidden);
+                s.y = tape.y_reversed.data();
                 s.y_stride = hidden;
             }
             lane.h0.reserve(rows * hidden);
             gather_state(tape, start.h ? start.h + at * rows * hidden : nullptr, hidden, hidden, lane.h0.data());
             s.h0 = lane.h0.data();
             if (cell_->has_c) {
-                lane.c.reserve((save ? total : rows) * padded);
+                lane.c.reserve((keep ? total : rows) * padded);
                 lane.c0.reserve(rows * padded);
                 const float* c = start.c ? start.c + at * rows * hidden : nullptr;
-                gather_state(tape, c, hidden, padded, save ? lane.c0.data() : lane.c.data());
+                gather_state(tape, c, hidden, padded, keep ? lane.c0.data() : lane.c.data());
                 s.c = lane.c.data();
                 s.c0 = lane.c0.data();
             }
-            if (save) {
+            if (keep) {
                 lane.gates.reserve(total * w.order.columns());
                 s.gates = lane.gates.data();
                 if (cell_->has_extra) {
@@ -224,13 +233,16 @@ void Recurrent::forward(const RecurrentInput& input, const RecurrentState& start
                 }
             }
             s.scratch = &tape.scratch;
-            scan_forward(w, s);
+            if (save && !keep)
+                scan_forward_in_segments(w, s, lane.starts, tape.segment);
+            else
+                scan_forward(w, s);
 
             for (size_t n = 0; n < rows; ++n) {  // each row's last state, in the caller's order
                 const size_t row = tape.steps.offset[tape.length[n] - 1] + n;
                 const size_t to = (at * rows + tape.order[n]) * hidden;
                 if (end.h) std::copy_n(s.y + row * s.y_stride, hidden, end.h + to);
-                if (end.c && cell_->has_c) std::copy_n(s.c + (save ? row : n) * padded, hidden, end.c + to);
+                if (end.c && cell_->has_c) std::copy_n(s.c + (keep ? row : n) * padded, hidden, end.c + to);
             }
             if (direction == 1)
                 for_each_row(tape.steps, [&](size_t row, size_t t, size_t n) {
@@ -302,7 +314,7 @@ void Recurrent::backward(RecurrentTape& tape, const float* dy, const RecurrentSt
             s.tokens = tokens;
             s.h0 = lane.h0.data();
             s.c0 = lane.c0.data();
-            s.y = direction ? lane.y.data() : output;
+            s.y = output;
             s.y_stride = direction ? hidden : all;
             s.c = lane.c.data();
             s.gates = lane.gates.data();
@@ -322,6 +334,11 @@ void Recurrent::backward(RecurrentTape& tape, const float* dy, const RecurrentSt
                     tape.x_reversed.reserve(total * inputs);
                     copy_rows_mirrored(tape, x, inputs, inputs, tape.x_reversed.data(), inputs);
                     s.x = tape.x_reversed.data();
+                }
+                if (!options_.recompute) {
+                    tape.y_reversed.reserve(total * hidden);
+                    copy_rows_mirrored(tape, output + hidden, all, hidden, tape.y_reversed.data(), hidden);
+                    s.y = tape.y_reversed.data();
                 }
                 if (layer_dy) {
                     tape.dy_reversed.reserve(total * hidden);
@@ -346,13 +363,17 @@ void Recurrent::backward(RecurrentTape& tape, const float* dy, const RecurrentSt
             const size_t each = options_.bias ? 4 : 2;
             Parameter* p[4] = {};
             for (size_t i = 0; i < each; ++i) p[i] = &parameters[at * each + i];
-            scan_backward(w, s,
-                          {p[0]->grad.data(), p[1]->grad.data(), p[2] ? p[2]->grad.data() : nullptr,
-                           p[3] ? p[3]->grad.data() : nullptr});
+            const ScanGradients gradients{p[0]->grad.data(), p[1]->grad.data(), p[2] ? p[2]->grad.data() : nullptr,
+                                          p[3] ? p[3]->grad.data() : nullptr};
+            if (options_.recompute)
+                scan_backward_in_segments(w, s, tape.dh.data(), lane.starts, tape.segment, gradients);
+            else
+                scan_backward(w, s, gradients);
+            const float* dh0 = options_.recompute ? tape.dh.data() : tape.dh0.data();
 
             for (size_t n = 0; n < rows; ++n) {
                 const size_t to = (at * rows + tape.order[n]) * hidden;
-                if (dstart.h) std::copy_n(tape.dh0.data() + n * hidden, hidden, dstart.h + to);
+                if (dstart.h) std::copy_n(dh0 + n * hidden, hidden, dstart.h + to);
                 if (dstart.c && cell_->has_c) std::copy_n(tape.dc.data() + n * padded, hidden, dstart.c + to);
             }
             if (direction == 1 && want_dx)

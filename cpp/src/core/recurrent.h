@@ -8,7 +8,7 @@
 #include <mutex>
 
 #include "core/optim.h"
-#include "core/scan.h"
+#include "core/recompute.h"
 
 namespace rnnfast {
 
@@ -18,6 +18,8 @@ struct RecurrentOptions {
     bool bias = true, bidirectional = false;
     float dropout = 0;               // between layers, in training
     bool variational = false;        // the same dropout mask at every step
+    bool single = false;             // parameters without "_l0" in their names: PyTorch's cells
+    bool recompute = false;          // backward computes again what forward then does not save
     Weights weights = Weights::f32;  // of the products, forward and backward; parameters stay float32
 };
 
@@ -42,7 +44,7 @@ struct RecurrentStateOut {
 struct RecurrentTape {
     struct Lane {  // one layer in one direction
         Buffer gates, c, extra, h0, c0;
-        Buffer y;  // the reverse direction's own outputs, in its order of time
+        SegmentStarts starts;  // instead of gates, c and extra, if backward computes them again
     };
     RecurrentInput input;
     bool saved = false;
@@ -55,7 +57,11 @@ struct RecurrentTape {
     std::vector<Lane> lanes;
     std::vector<Buffer> outputs;  // [total, directions * H] of each layer
     const float* y = nullptr;     // the last layer's output, the caller's memory if rows are even
-    Buffer scratch, dy, dx, dx_other, dx_reversed, dy_reversed, dc, dh, dh0;
+    SegmentMemory segment;
+    Buffer scratch, y_reversed, dy, dx, dx_other, dx_reversed, dy_reversed, dc, dh, dh0;
+
+    // Bytes that have to be kept from forward to backward, beside the caller's x and y. Working memory is not counted.
+    size_t saved_bytes() const;
 };
 
 class Recurrent {

@@ -1,0 +1,114 @@
+"""Single steps: PyTorch's cells, and the layers they are a step of."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from test_recurrent import LAYERS, close, pair, unpair
+
+import rnnfast as rf
+
+CELLS = {
+    "rnn": rf.RNNCell,
+    "rnn_relu": lambda *a, **k: rf.RNNCell(*a, nonlinearity="relu", **k),
+    "gru": rf.GRUCell,
+    "lstm": rf.LSTMCell,
+}
+
+
+def normal(*shape, seed=0):
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+@pytest.mark.parametrize("shape", [(6,), (1, 6), (35, 6)])
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_cell_is_a_layer_of_one_step(cell, shape):
+    one, layer = CELLS[cell](6, 21, seed=2), LAYERS[cell](6, 21, seed=2)
+    assert list(one.state_dict()) == ["weight_ih", "weight_hh", "bias_ih", "bias_hh"]
+    for name, value in layer.state_dict().items():
+        assert np.array_equal(value, one.state_dict()[name[:-3]])
+    x, (h, c, dh, dc) = normal(*shape), (normal(*shape[:-1], 21, seed=i) for i in range(1, 5))
+    sequence, state = x.reshape(1, -1, 6), pair(cell, *(s.reshape(1, -1, 21) for s in (h, c)))
+    _, expected, layer_back = layer.forward(sequence, state)
+    got, backward = one.forward(x, pair(cell, h, c))
+    inference = one(x, pair(cell, h, c))
+    for a, b, i in zip(unpair(got), unpair(expected), unpair(inference)):
+        assert a is None or (a.shape == h.shape and np.array_equal(a.ravel(), b.ravel()) and np.array_equal(a, i))
+    dx, dstate = backward(pair(cell, dh, dc))
+    expected_dx, expected_dstate = layer_back(None, pair(cell, *(s.reshape(1, -1, 21) for s in (dh, dc))))
+    assert dx.shape == x.shape
+    assert np.array_equal(dx.ravel(), expected_dx.ravel())
+    for a, b in zip(unpair(dstate), unpair(expected_dstate)):
+        assert a is None or (a.shape == h.shape and np.array_equal(a.ravel(), b.ravel()))
+    for name, gradient in layer.grads.items():
+        assert np.array_equal(gradient, one.grads[name[:-3]])
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("cell", CELLS)
+def test_torch_with_the_same_state_dict_gives_the_same_output_and_gradients(cell, bias):
+    torch = pytest.importorskip("torch")
+    kwargs = {"nonlinearity": "relu"} if cell == "rnn_relu" else {}
+    twin = getattr(torch.nn, {"rnn_relu": "RNN"}.get(cell, cell.upper()) + "Cell")(13, 37, bias=bias, **kwargs)
+    one = CELLS[cell](13, 37, bias=bias, seed=5)
+    one.load_state_dict(twin.state_dict())
+    x, h, c = (torch.randn(9, n, requires_grad=True) for n in (13, 37, 37))
+    expected = unpair(twin(x, pair(cell, h, c)))
+    state, backward = one.forward(x, pair(cell, h, c))
+    grads = [torch.randn(9, 37) for _ in range(2)]
+    sum((e * g).sum() for e, g in zip(expected, grads) if e is not None).backward()
+    for a, b in zip(unpair(state), expected):
+        assert a is None or close(a, b.detach().numpy(), "state") is None
+    dx, dstate = backward(pair(cell, *grads))
+    close(dx, x.grad.numpy(), "dx")
+    for a, b in zip(unpair(dstate), (h, c)):
+        assert a is None or close(a, b.grad.numpy(), "gradient of the state") is None
+    for name, parameter in twin.named_parameters():
+        close(one.grads[name], parameter.grad.numpy(), name)
+    twin.load_state_dict({name: torch.from_numpy(value) for name, value in one.state_dict().items()})
+    bound = 1 / np.sqrt(37)
+    weights = CELLS[cell](13, 37, seed=6).state_dict()
+    assert all(0.8 * bound < np.abs(value).max() <= bound for value in weights.values())  # torch's initialisation
+
+
+def test_a_cell_learns():
+    """y = the sign of the sum of three inputs, through three steps of one cell by hand."""
+    cell, optimizer = (one := rf.GRUCell(1, 8, seed=0)), rf.Adam(one, lr=2e-2)
+    x = normal(3, 64, 1)
+    target = np.sign(x.sum(axis=(0, 2)))
+    losses = []
+    for _ in range(60):
+        state, backs = None, []
+        for t in range(3):
+            state, backward = cell.forward(x[t], state)
+            backs.append(backward)
+        error = state[:, 0] - target
+        losses.append(float((error**2).mean()))
+        dstate = np.zeros_like(state)
+        dstate[:, 0] = 2 * error / len(error)
+        cell.zero_grad()
+        for backward in reversed(backs):
+            _, dstate = backward(dstate)
+        optimizer.step()
+    assert losses[-1] < 0.4 * losses[0]
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "sentence"),
+    [
+        (lambda: rf.LSTMCell(3, 4)(np.zeros(5)), ValueError, r"input has shape \(5,\), expected \(N, 3\) or \(3,\)"),
+        (lambda: rf.LSTMCell(3, 4)(np.zeros((2, 2, 3))), ValueError, "input has shape"),
+        (lambda: rf.LSTMCell(3, 4)(np.zeros(3), np.zeros(4)), TypeError, "pair"),
+        (
+            lambda: rf.GRUCell(3, 4)(np.zeros((2, 3)), np.zeros(4)),
+            ValueError,
+            r"state has shape \(4,\), expected \(N, 4\)",
+        ),
+        (lambda: rf.GRUCell(3, 4)(np.zeros((2, 3)), np.zeros((3, 4))), ValueError, "expected"),
+        (lambda: rf.RNNCell(3, 4, nonlinearity="sin"), ValueError, "'tanh' or 'relu'"),
+        (lambda: rf.RNNCell(0, 4), ValueError, "input_size is 0"),
+    ],
+)
+def test_bad_input_is_named(call, error, sentence):
+    with pytest.raises(error, match=sentence):
+        call()
