@@ -52,6 +52,21 @@ struct Layer {
     Recurrent rnn;
     TapePool inference;
     std::mutex one_backward_at_a_time;  // they add to the same gradients
+
+    // A tape that backward has used up serves the next forward: new memory would cost a page fault every 4 KB.
+    std::unique_ptr<RecurrentTape> training_tape() {
+        const std::lock_guard<std::mutex> lock(used_tape_mutex_);
+        return used_tape_ ? std::move(used_tape_) : std::make_unique<RecurrentTape>();
+    }
+    void take_back(RecurrentTape&& tape) {
+        auto used = std::make_unique<RecurrentTape>(std::move(tape));
+        const std::lock_guard<std::mutex> lock(used_tape_mutex_);
+        used_tape_ = std::move(used);
+    }
+
+private:
+    std::mutex used_tape_mutex_;
+    std::unique_ptr<RecurrentTape> used_tape_;
 };
 
 }  // namespace rnnfast::bindings

@@ -48,7 +48,8 @@ double scan_flops(const ScanWeights& w, const Steps& steps) {
 }  // namespace
 
 size_t tile_columns(size_t rows, size_t grain) {
-    return std::max<size_t>(1, tile_floats / (std::max<size_t>(rows, 1) * grain)) * grain;
+    constexpr size_t most = 512;
+    return std::max<size_t>(1, std::min(tile_floats / std::max<size_t>(rows, 1), most) / grain) * grain;
 }
 
 size_t tile_scratch(size_t rows, size_t grain) { return std::max(tile_floats, rows * grain); }
@@ -201,8 +202,8 @@ void scan_forward(const ScanWeights& w, const ScanForward& s) {
                 }
                 if (s.extra) c.extra = s.extra + at * padded;
                 c.extra_stride = padded;
-                for (size_t j = share.columns.begin; mine.size() && j < share.columns.end; j += wide)
-                    fused_step(w, h_rows, c, {j, std::min(j + wide, share.columns.end)}, tile);
+                if (mine.size())
+                    for_each_tile(share.columns, wide, t, [&](Range part) { fused_step(w, h_rows, c, part, tile); });
                 if (share.split_units) team.wait();
             }
         }
@@ -269,6 +270,7 @@ void scan_backward(const ScanWeights& w, const ScanBackward& s, const ScanGradie
             }
         };
 
+        const Range units{std::min(share.columns.begin, hidden), std::min(share.columns.end, hidden)};
         for (size_t t = steps.count(); t-- > 0;) {
             const Range mine = running(share, steps, t);
             const size_t wide = tile_columns(mine.size(), grain);
@@ -277,14 +279,14 @@ void scan_backward(const ScanWeights& w, const ScanBackward& s, const ScanGradie
             const LeftRows later =
                 left_rows(w.recurrent_back, {s.gates + (steps.offset[t + 1] + mine.begin) * columns, columns, 0, 0},
                           still_running, left);
-            for (size_t unit = share.columns.begin; mine.size() && unit < std::min(share.columns.end, hidden);
-                 unit += wide) {
-                const size_t width = std::min(wide, share.columns.end - unit);
+            for_each_tile(units, wide, t, [&](Range tile) {
+                if (!mine.size()) return;
+                const size_t unit = tile.begin, width = round_up(tile.size(), grain);
                 from_later(mine, later, unit, width);
                 const size_t before = t ? steps.offset[t - 1] + mine.begin : mine.begin;
                 CellBackward c;
                 c.rows = mine.size();
-                c.units = std::min(width, hidden - unit);
+                c.units = tile.size();
                 c.gates = s.gates + at * columns + unit * w.cell->gates;
                 c.gate_stride = columns;
                 c.recurrent = scratch;
@@ -304,7 +306,7 @@ void scan_backward(const ScanWeights& w, const ScanBackward& s, const ScanGradie
                 if (s.extra) c.extra = s.extra + at * padded + unit;
                 c.extra_stride = padded;
                 w.kernels->cells[w.cell->kernel].backward(c);
-            }
+            });
             if (share.split_units) team.wait();
         }
         team.wait();

@@ -2,6 +2,7 @@
 // Rows of all steps lie one after another, sorted long to short, so the rows still running at step t are a prefix.
 #pragma once
 
+#include <algorithm>
 #include <vector>
 
 #include "core/cell.h"
@@ -69,9 +70,20 @@ struct ScanForward {
 };
 void scan_forward(const ScanWeights& w, const ScanForward& s);
 
-// Columns of one tile, a multiple of `grain`: as many as keep it in L1; and the floats that any such tile needs.
+// Columns of one tile, a multiple of `grain`: as many as keep it in L1, few enough that a step has several; and the
+// floats that any such tile needs.
 size_t tile_columns(size_t rows, size_t grain);
 size_t tile_scratch(size_t rows, size_t grain);
+
+// Calls body(tile) for the tiles of a range of columns, backwards on odd steps: the weights used last are still in L2.
+template <class Body>
+void for_each_tile(Range columns, size_t wide, size_t step, Body body) {
+    const size_t tiles = (columns.size() + wide - 1) / wide;
+    for (size_t i = 0; i < tiles; ++i) {
+        const size_t first = columns.begin + (step % 2 ? tiles - 1 - i : i) * wide;
+        body(Range{first, std::min(first + wide, columns.end)});
+    }
+}
 
 // The inner step: the recurrent product of `columns`, and the cell on it while it is in L1.
 // cell: rows of one step, all units; tile: [rows, columns] scratch.

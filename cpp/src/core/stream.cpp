@@ -49,11 +49,11 @@ void Stream::step(const float* x, float* y) {
         }
         const LeftRows h_rows = left_rows(w.recurrent, {lane.h.data(), hidden, 0, 0}, rows_, left_.data());
         const size_t wide = tile_columns(rows_, w.column_grain());
-        for (size_t j = 0; j < columns; j += wide)
-            fused_step(w, h_rows, c, {j, std::min(j + wide, columns)}, tile_.data());
+        for_each_tile({0, columns}, wide, steps_, [&](Range tile) { fused_step(w, h_rows, c, tile, tile_.data()); });
         std::swap(lane.h, lane.h_next);
         x = lane.h.data();
     }
+    ++steps_;
     std::copy_n(x, rows_ * hidden, y);
 }
 

@@ -28,7 +28,7 @@ private:
         Buffer h, h_next, c;  // [N, H], [N, H], [N, padded H]
     };
     const Recurrent& layer_;
-    size_t rows_;
+    size_t rows_, steps_ = 0;
     double flops_ = 0;
     std::vector<Lane> lanes_;
     Buffer gates_, tile_, left_;
