@@ -85,6 +85,23 @@ void for_each_tile(Range columns, size_t wide, size_t step, Body body) {
     }
 }
 
+// One time step on the caller's thread, nothing saved: what streams run.
+struct ScanStep {
+    size_t rows = 0;
+    const float* x = nullptr;         // [N, D]
+    const int32_t* tokens = nullptr;  // [N] instead of x: x is one-hot
+    const float* h = nullptr;         // [N, H]
+    float* c = nullptr;               // [N, padded H] updated in place
+    float* h_next = nullptr;          // [N, H] out
+    size_t step = 0;                  // its number: odd ones walk the weights backwards
+};
+// Grows at the first step, then allocates no more.
+struct StepMemory {
+    Buffer gates, tile, left;
+    void reserve(const ScanWeights& w, size_t rows);
+};
+void scan_step(const ScanWeights& w, const ScanStep& s, StepMemory& memory);
+
 // The inner step: the recurrent product of `columns`, and the cell on it while it is in L1.
 // cell: rows of one step, all units; tile: [rows, columns] scratch.
 void fused_step(const ScanWeights& w, const LeftRows& h_prev, CellForward cell, Range columns, float* tile);

@@ -12,49 +12,30 @@ Stream::Stream(const Recurrent& layer, size_t rows) : layer_(layer), rows_(rows)
             "whole sequence, or make it with bidirectional=False");
     if (rows == 0) throw std::invalid_argument("rows is 0: expected at least 1");
     const size_t hidden = layer.options().hidden_size;
-    size_t gates = 0, tile = 0, left = 0;
     lanes_.resize(layer.lanes());
     for (size_t at = 0; at < lanes_.size(); ++at) {
         const ScanWeights& w = layer.packed(at);
         lanes_[at] = {Buffer(rows * hidden), Buffer(rows * hidden), Buffer(rows * w.order.padded_hidden())};
-        gates = std::max(gates, rows * w.order.columns());
-        tile = std::max(tile, tile_scratch(rows, w.column_grain()));
-        left = std::max({left, left_scratch(w.input, rows), left_scratch(w.recurrent, rows)});
+        memory_.reserve(w, rows);
         flops_ += 2.0 * static_cast<double>(rows * w.order.columns() * (w.input_size + hidden));
     }
-    gates_ = Buffer(gates);
-    tile_ = Buffer(tile);
-    left_ = Buffer(left);
 }
 
 void Stream::step(const float* x, float* y) {
-    const size_t hidden = layer_.options().hidden_size;
+    ScanStep s;
+    s.rows = rows_;
+    s.x = x;
+    s.step = steps_++;
     for (size_t at = 0; at < lanes_.size(); ++at) {
-        const ScanWeights& w = layer_.packed(at);
-        const size_t columns = w.order.columns(), padded = w.order.padded_hidden();
         Lane& lane = lanes_[at];
-        const LeftRows x_rows = left_rows(w.input, {x, w.input_size, 0, 0}, rows_, left_.data());
-        multiply(w.input, x_rows, 0, columns, w.input_bias.data(), {gates_.data(), columns, 0, 0});
-
-        CellForward c;
-        c.rows = rows_;
-        c.gates = gates_.data();
-        c.gate_stride = columns;
-        c.h_prev = lane.h.data();
-        c.h = lane.h_next.data();
-        c.h_prev_stride = c.h_stride = hidden;
-        if (w.cell->has_c) {
-            c.c_prev = c.c = lane.c.data();
-            c.c_prev_stride = c.c_stride = padded;
-        }
-        const LeftRows h_rows = left_rows(w.recurrent, {lane.h.data(), hidden, 0, 0}, rows_, left_.data());
-        const size_t wide = tile_columns(rows_, w.column_grain());
-        for_each_tile({0, columns}, wide, steps_, [&](Range tile) { fused_step(w, h_rows, c, tile, tile_.data()); });
+        s.h = lane.h.data();
+        s.c = lane.c.data();
+        s.h_next = lane.h_next.data();
+        scan_step(layer_.packed(at), s, memory_);
         std::swap(lane.h, lane.h_next);
-        x = lane.h.data();
+        s.x = lane.h.data();
     }
-    ++steps_;
-    std::copy_n(x, rows_ * hidden, y);
+    std::copy_n(s.x, rows_ * layer_.options().hidden_size, y);
 }
 
 void Stream::set_state(const float* h, const float* c) {

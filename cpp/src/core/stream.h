@@ -31,7 +31,7 @@ private:
     size_t rows_, steps_ = 0;
     double flops_ = 0;
     std::vector<Lane> lanes_;
-    Buffer gates_, tile_, left_;
+    StepMemory memory_;
 };
 
 }  // namespace rnnfast

@@ -24,7 +24,9 @@ struct StreamState {
 // Memory of a call; grows at the first one, then nothing is allocated for calls of that size.
 struct StreamMemory {
     Steps steps;
-    Buffer scratch, x, y, between, between_next, h, c, gates, tile, left, logits, sums;
+    StepMemory step;
+    size_t steps_done = 0;
+    Buffer scratch, x, y, between, between_next, h, c, left, logits, sums;
 };
 
 // Fewer streams than this run on the caller's thread: a step of one stream must not wait for others.
