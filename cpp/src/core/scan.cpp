@@ -117,19 +117,21 @@ void ScanWeights::pack_backward(const ScanParameters& p, bool input_gradient) {
 
 namespace {
 
+// gates[r, columns] = W_ih e_token + b
+void gather_input(const ScanWeights& w, const int32_t* tokens, size_t rows, Range columns, const Rows& gates) {
+    for (size_t r = 0; r < rows; ++r)
+        std::memcpy(gates.base + r * gates.stride,
+                    w.token_rows.data() + static_cast<size_t>(tokens[r]) * w.order.columns() + columns.begin,
+                    columns.size() * sizeof(float));
+}
+
 // gates[r, columns] = W_ih x_r + b for `rows` rows of each of `steps` steps, every step's rows `step_rows` apart
 void input_part(const ScanWeights& w, const ScanForward& s, size_t first_row, size_t rows, size_t steps,
                 size_t step_rows, Range columns, const Rows& gates, float* left) {
-    if (s.tokens) {
-        for (size_t t = 0; t < steps; ++t)
-            for (size_t r = 0; r < rows; ++r) {
-                const float* row = w.token_rows.data() +
-                                   static_cast<size_t>(s.tokens[first_row + t * step_rows + r]) * w.order.columns();
-                std::memcpy(gates.base + t * gates.jump + r * gates.stride, row + columns.begin,
-                            columns.size() * sizeof(float));
-            }
-        return;
-    }
+    for (size_t t = 0; s.tokens && t < steps; ++t)
+        gather_input(w, s.tokens + first_row + t * step_rows, rows, columns,
+                     {gates.base + t * gates.jump, gates.stride, 0, 0});
+    if (s.tokens) return;
     const ConstRows x{s.x + first_row * s.x_stride, s.x_stride, rows, step_rows * s.x_stride};
     multiply(w.input, left_rows(w.input, x, rows * steps, left), columns.begin, columns.size(),
              w.input_bias.data() + columns.begin, gates);
@@ -153,26 +155,46 @@ void fused_step(const ScanWeights& w, const LeftRows& h_prev, CellForward c, Ran
     w.kernels->cells[w.cell->kernel].forward(c);
 }
 
+namespace {
+
+// So few gates that both parts of all of them stay in L1.
+bool few_gates(const ScanWeights& w, size_t rows) { return rows * w.order.columns() <= 2 * tile_floats; }
+
+// C[r, :] = start + A[r] B, walking B's panels backwards on odd steps
+void multiply_walking(const PackedMatrix& b, const ConstRows& a, size_t rows, const float* start, size_t columns,
+                      size_t step, float* c, float* left) {
+    const LeftRows a_rows = left_rows(b, a, rows, left);
+    const size_t wide = std::max<size_t>(1, 512 / b.width()) * b.width();
+    for_each_tile({0, columns}, wide, step, [&](Range part) {
+        multiply(b, a_rows, part.begin, part.size(), start + part.begin, {c + part.begin, columns, 0, 0});
+    });
+}
+
+}  // namespace
+
 void StepMemory::reserve(const ScanWeights& w, size_t rows) {
     gates.reserve(rows * w.order.columns());
-    tile.reserve(tile_scratch(rows, w.column_grain()));
+    recurrent.reserve(few_gates(w, rows) ? rows * w.order.columns() : tile_scratch(rows, w.column_grain()));
     left.reserve(std::max(w.input.depth() ? left_scratch(w.input, rows) : 0, left_scratch(w.recurrent, rows)));
 }
 
 void scan_step(const ScanWeights& w, const ScanStep& s, StepMemory& memory) {
     const size_t columns = w.order.columns(), hidden = w.order.hidden;
     memory.reserve(w, s.rows);
-    ScanForward input;
-    input.x = s.x;
-    input.x_stride = w.input_size;
-    input.tokens = s.tokens;
-    input_part(w, input, 0, s.rows, 1, s.rows, {0, columns}, {memory.gates.data(), columns, s.rows, 0},
-               memory.left.data());
-
+    float *gates = memory.gates.data(), *recurrent = memory.recurrent.data(), *left = memory.left.data();
+    const ConstRows x{s.x, w.input_size, 0, 0}, h{s.h, hidden, 0, 0};
+    const auto input = [&] {
+        if (s.tokens)
+            gather_input(w, s.tokens, s.rows, {0, columns}, {gates, columns, 0, 0});
+        else
+            multiply_walking(w.input, x, s.rows, w.input_bias.data(), columns, s.step, gates, left);
+    };
     CellForward c;
     c.rows = s.rows;
-    c.gates = memory.gates.data();
-    c.gate_stride = columns;
+    c.units = hidden;
+    c.gates = gates;
+    c.recurrent = recurrent;
+    c.gate_stride = c.recurrent_stride = columns;
     c.h_prev = s.h;
     c.h = s.h_next;
     c.h_prev_stride = c.h_stride = hidden;
@@ -180,9 +202,18 @@ void scan_step(const ScanWeights& w, const ScanStep& s, StepMemory& memory) {
         c.c_prev = c.c = s.c;
         c.c_prev_stride = c.c_stride = w.order.padded_hidden();
     }
-    const LeftRows h_rows = left_rows(w.recurrent, {s.h, hidden, 0, 0}, s.rows, memory.left.data());
-    for_each_tile({0, columns}, tile_columns(s.rows, w.column_grain()), s.step,
-                  [&](Range tile) { fused_step(w, h_rows, c, tile, memory.tile.data()); });
+    if (!few_gates(w, s.rows)) {
+        input();
+        const LeftRows h_rows = left_rows(w.recurrent, h, s.rows, left);
+        for_each_tile({0, columns}, tile_columns(s.rows, w.column_grain()), s.step,
+                      [&](Range tile) { fused_step(w, h_rows, c, tile, recurrent); });
+        return;
+    }
+    // Odd steps go all the way back, so that the matrix used last, still in L2, comes first.
+    if (s.step % 2 == 0) input();
+    multiply_walking(w.recurrent, h, s.rows, w.recurrent_bias.data(), columns, s.step, recurrent, left);
+    if (s.step % 2) input();
+    w.kernels->cells[w.cell->kernel].forward(c);
 }
 
 void scan_forward(const ScanWeights& w, const ScanForward& s) {

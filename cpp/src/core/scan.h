@@ -97,7 +97,7 @@ struct ScanStep {
 };
 // Grows at the first step, then allocates no more.
 struct StepMemory {
-    Buffer gates, tile, left;
+    Buffer gates, recurrent, left;
     void reserve(const ScanWeights& w, size_t rows);
 };
 void scan_step(const ScanWeights& w, const ScanStep& s, StepMemory& memory);
