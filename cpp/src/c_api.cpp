@@ -91,7 +91,7 @@ size_t product(size_t a, size_t b, const char* what) {
     return result;
 }
 
-Weights precision(rnnfast_weights weights) {
+Weights precision(int weights) {
     switch (weights) {
         case RNNFAST_F32:
             return Weights::f32;
@@ -102,8 +102,7 @@ Weights precision(rnnfast_weights weights) {
         case RNNFAST_AS_STORED:
             break;
     }
-    refuse("weights is " + std::to_string(static_cast<int>(weights)) +
-           ": expected RNNFAST_F32, RNNFAST_BF16 or RNNFAST_INT8");
+    refuse("weights is " + std::to_string(weights) + ": expected RNNFAST_F32, RNNFAST_BF16 or RNNFAST_INT8");
 }
 
 // Copies a text and its zero, if there is room.
@@ -151,7 +150,7 @@ rnnfast_status rnnfast_set_num_threads(int threads) {
     });
 }
 
-rnnfast_status rnnfast_model_load(const char* path, rnnfast_weights weights, rnnfast_model** model) {
+rnnfast_status rnnfast_model_load(const char* path, int weights, rnnfast_model** model) {
     return guarded([&] {
         given(model, "the place for the model") = nullptr;
         const std::string name = &given(path, "path");
@@ -162,8 +161,7 @@ rnnfast_status rnnfast_model_load(const char* path, rnnfast_weights weights, rnn
     });
 }
 
-rnnfast_status rnnfast_model_load_memory(const void* bytes, size_t size, rnnfast_weights weights,
-                                         rnnfast_model** model) {
+rnnfast_status rnnfast_model_load_memory(const void* bytes, size_t size, int weights, rnnfast_model** model) {
     return guarded([&] {
         given(model, "the place for the model") = nullptr;
         *model = new rnnfast_model(weights == RNNFAST_AS_STORED
@@ -323,7 +321,7 @@ rnnfast_status rnnfast_generate(const rnnfast_model* model, const char* prompt, 
     });
 }
 
-rnnfast_status rnnfast_recurrent_load(const char* path, const char* prefix, const char* cell, rnnfast_weights weights,
+rnnfast_status rnnfast_recurrent_load(const char* path, const char* prefix, const char* cell, int weights,
                                       rnnfast_recurrent** layers) {
     return guarded([&] {
         given(layers, "the place for the layers") = nullptr;
@@ -370,7 +368,7 @@ void rnnfast_recurrent_free(rnnfast_recurrent* layers) {
     if (layers && layers->tag == Kind::recurrent) delete layers;
 }
 
-rnnfast_status rnnfast_linear_load(const char* path, const char* weight, const char* bias, rnnfast_weights weights,
+rnnfast_status rnnfast_linear_load(const char* path, const char* weight, const char* bias, int weights,
                                    rnnfast_linear** linear) {
     return guarded([&] {
         given(linear, "the place for the layer") = nullptr;

@@ -242,7 +242,7 @@ TEST_CASE("C: handles of another kind, little room and wrong sizes are refused")
     check_refused(rnnfast_model_load("/nowhere/at/all", RNNFAST_F32, &model), RNNFAST_BAD_FILE);
     CHECK(model == nullptr);
     check_refused(rnnfast_model_load_memory("short", 5, RNNFAST_F32, &model), RNNFAST_BAD_FILE);
-    check_refused(rnnfast_model_load(o.path.c_str(), static_cast<rnnfast_weights>(9), &model));
+    check_refused(rnnfast_model_load(o.path.c_str(), 9, &model));
     check_refused(rnnfast_sampler_new(-1, 0, 1.0, 0, &sampler));
     check_refused(rnnfast_sampler_new(NAN, 0, 1.0, 0, &sampler));
     check_refused(rnnfast_set_num_threads(0));

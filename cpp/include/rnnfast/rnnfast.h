@@ -36,7 +36,7 @@ typedef enum rnnfast_status {
     RNNFAST_FAILED = 6 /* anything else */
 } rnnfast_status;
 
-/* Precision of the weights. */
+/* Precision of the weights. Functions take it as an int, so that any value is checked and none is undefined. */
 typedef enum rnnfast_weights {
     RNNFAST_AS_STORED = -1,
     RNNFAST_F32 = 0,
@@ -56,8 +56,8 @@ RNNFAST_C_API const char* rnnfast_version(void);
 RNNFAST_C_API rnnfast_status rnnfast_set_num_threads(int threads);
 
 /* Language models. */
-RNNFAST_C_API rnnfast_status rnnfast_model_load(const char* path, rnnfast_weights weights, rnnfast_model** model);
-RNNFAST_C_API rnnfast_status rnnfast_model_load_memory(const void* bytes, size_t size, rnnfast_weights weights,
+RNNFAST_C_API rnnfast_status rnnfast_model_load(const char* path, int weights, rnnfast_model** model);
+RNNFAST_C_API rnnfast_status rnnfast_model_load_memory(const void* bytes, size_t size, int weights,
                                                        rnnfast_model** model);
 RNNFAST_C_API void rnnfast_model_free(rnnfast_model* model);
 RNNFAST_C_API rnnfast_status rnnfast_model_vocab_size(const rnnfast_model* model, size_t* size);
@@ -105,8 +105,8 @@ RNNFAST_C_API rnnfast_status rnnfast_generate(const rnnfast_model* model, const 
 
 /* Layers of a safetensors file with PyTorch's names: {prefix}weight_ih_l0 and so on; cell: "rnn", "rnn_relu", "lstm",
  * "gru". */
-RNNFAST_C_API rnnfast_status rnnfast_recurrent_load(const char* path, const char* prefix, const char* cell,
-                                                    rnnfast_weights weights, rnnfast_recurrent** layers);
+RNNFAST_C_API rnnfast_status rnnfast_recurrent_load(const char* path, const char* prefix, const char* cell, int weights,
+                                                    rnnfast_recurrent** layers);
 RNNFAST_C_API rnnfast_status rnnfast_recurrent_sizes(const rnnfast_recurrent* layers, size_t* input, size_t* hidden,
                                                      size_t* num_layers);
 RNNFAST_C_API rnnfast_status rnnfast_recurrent_state_new(const rnnfast_recurrent* layers, rnnfast_state** state);
@@ -116,8 +116,8 @@ RNNFAST_C_API rnnfast_status rnnfast_recurrent_run(const rnnfast_recurrent* laye
 RNNFAST_C_API void rnnfast_recurrent_free(rnnfast_recurrent* layers);
 
 /* y = x Wᵀ + b; bias may be NULL or "". */
-RNNFAST_C_API rnnfast_status rnnfast_linear_load(const char* path, const char* weight, const char* bias,
-                                                 rnnfast_weights weights, rnnfast_linear** linear);
+RNNFAST_C_API rnnfast_status rnnfast_linear_load(const char* path, const char* weight, const char* bias, int weights,
+                                                 rnnfast_linear** linear);
 RNNFAST_C_API rnnfast_status rnnfast_linear_sizes(const rnnfast_linear* linear, size_t* input, size_t* output);
 RNNFAST_C_API rnnfast_status rnnfast_linear_run(const rnnfast_linear* linear, const float* x, size_t x_size,
                                                 size_t rows, float* y, size_t y_size);
