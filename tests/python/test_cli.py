@@ -146,7 +146,7 @@ def test_resume_after_kill_9_gives_the_bits_of_an_undisturbed_run(text):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="kill -9 is POSIX")
 def test_twenty_kills_at_random_moments_change_no_bit(text):
-    options = ["text.txt", *SMALL, "--epochs", 150, "--cell", "gru", "--dropout", "0.1", "--keep-best"]
+    options = ["text.txt", *SMALL, "--epochs", 600, "--cell", "gru", "--dropout", "0.1", "--keep-best"]
     options += ["--schedule", "plateau:decay=0.7,patience=2"]
     assert run("train", *options, "--output", "whole.safetensors", cwd=text).returncode == 0
     patched = (
