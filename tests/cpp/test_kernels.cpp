@@ -309,6 +309,34 @@ TEST_CASE("elementwise kernels work at every length and alignment") {
         }
 }
 
+TEST_CASE("the sum of exponentials equals double precision at every length and alignment") {
+    const Kernels& k = active();
+    for (const size_t most : {2 * unit_block + 1, size_t{5000}})
+        for (size_t size = most < 100 ? 1 : most - 17; size <= most; ++size)
+            for (size_t shift = 0; shift < 3; ++shift) {
+                const auto x = random_vector(size + shift, size, 20.0);
+                float maximum, sum;
+                k.exp_sum(size, x.data() + shift, &maximum, &sum);
+                REQUIRE(maximum == *std::max_element(x.begin() + static_cast<ptrdiff_t>(shift), x.end()));
+                double expected = 0;
+                for (size_t i = shift; i < x.size(); ++i)
+                    expected += std::exp(static_cast<double>(x[i]) - static_cast<double>(maximum));
+                REQUIRE(std::abs(static_cast<double>(sum) - expected) <= 2e-6 * expected);
+            }
+    for (size_t at = 0; at < 40; ++at) {  // a number that is none is never overlooked
+        auto x = random_vector(40, 1);
+        float maximum, sum;
+        for (const float bad : {NAN, INFINITY}) {
+            x[at] = bad;
+            k.exp_sum(x.size(), x.data(), &maximum, &sum);
+            REQUIRE_FALSE(std::isfinite(sum));
+        }
+        x[at] = -INFINITY;  // of probability 0
+        k.exp_sum(x.size(), x.data(), &maximum, &sum);
+        REQUIRE(std::isfinite(sum));
+    }
+}
+
 TEST_CASE("sums over panels run over all panels and columns") {
     const Kernels& k = active();
     const size_t width = k.gemm.width, rows = 5, panels = 3;

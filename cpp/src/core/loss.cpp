@@ -232,4 +232,10 @@ void nll_of_logits(const Kernels& kernels, const float* logits, size_t rows, siz
     }
 }
 
+double log_sum_exp(const Kernels& kernels, const float* logits, size_t vocabulary) {
+    float maximum, sum;
+    kernels.exp_sum(vocabulary, logits, &maximum, &sum);
+    return std::log(static_cast<double>(sum)) + static_cast<double>(maximum);
+}
+
 }  // namespace rnnfast

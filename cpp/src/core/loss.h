@@ -31,6 +31,9 @@ struct OutputLoss {
 void nll_of_logits(const Kernels& kernels, const float* logits, size_t rows, size_t vocabulary, const int32_t* targets,
                    double* nll, Buffer& scratch);
 
+// log(sum of e^logit) of one row of logits: of a step's, where nll_of_logits is made for many rows.
+double log_sum_exp(const Kernels& kernels, const float* logits, size_t vocabulary);
+
 void output_loss(const Kernels& kernels, const OutputLoss& loss);
 
 }  // namespace rnnfast

@@ -43,6 +43,31 @@ void softmax_loss(const SoftmaxLoss& s) {
         if (s.targets[i] >= 0) z[static_cast<size_t>(s.targets[i]) * s.stride + i] -= s.weight;
 }
 
+// maximum = max(x), sum = sum of e^(x - maximum), in sixteen partial sums whatever the vector width, joined in order.
+void exp_sum(size_t size, const float* x, float* maximum, float* sum) {
+    constexpr size_t vectors = unit_block / lanes;
+    const size_t whole = size / unit_block * unit_block;
+    float tail[unit_block];  // filled up with numbers that add nothing to a sum of at least 1
+    for (size_t i = 0; i < unit_block; ++i) tail[i] = whole + i < size ? x[whole + i] : -3.4e38f;
+    Vec top[vectors], part[vectors] = {};
+    for (size_t i = 0; i < vectors; ++i) top[i] = load(tail + i * lanes);
+    for (size_t j = 0; j < whole; j += unit_block)
+        for (size_t i = 0; i < vectors; ++i) top[i] = max(load(x + j + i * lanes), top[i]);
+    float largest = top[0][0];
+    for (size_t i = 1; i < unit_block; ++i) {
+        const float other = top[i / lanes][i % lanes];
+        largest = other > largest ? other : largest;
+    }
+    const Vec shift = broadcast(largest);
+    for (size_t j = 0; j < whole; j += unit_block)
+        for (size_t i = 0; i < vectors; ++i) part[i] += exp(load(x + j + i * lanes) - shift);
+    for (size_t i = 0; i < vectors; ++i) part[i] += exp(load(tail + i * lanes) - shift);
+    float total = 0.0f;
+    for (size_t i = 0; i < unit_block; ++i) total += part[i / lanes][i % lanes];
+    *maximum = largest;
+    *sum = total;
+}
+
 // Sixteen partial sums whatever the vector width, joined in order: the same bits everywhere.
 void panel_row_sums(size_t rows, size_t columns, size_t panel_stride, size_t width, const float* x, float* sums) {
     constexpr size_t vectors = unit_block / lanes;

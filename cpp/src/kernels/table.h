@@ -192,6 +192,8 @@ struct Kernels {
     GemmKernel gemm_narrow[2];  // panels of 32 and 16 columns, or the nearest this ISA has: heads of attention
     CellKernels cells[cell_count];
     void (*softmax_loss)(const SoftmaxLoss&);
+    // The largest of a row of logits, and the sum of e^(x - largest)
+    void (*exp_sum)(size_t size, const float* x, float* maximum, float* sum);
     void (*adam)(const AdamStep&);
     void (*sgd)(const SgdStep&);
     void (*add)(size_t size, const float* x, float* y);  // y += x
