@@ -2,10 +2,12 @@
 
     python -m benchmarks.ptb_pytorch --preset zaremba-small --threads 2             the Penn Treebank
     python -m benchmarks.ptb_pytorch --preset d2l-rnn --cell gru --until 1.3        The Time Machine, d2l's setting
+    python -m benchmarks.ptb_pytorch --preset zaremba-medium --only torch           one alone: perplexities, no ratio
 
 The two take turns, ``--block`` steps each, so that a drifting machine favours neither. One JSON object an epoch: seconds of
 training, train and validation perplexity of each; then seconds in all and, for the Treebank, test perplexities. Only seconds of
-training steps count.
+training steps count. ``--only`` trains one on the same batches from the same first weights; under a plateau schedule it goes by its
+own validation perplexities, where both together go by rnnfast's.
 """
 
 from __future__ import annotations
@@ -96,7 +98,7 @@ class Theirs:
 
 
 def train_epoch(programs: list[Any], source: Any, lr: float, block: int, limit: int | None) -> list[dict[str, float]]:
-    """Both read the same batches, ``block`` of them each in turn."""
+    """All read the same batches, ``block`` of them each in turn."""
     batches = list(source)[:limit]
     told = [{"seconds": 0.0, "nll": 0.0, "tokens": 0} for _ in programs]
     for program in programs:
@@ -130,7 +132,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--block", type=int, default=100, help="steps before the other takes its turn")
     parser.add_argument("--batches", type=int, help="only so many an epoch, and short evaluations: a smoke test")
     parser.add_argument("--cell", choices=("rnn", "gru", "lstm"), help="in place of the preset's")
-    parser.add_argument("--until", type=float, default=0.0, help="stop when both reach this train perplexity")
+    parser.add_argument("--only", choices=("rnnfast", "torch"), help="train this one alone")
+    parser.add_argument("--until", type=float, default=0.0, help="stop when all that train reach this train perplexity")
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args(argv)
     p = rf.presets.load(args.preset)
@@ -139,7 +142,7 @@ def main(argv: list[str] | None = None) -> None:
     torch.set_num_threads(args.threads)
     train, evaluated = corpora(p, bool(args.batches))
     ours = Ours(train.vocab, p, args.seed)
-    programs: list[Any] = [ours, Theirs(ours, p, args.seed)]
+    programs = [one for one in (ours, Theirs(ours, p, args.seed)) if args.only in (None, one.name)]
     schedule, seen = schedule_named(p.get("schedule", "constant")), []
     reading = {"batch_size": p["batch_size"], "num_steps": p["num_steps"]}
     heading = (
@@ -164,14 +167,16 @@ def main(argv: list[str] | None = None) -> None:
                 record[f"{name}_valid_perplexity"] = perplexity(program, "valid")
             if record[f"{name}_train_perplexity"] <= args.until:
                 reached.setdefault(name, seconds[name])
-        record["ratio"] = record["torch_seconds"] / record["rnnfast_seconds"]
+        if not args.only:
+            record["ratio"] = record["torch_seconds"] / record["rnnfast_seconds"]
         if "valid" in evaluated:
-            seen.append(record["rnnfast_valid_perplexity"])
+            seen.append(record[f"{programs[0].name}_valid_perplexity"])
         print(json.dumps(record), flush=True)
         if len(reached) == len(programs):
             break
     total: dict[str, Any] = {f"{name}_seconds": value for name, value in seconds.items()}
-    total["ratio"] = seconds["torch"] / seconds["rnnfast"]
+    if not args.only:
+        total["ratio"] = seconds["torch"] / seconds["rnnfast"]
     total.update((f"{name}_seconds_until_{args.until:g}", value) for name, value in reached.items())
     if "test" in evaluated:
         total.update((f"{program.name}_test_perplexity", perplexity(program, "test")) for program in programs)

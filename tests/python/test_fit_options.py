@@ -243,15 +243,35 @@ def test_a_constant_schedule_is_the_same_everywhere():
     assert {Constant().factor(p, 9, ()) for p in (0, 3.5, 9)} == {1.0}
 
 
-def test_the_pytorch_twin_of_a_preset_learns_the_same(data_folder):
+def trained_beside_pytorch(*options):
+    """What ``benchmarks.ptb_pytorch`` tells of each epoch, and at the end."""
     pytest.importorskip("torch")
-    root = Path(__file__).parents[2]
-    command = [sys.executable, "-m", "benchmarks.ptb_pytorch", "--batches", "4", "--epochs", "1", "--threads", "1"]
-    told = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=300)
+    command = [sys.executable, "-m", "benchmarks.ptb_pytorch", "--batches", "4", "--threads", "1", *options]
+    told = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=300)
     assert told.returncode == 0, told.stderr
-    epoch, test = map(json.loads, told.stdout.splitlines())
+    return [json.loads(line) for line in told.stdout.splitlines()]
+
+
+def test_the_pytorch_twin_of_a_preset_learns_the_same_and_alone_as_beside_the_other(data_folder):
+    epoch, test = trained_beside_pytorch("--epochs", "1")
     for kind in ("train", "valid"):
         ours, theirs = epoch[f"rnnfast_{kind}_perplexity"], epoch[f"torch_{kind}_perplexity"]
         assert ours == pytest.approx(theirs, rel=1e-2)  # the first steps at this rate magnify rounding
     assert test["rnnfast_test_perplexity"] == pytest.approx(test["torch_test_perplexity"], rel=1e-2)
     assert epoch["ratio"] > 0
+    for name, tolerance in (("rnnfast", 0.0), ("torch", 1e-3)):  # PyTorch does not promise the same bits twice
+        records = trained_beside_pytorch("--epochs", "1", "--only", name)
+        assert not [key for record in records for key in record if key.split("_")[0] not in (name, "epoch", "lr")]
+        for alone, beside in zip(records, (epoch, test)):
+            perplexities = {key: value for key, value in alone.items() if key.endswith("_perplexity")}
+            assert perplexities
+            assert perplexities == pytest.approx({key: beside[key] for key in perplexities}, rel=tolerance, abs=0.0)
+
+
+@pytest.mark.parametrize("name", ["rnnfast", "torch"])
+def test_a_plateau_schedule_goes_by_the_program_that_trains_alone(data_folder, name):
+    *epochs, _ = trained_beside_pytorch("--preset", "mikolov", "--epochs", "6", "--only", name)
+    seen = [epoch[f"{name}_valid_perplexity"] for epoch in epochs]
+    plan = schedule_named(rf.presets.load("mikolov")["schedule"])
+    assert [epoch["lr"] for epoch in epochs] == [2.0 * plan.factor(e, 20, seen[:e]) for e in range(6)]
+    assert epochs[-1]["lr"] < 2.0  # four batches an epoch at this rate do not get better for long
