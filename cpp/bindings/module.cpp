@@ -13,4 +13,5 @@ PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used()) {
     register_layers(m);
     register_sequence(m);
     register_language_model(m);
+    register_seq2seq(m);
 }

@@ -20,6 +20,7 @@ from rnnfast.models import LanguageModel
 from rnnfast.ngram import NGram
 from rnnfast.nn import GRU, LSTM, RNN, Embedding, Linear
 from rnnfast.optim import SGD, Adam, AdamW, clip_grad_norm_, clip_grad_value_
+from rnnfast.seq2seq import Seq2Seq
 from rnnfast.sequence import Conv1d, SelfAttention
 from rnnfast.train import NonFiniteLoss, fit
 from rnnfast.vocab import Vocab
@@ -49,6 +50,7 @@ __all__ = [
     "NonFiniteLoss",
     "RNNCell",
     "SelfAttention",
+    "Seq2Seq",
     "SequenceClassifier",
     "TensorBoard",
     "Vocab",

@@ -46,6 +46,38 @@ def restored(stored: Mapping[str, NDArray[Any]]) -> dict[str, Array]:
     return values
 
 
+def initialise(model: Any, scale: float, seed: int) -> None:
+    """Makes every weight of ``model`` uniform in plus or minus ``scale``."""
+    if not 0 < scale < float("inf"):
+        raise ValueError(f"init_scale is {scale}, expected more than 0")
+    random = np.random.default_rng(seed)
+    model.load_state_dict({name: random.uniform(-scale, scale, w.shape) for name, w in model.parameters().items()})
+
+
+def write_model(
+    model: Any,
+    path: PathLike,
+    vocabularies: Mapping[str, Vocab | None],
+    *,
+    tensors: Mapping[str, Array] | None = None,
+    metadata: Mapping[str, str] | None = None,
+    weights: str = "f32",
+) -> None:
+    """``model``'s weights, configuration and vocabularies (by their names in the file) as one safetensors file."""
+    stored = rounded(model.parameters(), weights)
+    config = model.config if weights == "f32" else {**model.config, "weights": weights}
+    own = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION if weights == "f32" else VERSION_OF_ROUNDED,
+        "kind": model.kind,
+        "config": json.dumps(config),
+    }
+    for name, vocab in vocabularies.items():
+        if vocab is not None:
+            own[name] = json.dumps(vocab.description(), ensure_ascii=False)
+    _core.write_safetensors(str(path), {**stored, **(tensors or {})}, {**own, **(metadata or {})})
+
+
 class LanguageModel(Layer):
     r"""P(x_t | x_1 … x_{t-1}) by a recurrent network.
 
@@ -111,13 +143,7 @@ class LanguageModel(Layer):
         )  # fmt: skip
 
         if init_scale is not None:
-            self._initialise(init_scale)
-
-    def _initialise(self, scale: float) -> None:
-        if not 0 < scale < float("inf"):
-            raise ValueError(f"init_scale is {scale}, expected more than 0")
-        random = np.random.default_rng(self.config["seed"])
-        self.load_state_dict({name: random.uniform(-scale, scale, w.shape) for name, w in self.parameters().items()})
+            initialise(self, init_scale, self.config["seed"])
 
     def __repr__(self) -> str:
         shown = ", ".join(f"{name}={value!r}" for name, value in self.config.items() if name != "seed")
@@ -182,14 +208,4 @@ class LanguageModel(Layer):
         matrices are stored, ``"f32"``, or rounded to ``"bf16"`` or ``"int8"`` for a file of half or a quarter the size
         that loads with those weights (docs/model-file.md).
         """
-        stored = rounded(self.parameters(), weights)
-        config = self.config if weights == "f32" else {**self.config, "weights": weights}
-        own = {
-            "format": FORMAT,
-            "format_version": FORMAT_VERSION if weights == "f32" else VERSION_OF_ROUNDED,
-            "kind": self.kind,
-            "config": json.dumps(config),
-        }
-        if self.vocab is not None:
-            own["vocabulary"] = json.dumps(self.vocab.description(), ensure_ascii=False)
-        _core.write_safetensors(str(path), {**stored, **(tensors or {})}, {**own, **(metadata or {})})
+        write_model(self, path, {"vocabulary": self.vocab}, tensors=tensors, metadata=metadata, weights=weights)

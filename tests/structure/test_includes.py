@@ -35,6 +35,7 @@ IMPORTS = {
     "compare": {"info", "nn", "plot", "sequence"},
     "compare_text": {"data", "info", "nn", "optim", "plot", "sequence"},
     "models": {"_core", "_arrays", "nn", "text", "vocab"},
+    "seq2seq": {"_core", "_arrays", "models", "nn", "text", "vocab"},
     "estimator": {"_core", "_arrays", "models", "nn", "optim", "text"},
     "forecast": {"_arrays", "estimator", "nn", "plot", "text"},
     "classify": {"_arrays", "estimator", "nn", "plot", "text", "vocab"},

@@ -13,11 +13,10 @@ namespace {
 
 void check(const RecurrentOptions& o) {
     const auto fail = [](const std::string& text) { throw std::invalid_argument(text); };
-    if (o.input_size == 0) fail("input_size is 0: expected at least 1");
     if (o.hidden_size == 0) fail("hidden_size is 0: expected at least 1");
     if (o.num_layers == 0) fail("num_layers is 0: expected at least 1");
     constexpr size_t most = 0x7fffffff;  // products of two sizes then fit 64 bits
-    if (std::max({o.input_size, o.hidden_size, o.num_layers}) > most)
+    if (std::max({o.input_size, o.fixed_size, o.hidden_size, o.num_layers}) > most)
         fail("input_size, hidden_size and num_layers must be at most " + std::to_string(most));
     if (!(o.dropout >= 0.0f && o.dropout < 1.0f))
         fail("dropout is " + std::to_string(o.dropout) + ": expected at least 0 and less than 1");
@@ -83,7 +82,7 @@ void gather_state(const RecurrentTape& tape, const float* state, size_t width, s
 }  // namespace
 
 size_t RecurrentTape::saved_bytes() const {
-    size_t floats = even ? 0 : x.size();
+    size_t floats = first_x && first_x == x.data() ? x.size() : 0;
     for (const Lane& l : lanes)
         for (const Buffer* b : {&l.gates, &l.c, &l.extra, &l.h0, &l.c0, &l.starts.h, &l.starts.c}) floats += b->size();
     for (const Buffer& output : outputs) floats += output.size();
@@ -103,16 +102,19 @@ Recurrent::Recurrent(RecurrentOptions options, uint64_t seed, const Kernels& ker
         Buffer& value = parameters.back().value;
         for (size_t i = 0; i < value.size(); ++i)
             value.data()[i] = static_cast<float>((2.0 * random_uniform(key, i) - 1.0) * bound);
+        return &parameters.back();
     };
     for (size_t lane = 0; lane < lanes(); ++lane) {
         const size_t layer = lane / directions();
         const std::string number = options_.single ? "" : "_l" + std::to_string(layer);
         const std::string suffix = number + (lane % directions() ? "_reverse" : "");
-        const size_t inputs = layer ? directions() * options_.hidden_size : options_.input_size;
-        add("weight_ih" + suffix, {rows, inputs});
-        add("weight_hh" + suffix, {rows, options_.hidden_size});
-        if (options_.bias) add("bias_ih" + suffix, {rows});
-        if (options_.bias) add("bias_hh" + suffix, {rows});
+        const size_t inputs = layer ? directions() * options_.hidden_size : first_width();
+        LaneParameters p;
+        if (inputs) p.weight_ih = add("weight_ih" + suffix, {rows, inputs});
+        p.weight_hh = add("weight_hh" + suffix, {rows, options_.hidden_size});
+        if (options_.bias) p.bias_ih = add("bias_ih" + suffix, {rows});
+        if (options_.bias) p.bias_hh = add("bias_hh" + suffix, {rows});
+        lane_parameters_.push_back(p);
         packed_->lanes.emplace_back(*kernels_, *cell_, options_.weights, inputs, options_.hidden_size);
     }
 }
@@ -125,10 +127,15 @@ void Recurrent::weights_changed() {
 }
 
 ScanParameters Recurrent::scan_parameters(size_t lane) const {
-    const size_t each = options_.bias ? 4 : 2, at = lane * each;
-    return {parameters[at].value.data(), parameters[at + 1].value.data(),
-            options_.bias ? parameters[at + 2].value.data() : nullptr,
-            options_.bias ? parameters[at + 3].value.data() : nullptr};
+    const auto value = [](const Parameter* p) { return p ? p->value.data() : nullptr; };
+    const LaneParameters& p = lane_parameters_[lane];
+    return {value(p.weight_ih), value(p.weight_hh), value(p.bias_ih), value(p.bias_hh)};
+}
+
+ScanGradients Recurrent::scan_gradients(size_t lane) const {
+    const auto gradient = [](Parameter* p) { return p ? p->grad.data() : nullptr; };
+    const LaneParameters& p = lane_parameters_[lane];
+    return {gradient(p.weight_ih), gradient(p.weight_hh), gradient(p.bias_ih), gradient(p.bias_hh)};
 }
 
 void Recurrent::prepare(bool token_input, bool backward, bool input_gradient) const {
@@ -149,8 +156,23 @@ void Recurrent::prepare(bool token_input, bool backward, bool input_gradient) co
     packed_->back_input = input_gradient;
 }
 
+// The first layer's input in packed order: the caller's own memory when rows are even and nothing is fixed.
+const float* Recurrent::first_input(RecurrentTape& tape) const {
+    const size_t inputs = options_.input_size, fixed = options_.fixed_size, width = inputs + fixed;
+    if (tape.even && fixed == 0) return tape.input.x;
+    tape.x.reserve(tape.steps.total() * width);
+    for_each_row(tape.steps, [&](size_t row, size_t t, size_t n) {
+        float* to = tape.x.data() + row * width;
+        if (inputs) std::copy_n(tape.input.x + (t * tape.input.rows + tape.order[n]) * inputs, inputs, to);
+        if (fixed) std::copy_n(tape.input.fixed + tape.order[n] * fixed, fixed, to + inputs);
+    });
+    return tape.x.data();
+}
+
 void Recurrent::forward(const RecurrentInput& input, const RecurrentState& start, float* y,
                         const RecurrentStateOut& end, RecurrentTape& tape, bool save, uint64_t dropout_key) const {
+    if (input.tokens && options_.fixed_size)
+        throw std::invalid_argument("token input beside fixed inputs: expected x, such as rows of an embedding");
     if (save && options_.weights == Weights::int8)
         throw std::invalid_argument("int8 weights are for running a layer: train with weights \"f32\" or \"bf16\"");
     lay_out(input, tape);
@@ -164,22 +186,14 @@ void Recurrent::forward(const RecurrentInput& input, const RecurrentState& start
     const size_t rows = input.rows;
     const bool keep = save && !options_.recompute;
 
-    // The first layer's input in packed order: the caller's own memory when rows are even.
-    const float* x = input.x;
     const int32_t* tokens = input.tokens;
-    if (!tape.even) {
-        if (x) tape.x.reserve(total * options_.input_size);
-        tape.tokens.resize(tokens ? total : 0);
-        for_each_row(tape.steps, [&](size_t row, size_t t, size_t n) {
-            const size_t from = t * rows + tape.order[n];
-            if (tokens) tape.tokens[row] = tokens[from];
-            if (x)
-                std::copy_n(x + from * options_.input_size, options_.input_size,
-                            tape.x.data() + row * options_.input_size);
-        });
-        x = x ? tape.x.data() : nullptr;
-        tokens = tokens ? tape.tokens.data() : nullptr;
+    if (tokens && !tape.even) {
+        tape.tokens.resize(total);
+        for_each_row(tape.steps,
+                     [&](size_t row, size_t t, size_t n) { tape.tokens[row] = tokens[t * rows + tape.order[n]]; });
+        tokens = tape.tokens.data();
     }
+    const float* x = tape.first_x = tokens ? nullptr : first_input(tape);
 
     for (size_t layer = 0; layer < options_.num_layers; ++layer) {
         const bool last = layer + 1 == options_.num_layers;
@@ -267,13 +281,15 @@ void Recurrent::forward(const RecurrentInput& input, const RecurrentState& start
 }
 
 void Recurrent::backward(RecurrentTape& tape, const float* dy, const RecurrentState& dend, float* dx,
-                         const RecurrentStateOut& dstart) {
+                         const RecurrentStateOut& dstart, float* dfixed) {
     if (!tape.saved)
         throw std::invalid_argument("backward: nothing was saved, or it was used already; run forward again");
     tape.saved = false;
-    prepare(false, true, dx != nullptr);
+    const bool input_gradient = (dx && options_.input_size) || (dfixed && options_.fixed_size);
+    prepare(false, true, input_gradient);
     const size_t hidden = options_.hidden_size, all = directions() * hidden, total = tape.steps.total();
     const size_t rows = tape.input.rows;
+    const bool direct_dx = tape.even && dx && !options_.fixed_size;  // straight into the caller's memory
     const float* layer_dy = dy;
     if (dy && !tape.even) {
         tape.dy.reserve(total * all);
@@ -284,10 +300,10 @@ void Recurrent::backward(RecurrentTape& tape, const float* dy, const RecurrentSt
     }
 
     for (size_t layer = options_.num_layers; layer-- > 0;) {
-        const size_t inputs = layer ? all : options_.input_size;
+        const size_t inputs = layer ? all : first_width();
         const bool dropped = layer > 0 && options_.dropout > 0;
         const float* output = layer + 1 == options_.num_layers ? tape.y : tape.outputs[layer].data();
-        const float* x = layer ? tape.outputs[layer - 1].data() : tape.even ? tape.input.x : tape.x.data();
+        const float* x = layer ? tape.outputs[layer - 1].data() : tape.first_x;
         const int32_t* tokens = layer || !tape.input.tokens ? nullptr
                                 : tape.even                 ? tape.input.tokens
                                                             : tape.tokens.data();
@@ -297,9 +313,9 @@ void Recurrent::backward(RecurrentTape& tape, const float* dy, const RecurrentSt
                     random_key(tape.dropout_key, layer - 1));
             x = tape.x_dropped.data();
         }
-        const bool want_dx = layer > 0 || dx;
+        const bool want_dx = layer > 0 || input_gradient;
         Buffer& buffer = layer % 2 ? tape.dx : tape.dx_other;
-        const bool direct = layer == 0 && tape.even && dx;  // even rows: straight into the caller's memory
+        const bool direct = layer == 0 && direct_dx;
         if (want_dx && !direct) buffer.reserve(total * inputs);
         float* layer_dx = direct ? dx : want_dx ? buffer.data() : nullptr;
         for (size_t direction = 0; direction < directions(); ++direction) {
@@ -360,11 +376,7 @@ void Recurrent::backward(RecurrentTape& tape, const float* dy, const RecurrentSt
             s.dc = tape.dc.data();
             s.dh0 = dstart.h ? tape.dh0.data() : nullptr;
             s.scratch = &tape.scratch;
-            const size_t each = options_.bias ? 4 : 2;
-            Parameter* p[4] = {};
-            for (size_t i = 0; i < each; ++i) p[i] = &parameters[at * each + i];
-            const ScanGradients gradients{p[0]->grad.data(), p[1]->grad.data(), p[2] ? p[2]->grad.data() : nullptr,
-                                          p[3] ? p[3]->grad.data() : nullptr};
+            const ScanGradients gradients = scan_gradients(at);
             if (options_.recompute)
                 scan_backward_in_segments(w, s, tape.dh.data(), lane.starts, tape.segment, gradients);
             else
@@ -386,11 +398,14 @@ void Recurrent::backward(RecurrentTape& tape, const float* dy, const RecurrentSt
                     random_key(tape.dropout_key, layer - 1));
         layer_dy = layer_dx;
     }
-    if (!dx || tape.even) return;
-    std::fill_n(dx, tape.input.steps * rows * options_.input_size, 0.0f);
+    if (!input_gradient || direct_dx) return;
+    const size_t inputs = options_.input_size, fixed = options_.fixed_size;
+    if (dx) std::fill_n(dx, tape.input.steps * rows * inputs, 0.0f);
+    if (dfixed) std::fill_n(dfixed, rows * fixed, 0.0f);
     for_each_row(tape.steps, [&](size_t row, size_t t, size_t n) {
-        std::copy_n(layer_dy + row * options_.input_size, options_.input_size,
-                    dx + (t * rows + tape.order[n]) * options_.input_size);
+        const float* from = layer_dy + row * (inputs + fixed);
+        if (dx) std::copy_n(from, inputs, dx + (t * rows + tape.order[n]) * inputs);
+        if (dfixed) kernels_->add(fixed, from + inputs, dfixed + tape.order[n] * fixed);
     });
 }
 

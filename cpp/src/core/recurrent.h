@@ -15,6 +15,7 @@ namespace rnnfast {
 struct RecurrentOptions {
     std::string cell = "rnn";
     size_t input_size = 0, hidden_size = 0, num_layers = 1;
+    size_t fixed_size = 0;  // inputs that are the same at every step: the last columns of weight_ih_l0
     bool bias = true, bidirectional = false;
     float dropout = 0;               // between layers, in training
     bool variational = false;        // the same dropout mask at every step
@@ -28,6 +29,7 @@ struct RecurrentInput {
     const float* x = nullptr;          // [T, N, D]
     const int32_t* tokens = nullptr;   // [T, N] instead of x: x is one-hot
     const int64_t* lengths = nullptr;  // [N] each in 1..T, or nullptr: all T
+    const float* fixed = nullptr;      // [N, fixed_size]
 };
 
 // [layers * directions, N, H]; nullptr reads as zeros. c is used by cells that have one.
@@ -53,6 +55,8 @@ struct RecurrentTape {
     std::vector<size_t> order, length;  // sorted row -> the caller's row, and its length
     bool even = true;                   // all rows of equal length, in the caller's order
     std::vector<int32_t> tokens, tokens_reversed;
+    const float* first_x =
+        nullptr;  // [total, D + fixed_size] the first layer's input, the caller's memory if it can be
     Buffer x, x_reversed, x_dropped;
     std::vector<Lane> lanes;
     std::vector<Buffer> outputs;  // [total, directions * H] of each layer
@@ -81,7 +85,7 @@ public:
         return packed_->lanes[lane];
     }
 
-    std::deque<Parameter> parameters;  // PyTorch's names and order
+    std::deque<Parameter> parameters;  // PyTorch's names and order; a layer that reads nothing has no weight_ih
     // The weights were written: they are packed again before their next use.
     void weights_changed();
 
@@ -90,17 +94,24 @@ public:
     void forward(const RecurrentInput& input, const RecurrentState& start, float* y, const RecurrentStateOut& end,
                  RecurrentTape& tape, bool save, uint64_t dropout_key = 0) const;
     // dy: gradient of y, or nullptr; dend: of the last states. Adds to the parameters' gradients; dx [T, N, D] and
-    // dstart are written where given. Uses the tape up.
+    // dstart are written where given, as is dfixed [N, fixed_size]. Uses the tape up.
     void backward(RecurrentTape& tape, const float* dy, const RecurrentState& dend, float* dx,
-                  const RecurrentStateOut& dstart);
+                  const RecurrentStateOut& dstart, float* dfixed = nullptr);
 
 private:
+    size_t first_width() const { return options_.input_size + options_.fixed_size; }
+    const float* first_input(RecurrentTape& tape) const;
     ScanParameters scan_parameters(size_t lane) const;
+    ScanGradients scan_gradients(size_t lane) const;
     void prepare(bool token_input, bool backward, bool input_gradient) const;
 
     RecurrentOptions options_;
     const CellInfo* cell_;
     const Kernels* kernels_;
+    struct LaneParameters {  // nullptr where a lane has none
+        Parameter *weight_ih = nullptr, *weight_hh = nullptr, *bias_ih = nullptr, *bias_hh = nullptr;
+    };
+    std::vector<LaneParameters> lane_parameters_;
     struct Packed {
         std::mutex mutex;
         std::vector<ScanWeights> lanes;

@@ -44,7 +44,8 @@ auto rows_in_order(const GateOrder& order, const float* matrix, size_t width) {
 // themselves had better be read less often (3 to 6% at N = 20, H = 650).
 size_t input_rows(const ScanWeights& w, const ScanForward& s) {
     constexpr size_t level_2_floats = (1u << 20) / sizeof(float);
-    return !s.tokens && w.input.words() * w.input.padded_columns() > level_2_floats ? 8 * block_rows : block_rows;
+    return !s.tokens && w.input_size && w.input.words() * w.input.padded_columns() > level_2_floats ? 8 * block_rows
+                                                                                                    : block_rows;
 }
 
 double scan_flops(const ScanWeights& w, const Steps& steps) {
@@ -89,6 +90,7 @@ void ScanWeights::pack(const ScanParameters& p, bool token_input) {
         recurrent_bias.data()[j] = row < apart ? 0.0f : p.bias_hh[row];
     }
     recurrent.fill_from_columns(rows_in_order(order, p.weight_hh, hidden));
+    if (depth == 0) return;
     if (!token_input) {
         if (input.depth() != depth) input = PackedMatrix(kernel, depth, columns);
         input.fill_from_columns(rows_in_order(order, p.weight_ih, depth));
@@ -110,7 +112,7 @@ void ScanWeights::pack_backward(const ScanParameters& p, bool input_gradient) {
     if (recurrent_back.depth() != columns)
         recurrent_back = PackedMatrix(kernel, columns, hidden, order.padded_hidden());
     recurrent_back.fill_from_rows(rows_in_order(order, p.weight_hh, hidden));
-    if (!input_gradient) return;
+    if (!input_gradient || input_size == 0) return;
     if (input_back.depth() != columns) input_back = PackedMatrix(kernel, columns, input_size);
     input_back.fill_from_rows(rows_in_order(order, p.weight_ih, input_size));
 }
@@ -132,6 +134,12 @@ void input_part(const ScanWeights& w, const ScanForward& s, size_t first_row, si
         gather_input(w, s.tokens + first_row + t * step_rows, rows, columns,
                      {gates.base + t * gates.jump, gates.stride, 0, 0});
     if (s.tokens) return;
+    if (w.input_size == 0) {  // the layer reads nothing: the bias alone
+        for (size_t r = 0; r < rows * steps; ++r)
+            std::copy_n(w.input_bias.data() + columns.begin, columns.size(),
+                        gates.base + r / rows * gates.jump + r % rows * gates.stride);
+        return;
+    }
     const ConstRows x{s.x + first_row * s.x_stride, s.x_stride, rows, step_rows * s.x_stride};
     multiply(w.input, left_rows(w.input, x, rows * steps, left), columns.begin, columns.size(),
              w.input_bias.data() + columns.begin, gates);
@@ -223,7 +231,8 @@ void scan_forward(const ScanWeights& w, const ScanForward& s) {
     const size_t threads = threads_for(scan_flops(w, steps));
     const size_t rows = steps.rows(0), at_once = input_rows(w, s), most_rows = std::max(at_once, rows);
     const size_t tile_size = tile_scratch(rows, grain);
-    const size_t left_size = std::max(s.tokens ? 0 : left_scratch(w.input, most_rows), left_scratch(w.recurrent, rows));
+    const bool product = !s.tokens && w.input_size;
+    const size_t left_size = std::max(product ? left_scratch(w.input, most_rows) : 0, left_scratch(w.recurrent, rows));
     const size_t thread_floats = round_up((s.gates ? 0 : most_rows * columns) + tile_size + left_size, alignment / 4);
     s.scratch->reserve(threads * thread_floats);
     const bool save = s.gates != nullptr;
@@ -394,6 +403,7 @@ void scan_backward(const ScanWeights& w, const ScanBackward& s, const ScanGradie
         const WeightGradient g{&w, &steps, s.gates, scratch};
         const GradientPart from_h{{s.y, s.y_stride, s.h0, hidden}, hidden, gradients.weight_hh};
         const GradientPart from_x{{s.x, s.x_stride, nullptr, 0}, w.input_size, gradients.weight_ih};
+        const bool dense = !s.tokens && w.input_size;
         if (s.extra) {  // the last gate's input part has a gradient of its own
             g.add(team, {from_h});
             add_bias_gradient(w, team, s.gates, total, sums, {gradients.bias_hh});
@@ -402,10 +412,10 @@ void scan_backward(const ScanWeights& w, const ScanBackward& s, const ScanGradie
             for (size_t r = own.begin; r < own.end; ++r)
                 swap_last_gate(w.order, s.gates + r * columns, s.extra + r * padded);
             team.wait();
-            if (!s.tokens) g.add(team, {from_x});
+            if (dense) g.add(team, {from_x});
             add_bias_gradient(w, team, s.gates, total, sums, {gradients.bias_ih});
         } else {
-            s.tokens ? g.add(team, {from_h}) : g.add(team, {from_h, from_x});
+            dense ? g.add(team, {from_h, from_x}) : g.add(team, {from_h});
             add_bias_gradient(w, team, s.gates, total, sums, {gradients.bias_ih, gradients.bias_hh});
         }
         if (s.tokens) g.add_tokens(team, s.tokens, w.input_size, gradients.weight_ih);

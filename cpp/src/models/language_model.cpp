@@ -6,8 +6,6 @@
 
 #include "core/dropout.h"
 #include "core/embedding.h"
-#include "core/loss.h"
-#include "core/parallel.h"
 #include "core/random.h"
 
 namespace rnnfast {
@@ -31,16 +29,12 @@ RecurrentOptions recurrent_options(const LanguageModelOptions& o) {
     return r;
 }
 
-constexpr size_t int8_rows = 128;  // whose logits are alive at once when an int8 model is evaluated
-
 enum DropoutSite : uint64_t { between_layers, after_embedding, before_output };
 
 }  // namespace
 
 LanguageModel::LanguageModel(LanguageModelOptions options, uint64_t seed, const Kernels& kernels)
-    : options_(std::move(options)),
-      rnn_(recurrent_options(options_), random_key(seed, 1), kernels, "rnn."),
-      packed_(std::make_unique<PackedOutput>()) {
+    : options_(std::move(options)), rnn_(recurrent_options(options_), random_key(seed, 1), kernels, "rnn.") {
     const size_t vocabulary = options_.vocabulary, hidden = options_.hidden_size;
     if (options_.embedding_size && !options_.tie_weights) {
         own_.push_back(make_parameter("embedding.weight", {vocabulary, options_.embedding_size}));
@@ -59,7 +53,7 @@ LanguageModel::LanguageModel(LanguageModelOptions options, uint64_t seed, const 
     output_weight_ = add_output(table, {vocabulary, hidden}, random_key(seed, 3));
     if (options_.tie_weights) embedding_ = output_weight_;
     output_bias_ = add_output("output.bias", {vocabulary}, random_key(seed, 4));
-    packed_->linear = PackedLinear(kernels, options_.weights, hidden, vocabulary);
+    output_ = OutputLayer(kernels, options_.weights, output_weight_, output_bias_);
 }
 
 Parameters LanguageModel::parameters() {
@@ -73,26 +67,7 @@ Parameters LanguageModel::parameters() {
 
 void LanguageModel::weights_changed() {
     rnn_.weights_changed();
-    const std::lock_guard<std::mutex> lock(packed_->mutex);
-    packed_->linear_ready = packed_->rows_ready = false;
-}
-
-void LanguageModel::pack_output() const {
-    const std::lock_guard<std::mutex> lock(packed_->mutex);
-    if (!packed_->linear_ready) packed_->linear.pack(output_weight_->value.data(), output_bias_->value.data());
-    packed_->linear_ready = true;
-}
-
-void LanguageModel::pack_output_rows() const {
-    const GemmKernel& gemm = gemm_for(kernels(), options_.weights);
-    const std::lock_guard<std::mutex> lock(packed_->mutex);
-    if (packed_->rows_ready || !gemm.along) return;
-    const size_t hidden = options_.hidden_size, words = (hidden + gemm.terms - 1) / gemm.terms;
-    packed_->row_words = words;
-    packed_->rows.reserve(options_.vocabulary * words);
-    for (size_t v = 0; v < options_.vocabulary; ++v)
-        gemm.along(hidden, output_weight_->value.data() + v * hidden, packed_->rows.data() + v * words);
-    packed_->rows_ready = true;
+    output_.weights_changed();
 }
 
 void LanguageModel::check_ids(const int32_t* ids, size_t count, bool targets) const {
@@ -138,47 +113,8 @@ void LanguageModel::loss(const int32_t* x, const int32_t* y, size_t steps, size_
         top = m.dropped.data();
     }
 
-    if (options_.weights == Weights::int8) {
-        pack_output();
-        for (size_t r = 0; r < tokens; r += int8_rows) {
-            const size_t count = std::min(int8_rows, tokens - r);
-            m.logits.reserve(int8_rows * options_.vocabulary);
-            packed_->linear.forward(top + r * hidden, hidden, count, m.logits.data(), scratch_);
-            nll_of_logits(kernels(), m.logits.data(), count, options_.vocabulary, y + r, nll + r, scratch_);
-        }
-        return;
-    }
-
-    OutputLoss l{};
-    l.rows = tokens;
-    l.hidden = hidden;
-    l.vocabulary = options_.vocabulary;
-    l.h = top;
-    l.h_stride = hidden;
-    l.weight = l.left = output_weight_->value.data();
-    l.left_stride = hidden;
-    l.gemm = &gemm_for(kernels(), options_.weights);
-    if (l.gemm->along) {
-        pack_output_rows();
-        l.left = packed_->rows.data();
-        l.left_stride = packed_->row_words;
-    }
-    l.bias = output_bias_->value.data();
-    l.targets = y;
-    l.nll = nll;
-    l.scratch = &scratch_;
-    if (train) {
-        const auto counted = std::count_if(y, y + tokens, [](int32_t id) { return id >= 0; });
-        l.weight_per_row = counted ? 1.0f / static_cast<float>(counted) : 0.0f;
-        dhidden_.reserve(tokens * hidden);
-        dweight_.reserve(output_weight_->size());
-        dbias_.reserve(output_bias_->size());
-        l.dh = dhidden_.data();
-        l.dh_stride = hidden;
-        l.dweight = dweight_.data();
-        l.dbias = dbias_.data();
-    }
-    output_loss(kernels(), l);
+    if (train) dhidden_.reserve(tokens * hidden);
+    output_.loss(top, tokens, y, nll, train ? dhidden_.data() : nullptr);
     if (!train) return;
     dropout_key_ = dropout_key;
     pending_ = true;
@@ -190,14 +126,7 @@ void LanguageModel::backward() {
         throw std::invalid_argument("backward: no loss to differentiate; call loss first, once for every backward");
     pending_ = false;
     const size_t tokens = training_.ids.size(), hidden = options_.hidden_size, width = options_.embedding_size;
-    const auto add = [&](Parameter* p, const Buffer& gradient) {
-        parallel(threads_for(static_cast<double>(p->size())), [&](const Team& team) {
-            const Range own = split(p->size(), team.size, team.index, unit_block);
-            kernels().add(own.size(), gradient.data() + own.begin, p->grad.data() + own.begin);
-        });
-    };
-    add(output_weight_, dweight_);
-    add(output_bias_, dbias_);
+    output_.add_gradients();
     if (options_.dropout > 0)
         dropout(dhidden_.data(), dhidden_.data(), hidden, training_.tape.steps.offset, mask(),
                 random_key(dropout_key_, before_output));
@@ -217,7 +146,6 @@ LanguageState LanguageModel::initial_state(size_t rows) const {
 void LanguageModel::step(const int32_t* tokens, LanguageState& state, float* logits, StepMemory& memory) const {
     const size_t rows = state.rows, hidden = options_.hidden_size, width = options_.embedding_size;
     check_ids(tokens, rows, false);
-    pack_output();
     RecurrentInput input;
     input.steps = 1;
     input.rows = rows;
@@ -232,7 +160,7 @@ void LanguageModel::step(const int32_t* tokens, LanguageState& state, float* log
     // The forward copies the start before it writes the end, so both may be the same memory.
     rnn_.forward(input, {state.h.data(), state.c.data()}, memory.y.data(), {state.h.data(), state.c.data()},
                  memory.tape, false);
-    packed_->linear.forward(memory.y.data(), hidden, rows, logits, memory.scratch);
+    output_.logits(memory.y.data(), rows, logits, memory.scratch);
 }
 
 Generator::Generator(const LanguageModel& model, const int32_t* prompt, size_t length, SamplerOptions options)

@@ -4,8 +4,8 @@
 #include <memory>
 
 #include "core/dropout.h"
-#include "core/linear.h"
 #include "core/recurrent.h"
+#include "models/output_layer.h"
 #include "models/sampler.h"
 
 namespace rnnfast {
@@ -62,28 +62,17 @@ private:
     Recurrent rnn_;
     std::deque<Parameter> own_;  // embedding.weight, output.weight, output.bias
     Parameter *embedding_ = nullptr, *output_weight_ = nullptr, *output_bias_ = nullptr;
-
-    // The output weights as the right-hand side of a step and, in a low precision, as the left rows of the loss.
-    struct PackedOutput {
-        std::mutex mutex;
-        PackedLinear linear;
-        Buffer rows;
-        size_t row_words = 0;
-        bool linear_ready = false, rows_ready = false;
-    };
-    std::unique_ptr<PackedOutput> packed_;
-    void pack_output() const;
-    void pack_output_rows() const;
+    OutputLayer output_;
 
     // Kept from call to call. Evaluation has its own, so that it may come between a loss and its backward.
     struct Memory {
         RecurrentTape tape;
         std::vector<int32_t> ids;
-        Buffer embedded, hidden, dropped, logits;
+        Buffer embedded, hidden, dropped;
     };
     Memory training_, evaluation_;
     Steps even_;  // of the batch at hand
-    Buffer dhidden_, dembedded_, dweight_, dbias_, scratch_;
+    Buffer dhidden_, dembedded_;
     std::mutex busy_;  // loss and backward share the memory above: one at a time
     uint64_t dropout_key_ = 0;
     bool pending_ = false;

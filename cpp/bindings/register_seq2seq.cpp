@@ -1,0 +1,80 @@
+#include <pybind11/stl.h>
+
+#include "bindings/parameters.h"
+#include "core/dispatch.h"
+#include "models/seq2seq.h"
+
+namespace rnnfast::bindings {
+
+namespace {
+
+void check_pair(const Array<int32_t>& source, const Array<int64_t>& lengths) {
+    if (source.ndim() != 2 || source.size() == 0)
+        throw std::invalid_argument("source has shape " + shape_text({source.shape(), source.shape() + source.ndim()}) +
+                                    ", expected (S, N) token ids with at least one step and one row");
+    check_shape(lengths, {source.shape(1)}, "source_lengths");
+}
+
+std::unique_ptr<EncodedSource> encode(const Seq2Seq& model, const Array<int32_t>& source,
+                                      const Array<int64_t>& lengths) {
+    check_pair(source, lengths);
+    auto encoded = std::make_unique<EncodedSource>();
+    Seq2Seq::Memory memory;
+    const py::gil_scoped_release release;
+    model.encode(source.data(), lengths.data(), static_cast<size_t>(source.shape(0)),
+                 static_cast<size_t>(source.shape(1)), *encoded, memory);
+    return encoded;
+}
+
+// logits [rows, V] of what follows `previous`; the state moves on.
+Array<float> step(const Seq2Seq& model, const EncodedSource& encoded, const Array<int32_t>& previous,
+                  DecoderState& state) {
+    check_shape(previous, {signed_size(state.rows)}, "previous");
+    Array<float> logits({signed_size(state.rows), signed_size(model.options().target_vocabulary)});
+    Seq2Seq::Memory memory;
+    model.step(encoded, previous.data(), state, logits.mutable_data(), nullptr, memory);
+    return logits;
+}
+
+}  // namespace
+
+void register_seq2seq(py::module_& m) {
+    py::class_<EncodedSource>(m, "EncodedSource").def_readonly("rows", &EncodedSource::rows);
+    py::class_<DecoderState>(m, "DecoderState").def_readonly("rows", &DecoderState::rows);
+    py::class_<Seq2Seq> model(m, "Seq2Seq");
+    model
+        .def(py::init([](const std::string& cell, size_t source_vocabulary, size_t target_vocabulary,
+                         size_t embedding_size, size_t hidden_size, size_t num_layers, bool bidirectional,
+                         const std::string& context, const std::string& initial_state, bool reads_context,
+                         bool reads_previous, const std::string& attention, bool readout_all, float dropout,
+                         uint64_t seed, const std::string& weights) {
+                 Seq2SeqOptions o;
+                 o.cell = cell;
+                 o.source_vocabulary = source_vocabulary;
+                 o.target_vocabulary = target_vocabulary;
+                 o.embedding_size = embedding_size;
+                 o.hidden_size = hidden_size;
+                 o.num_layers = num_layers;
+                 o.bidirectional = bidirectional;
+                 o.context = context;
+                 o.initial_state = initial_state;
+                 o.reads_context = reads_context;
+                 o.reads_previous = reads_previous;
+                 o.attention = attention;
+                 o.readout_all = readout_all;
+                 o.dropout = dropout;
+                 o.weights = weights_named(weights);
+                 return std::make_unique<Seq2Seq>(o, seed, active());
+             }),
+             py::arg("cell"), py::arg("source_vocabulary"), py::arg("target_vocabulary"), py::arg("embedding_size"),
+             py::arg("hidden_size"), py::arg("num_layers"), py::arg("bidirectional"), py::arg("context"),
+             py::arg("initial_state"), py::arg("reads_context"), py::arg("reads_previous"), py::arg("attention"),
+             py::arg("readout_all"), py::arg("dropout"), py::arg("seed"), py::arg("weights"))
+        .def("encode", &encode, py::arg("source"), py::arg("source_lengths"))
+        .def("initial_state", &Seq2Seq::initial_state, py::arg("encoded"))
+        .def("step", &step, py::arg("encoded"), py::arg("previous"), py::arg("state"))
+        .def_property_readonly("has_c", [](const Seq2Seq& l) { return l.cell().has_c; });
+    add_parameters<Seq2Seq>(model, [](Seq2Seq& l) { return l.parameters(); }, [](Seq2Seq& l) { l.weights_changed(); });
+}
+
+}  // namespace rnnfast::bindings

@@ -1,0 +1,102 @@
+#include "models/output_layer.h"
+
+#include <algorithm>
+
+#include "core/loss.h"
+#include "core/parallel.h"
+
+namespace rnnfast {
+
+namespace {
+
+constexpr size_t int8_rows = 128;  // whose logits are alive at once when an int8 model is evaluated
+
+}  // namespace
+
+OutputLayer::OutputLayer(const Kernels& kernels, Weights weights, Parameter* weight, Parameter* bias)
+    : kernels_(&kernels), weights_(weights), weight_(weight), bias_(bias), packed_(std::make_unique<Packed>()) {
+    packed_->linear = PackedLinear(kernels, weights, inputs(), vocabulary());
+}
+
+void OutputLayer::weights_changed() {
+    const std::lock_guard<std::mutex> lock(packed_->mutex);
+    packed_->linear_ready = packed_->rows_ready = false;
+}
+
+void OutputLayer::pack_linear() const {
+    const std::lock_guard<std::mutex> lock(packed_->mutex);
+    if (!packed_->linear_ready) packed_->linear.pack(weight_->value.data(), bias_->value.data());
+    packed_->linear_ready = true;
+}
+
+void OutputLayer::pack_rows() const {
+    const GemmKernel& gemm = gemm_for(*kernels_, weights_);
+    const std::lock_guard<std::mutex> lock(packed_->mutex);
+    if (packed_->rows_ready || !gemm.along) return;
+    const size_t words = (inputs() + gemm.terms - 1) / gemm.terms;
+    packed_->row_words = words;
+    packed_->rows.reserve(vocabulary() * words);
+    for (size_t v = 0; v < vocabulary(); ++v)
+        gemm.along(inputs(), weight_->value.data() + v * inputs(), packed_->rows.data() + v * words);
+    packed_->rows_ready = true;
+}
+
+void OutputLayer::logits(const float* z, size_t rows, float* logits, Buffer& scratch) const {
+    pack_linear();
+    packed_->linear.forward(z, inputs(), rows, logits, scratch);
+}
+
+void OutputLayer::loss_in_int8(const float* z, size_t rows, const int32_t* targets, double* nll) {
+    logits_.reserve(std::min(rows, int8_rows) * vocabulary());
+    for (size_t r = 0; r < rows; r += int8_rows) {
+        const size_t count = std::min(int8_rows, rows - r);
+        logits(z + r * inputs(), count, logits_.data(), scratch_);
+        nll_of_logits(*kernels_, logits_.data(), count, vocabulary(), targets + r, nll + r, scratch_);
+    }
+}
+
+void OutputLayer::loss(const float* z, size_t rows, const int32_t* targets, double* nll, float* dz) {
+    if (weights_ == Weights::int8) return loss_in_int8(z, rows, targets, nll);
+    OutputLoss l{};
+    l.rows = rows;
+    l.hidden = inputs();
+    l.vocabulary = vocabulary();
+    l.h = z;
+    l.h_stride = inputs();
+    l.weight = l.left = weight_->value.data();
+    l.left_stride = inputs();
+    l.gemm = &gemm_for(*kernels_, weights_);
+    if (l.gemm->along) {
+        pack_rows();
+        l.left = packed_->rows.data();
+        l.left_stride = packed_->row_words;
+    }
+    l.bias = bias_->value.data();
+    l.targets = targets;
+    l.nll = nll;
+    l.scratch = &scratch_;
+    if (dz) {
+        const auto counted = std::count_if(targets, targets + rows, [](int32_t id) { return id >= 0; });
+        l.weight_per_row = counted ? 1.0f / static_cast<float>(counted) : 0.0f;
+        dweight_.reserve(weight_->size());
+        dbias_.reserve(bias_->size());
+        l.dh = dz;
+        l.dh_stride = inputs();
+        l.dweight = dweight_.data();
+        l.dbias = dbias_.data();
+    }
+    output_loss(*kernels_, l);
+}
+
+void OutputLayer::add_gradients() {
+    const auto add = [&](Parameter* p, const Buffer& gradient) {
+        parallel(threads_for(static_cast<double>(p->size())), [&](const Team& team) {
+            const Range own = split(p->size(), team.size, team.index, unit_block);
+            kernels_->add(own.size(), gradient.data() + own.begin, p->grad.data() + own.begin);
+        });
+    };
+    add(weight_, dweight_);
+    add(bias_, dbias_);
+}
+
+}  // namespace rnnfast

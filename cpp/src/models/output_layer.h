@@ -1,0 +1,50 @@
+// logits = z W^T + b, and their softmax cross-entropy: the last layer of every model over a vocabulary.
+#pragma once
+
+#include <memory>
+#include <mutex>
+
+#include "core/linear.h"
+#include "core/optim.h"
+
+namespace rnnfast {
+
+// The parameters stay with the model; here they are kept in the orders and the precision that products want.
+class OutputLayer {
+public:
+    OutputLayer() = default;
+    OutputLayer(const Kernels& kernels, Weights weights, Parameter* weight, Parameter* bias);  // [V, Z], [V]
+
+    size_t inputs() const { return weight_->shape[1]; }
+    size_t vocabulary() const { return weight_->shape[0]; }
+    void weights_changed();
+
+    // z: [rows, Z], logits: [rows, V]. May run on several threads at once, each with its scratch.
+    void logits(const float* z, size_t rows, float* logits, Buffer& scratch) const;
+
+    // nll: [rows] out, -log softmax(logits)[target] in nats, 0 where the target is negative. With dz [rows, Z] the
+    // gradients of the mean over the targets that count: dz, and the parameters' until add_gradients() adds them.
+    void loss(const float* z, size_t rows, const int32_t* targets, double* nll, float* dz);
+    void add_gradients();
+
+private:
+    void pack_linear() const;
+    void pack_rows() const;
+    void loss_in_int8(const float* z, size_t rows, const int32_t* targets, double* nll);
+
+    const Kernels* kernels_ = nullptr;
+    Weights weights_ = Weights::f32;
+    Parameter *weight_ = nullptr, *bias_ = nullptr;
+    // The weights as the right-hand side of `logits` and, in a low precision, as the left rows of the loss.
+    struct Packed {
+        std::mutex mutex;
+        PackedLinear linear;
+        Buffer rows;
+        size_t row_words = 0;
+        bool linear_ready = false, rows_ready = false;
+    };
+    std::unique_ptr<Packed> packed_;
+    Buffer dweight_, dbias_, logits_, scratch_;
+};
+
+}  // namespace rnnfast

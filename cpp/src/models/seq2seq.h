@@ -1,0 +1,113 @@
+// Tokens -> encoder -> context -> decoder -> softmax over another vocabulary: the composition, written once.
+// S source steps, T target steps, N rows, E embedding, H hidden, L layers, C = H, or 2 H if the encoder is
+// bidirectional.
+#pragma once
+
+#include "core/dropout.h"
+#include "core/recurrent.h"
+#include "models/output_layer.h"
+
+namespace rnnfast {
+
+struct Seq2SeqOptions {
+    std::string cell = "gru";
+    size_t source_vocabulary = 0, target_vocabulary = 0;
+    size_t embedding_size = 0, hidden_size = 0, num_layers = 1;
+    bool bidirectional = false;             // of the encoder
+    std::string context = "last";           // of the memory: "last", "mean" or "max"
+    std::string initial_state = "context";  // of the decoder: "context", "learned" or "zero"
+    bool reads_context = true, reads_previous = true;
+    std::string attention = "none";
+    bool readout_all = false;        // the output reads [state ; context ; embedding], not the state alone
+    float dropout = 0;               // on both embeddings, between layers, before the output
+    Weights weights = Weights::f32;  // of the products; parameters stay float32
+};
+
+// Pairs of sentences as ids. What stands at a source's padding is not read.
+struct PairBatch {
+    size_t source_steps = 0, target_steps = 0, rows = 0;
+    const int32_t* source = nullptr;          // [S, N]
+    const int64_t* source_lengths = nullptr;  // [N] each in 1..S
+    const int32_t* inputs = nullptr;          // [T, N] <bos> y_1 y_2 ...: a valid id everywhere
+    const int32_t* targets = nullptr;         // [T, N] y_1 y_2 ... <eos>; negative: counts for nothing
+};
+
+// What the encoder leaves of a batch; all hypotheses of a row share it.
+struct EncodedSource {
+    size_t steps = 0, rows = 0;
+    std::vector<size_t> lengths;
+    Buffer memory;   // [S, N, C] the top layer's states, zeros at padding
+    Buffer context;  // [N, C]
+    Buffer h, c;     // [L, N, H] the decoder's initial state
+};
+
+struct DecoderState {
+    size_t rows = 0;
+    Buffer h, c;                  // [L, rows, H]; c for cells that have one
+    std::vector<int32_t> source;  // [rows] the encoded row that each row translates
+};
+
+class Seq2Seq {
+public:
+    Seq2Seq(Seq2SeqOptions options, uint64_t seed, const Kernels& kernels);
+
+    const Seq2SeqOptions& options() const { return options_; }
+    const Kernels& kernels() const { return encoder_.kernels(); }
+    const CellInfo& cell() const { return encoder_.cell(); }
+    size_t context_size() const { return encoder_.directions() * options_.hidden_size; }
+    Parameters parameters();
+    void weights_changed();
+
+    // What a call of the functions below works in; it grows, then stays. One for each thread.
+    struct Memory {
+        RecurrentTape encoder, decoder;
+        std::vector<int32_t> ids;
+        Buffer embedded, last_h, last_c, bridged, fixed, hidden, readout, scratch, zeros;
+    };
+    // source: [steps, rows] ids, lengths: [rows]
+    void encode(const int32_t* source, const int64_t* lengths, size_t steps, size_t rows, EncodedSource& encoded,
+                Memory& memory) const;
+    DecoderState initial_state(const EncodedSource& encoded) const;  // one row for each encoded row
+    // One token for each row; previous: [rows] ids, not looked at by a decoder that does not read them. logits: [rows,
+    // V]. attention: [rows, S] out, the weights of the source's words, or nullptr.
+    void step(const EncodedSource& encoded, const int32_t* previous, DecoderState& state, float* logits,
+              float* attention, Memory& memory) const;
+
+private:
+    void add_parameters(uint64_t seed);
+    bool hands_over() const;  // the encoder's last states are the decoder's first, of every layer
+    bool reads_attention_or_context() const { return options_.reads_context || options_.attention != "none"; }
+    size_t state_size(size_t rows) const { return options_.num_layers * rows * options_.hidden_size; }
+    size_t readout_size() const;
+
+    // encoding
+    void check_source(const int32_t* source, const int64_t* lengths, size_t steps, size_t rows) const;
+    void run_encoder(const int32_t* source, const int64_t* lengths, EncodedSource& e, Memory& m, bool train,
+                     uint64_t key) const;
+    void summarise(EncodedSource& e, const Memory& m) const;     // the context
+    void make_initial_state(EncodedSource& e, Memory& m) const;  // h and c
+    void pack_bridge() const;
+
+    // decoding: z = [h ; context ; embedded] of every row, those parts that the output reads
+    struct ReadoutParts {
+        const float *hidden, *context, *embedded;
+    };
+    void readout(const ReadoutParts& from, float* z) const;
+
+    Seq2SeqOptions options_;
+    Recurrent encoder_, decoder_;
+    std::deque<Parameter> own_;
+    Parameter *source_embedding_ = nullptr, *target_embedding_ = nullptr;
+    Parameter *initial_h_ = nullptr, *initial_c_ = nullptr;
+    Parameter *bridge_weight_ = nullptr, *bridge_bias_ = nullptr;
+    Parameter *output_weight_ = nullptr, *output_bias_ = nullptr;
+    OutputLayer output_;
+    struct PackedBridge {
+        std::mutex mutex;
+        PackedLinear linear;
+        bool ready = false;
+    };
+    std::unique_ptr<PackedBridge> bridge_;
+};
+
+}  // namespace rnnfast

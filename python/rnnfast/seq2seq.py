@@ -1,0 +1,172 @@
+"""Sequence to sequence: an encoder, a context, a decoder. The composition is compiled; here are shapes and options."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from rnnfast import _core
+from rnnfast._arrays import at_least, new_seed, positive
+from rnnfast.models import initialise
+from rnnfast.nn import Layer
+from rnnfast.vocab import Vocab
+
+# What each named decoder is: where its initial state comes from, and what every step reads.
+DECODERS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "context_as_state": ("context", ()),
+    "context_as_input": ("learned", ("context",)),
+    "context_and_previous": ("learned", ("context", "previous")),
+    "previous": ("context", ("previous",)),
+    "d2l": ("context", ("context", "previous")),
+}
+READS = ("context", "previous")
+READOUTS = ("state", "all")
+PAD, BOS, EOS = "<pad>", "<bos>", "<eos>"
+_IDS = {PAD: 1, BOS: 2, EOS: 3}  # where a model has sizes instead of vocabularies
+
+
+class Seq2Seq(Layer):
+    r"""P(y_1 ... y_T | x_1 ... x_S): one network reads a sentence, another writes its translation.
+
+    .. math::
+        m_t &= \mathrm{cell}(E_s[x_t], m_{t-1}), \quad c = q(m_1 \ldots m_S) \\
+        s_t &= \mathrm{cell}([E_t[y_{t-1}]; c], s_{t-1}), \quad P = \mathrm{softmax}(s_t W^\top + b)
+
+    with y_0 = ``<bos>``. The decoder is two choices: where s_0 comes from, and what each step reads. ``decoder`` names
+    five of them; ``initial_state`` and ``reads`` say it in full.
+
+    ======================== =============== ====================== =========================================
+    decoder                  initial state   reads                  known from
+    ======================== =============== ====================== =========================================
+    ``context_as_state``     context         nothing
+    ``context_as_input``     learned         context
+    ``context_and_previous`` learned         context, previous      Cho et al., arXiv:1406.1078
+    ``previous``             context         previous               Sutskever et al., arXiv:1409.3215
+    ``d2l``                  context         context, previous      Dive into Deep Learning, chapter 10.7
+    ======================== =============== ====================== =========================================
+
+    An initial state from the context is the encoder's own last state, layer by layer (h, and c of an LSTM), if the
+    context is ``"last"`` and the encoder reads in one direction; otherwise tanh(c W^T + b), and zeros for an LSTM's c.
+
+    Parameters
+    ----------
+    source_vocab, target_vocab : Vocab with ``<pad>``, ``<bos>`` and ``<eos>``, or the number of tokens; then their ids
+        are 1, 2 and 3
+    cell : ``"rnn"``, ``"rnn_relu"``, ``"gru"`` or ``"lstm"``, of encoder and decoder
+    embedding_size, hidden_size, num_layers : of both
+    bidirectional : the encoder reads the sentence in both directions; the context is then 2 * hidden_size wide
+    context : q above: ``"last"`` (the top layer's last state; of both directions side by side), ``"mean"`` or ``"max"``
+    initial_state : ``"context"``, ``"learned"`` or ``"zero"``; None: the decoder's
+    reads : some of ``"context"`` and ``"previous"``; None: the decoder's
+    readout : what the output product reads: ``"state"``, or ``"all"`` for [s_t; c; E_t[y_{t-1}]], those that are read
+    dropout : on both embeddings, between layers and before the output, in training only
+    teacher_forcing : the share of steps at which training reads the true y_{t-1}; at the others it reads the model's
+        own most probable token, one coin for the whole batch and step. No dropout acts while those are decided.
+    weights : ``"f32"``, ``"bf16"``, or ``"int8"`` for running only, as for LanguageModel
+    init_scale : the first weights are uniform in plus or minus this; None: those PyTorch's layers begin with, and zeros
+        for a learned initial state
+    seed : of the initial weights, of dropout and of teacher forcing's coins
+
+    >>> model = Seq2Seq(10, 12, embedding_size=4, hidden_size=8, seed=0)
+    >>> model.config["initial_state"], model.config["reads"]
+    ('learned', ['context', 'previous'])
+    """
+
+    kind = "seq2seq"
+
+    def __init__(
+        self,
+        source_vocab: Vocab | int,
+        target_vocab: Vocab | int,
+        *,
+        cell: str = "gru",
+        embedding_size: int = 256,
+        hidden_size: int = 256,
+        num_layers: int = 1,
+        bidirectional: bool = False,
+        context: str = "last",
+        decoder: str = "context_and_previous",
+        initial_state: str | None = None,
+        reads: Iterable[str] | None = None,
+        attention: str = "none",
+        readout: str = "state",
+        dropout: float = 0.0,
+        teacher_forcing: float = 1.0,
+        weights: str = "f32",
+        init_scale: float | None = None,
+        seed: int | None = None,
+    ) -> None:
+        self.source_vocab = source_vocab if isinstance(source_vocab, Vocab) else None
+        self.target_vocab = target_vocab if isinstance(target_vocab, Vocab) else None
+        if decoder not in DECODERS:
+            raise ValueError(f"decoder is {decoder!r}, expected one of {', '.join(DECODERS)}")
+        if readout not in READOUTS:
+            raise ValueError(f"readout is {readout!r}, expected one of {', '.join(READOUTS)}")
+        if not 0.0 <= teacher_forcing <= 1.0:
+            raise ValueError(f"teacher_forcing is {teacher_forcing}, expected 0 to 1: the share of steps that read y")
+        preset_state, preset_reads = DECODERS[decoder]
+        read = preset_reads if reads is None else _checked_reads(reads)
+        self.config: dict[str, Any] = {
+            "cell": cell,
+            "source_vocab_size": _size(source_vocab, "source_vocab"),
+            "target_vocab_size": _size(target_vocab, "target_vocab"),
+            "embedding_size": positive(embedding_size, "embedding_size"),
+            "hidden_size": positive(hidden_size, "hidden_size"),
+            "num_layers": positive(num_layers, "num_layers"),
+            "bidirectional": bool(bidirectional),
+            "context": context,
+            "initial_state": preset_state if initial_state is None else initial_state,
+            "reads": list(read),
+            "attention": attention,
+            "readout": readout,
+            "dropout": float(dropout),
+            "teacher_forcing": float(teacher_forcing),
+            "weights": weights,
+            "seed": new_seed(seed),
+        }
+        self.steps = 0  # of training; with the seed it decides dropout's masks and the coins
+        c = self.config
+        self._core = _core.Seq2Seq(
+            cell, c["source_vocab_size"], c["target_vocab_size"], c["embedding_size"], c["hidden_size"],
+            c["num_layers"], c["bidirectional"], context, c["initial_state"], "context" in read, "previous" in read,
+            attention, readout == "all", c["dropout"], c["seed"], weights,
+        )  # fmt: skip
+        if init_scale is not None:
+            initialise(self, init_scale, c["seed"])
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{name}={value!r}" for name, value in self.config.items() if name != "seed")
+        return f"Seq2Seq({shown})"
+
+    @property
+    def num_parameters(self) -> int:
+        """How many numbers training adjusts."""
+        return sum(value.size for value in self.parameters().values())
+
+    @property
+    def decoder(self) -> str | None:
+        """The name of this decoder's two choices, None if they have none."""
+        choices = (self.config["initial_state"], tuple(self.config["reads"]))
+        return next((name for name, preset in DECODERS.items() if preset == choices), None)
+
+    def special(self, token: str) -> int:
+        """The id of ``"<pad>"``, ``"<bos>"`` or ``"<eos>"`` in the target's vocabulary."""
+        return _IDS[token] if self.target_vocab is None else self.target_vocab[token]
+
+
+def _checked_reads(reads: Iterable[str]) -> tuple[str, ...]:
+    given = {reads} if isinstance(reads, str) else set(reads)
+    if not given <= set(READS):
+        raise ValueError(f"reads is {sorted(given)}, expected some of {', '.join(READS)}")
+    return tuple(name for name in READS if name in given)
+
+
+def _size(vocab: Vocab | int, name: str) -> int:
+    if not isinstance(vocab, Vocab):
+        return at_least(vocab, 1 + max(_IDS.values()), name)
+    missing = [token for token in _IDS if token not in vocab]
+    if missing:
+        raise ValueError(
+            f"{name} has no {', '.join(missing)}: build it with reserved=({PAD!r}, {BOS!r}, {EOS!r}), as ParallelCorpus does"
+        )
+    return len(vocab)
