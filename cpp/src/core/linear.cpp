@@ -46,7 +46,7 @@ void linear_backward(const Kernels& kernels, const LinearGradients& g) {
             p.columns = g.inputs;
             p.a = {g.dy + rows.begin * g.outputs, g.outputs, 0, 0};
             p.panels = back.panel(0);
-            p.start = zeros.data();
+            p.start = g.add ? nullptr : zeros.data();
             p.c = {g.dx + rows.begin * g.inputs, g.inputs, 0, 0};
             kernels.gemm.run(p);
         }

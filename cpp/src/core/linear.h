@@ -19,6 +19,8 @@ public:
     void forward(const float* x, size_t x_stride, size_t rows, float* y, Buffer& scratch,
                  size_t most_threads = static_cast<size_t>(-1)) const;
 
+    size_t scratch(size_t rows) const { return left_scratch(packed_, rows); }  // floats
+
     size_t inputs() const { return packed_.depth(); }
     size_t outputs() const { return packed_.columns(); }
 
@@ -34,9 +36,10 @@ struct LinearGradients {
     const float* dy;      // [rows, O]
     const float* weight;  // [O, I]
     size_t rows, inputs, outputs;
-    float* dx;       // [rows, I] out, or nullptr
-    float* dweight;  // [O, I] added to
-    float* dbias;    // [O] added to, or nullptr
+    float* dx;         // [rows, I] out, or nullptr
+    float* dweight;    // [O, I] added to
+    float* dbias;      // [O] added to, or nullptr
+    bool add = false;  // dx is added to
 };
 void linear_backward(const Kernels& kernels, const LinearGradients& g);
 

@@ -137,6 +137,36 @@ struct RowDots {
     float* sums = nullptr;
 };
 
+// y = (add ? y : 0) + sum over r of weights[r] * x[r, :], r ascending, one fused multiply-add a term
+struct WeightedRows {
+    size_t rows = 0, columns = 0;
+    const float* x = nullptr;
+    size_t x_stride = 0;
+    const float* weights = nullptr;
+    size_t weight_stride = 1;
+    bool add = false;
+    float* y = nullptr;
+};
+
+// One query beside its keys: scores[j] = sum over u of v[u] * tanh(query[u] + key_j[u]).
+struct AdditiveScores {
+    size_t keys = 0, units = 0;
+    const float* key = nullptr;  // [keys, key_stride]
+    size_t key_stride = 0;
+    const float *query = nullptr, *v = nullptr;  // [units]
+    float* scores = nullptr;                     // [keys] out
+};
+
+struct AdditiveGradient {
+    size_t keys = 0, units = 0;
+    const float* key = nullptr;
+    size_t key_stride = 0;
+    const float *query = nullptr, *v = nullptr;
+    const float* dscores = nullptr;          // [keys]
+    float* dkey = nullptr;                   // like key, added to
+    float *dquery = nullptr, *dv = nullptr;  // [units] out; added to
+};
+
 struct AdamStep {
     size_t size = 0;
     float* weight = nullptr;
@@ -208,6 +238,13 @@ struct Kernels {
     void (*attention_softmax_row)(const AttentionBlock&);  // one query, scores [keys]
     void (*attention_gradient)(const AttentionGradient&);
     void (*row_dots)(const RowDots&);
+    void (*weighted_rows)(const WeightedRows&);
+    void (*additive_scores)(const AdditiveScores&);
+    void (*additive_gradient)(const AdditiveGradient&);
+    // One query: dweights in: gradient of the softmax's weights; out: of the scores.
+    void (*softmax_gradient)(size_t keys, const float* weights, float* dweights);
+    void (*tanh)(size_t size, float* x);                            // x = tanh(x)
+    void (*tanh_gradient)(size_t size, const float* y, float* dy);  // dy *= 1 - y^2, y = tanh(x)
     // What a core can do at best, measured by benchmarks; see rates.h.
     double (*multiply_add_rate)(size_t rounds, const float* in, float* out);
     double (*bf16_rate)(size_t rounds, const float* in, float* out);

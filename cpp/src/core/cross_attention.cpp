@@ -1,0 +1,375 @@
+#include "core/cross_attention.h"
+
+#include <algorithm>
+#include <cmath>
+#include <stdexcept>
+
+#include "core/random.h"
+
+namespace rnnfast {
+
+AttentionKind attention_named(const std::string& name) {
+    if (name == "none") return AttentionKind::none;
+    if (name == "additive") return AttentionKind::additive;
+    if (name == "dot") return AttentionKind::dot;
+    if (name == "general") return AttentionKind::general;
+    throw std::invalid_argument("unknown attention '" + name + "': expected none, additive, dot or general");
+}
+
+CrossAttention::CrossAttention(const CrossAttentionOptions& options, uint64_t seed, const Kernels& kernels,
+                               const std::string& prefix)
+    : options_(options), kernels_(&kernels), packed_(std::make_unique<Packed>()) {
+    const size_t H = options.query_size, C = options.memory_size;
+    if (H == 0 || C == 0) throw std::invalid_argument("attention: query_size and memory_size must be at least 1");
+    if (options.kind == AttentionKind::none) throw std::invalid_argument("attention: the kind is none");
+    if (options.kind == AttentionKind::dot && H != C)
+        throw std::invalid_argument("attention 'dot' multiplies the decoder's state of " + std::to_string(H) +
+                                    " units with the encoder's outputs of " + std::to_string(C) +
+                                    ": expected the same size; use 'general', or an encoder in one direction");
+    if (additive()) {
+        query_ = add(prefix + "query.weight", {H, H}, H, random_key(seed, 1));
+        key_ = add(prefix + "key.weight", {H, C}, C, random_key(seed, 2));
+        key_bias_ = add(prefix + "key.bias", {H}, C, random_key(seed, 3));
+        score_ = add(prefix + "score.weight", {1, H}, H, random_key(seed, 4));
+        packed_->query = PackedLinear(kernels, options.weights, H, H);
+        packed_->key = PackedLinear(kernels, options.weights, C, H);
+        return;
+    }
+    if (options.kind == AttentionKind::general) {
+        key_ = add(prefix + "weight", {H, C}, C, random_key(seed, 5));
+        packed_->key = PackedLinear(kernels, options.weights, C, H);
+    }
+    combine_ = add(prefix + "combine.weight", {H, C + H}, C + H, random_key(seed, 6));
+    packed_->combine = PackedLinear(kernels, options.weights, C + H, H);
+}
+
+// Uniform in +-1/sqrt(fan_in), as torch.nn.Linear
+Parameter* CrossAttention::add(const std::string& name, std::vector<size_t> shape, size_t fan_in, uint64_t key) {
+    parameters_.push_back(make_parameter(name, std::move(shape)));
+    Parameter& p = parameters_.back();
+    const double bound = 1.0 / std::sqrt(static_cast<double>(fan_in));
+    for (size_t i = 0; i < p.size(); ++i)
+        p.value.data()[i] = static_cast<float>((2.0 * random_uniform(key, i) - 1.0) * bound);
+    return &p;
+}
+
+Parameters CrossAttention::parameters() {
+    Parameters all;
+    for (Parameter& p : parameters_) all.push_back(&p);
+    return all;
+}
+
+void CrossAttention::weights_changed() {
+    const std::lock_guard<std::mutex> lock(packed_->mutex);
+    packed_->ready = packed_->back = false;
+}
+
+void CrossAttention::pack() const {
+    if (packed_->ready.load(std::memory_order_acquire)) return;
+    const std::lock_guard<std::mutex> lock(packed_->mutex);
+    if (packed_->ready.load(std::memory_order_relaxed)) return;
+    if (query_) packed_->query.pack(query_->value.data(), nullptr);
+    if (key_) packed_->key.pack(key_->value.data(), key_bias_ ? key_bias_->value.data() : nullptr);
+    if (combine_) packed_->combine.pack(combine_->value.data(), nullptr);
+    packed_->ready.store(true, std::memory_order_release);
+}
+
+size_t CrossAttention::keys_size(size_t steps, size_t rows) const {
+    return key_ ? steps * rows * options_.query_size : 0;
+}
+
+void CrossAttention::keys(const float* values, size_t steps, size_t rows, float* keys, Buffer& scratch) const {
+    if (!key_) return;
+    pack();
+    packed_->key.forward(values, options_.memory_size, steps * rows, keys, scratch);
+}
+
+struct CrossAttention::Row {
+    size_t keys;         // of this row
+    const float* key;    // key j at key + j * key_stride
+    const float* value;  // [C] likewise
+    size_t key_stride, value_stride;
+};
+
+CrossAttention::Row CrossAttention::row_of(const AttentionMemory& m, size_t row) const {
+    const size_t H = options_.query_size, C = options_.memory_size;
+    const float* keys = key_ ? m.keys : m.values;
+    return {m.lengths[row], keys + row * H, m.values + row * C, m.rows * H, m.rows * C};
+}
+
+namespace {
+
+// sums[j] = x . rows_j for rows `stride` apart
+void dots(const Kernels& kernels, const float* rows, size_t stride, size_t count, size_t columns, const float* x,
+          float* sums) {
+    RowDots d;
+    d.rows = count;
+    d.columns = columns;
+    d.panels = rows;
+    d.width = stride;  // one panel as wide as the rows lie apart
+    d.y = x;
+    d.sums = sums;
+    kernels.row_dots(d);
+}
+
+}  // namespace
+
+void CrossAttention::attend_row(const AttentionMemory& m, size_t row, const float* query, float* weights,
+                                float* context) const {
+    const Row r = row_of(m, row);
+    if (additive()) {
+        AdditiveScores s;
+        s.keys = r.keys;
+        s.units = options_.query_size;
+        s.key = r.key;
+        s.key_stride = r.key_stride;
+        s.query = query;
+        s.v = score_->value.data();
+        s.scores = weights;
+        kernels_->additive_scores(s);
+    } else {
+        dots(*kernels_, r.key, r.key_stride, r.keys, options_.query_size, query, weights);
+    }
+    float maximum = -3.4e38f, sum = 0, rescale = 0;
+    AttentionBlock b;
+    b.keys = r.keys;
+    b.scores = weights;
+    b.maximum = &maximum;
+    b.sum = &sum;
+    b.rescale = &rescale;
+    kernels_->attention_softmax_row(b);
+    kernels_->scale(r.keys, 1.0f / sum, weights);
+    std::fill(weights + r.keys, weights + m.steps, 0.0f);
+    WeightedRows w;
+    w.rows = r.keys;
+    w.columns = options_.memory_size;
+    w.x = r.value;
+    w.x_stride = r.value_stride;
+    w.weights = weights;
+    w.y = context;
+    kernels_->weighted_rows(w);
+}
+
+size_t CrossAttention::project_scratch(size_t rows) const { return packed_->query.scratch(rows); }
+
+void CrossAttention::project(const float* states, size_t stride, size_t rows, float* query, Buffer& scratch) const {
+    packed_->query.forward(states, stride, rows, query, scratch, 1);
+}
+
+void CrossAttention::attend(const AttentionMemory& m, const float* states, size_t rows, const int32_t* source,
+                            float* weights, float* context, size_t context_stride, Buffer& query,
+                            Buffer& scratch) const {
+    pack();
+    const size_t H = options_.query_size;
+    const float* queries = states;
+    if (additive()) {
+        query.reserve(rows * H);
+        packed_->query.forward(states, H, rows, query.data(), scratch);
+        queries = query.data();
+    }
+    const auto work = static_cast<double>(m.steps * rows) * static_cast<double>(4 * options_.memory_size + 20 * H);
+    parallel(threads_for(work), [&](const Team& team) {
+        const Range own = split(rows, team.size, team.index);
+        for (size_t r = own.begin; r < own.end; ++r)
+            attend_row(m, source ? static_cast<size_t>(source[r]) : r % m.rows, queries + r * H, weights + r * m.steps,
+                       context + r * context_stride);
+    });
+}
+
+void CrossAttention::combine(const float* states, size_t rows, float* joined, float* out, Buffer& scratch) const {
+    pack();
+    const size_t H = options_.query_size, C = options_.memory_size;
+    for (size_t r = 0; r < rows; ++r) std::copy_n(states + r * H, H, joined + r * (C + H) + C);
+    packed_->combine.forward(joined, C + H, rows, out, scratch);
+    kernels_->tanh(rows * H, out);
+}
+
+void CrossAttention::start(const AttentionMemory& m, size_t steps, CrossAttentionTape& tape) const {
+    pack();
+    tape.steps = steps;
+    tape.rows = m.rows;
+    tape.weights.reserve(steps * m.rows * m.steps);
+    if (additive()) tape.query.reserve(steps * m.rows * options_.query_size);
+}
+
+void CrossAttention::start_backward(const AttentionMemory& m, CrossAttentionTape& tape) {
+    const size_t H = options_.query_size;
+    tape.dscores.reserve(tape.steps * m.rows * m.steps);
+    if (key_) tape.dkeys.reserve(m.steps * m.rows * H);
+    std::fill_n(tape.dkeys.data(), key_ ? m.steps * m.rows * H : 0, 0.0f);
+    if (!additive()) return;
+    tape.dquery.reserve(tape.steps * m.rows * H);
+    tape.dv.reserve(m.rows * H);
+    std::fill_n(tape.dv.data(), m.rows * H, 0.0f);
+    const std::lock_guard<std::mutex> lock(packed_->mutex);
+    if (packed_->back) return;
+    if (packed_->query_back.depth() == 0) packed_->query_back = PackedMatrix(kernels_->gemm, H, H);
+    packed_->query_back.fill_from_rows([&](size_t k) { return query_->value.data() + k * H; });
+    packed_->back = true;
+}
+
+void CrossAttention::attend_row_backward(const AttentionMemory& m, size_t t, size_t n, const float* dcontext,
+                                         CrossAttentionTape& tape) const {
+    const Row r = row_of(m, n);
+    const size_t H = options_.query_size, at = t * m.rows + n;
+    float* dscores = tape.dscores.data() + at * m.steps;
+    dots(*kernels_, r.value, r.value_stride, r.keys, options_.memory_size, dcontext, dscores);
+    kernels_->softmax_gradient(r.keys, tape.weights.data() + at * m.steps, dscores);
+    if (!additive()) return;
+    AdditiveGradient g;
+    g.keys = r.keys;
+    g.units = H;
+    g.key = r.key;
+    g.key_stride = r.key_stride;
+    g.query = tape.query.data() + at * H;
+    g.v = score_->value.data();
+    g.dscores = dscores;
+    g.dkey = tape.dkeys.data() + n * H;
+    g.dquery = tape.dquery.data() + at * H;
+    g.dv = tape.dv.data() + n * H;
+    kernels_->additive_gradient(g);
+}
+
+void CrossAttention::project_backward(const float* dquery, size_t rows, float* dstates, size_t stride) const {
+    const size_t H = options_.query_size;
+    multiply(packed_->query_back, {{dquery, H, 0, 0}, rows}, 0, H, nullptr, {dstates, stride, 0, 0});
+}
+
+namespace {
+
+// Calls body(j, n) for this thread's share of the source steps that rows have.
+template <class Body>
+void for_own_keys(const Team& team, const AttentionMemory& m, Body body) {
+    const Range own = split(m.steps * m.rows, team.size, team.index);
+    for (size_t i = own.begin; i < own.end; ++i)
+        if (const size_t j = i / m.rows, n = i % m.rows; j < m.lengths[n]) body(j, n);
+}
+
+// y += sum over steps of coefficients[t, n, j] * x[t, n, :]; coefficients: [T, N, S]
+void sum_over_steps(const Kernels& kernels, const CrossAttentionTape& tape, const AttentionMemory& m,
+                    const float* coefficients, size_t j, size_t n, const float* x, size_t stride, size_t columns,
+                    float* y) {
+    WeightedRows w;
+    w.rows = tape.steps;
+    w.columns = columns;
+    w.x = x + n * stride;
+    w.x_stride = m.rows * stride;
+    w.weights = coefficients + n * m.steps + j;
+    w.weight_stride = m.rows * m.steps;
+    w.add = true;
+    w.y = y;
+    kernels.weighted_rows(w);
+}
+
+double pair_flops(const AttentionMemory& m, size_t steps, size_t columns) {
+    return 2.0 * static_cast<double>(steps * m.steps) * static_cast<double>(m.rows * columns);
+}
+
+}  // namespace
+
+void CrossAttention::values_gradient(const AttentionMemory& m, const CrossAttentionTape& tape, const float* dcontext,
+                                     size_t context_stride, float* dvalues) const {
+    const size_t C = options_.memory_size;
+    parallel(threads_for(pair_flops(m, tape.steps, C)), [&](const Team& team) {
+        for_own_keys(team, m, [&](size_t j, size_t n) {
+            sum_over_steps(*kernels_, tape, m, tape.weights.data(), j, n, dcontext, context_stride, C,
+                           dvalues + (j * m.rows + n) * C);
+        });
+    });
+}
+
+// From dkeys to the key's weights, and on to the values they were made of.
+void CrossAttention::keys_gradient(const AttentionMemory& m, CrossAttentionTape& tape, float* dvalues) {
+    LinearGradients g{};
+    g.x = m.values;
+    g.dy = tape.dkeys.data();
+    g.weight = key_->value.data();
+    g.rows = m.steps * m.rows;
+    g.inputs = options_.memory_size;
+    g.outputs = options_.query_size;
+    g.dx = dvalues;
+    g.add = true;
+    g.dweight = key_->grad.data();
+    g.dbias = key_bias_ ? key_bias_->grad.data() : nullptr;
+    linear_backward(*kernels_, g);
+}
+
+void CrossAttention::finish_backward(const AttentionMemory& m, const float* first, const float* states,
+                                     const float* dcontext, size_t context_stride, CrossAttentionTape& tape,
+                                     float* dvalues) {
+    const size_t H = options_.query_size, N = m.rows;
+    for (size_t n = 0; n < N; ++n) kernels_->add(H, tape.dv.data() + n * H, score_->grad.data());
+    LinearGradients g{};
+    g.x = first;
+    g.dy = tape.dquery.data();
+    g.weight = query_->value.data();
+    g.rows = N;
+    g.inputs = g.outputs = H;
+    g.dweight = query_->grad.data();
+    linear_backward(*kernels_, g);
+    g.x = states;
+    g.dy += N * H;
+    g.rows = (tape.steps - 1) * N;
+    if (g.rows) linear_backward(*kernels_, g);
+    values_gradient(m, tape, dcontext, context_stride, dvalues);
+    keys_gradient(m, tape, dvalues);
+}
+
+void CrossAttention::forward(const AttentionMemory& m, const float* states, size_t steps, float* out,
+                             CrossAttentionTape& tape) const {
+    const size_t H = options_.query_size, C = options_.memory_size, N = m.rows;
+    start(m, steps, tape);
+    tape.joined.reserve(steps * N * (C + H));
+    tape.out.reserve(steps * N * H);
+    attend(m, states, steps * N, nullptr, tape.weights.data(), tape.joined.data(), C + H, tape.query, tape.scratch);
+    combine(states, steps * N, tape.joined.data(), tape.out.data(), tape.scratch);
+    std::copy_n(tape.out.data(), steps * N * H, out);
+}
+
+void CrossAttention::backward(const AttentionMemory& m, const float* states, const float* dy, CrossAttentionTape& tape,
+                              float* dstates, float* dvalues) {
+    const size_t H = options_.query_size, C = options_.memory_size, N = m.rows, T = tape.steps, wide = C + H;
+    start_backward(m, tape);
+    tape.djoined.reserve(T * N * wide);
+    tape.dy.reserve(T * N * H);
+    std::copy_n(dy, T * N * H, tape.dy.data());
+    kernels_->tanh_gradient(T * N * H, tape.out.data(), tape.dy.data());
+    LinearGradients g{};
+    g.x = tape.joined.data();
+    g.dy = tape.dy.data();
+    g.weight = combine_->value.data();
+    g.rows = T * N;
+    g.inputs = wide;
+    g.outputs = H;
+    g.dx = tape.djoined.data();
+    g.dweight = combine_->grad.data();
+    linear_backward(*kernels_, g);
+
+    float* dkeys = key_ ? tape.dkeys.data() : dvalues;  // dot: the keys are the values
+    parallel(threads_for(2 * pair_flops(m, T, C + 2 * H)), [&](const Team& team) {
+        const Range own = split(T * N, team.size, team.index);
+        for (size_t i = own.begin; i < own.end; ++i) {
+            const Row r = row_of(m, i % N);
+            attend_row_backward(m, i / N, i % N, tape.djoined.data() + i * wide, tape);
+            std::copy_n(tape.djoined.data() + i * wide + C, H, dstates + i * H);
+            WeightedRows w;
+            w.rows = r.keys;
+            w.columns = H;
+            w.x = r.key;
+            w.x_stride = r.key_stride;
+            w.weights = tape.dscores.data() + i * m.steps;
+            w.add = true;
+            w.y = dstates + i * H;
+            kernels_->weighted_rows(w);
+        }
+        team.wait();
+        for_own_keys(team, m, [&](size_t j, size_t n) {
+            sum_over_steps(*kernels_, tape, m, tape.dscores.data(), j, n, states, H, H,
+                           dkeys + (j * N + n) * options_.query_size);
+        });
+    });
+    values_gradient(m, tape, tape.djoined.data(), wide, dvalues);
+    if (key_) keys_gradient(m, tape, dvalues);
+}
+
+}  // namespace rnnfast

@@ -1,0 +1,123 @@
+// Attention of a decoder's states over what an encoder left, its memory m: which source step each target step looks at.
+//     additive  score_j = v . tanh(W_q s + W_k m_j + b)             Bahdanau, Cho & Bengio, arXiv:1409.0473
+//     dot       score_j = s . m_j                                   Luong, Pham & Manning, arXiv:1508.04025
+//     general   score_j = s . W m_j
+// weights = softmax of the scores over the steps a source row has; context = sum over j of weight_j m_j.
+// S source steps, T target steps, N rows, H query units, C memory units.
+#pragma once
+
+#include <atomic>
+#include <deque>
+#include <memory>
+#include <mutex>
+
+#include "core/linear.h"
+#include "core/optim.h"
+#include "core/parallel.h"
+
+namespace rnnfast {
+
+enum class AttentionKind { none, additive, dot, general };
+// "none", "additive", "dot" or "general"; throws std::invalid_argument that lists the names.
+AttentionKind attention_named(const std::string& name);
+
+struct CrossAttentionOptions {
+    AttentionKind kind = AttentionKind::additive;
+    size_t query_size = 0, memory_size = 0;
+    Weights weights = Weights::f32;  // of the products forward; gradients are products in f32
+};
+
+struct AttentionMemory {
+    size_t steps = 0, rows = 0;
+    const float* values = nullptr;    // [S, N, C] the encoder's outputs
+    const float* keys = nullptr;      // [S, N, H] what CrossAttention::keys made of them; dot reads the values
+    const size_t* lengths = nullptr;  // [N] each in 1..S: what lies beyond has no part
+};
+
+// What one forward leaves for its backward, and the memory both work in. Reused, it allocates nothing new.
+struct CrossAttentionTape {
+    size_t steps = 0, rows = 0;
+    Buffer query;            // [T, N, H] additive: W_q s
+    Buffer weights;          // [T, N, S] zeros beyond a row's length
+    Buffer joined, out;      // [T, N, C + H], [T, N, H] dot and general: [c ; s], tanh(W_c [c ; s])
+    Buffer dquery, dscores;  // [T, N, H], [T, N, S]
+    Buffer dkeys, dv;        // [S, N, H], [N, H]
+    Buffer djoined, dy, scratch;
+};
+
+class CrossAttention {
+public:
+    CrossAttention(const CrossAttentionOptions& options, uint64_t seed, const Kernels& kernels,
+                   const std::string& prefix = "attention.");
+
+    const CrossAttentionOptions& options() const { return options_; }
+    const Kernels& kernels() const { return *kernels_; }
+    bool additive() const { return options_.kind == AttentionKind::additive; }
+    Parameters parameters();
+    void weights_changed();
+
+    // Floats of the keys of a memory: none for dot, which reads the values.
+    size_t keys_size(size_t steps, size_t rows) const;
+    // values: [S, N, C]; keys: [S, N, H]
+    void keys(const float* values, size_t steps, size_t rows, float* keys, Buffer& scratch) const;
+
+    // One step of `rows` states, [rows, H], each beside the memory's row source[r], or r itself without source.
+    // weights: [rows, S]; context: [rows, C], its rows context_stride apart. On any thread count.
+    void attend(const AttentionMemory& m, const float* states, size_t rows, const int32_t* source, float* weights,
+                float* context, size_t context_stride, Buffer& query, Buffer& scratch) const;
+    // dot and general: joined [rows, C + H] has the context in place; the states join it; out = tanh(W_c [c ; s])
+    void combine(const float* states, size_t rows, float* joined, float* out, Buffer& scratch) const;
+
+    // The pieces of a loop over time, for a thread that owns some rows. They are serial.
+    // query = W_q s for `rows` states whose rows lie `stride` apart. scratch: one a thread, reserved beforehand.
+    void project(const float* states, size_t stride, size_t rows, float* query, Buffer& scratch) const;
+    size_t project_scratch(size_t rows) const;
+    void attend_row(const AttentionMemory& m, size_t row, const float* query, float* weights, float* context) const;
+    // Additive: step t of row n. Writes dquery [H] and keeps dscores; adds to this row's dkeys and dv on the tape.
+    void attend_row_backward(const AttentionMemory& m, size_t t, size_t n, const float* dcontext,
+                             CrossAttentionTape& tape) const;
+    // dstates += dquery W_q for rows that lie `stride` apart
+    void project_backward(const float* dquery, size_t rows, float* dstates, size_t stride) const;
+
+    // Readies a tape; what a loop over time writes and adds to is there, and zero where it is added to.
+    void start(const AttentionMemory& m, size_t steps, CrossAttentionTape& tape) const;
+    void start_backward(const AttentionMemory& m, CrossAttentionTape& tape);
+    // After a loop over all steps: adds to the parameters' gradients and to dvalues [S, N, C].
+    // states: [T, N, H] and first [N, H] the one before them: the queries were [first, states[0], ...].
+    // dcontext: [T, N] rows of C, context_stride apart.
+    void finish_backward(const AttentionMemory& m, const float* first, const float* states, const float* dcontext,
+                         size_t context_stride, CrossAttentionTape& tape, float* dvalues);
+
+    // dot and general, all steps at once: out [T, N, H] = tanh(W_c [c_t ; s_t]) for states [T, N, H].
+    void forward(const AttentionMemory& m, const float* states, size_t steps, float* out,
+                 CrossAttentionTape& tape) const;
+    // Adds to the parameters' gradients and to dvalues [S, N, C]; writes dstates [T, N, H].
+    void backward(const AttentionMemory& m, const float* states, const float* dy, CrossAttentionTape& tape,
+                  float* dstates, float* dvalues);
+
+private:
+    struct Row;  // where a row of the memory lies
+    Row row_of(const AttentionMemory& m, size_t row) const;
+    Parameter* add(const std::string& name, std::vector<size_t> shape, size_t fan_in, uint64_t seed);
+    void pack() const;
+    void values_gradient(const AttentionMemory& m, const CrossAttentionTape& tape, const float* dcontext,
+                         size_t context_stride, float* dvalues) const;
+    void keys_gradient(const AttentionMemory& m, CrossAttentionTape& tape, float* dvalues);
+
+    CrossAttentionOptions options_;
+    const Kernels* kernels_;
+    std::deque<Parameter> parameters_;
+    // additive: query [H, H], key [H, C] with its bias, score [1, H]; general: key [H, C]; both Luong: combine [H, C +
+    // H]
+    Parameter *query_ = nullptr, *key_ = nullptr, *key_bias_ = nullptr, *score_ = nullptr, *combine_ = nullptr;
+    struct Packed {
+        std::mutex mutex;
+        std::atomic<bool> ready{false};
+        bool back = false;
+        PackedLinear query, key, combine;
+        PackedMatrix query_back;  // [H, H]: dquery to dstates
+    };
+    std::unique_ptr<Packed> packed_;
+};
+
+}  // namespace rnnfast
