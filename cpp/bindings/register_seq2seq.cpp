@@ -26,6 +26,32 @@ std::unique_ptr<EncodedSource> encode(const Seq2Seq& model, const Array<int32_t>
     return encoded;
 }
 
+// nll [T, N]
+Array<double> loss(Seq2Seq& model, const Array<int32_t>& source, const Array<int64_t>& lengths,
+                   const Array<int32_t>& inputs, const Array<int32_t>& targets, bool train, float teacher_forcing,
+                   uint64_t key) {
+    check_pair(source, lengths);
+    const py::ssize_t rows = source.shape(1);
+    if (targets.ndim() != 2 || targets.size() == 0 || targets.shape(1) != rows)
+        throw std::invalid_argument("targets have shape " +
+                                    shape_text({targets.shape(), targets.shape() + targets.ndim()}) +
+                                    ", expected (T, " + std::to_string(rows) + "): a column for each of the source");
+    check_shape(inputs, {targets.shape(0), rows}, "inputs");
+    PairBatch batch;
+    batch.source_steps = static_cast<size_t>(source.shape(0));
+    batch.target_steps = static_cast<size_t>(targets.shape(0));
+    batch.rows = static_cast<size_t>(rows);
+    batch.source = source.data();
+    batch.source_lengths = lengths.data();
+    batch.inputs = inputs.data();
+    batch.targets = targets.data();
+    Array<double> nll({targets.shape(0), rows});
+    double* out = nll.mutable_data();
+    const py::gil_scoped_release release;
+    model.loss(batch, out, train, teacher_forcing, key);
+    return nll;
+}
+
 // logits [rows, V] of what follows `previous`; the state moves on.
 Array<float> step(const Seq2Seq& model, const EncodedSource& encoded, const Array<int32_t>& previous,
                   DecoderState& state) {
@@ -70,6 +96,9 @@ void register_seq2seq(py::module_& m) {
              py::arg("hidden_size"), py::arg("num_layers"), py::arg("bidirectional"), py::arg("context"),
              py::arg("initial_state"), py::arg("reads_context"), py::arg("reads_previous"), py::arg("attention"),
              py::arg("readout_all"), py::arg("dropout"), py::arg("seed"), py::arg("weights"))
+        .def("loss", &loss, py::arg("source"), py::arg("source_lengths"), py::arg("inputs"), py::arg("targets"),
+             py::arg("train"), py::arg("teacher_forcing"), py::arg("key"))
+        .def("backward", &Seq2Seq::backward, py::call_guard<py::gil_scoped_release>())
         .def("encode", &encode, py::arg("source"), py::arg("source_lengths"))
         .def("initial_state", &Seq2Seq::initial_state, py::arg("encoded"))
         .def("step", &step, py::arg("encoded"), py::arg("previous"), py::arg("state"))

@@ -9,27 +9,39 @@ from typing import Any
 from rnnfast import _core
 from rnnfast.classify import SequenceClassifier
 from rnnfast.forecast import Autoregressor
-from rnnfast.models import FORMAT, FORMAT_VERSION, VERSION_OF_ROUNDED, WEIGHTS, LanguageModel, restored
+from rnnfast.models import FORMAT, FORMAT_VERSION, VERSION_OF_ROUNDED, WEIGHTS, LanguageModel, restored, rounded
 from rnnfast.ngram import NGram
 from rnnfast.nn import Array
+from rnnfast.seq2seq import Seq2Seq
 from rnnfast.text import PathLike
 from rnnfast.vocab import Vocab
 
 _ESTIMATORS: dict[str, Any] = {kind.kind: kind for kind in (Autoregressor, SequenceClassifier)}
-_KINDS = (LanguageModel.kind, *_ESTIMATORS)
+_KINDS = {
+    LanguageModel.kind: "a language model, for `rnnfast generate` and `rnnfast eval`",
+    Seq2Seq.kind: "a translator, for `rnnfast translate`",
+    Autoregressor.kind: "a forecaster of series",
+    SequenceClassifier.kind: "a classifier of sequences",
+}
 _LARGEST = 1 << 28  # weights of one matrix a file may ask for: 1 GB
 
 
-def load(path: PathLike, *, weights: str | None = None) -> Any:
+def load(path: PathLike, *, weights: str | None = None, kind: str | None = None) -> Any:
     """The model in a file that its ``save`` wrote; a checkpoint's model too, and an n-gram model in ``*.arpa``.
 
-    ``weights`` is the precision of its products, ``"f32"``, ``"bf16"`` or, to run it only, ``"int8"``; None: as the file says.
+    ``weights`` is the precision of its products, ``"f32"``, ``"bf16"`` or, to run it only, ``"int8"``; None: as the file
+    says. ``kind`` is the only kind wanted, such as ``"language_model"`` (n-gram models are of it) or ``"seq2seq"``.
 
-    Raises ``rf.FileFormatError`` for a file that is damaged, of another version, or not rnnfast's.
+    Raises ``rf.FileFormatError`` for a file that is damaged, of another version or kind, or not rnnfast's.
     """
-    if os.fspath(path).endswith((".arpa", ".arpa.gz")):
-        return NGram.from_arpa(path)
-    return read(path, weights=weights)[0]
+    if kind is not None and kind not in _KINDS:
+        raise ValueError(f"kind is {kind!r}, expected one of {', '.join(_KINDS)}")
+    arpa = os.fspath(path).endswith((".arpa", ".arpa.gz"))
+    model: Any = NGram.from_arpa(path) if arpa else read(path, weights=weights)[0]
+    held = LanguageModel.kind if arpa else model.kind
+    if kind not in (None, held):
+        raise _core.Error(f"{os.fspath(path)} holds {_KINDS[held]}; expected {_KINDS[str(kind)]}")
+    return model
 
 
 def quantize(source: PathLike, output: PathLike, *, weights: str = "int8") -> None:
@@ -65,7 +77,7 @@ def read(path: PathLike, *, weights: str | None = None) -> tuple[Any, dict[str, 
         tensors = restored(tensors)
     except ValueError as error:
         raise _core.Error(f"{name}: {error}") from None
-    model = _build(name, metadata, tensors, {} if weights is None else {"weights": weights})
+    model = _build(name, kind, metadata, tensors, {} if weights is None else {"weights": weights})
     own = model.parameters()
     for parameter, value in own.items():
         if parameter not in tensors:
@@ -74,7 +86,11 @@ def read(path: PathLike, *, weights: str | None = None) -> tuple[Any, dict[str, 
             raise _core.Error(
                 f"{name}: {parameter} has shape {tensors[parameter].shape}, its configuration wants {value.shape}"
             )
-    model.load_state_dict({parameter: tensors.pop(parameter) for parameter in own})
+    values = {parameter: tensors.pop(parameter) for parameter in own}
+    if kind == Seq2Seq.kind and model.config["weights"] == "int8":
+        # Its products round a word beside the context, so the words must be those of a rounded file already.
+        values = restored(rounded(values, "int8", model.exact))
+    model.load_state_dict(values)
     return model, tensors, metadata
 
 
@@ -85,22 +101,44 @@ def _build_estimator(name: str, kind: Any, metadata: dict[str, str], tensors: di
         raise _core.Error(f"{name}: its configuration cannot be used: {error}") from None
 
 
-def _build(name: str, metadata: dict[str, str], tensors: dict[str, Array], chosen: dict[str, str]) -> LanguageModel:
+def _build(name: str, kind: str, metadata: dict[str, str], tensors: dict[str, Array], chosen: dict[str, str]) -> Any:
     try:
         config = {**json.loads(metadata["config"]), **chosen}
-        vocabulary = json.loads(metadata["vocabulary"]) if "vocabulary" in metadata else None
-        size = int(config.pop("vocab_size"))
-        vocab = None
-        if vocabulary is not None:
-            tokens = [str(token) for token in vocabulary["tokens"]]
-            vocab = Vocab.from_list(tokens, tokenizer=vocabulary["tokenizer"], rules=vocabulary.get("rules"))
-            if len(vocab) != size:
-                raise ValueError(f"the vocabulary has {len(vocab)} tokens, the configuration says {size}")
-        # Before memory is taken for what a file claims, its tensors must be of that size.
         held = sum(value.size for value in tensors.values())
-        hidden, embedding = int(config["hidden_size"]), int(config["embedding_size"])
-        if max(size * hidden, hidden * hidden, size * embedding, int(config["num_layers"])) > min(held, _LARGEST):
-            raise ValueError("the configuration asks for more weights than the file holds")
-        return LanguageModel(size if vocab is None else vocab, **config)
+        return (_translator if kind == Seq2Seq.kind else _language_model)(config, metadata, held)
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise _core.Error(f"{name}: its configuration cannot be used: {error}") from None
+
+
+def _language_model(config: dict[str, Any], metadata: dict[str, str], held: int) -> LanguageModel:
+    size = int(config.pop("vocab_size"))
+    vocab = _vocabulary(metadata, "vocabulary", size)
+    _check_size(config, [size], held)
+    return LanguageModel(size if vocab is None else vocab, **config)
+
+
+def _translator(config: dict[str, Any], metadata: dict[str, str], held: int) -> Seq2Seq:
+    sizes = [int(config.pop("source_vocab_size")), int(config.pop("target_vocab_size"))]
+    vocabs = [_vocabulary(metadata, f"{side}_vocabulary", n) for side, n in zip(("source", "target"), sizes)]
+    _check_size(config, sizes, held)
+    source, target = (size if vocab is None else vocab for vocab, size in zip(vocabs, sizes))
+    return Seq2Seq(source, target, **config)
+
+
+def _vocabulary(metadata: dict[str, str], key: str, size: int) -> Vocab | None:
+    if key not in metadata:
+        return None
+    held = json.loads(metadata[key])
+    tokens = [str(token) for token in held["tokens"]]
+    vocab = Vocab.from_list(tokens, tokenizer=held["tokenizer"], rules=held.get("rules"))
+    if len(vocab) != size:
+        raise ValueError(f"the {key.replace('_', ' ')} has {len(vocab)} tokens, the configuration says {size}")
+    return vocab
+
+
+def _check_size(config: dict[str, Any], vocab_sizes: list[int], held: int) -> None:
+    """Before memory is taken for what a file claims, its tensors must be of that size."""
+    hidden, embedding, layers = (int(config[name]) for name in ("hidden_size", "embedding_size", "num_layers"))
+    size = max(vocab_sizes)
+    if max(size * hidden, layers * hidden * hidden, size * embedding, layers) > min(held, _LARGEST):
+        raise ValueError("the configuration asks for more weights than the file holds")

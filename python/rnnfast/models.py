@@ -21,15 +21,20 @@ WEIGHTS = ("f32", "bf16", "int8")
 VERSION_OF_ROUNDED = "2"  # of a file whose matrices are stored rounded
 
 
-def rounded(parameters: Mapping[str, Array], weights: str) -> dict[str, NDArray[Any]]:
-    """Parameters as a file stores them: every matrix of bf16 as uint16, or of int8 beside ``NAME.scale``, one a row."""
+def rounded(parameters: Mapping[str, Array], weights: str, exact: tuple[str, ...] = ()) -> dict[str, NDArray[Any]]:
+    """Parameters as a file stores them: every matrix of bf16 as uint16, or of int8 beside ``NAME.scale``, one a row.
+
+    Those named in ``exact`` stay as they are.
+    """
     if weights not in WEIGHTS:
         raise ValueError(f"weights is {weights!r}, expected one of {', '.join(WEIGHTS)}")
     stored: dict[str, NDArray[Any]] = dict(parameters)
     for name, value in parameters.items():
-        if value.ndim == 2 and weights == "bf16":
+        if value.ndim != 2 or name in exact:
+            continue
+        if weights == "bf16":
             stored[name] = _core.bf16_rows(value)
-        elif value.ndim == 2 and weights == "int8":
+        elif weights == "int8":
             stored[name], stored[name + SCALE] = _core.int8_rows(value)
     return stored
 
@@ -64,7 +69,7 @@ def write_model(
     weights: str = "f32",
 ) -> None:
     """``model``'s weights, configuration and vocabularies (by their names in the file) as one safetensors file."""
-    stored = rounded(model.parameters(), weights)
+    stored = rounded(model.parameters(), weights, model.exact)
     config = model.config if weights == "f32" else {**model.config, "weights": weights}
     own = {
         "format": FORMAT,
@@ -105,6 +110,7 @@ class LanguageModel(Layer):
     """
 
     kind = "language_model"
+    exact: tuple[str, ...] = ()  # matrices that a file never rounds
 
     def __init__(
         self,

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
 from rnnfast import _core
-from rnnfast._arrays import at_least, new_seed, positive
-from rnnfast.models import initialise
-from rnnfast.nn import Layer
+from rnnfast._arrays import as_int32, at_least, new_seed, positive
+from rnnfast.models import initialise, write_model
+from rnnfast.nn import Array, Layer
+from rnnfast.text import PathLike
 from rnnfast.vocab import Vocab
 
 # What each named decoder is: where its initial state comes from, and what every step reads.
@@ -70,9 +74,14 @@ class Seq2Seq(Layer):
     >>> model = Seq2Seq(10, 12, embedding_size=4, hidden_size=8, seed=0)
     >>> model.config["initial_state"], model.config["reads"]
     ('learned', ['context', 'previous'])
+    >>> source, lengths = [[4, 5], [6, 3], [3, -1]], [3, 2]  # two sentences, each ended by <eos>
+    >>> target = [[2, 2], [7, 8], [3, 9], [-1, 3]]  # <bos> ... <eos>
+    >>> loss, _ = model.loss(source, lengths, target)
+    >>> model.backward()
     """
 
     kind = "seq2seq"
+    exact = ("decoder.initial_h", "decoder.initial_c")  # states, not factors of products: a file never rounds them
 
     def __init__(
         self,
@@ -148,6 +157,59 @@ class Seq2Seq(Layer):
         """The name of this decoder's two choices, None if they have none."""
         choices = (self.config["initial_state"], tuple(self.config["reads"]))
         return next((name for name, preset in DECODERS.items() if preset == choices), None)
+
+    def loss(self, source: ArrayLike, source_lengths: ArrayLike, target: ArrayLike) -> tuple[float, None]:
+        """Mean cross-entropy in nats of every target token after the first; no state is carried on, hence the None.
+
+        For training: dropout acts, teacher forcing's coins are thrown, and :meth:`backward` may follow.
+
+        Parameters
+        ----------
+        source : (S, N) ids; what stands beyond a row's length is not read
+        source_lengths : (N,) each in 1 to S
+        target : (T + 1, N) ids, each column ``<bos>`` ... ``<eos>``, filled up with negative numbers, which count for
+            nothing
+        """
+        self.steps += 1
+        nll, counted = self._loss(source, source_lengths, target, train=True)
+        return float(nll.sum() / max(counted, 1)), None
+
+    def nll(self, source: ArrayLike, source_lengths: ArrayLike, target: ArrayLike) -> NDArray[np.float64]:
+        """-log P of every target token after the first, (T, N) in nats; zero at padding. Teacher forcing, no dropout."""
+        return self._loss(source, source_lengths, target, train=False)[0]
+
+    def _loss(
+        self, source: ArrayLike, source_lengths: ArrayLike, target: ArrayLike, *, train: bool
+    ) -> tuple[NDArray[np.float64], int]:
+        ids = as_int32(target, "target")
+        if ids.ndim != 2 or len(ids) < 2:
+            raise ValueError(
+                f"target has shape {ids.shape}, expected (T + 1, N) with <bos> and at least one token more"
+            )
+        inputs, targets = np.maximum(ids[:-1], 0), np.ascontiguousarray(ids[1:])
+        if (ids[0] < 0).any():
+            raise ValueError(f"target[0] is {ids[0].tolist()}, expected <bos> ({self.special(BOS)}) in every column")
+        lengths = as_int32(source_lengths, "source_lengths").astype(np.int64)
+        key = ((self.config["seed"] << 32) + self.steps) & (2**64 - 1)
+        forcing = self.config["teacher_forcing"] if train else 1.0
+        nll = self._core.loss(as_int32(source, "source"), lengths, inputs, targets, train, forcing, key)
+        return nll, int(np.count_nonzero(targets >= 0))
+
+    def backward(self) -> None:
+        """Adds the gradients of the last :meth:`loss` to ``grads``."""
+        self._core.backward()
+
+    def save(
+        self,
+        path: PathLike,
+        *,
+        tensors: Mapping[str, Array] | None = None,
+        metadata: Mapping[str, str] | None = None,
+        weights: str = "f32",
+    ) -> None:
+        """Weights, configuration and both vocabularies in one file, as LanguageModel.save does (docs/model-file.md)."""
+        vocabularies = {"source_vocabulary": self.source_vocab, "target_vocabulary": self.target_vocab}
+        write_model(self, path, vocabularies, tensors=tensors, metadata=metadata, weights=weights)
 
     def special(self, token: str) -> int:
         """The id of ``"<pad>"``, ``"<bos>"`` or ``"<eos>"`` in the target's vocabulary."""

@@ -25,6 +25,48 @@ def sources(lengths, seed=0, steps=None):
     return x, lengths
 
 
+def batch_of(source_lengths, target_lengths, seed=0, source_steps=None, target_steps=None):
+    """Pairs as rf.ParallelCorpus gives them: source, lengths, target from <bos>, -1 at padding."""
+    x, lengths = sources(source_lengths, seed, source_steps)
+    random = np.random.default_rng(seed + 100)
+    target_lengths = np.asarray(target_lengths)
+    target = random.integers(0, TARGET, (target_lengths.max() + 1, len(lengths))).astype(np.int32)
+    target[0] = 2
+    target[np.arange(len(target))[:, None] > target_lengths] = -1
+    if target_steps is not None:
+        target = np.concatenate([target, np.full((target_steps + 1 - len(target), len(lengths)), -1, np.int32)])
+    return x, lengths, target
+
+
+RAGGED = ([5, 1, 3, 7, 7, 2], [4, 6, 1, 3, 6, 5])
+
+
+def trained_bits(model, batch):
+    """Loss and gradients of one training step, as bytes by name."""
+    model.zero_grad()
+    loss, _ = model.loss(*batch)
+    model.backward()
+    return {"loss": loss, **{name: value.tobytes() for name, value in model.grads.items()}}
+
+
+STRUCTURES = [
+    {"decoder": decoder, "cell": cell, **options}
+    for decoder, cell, options in [
+        ("context_as_state", "gru", {"num_layers": 2}),
+        ("context_as_state", "rnn", {"bidirectional": True, "context": "max"}),
+        ("context_as_input", "lstm", {"context": "mean", "num_layers": 2}),
+        ("context_and_previous", "gru", {"readout": "all"}),
+        ("context_and_previous", "lstm", {"bidirectional": True}),
+        ("previous", "lstm", {"num_layers": 2}),
+        ("previous", "rnn_relu", {"bidirectional": True, "num_layers": 2, "readout": "all"}),
+        ("d2l", "gru", {"num_layers": 2, "dropout": 0.3}),
+        ("d2l", "lstm", {"context": "max", "readout": "all", "dropout": 0.2, "bidirectional": True}),
+        ("context_and_previous", "gru", {"initial_state": "zero", "context": "mean"}),
+    ]
+]
+by_structure = pytest.mark.parametrize("options", STRUCTURES, ids=str)
+
+
 def steps_of(model, x, lengths, tokens):
     """Logits (T, N, V) of a decoder that is given the tokens (T, N) one after another."""
     encoded = model._core.encode(x, lengths)
@@ -71,6 +113,138 @@ def test_a_step_depends_on_its_own_row_alone(decoder, cell, options):
     assert not np.array_equal(logits[:, 0], logits[:, 3])
 
 
+@by_structure
+def test_padding_changes_no_bit_of_loss_or_gradients(options):
+    plain = trained_bits(small(**options), batch_of(*RAGGED))
+    padded = trained_bits(small(**options), batch_of(*RAGGED, source_steps=13, target_steps=11))
+    assert plain == padded
+
+
+@by_structure
+def test_a_rows_likelihood_is_its_own(options):
+    model = small(**options)
+    x, lengths, target = batch_of(*RAGGED)
+    together = model.nll(x, lengths, target)
+    assert np.array_equal(together > 0, target[1:] >= 0)
+    for n, (S, T) in enumerate(zip(*RAGGED)):
+        alone = model.nll(x[:S, n : n + 1], lengths[n : n + 1], target[: T + 1, n : n + 1])
+        assert np.array_equal(alone[:, 0], together[:T, n])
+
+
+@by_structure
+def test_the_likelihood_is_that_of_the_steps(options):
+    model = small(**options)
+    x, lengths, target = batch_of(*RAGGED)
+    nll = model.nll(x, lengths, target)
+    z = steps_of(model, x, lengths, np.maximum(target[:-1], 0)).astype(np.float64)
+    log_p = z - np.log(np.exp(z).sum(2, keepdims=True))
+    expected = -np.take_along_axis(log_p, np.maximum(target[1:], 0)[:, :, None], 2)[:, :, 0]
+    np.testing.assert_allclose(nll, np.where(target[1:] >= 0, expected, 0), rtol=1e-5, atol=1e-6)
+
+
+@by_structure
+def test_any_number_of_threads_gives_the_same_bits(options, threads):
+    runs = []
+    for count in (1, 2, 3):
+        threads(count)
+        model = rf.Seq2Seq(90, 150, **{**options, "embedding_size": 40, "hidden_size": 70, "seed": 1})
+        random = np.random.default_rng(0)
+        x, target = random.integers(0, 90, (9, 41)).astype(np.int32), random.integers(0, 150, (9, 41)).astype(np.int32)
+        target[0], lengths = 2, random.integers(1, 10, 41)
+        target[np.arange(9)[:, None] > random.integers(1, 9, 41)] = -1
+        runs.append(trained_bits(model, (x, lengths, target)))
+    assert runs[0] == runs[1] == runs[2]
+
+
+@pytest.mark.parametrize("options", [o for o in STRUCTURES if "dropout" not in o and o["cell"] != "rnn_relu"], ids=str)
+def test_gradients_are_the_slopes_of_the_loss(options):
+    """Along a random direction of every parameter; float32 products, so 2% of the slope or of a usual one."""
+    model = rf.Seq2Seq(SOURCE, TARGET, **{"embedding_size": EMBEDDING, "hidden_size": HIDDEN, "seed": 3, **options})
+    random = np.random.default_rng(7)
+    weights = {name: random.normal(0, 0.4, value.shape) for name, value in model.parameters().items()}
+    batch = batch_of(*RAGGED, seed=5)
+    counted = np.count_nonzero(batch[2][1:] >= 0)
+
+    def mean_nll(name, offset):
+        model.load_state_dict({**weights, name: weights[name] + offset})
+        return model.nll(*batch).sum() / counted
+
+    model.load_state_dict(weights)
+    trained_bits(model, batch)
+    for name, gradient in model.grads.items():
+        gradient = gradient.astype(np.float64)
+        assert np.abs(gradient).max() > 0, name
+        direction = gradient / np.linalg.norm(gradient) + random.normal(0, 0.1 / np.sqrt(gradient.size), gradient.shape)
+        step = 5e-3
+        slope = (mean_nll(name, step * direction) - mean_nll(name, -step * direction)) / (2 * step)
+        assert slope == pytest.approx((gradient * direction).sum(), rel=0.02, abs=2e-4), name
+
+
+@pytest.mark.parametrize("teacher_forcing", [0.0, 0.5])
+@pytest.mark.parametrize("options", [{"dropout": 0.0}, {"dropout": 0.4, "cell": "lstm", "bidirectional": True}])
+def test_without_teacher_forcing_training_reads_the_models_own_choices(teacher_forcing, options):
+    model = small(teacher_forcing=teacher_forcing, **options)
+    x, lengths, target = batch_of(*RAGGED)
+    encoded = model._core.encode(x, lengths)
+    read, own = target[:1], []
+    state = model._core.initial_state(encoded)
+    for t in range(1, len(target) - 1):
+        choice = model._core.step(encoded, read[-1], state).argmax(1)
+        # Whichever the coin says, the choices of the next steps follow from it: the candidates are two.
+        own.append(choice)
+        read = np.concatenate([read, [np.where(target[t] >= 0, choice, 0)]]).astype(np.int32)
+    if teacher_forcing == 0.0:
+        twin = small(**{**options, "teacher_forcing": 1.0})
+        read = np.concatenate([read, target[-1:]])
+        losses = twin._core.loss(x, lengths, read[:-1].copy(), target[1:].copy(), True, 1.0, (3 << 32) + 1)
+        loss, _ = model.loss(x, lengths, target)
+        assert loss == losses.sum() / np.count_nonzero(target[1:] >= 0)
+        twin._core.backward(), model.backward()
+        assert all(np.array_equal(twin.grads[name], g) for name, g in model.grads.items())
+        return
+    seen = {model.loss(x, lengths, target)[0] for _ in range(8)}
+    assert len(seen) > 1, "every step threw the same coins"
+
+
+def test_an_evaluation_between_loss_and_backward_changes_nothing():
+    one, other = small(dropout=0.2), small(dropout=0.2)
+    batch = batch_of(*RAGGED)
+    for model in (one, other):
+        model.loss(*batch)
+        if model is one:
+            model.nll(*batch_of([9, 2], [3, 8], seed=4))
+        model.backward()
+    assert all(np.array_equal(one.grads[name], g) for name, g in other.grads.items())
+    with pytest.raises(ValueError, match="no loss to differentiate"):
+        one.backward()
+
+
+def test_targets_that_count_for_nothing_give_no_gradient():
+    model = small()
+    x, lengths, target = batch_of(*RAGGED)
+    target[1:] = -1
+    assert model.loss(x, lengths, target) == (0.0, None)
+    model.backward()
+    assert not any(g.any() for g in model.grads.values())
+
+
+@by_structure
+def test_a_small_batch_is_learnt_by_heart(options):
+    """Where the context alone is read, what a step sees is the same at each; the state tells the steps apart."""
+    model = rf.Seq2Seq(
+        SOURCE, TARGET, **{**options, "embedding_size": 16, "hidden_size": 48, "dropout": 0.0, "seed": 2}
+    )
+    batch = batch_of([5, 3, 3, 7], [4, 6, 2, 3])
+    optimizer = rf.Adam(model, lr=1e-2)
+    for _ in range(200):
+        loss, _ = model.loss(*batch)
+        model.backward()
+        rf.clip_grad_norm_(model, 5.0)
+        optimizer.step()
+        optimizer.zero_grad()
+    assert loss < 0.05
+
+
 def test_wrong_options_and_ids_say_what_was_expected():
     for options, text in (
         ({"decoder": "attention"}, "decoder is 'attention', expected one of context_as_state"),
@@ -93,3 +267,16 @@ def test_wrong_options_and_ids_say_what_was_expected():
         model._core.encode(x, lengths + 1)
     with pytest.raises(IndexError, match="source token id 11 at position 1"):
         model._core.encode(np.array([[0, SOURCE]], np.int32), np.array([1, 1]))
+    x, lengths, target = batch_of([2, 3], [1, 4])
+    for arguments, error, text in (
+        ((x[:, :1], lengths, target), ValueError, r"source_lengths has shape \(2,\), expected \(1,\)"),
+        ((x, lengths, target[:, :1]), ValueError, r"targets have shape \(4, 1\), expected \(T, 2\)"),
+        ((x, lengths, target[:1]), ValueError, r"target has shape \(1, 2\), expected \(T \+ 1, N\)"),
+        ((x, lengths, target[2:]), ValueError, "expected <bos> .2. in every column"),
+        ((x, lengths * 0, target), ValueError, r"source_lengths\[0\] is 0"),
+        ((x, lengths, np.where(target == target[2, 1], TARGET, target)), IndexError, "token id 13 at position"),
+        ((x, lengths + 0.5, target), TypeError, "source_lengths has dtype float64"),
+        ((x[0], lengths, target), ValueError, r"source has shape \(2,\)"),
+    ):  # fmt: skip
+        with pytest.raises(error, match=text):
+            model.loss(*arguments)

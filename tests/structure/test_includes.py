@@ -39,7 +39,7 @@ IMPORTS = {
     "estimator": {"_core", "_arrays", "models", "nn", "optim", "text"},
     "forecast": {"_arrays", "estimator", "nn", "plot", "text"},
     "classify": {"_arrays", "estimator", "nn", "plot", "text", "vocab"},
-    "io": {"_core", "classify", "forecast", "models", "ngram", "nn", "text", "vocab"},
+    "io": {"_core", "classify", "forecast", "models", "ngram", "nn", "seq2seq", "text", "vocab"},
     "evaluate": {"data"},
     "gradient_flow": {"_arrays", "nn", "plot", "text"},
     "generate": {"_core", "_arrays"},

@@ -27,9 +27,9 @@ struct SearchSources {
 };
 
 struct DecodeOptions {
-    size_t beam_size = 1;   // sequences kept; 1: greedy
-    size_t n_best = 1;      // sequences given back, at most beam_size
-    size_t max_length = 0;  // tokens of a sequence at most, <eos> counted; 0: twice its source's length and ten
+    size_t beam_size = 1;          // sequences kept; 1: greedy
+    size_t n_best = 1;             // sequences given back, at most beam_size
+    size_t max_length = 0;         // tokens of a sequence at most, <eos> counted; 0: twice its source's length and ten
     double length_penalty = 0.75;  // score = log P / length^penalty: more favours longer ones
     int32_t pad = 1, bos = 2, eos = 3;
 };

@@ -33,6 +33,7 @@ void check_format(const SafetensorsFile& file) {
         throw Error(file.name() + ": format version " + json_quoted(version) +
                     ", this rnnfast reads versions 1 and 2; update rnnfast");
     const std::string& kind = metadata(file, "kind", "does not say what kind of model it holds");
+    if (kind == "seq2seq") throw Error(file.name() + ": holds a translator (\"seq2seq\"), expected a language_model");
     if (kind != "language_model")
         throw Error(file.name() + ": holds a " + json_quoted(kind) + ", expected a language_model; update rnnfast");
 }

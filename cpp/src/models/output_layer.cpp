@@ -80,6 +80,10 @@ void OutputLayer::loss(const float* z, size_t rows, const int32_t* targets, doub
         l.weight_per_row = counted ? 1.0f / static_cast<float>(counted) : 0.0f;
         dweight_.reserve(weight_->size());
         dbias_.reserve(bias_->size());
+        if (rows == 0) {  // no row, no block that would write them
+            std::fill_n(dweight_.data(), weight_->size(), 0.0f);
+            std::fill_n(dbias_.data(), bias_->size(), 0.0f);
+        }
         l.dh = dz;
         l.dh_stride = inputs();
         l.dweight = dweight_.data();

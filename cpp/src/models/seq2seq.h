@@ -58,6 +58,14 @@ public:
     Parameters parameters();
     void weights_changed();
 
+    // nll: [T * N] out, -log p(target) in nats, 0 where the target is negative. With `train`, backward() may follow: it
+    // gives the gradients of the mean over the targets that count. `key` makes dropout's masks and the coins; another
+    // one each step. teacher_forcing: the probability that a step reads `inputs`, for the whole batch; else it reads
+    // the model's own most probable tokens, which are decided beforehand, without dropout. No gradient flows through a
+    // choice, so those of the sequence that was read are exact.
+    void loss(const PairBatch& batch, double* nll, bool train, float teacher_forcing, uint64_t key);
+    void backward();
+
     // What a call of the functions below works in; it grows, then stays. One for each thread.
     struct Memory {
         RecurrentTape encoder, decoder;
@@ -93,6 +101,33 @@ private:
         const float *hidden, *context, *embedded;
     };
     void readout(const ReadoutParts& from, float* z) const;
+    // `step` without the output: z [rows, Z] in memory
+    const float* advance(const EncodedSource& encoded, const int32_t* previous, DecoderState& state, float* attention,
+                         Memory& memory) const;
+
+    // training
+    struct Pass {  // from a loss to its backward
+        Memory memory;
+        EncodedSource encoded;
+        size_t steps = 0, rows = 0;    // of the target, without steps that are padding in every row
+        std::vector<int32_t> inputs;   // [T, N] as they were read
+        std::vector<int64_t> lengths;  // [N] of the targets
+        std::vector<size_t> counted;   // places t * N + n of the targets that count, in order
+        std::vector<int32_t> targets;  // those targets
+        std::vector<double> nll;       // and what they cost
+        Buffer embedded, hidden, readout;
+        uint64_t key = 0;
+    };
+    void check_batch(const PairBatch& batch) const;
+    void lay_out(const PairBatch& batch, Pass& pass) const;
+    void decide_inputs(const PairBatch& batch, float teacher_forcing, uint64_t key, Pass& pass);
+    void run_decoder(Pass& pass, bool train, uint64_t key) const;
+    void gather_readout(Pass& pass) const;
+    void backward_decoder(Pass& pass);
+    void scatter_readout_gradient(const Pass& pass);
+    void backward_context(Pass& pass);
+    void backward_bridge(Pass& pass);
+    void backward_encoder(Pass& pass);
 
     Seq2SeqOptions options_;
     Recurrent encoder_, decoder_;
@@ -108,6 +143,18 @@ private:
         bool ready = false;
     };
     std::unique_ptr<PackedBridge> bridge_;
+
+    // Kept from call to call. Evaluation has its own, so that it may come between a loss and its backward.
+    Pass training_, evaluation_;
+    struct Deciding {
+        EncodedSource encoded;
+        Memory memory;
+        Buffer logits;
+    } deciding_;
+    Buffer dreadout_, dhidden_, dembedded_, dcontext_, dh_, dc_, dlast_h_, dlast_c_, dmemory_;
+    Buffer dbridged_, dbridge_context_;
+    std::mutex busy_;  // loss and backward share the memory above: one at a time
+    bool pending_ = false;
 };
 
 }  // namespace rnnfast

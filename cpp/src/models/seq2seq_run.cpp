@@ -138,8 +138,8 @@ void Seq2Seq::readout(const ReadoutParts& from, float* z) const {
     put(from.embedded, options_.embedding_size);
 }
 
-void Seq2Seq::step(const EncodedSource& encoded, const int32_t* previous, DecoderState& state, float* logits,
-                   float* attention, Memory& m) const {
+const float* Seq2Seq::advance(const EncodedSource& encoded, const int32_t* previous, DecoderState& state,
+                              float* attention, Memory& m) const {
     if (attention)
         throw std::invalid_argument("the model has no attention, so there are no weights of the source's words");
     const size_t rows = state.rows, hidden = options_.hidden_size, width = options_.embedding_size;
@@ -163,16 +163,19 @@ void Seq2Seq::step(const EncodedSource& encoded, const int32_t* previous, Decode
     // The forward copies the start before it writes the end, so both may be the same memory.
     decoder_.forward(input, {state.h.data(), state.c.data()}, m.hidden.data(), {state.h.data(), state.c.data()},
                      m.decoder, false);
-    const float* z = m.hidden.data();
-    if (options_.readout_all) {
-        m.readout.reserve(rows * readout_size());
-        for (size_t r = 0; r < rows; ++r)
-            readout({m.hidden.data() + r * hidden, input.fixed ? input.fixed + r * context_size() : nullptr,
-                     input.x ? input.x + r * width : nullptr},
-                    m.readout.data() + r * readout_size());
-        z = m.readout.data();
-    }
-    output_.logits(z, rows, logits, m.scratch);
+    if (!options_.readout_all) return m.hidden.data();
+    m.readout.reserve(rows * readout_size());
+    for (size_t r = 0; r < rows; ++r)
+        readout({m.hidden.data() + r * hidden, input.fixed ? input.fixed + r * context_size() : nullptr,
+                 input.x ? input.x + r * width : nullptr},
+                m.readout.data() + r * readout_size());
+    return m.readout.data();
+}
+
+void Seq2Seq::step(const EncodedSource& encoded, const int32_t* previous, DecoderState& state, float* logits,
+                   float* attention, Memory& m) const {
+    const float* z = advance(encoded, previous, state, attention, m);
+    output_.logits(z, state.rows, logits, m.scratch);
 }
 
 }  // namespace rnnfast

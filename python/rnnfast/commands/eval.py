@@ -23,7 +23,7 @@ def run(args: argparse.Namespace) -> None:
     """Prints perplexity, bits per token and the share of unknown tokens."""
     import rnnfast as rf
 
-    model = rf.load(args.model)
+    model = rf.load(args.model, kind="language_model")
     if model.vocab is None:
         raise ValueError(f"{args.model} has no vocabulary, so it cannot read a text")
     result = rf.evaluate(model, rf.Corpus.from_file(args.file, vocab=model.vocab))

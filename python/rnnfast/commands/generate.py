@@ -28,7 +28,7 @@ def run(args: argparse.Namespace) -> None:
     """Prints the prompt and its continuation, token by token."""
     import rnnfast as rf
 
-    model = rf.load(args.model)
+    model = rf.load(args.model, kind="language_model")
     if model.vocab is None:
         raise ValueError(f"{args.model} has no vocabulary, so it cannot write text")
     prompt = args.prompt

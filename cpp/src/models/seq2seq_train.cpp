@@ -1,0 +1,249 @@
+// The loss of whole pairs of sentences, and its gradients.
+#include <algorithm>
+#include <stdexcept>
+
+#include "core/embedding.h"
+#include "core/random.h"
+#include "core/tanh.h"
+#include "models/seq2seq.h"
+#include "models/seq2seq_parts.h"
+
+namespace rnnfast {
+
+void Seq2Seq::check_batch(const PairBatch& b) const {
+    check_source(b.source, b.source_lengths, b.source_steps, b.rows);
+    if (b.target_steps == 0) throw std::invalid_argument("the target is empty: expected at least one step");
+    for (size_t i = 0; i < b.target_steps * b.rows; ++i) {
+        if (target_embedding_) seq2seq::check_id(b.inputs[i], i, options_.target_vocabulary, "input");
+        if (b.targets[i] >= 0) seq2seq::check_id(b.targets[i], i, options_.target_vocabulary, "target");
+    }
+}
+
+// Rows run to their last target that counts; steps that no row reaches are left out, of source and target.
+void Seq2Seq::lay_out(const PairBatch& b, Pass& p) const {
+    p.rows = b.rows;
+    p.lengths.assign(b.rows, 1);
+    p.counted.clear();
+    p.targets.clear();
+    for (size_t i = 0; i < b.target_steps * b.rows; ++i) {
+        if (b.targets[i] < 0) continue;
+        p.lengths[i % b.rows] = static_cast<int64_t>(i / b.rows + 1);
+        p.counted.push_back(i);
+        p.targets.push_back(b.targets[i]);
+    }
+    p.steps = static_cast<size_t>(*std::max_element(p.lengths.begin(), p.lengths.end()));
+    p.inputs.assign(b.inputs, b.inputs + p.steps * b.rows);
+    p.encoded.steps = static_cast<size_t>(*std::max_element(b.source_lengths, b.source_lengths + b.rows));
+    p.encoded.rows = b.rows;
+}
+
+void Seq2Seq::decide_inputs(const PairBatch& b, float teacher_forcing, uint64_t key, Pass& p) {
+    const uint64_t coins = random_key(key, seq2seq::coins);
+    const auto own_at = [&](size_t t) { return random_uniform(coins, t) >= static_cast<double>(teacher_forcing); };
+    size_t last = p.steps - 1;  // the last step that reads the model's own output
+    while (last > 0 && !own_at(last)) --last;
+    if (last == 0) return;
+    const size_t rows = b.rows, vocabulary = options_.target_vocabulary;
+    Deciding& d = deciding_;
+    encode(b.source, b.source_lengths, p.encoded.steps, rows, d.encoded, d.memory);
+    DecoderState state = initial_state(d.encoded);
+    d.logits.reserve(rows * vocabulary);
+    for (size_t t = 1; t <= last; ++t) {
+        const float* z = advance(d.encoded, p.inputs.data() + (t - 1) * rows, state, nullptr, d.memory);
+        if (!own_at(t)) continue;
+        output_.logits(z, rows, d.logits.data(), d.memory.scratch);
+        for (size_t r = 0; r < rows; ++r) {
+            const float* row = d.logits.data() + r * vocabulary;
+            p.inputs[t * rows + r] = static_cast<int32_t>(std::max_element(row, row + vocabulary) - row);
+        }
+    }
+}
+
+void Seq2Seq::run_decoder(Pass& p, bool train, uint64_t key) const {
+    const size_t tokens = p.steps * p.rows, width = options_.embedding_size;
+    RecurrentInput input;
+    input.steps = p.steps;
+    input.rows = p.rows;
+    input.lengths = p.lengths.data();
+    if (target_embedding_) {
+        p.embedded.reserve(tokens * width);
+        embedding_forward(target_embedding_->value.data(), width, p.inputs.data(), tokens, p.embedded.data());
+        if (train && options_.dropout > 0)
+            dropout(p.embedded.data(), p.embedded.data(), tokens * width, options_.dropout,
+                    random_key(key, seq2seq::target_embedding));
+        input.x = p.embedded.data();
+    }
+    if (options_.reads_context) input.fixed = p.encoded.context.data();
+    p.hidden.reserve(tokens * options_.hidden_size);
+    decoder_.forward(input, {p.encoded.h.data(), p.encoded.c.data()}, p.hidden.data(), {}, p.memory.decoder, train,
+                     random_key(key, seq2seq::decoder_layers));
+}
+
+// z of the targets that count: [counted, Z]
+void Seq2Seq::gather_readout(Pass& p) const {
+    const size_t hidden = options_.hidden_size, width = options_.embedding_size, size = readout_size();
+    p.readout.reserve(p.counted.size() * size);
+    for (size_t i = 0; i < p.counted.size(); ++i) {
+        const size_t place = p.counted[i], row = place % p.rows;
+        const bool all = options_.readout_all;
+        readout({p.hidden.data() + place * hidden,
+                 all && reads_attention_or_context() ? p.encoded.context.data() + row * context_size() : nullptr,
+                 all && target_embedding_ ? p.embedded.data() + place * width : nullptr},
+                p.readout.data() + i * size);
+    }
+}
+
+void Seq2Seq::loss(const PairBatch& b, double* nll, bool train, float teacher_forcing, uint64_t key) {
+    const std::lock_guard<std::mutex> lock(busy_);
+    if (train && options_.weights == Weights::int8)
+        throw std::invalid_argument("int8 weights are for running a model: train with weights \"f32\" or \"bf16\"");
+    check_batch(b);
+    pending_ = pending_ && !train;
+    Pass& p = train ? training_ : evaluation_;
+    lay_out(b, p);
+    if (train && target_embedding_ && teacher_forcing < 1) decide_inputs(b, teacher_forcing, key, p);
+    run_encoder(b.source, b.source_lengths, p.encoded, p.memory, train, key);
+    run_decoder(p, train, key);
+    gather_readout(p);
+    const size_t counted = p.counted.size(), size = counted * readout_size();
+    if (train && options_.dropout > 0)
+        dropout(p.readout.data(), p.readout.data(), size, options_.dropout, random_key(key, seq2seq::before_output));
+    p.nll.resize(counted);
+    if (train) dreadout_.reserve(std::max<size_t>(size, 1));  // memory even for no row: it asks for gradients
+    output_.loss(p.readout.data(), counted, p.targets.data(), p.nll.data(), train ? dreadout_.data() : nullptr);
+    std::fill_n(nll, b.target_steps * b.rows, 0.0);
+    for (size_t i = 0; i < counted; ++i) nll[p.counted[i]] = p.nll[i];
+    if (!train) return;
+    p.key = key;
+    pending_ = true;
+}
+
+void Seq2Seq::backward() {
+    const std::lock_guard<std::mutex> lock(busy_);
+    if (!pending_)
+        throw std::invalid_argument("backward: no loss to differentiate; call loss first, once for every backward");
+    pending_ = false;
+    output_.add_gradients();
+    backward_decoder(training_);
+    backward_context(training_);
+    backward_encoder(training_);
+}
+
+// Leaves dcontext_ and the gradients dh_, dc_ of the initial state; adds those of the decoder's parameters.
+void Seq2Seq::backward_decoder(Pass& p) {
+    const size_t hidden = options_.hidden_size, width = options_.embedding_size, tokens = p.steps * p.rows;
+    const size_t size = readout_size(), counted = p.counted.size();
+    if (options_.dropout > 0)
+        dropout(dreadout_.data(), dreadout_.data(), counted * size, options_.dropout,
+                random_key(p.key, seq2seq::before_output));
+    dhidden_.reserve(tokens * hidden);
+    std::fill_n(dhidden_.data(), tokens * hidden, 0.0f);
+    for (size_t i = 0; i < counted; ++i)
+        std::copy_n(dreadout_.data() + i * size, hidden, dhidden_.data() + p.counted[i] * hidden);
+    const size_t states = state_size(p.rows);
+    dh_.reserve(states);
+    if (cell().has_c) dc_.reserve(states);
+    dcontext_.reserve(p.rows * context_size());
+    if (!options_.reads_context) std::fill_n(dcontext_.data(), p.rows * context_size(), 0.0f);
+    if (target_embedding_) dembedded_.reserve(tokens * width);
+    decoder_.backward(p.memory.decoder, dhidden_.data(), {}, target_embedding_ ? dembedded_.data() : nullptr,
+                      {dh_.data(), dc_.data()}, options_.reads_context ? dcontext_.data() : nullptr);
+    if (options_.readout_all) scatter_readout_gradient(p);
+    if (!target_embedding_) return;
+    if (options_.dropout > 0)
+        dropout(dembedded_.data(), dembedded_.data(), tokens * width, options_.dropout,
+                random_key(p.key, seq2seq::target_embedding));
+    embedding_backward(dembedded_.data(), width, p.inputs.data(), tokens, target_embedding_->grad.data());
+}
+
+// What the output read beside the state
+void Seq2Seq::scatter_readout_gradient(const Pass& p) {
+    const size_t width = options_.embedding_size;
+    for (size_t i = 0; i < p.counted.size(); ++i) {
+        const size_t place = p.counted[i], row = place % p.rows;
+        const float* from = dreadout_.data() + i * readout_size() + options_.hidden_size;
+        if (reads_attention_or_context()) {
+            kernels().add(context_size(), from, dcontext_.data() + row * context_size());
+            from += context_size();
+        }
+        if (target_embedding_) kernels().add(width, from, dembedded_.data() + place * width);
+    }
+}
+
+// From the decoder's initial state and the context to the encoder's last states (dlast_h_, dlast_c_) and dmemory_.
+void Seq2Seq::backward_context(Pass& p) {
+    const size_t hidden = options_.hidden_size, layers = options_.num_layers, rows = p.rows, width = context_size();
+    const size_t lanes = encoder_.lanes(), directions = encoder_.directions(), states = lanes * rows * hidden;
+    dlast_h_.reserve(states);
+    std::fill_n(dlast_h_.data(), states, 0.0f);
+    if (cell().has_c) dlast_c_.reserve(states);
+    if (cell().has_c) std::fill_n(dlast_c_.data(), states, 0.0f);
+    const auto add_to_learned = [&](Parameter* p_, const Buffer& gradient) {
+        for (size_t i = 0; p_ && i < layers * rows; ++i)
+            kernels().add(hidden, gradient.data() + i * hidden, p_->grad.data() + i / rows * hidden);
+    };
+    add_to_learned(initial_h_, dh_);
+    add_to_learned(initial_c_, dc_);
+    if (hands_over()) {
+        std::copy_n(dh_.data(), states, dlast_h_.data());
+        if (cell().has_c) std::copy_n(dc_.data(), states, dlast_c_.data());
+    }
+    if (bridge_weight_) backward_bridge(p);
+
+    if (options_.context == "last") {
+        for (size_t i = 0; i < directions * rows; ++i)
+            kernels().add(hidden, dcontext_.data() + i % rows * width + i / rows * hidden,
+                          dlast_h_.data() + ((lanes - directions) * rows + i) * hidden);
+        return;
+    }
+    dmemory_.reserve(p.encoded.steps * rows * width);
+    std::fill_n(dmemory_.data(), p.encoded.steps * rows * width, 0.0f);
+    for (size_t n = 0; n < rows; ++n) {
+        const float* from = dcontext_.data() + n * width;
+        const size_t length = p.encoded.lengths[n];
+        const auto at = [&](size_t t) { return (t * rows + n) * width; };
+        for (size_t j = 0; j < width; ++j) {
+            if (options_.context == "mean") {
+                for (size_t t = 0; t < length; ++t) dmemory_.data()[at(t) + j] = from[j] / static_cast<float>(length);
+                continue;
+            }
+            size_t t = 0;  // the first state that is the largest
+            while (p.encoded.memory.data()[at(t) + j] != p.encoded.context.data()[n * width + j] && t + 1 < length) ++t;
+            dmemory_.data()[at(t) + j] = from[j];
+        }
+    }
+}
+
+void Seq2Seq::backward_bridge(Pass& p) {
+    const size_t hidden = options_.hidden_size, layers = options_.num_layers, rows = p.rows, width = layers * hidden;
+    dbridged_.reserve(rows * width);
+    dbridge_context_.reserve(rows * context_size());
+    tanh_backward(rows * width, p.encoded.h.data(), dh_.data(), dh_.data());
+    for (size_t i = 0; i < layers * rows; ++i)  // [L, N, H] -> [N, L * H]
+        std::copy_n(dh_.data() + i * hidden, hidden, dbridged_.data() + i % rows * width + i / rows * hidden);
+    LinearGradients g;
+    g.x = p.encoded.context.data();
+    g.dy = dbridged_.data();
+    g.weight = bridge_weight_->value.data();
+    g.rows = rows;
+    g.inputs = context_size();
+    g.outputs = width;
+    g.dx = dbridge_context_.data();
+    g.dweight = bridge_weight_->grad.data();
+    g.dbias = bridge_bias_->grad.data();
+    linear_backward(kernels(), g);
+    kernels().add(rows * context_size(), dbridge_context_.data(), dcontext_.data());
+}
+
+void Seq2Seq::backward_encoder(Pass& p) {
+    const size_t tokens = p.encoded.steps * p.rows, width = options_.embedding_size;
+    dembedded_.reserve(tokens * width);
+    encoder_.backward(p.memory.encoder, options_.context == "last" ? nullptr : dmemory_.data(),
+                      {dlast_h_.data(), dlast_c_.data()}, dembedded_.data(), {});
+    if (options_.dropout > 0)
+        dropout(dembedded_.data(), dembedded_.data(), tokens * width, options_.dropout,
+                random_key(p.key, seq2seq::source_embedding));
+    embedding_backward(dembedded_.data(), width, p.memory.ids.data(), tokens, source_embedding_->grad.data());
+}
+
+}  // namespace rnnfast
