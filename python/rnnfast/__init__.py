@@ -5,6 +5,7 @@ from __future__ import annotations
 from rnnfast import datasets, presets, schedules
 from rnnfast._core import Error as FileFormatError
 from rnnfast._core import __version__
+from rnnfast.bleu import CorpusBleu, bleu, corpus_bleu
 from rnnfast.callbacks import Callback, TensorBoard
 from rnnfast.cells import GRUCell, LSTMCell, RNNCell
 from rnnfast.classify import SequenceClassifier
@@ -20,6 +21,7 @@ from rnnfast.models import LanguageModel
 from rnnfast.ngram import NGram
 from rnnfast.nn import GRU, LSTM, RNN, Embedding, Linear
 from rnnfast.optim import SGD, Adam, AdamW, clip_grad_norm_, clip_grad_value_
+from rnnfast.parallel import ParallelCorpus
 from rnnfast.seq2seq import Seq2Seq
 from rnnfast.sequence import Conv1d, SelfAttention
 from rnnfast.train import NonFiniteLoss, fit
@@ -36,6 +38,7 @@ __all__ = [
     "Callback",
     "Conv1d",
     "Corpus",
+    "CorpusBleu",
     "Embedding",
     "Evaluation",
     "FileFormatError",
@@ -48,6 +51,7 @@ __all__ = [
     "LinearAR",
     "NGram",
     "NonFiniteLoss",
+    "ParallelCorpus",
     "RNNCell",
     "SelfAttention",
     "Seq2Seq",
@@ -56,8 +60,10 @@ __all__ = [
     "Vocab",
     "__version__",
     "batches",
+    "bleu",
     "clip_grad_norm_",
     "clip_grad_value_",
+    "corpus_bleu",
     "datasets",
     "evaluate",
     "fit",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from functools import partial
+from typing import Any, Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,6 +70,35 @@ class Corpus:
         return tuple(Corpus(part, self.vocab, name=self.name) for part in parts)
 
 
+class Reading:
+    """How ``fit`` reads a corpus: ``settings``, which a checkpoint keeps, and the batches of every epoch.
+
+    An epoch's batches have ``len``, ``tokens`` (predictions in all), ``carries_state`` and ``predictions(batch)``; each is what
+    ``model.loss`` takes.
+    """
+
+    def __init__(self, read: Callable[..., Any], **settings: Any) -> None:
+        self._read, self.settings = read, settings
+
+    def epoch(self, number: int, start: int = 0) -> Any:
+        """The batches of an epoch, from batch ``start`` on."""
+        return self._read(**self.settings, epoch=number, start=start)
+
+
+def reading(
+    corpus: Any, *, batch_size: int, seed: int, num_steps: int | None = None, sampling: str | None = None
+) -> Reading:
+    """How a corpus is read: as its own ``reading`` says, else as a text by :func:`batches`."""
+    own = getattr(corpus, "reading", None)
+    if own is not None:
+        said: Reading = own(batch_size=batch_size, seed=seed, num_steps=num_steps, sampling=sampling)
+        return said
+    return Reading(
+        partial(batches, corpus), batch_size=batch_size, num_steps=35 if num_steps is None else num_steps,
+        sampling=sampling or "sequential", seed=seed,
+    )  # fmt: skip
+
+
 class Batches:
     """What :func:`batches` returns: iterate for (x, y); ``len`` counts the batches, ``tokens`` the predictions."""
 
@@ -84,6 +114,11 @@ class Batches:
         for start, steps in zip(self._starts[self._first :], self._steps[self._first :]):
             at = start[None, :] + np.arange(steps)[:, None]
             yield self._ids[at], self._ids[at + 1]
+
+    @staticmethod
+    def predictions(batch: tuple[Ids, Ids]) -> int:
+        """How many tokens a batch predicts."""
+        return batch[1].size
 
 
 def batches(

@@ -1,7 +1,9 @@
 """Public data sets, by name: looked for in the folder RNNFAST_DATA names, else downloaded once and cached.
 
->>> sorted(names())
+>>> [name for name in sorted(names()) if not name.startswith("multi30k-")]
 ['fra-eng', 'multi30k', 'names', 'ptb', 'sunspots', 'timemachine', 'tinyshakespeare']
+>>> [name for name in names() if name.endswith("-en")]
+['multi30k-de-en', 'multi30k-fr-en']
 """
 
 from __future__ import annotations
@@ -9,10 +11,14 @@ from __future__ import annotations
 import csv
 import gzip
 import hashlib
+import importlib.util
 import io
+import json
 import os
+import re
 import zipfile
 from dataclasses import dataclass
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -104,11 +110,15 @@ _FILES: dict[str, dict[str, _File]] = {
         for language in _LANGUAGES
     },
 }  # fmt: skip
+_SPLITS = {"train": "train", "valid": "val", "test": "test_2016_flickr"}
+_PAIRED = {f"multi30k-{source}-{target}": (source, target) for source, target in permutations(("de", "en", "fr"), 2)}
+
+PAIRED = (*_PAIRED, "fra-eng")  # those of sentence pairs
 
 
 def names() -> list[str]:
     """The data sets :func:`load` knows."""
-    return list(_FILES)
+    return [*_FILES, *_PAIRED]
 
 
 def load(name: str) -> Any:
@@ -118,6 +128,7 @@ def load(name: str) -> Any:
     timemachine, tinyshakespeare   the text
     ptb                      dict of train, valid and test text (Mikolov's 10,000-word split)
     multi30k                 dict of lines: "train.en", "val.de", "test_2016_flickr.fr", ...
+    multi30k-de-en           dict of train, valid and test (2016, Flickr) lists of (German, English) pairs; so for all of de, en, fr
     fra-eng                  list of (English, French) pairs
     sunspots                 float32 array of monthly counts
     names                    dict of surnames: "Arabic", ... (18 languages)
@@ -126,17 +137,28 @@ def load(name: str) -> Any:
     Raises ``ValueError`` for an unknown name or a file whose sum is wrong, and ``FileNotFoundError`` when the data is
     neither in RNNFAST_DATA nor to be had; the message says where to put what.
     """
+    if name in _PAIRED:
+        lines = {key: _lines(_text(file)) for key, file in _FILES["multi30k"].items() if key.endswith(_PAIRED[name])}
+        return {
+            part: list(zip(*(lines[f"{split}.{language}"] for language in _PAIRED[name])))
+            for part, split in _SPLITS.items()
+        }
     if name not in _FILES:
-        raise ValueError(f"unknown data set {name!r}: expected one of {', '.join(_FILES)}")
+        raise ValueError(f"unknown data set {name!r}: expected one of {', '.join(names())}")
     texts = {key: _text(file) for key, file in _FILES[name].items()}
     if name == "multi30k" or name == "names":
-        return {key: text.splitlines() for key, text in texts.items()}
+        return {key: _lines(text) for key, text in texts.items()}
     if name == "fra-eng":
-        return [tuple(line.split("\t")[:2]) for line in texts["text"].splitlines() if "\t" in line]
+        return [tuple(line.split("\t")[:2]) for line in _lines(texts["text"]) if "\t" in line]
     if name == "sunspots":
         rows = list(csv.reader(io.StringIO(texts["text"])))[1:]
         return np.array([float(row[1]) for row in rows if row], np.float32)
     return texts["text"] if set(texts) == {"text"} else texts
+
+
+def _lines(text: str) -> list[str]:
+    lines = text.split("\n")  # splitlines() would also cut at characters inside a line
+    return lines[:-1] if lines[-1] == "" else lines
 
 
 def _unpack(data: bytes, file: _File) -> bytes:
@@ -186,3 +208,39 @@ def python_topics() -> str:
             "this Python comes without pydoc_data.topics (some distributions leave it out); give a text FILE"
         ) from None
     return "\n\n".join(topics[key] for key in sorted(topics))
+
+
+_PACK, _PACKAGE = "jupyterlab_language_pack_fr_FR", "jupyterlab-language-pack-fr-FR"
+_PLACE = re.compile(r"%\w|\$?\{+[^{}]*\}+")  # where the program puts something in: %1, %s, {name}, {{name}}, ${name}
+
+
+def interface_pairs() -> list[tuple[str, str]]:
+    """English and French texts of JupyterLab's menus and messages, out of a package with its catalogues (extra: ``demo``).
+
+    Of a text that depends on a number the singular is taken, white space is made single spaces, and every text stands once.
+    Left out are texts that are not translated (names, mostly) and those whose two sides have different places to fill in.
+
+    Source: the JupyterLab translations of the PyPI package jupyterlab-language-pack-fr-FR, BSD licence.
+    """
+    found = importlib.util.find_spec(_PACK)
+    if found is None or not found.submodule_search_locations:
+        raise FileNotFoundError(
+            f"the built-in pairs come with {_PACKAGE}: pip install 'rnnfast[demo]'; or give files of your own"
+        )
+    pairs: dict[tuple[str, str], None] = {}
+    for folder in found.submodule_search_locations:
+        for file in sorted(Path(folder).glob("locale/*/LC_MESSAGES/*.json")):
+            for key, translations in json.loads(file.read_text(encoding="utf-8")).items():
+                if key == "":  # the catalogue's own description
+                    continue
+                english = " ".join(key.rpartition("\4")[2].split())  # a context may stand before the text
+                french = " ".join(translations[0].split())
+                if english and french and english != french and _places(english) == _places(french):
+                    pairs[english, french] = None
+    if not pairs:
+        raise FileNotFoundError(f"{_PACKAGE} has no catalogue in {folder}; install another version of it")
+    return list(pairs)
+
+
+def _places(text: str) -> list[str]:
+    return sorted(_PLACE.findall(text))

@@ -128,9 +128,7 @@ def _translator(config: dict[str, Any], metadata: dict[str, str], held: int) -> 
 def _vocabulary(metadata: dict[str, str], key: str, size: int) -> Vocab | None:
     if key not in metadata:
         return None
-    held = json.loads(metadata[key])
-    tokens = [str(token) for token in held["tokens"]]
-    vocab = Vocab.from_list(tokens, tokenizer=held["tokenizer"], rules=held.get("rules"))
+    vocab = Vocab.from_description(json.loads(metadata[key]))
     if len(vocab) != size:
         raise ValueError(f"the {key.replace('_', ' ')} has {len(vocab)} tokens, the configuration says {size}")
     return vocab

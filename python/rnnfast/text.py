@@ -5,14 +5,14 @@ from __future__ import annotations
 import gzip
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Callable, Union
 
 PathLike = Union[str, "os.PathLike[str]"]
 
-UNKNOWN, END_OF_SENTENCE = "<unk>", "<eos>"
+UNKNOWN, PADDING, BEGIN_OF_SENTENCE, END_OF_SENTENCE = "<unk>", "<pad>", "<bos>", "<eos>"
 
 # Reserved tokens such as <unk> stay whole; words keep their inner apostrophes; everything else stands alone.
 _WORD = re.compile(r"<\w+>|\w+(?:['’]\w+)*|[^\w\s]|\n")
@@ -84,6 +84,11 @@ def _d2l_text(text: str) -> str:
     return re.sub("[^A-Za-z]+", " ", text).lower()
 
 
+def _d2l_pair_text(text: str) -> str:
+    """Marks apart from the word before them, no-break spaces plain, all in lower case."""
+    return re.sub(r"(?<=[^ ])([,.!?])", r" \1", re.sub("[\u202f\xa0]", " ", text)).lower()
+
+
 def _unicode_tokens(text: str) -> list[str]:
     try:
         import regex
@@ -105,6 +110,7 @@ _TOKENIZERS: dict[str, tuple[Callable[[str], list[str]], Callable[[Iterable[str]
     "unicode": (_unicode_tokens, _join_words),
     "d2l-char": (lambda text: list(_d2l_text(text)), "".join),
     "d2l-word": (lambda text: _d2l_text(text).split(), " ".join),
+    "d2l-nmt": (lambda text: _whitespace_tokens(_d2l_pair_text(text)), _join_whitespace),
 }
 TOKENIZERS = tuple(_TOKENIZERS)
 BPE = "bpe"  # has rules beside its name; see train_bpe
@@ -124,22 +130,24 @@ def _named(name: str) -> tuple[Callable[[str], list[str]], Callable[[Iterable[st
     return _TOKENIZERS[name]
 
 
-def train_bpe(text: str, size: int) -> tuple[str, list[str]]:
-    """Rules of a byte-pair encoding with ``size`` tokens, as Hugging Face's tokenizers writes them, and its tokens by id.
+def train_bpe(text: str, size: int, reserved: Sequence[str] = ()) -> tuple[str, list[str]]:
+    """Rules of a byte-pair encoding with ``size`` tokens, as Hugging Face's tokenizers writes them, and its tokens by id:
+    ``<unk>``, the ``reserved`` ones, the rest.
 
     Bytes are the smallest parts, so no text has unknown ones. Source: R. Sennrich et al., arXiv:1508.07909; on bytes: GPT-2.
     """
     kit = _tokenizers()
     alphabet = kit.pre_tokenizers.ByteLevel.alphabet()
-    if size <= len(alphabet):
+    if size <= len(alphabet) + len(reserved):
         raise ValueError(
-            f"a byte-pair vocabulary of {size} tokens, expected more than the {len(alphabet)} of the bytes"
+            f"a byte-pair vocabulary of {size} tokens, expected more than the {len(alphabet) + len(reserved)} of the "
+            f"bytes{' and the reserved ones' if reserved else ''}"
         )
     tokenizer = kit.Tokenizer(kit.models.BPE(unk_token=UNKNOWN))
     tokenizer.pre_tokenizer = kit.pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = kit.decoders.ByteLevel()
     trainer = kit.trainers.BpeTrainer(
-        vocab_size=size, special_tokens=[UNKNOWN], initial_alphabet=alphabet, show_progress=False
+        vocab_size=size, special_tokens=[UNKNOWN, *reserved], initial_alphabet=alphabet, show_progress=False
     )
     tokenizer.train_from_iterator(text.splitlines(keepends=True), trainer)
     return tokenizer.to_str(), [tokenizer.id_to_token(i) for i in range(tokenizer.get_vocab_size())]
@@ -185,7 +193,8 @@ def tokenize(text: str, tokenizer: str = "char") -> list[str]:
     Penn Treebank's files want it. ``"unicode"``: words and marks by Unicode's word boundaries (UAX #29), which ``"word"``
     only approximates (extra: ``unicode``). These three give ``<eos>`` for each line's end. ``"d2l-char"`` and
     ``"d2l-word"``: characters or words of the text in lower case with everything but the letters a to z as one space
-    (Dive into Deep Learning, section 9.2).
+    (Dive into Deep Learning, section 9.2). ``"d2l-nmt"``: what stands between white space, in lower case, after a space was
+    put before , . ! and ? (section 10.5); ``<eos>`` for a line's end.
 
     >>> tokenize("Don't panic.\\n", "word")
     ["Don't", 'panic', '.', '<eos>']

@@ -1,4 +1,4 @@
-"""Training: truncated back-propagation through time over minibatches, with checkpoints that resume to the bit."""
+"""Training over minibatches of a text or of sentence pairs, with checkpoints that resume to the bit."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import numpy as np
 
 from rnnfast._arrays import positive
 from rnnfast.callbacks import Callback
-from rnnfast.data import SAMPLINGS, batches
+from rnnfast.data import reading
 from rnnfast.evaluate import evaluate
 from rnnfast.history import History
 from rnnfast.io import read
@@ -93,13 +93,13 @@ def fit(
     *,
     epochs: int = 10,
     batch_size: int = 32,
-    num_steps: int = 35,
+    num_steps: int | None = None,
     optimizer: str | Optimizer = "adam",
     lr: float = 2e-3,
     schedule: str | Schedule = "constant",
     clip_norm: float | None = 1.0,
     clip_value: float | None = None,
-    sampling: str = "sequential",
+    sampling: str | None = None,
     seed: int = 0,
     patience: int | None = None,
     keep_best: bool = False,
@@ -111,15 +111,16 @@ def fit(
     on_epoch: Callable[[Mapping[str, float]], None] | None = None,
     callbacks: Sequence[Callback] = (),
 ) -> History:
-    """Trains ``model`` on ``train`` and returns the history.
+    """Trains ``model`` on ``train`` and returns the history: a language model on a text, a translator on pairs.
 
-    With sequential sampling the state carries over from batch to batch within an epoch, as numbers: gradients stop at
+    Of a text with sequential sampling the state carries over from batch to batch within an epoch, as numbers: gradients stop at
     each batch's first step (truncated back-propagation through time).
 
     Parameters
     ----------
-    train, valid : Corpus or ids; ``valid`` is evaluated after every epoch
-    epochs, batch_size, num_steps, sampling, seed : as :func:`rnnfast.batches` reads them
+    train, valid : Corpus, ids or ParallelCorpus; ``valid`` is evaluated after every epoch
+    epochs, batch_size, seed : as :func:`rnnfast.batches` or :meth:`rnnfast.ParallelCorpus.batches` read them
+    num_steps, sampling : of a text, as :func:`rnnfast.batches` reads them; None: 35 and ``"sequential"``
     optimizer : ``"sgd"``, ``"adam"``, ``"adamw"``, or one made for this model
     lr : learning rate, unless ``optimizer`` brings its own
     schedule : of the learning rate, a :mod:`rnnfast.schedules` or its name: ``"step:decay=0.5,start=4"``, ``"cosine:warmup=1"``,
@@ -139,8 +140,6 @@ def fit(
     Source: R. J. Williams and J. Peng, Neural Computation 2 (1990), for truncated back-propagation through time.
     """
     positive(epochs, "epochs")
-    if sampling not in SAMPLINGS:
-        raise ValueError(f"unknown sampling {sampling!r}: expected one of {', '.join(SAMPLINGS)}")
     if isinstance(optimizer, str):
         if optimizer not in OPTIMIZERS:
             raise ValueError(f"unknown optimizer {optimizer!r}: expected one of {', '.join(OPTIMIZERS)}")
@@ -152,12 +151,12 @@ def fit(
     plan.check(epochs)
     if valid is None and (patience is not None or keep_best or plan.needs_validation):
         raise ValueError("patience, keep_best and the plateau schedule go by the validation text: give valid")
-    reading: dict[str, Any] = {"batch_size": batch_size, "num_steps": num_steps, "sampling": sampling, "seed": seed}
+    read_as = reading(train, batch_size=batch_size, num_steps=num_steps, sampling=sampling, seed=seed)
     for epoch in range(min(epochs, 2)):  # whatever is wrong with the text shows before hours are spent
-        batches(train, **reading, epoch=epoch)
+        read_as.epoch(epoch)
     file = None if checkpoint is None else Path(checkpoint)
     rules = {"schedule": repr(plan), "keep_best": keep_best}
-    place = _Place(model, optimizer, reading, rules, run)
+    place = _Place(model, optimizer, read_as.settings, rules, run)
     if resume:
         if file is None:
             raise ValueError("resume needs a checkpoint to resume from")
@@ -167,14 +166,16 @@ def fit(
     model.zero_grad()
 
     def train_epoch(signals: _Signals) -> None:
-        source = batches(train, **reading, epoch=place.epoch, start=place.batch)
+        source = read_as.epoch(place.epoch, start=place.batch)
         bar = _Bar(progress, source.tokens, place.tokens, place.epoch, epochs)
         try:
-            for x, y in source:
+            for batch in source:
                 position = place.epoch + place.batch / len(source)
                 place.optimizer.lr = place.lr * plan.factor(position, epochs, place.perplexities())
-                record = place.step(x, y, clip_norm, clip_value, source.carries_state, file)
-                bar.update(y.size, place.nll / place.tokens)
+                arguments = (*batch, place.state) if source.carries_state else tuple(batch)
+                tokens = source.predictions(batch)
+                record = place.step(arguments, tokens, clip_norm, clip_value, file)
+                bar.update(tokens, place.nll / place.tokens)
                 for callback in callbacks:
                     callback.on_step(record)
                 if file and (signals.received or time.monotonic() - place.saved_at > checkpoint_every):
@@ -243,9 +244,14 @@ class _Place:
         return f"no lower validation perplexity for {patience} epochs after epoch {best + 1}"
 
     def step(
-        self, x: Any, y: Any, clip_norm: float | None, clip_value: float | None, carry: bool, file: Path | None
+        self,
+        arguments: tuple[Any, ...],
+        tokens: int,
+        clip_norm: float | None,
+        clip_value: float | None,
+        file: Path | None,
     ) -> dict[str, float]:
-        loss, state = self.model.loss(x, y, self.state if carry else None)
+        loss, state = self.model.loss(*arguments)
         if not math.isfinite(loss):
             self._diverged("the loss", loss, file)
         self.model.backward()
@@ -261,8 +267,8 @@ class _Place:
         self.optimizer.zero_grad()
         self.state = state
         self.batch += 1
-        self.tokens += y.size
-        self.nll += loss * y.size
+        self.tokens += tokens
+        self.nll += loss * tokens
         self.norms += norm
         self.clipped += clipped
         return {"step": self.model.steps, "loss": loss, "lr": self.optimizer.lr, "grad_norm": norm}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, overload
 
@@ -36,6 +36,7 @@ class Vocab:
     min_freq : rarer tokens are left out and read as ``<unk>``
     reserved : tokens that get an id whether or not they occur
     tokenizer : the name that :meth:`encode_text` and :meth:`decode` use
+    lower : :meth:`encode_text` puts a text into lower case first; ``tokens`` are taken as they are
 
     >>> vocab = Vocab("a b a c b a".split())
     >>> vocab.idx_to_token
@@ -53,6 +54,7 @@ class Vocab:
         min_freq: int = 1,
         reserved: Sequence[str] = (),
         tokenizer: str = "char",
+        lower: bool = False,
     ) -> None:
         if min_freq < 1:
             raise ValueError(f"min_freq is {min_freq}, expected at least 1")
@@ -61,27 +63,31 @@ class Vocab:
         counts = Counter(tokens)
         self.token_freqs = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
         first = [UNKNOWN, *reserved]
-        self._fill(first + [t for t, n in self.token_freqs if n >= min_freq and t not in set(first)], tokenizer)
+        self._fill(
+            first + [t for t, n in self.token_freqs if n >= min_freq and t not in set(first)], tokenizer, lower=lower
+        )
 
     @classmethod
-    def bpe(cls, text: str, size: int) -> Vocab:
+    def bpe(cls, text: str, size: int, *, reserved: Sequence[str] = (), lower: bool = False) -> Vocab:
         """Parts of words, learnt from ``text``: a byte-pair encoding of ``size`` tokens (extra: ``hf``).
 
         ``Corpus.from_text(text, vocab=Vocab.bpe(text, 8000))`` reads with it; models keep it in their file.
         """
-        rules, tokens = train_bpe(text, size)
-        vocab = cls.from_list(tokens, tokenizer=BPE, rules=rules)
-        counts = Counter(bpe_tokenize(text, rules))
+        rules, tokens = train_bpe(text.lower() if lower else text, size, reserved)
+        vocab = cls.from_list(tokens, tokenizer=BPE, rules=rules, lower=lower)
+        counts = Counter(vocab.tokenize(text))
         vocab.token_freqs = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
         return vocab
 
     @classmethod
-    def from_list(cls, tokens: Sequence[str], *, tokenizer: str = "char", rules: str | None = None) -> Vocab:
+    def from_list(
+        cls, tokens: Sequence[str], *, tokenizer: str = "char", rules: str | None = None, lower: bool = False
+    ) -> Vocab:
         """The vocabulary whose ids are the tokens' places in ``tokens``; the first must be ``<unk>``."""
         if not tokens or tokens[0] != UNKNOWN or len(set(tokens)) != len(tokens):
             raise ValueError(f"a vocabulary starts with {UNKNOWN} and repeats no token")
         vocab = cls()
-        vocab._fill(list(tokens), tokenizer, rules)
+        vocab._fill(list(tokens), tokenizer, rules, lower)
         return vocab
 
     def save(self, path: PathLike) -> None:
@@ -90,24 +96,34 @@ class Vocab:
         Path(path).write_text(json.dumps(held, ensure_ascii=False), encoding="utf-8")
 
     def description(self) -> dict[str, Any]:
-        """What a file must hold: :meth:`from_list` takes it back."""
+        """What a file must hold: :meth:`from_description` takes it back."""
         described = {"tokenizer": self.tokenizer, "tokens": self.idx_to_token}
-        return described if self.rules is None else {**described, "rules": self.rules}
+        if self.rules is not None:
+            described["rules"] = self.rules
+        return {**described, "lower": True} if self.lower else described
+
+    @classmethod
+    def from_description(cls, held: Mapping[str, Any]) -> Vocab:
+        """The vocabulary that :meth:`description` describes; ``KeyError``, ``TypeError`` or ``ValueError`` for another."""
+        tokens, lower = [str(token) for token in held["tokens"]], held.get("lower", False)
+        if not isinstance(lower, bool):
+            raise ValueError(f"a vocabulary's lower is {lower!r}, expected true or false")
+        return cls.from_list(tokens, tokenizer=held["tokenizer"], rules=held.get("rules"), lower=lower)
 
     @classmethod
     def load(cls, path: PathLike) -> Vocab:
         """The vocabulary that :meth:`save` wrote."""
         try:
             held = json.loads(read_text(path))
-            vocab = cls.from_list(held["tokens"], tokenizer=held["tokenizer"], rules=held.get("rules"))
+            vocab = cls.from_description(held)
             vocab.token_freqs = [(str(token), int(count)) for token, count in held["frequencies"]]
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path} is no vocabulary that Vocab.save wrote: {error}") from None
         return vocab
 
-    def _fill(self, tokens: list[str], tokenizer: str, rules: str | None = None) -> None:
+    def _fill(self, tokens: list[str], tokenizer: str, rules: str | None = None, lower: bool = False) -> None:
         check_tokenizer(tokenizer, rules)  # an error now, not when a prompt comes
-        self.tokenizer, self.rules = tokenizer, rules
+        self.tokenizer, self.rules, self.lower = tokenizer, rules, bool(lower)
         self.idx_to_token = tokens
         self.token_to_idx = {token: i for i, token in enumerate(tokens)}
 
@@ -151,9 +167,14 @@ class Vocab:
         get, unk = self.token_to_idx.get, self.unk
         return np.fromiter((get(token, unk) for token in tokens), np.int32)
 
+    def tokenize(self, text: str) -> list[str]:
+        """A text cut up by this vocabulary's tokeniser."""
+        text = text.lower() if self.lower else text
+        return tokenize(text, self.tokenizer) if self.rules is None else bpe_tokenize(text, self.rules)
+
     def encode_text(self, text: str) -> NDArray[np.int32]:
         """Ids of a text, cut up by this vocabulary's tokeniser."""
-        return self.encode(tokenize(text, self.tokenizer) if self.rules is None else bpe_tokenize(text, self.rules))
+        return self.encode(self.tokenize(text))
 
     def decode(self, ids: Iterable[int]) -> str:
         """Readable text of ids."""
