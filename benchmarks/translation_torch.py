@@ -21,8 +21,7 @@ State = tuple[torch.Tensor, torch.Tensor]
 
 
 class TorchSeq2Seq(nn.Module):
-    """``config``: cell, source_size, target_size, embedding_size, hidden_size, num_layers, bidirectional, context,
-    initial_state, reads_context, reads_previous, attention, readout, and maybe dropout."""
+    """``config``: that of an rf.Seq2Seq; its precision, seed and teacher forcing are not looked at."""
 
     def __init__(self, config: dict[str, Any]) -> None:
         super().__init__()
@@ -33,12 +32,12 @@ class TorchSeq2Seq(nn.Module):
         if cfg["cell"] == "rnn_relu":
             options["nonlinearity"] = "relu"
         layer = LAYERS[cfg["cell"]]
-        self.reads = E * cfg["reads_previous"] + C * cfg["reads_context"]
-        encoder = {"embedding": nn.Embedding(cfg["source_size"], E)}
+        self.reads = E * ("previous" in cfg["reads"]) + C * ("context" in cfg["reads"])
+        encoder = {"embedding": nn.Embedding(cfg["source_vocab_size"], E)}
         encoder["rnn"] = layer(E, H, bidirectional=cfg["bidirectional"], **options)
         decoder = {"rnn": layer(max(self.reads, 1), H, **options)}  # torch takes no input of no features: one zero
-        if cfg["reads_previous"]:
-            decoder["embedding"] = nn.Embedding(cfg["target_size"], E)
+        if "previous" in cfg["reads"]:
+            decoder["embedding"] = nn.Embedding(cfg["target_vocab_size"], E)
         self.encoder, self.decoder = nn.ModuleDict(encoder), nn.ModuleDict(decoder)
         if not self.reads:
             self.decoder["rnn"].weight_ih_l0.requires_grad_(False)
@@ -53,8 +52,8 @@ class TorchSeq2Seq(nn.Module):
         elif kind != "none":
             self.attention = nn.Linear(C, H, bias=False) if kind == "general" else nn.Module()
             self.attention.combine = nn.Linear(C + H, H, bias=False)
-        seen = C * (cfg["reads_context"] or kind != "none") + E * cfg["reads_previous"]
-        self.output = nn.Linear(H + seen * (cfg["readout"] == "all"), cfg["target_size"])
+        seen = C * (("context" in cfg["reads"]) or kind != "none") + E * ("previous" in cfg["reads"])
+        self.output = nn.Linear(H + seen * (cfg["readout"] == "all"), cfg["target_vocab_size"])
         self.dropout = nn.Dropout(dropout)
 
     def load(self, weights: dict[str, np.ndarray]) -> None:
@@ -133,7 +132,9 @@ class TorchSeq2Seq(nn.Module):
         return self.output(self.dropout(states))
 
     def _reads(self, embedded: Any, context: Any) -> Any:
-        parts = ([embedded] if self.cfg["reads_previous"] else []) + ([context] if self.cfg["reads_context"] else [])
+        parts = ([embedded] if "previous" in self.cfg["reads"] else []) + (
+            [context] if "context" in self.cfg["reads"] else []
+        )
         return torch.cat(parts, -1) if parts else None
 
     def step(self, encoded: dict[str, Any], previous: Any, state: State) -> tuple[torch.Tensor, State, Any]:
@@ -141,10 +142,10 @@ class TorchSeq2Seq(nn.Module):
         kind, context, a = self.cfg["attention"], encoded["context"], None
         if kind == "additive":
             context, a = self._additive(encoded, state[0][-1])
-        embedded = self.dropout(self.decoder["embedding"](previous)) if self.cfg["reads_previous"] else None
+        embedded = self.dropout(self.decoder["embedding"](previous)) if "previous" in self.cfg["reads"] else None
         x = self._reads(embedded, context)
         h, c = self._cells(context.new_zeros(len(context), 1) if x is None else x, state)
-        z, seen = h[-1], context if self.cfg["reads_context"] else None
+        z, seen = h[-1], context if "context" in self.cfg["reads"] else None
         if kind in ("dot", "general"):
             z, seen, a = self._multiplicative(encoded, z[None])
             z, seen, a = z[0], seen[0], a[:, 0].t()
@@ -153,9 +154,9 @@ class TorchSeq2Seq(nn.Module):
     def forward(self, source: Any, lengths: Any, inputs: Any, forced: Any = None) -> torch.Tensor:
         """Logits (T, N, V). ``forced`` (T,) bools: where False, the step reads the model's own choice."""
         encoded, cfg = self.encode(source, lengths), self.cfg
-        if forced is not None and not all(forced[1:]) and cfg["reads_previous"]:
+        if forced is not None and not all(forced[1:]) and "previous" in cfg["reads"]:
             return self._stepwise(encoded, inputs, forced)
-        embedded = self.dropout(self.decoder["embedding"](inputs)) if cfg["reads_previous"] else None
+        embedded = self.dropout(self.decoder["embedding"](inputs)) if "previous" in cfg["reads"] else None
         if cfg["attention"] == "additive":
             return self._attended(encoded, embedded, len(inputs))
         context = encoded["context"].expand(len(inputs), -1, -1)
@@ -163,7 +164,7 @@ class TorchSeq2Seq(nn.Module):
         x = context.new_zeros(*inputs.shape, 1) if x is None else x
         h, c = (s.contiguous() for s in encoded["state"])
         states, _ = self.decoder["rnn"](x, (h, c) if cfg["cell"] == "lstm" else h)
-        seen = context if cfg["reads_context"] else None
+        seen = context if "context" in cfg["reads"] else None
         if cfg["attention"] != "none":
             states, seen, _ = self._multiplicative(encoded, states)
         return self._readout(states, seen, embedded)

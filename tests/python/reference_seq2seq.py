@@ -10,13 +10,13 @@ from __future__ import annotations
 import numpy as np
 from reference import Stack
 
-# name: (where the initial state comes from, reads the context, reads the previous output)
+# name: (where the initial state comes from, what every step reads)
 DECODERS = {
-    "context_as_state": ("context", False, False),
-    "context_as_input": ("learned", True, False),
-    "context_and_previous": ("learned", True, True),
-    "previous": ("context", False, True),
-    "d2l": ("context", True, True),
+    "context_as_state": ("context", []),
+    "context_as_input": ("learned", ["context"]),
+    "context_and_previous": ("learned", ["context", "previous"]),
+    "previous": ("context", ["previous"]),
+    "d2l": ("context", ["context", "previous"]),
 }
 GATES = {"rnn": 1, "rnn_relu": 1, "gru": 3, "lstm": 4}
 
@@ -151,7 +151,7 @@ class Tape:
 
 
 class Translator:
-    """Encoder, context, decoder; ``config`` has the words of rf.Seq2Seq: see ``settings``."""
+    """Encoder, context, decoder; ``config`` is that of an rf.Seq2Seq."""
 
     def __init__(self, weights, config):
         self.weights, self.cfg = {name: Var(w) for name, w in weights.items()}, config
@@ -229,10 +229,10 @@ class Translator:
             if kind == "additive":
                 a, context = self.additive(keys, memory, tape.pick(h, -1), valid)
             reads = [Var(np.zeros((N, 0)))]
-            if cfg["reads_previous"]:
+            if "previous" in cfg["reads"]:
                 previous = tape.rows(w["decoder.embedding.weight"], inputs[t])
                 reads.append(previous)
-            if cfg["reads_context"]:
+            if "context" in cfg["reads"]:
                 reads.append(context)
             x = tape.concat(reads)
             x = tape.reshape(x, (1, *x.value.shape))
@@ -241,7 +241,7 @@ class Translator:
             if kind in ("dot", "general"):
                 a, context, z = self.multiplicative(keys, memory, z, valid)
             if cfg["readout"] == "all":
-                seen = cfg["reads_context"] or kind != "none"
+                seen = ("context" in cfg["reads"]) or kind != "none"
                 z = tape.concat([z, *([context] if seen else []), *([previous] if previous else [])])
             logits = tape.linear(z, w["output.weight"], w["output.bias"])
             losses.append(tape.cross_entropy(logits, targets[t]))
@@ -259,20 +259,19 @@ class Translator:
 
 
 def settings(decoder="context_and_previous", **changed):
-    """A whole ``config`` of a preset: the words of rf.Seq2Seq with the small sizes of a test."""
-    initial_state, reads_context, reads_previous = DECODERS[decoder]
+    """A whole ``config`` of a preset: the words of rf.Seq2Seq.config with the small sizes of a test."""
+    initial_state, reads = DECODERS[decoder]
     config = {
         "cell": "gru",
-        "source_size": 13,
-        "target_size": 17,
+        "source_vocab_size": 13,
+        "target_vocab_size": 17,
         "embedding_size": 5,
         "hidden_size": 6,
         "num_layers": 1,
         "bidirectional": False,
         "context": "last",
         "initial_state": initial_state,
-        "reads_context": reads_context,
-        "reads_previous": reads_previous,
+        "reads": reads,
         "attention": "none",
         "readout": "state",
     }
@@ -284,7 +283,7 @@ def shapes(cfg):
     E, H, L, gates = cfg["embedding_size"], cfg["hidden_size"], cfg["num_layers"], GATES[cfg["cell"]]
     directions = 1 + cfg["bidirectional"]
     C, kind = directions * H, cfg["attention"]
-    found = {"encoder.embedding.weight": (cfg["source_size"], E)}
+    found = {"encoder.embedding.weight": (cfg["source_vocab_size"], E)}
 
     def recurrent(prefix, width, directions):
         for layer in range(L):
@@ -296,9 +295,9 @@ def shapes(cfg):
             width = directions * H
 
     recurrent("encoder.rnn.", E, directions)
-    recurrent("decoder.rnn.", E * cfg["reads_previous"] + C * cfg["reads_context"], 1)
-    if cfg["reads_previous"]:
-        found["decoder.embedding.weight"] = (cfg["target_size"], E)
+    recurrent("decoder.rnn.", E * ("previous" in cfg["reads"]) + C * ("context" in cfg["reads"]), 1)
+    if "previous" in cfg["reads"]:
+        found["decoder.embedding.weight"] = (cfg["target_vocab_size"], E)
     if cfg["initial_state"] == "learned":
         found["decoder.initial_h"] = (L, H)
         if cfg["cell"] == "lstm":
@@ -314,6 +313,6 @@ def shapes(cfg):
         found["attention.combine.weight"] = (H, C + H)
     width = H
     if cfg["readout"] == "all":
-        width += C * (cfg["reads_context"] or kind != "none") + E * cfg["reads_previous"]
-    found["output.weight"], found["output.bias"] = (cfg["target_size"], width), (cfg["target_size"],)
+        width += C * (("context" in cfg["reads"]) or kind != "none") + E * ("previous" in cfg["reads"])
+    found["output.weight"], found["output.bias"] = (cfg["target_vocab_size"], width), (cfg["target_vocab_size"],)
     return found

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from reference_seq2seq import DECODERS, Translator, settings, shapes
 
+import rnnfast as rf
+
 ROOT = Path(__file__).parents[2]
 
 # (preset, what differs, S, T, N): every preset with every cell; every context, readout, attention with every preset it goes
@@ -28,8 +30,7 @@ CASES = [
     ("d2l", {"cell": "gru", "context": "mean"}, 5, 9, 8),
     ("d2l", {"cell": "rnn", "context": "max", "num_layers": 2}, 5, 9, 8),
     ("d2l", {"cell": "gru", "initial_state": "zero"}, 5, 4, 6),
-    ("previous", {"cell": "lstm", "initial_state": "learned", "attention": "dot"}, 5, 4, 6),
-    ("context_and_previous", {"cell": "gru", "hidden_size": 40, "embedding_size": 33, "target_size": 70}, 12, 11, 20),
+    ("context_and_previous", {"cell": "gru", "hidden_size": 40, "embedding_size": 33, "target_vocab_size": 70}, 12, 11, 20),
     ("previous", {"cell": "lstm", "hidden_size": 65, "embedding_size": 20, "num_layers": 2}, 10, 9, 12),
     ("context_and_previous", {"cell": "gru", "readout": "all"}, 1, 1, 1),
 ]  # fmt: skip
@@ -55,8 +56,9 @@ MULTIPLICATIVE = [
         ("context_as_state", "gru", "dot", False, 1, "all", 6),
         ("context_as_input", "lstm", "general", True, 1, "all", 4),
     ]
-]  # fmt: skip
+] + [("previous", {"cell": "lstm", "initial_state": "learned", "attention": "dot"}, 5, 4, 6)]  # fmt: skip
 ALL = CASES + [(d, {**o, "attention": "additive"}, *rest) for d, o, *rest in ADDITIVE] + MULTIPLICATIVE
+without_attention = pytest.mark.parametrize("case", CASES, ids=str)
 by_case = pytest.mark.parametrize("case", ALL, ids=str)
 
 
@@ -72,8 +74,8 @@ def random_weights(config, seed=0):
 def pairs(config, S, T, N, seed=1):
     """A batch as rf.ParallelCorpus gives it: source (S, N), lengths (N,), target (T + 1, N) from <bos>, padded with -1."""
     rng = np.random.default_rng(seed)
-    source = rng.integers(0, config["source_size"], (S, N)).astype(np.int32)
-    target = rng.integers(0, config["target_size"], (T + 1, N)).astype(np.int32)
+    source = rng.integers(0, config["source_vocab_size"], (S, N)).astype(np.int32)
+    target = rng.integers(0, config["target_vocab_size"], (T + 1, N)).astype(np.int32)
     lengths, counted = rng.integers(1, S + 1, N), rng.integers(1, T + 1, N)
     lengths[rng.integers(N)], counted[rng.integers(N)] = S, T
     target[0] = 2
@@ -134,3 +136,115 @@ def test_the_reference_and_torch_agree_where_the_model_reads_its_own_choices(cas
     for forced in (np.arange(size[1]) < 1, np.arange(size[1]) % 2 < 1):
         model = reference(weights, config, batch, forced)
         check_twin(twin_of(weights, config, "float64"), model, batch, 1e-9, forced)
+
+
+def translator(config, weights=None, **options):
+    """rf.Seq2Seq of a ``config``, with these weights."""
+    given = {name: value for name, value in config.items() if not name.endswith("_vocab_size")}
+    model = rf.Seq2Seq(config["source_vocab_size"], config["target_vocab_size"], **given, **options, seed=1)
+    if weights is not None:
+        assert {name: w.shape for name, w in model.state_dict().items()} == shapes(config)
+        model.load_state_dict(weights)
+    return model
+
+
+def check_translator(model, expected, batch):
+    """Within 1e-5 of the largest value, gradients within 2e-5: float32 rounding of sums of a few hundred terms, twice."""
+    model.zero_grad()
+    loss, _ = model.loss(*batch)
+    assert loss == pytest.approx(expected.nll.value.sum() / expected.counted, rel=1e-5)
+    model.backward()
+    gradients = expected.backward()
+    assert set(model.grads) == set(gradients)
+    for name, gradient in gradients.items():
+        close(model.grads[name], gradient, name, 2e-5)
+
+
+@without_attention
+def test_the_loss_and_all_gradients_equal_the_float64_reference(case):
+    decoder, options, *size = case
+    config = settings(decoder, **options)
+    weights, batch = random_weights(config), pairs(config, *size)
+    expected, model = reference(weights, config, batch), translator(config, weights)
+    close(model.nll(*batch), expected.nll.value, "nll", 1e-5)
+    check_translator(model, expected, batch)
+
+
+@without_attention
+def test_torch_in_float32_with_the_same_weights_gives_the_same_loss_and_gradients(case):
+    """Both round, so their difference may be twice what each has."""
+    decoder, options, *size = case
+    config = settings(decoder, **options)
+    weights, batch = random_weights(config), pairs(config, *size)
+    twin, model = twin_of(weights, config, "float32"), translator(config, weights)
+    theirs = twin.nll(*batch)
+    close(model.nll(*batch), theirs.detach().numpy(), "nll", 2e-5)
+    counted = int((batch[2][1:] >= 0).sum())
+    (theirs.sum() / counted).backward()
+    model.loss(*batch)
+    model.backward()
+    named = twin.named()
+    assert set(named) == set(model.grads)
+    for name, gradient in model.grads.items():
+        close(gradient, named[name].grad.numpy(), name, 4e-5)
+
+
+@pytest.mark.parametrize("attention", ["none"])
+@pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
+def test_any_number_of_rows_equals_the_reference(cell, attention):
+    config = settings("d2l", cell=cell, attention=attention, readout="all", hidden_size=17)
+    weights = random_weights(config)
+    model = translator(config, weights)
+    for rows in range(1, 34):
+        batch = pairs(config, 6, 5, rows, seed=rows)
+        check_translator(model, reference(weights, config, batch), batch)
+
+
+@without_attention
+def test_the_model_reads_its_own_choices_where_teacher_forcing_is_zero(case):
+    decoder, options, *size = case
+    config = settings(decoder, **options)
+    weights, batch = random_weights(config), pairs(config, *size)
+    expected = reference(weights, config, batch, np.zeros(size[1], bool))
+    check_translator(translator(config, weights, teacher_forcing=0.0), expected, batch)
+
+
+@without_attention
+def test_more_padding_never_changes_a_bit(case):
+    decoder, options, *size = case
+    config = settings(decoder, **options)
+    model, (source, lengths, target) = translator(config, random_weights(config)), pairs(config, *size)
+    nll = model.nll(source, lengths, target)
+    model.loss(source, lengths, target)
+    model.backward()
+    before = {name: g.copy() for name, g in model.grads.items()}
+    model.zero_grad()
+    rows = source.shape[1]
+    longer = np.concatenate([source, np.full((3, rows), 4, np.int32)])
+    wider = np.concatenate([target, np.full((2, rows), -1, np.int32)])
+    assert np.array_equal(model.nll(longer, lengths, wider)[: len(nll)], nll)
+    model.loss(longer, lengths, wider)
+    model.backward()
+    for name, gradient in before.items():
+        assert np.array_equal(model.grads[name], gradient), name
+
+
+@pytest.mark.parametrize("attention", ["none"])
+def test_gradients_with_dropout_are_the_slope_of_the_loss_under_the_same_masks(attention):
+    """Central differences along a random direction: 1e-2 of the slope, since the loss is float32."""
+    config = settings("d2l", num_layers=2, readout="all", attention=attention, hidden_size=24, dropout=0.3)
+    weights, batch = random_weights({**config}), pairs(config, 6, 5, 12)
+    rng, eps = np.random.default_rng(3), 3e-3
+    direction = {name: rng.normal(size=w.shape).astype(np.float32) for name, w in weights.items()}
+
+    def loss(sign):
+        moved = {name: w + np.float32(sign * eps) * direction[name] for name, w in weights.items()}
+        model = translator(config, moved)  # a new model starts its masks anew
+        value, _ = model.loss(*batch)
+        model.backward()
+        return value, sum(float((model.grads[name] * d).sum()) for name, d in direction.items())
+
+    numeric = (loss(1)[0] - loss(-1)[0]) / (2 * eps)
+    assert loss(0)[1] == pytest.approx(numeric, rel=1e-2)
+    plain = translator({**config, "dropout": 0.0}, weights).loss(*batch)[0]
+    assert loss(0)[0] != pytest.approx(plain, rel=1e-3)
