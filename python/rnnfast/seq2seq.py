@@ -171,8 +171,9 @@ class Seq2Seq(Layer):
             nothing
         """
         self.steps += 1
-        nll, counted = self._loss(source, source_lengths, target, train=True)
-        return float(nll.sum() / max(counted, 1)), None
+        nll, counts = self._loss(source, source_lengths, target, train=True)
+        counted = nll[counts]  # summed without the padding's zeros, which would change the sum's order
+        return float(counted.sum() / max(counted.size, 1)), None
 
     def nll(self, source: ArrayLike, source_lengths: ArrayLike, target: ArrayLike) -> NDArray[np.float64]:
         """-log P of every target token after the first, (T, N) in nats; zero at padding. Teacher forcing, no dropout."""
@@ -180,7 +181,7 @@ class Seq2Seq(Layer):
 
     def _loss(
         self, source: ArrayLike, source_lengths: ArrayLike, target: ArrayLike, *, train: bool
-    ) -> tuple[NDArray[np.float64], int]:
+    ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         ids = as_int32(target, "target")
         if ids.ndim != 2 or len(ids) < 2:
             raise ValueError(
@@ -193,7 +194,7 @@ class Seq2Seq(Layer):
         key = ((self.config["seed"] << 32) + self.steps) & (2**64 - 1)
         forcing = self.config["teacher_forcing"] if train else 1.0
         nll = self._core.loss(as_int32(source, "source"), lengths, inputs, targets, train, forcing, key)
-        return nll, int(np.count_nonzero(targets >= 0))
+        return nll, targets >= 0
 
     def backward(self) -> None:
         """Adds the gradients of the last :meth:`loss` to ``grads``."""

@@ -18,6 +18,7 @@ void check(const RecurrentOptions& o) {
     constexpr size_t most = 0x7fffffff;  // products of two sizes then fit 64 bits
     if (std::max({o.input_size, o.fixed_size, o.hidden_size, o.num_layers}) > most)
         fail("input_size, hidden_size and num_layers must be at most " + std::to_string(most));
+    if (o.recompute && o.fixed_size) fail("recompute and fixed inputs: expected one of them");
     if (!(o.dropout >= 0.0f && o.dropout < 1.0f))
         fail("dropout is " + std::to_string(o.dropout) + ": expected at least 0 and less than 1");
 }
@@ -110,12 +111,14 @@ Recurrent::Recurrent(RecurrentOptions options, uint64_t seed, const Kernels& ker
         const std::string suffix = number + (lane % directions() ? "_reverse" : "");
         const size_t inputs = layer ? directions() * options_.hidden_size : first_width();
         LaneParameters p;
-        if (inputs) p.weight_ih = add("weight_ih" + suffix, {rows, inputs});
+        const size_t read = layer ? inputs : options_.input_size + options_.fixed_size;
+        if (read) p.weight_ih = add("weight_ih" + suffix, {rows, read});
         p.weight_hh = add("weight_hh" + suffix, {rows, options_.hidden_size});
         if (options_.bias) p.bias_ih = add("bias_ih" + suffix, {rows});
         if (options_.bias) p.bias_hh = add("bias_hh" + suffix, {rows});
         lane_parameters_.push_back(p);
-        packed_->lanes.emplace_back(*kernels_, *cell_, options_.weights, inputs, options_.hidden_size);
+        const size_t apart = layer || joins_fixed() ? 0 : options_.fixed_size;
+        packed_->lanes.emplace_back(*kernels_, *cell_, options_.weights, inputs, options_.hidden_size, apart);
     }
 }
 
@@ -156,17 +159,32 @@ void Recurrent::prepare(bool token_input, bool backward, bool input_gradient) co
     packed_->back_input = input_gradient;
 }
 
-// The first layer's input in packed order: the caller's own memory when rows are even and nothing is fixed.
-const float* Recurrent::first_input(RecurrentTape& tape) const {
-    const size_t inputs = options_.input_size, fixed = options_.fixed_size, width = inputs + fixed;
-    if (tape.even && fixed == 0) return tape.input.x;
-    tape.x.reserve(tape.steps.total() * width);
+// The first layer's inputs in packed order: the caller's own memory when rows are even.
+void Recurrent::lay_out_input(RecurrentTape& tape) const {
+    const RecurrentInput& in = tape.input;
+    const size_t inputs = options_.input_size, fixed = options_.fixed_size, rows = in.rows;
+    const bool join = fixed && joins_fixed();
+    tape.first_x = in.x;
+    tape.fixed = join ? nullptr : in.fixed;
+    if (in.tokens && !tape.even) {
+        tape.tokens.resize(tape.steps.total());
+        for_each_row(tape.steps,
+                     [&](size_t row, size_t t, size_t n) { tape.tokens[row] = in.tokens[t * rows + tape.order[n]]; });
+    }
+    if (in.tokens) return;
+    if (fixed && !join && !tape.even) {
+        tape.fixed_rows.reserve(rows * fixed);
+        gather_state(tape, in.fixed, fixed, fixed, tape.fixed_rows.data());
+        tape.fixed = tape.fixed_rows.data();
+    }
+    if (first_width() == 0 || (tape.even && !join)) return;
+    tape.x.reserve(tape.steps.total() * first_width());
     for_each_row(tape.steps, [&](size_t row, size_t t, size_t n) {
-        float* to = tape.x.data() + row * width;
-        if (inputs) std::copy_n(tape.input.x + (t * tape.input.rows + tape.order[n]) * inputs, inputs, to);
-        if (fixed) std::copy_n(tape.input.fixed + tape.order[n] * fixed, fixed, to + inputs);
+        float* to = tape.x.data() + row * first_width();
+        if (inputs) std::copy_n(in.x + (t * rows + tape.order[n]) * inputs, inputs, to);
+        if (join) std::copy_n(in.fixed + tape.order[n] * fixed, fixed, to + inputs);
     });
-    return tape.x.data();
+    tape.first_x = tape.x.data();
 }
 
 void Recurrent::forward(const RecurrentInput& input, const RecurrentState& start, float* y,
@@ -186,14 +204,9 @@ void Recurrent::forward(const RecurrentInput& input, const RecurrentState& start
     const size_t rows = input.rows;
     const bool keep = save && !options_.recompute;
 
-    const int32_t* tokens = input.tokens;
-    if (tokens && !tape.even) {
-        tape.tokens.resize(total);
-        for_each_row(tape.steps,
-                     [&](size_t row, size_t t, size_t n) { tape.tokens[row] = tokens[t * rows + tape.order[n]]; });
-        tokens = tape.tokens.data();
-    }
-    const float* x = tape.first_x = tokens ? nullptr : first_input(tape);
+    lay_out_input(tape);
+    const float* x = tape.first_x;
+    const int32_t* tokens = !input.tokens || tape.even ? input.tokens : tape.tokens.data();
 
     for (size_t layer = 0; layer < options_.num_layers; ++layer) {
         const bool last = layer + 1 == options_.num_layers;
@@ -209,6 +222,7 @@ void Recurrent::forward(const RecurrentInput& input, const RecurrentState& start
             s.x = x;
             s.x_stride = w.input_size;
             s.tokens = tokens;
+            s.fixed = layer ? nullptr : tape.fixed;
             s.y = output;
             s.y_stride = all;
             if (direction == 1) {
@@ -218,7 +232,7 @@ void Recurrent::forward(const RecurrentInput& input, const RecurrentState& start
                         tape.tokens_reversed[row] = tokens[mirrored(tape, t, n)];
                     });
                     s.tokens = tape.tokens_reversed.data();
-                } else {
+                } else if (w.input_size) {
                     tape.x_reversed.reserve(total * w.input_size);
                     copy_rows_mirrored(tape, x, w.input_size, w.input_size, tape.x_reversed.data(), w.input_size);
                     s.x = tape.x_reversed.data();
@@ -289,7 +303,6 @@ void Recurrent::backward(RecurrentTape& tape, const float* dy, const RecurrentSt
     prepare(false, true, input_gradient);
     const size_t hidden = options_.hidden_size, all = directions() * hidden, total = tape.steps.total();
     const size_t rows = tape.input.rows;
-    const bool direct_dx = tape.even && dx && !options_.fixed_size;  // straight into the caller's memory
     const float* layer_dy = dy;
     if (dy && !tape.even) {
         tape.dy.reserve(total * all);
@@ -313,9 +326,9 @@ void Recurrent::backward(RecurrentTape& tape, const float* dy, const RecurrentSt
                     random_key(tape.dropout_key, layer - 1));
             x = tape.x_dropped.data();
         }
-        const bool want_dx = layer > 0 || input_gradient;
+        const bool want_dx = layer > 0 || (dx && inputs);
         Buffer& buffer = layer % 2 ? tape.dx : tape.dx_other;
-        const bool direct = layer == 0 && direct_dx;
+        const bool direct = layer == 0 && tape.even && dx;  // even rows: straight into the caller's memory
         if (want_dx && !direct) buffer.reserve(total * inputs);
         float* layer_dx = direct ? dx : want_dx ? buffer.data() : nullptr;
         for (size_t direction = 0; direction < directions(); ++direction) {
@@ -328,6 +341,7 @@ void Recurrent::backward(RecurrentTape& tape, const float* dy, const RecurrentSt
             s.x = x;
             s.x_stride = inputs;
             s.tokens = tokens;
+            s.fixed = layer ? nullptr : tape.fixed;
             s.h0 = lane.h0.data();
             s.c0 = lane.c0.data();
             s.y = output;
@@ -346,7 +360,7 @@ void Recurrent::backward(RecurrentTape& tape, const float* dy, const RecurrentSt
                         tape.tokens_reversed[row] = tokens[mirrored(tape, t, n)];
                     });
                     s.tokens = tape.tokens_reversed.data();
-                } else {
+                } else if (inputs) {
                     tape.x_reversed.reserve(total * inputs);
                     copy_rows_mirrored(tape, x, inputs, inputs, tape.x_reversed.data(), inputs);
                     s.x = tape.x_reversed.data();
@@ -375,6 +389,9 @@ void Recurrent::backward(RecurrentTape& tape, const float* dy, const RecurrentSt
             s.dh_last = tape.dh.data();
             s.dc = tape.dc.data();
             s.dh0 = dstart.h ? tape.dh0.data() : nullptr;
+            const bool want_dfixed = layer == 0 && dfixed && w.fixed_size;
+            if (want_dfixed) tape.dfixed.reserve(rows * w.fixed_size);
+            s.dfixed = want_dfixed ? tape.dfixed.data() : nullptr;
             s.scratch = &tape.scratch;
             const ScanGradients gradients = scan_gradients(at);
             if (options_.recompute)
@@ -387,6 +404,10 @@ void Recurrent::backward(RecurrentTape& tape, const float* dy, const RecurrentSt
                 const size_t to = (at * rows + tape.order[n]) * hidden;
                 if (dstart.h) std::copy_n(dh0 + n * hidden, hidden, dstart.h + to);
                 if (dstart.c && cell_->has_c) std::copy_n(tape.dc.data() + n * padded, hidden, dstart.c + to);
+                if (!want_dfixed) continue;
+                float* row = dfixed + tape.order[n] * w.fixed_size;
+                if (direction == 0) std::fill_n(row, w.fixed_size, 0.0f);
+                kernels_->add(w.fixed_size, s.dfixed + n * w.fixed_size, row);
             }
             if (direction == 1 && want_dx)
                 for_each_row(tape.steps, [&](size_t row, size_t t, size_t n) {
@@ -398,14 +419,11 @@ void Recurrent::backward(RecurrentTape& tape, const float* dy, const RecurrentSt
                     random_key(tape.dropout_key, layer - 1));
         layer_dy = layer_dx;
     }
-    if (!input_gradient || direct_dx) return;
-    const size_t inputs = options_.input_size, fixed = options_.fixed_size;
-    if (dx) std::fill_n(dx, tape.input.steps * rows * inputs, 0.0f);
-    if (dfixed) std::fill_n(dfixed, rows * fixed, 0.0f);
+    if (!dx || tape.even) return;
+    std::fill_n(dx, tape.input.steps * rows * options_.input_size, 0.0f);
     for_each_row(tape.steps, [&](size_t row, size_t t, size_t n) {
-        const float* from = layer_dy + row * (inputs + fixed);
-        if (dx) std::copy_n(from, inputs, dx + (t * rows + tape.order[n]) * inputs);
-        if (dfixed) kernels_->add(fixed, from + inputs, dfixed + tape.order[n] * fixed);
+        std::copy_n(layer_dy + row * options_.input_size, options_.input_size,
+                    dx + (t * rows + tape.order[n]) * options_.input_size);
     });
 }
 

@@ -55,8 +55,9 @@ struct RecurrentTape {
     std::vector<size_t> order, length;  // sorted row -> the caller's row, and its length
     bool even = true;                   // all rows of equal length, in the caller's order
     std::vector<int32_t> tokens, tokens_reversed;
-    const float* first_x =
-        nullptr;  // [total, D + fixed_size] the first layer's input, the caller's memory if it can be
+    const float* first_x = nullptr;  // [total, D] the first layer's input, the caller's memory if rows are even
+    const float* fixed = nullptr;    // [N, fixed_size] in the order of the sorted rows; likewise
+    Buffer fixed_rows, dfixed;
     Buffer x, x_reversed, x_dropped;
     std::vector<Lane> lanes;
     std::vector<Buffer> outputs;  // [total, directions * H] of each layer
@@ -99,8 +100,10 @@ public:
                   const RecurrentStateOut& dstart, float* dfixed = nullptr);
 
 private:
-    size_t first_width() const { return options_.input_size + options_.fixed_size; }
-    const float* first_input(RecurrentTape& tape) const;
+    // int8 rounds a row of weight_ih as a whole, so there the fixed inputs are copied beside the others.
+    bool joins_fixed() const { return options_.weights == Weights::int8; }
+    size_t first_width() const { return options_.input_size + (joins_fixed() ? options_.fixed_size : 0); }
+    void lay_out_input(RecurrentTape& tape) const;
     ScanParameters scan_parameters(size_t lane) const;
     ScanGradients scan_gradients(size_t lane) const;
     void prepare(bool token_input, bool backward, bool input_gradient) const;

@@ -49,8 +49,9 @@ size_t input_rows(const ScanWeights& w, const ScanForward& s) {
 }
 
 double scan_flops(const ScanWeights& w, const Steps& steps) {
-    return 2.0 * static_cast<double>(steps.total()) * static_cast<double>(w.order.columns()) *
-           static_cast<double>(w.order.hidden + w.input_size);
+    return 2.0 * static_cast<double>(w.order.columns()) *
+           (static_cast<double>(steps.total()) * static_cast<double>(w.order.hidden + w.input_size) +
+            static_cast<double>(steps.rows(0) * w.fixed_size));
 }
 
 }  // namespace
@@ -68,8 +69,13 @@ void set_even(Steps& s, size_t steps, size_t rows) {
 }
 
 ScanWeights::ScanWeights(const Kernels& kernels_, const CellInfo& cell_, Weights weights_, size_t input_size_,
-                         size_t hidden_size)
-    : kernels(&kernels_), cell(&cell_), weights(weights_), input_size(input_size_), order{cell_.gates, hidden_size} {}
+                         size_t hidden_size, size_t fixed_size_)
+    : kernels(&kernels_),
+      cell(&cell_),
+      weights(weights_),
+      input_size(input_size_),
+      fixed_size(fixed_size_),
+      order{cell_.gates, hidden_size} {}
 
 size_t ScanWeights::column_grain() const { return std::lcm(cell->gates * unit_block, recurrent.width()); }
 
@@ -90,10 +96,14 @@ void ScanWeights::pack(const ScanParameters& p, bool token_input) {
         recurrent_bias.data()[j] = row < apart ? 0.0f : p.bias_hh[row];
     }
     recurrent.fill_from_columns(rows_in_order(order, p.weight_hh, hidden));
+    if (fixed_size) {
+        if (fixed.depth() != fixed_size) fixed = PackedMatrix(kernel, fixed_size, columns);
+        fixed.fill_from_columns(rows_in_order(order, p.weight_ih + depth, input_stride()));
+    }
     if (depth == 0) return;
     if (!token_input) {
         if (input.depth() != depth) input = PackedMatrix(kernel, depth, columns);
-        input.fill_from_columns(rows_in_order(order, p.weight_ih, depth));
+        input.fill_from_columns(rows_in_order(order, p.weight_ih, input_stride()));
         return;
     }
     if (token_rows.size() != depth * columns) token_rows = Buffer(depth * columns, Buffer::Uninitialised{});
@@ -112,9 +122,13 @@ void ScanWeights::pack_backward(const ScanParameters& p, bool input_gradient) {
     if (recurrent_back.depth() != columns)
         recurrent_back = PackedMatrix(kernel, columns, hidden, order.padded_hidden());
     recurrent_back.fill_from_rows(rows_in_order(order, p.weight_hh, hidden));
-    if (!input_gradient || input_size == 0) return;
-    if (input_back.depth() != columns) input_back = PackedMatrix(kernel, columns, input_size);
-    input_back.fill_from_rows(rows_in_order(order, p.weight_ih, input_size));
+    const auto pack_columns = [&](PackedMatrix& packed, size_t first, size_t count) {
+        if (!input_gradient || count == 0) return;
+        if (packed.depth() != columns) packed = PackedMatrix(kernel, columns, count);
+        packed.fill_from_rows(rows_in_order(order, p.weight_ih + first, input_stride()));
+    };
+    pack_columns(input_back, 0, input_size);
+    pack_columns(fixed_back, input_size, fixed_size);
 }
 
 namespace {
@@ -127,22 +141,31 @@ void gather_input(const ScanWeights& w, const int32_t* tokens, size_t rows, Rang
                     columns.size() * sizeof(float));
 }
 
-// gates[r, columns] = W_ih x_r + b for `rows` rows of each of `steps` steps, every step's rows `step_rows` apart
+// part[r, columns] = W f_r + b: what the fixed inputs give a row, the same at every step
+void fixed_part(const ScanWeights& w, const ScanForward& s, Range rows, Range columns, float* part, float* left) {
+    const ConstRows fixed{s.fixed + rows.begin * w.fixed_size, w.fixed_size, 0, 0};
+    multiply(w.fixed, left_rows(w.fixed, fixed, rows.size(), left), columns.begin, columns.size(),
+             w.input_bias.data() + columns.begin,
+             {part + rows.begin * w.order.columns() + columns.begin, w.order.columns(), 0, 0});
+}
+
+// gates[r, columns] = W_ih x_r + b for `rows` rows of each of `steps` steps, every step's rows `step_rows` apart.
+// Where there are fixed inputs, the sum goes on from their part of each row: `fixed`, at those columns.
 void input_part(const ScanWeights& w, const ScanForward& s, size_t first_row, size_t rows, size_t steps,
-                size_t step_rows, Range columns, const Rows& gates, float* left) {
+                size_t step_rows, Range columns, const float* fixed, const Rows& gates, float* left) {
     for (size_t t = 0; s.tokens && t < steps; ++t)
         gather_input(w, s.tokens + first_row + t * step_rows, rows, columns,
                      {gates.base + t * gates.jump, gates.stride, 0, 0});
     if (s.tokens) return;
-    if (w.input_size == 0) {  // the layer reads nothing: the bias alone
+    const float* bias = w.input_bias.data() + columns.begin;
+    if (fixed || w.input_size == 0)
         for (size_t r = 0; r < rows * steps; ++r)
-            std::copy_n(w.input_bias.data() + columns.begin, columns.size(),
+            std::copy_n(fixed ? fixed + r % rows * w.order.columns() : bias, columns.size(),
                         gates.base + r / rows * gates.jump + r % rows * gates.stride);
-        return;
-    }
+    if (w.input_size == 0) return;
     const ConstRows x{s.x + first_row * s.x_stride, s.x_stride, rows, step_rows * s.x_stride};
-    multiply(w.input, left_rows(w.input, x, rows * steps, left), columns.begin, columns.size(),
-             w.input_bias.data() + columns.begin, gates);
+    multiply(w.input, left_rows(w.input, x, rows * steps, left), columns.begin, columns.size(), fixed ? nullptr : bias,
+             gates);
 }
 
 }  // namespace
@@ -232,9 +255,11 @@ void scan_forward(const ScanWeights& w, const ScanForward& s) {
     const size_t rows = steps.rows(0), at_once = input_rows(w, s), most_rows = std::max(at_once, rows);
     const size_t tile_size = tile_scratch(rows, grain);
     const bool product = !s.tokens && w.input_size;
-    const size_t left_size = std::max(product ? left_scratch(w.input, most_rows) : 0, left_scratch(w.recurrent, rows));
+    const size_t left_size = std::max({product ? left_scratch(w.input, most_rows) : 0, left_scratch(w.recurrent, rows),
+                                       w.fixed_size ? left_scratch(w.fixed, rows) : 0});
     const size_t thread_floats = round_up((s.gates ? 0 : most_rows * columns) + tile_size + left_size, alignment / 4);
-    s.scratch->reserve(threads * thread_floats);
+    s.scratch->reserve(threads * thread_floats + (w.fixed_size ? rows * columns : 0));
+    float* const fixed = w.fixed_size ? s.scratch->data() + threads * thread_floats : nullptr;
     const bool save = s.gates != nullptr;
 
     parallel(threads, [&](const Team& team) {
@@ -242,6 +267,8 @@ void scan_forward(const ScanWeights& w, const ScanForward& s) {
         float* tile = s.scratch->data() + team.index * thread_floats;
         float* left = tile + tile_size;
         float* input = left + left_size;
+        if (fixed && share.rows.size() && share.columns.size())
+            fixed_part(w, s, share.rows, share.columns, fixed, left);
         for (size_t t = 0; t < steps.count();) {
             // The input part of the next steps that have the same rows running.
             const Range mine = running(share, steps, t);
@@ -253,7 +280,8 @@ void scan_forward(const ScanWeights& w, const ScanForward& s) {
                                            steps.rows(t) * columns}
                                     : Rows{input + share.columns.begin, columns, mine.size(), mine.size() * columns};
             if (mine.size() && share.columns.size())
-                input_part(w, s, first_row, mine.size(), last - t, steps.rows(t), share.columns, gates, left);
+                input_part(w, s, first_row, mine.size(), last - t, steps.rows(t), share.columns,
+                           fixed ? fixed + mine.begin * columns + share.columns.begin : nullptr, gates, left);
 
             for (const size_t first = t; t < last; ++t) {
                 const size_t at = steps.offset[t] + mine.begin;
@@ -311,6 +339,16 @@ void add_bias_gradient(const ScanWeights& w, const Team& team, const float* gate
             if (const size_t row = w.order.torch_row(j); row != GateOrder::none) bias[row] += sums[j];
 }
 
+// sums[n, :] = the gate gradients of row n over all its steps, in order
+void sum_over_steps(const ScanWeights& w, const Steps& steps, Range rows, const float* gates, float* sums) {
+    const size_t columns = w.order.columns();
+    for (size_t n = rows.begin; n < rows.end; ++n) {
+        std::copy_n(gates + n * columns, columns, sums + n * columns);
+        for (size_t t = 1; t < steps.count() && n < steps.rows(t); ++t)
+            w.kernels->add(columns, gates + (steps.offset[t] + n) * columns, sums + n * columns);
+    }
+}
+
 }  // namespace
 
 void scan_backward(const ScanWeights& w, const ScanBackward& s, const ScanGradients& gradients) {
@@ -320,15 +358,18 @@ void scan_backward(const ScanWeights& w, const ScanBackward& s, const ScanGradie
     const size_t threads = threads_for(2 * scan_flops(w, steps));
     const size_t rows = steps.rows(0), total = steps.total();
     const size_t tile_size = tile_scratch(rows, grain);
-    const size_t pack_size = weight_gradient_scratch(w, hidden, s.tokens ? 0 : w.input_size);
+    const size_t pack_size = weight_gradient_scratch(w, hidden, s.tokens ? 0 : std::max(w.input_size, w.fixed_size));
     const size_t left_size = left_scratch(w.recurrent_back, std::max(rows, block_rows));
     const size_t thread_floats = round_up(std::max(tile_size + left_size, pack_size), alignment / 4);
-    const size_t widest = round_up(std::max(hidden, w.input_size), grain);
+    const size_t widest = round_up(std::max({hidden, w.input_size, w.fixed_size}), grain);
     const size_t carry_size = round_up(rows * padded, alignment / 4);
-    s.scratch->reserve(threads * thread_floats + widest + carry_size + round_up(columns, alignment / 4));
+    const size_t sums_size = round_up(columns, alignment / 4);
+    s.scratch->reserve(threads * thread_floats + widest + carry_size + sums_size + (w.fixed_size ? rows * columns : 0));
     float* zeros = s.scratch->data() + threads * thread_floats;
     float* direct = zeros + widest;  // what bypasses the gates on its way to the step before
     float* sums = direct + carry_size;
+    float* over_steps = sums + sums_size;  // [N, G*H] each row's gate gradients, summed: the fixed inputs' share
+    const Steps one_step{{0, rows}};
     std::fill(zeros, sums, 0.0f);
 
     parallel(threads, [&](const Team& team) {
@@ -401,8 +442,8 @@ void scan_backward(const ScanWeights& w, const ScanBackward& s, const ScanGradie
 
         // Products over all rows at once: outputs, never rows, are split over threads.
         const WeightGradient g{&w, &steps, s.gates, scratch};
-        const GradientPart from_h{{s.y, s.y_stride, s.h0, hidden}, hidden, gradients.weight_hh};
-        const GradientPart from_x{{s.x, s.x_stride, nullptr, 0}, w.input_size, gradients.weight_ih};
+        const GradientPart from_h{{s.y, s.y_stride, s.h0, hidden}, hidden, gradients.weight_hh, hidden};
+        const GradientPart from_x{{s.x, s.x_stride, nullptr, 0}, w.input_size, gradients.weight_ih, w.input_stride()};
         const bool dense = !s.tokens && w.input_size;
         if (s.extra) {  // the last gate's input part has a gradient of its own
             g.add(team, {from_h});
@@ -417,6 +458,20 @@ void scan_backward(const ScanWeights& w, const ScanBackward& s, const ScanGradie
         } else {
             dense ? g.add(team, {from_h, from_x}) : g.add(team, {from_h});
             add_bias_gradient(w, team, s.gates, total, sums, {gradients.bias_ih, gradients.bias_hh});
+        }
+        if (w.fixed_size) {
+            sum_over_steps(w, steps, split(rows, team.size, team.index), s.gates, over_steps);
+            team.wait();
+            const WeightGradient once{&w, &one_step, over_steps, scratch};
+            once.add(team, {{{s.fixed, w.fixed_size, nullptr, 0},
+                             w.fixed_size,
+                             gradients.weight_ih + w.input_size,
+                             w.input_stride()}});
+        }
+        if (s.dfixed && own_rows.size()) {
+            const ConstRows summed{over_steps + own_rows.begin * columns, columns, 0, 0};
+            multiply(w.fixed_back, left_rows(w.fixed_back, summed, own_rows.size(), left), 0, w.fixed_size, zeros,
+                     {s.dfixed + own_rows.begin * w.fixed_size, w.fixed_size, 0, 0});
         }
         if (s.tokens) g.add_tokens(team, s.tokens, w.input_size, gradients.weight_ih);
 

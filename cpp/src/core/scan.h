@@ -22,7 +22,7 @@ void set_even(Steps& s, size_t steps, size_t rows);
 
 // PyTorch's parameters of one layer and direction; biases may be nullptr.
 struct ScanParameters {
-    const float *weight_ih, *weight_hh;  // [G*H, D], [G*H, H]
+    const float *weight_ih, *weight_hh;  // [G*H, D + F], [G*H, H]
     const float *bias_ih, *bias_hh;      // [G*H]
 };
 struct ScanGradients {
@@ -33,7 +33,8 @@ struct ScanGradients {
 class ScanWeights {
 public:
     ScanWeights() = default;
-    ScanWeights(const Kernels& kernels, const CellInfo& cell, Weights weights, size_t input_size, size_t hidden_size);
+    ScanWeights(const Kernels& kernels, const CellInfo& cell, Weights weights, size_t input_size, size_t hidden_size,
+                size_t fixed_size = 0);
 
     // For forward; token_input lays the input weights out for a gather of rows instead of a product.
     void pack(const ScanParameters& p, bool token_input);
@@ -46,9 +47,11 @@ public:
     const Kernels* kernels = nullptr;
     const CellInfo* cell = nullptr;
     Weights weights = Weights::f32;
-    size_t input_size = 0;
+    size_t input_size = 0, fixed_size = 0;
+    size_t input_stride() const { return input_size + fixed_size; }  // of weight_ih's rows
     GateOrder order{};
     PackedMatrix input, recurrent;            // [D, G*H], [H, G*H]
+    PackedMatrix fixed, fixed_back;           // [F, G*H], [G*H, F]
     Buffer token_rows;                        // [D, G*H] row-major, bias included
     Buffer input_bias, recurrent_bias;        // [G*H] padded to panels
     PackedMatrix input_back, recurrent_back;  // [G*H, D], [G*H, H]
@@ -59,6 +62,7 @@ struct ScanForward {
     const float* x = nullptr;  // [total, D]
     size_t x_stride = 0;
     const int32_t* tokens = nullptr;  // [total] instead of x: x is one-hot
+    const float* fixed = nullptr;     // [N, F] inputs that every step reads
     const float* h0 = nullptr;        // [N, H]
     const float* c0 = nullptr;        // [N, padded H]
     float* y = nullptr;               // [total, H] every step's h
@@ -111,6 +115,7 @@ struct ScanBackward {
     const float* x = nullptr;
     size_t x_stride = 0;
     const int32_t* tokens = nullptr;
+    const float* fixed = nullptr;
     const float* h0 = nullptr;
     const float* c0 = nullptr;
     const float* y = nullptr;
@@ -124,6 +129,7 @@ struct ScanBackward {
     float* dc = nullptr;             // [N, padded H] in: gradient of each row's last c; out: of c0
     float* dh0 = nullptr;            // [N, H] out
     float* dx = nullptr;             // [total, D] out, or nullptr
+    float* dfixed = nullptr;         // [N, F] out, or nullptr
     size_t dx_stride = 0;
     Buffer* scratch = nullptr;
 };

@@ -109,7 +109,7 @@ void WeightGradient::add(const Team& team, std::initializer_list<GradientPart> p
                 p.a = {left, 1, units, words * packed};
                 p.step = packed;
                 p.panels = source;
-                p.c = {part.gradient + b * unit_block * part.depth, part.depth, units, order.hidden * part.depth};
+                p.c = {part.gradient + b * unit_block * part.stride, part.stride, units, order.hidden * part.stride};
                 kernel.run(p);
                 source += row_block * round_up(part.depth, kernel.width);
             }

@@ -16,11 +16,12 @@ struct SourceRows {
     size_t h0_stride;
 };
 
-// gradient[G*H, depth] += dgates^T · source
+// gradient[G*H, depth] += dgates^T · source, the gradient's rows `stride` floats apart
 struct GradientPart {
     SourceRows source;
     size_t depth;
     float* gradient;
+    size_t stride;
 };
 
 // Floats of scratch a thread needs for parts of these depths together.
