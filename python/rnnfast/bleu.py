@@ -82,7 +82,7 @@ def corpus_bleu(
     Source: K. Papineni et al., ACL 2002; M. Post, arXiv:1804.08771, for the signature.
     """
     try:
-        from sacrebleu.metrics import BLEU
+        from sacrebleu.metrics.bleu import BLEU  # where it is defined: type checkers ask
     except ImportError:
         raise ImportError(NEEDS_SACREBLEU) from None
     if len(predictions) != len(references) or not len(predictions):
