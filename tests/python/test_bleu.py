@@ -76,6 +76,6 @@ def test_the_corpus_s_bleu_is_sacrebleu_s_and_says_how_it_was_computed():
 
 
 def test_a_missing_sacrebleu_is_named(monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "sacrebleu.metrics", None)
+    monkeypatch.setitem(__import__("sys").modules, "sacrebleu.metrics.bleu", None)
     with pytest.raises(ImportError, match=r"pip install 'rnnfast\[mt\]'"):
         rf.corpus_bleu(["a"], ["a"])
