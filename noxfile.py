@@ -15,7 +15,7 @@ LINT = ["ruff==0.8.4", "codespell==2.3.0", "clang-format==18.1.8", "mypy==1.13.0
 @nox.session
 def tests(session: nox.Session) -> None:
     """The Python tests, with PyTorch as a peer."""
-    session.install("torch==2.13.0", ".[test,plot]")
+    session.install("torch==2.13.0", ".[test,plot,series]")
     session.run("pytest", "-q", *session.posargs)
 
 

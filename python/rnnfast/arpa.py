@@ -11,12 +11,12 @@ import gzip
 import io
 import os
 import re
-from collections.abc import Iterator, Sequence
-from itertools import chain
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rnnfast.grams import Grams, Ints, Reals
 from rnnfast.text import END_OF_SENTENCE, UNKNOWN, PathLike, read_text
@@ -25,6 +25,7 @@ from rnnfast.vocab import Vocab
 BEGIN, END = "<s>", "</s>"
 _ZERO = -99.0  # stands for log10 0
 _LOG_10 = np.log(10.0)
+_PART = 1 << 17  # characters of lines that are read together: their words still lie in L2
 
 
 def write(path: PathLike, vocab: Vocab, end: int, grams: Sequence[Grams], tokens: Sequence[Ints]) -> None:
@@ -92,27 +93,23 @@ def _to_log10(natural: Reals) -> Reals:
 def read(path: PathLike, tokenizer: str) -> tuple[Vocab, list[Grams], str | None]:
     """Vocabulary, n-grams, and ``<eos>`` if it ends sentences. ``ValueError`` names what is wrong with the file."""
     name = os.fspath(path)
-    lines = enumerate(read_text(path).split("\n"), 1)
+    lines = _Lines(read_text(path))  # UTF-8, or refused
     sizes = _read_header(name, lines)
-    words, log_p, log_backoff = _read_section(name, lines, 1, sizes[0])
-    vocab, unigrams, ends = _read_unigrams(name, [word[0] for word in words], log_p, log_backoff, tokenizer)
+    log_p, log_backoff, words = _read_section(name, lines, 1, sizes[0], None)
+    vocab, unigrams, ends = _read_unigrams(name, [word.decode() for word in words], log_p, log_backoff, tokenizer)
     grams = [unigrams]
-    ids = dict(vocab.token_to_idx)
+    ids = {token.encode(): i for token, i in vocab.token_to_idx.items()}
     if ends:
-        ids[BEGIN] = ids[END] = ids[END_OF_SENTENCE]
+        ids[BEGIN.encode()] = ids[END.encode()] = ids[END_OF_SENTENCE.encode()]
     for n, size in enumerate(sizes[1:], 2):
-        words, log_p, log_backoff = _read_section(name, lines, n, size)
-        try:
-            tokens = np.fromiter(map(ids.__getitem__, chain.from_iterable(words)), np.int64).reshape(-1, n)
-        except KeyError as error:
-            raise ValueError(f"{name}: the word {error} of a {n}-gram is no unigram") from None
-        place = tokens[:, 0]
-        for level, column in zip(grams[1:], tokens[:, 1:-1].T):
+        log_p, log_backoff, *tokens = _read_section(name, lines, n, size, ids)
+        place = tokens[0]
+        for level, column in zip(grams[1:], tokens[1:-1]):
             place = level.find(place, column, len(vocab))
         if len(place) and place.min() < 0:
-            gram = " ".join(words[int(place.argmin())])
+            gram = " ".join(vocab.idx_to_token[column[place.argmin()]] for column in tokens)
             raise ValueError(f"{name}: the {n}-gram {gram!r} stands without its first {n - 1} words as an n-gram")
-        keys = place * len(vocab) + tokens[:, -1]
+        keys = place * len(vocab) + tokens[-1]
         order = np.argsort(keys, kind="stable")
         if (np.diff(keys[order]) == 0).any():
             raise ValueError(f"{name}: a {n}-gram stands there twice")
@@ -120,7 +117,35 @@ def read(path: PathLike, tokenizer: str) -> tuple[Vocab, list[Grams], str | None
     return vocab, grams, END_OF_SENTENCE if ends else None
 
 
-def _read_header(name: str, lines: Iterator[tuple[int, str]]) -> list[int]:
+class _Lines:
+    """The lines of ``text``: where the next one begins, and its number."""
+
+    def __init__(self, text: str) -> None:
+        self.text, self.at, self.number = text, 0, 1
+
+    def __iter__(self) -> Iterator[tuple[int, str]]:
+        while self.at < len(self.text):
+            yield self._take(self.text.find("\n", self.at))
+
+    def _take(self, end: int) -> tuple[int, str]:
+        """The lines up to ``end``, -1 for all there are, and the number of the first."""
+        end = len(self.text) if end < 0 else end
+        number, lines = self.number, self.text[self.at : end]
+        self.at, self.number = end + 1, self.number + lines.count("\n") + 1
+        return number, lines
+
+    def parts(self) -> Iterator[tuple[int, str]]:
+        """The lines before the next empty one, many at a time, each time with the number of the first."""
+        if self.text.startswith("\n", self.at):
+            return
+        end = self.text.find("\n\n", self.at)
+        end = len(self.text) - self.text.endswith("\n") if end < 0 else end
+        while self.at < end:
+            cut = self.text.find("\n", self.at + _PART, end)
+            yield self._take(end if cut < 0 else cut)
+
+
+def _read_header(name: str, lines: _Lines) -> list[int]:
     sizes: list[int] = []
     begun = False
     for number, line in lines:
@@ -136,37 +161,83 @@ def _read_header(name: str, lines: Iterator[tuple[int, str]]) -> list[int]:
     raise ValueError(f"{name} is no ARPA file: it has no \\data\\ section with counts")
 
 
-def _read_section(
-    name: str, lines: Iterator[tuple[int, str]], n: int, size: int
-) -> tuple[list[list[str]], Reals, Reals]:
+def _read_section(name: str, lines: _Lines, n: int, size: int, ids: Mapping[bytes, int] | None) -> list[Any]:
+    """log P, log of the backoff weight, and n columns of words: their ``ids``, or the words themselves for None."""
     for number, line in lines:
         if line.strip() == f"\\{n}-grams:":
             break
         if line.strip():
             raise ValueError(f"{name}, line {number}: {line!r}, expected '\\{n}-grams:'")
-    words, log_p, log_backoff = [], [], []
-    for number, line in lines:
-        parts = line.split()
-        if not parts:
-            break
-        if len(parts) not in (n + 1, n + 2):
-            raise ValueError(f"{name}, line {number}: {len(parts)} columns, expected {n + 1} or {n + 2}")
+    kinds = [np.float64, np.float64, *[object if ids is None else np.int64] * n]
+    parts: list[list[Any]] = [[np.empty(0, kind) for kind in kinds]]
+    for number, part in lines.parts():
+        log_p, log_backoff, words = _read_columns(name, number, part.encode(), n)
         try:
-            log_p.append(float(parts[0]))
-            log_backoff.append(float(parts[n + 1]) if len(parts) == n + 2 else 0.0)
-        except ValueError:
-            raise ValueError(f"{name}, line {number}: {line!r} has no number where one is expected") from None
-        if not (log_p[-1] <= 1e-6 and abs(log_backoff[-1]) < np.inf):
-            raise ValueError(f"{name}, line {number}: {line!r} is no log-probability")
-        words.append(parts[1 : n + 1])
-    if len(words) != size:
-        raise ValueError(f"{name}: {len(words)} {n}-grams, its header says {size}")
-    return words, _from_log10(log_p), _from_log10(log_backoff)
+            parts.append([log_p, log_backoff, *(_as_array(column, ids) for column in words)])
+        except KeyError as error:
+            word = error.args[0].decode()
+            raise ValueError(f"{name}: the word {word!r} of a {n}-gram is no unigram") from None
+    if (count := sum(len(part[0]) for part in parts)) != size:
+        raise ValueError(f"{name}: {count} {n}-grams, its header says {size}")
+    log_p, log_backoff, *columns = map(np.concatenate, zip(*parts))
+    return [_from_log10(log_p), _from_log10(log_backoff), *columns]
 
 
-def _from_log10(values: list[float]) -> Reals:
-    array = np.array(values, np.float64)
-    return np.where(array <= _ZERO, -np.inf, array * _LOG_10)
+def _as_array(words: Sequence[bytes], ids: Mapping[bytes, int] | None) -> NDArray[Any]:
+    if ids is None:
+        return np.array(words, object)
+    return np.fromiter(map(ids.__getitem__, words), np.int64, len(words))
+
+
+def _read_columns(name: str, number: int, lines: bytes, n: int) -> tuple[Reals, Reals, list[list[bytes]]]:
+    """log10 P, log10 of the backoff weight and the words of n-grams, the first of which is line ``number``.
+
+    All words are split at once, since a list for each of millions of lines is what reading would spend its time on.
+    """
+    width = _words_in_each_line(lines)
+    try:
+        if ((width != n + 1) & (width != n + 2)).any():
+            raise ValueError("columns")
+        filled = lines
+        if (width == n + 1).any():  # no weight stands for 1
+            filled = b"\n".join(
+                line if w == n + 2 else line + b" 0" for line, w in zip(lines.split(b"\n"), width.tolist())
+            )
+        flat = filled.split()
+        log_p, *words, log_backoff = (flat[column :: n + 2] for column in range(n + 2))
+        values = np.array([list(map(float, log_p)), list(map(float, log_backoff))])
+        if not ((values[0] <= 1e-6).all() and np.isfinite(values[1]).all()):
+            raise ValueError("values")
+    except ValueError:
+        for bad, line in enumerate(lines.split(b"\n"), number):
+            _check_line(name, bad, line, n)
+        raise
+    return values[0], values[1], words
+
+
+def _words_in_each_line(lines: bytes) -> Ints:
+    """What ``len(line.split())`` is for each."""
+    byte = np.frombuffer(lines, np.uint8)
+    space = (byte == 32) | ((byte >= 9) & (byte <= 13))
+    begin = np.flatnonzero(~space & np.append(True, space[:-1]))
+    end = np.append(np.flatnonzero(byte == 10), len(byte))
+    return np.diff(np.searchsorted(begin, end), prepend=0)
+
+
+def _check_line(name: str, number: int, line: bytes, n: int) -> None:
+    parts = line.split()
+    if len(parts) not in (n + 1, n + 2):
+        raise ValueError(f"{name}, line {number}: {len(parts)} columns, expected {n + 1} or {n + 2}")
+    try:
+        log_p, log_backoff = float(parts[0]), float(parts[n + 1]) if len(parts) == n + 2 else 0.0
+    except ValueError:
+        raise ValueError(f"{name}, line {number}: {line.decode()!r} has no number where one is expected") from None
+    if not (log_p <= 1e-6 and abs(log_backoff) < np.inf):
+        raise ValueError(f"{name}, line {number}: {line.decode()!r} is no log-probability")
+
+
+def _from_log10(values: Reals) -> Reals:
+    return np.where(values <= _ZERO, -np.inf, values * _LOG_10)
 
 
 def _read_unigrams(

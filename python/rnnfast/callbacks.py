@@ -20,7 +20,8 @@ class Callback:
         """After each step: ``step`` (counted from 1 over all epochs), ``loss``, ``lr``, ``grad_norm``."""
 
     def on_epoch(self, record: Mapping[str, float], model: Any) -> str | None:
-        """After each epoch. A returned string ends training and is ``history.stopped``."""
+        """After each epoch, before the checkpoint is written. A returned string ends training and is ``history.stopped``;
+        the checkpoint remembers it, and resuming from there does not train on."""
         return None
 
     def on_end(self) -> None:

@@ -53,15 +53,9 @@ def evaluate(
     >>> result.tokens, 1 < result.perplexity < 16
     (4, True)
     """
-    ids = np.asarray(corpus.ids if isinstance(corpus, Corpus) else corpus)
-    if ids.ndim != 1 or len(ids) < 2:
-        raise ValueError(f"the text has {ids.size} tokens, expected at least 2")
+    ids = ids_for(model, corpus)
     if min(batch_size, num_steps, 1 if parts is None else parts) < 1:
         raise ValueError(f"batch_size, num_steps and parts are {batch_size}, {num_steps}, {parts}: expected at least 1")
-    if isinstance(corpus, Corpus) and model.vocab is not None and corpus.vocab != model.vocab:
-        raise ValueError(
-            "the text was encoded with another vocabulary; make it with Corpus.from_text(..., vocab=model.vocab)"
-        )
     nll = _nll(model, ids, min(parts or batch_size, len(ids) - 1), batch_size, num_steps)
     unknown = ids[1:] == 0 if model.vocab is not None else np.zeros(len(nll), bool)
     mean = float(nll.sum() / len(nll))
@@ -73,6 +67,18 @@ def evaluate(
         oov_rate=float(unknown.mean()),
         perplexity_without_oov=_exp(float(known.mean())) if len(known) else math.nan,
     )
+
+
+def ids_for(model: Any, corpus: Any) -> NDArray[Any]:
+    """The ids of a text for ``model``; ``ValueError`` if it is too short or was encoded with another vocabulary."""
+    ids = np.asarray(corpus.ids if isinstance(corpus, Corpus) else corpus)
+    if ids.ndim != 1 or len(ids) < 2:
+        raise ValueError(f"the text has {ids.size} tokens, expected at least 2")
+    if isinstance(corpus, Corpus) and model.vocab is not None and corpus.vocab != model.vocab:
+        raise ValueError(
+            "the text was encoded with another vocabulary; make it with Corpus.from_text(..., vocab=model.vocab)"
+        )
+    return ids
 
 
 def _nll(model: Any, ids: NDArray[Any], parts: int, batch_size: int, num_steps: int) -> NDArray[np.float64]:
@@ -116,4 +122,4 @@ def surprisal(model: Any, text: str, *, context: str = "") -> list[tuple[str, fl
 
 def log_prob(model: Any, text: str, *, context: str = "") -> float:
     """Joint log-probability of ``text`` in nats, by the chain rule: the sum over what :func:`surprisal` predicts."""
-    return -math.log(2) * sum(bits for _, bits in surprisal(model, text, context=context))
+    return math.log(2) * -sum(bits for _, bits in surprisal(model, text, context=context))

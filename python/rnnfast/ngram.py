@@ -73,8 +73,10 @@ class NGram:
         """Counts ``corpus``: a Corpus, or token ids with ``vocab_size`` (default: the largest id + 1)."""
         self.vocab = corpus.vocab if isinstance(corpus, Corpus) else None
         ids = np.asarray(corpus.ids if isinstance(corpus, Corpus) else corpus)
-        if ids.ndim != 1 or ids.dtype.kind not in "iu" or len(ids) == 0:
-            raise ValueError(f"the text has shape {ids.shape} and dtype {ids.dtype}, expected one row of token ids")
+        if ids.ndim != 1 or ids.dtype.kind not in "iu" or len(ids) < 2:
+            raise ValueError(
+                f"the text has shape {ids.shape} and dtype {ids.dtype}, expected one row of at least 2 token ids"
+            )
         size = len(self.vocab) if self.vocab is not None else int(vocab_size or ids.max() + 1)
         if ids.min() < 0 or ids.max() >= size:
             raise IndexError(f"token ids go from {ids.min()} to {ids.max()}, expected 0 to {size - 1}")

@@ -19,8 +19,8 @@ import numpy as np
 
 from rnnfast._arrays import positive
 from rnnfast.callbacks import Callback
-from rnnfast.data import reading
-from rnnfast.evaluate import evaluate
+from rnnfast.data import Corpus, reading
+from rnnfast.evaluate import evaluate, ids_for
 from rnnfast.history import History
 from rnnfast.io import read
 from rnnfast.optim import OPTIMIZERS, Optimizer, clip_grad_norm_, clip_grad_value_
@@ -129,7 +129,7 @@ def fit(
     patience : end after so many epochs in a row without a lower validation perplexity; None: never
     keep_best : leave the model with the weights of the epoch with the lowest validation perplexity
     checkpoint : file to save to every ``checkpoint_every`` seconds, after every epoch, and when interrupted
-    resume : continue from ``checkpoint``; the result is the uninterrupted run's to the bit
+    resume : continue from ``checkpoint``; the result is the uninterrupted run's to the bit. What a callback stopped stays so
     run : anything JSON can hold, kept in the checkpoint
     progress : show a bar; None: on a terminal only
     on_epoch : called with each epoch's record
@@ -154,6 +154,9 @@ def fit(
     read_as = reading(train, batch_size=batch_size, num_steps=num_steps, sampling=sampling, seed=seed)
     for epoch in range(min(epochs, 2)):  # whatever is wrong with the text shows before hours are spent
         read_as.epoch(epoch)
+    for text in (train, valid):
+        if isinstance(text, (Corpus, np.ndarray)):
+            ids_for(model, text)
     file = None if checkpoint is None else Path(checkpoint)
     rules = {"schedule": repr(plan), "keep_best": keep_best}
     place = _Place(model, optimizer, read_as.settings, rules, run)
@@ -185,7 +188,7 @@ def fit(
         finally:
             bar.close()
 
-    stopped = place.lost_patience(patience)
+    stopped = place.stopped or place.lost_patience(patience)
     try:
         with _Signals() as signals:
             while place.epoch < epochs and stopped is None:
@@ -196,13 +199,13 @@ def fit(
                     record["valid_perplexity"] = evaluate(model, valid).perplexity
                 if keep_best and History(place.history).best["epoch"] == record["epoch"]:
                     place.best = model.state_dict()
+                for callback in callbacks:  # before saving: a run killed in between must not forget who stopped it
+                    place.stopped = callback.on_epoch(record, model) or place.stopped
                 if file:
                     place.save(file)
                 if on_epoch is not None:
                     on_epoch(record)
-                stopped = place.lost_patience(patience)
-                for callback in callbacks:
-                    stopped = callback.on_epoch(record, model) or stopped
+                stopped = place.stopped or place.lost_patience(patience)
     finally:
         optimizer.lr = place.lr
         for callback in callbacks:
@@ -222,6 +225,7 @@ class _Place:
         self.lr = optimizer.lr  # before the schedule
         self.history: list[dict[str, float]] = []
         self.best: dict[str, Any] | None = None
+        self.stopped: str | None = None  # a callback's word
         self.epoch = 0
         self.saved_at = time.monotonic()
         self._start_epoch()
@@ -301,6 +305,7 @@ class _Place:
         place.update(
             steps=self.model.steps,
             lr=self.lr,
+            stopped=self.stopped,
             optimizer=type(self.optimizer).__name__,
             reading=self.reading,
             rules=self.rules,
@@ -335,7 +340,7 @@ class _Place:
             return {name[len(prefix) :]: value for name, value in tensors.items() if name.startswith(prefix)}
 
         self.optimizer.load_state_dict(held("optimizer."))
-        self.best = held("best.") or None
+        self.best, self.stopped = held("best.") or None, place.get("stopped")
         self.model.load_state_dict(model.state_dict())
         self.model.steps, self.lr = steps, lr
         for name, value in values.items():

@@ -88,6 +88,15 @@ def test_generate_takes_top_p_and_beams(text):
         assert len(result.stdout.rstrip("\n")) in (6, 7), result.stderr
 
 
+def test_generate_says_what_of_the_prompt_the_model_does_not_know(text):
+    rf.LanguageModel(rf.Vocab(TEXT), hidden_size=8, seed=0).save(text / "m.safetensors")
+    result = run("generate", "m.safetensors", "--prompt", "Zut! It", "--length", 5, cwd=text)
+    assert result.returncode == 0
+    assert result.stdout.startswith("Zut! It")
+    assert result.stderr == "note: the model does not know 'Z', '!' and reads <unk> there\n"
+    assert run("generate", "m.safetensors", "--prompt", "It", "--length", 5, cwd=text).stderr == ""
+
+
 def test_quantize_writes_a_smaller_file_that_generates(text):
     rf.LanguageModel(rf.Vocab(TEXT), hidden_size=64, seed=0).save(text / "m.safetensors")
     result = run("quantize", "m.safetensors", "--weights", "int8", "--output", "small.safetensors", "--json", cwd=text)

@@ -121,6 +121,20 @@ def test_training_stops_early_and_the_best_weights_stay(corpus):
     assert rf.fit(small(corpus), train, valid, epochs=2, patience=3, **OPTIONS).stopped is None
 
 
+def test_a_run_that_a_callback_stopped_stays_stopped(corpus, tmp_path):
+    class Enough(rf.Callback):
+        def on_epoch(self, record, model):
+            return "seen enough" if record["epoch"] == 2 else None
+
+    options = {**OPTIONS, "epochs": 4, "checkpoint": tmp_path / "run.safetensors"}
+    rf.fit(model := small(corpus), corpus, callbacks=[Enough()], **options)
+    again = rf.fit(resumed := small(corpus), corpus, resume=True, **options)
+    assert (len(again), again.stopped) == (2, "seen enough")
+    assert resumed.steps == model.steps
+    for name, value in model.state_dict().items():
+        assert np.array_equal(resumed.state_dict()[name], value), name
+
+
 def test_a_callback_sees_steps_and_epochs_and_may_stop(corpus):
     class Look(rf.Callback):
         def __init__(self):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import math
 
 import numpy as np
@@ -181,6 +182,25 @@ def test_arpa_files_keep_the_model(lines, tmp_path, smoothing, sentence_end):
     assert not list(tmp_path.glob("*.tmp-*"))
 
 
+def test_arpa_files_read_alike_in_parts_of_any_size_and_with_weights_left_out(lines, tmp_path, monkeypatch):
+    model = rf.NGram(3).fit(lines)
+    model.save_arpa(tmp_path / "m.arpa")
+    text = (tmp_path / "m.arpa").read_text()
+    assert "\t0.0000000\n" in text
+    (tmp_path / "short.arpa").write_text(text.replace("\t0.0000000\n", "\n"))  # SRILM leaves these out
+    (tmp_path / "short.arpa.gz").write_bytes(gzip.compress(text.replace("\n", "\r\n").encode("utf-8-sig")))
+    whole = rf.NGram.from_arpa(tmp_path / "m.arpa")
+    for part in (1, 50, 1 << 17):
+        monkeypatch.setattr("rnnfast.arpa._PART", part)
+        for name in ("m.arpa", "short.arpa", "short.arpa.gz"):
+            again = rf.NGram.from_arpa(tmp_path / name)
+            assert again.vocab == whole.vocab
+            for n in range(1, 4):
+                assert np.array_equal(again.tokens_of(n), whole.tokens_of(n))
+            for context in ("", "the", "the cat", "\n", "log cat"):
+                assert np.array_equal(again.distribution(context), whole.distribution(context))
+
+
 def test_kenlm_gives_our_arpa_files_the_same_log_probabilities(lines, tmp_path):
     kenlm = pytest.importorskip("kenlm")
     for order in (2, 3, 5):
@@ -224,6 +244,10 @@ def damage(text, kind):
         "unknown": lambda: text.replace("\tthe cat", "\tthe unicorn", 1),
         "order": lambda: text.replace("ngram 2=", "ngram 4="),
         "cut": lambda: text[: len(text) // 2],
+        # As many columns as before, but the words of one line are numbers that would do for the next.
+        "shifted": lambda: text.replace("\\2-grams:\n", "\\2-grams:\n-1 the\n-1 the -1 -1 the the\n"),
+        "blank": lambda: text.replace("\\2-grams:\n", "\\2-grams:\n \n"),
+        "nan": lambda: text.replace("\\2-grams:\n", "\\2-grams:\nnan the the\n"),
     }[kind]()
 
 
@@ -239,6 +263,9 @@ def damage(text, kind):
         ("unknown", "'unicorn' of a 2-gram is no unigram"),
         ("order", "expected 'ngram 2=COUNT'"),
         ("cut", "its header says"),
+        ("shifted", "line 22: 2 columns, expected 3 or 4"),
+        ("blank", "line 22: 0 columns, expected 3 or 4"),
+        ("nan", "line 22: 'nan the the' is no log-probability"),
     ],
 )
 def test_damaged_arpa_files_are_refused(lines, tmp_path, kind, sentence):
@@ -256,7 +283,8 @@ def test_damaged_arpa_files_are_refused(lines, tmp_path, kind, sentence):
         (lambda: rf.NGram(2, "good_turing"), ValueError, "expected one of none, laplace, kneser_ney"),
         (lambda: rf.NGram(2, alpha=0), ValueError, "alpha is 0"),
         (lambda: rf.NGram(2).distribution([1]), ValueError, "call fit first"),
-        (lambda: rf.NGram(2).fit([]), ValueError, "expected one row of token ids"),
+        (lambda: rf.NGram(2).fit([]), ValueError, "expected one row of at least 2 token ids"),
+        (lambda: rf.NGram(3).fit([1]), ValueError, r"shape \(1,\) .* expected one row of at least 2 token ids"),
         (lambda: rf.NGram(2).fit([1, 9], vocab_size=5), IndexError, "from 1 to 9, expected 0 to 4"),
         (lambda: rf.NGram(2).fit([1, 2]).distribution([7]), IndexError, "expected 0 to 2"),
         (lambda: rf.NGram(2).fit([1, 2]).distribution("a"), ValueError, "no vocabulary"),

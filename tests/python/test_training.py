@@ -125,6 +125,20 @@ def test_a_text_of_another_vocabulary_is_refused(corpus):
         rf.evaluate(small(corpus), rf.Corpus.from_text("xyz abc"))
 
 
+def test_texts_that_do_not_fit_are_refused_before_training(corpus):
+    other = rf.Corpus.from_text("xyz abc" * 60)  # fewer tokens, so that its ids would fit
+    assert len(other.vocab) < len(corpus.vocab)
+    for texts, sentence in (
+        ((other,), "another vocabulary"),
+        ((corpus, other), "another vocabulary"),
+        ((corpus, corpus.ids[:1]), "has 1 tokens, expected at least 2"),
+    ):
+        model = small(corpus)
+        with pytest.raises(ValueError, match=sentence):
+            rf.fit(model, *texts, epochs=1, **OPTIONS)
+        assert model.steps == 0
+
+
 def test_history_draws_a_picture(tmp_path):
     pytest.importorskip("matplotlib")
     history = rf.History([{"epoch": e, "train_perplexity": 9 / e, "valid_perplexity": 10 / e} for e in (1, 2)])

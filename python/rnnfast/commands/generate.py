@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from typing import Any
 
 from rnnfast.commands.options import real, whole
@@ -34,6 +35,8 @@ def run(args: argparse.Namespace) -> None:
     prompt = args.prompt
     if prompt is None:
         prompt = model.vocab.decode([min(1, len(model.vocab) - 1)])
+    if unknown := _unknown(model.vocab, prompt):
+        print(f"note: the model does not know {unknown} and reads <unk> there", file=sys.stderr)
     if args.beam_size > 1:
         print(rf.generate(model, prompt, length=args.length, beam_size=args.beam_size))
         return
@@ -44,3 +47,9 @@ def run(args: argparse.Namespace) -> None:
     ):  # fmt: skip
         print(piece, end="", flush=True)
     print()
+
+
+def _unknown(vocab: Any, prompt: str) -> str:
+    """The prompt's tokens that are not in the vocabulary, to be read by a person; byte pairs know every text."""
+    tokens = dict.fromkeys(vocab.tokenize(prompt)) if vocab.rules is None else {}  # in their order, each once
+    return ", ".join(repr(token) for token in tokens if token not in vocab)
