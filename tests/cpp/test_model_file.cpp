@@ -41,6 +41,7 @@ TEST_CASE("a model whose configuration and tensors disagree is refused") {
     CHECK(contains(refused("vocabulary", R"({"tokenizer":"char","tokens":["<unk>","a","a","b","c","d"]})"), "twice"));
     CHECK(contains(refused("vocabulary", R"({"tokenizer":"char","tokens":["a"]})"), "<unk>"));
     CHECK(contains(refused("vocabulary", R"({"tokenizer":"bytes","tokens":["<unk>"]})"), "tokenizer"));
+    CHECK(contains(refused("vocabulary", R"({"tokenizer":"char","lower":1,"tokens":["<unk>"]})"), "true or false"));
     CHECK(refused("vocabulary", "") == "");
     const auto config = [](const ModelSizes& m) { return refused("config", config_of(m)); };
     CHECK(contains(config({"rnn", 1}), "has shape"));

@@ -247,8 +247,9 @@ def test_the_public_headers_need_nothing_else(tmp_path):
             f"rnnfast/{header}", "/dev/null")  # fmt: skip
 
 
-@pytest.mark.parametrize("tokenizer", ["char", "word", "whitespace", "d2l-char", "d2l-word"])
-def test_cpp_reads_text_as_python_does(tmp_path, programs, tokenizer):
+@pytest.mark.parametrize("lower", [False, True])
+@pytest.mark.parametrize("tokenizer", ["char", "word", "whitespace", "d2l-char", "d2l-word", "d2l-nmt"])
+def test_cpp_reads_text_as_python_does(tmp_path, programs, tokenizer, lower):
     """Every character of Unicode this Python and the library's table know alike, as a word and between words."""
     import unicodedata
 
@@ -256,8 +257,10 @@ def test_cpp_reads_text_as_python_does(tmp_path, programs, tokenizer):
     text = (
         "".join(f"{c} a{c}b <{c}> '{c}\n" for c in letters)
         + "don't l’été <unk> <a b> x''y 日本語 😀é\n\n (a) [b], $5 100% “q” \n"
+        + "ΟΔΟΣ ΟΔΟΣ. ΣΑΣ'Σ Σ ΑΣ\u0301 ΑΣ\u0301Α 1Σ İSTANBUL ẞ Ǆ Go... Va\u202f! a\xa0, b ,c\n"
     )
-    vocab = rf.Corpus.from_text(text, tokenizer=tokenizer).vocab
+    read = rf.Vocab(tokenizer=tokenizer, lower=lower)
+    vocab = rf.Vocab(read.tokenize(text), tokenizer=tokenizer, lower=lower)
     path = tmp_path / "m.safetensors"
     rf.LanguageModel(vocab, hidden_size=2, seed=0).save(path)
     (tmp_path / "text.txt").write_text(text, encoding="utf-8")

@@ -4,42 +4,18 @@
 #include <iterator>
 #include <stdexcept>
 
+#include "models/lower_case.h"
+#include "models/utf8.h"
 #include "rnnfast/error.hpp"
 
 namespace rnnfast {
 
 namespace {
 
-struct CodeRange {
-    uint32_t first, last;
-};
 #include "models/unicode.inc"
 
-template <size_t Count>
-bool is_in(const CodeRange (&table)[Count], uint32_t c) {
-    const CodeRange* after = std::upper_bound(std::begin(table), std::end(table), c,
-                                              [](uint32_t code, const CodeRange& r) { return code < r.first; });
-    return after != std::begin(table) && c <= after[-1].last;
-}
-
-bool is_word(uint32_t c) { return is_in(word_characters, c); }
-bool is_space(uint32_t c) { return is_in(spaces, c); }
-
-// A code point of valid UTF-8 and its length; length 0 at the end.
-struct Character {
-    uint32_t code;
-    size_t length;
-};
-
-Character character_at(std::string_view text, size_t at) {
-    if (at >= text.size()) return {0, 0};
-    const auto byte = [&](size_t i) { return static_cast<uint32_t>(static_cast<unsigned char>(text[at + i])); };
-    const uint32_t lead = byte(0);
-    if (lead < 0x80) return {lead, 1};
-    if (lead < 0xe0) return {(lead & 0x1f) << 6 | (byte(1) & 0x3f), 2};
-    if (lead < 0xf0) return {(lead & 0x0f) << 12 | (byte(1) & 0x3f) << 6 | (byte(2) & 0x3f), 3};
-    return {(lead & 0x07) << 18 | (byte(1) & 0x3f) << 12 | (byte(2) & 0x3f) << 6 | (byte(3) & 0x3f), 4};
-}
+bool is_word(uint32_t c) { return range_of(word_characters, c) != nullptr; }
+bool is_space(uint32_t c) { return range_of(spaces, c) != nullptr; }
 
 // Where a run of word characters that starts at `at` ends; `at` itself if there is none.
 size_t end_of_word(std::string_view text, size_t at) {
@@ -101,29 +77,7 @@ bool space_between_words(std::string_view before, std::string_view after) {
            !is_one_of(no_space_before, after);
 }
 
-struct TokenizerInfo {
-    const char* name;
-    size_t (*end_of_token)(std::string_view, size_t);   // nullptr: only Python cuts texts this way
-    bool (*space)(std::string_view, std::string_view);  // nullptr: only Python makes texts of them
-    bool lines;                                         // "\n" is the token <eos>
-    bool letters;                                       // the text is made letters a to z and single spaces first
-};
-constexpr TokenizerInfo tokenizers[] = {
-    {"char", end_of_character, never_space, false, false},
-    {"word", end_of_word_token, space_between_words, true, false},
-    {"whitespace", end_of_run, space_between_lines, true, false},
-    {"unicode", nullptr, space_between_words, true, false},
-    {"bpe", nullptr, nullptr, false, false},
-    {"d2l-char", end_of_character, never_space, false, true},
-    {"d2l-word", end_of_run, always_space, false, true},
-};
-
-const TokenizerInfo* tokenizer_named(std::string_view name) {
-    const auto* found = std::find_if(std::begin(tokenizers), std::end(tokenizers),
-                                     [&](const TokenizerInfo& t) { return name == t.name; });
-    return found == std::end(tokenizers) ? nullptr : found;
-}
-
+// Letters a to z and single spaces.
 std::string letters_of(std::string_view text) {
     std::string letters;
     for (const char c : text) {
@@ -134,6 +88,45 @@ std::string letters_of(std::string_view text) {
             letters += ' ';
     }
     return letters;
+}
+
+// In lower case with plain spaces, one before each of , . ! ?
+std::string sentence_of(std::string_view text) {
+    std::string apart;
+    bool space = true;  // before: also at the start
+    for (size_t at = 0; at < text.size();) {
+        const Character c = character_at(text, at);
+        const bool blank = c.code == ' ' || c.code == 0xa0 || c.code == 0x202f;
+        if (!space && (c.code == ',' || c.code == '.' || c.code == '!' || c.code == '?')) apart += ' ';
+        apart += blank ? " " : text.substr(at, c.length);
+        space = blank;
+        at += c.length;
+    }
+    return lower_case(apart);
+}
+
+struct TokenizerInfo {
+    const char* name;
+    size_t (*end_of_token)(std::string_view, size_t);   // nullptr: only Python cuts texts this way
+    bool (*space)(std::string_view, std::string_view);  // nullptr: only Python makes texts of them
+    bool lines;                                         // "\n" is the token <eos>
+    std::string (*prepare)(std::string_view);           // of a text, before it is cut up; nullptr: as it is
+};
+constexpr TokenizerInfo tokenizers[] = {
+    {"char", end_of_character, never_space, false, nullptr},
+    {"word", end_of_word_token, space_between_words, true, nullptr},
+    {"whitespace", end_of_run, space_between_lines, true, nullptr},
+    {"unicode", nullptr, space_between_words, true, nullptr},
+    {"bpe", nullptr, nullptr, false, nullptr},
+    {"d2l-char", end_of_character, never_space, false, letters_of},
+    {"d2l-word", end_of_run, always_space, false, letters_of},
+    {"d2l-nmt", end_of_run, space_between_lines, true, sentence_of},
+};
+
+const TokenizerInfo* tokenizer_named(std::string_view name) {
+    const auto* found = std::find_if(std::begin(tokenizers), std::end(tokenizers),
+                                     [&](const TokenizerInfo& t) { return name == t.name; });
+    return found == std::end(tokenizers) ? nullptr : found;
 }
 
 uint64_t hash(std::string_view token) {  // FNV-1a
@@ -150,6 +143,10 @@ TokenTable::TokenTable(std::string_view json) {
     const Json* tokenizer = root.find("tokenizer");
     if (!tokenizer || !tokenizer_named(tokenizer->string)) fail("its tokenizer is not known here; update rnnfast");
     tokenizer_ = tokenizer->string;
+    if (const Json* lower = root.find("lower")) {
+        if (lower->kind != Json::Kind::boolean) fail("expected true or false for lower");
+        lower_ = lower->boolean;
+    }
     for (auto& [key, value] : root.members)
         if (key == "tokens") tokens_ = std::move(value);
     if (tokens_.kind != Json::Kind::strings || token(0) != "<unk>") fail("expected tokens of which the first is <unk>");
@@ -183,8 +180,9 @@ std::vector<int32_t> TokenTable::encode(std::string_view text) const {
     if (!tokenizer.end_of_token)
         throw std::invalid_argument("texts for the tokenizer \"" + tokenizer_ +
                                     "\" are cut up in Python only; give ids");
-    const std::string letters = tokenizer.letters ? letters_of(text) : "";
-    if (tokenizer.letters) text = letters;
+    std::string prepared;
+    if (lower_) text = prepared = lower_case(text);
+    if (tokenizer.prepare) text = prepared = tokenizer.prepare(text);
     std::vector<int32_t> ids;
     for (size_t at = 0; at < text.size();) {
         const size_t end = tokenizer.end_of_token(text, at);

@@ -29,6 +29,7 @@ private:
     size_t slot_of(std::string_view token) const;
 
     std::string tokenizer_;
+    bool lower_ = false;           // texts are put into lower case first
     Json tokens_;                  // Kind::strings
     std::vector<uint32_t> slots_;  // open addressing: id + 1, 0 for a free place
 };
