@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         args.run(args)
     except Interrupted as interruption:
         print(
-            f"\n{interruption}; resume with: rnnfast train --resume {interruption.checkpoint}",
+            f"\n{interruption}; resume with: rnnfast {args.command} --resume {interruption.checkpoint}",
             file=sys.stderr,
         )
         return 128 + interruption.number

@@ -1,4 +1,4 @@
-"""How well a model predicts a text."""
+"""How well a model predicts a text, or a translator the translations."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rnnfast.data import Corpus
+from rnnfast.parallel import ParallelCorpus
 
 
 @dataclass(frozen=True)
@@ -30,29 +31,47 @@ class Evaluation:
         return asdict(self)
 
 
+@dataclass(frozen=True)
+class PairEvaluation:
+    """Perplexity exp(mean nll) of the target tokens, ``<eos>`` among them, each after the true ones before it;
+    ``token_accuracy`` is the share of them that are the model's most probable token there."""
+
+    perplexity: float
+    token_accuracy: float
+    tokens: int
+
+    def as_dict(self) -> dict[str, float]:
+        """For JSON."""
+        return asdict(self)
+
+
 def _exp(x: float) -> float:
     return math.exp(x) if x < 700 else math.inf
 
 
 def evaluate(
-    model: Any, corpus: Any, *, batch_size: int = 1, num_steps: int = 128, parts: int | None = None
-) -> Evaluation:
-    """Predicts every token but the first, in order, with the state carried from the first to the last.
+    model: Any, corpus: Any, *, batch_size: int | None = None, num_steps: int = 128, parts: int | None = None
+) -> Any:
+    """An :class:`Evaluation` of a text: predicts every token but the first, in order, with the state carried from the first
+    to the last. Of a ParallelCorpus a :class:`PairEvaluation`: predicts every target token given its source.
 
     Parameters
     ----------
     model : a network or an ``NGram``: whatever has ``nll`` and ``vocab``
-    corpus : Corpus or ids
+    corpus : Corpus or ids; or ParallelCorpus for a ``Seq2Seq``
     parts : cut the text into that many parts, each started without memory: more at once, and a little pessimistic.
         None: as many as ``batch_size``
-    batch_size, num_steps : parts, and tokens of each, that are computed at once. For the same ``parts`` they do not
-        change the result, not by a bit
+    batch_size, num_steps : parts, and tokens of each, that are computed at once; pairs at once. None: 1, and 64 pairs. For the
+        same ``parts`` they do not change the result, not by a bit
 
     >>> from rnnfast.models import LanguageModel
     >>> result = evaluate(LanguageModel(4, hidden_size=3, seed=0), np.array([1, 2, 3, 1, 2]))
     >>> result.tokens, 1 < result.perplexity < 16
     (4, True)
     """
+    if isinstance(corpus, ParallelCorpus):
+        return _evaluate_pairs(model, pairs_for(model, corpus), 64 if batch_size is None else batch_size)
+    batch_size = 1 if batch_size is None else batch_size
     ids = ids_for(model, corpus)
     if min(batch_size, num_steps, 1 if parts is None else parts) < 1:
         raise ValueError(f"batch_size, num_steps and parts are {batch_size}, {num_steps}, {parts}: expected at least 1")
@@ -69,8 +88,15 @@ def evaluate(
     )
 
 
+def check_fits(model: Any, corpus: Any) -> None:
+    """Raises what :func:`evaluate` would raise of a corpus that is not for ``model``."""
+    (pairs_for if isinstance(corpus, ParallelCorpus) else ids_for)(model, corpus)
+
+
 def ids_for(model: Any, corpus: Any) -> NDArray[Any]:
     """The ids of a text for ``model``; ``ValueError`` if it is too short or was encoded with another vocabulary."""
+    if getattr(model, "kind", None) == "seq2seq":
+        raise TypeError("a text is for a language model; a Seq2Seq reads pairs, a ParallelCorpus")
     ids = np.asarray(corpus.ids if isinstance(corpus, Corpus) else corpus)
     if ids.ndim != 1 or len(ids) < 2:
         raise ValueError(f"the text has {ids.size} tokens, expected at least 2")
@@ -79,6 +105,36 @@ def ids_for(model: Any, corpus: Any) -> NDArray[Any]:
             "the text was encoded with another vocabulary; make it with Corpus.from_text(..., vocab=model.vocab)"
         )
     return ids
+
+
+def pairs_for(model: Any, pairs: ParallelCorpus) -> ParallelCorpus:
+    """The pairs; ``TypeError`` if ``model`` is no translator, ``ValueError`` if it has other vocabularies."""
+    if getattr(model, "kind", None) != "seq2seq":
+        raise TypeError(f"pairs are for a translator, a Seq2Seq, not for a {type(model).__name__}")
+    for side in ("source_vocab", "target_vocab"):
+        known = getattr(model, side)
+        if known is not None and known != getattr(pairs, side):
+            raise ValueError(
+                f"the pairs were encoded with another {side}; make them with ParallelCorpus.from_pairs(..., "
+                "source_vocab=model.source_vocab, target_vocab=model.target_vocab)"
+            )
+    return pairs
+
+
+def _evaluate_pairs(model: Any, pairs: ParallelCorpus, batch_size: int) -> PairEvaluation:
+    if batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}, expected at least 1")
+    nll: list[Any] = [None] * len(pairs)
+    right = 0
+    for numbers in pairs.in_order(batch_size):
+        batch = pairs.batch(numbers)
+        lost, likeliest = model.nll(*batch), model.predictions(*batch)
+        wanted = batch.target[1:]
+        right += int(np.count_nonzero((likeliest == wanted) & (wanted >= 0)))
+        for row, i in enumerate(numbers):
+            nll[i] = lost[: len(pairs.target_ids[i]), row]
+    each = np.concatenate(nll)  # in the order of the pairs, so that the sum does not depend on the batches
+    return PairEvaluation(_exp(float(each.sum() / len(each))), right / len(each), len(each))
 
 
 def _nll(model: Any, ids: NDArray[Any], parts: int, batch_size: int, num_steps: int) -> NDArray[np.float64]:

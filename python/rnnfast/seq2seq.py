@@ -179,6 +179,15 @@ class Seq2Seq(Layer):
         """-log P of every target token after the first, (T, N) in nats; zero at padding. Teacher forcing, no dropout."""
         return self._loss(source, source_lengths, target, train=False)[0]
 
+    def predictions(self, source: ArrayLike, source_lengths: ArrayLike, target: ArrayLike) -> NDArray[np.int32]:
+        """The most probable token at every place of the target after the first, (T, N) ids, each after the true ones before it."""
+        ids = np.maximum(as_int32(target, "target"), 0)
+        lengths = as_int32(source_lengths, "source_lengths").astype(np.int64)
+        encoded = self._core.encode(as_int32(source, "source"), lengths)
+        state = self._core.initial_state(encoded)
+        likeliest = [self._core.step(encoded, row, state).argmax(axis=1) for row in ids[:-1]]
+        return np.array(likeliest, np.int32).reshape(len(ids) - 1, ids.shape[1])
+
     def _loss(
         self, source: ArrayLike, source_lengths: ArrayLike, target: ArrayLike, *, train: bool
     ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:

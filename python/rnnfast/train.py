@@ -19,8 +19,8 @@ import numpy as np
 
 from rnnfast._arrays import positive
 from rnnfast.callbacks import Callback
-from rnnfast.data import Corpus, reading
-from rnnfast.evaluate import evaluate, ids_for
+from rnnfast.data import reading
+from rnnfast.evaluate import check_fits, evaluate
 from rnnfast.history import History
 from rnnfast.io import read
 from rnnfast.optim import OPTIMIZERS, Optimizer, clip_grad_norm_, clip_grad_value_
@@ -155,8 +155,8 @@ def fit(
     for epoch in range(min(epochs, 2)):  # whatever is wrong with the text shows before hours are spent
         read_as.epoch(epoch)
     for text in (train, valid):
-        if isinstance(text, (Corpus, np.ndarray)):
-            ids_for(model, text)
+        if text is not None:
+            check_fits(model, text)
     file = None if checkpoint is None else Path(checkpoint)
     rules = {"schedule": repr(plan), "keep_best": keep_best}
     place = _Place(model, optimizer, read_as.settings, rules, run)
