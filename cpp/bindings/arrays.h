@@ -54,6 +54,7 @@ void register_layers(py::module_& module);
 void register_sequence(py::module_& module);
 void register_language_model(py::module_& module);
 void register_seq2seq(py::module_& module);
+void register_translation(py::module_& module);
 void register_optimizer(py::module_& module);
 
 }  // namespace rnnfast::bindings

@@ -14,4 +14,5 @@ PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used()) {
     register_sequence(m);
     register_language_model(m);
     register_seq2seq(m);
+    register_translation(m);
 }

@@ -25,6 +25,7 @@ from rnnfast.parallel import ParallelCorpus
 from rnnfast.seq2seq import Seq2Seq
 from rnnfast.sequence import Conv1d, SelfAttention
 from rnnfast.train import NonFiniteLoss, fit
+from rnnfast.translate import Translation, score_pairs, translate
 from rnnfast.vocab import Vocab
 
 __all__ = [
@@ -57,6 +58,7 @@ __all__ = [
     "Seq2Seq",
     "SequenceClassifier",
     "TensorBoard",
+    "Translation",
     "Vocab",
     "__version__",
     "batches",
@@ -76,7 +78,9 @@ __all__ = [
     "presets",
     "quantize",
     "schedules",
+    "score_pairs",
     "set_num_threads",
     "stream",
     "surprisal",
+    "translate",
 ]

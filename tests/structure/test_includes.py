@@ -45,6 +45,7 @@ IMPORTS = {
     "evaluate": {"data", "parallel"},
     "gradient_flow": {"_arrays", "nn", "plot", "text"},
     "generate": {"_core", "_arrays"},
+    "translate": {"_core", "_arrays", "nn", "parallel", "plot", "text"},
     "train": {"_arrays", "callbacks", "data", "evaluate", "history", "io", "optim", "schedules", "text"},
 }
 

@@ -7,9 +7,13 @@
 namespace rnnfast {
 
 PackedLinear::PackedLinear(const Kernels& kernels, Weights weights, size_t inputs, size_t outputs)
-    : kernels_(&kernels), packed_(gemm_for(kernels, weights), inputs, outputs), zeros_(packed_.padded_columns()) {}
+    : kernels_(&kernels), weights_(weights), inputs_(inputs), outputs_(outputs) {}
 
 void PackedLinear::pack(const float* weight, const float* bias) {
+    if (packed_.columns() != outputs_) {
+        packed_ = PackedMatrix(gemm_for(*kernels_, weights_), inputs_, outputs_);
+        zeros_ = Buffer(packed_.padded_columns());
+    }
     packed_.fill_from_columns([&](size_t j) { return weight + j * packed_.depth(); });
     if (!bias) return;
     if (!bias_.size()) bias_ = Buffer(packed_.columns());
@@ -30,6 +34,12 @@ void PackedLinear::forward(const float* x, size_t x_stride, size_t rows, float* 
         for (size_t r = 0; r < rows; ++r)
             kernels_->add(own.size(), bias_.data() + own.begin, y + r * outputs + own.begin);
     });
+}
+
+void PackedLinear::forward_columns(const float* x, size_t first, size_t count, float* y) const {
+    const LeftRows left = left_rows(packed_, {x, inputs_, 0, 0}, 1, nullptr);
+    multiply(packed_, left, first, count, zeros_.data() + first, {y, count, 0, 0});
+    if (bias_.size()) kernels_->add(count, bias_.data() + first, y);
 }
 
 void linear_backward(const Kernels& kernels, const LinearGradients& g) {

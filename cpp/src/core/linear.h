@@ -11,7 +11,8 @@ class PackedLinear {
 public:
     PackedLinear() = default;
     PackedLinear(const Kernels& kernels, Weights weights, size_t inputs, size_t outputs);
-    void pack(const float* weight, const float* bias);  // [O, I], [O] or nullptr
+    // Takes the memory it needs at the first call. weight: [O, I], bias: [O] or nullptr
+    void pack(const float* weight, const float* bias);
 
     // x: [rows, I], y: [rows, O]. The bias joins after the sum, as in the loss, so both give the same logits.
     // scratch grows at the first call, then allocates no more.
@@ -21,11 +22,17 @@ public:
 
     size_t scratch(size_t rows) const { return left_scratch(packed_, rows); }  // floats
 
-    size_t inputs() const { return packed_.depth(); }
-    size_t outputs() const { return packed_.columns(); }
+    // In f32: outputs first ... first + count of one row, first a multiple of panel_width(); the bits of forward.
+    void forward_columns(const float* x, size_t first, size_t count, float* y) const;
+    size_t panel_width() const { return packed_.width(); }
+
+    size_t inputs() const { return inputs_; }
+    size_t outputs() const { return outputs_; }
 
 private:
     const Kernels* kernels_ = nullptr;
+    Weights weights_ = Weights::f32;
+    size_t inputs_ = 0, outputs_ = 0;
     PackedMatrix packed_;
     Buffer bias_, zeros_;
 };

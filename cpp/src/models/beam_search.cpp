@@ -56,22 +56,6 @@ double normalised(double log_probability, size_t length, double penalty) {
     return log_probability / std::pow(static_cast<double>(length), penalty);
 }
 
-void check(const DecodeOptions& o, size_t vocabulary) {
-    const auto refuse = [](const std::string& text) { throw std::invalid_argument(text); };
-    if (o.beam_size == 0) refuse("beam_size is 0: expected at least 1 (greedy search)");
-    if (o.n_best == 0 || o.n_best > o.beam_size)
-        refuse("n_best is " + std::to_string(o.n_best) + ": expected 1 to " + std::to_string(o.beam_size) +
-               " (beam_size)");
-    if (!(o.length_penalty >= 0.0) || !std::isfinite(o.length_penalty))
-        refuse("length_penalty is " + std::to_string(o.length_penalty) + ": expected 0 or more");
-    for (const int32_t id : {o.pad, o.bos, o.eos})
-        if (id < 0 || static_cast<size_t>(id) >= vocabulary)
-            refuse("the id " + std::to_string(id) + " of <pad>, <bos> or <eos> is not in the vocabulary of " +
-                   std::to_string(vocabulary));
-    if (o.eos == o.bos || o.eos == o.pad)
-        refuse("<eos> has the id " + std::to_string(o.eos) + " of <pad> or <bos>: expected one of its own");
-}
-
 [[noreturn]] void refuse_logits() {
     throw std::domain_error("the logits are not finite: the model's weights are damaged");
 }
@@ -80,10 +64,9 @@ class Search {
 public:
     Search(StepModel& model, const SearchSources& sources, const DecodeOptions& options, bool attention)
         : model_(model), sources_(sources), options_(options), attention_(attention), ended_(sources.lengths.size()) {
-        check(options, model.vocabulary());
+        check_options(options, model.vocabulary());
         for (size_t s = 0; s < sources.lengths.size(); ++s) running_.push_back({s, none, 0.0});
-        for (const size_t length : sources.lengths)
-            limits_.push_back(options.max_length ? options.max_length : 2 * length + 10);
+        for (const size_t length : sources.lengths) limits_.push_back(length_limit(options, length));
     }
 
     std::vector<std::vector<Hypothesis>> run() {
@@ -192,6 +175,7 @@ private:
 
     // Takes over what is in all_: sequences that ended, and beginnings to go on with unless they cannot win.
     void keep(size_t source) {
+        if (all_.empty() && ended_[source].empty()) refuse_logits();  // all are minus infinity
         const size_t started = next_.size();
         for (const Continuation& c : all_) {
             nodes_.push_back({running_[c.row].node, c.token, steps_ - 1, c.row});
@@ -263,6 +247,26 @@ private:
 
 }  // namespace
 
+size_t length_limit(const DecodeOptions& options, size_t source_length) {
+    return options.max_length ? options.max_length : 2 * source_length + 10;
+}
+
+void check_options(const DecodeOptions& o, size_t vocabulary) {
+    const auto refuse = [](const std::string& text) { throw std::invalid_argument(text); };
+    if (o.beam_size == 0) refuse("beam_size is 0: expected at least 1 (greedy search)");
+    if (o.n_best == 0 || o.n_best > o.beam_size)
+        refuse("n_best is " + std::to_string(o.n_best) + ": expected 1 to " + std::to_string(o.beam_size) +
+               " (beam_size)");
+    if (!(o.length_penalty >= 0.0) || !std::isfinite(o.length_penalty))
+        refuse("length_penalty is " + std::to_string(o.length_penalty) + ": expected 0 or more");
+    for (const int32_t id : {o.pad, o.bos, o.eos})
+        if (id < 0 || static_cast<size_t>(id) >= vocabulary)
+            refuse("the id " + std::to_string(id) + " of <pad>, <bos> or <eos> is not in the vocabulary of " +
+                   std::to_string(vocabulary));
+    if (o.eos == o.bos || o.eos == o.pad)
+        refuse("<eos> has the id " + std::to_string(o.eos) + " of <pad> or <bos>: expected one of its own");
+}
+
 std::vector<std::vector<Hypothesis>> search(StepModel& model, const SearchSources& sources,
                                             const DecodeOptions& options, bool attention) {
     return Search(model, sources, options, attention).run();
@@ -271,7 +275,7 @@ std::vector<std::vector<Hypothesis>> search(StepModel& model, const SearchSource
 std::vector<double> forced_scores(StepModel& model, const std::vector<std::vector<int32_t>>& targets,
                                   const DecodeOptions& options) {
     const size_t vocabulary = model.vocabulary();
-    check(options, vocabulary);
+    check_options(options, vocabulary);
     for (size_t s = 0; s < targets.size(); ++s)
         for (const int32_t id : targets[s])
             if (id < 0 || static_cast<size_t>(id) >= vocabulary)

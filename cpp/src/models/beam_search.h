@@ -32,7 +32,13 @@ struct DecodeOptions {
     size_t max_length = 0;         // tokens of a sequence at most, <eos> counted; 0: twice its source's length and ten
     double length_penalty = 0.75;  // score = log P / length^penalty: more favours longer ones
     int32_t pad = 1, bos = 2, eos = 3;
+    bool scores = true;  // false: log-probabilities and scores are not wanted, which makes greedy translation faster
 };
+
+// Most tokens of a sequence, <eos> counted.
+size_t length_limit(const DecodeOptions& options, size_t source_length);
+// Throws std::invalid_argument for options that cannot be.
+void check_options(const DecodeOptions& options, size_t vocabulary);
 
 struct Hypothesis {
     std::vector<int32_t> tokens;   // without <bos> and <eos>

@@ -1,6 +1,9 @@
 #include "models/output_layer.h"
 
 #include <algorithm>
+#include <cmath>
+#include <limits>
+#include <stdexcept>
 
 #include "core/loss.h"
 #include "core/parallel.h"
@@ -20,13 +23,20 @@ OutputLayer::OutputLayer(const Kernels& kernels, Weights weights, Parameter* wei
 
 void OutputLayer::weights_changed() {
     const std::lock_guard<std::mutex> lock(packed_->mutex);
-    packed_->linear_ready = packed_->rows_ready = false;
+    packed_->linear_ready = packed_->rows_ready = packed_->screen_ready = false;
 }
 
 void OutputLayer::pack_linear() const {
     const std::lock_guard<std::mutex> lock(packed_->mutex);
     if (!packed_->linear_ready) packed_->linear.pack(weight_->value.data(), bias_->value.data());
     packed_->linear_ready = true;
+}
+
+void OutputLayer::pack_screen() const {
+    const std::lock_guard<std::mutex> lock(packed_->mutex);
+    if (!packed_->screen_ready)
+        packed_->screen.pack(*kernels_, weight_->value.data(), bias_->value.data(), inputs(), vocabulary());
+    packed_->screen_ready = true;
 }
 
 void OutputLayer::pack_rows() const {
@@ -44,6 +54,29 @@ void OutputLayer::pack_rows() const {
 void OutputLayer::logits(const float* z, size_t rows, float* logits, Buffer& scratch) const {
     pack_linear();
     packed_->linear.forward(z, inputs(), rows, logits, scratch);
+}
+
+void OutputLayer::likeliest(const float* z, size_t rows, const std::vector<int32_t>& never, int32_t* tokens,
+                            LargestOutput::Scratch& scratch) const {
+    // With many rows the weights are read once for all, and with few weights from a near cache: then all logits are had
+    // as fast.
+    constexpr size_t most_rows = 8, least_weights = 1 << 16, deepest = 1 << 16;
+    if (weights_ == Weights::f32 && rows <= most_rows && weight_->size() >= least_weights && inputs() <= deepest) {
+        pack_linear();
+        pack_screen();
+        packed_->screen.find(packed_->linear, z, rows, never, tokens, scratch);
+    } else {
+        scratch.outputs.reserve(rows * vocabulary());
+        logits(z, rows, scratch.outputs.data(), scratch.left);
+        for (size_t r = 0; r < rows; ++r) {
+            float* own = scratch.outputs.data() + r * vocabulary();
+            for (const int32_t id : never) own[id] = -std::numeric_limits<float>::infinity();
+            const float* best = std::max_element(own, own + vocabulary());
+            tokens[r] = std::isfinite(*best) ? static_cast<int32_t>(best - own) : -1;
+        }
+    }
+    if (std::find(tokens, tokens + rows, -1) != tokens + rows)
+        throw std::domain_error("the logits are not finite: the model's weights are damaged");
 }
 
 void OutputLayer::loss_in_int8(const float* z, size_t rows, const int32_t* targets, double* nll) {

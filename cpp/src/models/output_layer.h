@@ -4,7 +4,7 @@
 #include <memory>
 #include <mutex>
 
-#include "core/linear.h"
+#include "core/largest_output.h"
 #include "core/optim.h"
 
 namespace rnnfast {
@@ -22,6 +22,11 @@ public:
     // z: [rows, Z], logits: [rows, V]. May run on several threads at once, each with its scratch.
     void logits(const float* z, size_t rows, float* logits, Buffer& scratch) const;
 
+    // tokens[r] = the id of the largest logit of row r, but for those of `never`, ties to the lower id: what logits()
+    // gives, found faster. Throws std::domain_error if there is none.
+    void likeliest(const float* z, size_t rows, const std::vector<int32_t>& never, int32_t* tokens,
+                   LargestOutput::Scratch& scratch) const;
+
     // nll: [rows] out, -log softmax(logits)[target] in nats, 0 where the target is negative. With dz [rows, Z] the
     // gradients of the mean over the targets that count: dz, and the parameters' until add_gradients() adds them.
     void loss(const float* z, size_t rows, const int32_t* targets, double* nll, float* dz);
@@ -29,6 +34,7 @@ public:
 
 private:
     void pack_linear() const;
+    void pack_screen() const;
     void pack_rows() const;
     void loss_in_int8(const float* z, size_t rows, const int32_t* targets, double* nll);
 
@@ -39,9 +45,10 @@ private:
     struct Packed {
         std::mutex mutex;
         PackedLinear linear;
+        LargestOutput screen;
         Buffer rows;
         size_t row_words = 0;
-        bool linear_ready = false, rows_ready = false;
+        bool linear_ready = false, rows_ready = false, screen_ready = false;
     };
     std::unique_ptr<Packed> packed_;
     Buffer dweight_, dbias_, logits_, scratch_;

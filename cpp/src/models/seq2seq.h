@@ -21,6 +21,7 @@ struct Seq2SeqOptions {
     bool readout_all = false;        // the output reads [state ; context ; embedding], not the state alone
     float dropout = 0;               // on both embeddings, between layers, before the output
     Weights weights = Weights::f32;  // of the products; parameters stay float32
+    bool bare = false;               // parameters without values: to run only, with those of a file
 };
 
 // Pairs of sentences as ids. What stands at a source's padding is not read.
@@ -71,6 +72,7 @@ public:
         RecurrentTape encoder, decoder;
         std::vector<int32_t> ids;
         Buffer embedded, last_h, last_c, bridged, fixed, hidden, readout, scratch, zeros;
+        LargestOutput::Scratch largest;
     };
     // source: [steps, rows] ids, lengths: [rows]
     void encode(const int32_t* source, const int64_t* lengths, size_t steps, size_t rows, EncodedSource& encoded,
@@ -80,6 +82,10 @@ public:
     // V]. attention: [rows, S] out, the weights of the source's words, or nullptr.
     void step(const EncodedSource& encoded, const int32_t* previous, DecoderState& state, float* logits,
               float* attention, Memory& memory) const;
+
+    // `step` that gives the likeliest token of each row alone, but for those of `never`: faster, and the same token.
+    void step_greedy(const EncodedSource& encoded, const int32_t* previous, DecoderState& state,
+                     const std::vector<int32_t>& never, int32_t* tokens, Memory& memory) const;
 
 private:
     void add_parameters(uint64_t seed);

@@ -1,0 +1,115 @@
+#include "core/largest_output.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "core/parallel.h"
+
+namespace rnnfast {
+
+namespace {
+
+constexpr float unit = 6e-8f;     // half of float's epsilon: what one operation may round
+constexpr float margin = 1.001f;  // for the rounding of the bounds themselves
+constexpr size_t block = 16;
+
+double norm_of(const float* x, const float* y, size_t size) {  // |x - y|, or |x| without y
+    double sum = 0;
+    for (size_t i = 0; i < size; ++i) {
+        const double d = static_cast<double>(x[i]) - (y ? static_cast<double>(y[i]) : 0.0);
+        sum += d * d;
+    }
+    return std::sqrt(sum);
+}
+
+}  // namespace
+
+void LargestOutput::pack(const Kernels& kernels, const float* weight, const float* bias, size_t inputs,
+                         size_t outputs) {
+    kernels_ = &kernels;
+    rounded_ = PackedLinear(kernels, Weights::int8, inputs, outputs);
+    rounded_.pack(weight, bias);
+    error_ = Buffer(outputs);
+    norm_ = Buffer(outputs);
+    bias_rounding_ = Buffer(outputs);
+    // A sum of `inputs` products, each rounded and added with rounding
+    const double rounding = 2.0 * static_cast<double>(inputs + 2) * static_cast<double>(unit);
+    Buffer row(inputs);
+    for (size_t o = 0; o < outputs; ++o) {
+        const float* w = weight + o * inputs;
+        round_row(kernels, Weights::int8, w, inputs, row.data());
+        const double error = norm_of(w, row.data(), inputs), norm = norm_of(row.data(), nullptr, inputs);
+        error_.data()[o] = static_cast<float>(error + rounding * (error + norm)) * margin;
+        norm_.data()[o] = static_cast<float>(norm) * margin;
+        bias_rounding_.data()[o] = 8.0f * unit * std::abs(bias[o]);
+    }
+}
+
+void LargestOutput::find(const PackedLinear& exact, const float* x, size_t rows, const std::vector<int32_t>& never,
+                         int32_t* largest, Scratch& s) const {
+    const size_t outputs = exact.outputs(), inputs = exact.inputs();
+    s.outputs.reserve(rows * outputs);
+    rounded_.forward(x, inputs, rows, s.outputs.data(), s.left);
+    constexpr double work = 8;  // operations for each output
+    const size_t threads = std::min(threads_for(work * static_cast<double>(rows * outputs)), rows);
+    const size_t each = round_up(outputs, block), panel = exact.panel_width();
+    s.bounds.reserve(threads * each);
+    s.exact.reserve(threads * panel);
+    parallel(threads, [&](const Team& team) {
+        const Range own = split(rows, team.size, team.index);
+        for (size_t r = own.begin; r < own.end; ++r)
+            largest[r] = find(exact, x + r * inputs, never, s.outputs.data() + r * outputs,
+                              s.bounds.data() + team.index * each, s.exact.data() + team.index * panel);
+    });
+}
+
+int32_t LargestOutput::find(const PackedLinear& exact, const float* x, const std::vector<int32_t>& never,
+                            float* approximate, float* bounds, float* panel) const {
+    const size_t outputs = exact.outputs(), inputs = exact.inputs();
+    thread_local std::vector<float> x8;  // grows at a thread's first call
+    x8.resize(inputs);
+    round_row(*kernels_, Weights::int8, x, inputs, x8.data());
+    const float length = static_cast<float>(norm_of(x, nullptr, inputs)) * margin;
+    const float off = static_cast<float>(norm_of(x, x8.data(), inputs)) * margin;
+    constexpr float none = -std::numeric_limits<float>::infinity();
+    for (const int32_t id : never) approximate[id] = none;
+
+    for (const int32_t id : never) bounds[id] = 0.0f;
+
+    float least[block];  // the largest of what outputs are at least
+    std::fill(least, least + block, none);
+    const float *error = error_.data(), *norm = norm_.data(), *rounding = bias_rounding_.data();
+    for (size_t o = 0; o < outputs; ++o)
+        bounds[o] = margin * (error[o] * length + norm[o] * off + rounding[o] + 8.0f * unit * std::abs(approximate[o]));
+    size_t o = 0;
+    for (; o + block <= outputs; o += block)
+        for (size_t i = 0; i < block; ++i) {
+            const float low = approximate[o + i] - bounds[o + i];
+            least[i] = low > least[i] ? low : least[i];
+        }
+    for (; o < outputs; ++o) least[0] = std::max(least[0], approximate[o] - bounds[o]);
+    const float bar = *std::max_element(least, least + block);
+
+    float best = none;
+    int32_t found = -1;
+    const size_t width = exact.panel_width();
+    for (size_t first = 0; first < outputs; first += width) {
+        const size_t count = std::min(width, outputs - first);
+        bool chance = false;  // a NaN has one too: the exact output then tells
+        for (size_t i = 0; i < count; ++i) chance |= !(approximate[first + i] + bounds[first + i] < bar);
+        if (!chance) continue;
+        exact.forward_columns(x, first, count, panel);
+        for (const int32_t id : never)
+            if (static_cast<size_t>(id) >= first && static_cast<size_t>(id) < first + count)
+                panel[static_cast<size_t>(id) - first] = none;
+        for (size_t i = 0; i < count; ++i)
+            if (panel[i] > best) {
+                best = panel[i];
+                found = static_cast<int32_t>(first + i);
+            }
+    }
+    return found;
+}
+
+}  // namespace rnnfast

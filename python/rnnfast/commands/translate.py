@@ -1,0 +1,103 @@
+"""``rnnfast translate``: sentences by a trained translator, line by line."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from rnnfast.commands.options import real, whole
+
+_CHUNK = 1024  # lines of a file that are sorted by length together; their answers then come at once
+
+
+def add_to(commands: Any) -> None:
+    """Adds the command to the parser's."""
+    translate = commands.add_parser(
+        "translate",
+        help="translate lines of text",
+        description="Translates each line of FILE, or of standard input as it comes. An empty line gives an empty line.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    translate.add_argument("model", metavar="MODEL")
+    translate.add_argument("file", nargs="?", metavar="FILE", help="UTF-8 text, .gz too, a sentence a line")
+    translate.add_argument("--beam-size", type=whole(1), default=1, help="1: the likeliest token at each step")
+    translate.add_argument(
+        "--n-best", type=whole(1), default=1,
+        help="translations of each line, at most the beam size; above 1 a line is: number, score, log P, text, with tabs",
+    )  # fmt: skip
+    translate.add_argument(
+        "--max-length", type=whole(1), help="most tokens of a translation (default: twice the line's and ten)",
+        default=argparse.SUPPRESS,
+    )  # fmt: skip
+    translate.add_argument("--length-penalty", type=real(0), default=0.75, help="more favours longer translations")
+    translate.add_argument("--batch-size", type=whole(1), default=64, help="lines of FILE translated at once")
+    translate.add_argument(
+        "--attention-plot", metavar="PNG", help="draw what the first line's words looked at", default=argparse.SUPPRESS
+    )
+    translate.add_argument(
+        "--weights", choices=("f32", "bf16", "int8"), help="precision of products (default: the file's)",
+        default=argparse.SUPPRESS,
+    )  # fmt: skip
+    translate.add_argument("--threads", type=whole(1), help="default: all cores", default=None)
+    translate.add_argument("--json", action="store_true", help="print one JSON object a line of text")
+    translate.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Prints the translations."""
+    import rnnfast as rf
+    from rnnfast.translate import translations
+
+    given = vars(args)
+    model = rf.load(args.model, weights=given.get("weights"), kind="seq2seq")
+    if model.source_vocab is None or model.target_vocab is None:
+        raise ValueError(f"{args.model} has no vocabularies, so it cannot read and write text")
+    options: dict[str, Any] = {
+        "beam_size": args.beam_size, "n_best": args.n_best, "max_length": given.get("max_length"),
+        "length_penalty": args.length_penalty, "batch_size": args.batch_size,
+    }  # fmt: skip
+    plot, number = given.get("attention_plot"), 0
+    for lines in _typed() if args.file is None else _chunks(args.file):
+        found = translations(model, lines, **options, attention=plot is not None)
+        for line, best in zip(lines, found):
+            number += 1
+            _print(line, best, number, args)
+            if plot is not None and best[0].attention is not None:
+                best[0].plot(plot)
+                print(f"wrote {plot}", file=sys.stderr)
+                plot = None
+
+
+def _typed() -> Iterator[list[str]]:
+    """Lines of standard input, each as soon as it is there."""
+    for number, line in enumerate(iter(sys.stdin.buffer.readline, b""), 1):
+        try:
+            yield [line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")]
+        except UnicodeDecodeError as error:
+            raise ValueError(
+                f"line {number} of standard input is not UTF-8 (byte {line[error.start]:#04x} at {error.start}); "
+                "convert it first, for example with iconv -t UTF-8"
+            ) from None
+
+
+def _chunks(path: str) -> Iterator[list[str]]:
+    from rnnfast.text import read_text
+
+    lines = read_text(path).split("\n")
+    if lines[-1] == "":
+        lines.pop()
+    for first in range(0, len(lines), _CHUNK):
+        yield lines[first : first + _CHUNK]
+
+
+def _print(line: str, best: list[Any], number: int, args: argparse.Namespace) -> None:
+    if args.json:
+        told = [{"text": t.text, "log_prob": t.log_prob, "score": t.score, "ended": t.ended} for t in best]
+        print(json.dumps({"source": line, "translations": told}, ensure_ascii=False), flush=True)
+        return
+    for t in best:
+        text = " ".join(t.text.splitlines())  # a line of text is one line, whatever the model writes
+        print(f"{number}\t{t.score:.4f}\t{t.log_prob:.4f}\t{text}" if args.n_best > 1 else text, flush=True)

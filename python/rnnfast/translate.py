@@ -1,0 +1,204 @@
+"""Translations by a sequence-to-sequence model: greedy, by beam search, with probabilities and attention."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Union
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rnnfast import _core
+from rnnfast._arrays import as_int32, positive
+from rnnfast.nn import Array
+from rnnfast.parallel import BOS, EOS, PAD, RESERVED, encode_sentence
+from rnnfast.text import END_OF_SENTENCE, UNKNOWN, PathLike
+
+Ids = NDArray[np.int32]
+Sentence = Union[str, Sequence[int], Ids]
+
+
+@dataclass(frozen=True)
+class Translation:
+    """One translation of a sentence.
+
+    ``log_prob`` is log P(tokens, ``<eos>`` | source) in nats and ``score`` is ``log_prob / length**length_penalty``, where the
+    length counts ``<eos>``. ``ended`` is false if ``max_length`` cut it, and then ``<eos>`` is in neither. ``attention`` has a row
+    for each token, one more for ``<eos>`` if it ended, and a column for each source token: what the decoder looked at.
+    """
+
+    text: str
+    tokens: list[str]
+    ids: Ids
+    log_prob: float
+    score: float
+    ended: bool
+    source_tokens: list[str]
+    attention: Array | None = None
+
+    def plot(self, path: PathLike) -> None:
+        """Writes the attention as a heat map, a PNG: source tokens to the right, tokens downwards (extra: ``plot``)."""
+        if self.attention is None:
+            raise ValueError("there is no attention to plot: translate with attention=True, a model that has attention")
+        _heat_map(self, path)
+
+
+def translate(
+    model: Any,
+    sentences: Sequence[Sentence],
+    *,
+    beam_size: int = 1,
+    n_best: int = 1,
+    max_length: int | None = None,
+    length_penalty: float = 0.75,
+    batch_size: int = 64,
+    attention: bool = False,
+) -> Any:
+    r"""Translates sentences: a list of texts; with ``n_best`` above 1 or ``attention`` what :func:`translations` returns.
+
+    A sentence without a token, such as an empty one, has the empty translation.
+
+    .. math:: \mathrm{score}(y) = \frac{\log P(y_1, \dots, y_L \mid x)}{L^\alpha}, \quad y_L = \texttt{<eos>}, \quad \alpha = \mathtt{length\_penalty}
+
+    Parameters
+    ----------
+    sentences : texts, or token ids without ``<eos>``
+    beam_size : 1 takes the likeliest token at each step; more keep so many of the likeliest beginnings, and the finished
+        translation with the best score is returned
+    n_best : how many translations of each sentence, at most ``beam_size``
+    max_length : most tokens of a translation, ``<eos>`` counted; None: twice the sentence's and ten
+    length_penalty : 0 compares log-probabilities, which favours short translations; more favours longer ones
+    batch_size : sentences translated at once; it changes no result, not by a bit
+    attention : keep the attention weights, if the model has any
+
+    ``<pad>`` and ``<bos>`` are never produced; ``<unk>`` may be.
+
+    Source: d2l.ai, section 10.8, for the search and the score.
+    """
+    lists = n_best > 1 or attention
+    options = _options(beam_size, n_best, max_length, length_penalty, scores=lists)
+    found = _searched(model, sentences, options, batch_size, attention)
+    if lists:
+        return found
+    return [best[0].text for best in found]
+
+
+def translations(
+    model: Any,
+    sentences: Sequence[Sentence],
+    *,
+    beam_size: int = 1,
+    n_best: int = 1,
+    max_length: int | None = None,
+    length_penalty: float = 0.75,
+    batch_size: int = 64,
+    attention: bool = False,
+) -> list[list[Translation]]:
+    """For each sentence its ``n_best`` translations, the best score first, or all there are if fewer; parameters of
+    :func:`translate`."""
+    options = _options(beam_size, n_best, max_length, length_penalty, scores=True)
+    return _searched(model, sentences, options, batch_size, attention)
+
+
+def _options(beam_size: int, n_best: int, max_length: int | None, length_penalty: float, *, scores: bool) -> Any:
+    positive(beam_size, "beam_size")
+    if positive(n_best, "n_best") > beam_size:
+        raise ValueError(f"n_best is {n_best}, expected at most beam_size, {beam_size}")
+    longest = 0 if max_length is None else positive(max_length, "max_length")
+    return _core.DecodeOptions(beam_size, n_best, longest, float(length_penalty), PAD, BOS, EOS, scores)
+
+
+def _searched(
+    model: Any, sentences: Sequence[Sentence], options: Any, batch_size: int, attention: bool
+) -> list[list[Translation]]:
+    _check_model(model)
+    if attention and model.config["attention"] == "none":
+        raise ValueError("the model has no attention to keep: leave attention=False, or train with attention")
+    positive(batch_size, "batch_size")
+    sources = _encoded(model.source_vocab, sentences, "sentences")
+    order = sorted(range(len(sources)), key=lambda i: len(sources[i]))
+    found: list[list[Translation]] = [[] for _ in sources]
+    for first in range(0, len(order), 16 * batch_size):  # Ctrl-C acts between them
+        some = order[first : first + 16 * batch_size]
+        results = _core.translate(model._core, [sources[i] for i in some], options, attention, batch_size)
+        for i, result in zip(some, results):
+            found[i] = [_translation(model, sources[i], *each) for each in result]
+    return found
+
+
+def score_pairs(
+    model: Any, sources: Sequence[Sentence], targets: Sequence[Sentence], *, batch_size: int = 64
+) -> NDArray[np.float64]:
+    """log P(target, ``<eos>`` | source) of each pair, in nats: forced decoding.
+
+    For a translation that :func:`translate` found, its ``log_prob`` to the bit.
+    """
+    _check_model(model)
+    if len(sources) != len(targets):
+        raise ValueError(f"{len(sources)} sources and {len(targets)} targets, expected as many")
+    positive(batch_size, "batch_size")
+    options = _core.DecodeOptions(pad=PAD, bos=BOS, eos=EOS)
+    read, wanted = _encoded(model.source_vocab, sources, "sources"), _encoded(model.target_vocab, targets, "targets")
+    scores = [
+        _core.score_pairs(
+            model._core, read[i : i + 16 * batch_size], wanted[i : i + 16 * batch_size], options, batch_size
+        )
+        for i in range(0, len(read), 16 * batch_size)
+    ]
+    return np.concatenate([np.empty(0), *scores])
+
+
+def _check_model(model: Any) -> None:
+    kind = getattr(model, "kind", type(model).__name__)
+    if kind != "seq2seq":
+        raise ValueError(f"a {kind} does not translate: give an rf.Seq2Seq; rf.generate continues texts")
+    for vocab in (model.source_vocab, model.target_vocab):
+        if vocab is not None and vocab.idx_to_token[: EOS + 1] != [UNKNOWN, *RESERVED]:
+            raise ValueError(
+                f"the vocabulary begins with {vocab.idx_to_token[: EOS + 1]}, expected <unk>, <pad>, <bos>, <eos>"
+            )
+
+
+def _encoded(vocab: Any, sentences: Sequence[Sentence], name: str) -> list[Ids]:
+    """Ids of each sentence, without ``<eos>``."""
+    if isinstance(sentences, str):
+        raise TypeError(f"{name} is one text, expected a list of sentences: [{sentences[:20]!r}]")
+    encoded = []
+    for i, sentence in enumerate(sentences):
+        if not isinstance(sentence, str):
+            encoded.append(as_int32(sentence if len(sentence) else np.empty(0, np.int32), f"{name}[{i}]"))
+        elif vocab is None:
+            raise ValueError(f"{name}[{i}] is text, but the model has no vocabulary to read it with: give token ids")
+        else:
+            encoded.append(encode_sentence(vocab, sentence)[:-1])
+    return encoded
+
+
+def _tokens(vocab: Any, ids: Ids) -> list[str]:
+    return [str(i) for i in ids] if vocab is None else vocab.to_tokens(ids)
+
+
+def _translation(
+    model: Any, source: Ids, ids: Ids, log_prob: float, score: float, ended: bool, attention: Array | None
+) -> Translation:
+    vocab = model.target_vocab
+    text = " ".join(_tokens(None, ids)) if vocab is None else vocab.decode(ids)
+    read = [*_tokens(model.source_vocab, source), END_OF_SENTENCE]
+    return Translation(text, _tokens(vocab, ids), ids, log_prob, score, ended, read, attention)
+
+
+def _heat_map(translation: Translation, path: PathLike) -> None:
+    from rnnfast.plot import new_figure
+
+    figure, axes = new_figure()
+    weights = translation.attention
+    assert weights is not None
+    down = [*translation.tokens, END_OF_SENTENCE][: len(weights)]
+    figure.set_size_inches(2 + 0.45 * weights.shape[1], 1.5 + 0.3 * len(down))
+    image = axes.imshow(weights, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    axes.set_xticks(range(weights.shape[1]), translation.source_tokens, rotation=60, ha="right")
+    axes.set_yticks(range(len(down)), down)
+    axes.grid(False)
+    figure.colorbar(image, label="weight")
+    figure.savefig(path, dpi=120)

@@ -1,0 +1,84 @@
+// The largest output found without computing all of them is the largest of all of them.
+#include <algorithm>
+#include <numeric>
+
+#include "core/largest_output.h"
+#include "helpers.h"
+
+using namespace rnnfast;
+using namespace rnnfast::tests;
+
+namespace {
+
+struct Layer {
+    size_t inputs, outputs;
+    std::vector<float> weight, bias;
+};
+
+Layer random_layer(size_t inputs, size_t outputs, double scale = 1.0) {
+    return {inputs, outputs, random_vector(inputs * outputs, 1, scale), random_vector(outputs, 2, scale)};
+}
+
+void check_largest(const Layer& l, const std::vector<float>& x, const std::vector<int32_t>& never = {}) {
+    CAPTURE(l.inputs);
+    CAPTURE(l.outputs);
+    const size_t rows = x.size() / l.inputs;
+    PackedLinear exact(active(), Weights::f32, l.inputs, l.outputs);
+    exact.pack(l.weight.data(), l.bias.data());
+    LargestOutput screen;
+    screen.pack(active(), l.weight.data(), l.bias.data(), l.inputs, l.outputs);
+    std::vector<float> y(rows * l.outputs);
+    Buffer left;
+    exact.forward(x.data(), l.inputs, rows, y.data(), left);
+    std::vector<int32_t> found(rows);
+    LargestOutput::Scratch scratch;
+    screen.find(exact, x.data(), rows, never, found.data(), scratch);
+    for (size_t r = 0; r < rows; ++r) {
+        float* own = y.data() + r * l.outputs;
+        for (const int32_t id : never) own[id] = -INFINITY;
+        REQUIRE(found[r] == std::max_element(own, own + l.outputs) - own);
+    }
+}
+
+}  // namespace
+
+TEST_CASE("the largest output is found for every size") {
+    for (const size_t outputs : {size_t{1}, size_t{15}, size_t{16}, size_t{63}, size_t{64}, size_t{65}, size_t{1000}})
+        for (const size_t inputs : {size_t{1}, size_t{7}, size_t{64}, size_t{301}})
+            for (const double scale : {1e-3, 1.0, 30.0}) {
+                const Layer l = random_layer(inputs, outputs, scale);
+                check_largest(l, random_vector(5 * inputs, 3, scale));
+                check_largest(l, std::vector<float>(inputs, 0.0f));  // the bias alone
+                if (outputs > 4) check_largest(l, random_vector(40 * inputs, 4), {1, 2});
+            }
+}
+
+TEST_CASE("outputs that tie, or nearly, are told apart as the exact ones are") {
+    const size_t inputs = 120, outputs = 400;
+    Layer l = random_layer(inputs, outputs);
+    for (size_t o = 0; o < outputs; ++o) {  // all rows alike, in groups of four the same
+        for (size_t k = 0; k < inputs; ++k)
+            l.weight[o * inputs + k] = l.weight[k] * (1.0f + 1e-7f * static_cast<float>((o / 4 * 37) % 100));
+        l.bias[o] = 0.25f;
+    }
+    check_largest(l, random_vector(64 * inputs, 5));
+    check_largest(l, random_vector(64 * inputs, 6, 100.0), {0, 1, 2, 3});
+    std::fill(l.weight.begin(), l.weight.end(), 0.5f);
+    check_largest(l, random_vector(3 * inputs, 7), {0});
+    for (size_t o = 0; o < outputs; ++o) l.weight[o * inputs + o % inputs] = 1e4f;  // int8 keeps one number of a row
+    check_largest(l, random_vector(64 * inputs, 8));
+}
+
+TEST_CASE("of outputs that are no numbers there is no largest") {
+    const Layer l = random_layer(30, 100);
+    PackedLinear exact(active(), Weights::f32, l.inputs, l.outputs);
+    exact.pack(l.weight.data(), l.bias.data());
+    LargestOutput screen;
+    screen.pack(active(), l.weight.data(), l.bias.data(), l.inputs, l.outputs);
+    std::vector<float> x = random_vector(30, 3);
+    x[7] = NAN;
+    LargestOutput::Scratch scratch;
+    int32_t found = 0;
+    screen.find(exact, x.data(), 1, {}, &found, scratch);
+    CHECK(found == -1);
+}
