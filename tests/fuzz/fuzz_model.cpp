@@ -11,6 +11,7 @@
 #include "models/json.h"
 #include "rnnfast/error.hpp"
 #include "rnnfast/layers.hpp"
+#include "rnnfast/translator.hpp"
 
 extern "C" {
 int __sanitizer_install_malloc_and_free_hooks(void (*on_malloc)(const volatile void*, size_t),
@@ -42,6 +43,15 @@ void use(const rnnfast::LanguageModel& model) {
     if (tokenizer != "unicode" && model.vocab().encode(text).size() > 100000) std::abort();
 }
 
+void use(const rnnfast::Translator& translator) {
+    rnnfast::TranslateOptions options;
+    options.beam_size = options.n_best = 2;
+    options.max_length = 3;
+    const auto last = static_cast<int32_t>(translator.source_vocab_size() - 1);
+    translator.translate({{0, last}, {last}}, options);
+    translator.score({{last}}, {{static_cast<int32_t>(translator.target_vocab_size() - 1)}});
+}
+
 template <class Body>
 void expect_error_or_success(Body body) {
     try {
@@ -50,6 +60,7 @@ void expect_error_or_success(Body body) {
         if (std::string_view(error.what()).size() < 8) std::abort();
     } catch (const std::invalid_argument& error) {
         if (std::string_view(error.what()).size() < 8) std::abort();
+    } catch (const std::domain_error&) {  // weights so large that their sums are infinite
     }
 }
 
@@ -65,6 +76,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     limit = 4 * size + packing;
     const auto weights = static_cast<rnnfast::Weights>(size % 3);
     expect_error_or_success([&] { use(rnnfast::LanguageModel::load(data, size, weights)); });
+    expect_error_or_success([&] { use(rnnfast::Translator::load(data, size, weights)); });
     expect_error_or_success([&] {
         const auto tensors = rnnfast::Tensors::parse(data, size);
         for (const std::string& name : tensors.names()) tensors.values(name);

@@ -20,6 +20,13 @@ def main(folder: Path) -> None:
             model = rf.LanguageModel(vocab, cell=cell, embedding_size=2, hidden_size=3, num_layers=2, seed=1)
             model.save(folder / f"{cell}_{weights}", weights=weights)
         rf.LanguageModel(vocab, cell=cell, hidden_size=2, seed=1).save(folder / f"{cell}_one_hot")
+    pair = rf.Vocab("a b".split(), reserved=("<pad>", "<bos>", "<eos>"))
+    for weights in ("f32", "bf16", "int8"):
+        translator = rf.Seq2Seq(pair, pair, embedding_size=2, hidden_size=3, seed=1)
+        translator.save(folder / f"translator_{weights}", weights=weights)
+    bridged = rf.Seq2Seq(pair, pair, cell="lstm", embedding_size=2, hidden_size=2, bidirectional=True, decoder="d2l",
+                         readout="all", seed=1)  # fmt: skip
+    bridged.save(folder / "translator_bridged")
     whole = (folder / "lstm_f32").read_bytes()
     (folder / "cut_short").write_bytes(whole[:-5])
     (folder / "header_only").write_bytes(whole[: 8 + int.from_bytes(whole[:8], "little")])

@@ -134,6 +134,71 @@ def test_the_generator_writes_what_python_writes(examples, models):
             assert run(examples / "generate_c", path, "the time ", 60, 0.8, 7).stdout == expected
 
 
+@pytest.fixture(scope="module")
+def translators(tmp_path_factory):
+    """Untrained translators of words in lower case, and of characters."""
+    folder = tmp_path_factory.mktemp("translators")
+    pairs = [("Ich sehe DICH, Ärger!", "I see you, trouble!"), ("er geht nach hause", "he goes home")]
+    paths = {}
+    for name, tokenizer, options in (
+        ("deep", "word", {"cell": "lstm", "num_layers": 2, "decoder": "d2l"}),
+        ("both", "word", {"bidirectional": True, "readout": "all"}),
+        ("previous", "char", {"decoder": "previous"}),
+        ("mean", "char", {"cell": "rnn", "context": "mean"}),
+    ):
+        corpus = rf.ParallelCorpus.from_pairs(pairs, tokenizer=tokenizer, lower=tokenizer == "word")
+        model = rf.Seq2Seq(
+            corpus.source_vocab, corpus.target_vocab, embedding_size=9, hidden_size=21, seed=4,
+            **options,
+        )  # fmt: skip
+        model.load_state_dict({name: 2 * value for name, value in model.state_dict().items()})
+        paths[name] = folder / f"{name}.safetensors"
+        model.save(paths[name])
+    return paths
+
+
+PYTHON_TRANSLATIONS = """
+import sys, rnnfast as rf
+from rnnfast.translate import translations
+path, beam, best = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+lines = sys.stdin.read().split("\\n")[:-1]
+for found in translations(rf.load(path), lines, beam_size=beam, n_best=best):
+    for t in found:
+        print(f"{t.log_prob:.17g}\\t{t.text}")
+"""
+LINES = "Ich sehe dich!\nÄRGER <eos> nach hause\n\ner\ngeht unbekannt nach\n"
+
+
+@pytest.mark.parametrize("isa", _core.info()["isas_supported"])
+def test_translations_of_a_cpp_program_are_python_s_to_the_bit(examples, translators, isa):
+    environment = {**os.environ, "RNNFAST_ISA": isa, "PYTHONIOENCODING": "utf-8"}
+    for path in translators.values():
+        for beam in (1, 4):
+            theirs = run(examples / "translate", path, beam, beam, input=LINES, env=environment).stdout
+            ours = run(sys.executable, "-c", PYTHON_TRANSLATIONS, path, beam, beam, input=LINES, env=environment).stdout
+            assert len(ours.splitlines()) == 4 * beam + 1  # an empty line has the empty translation alone
+            assert theirs == ours, (path, beam)
+
+
+def test_the_c_program_translates_too(tmp_path, examples, translators):
+    path = tmp_path / "small.safetensors"
+    rf.quantize(translators["both"], path, weights="int8")
+    from rnnfast.translate import translations
+
+    found = translations(rf.load(path), ["er geht"], beam_size=3, n_best=2)[0]
+    expected = "".join(f"{t.log_prob:.17g}\t{t.text}\n" for t in found)
+    assert run(examples / "translate_c", path, "er geht", 3, 2).stdout == expected
+    done = run(examples / "translate_c", path, "er geht", 0, check=False)
+    assert (done.returncode, "beam_size is 0" in done.stderr) == (1, True)
+
+
+def test_each_kind_of_file_says_how_it_is_loaded(examples, models, translators):
+    done = run(examples / "translate", models["gru"], check=False, input="")
+    assert (done.returncode, "load it as a LanguageModel" in done.stderr) == (1, True)
+    done = run(examples / "generate", translators["mean"], "a", 3, check=False)
+    assert (done.returncode, "load it as a Translator" in done.stderr) == (1, True)
+
+
 def test_the_scorer_s_threads_give_python_s_probabilities(tmp_path, examples, models):
     lines = ["the time traveller", "", "a recondite matter to us", "x", "speak of him"] * 5
     (tmp_path / "lines.txt").write_text("\n".join(lines), encoding="utf-8")
@@ -223,6 +288,7 @@ def test_the_shared_library_shows_the_api_alone(prefix):
     shown = run("nm", "-DC", "--defined-only", library).stdout
     assert "rnnfast_step" in shown
     assert "rnnfast::v1::LanguageModel::load" in shown
+    assert "rnnfast::v1::Translator::translate" in shown
     assert not re.search(r"rnnfast::(PackedMatrix|scan_forward|avx2|baseline|parse_json|Recurrent::)", shown)
 
 
@@ -240,6 +306,7 @@ def test_the_public_headers_need_nothing_else(tmp_path):
     for header, compiler in (
         ("rnnfast.h", ["cc", "-std=c99", "-x", "c"]),
         ("layers.hpp", ["c++", "-std=c++17", "-x", "c++"]),
+        ("translator.hpp", ["c++", "-std=c++17", "-x", "c++"]),
     ):
         if not shutil.which(compiler[0]):
             pytest.skip(f"no {compiler[0]} here")

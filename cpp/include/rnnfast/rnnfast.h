@@ -49,6 +49,8 @@ typedef struct rnnfast_state rnnfast_state;
 typedef struct rnnfast_sampler rnnfast_sampler;
 typedef struct rnnfast_recurrent rnnfast_recurrent;
 typedef struct rnnfast_linear rnnfast_linear;
+typedef struct rnnfast_translator rnnfast_translator;
+typedef struct rnnfast_translations rnnfast_translations;
 
 /* Of the last call of this thread that failed; never NULL. Valid until the thread's next failing call. */
 RNNFAST_C_API const char* rnnfast_last_error(void);
@@ -122,6 +124,52 @@ RNNFAST_C_API rnnfast_status rnnfast_linear_sizes(const rnnfast_linear* linear, 
 RNNFAST_C_API rnnfast_status rnnfast_linear_run(const rnnfast_linear* linear, const float* x, size_t x_size,
                                                 size_t rows, float* y, size_t y_size);
 RNNFAST_C_API void rnnfast_linear_free(rnnfast_linear* linear);
+
+/* Translators: files of rf.Seq2Seq. One never changes, so threads share it. */
+RNNFAST_C_API rnnfast_status rnnfast_translator_load(const char* path, int weights, rnnfast_translator** translator);
+RNNFAST_C_API rnnfast_status rnnfast_translator_load_memory(const void* bytes, size_t size, int weights,
+                                                            rnnfast_translator** translator);
+RNNFAST_C_API void rnnfast_translator_free(rnnfast_translator* translator);
+RNNFAST_C_API rnnfast_status rnnfast_translator_vocab_sizes(const rnnfast_translator* translator, size_t* source,
+                                                            size_t* target);
+
+/* How a translation is searched for: rnnfast_translate_defaults fills it in, change what you like. */
+typedef struct rnnfast_translate_options {
+    size_t beam_size;      /* 1: the likeliest token at each step */
+    size_t n_best;         /* translations, at most beam_size */
+    size_t max_length;     /* most tokens, <eos> counted; 0: twice the source's and ten */
+    double length_penalty; /* score = log P / length^length_penalty */
+} rnnfast_translate_options;
+RNNFAST_C_API rnnfast_status rnnfast_translate_defaults(rnnfast_translate_options* options);
+
+/* The best translations of a UTF-8 sentence of `size` bytes, or of `count` ids without <eos>; to be freed. options
+ * NULL: the defaults. */
+RNNFAST_C_API rnnfast_status rnnfast_translate(const rnnfast_translator* translator, const char* sentence, size_t size,
+                                               const rnnfast_translate_options* options,
+                                               rnnfast_translations** translations);
+RNNFAST_C_API rnnfast_status rnnfast_translate_ids(const rnnfast_translator* translator, const int32_t* source,
+                                                   size_t count, const rnnfast_translate_options* options,
+                                                   rnnfast_translations** translations);
+RNNFAST_C_API void rnnfast_translations_free(rnnfast_translations* translations);
+/* How many there are: n_best, or fewer if there are no more. Number 0 is the best. */
+RNNFAST_C_API rnnfast_status rnnfast_translations_count(const rnnfast_translations* translations, size_t* count);
+/* Its text, ended by a zero. *size: in, the room at text; out, the bytes it takes with that zero. */
+RNNFAST_C_API rnnfast_status rnnfast_translations_text(const rnnfast_translations* translations, size_t number,
+                                                       char* text, size_t* size);
+/* Its ids without <eos>. *count: in, the room at ids; out, how many there are. */
+RNNFAST_C_API rnnfast_status rnnfast_translations_ids(const rnnfast_translations* translations, size_t number,
+                                                      int32_t* ids, size_t* count);
+/* log P of its tokens and <eos> in nats; its score; whether <eos> ended it (1) or max_length (0). Any may be NULL. */
+RNNFAST_C_API rnnfast_status rnnfast_translations_score(const rnnfast_translations* translations, size_t number,
+                                                        double* log_probability, double* score, int* ended);
+
+/* log P(target, <eos> | source) in nats, of texts or of ids. */
+RNNFAST_C_API rnnfast_status rnnfast_score_pair(const rnnfast_translator* translator, const char* source,
+                                                size_t source_size, const char* target, size_t target_size,
+                                                double* log_probability);
+RNNFAST_C_API rnnfast_status rnnfast_score_pair_ids(const rnnfast_translator* translator, const int32_t* source,
+                                                    size_t source_count, const int32_t* target, size_t target_count,
+                                                    double* log_probability);
 
 #ifdef __cplusplus
 }

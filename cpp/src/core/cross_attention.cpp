@@ -45,7 +45,7 @@ CrossAttention::CrossAttention(const CrossAttentionOptions& options, uint64_t se
 
 // Uniform in +-1/sqrt(fan_in), as torch.nn.Linear
 Parameter* CrossAttention::add(const std::string& name, std::vector<size_t> shape, size_t fan_in, uint64_t key) {
-    parameters_.push_back(make_parameter(name, std::move(shape)));
+    parameters_.push_back(make_parameter(name, std::move(shape), options_.bare));
     Parameter& p = parameters_.back();
     const double bound = 1.0 / std::sqrt(static_cast<double>(fan_in));
     for (size_t i = 0; i < p.size(); ++i)

@@ -25,6 +25,7 @@ struct CrossAttentionOptions {
     AttentionKind kind = AttentionKind::additive;
     size_t query_size = 0, memory_size = 0;
     Weights weights = Weights::f32;  // of the products forward; gradients are products in f32
+    bool bare = false;               // parameters without values: to run only, with those of a file
 };
 
 struct AttentionMemory {

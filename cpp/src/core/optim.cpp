@@ -37,7 +37,8 @@ double sum_of_squares(const float* x, size_t size) {
 
 }  // namespace
 
-Parameter make_parameter(std::string name, std::vector<size_t> shape) {
+Parameter make_parameter(std::string name, std::vector<size_t> shape, bool bare) {
+    if (bare) return {std::move(name), std::move(shape), {}, {}};
     size_t size = 1;
     for (const size_t n : shape)
         if (__builtin_mul_overflow(size, n, &size))

@@ -15,7 +15,8 @@ struct Parameter {
     Buffer value, grad;
     size_t size() const { return value.size(); }
 };
-Parameter make_parameter(std::string name, std::vector<size_t> shape);
+// bare: without memory for values and gradients, for a model that only runs and takes its values from a file.
+Parameter make_parameter(std::string name, std::vector<size_t> shape, bool bare = false);
 
 using Parameters = std::vector<Parameter*>;
 

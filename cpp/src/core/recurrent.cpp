@@ -98,7 +98,7 @@ Recurrent::Recurrent(RecurrentOptions options, uint64_t seed, const Kernels& ker
     const size_t rows = cell_->gates * options_.hidden_size;
     const double bound = cell_->initial_bound(options_.hidden_size);
     const auto add = [&](const std::string& name, std::vector<size_t> shape) {
-        parameters.push_back(make_parameter(prefix + name, std::move(shape)));
+        parameters.push_back(make_parameter(prefix + name, std::move(shape), options_.bare));
         const uint64_t key = random_key(seed, parameters.size());
         Buffer& value = parameters.back().value;
         for (size_t i = 0; i < value.size(); ++i)

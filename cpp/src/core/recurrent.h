@@ -20,6 +20,7 @@ struct RecurrentOptions {
     float dropout = 0;               // between layers, in training
     bool variational = false;        // the same dropout mask at every step
     bool single = false;             // parameters without "_l0" in their names: PyTorch's cells
+    bool bare = false;               // parameters without values: to run only, with those of a file
     bool recompute = false;          // backward computes again what forward then does not save
     Weights weights = Weights::f32;  // of the products, forward and backward; parameters stay float32
 };

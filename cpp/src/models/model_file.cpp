@@ -19,26 +19,58 @@ std::string text_of(const std::vector<size_t>& shape) {
     return text + "]";
 }
 
-const std::string& metadata(const SafetensorsFile& file, const char* key, const char* otherwise) {
+// What to do with a file of another kind.
+std::string advice(const std::string& kind) {
+    if (kind == "language_model") return "; load it as a LanguageModel";
+    if (kind == "seq2seq") return "; load it as a Translator";
+    return "; update rnnfast";
+}
+
+}  // namespace
+
+const std::string& metadata_of(const SafetensorsFile& file, const char* key, const char* otherwise) {
     const auto found = file.metadata().find(key);
     if (found == file.metadata().end()) throw Error(file.name() + ": " + otherwise);
     return found->second;
 }
 
-void check_format(const SafetensorsFile& file) {
+void check_format(const SafetensorsFile& file, const std::string& kind) {
     const char* other = "a safetensors file, but not a model of rnnfast; its layers may be loaded by their tensors";
-    if (metadata(file, "format", other) != "rnnfast") throw Error(file.name() + ": " + other);
-    const std::string& version = metadata(file, "format_version", "has no format_version");
+    if (metadata_of(file, "format", other) != "rnnfast") throw Error(file.name() + ": " + other);
+    const std::string& version = metadata_of(file, "format_version", "has no format_version");
     if (version != "1" && version != "2")
         throw Error(file.name() + ": format version " + json_quoted(version) +
                     ", this rnnfast reads versions 1 and 2; update rnnfast");
-    const std::string& kind = metadata(file, "kind", "does not say what kind of model it holds");
-    if (kind == "seq2seq") throw Error(file.name() + ": holds a translator (\"seq2seq\"), expected a language_model");
-    if (kind != "language_model")
-        throw Error(file.name() + ": holds a " + json_quoted(kind) + ", expected a language_model; update rnnfast");
+    const std::string& held = metadata_of(file, "kind", "does not say what kind of model it holds");
+    if (held != kind)
+        throw Error(file.name() + ": holds a " + json_quoted(held) + ", expected a " + kind + advice(held));
 }
 
-}  // namespace
+size_t config_whole(const Json& config, const char* key, size_t least) {
+    const Json* value = config.find(key);
+    if (!value || value->kind != Json::Kind::integer || value->integer < least || value->integer > most)
+        throw Error(std::string(key) + " must be a whole number from " + std::to_string(least) + " to " +
+                    std::to_string(most));
+    return static_cast<size_t>(value->integer);
+}
+
+std::string config_text(const Json& config, const char* key) {
+    const Json* value = config.find(key);
+    if (!value || value->kind != Json::Kind::string) throw Error(std::string(key) + " must be a name");
+    return value->string;
+}
+
+bool config_flag(const Json& config, const char* key) {
+    const Json* value = config.find(key);
+    if (!value || value->kind != Json::Kind::boolean) throw Error(std::string(key) + " must be true or false");
+    return value->boolean;
+}
+
+void check_known(const Json& config, const std::vector<std::string_view>& known) {
+    for (const auto& [key, value] : config.members)
+        if (std::find(known.begin(), known.end(), key) == known.end())
+            throw Error("the option " + json_quoted(key) + " is not known here; update rnnfast");
+}
 
 const float* tensor_values(const SafetensorsFile& file, const std::string& name, const std::vector<size_t>& shape,
                            Buffer& buffer) {
@@ -67,33 +99,19 @@ void check_packed_size(const SafetensorsFile& file, const std::string& name, siz
 }
 
 LanguageModelFile::LanguageModelFile(SafetensorsFile opened) : file(std::move(opened)) {
-    check_format(file);
-    const std::string& config_text = metadata(file, "config", "has no configuration");
+    check_format(file, "language_model");
+    const std::string& config_json = metadata_of(file, "config", "has no configuration");
     try {
-        const Json config = parse_json(config_text);
-        const auto whole = [&](const char* key, size_t least) {
-            const Json* value = config.find(key);
-            if (!value || value->kind != Json::Kind::integer || value->integer < least || value->integer > most)
-                throw Error(std::string(key) + " must be a whole number from " + std::to_string(least) + " to " +
-                            std::to_string(most));
-            return static_cast<size_t>(value->integer);
-        };
-        for (const auto& [key, value] : config.members) {
-            static const char* const known[] = {"cell",        "vocab_size", "embedding_size", "hidden_size",
-                                                "num_layers",  "dropout",    "seed",           "weights",
-                                                "variational", "tie_weights"};
-            if (std::find(std::begin(known), std::end(known), key) == std::end(known))
-                throw Error("the option " + json_quoted(key) + " is not known here; update rnnfast");
-        }
-        const Json *cell_value = config.find("cell"), *weights_value = config.find("weights");
-        if (!cell_value || cell_value->kind != Json::Kind::string) throw Error("cell must be a name");
-        cell = cell_named(cell_value->string).name;
-        vocabulary = whole("vocab_size", 1);
-        embedding_size = whole("embedding_size", 0);
-        hidden_size = whole("hidden_size", 1);
-        num_layers = whole("num_layers", 1);
-        if (weights_value) weights = weights_named(weights_value->string);
-        if (const Json* tied = config.find("tie_weights")) tie_weights = tied->boolean;
+        const Json config = parse_json(config_json);
+        check_known(config, {"cell", "vocab_size", "embedding_size", "hidden_size", "num_layers", "dropout", "seed",
+                             "weights", "variational", "tie_weights"});
+        cell = cell_named(config_text(config, "cell")).name;
+        vocabulary = config_whole(config, "vocab_size", 1);
+        embedding_size = config_whole(config, "embedding_size", 0);
+        hidden_size = config_whole(config, "hidden_size", 1);
+        num_layers = config_whole(config, "num_layers", 1);
+        if (config.find("weights")) weights = weights_named(config_text(config, "weights"));
+        if (config.find("tie_weights")) tie_weights = config_flag(config, "tie_weights");
         if (tie_weights && embedding_size != hidden_size)
             throw Error("tie_weights wants embedding_size and hidden_size to be the same");
         if (const auto text = file.metadata().find("vocabulary"); text != file.metadata().end()) {

@@ -16,6 +16,18 @@ const float* tensor_values(const SafetensorsFile& file, const std::string& name,
 // gives reason to: a few very long rows that are padded to whole blocks.
 void check_packed_size(const SafetensorsFile& file, const std::string& name, size_t depth, size_t columns);
 
+// Throws Error unless the file holds a model of rnnfast of this kind, in a version that is known here.
+void check_format(const SafetensorsFile& file, const std::string& kind);
+// The metadata of a key; Error says `otherwise` if there is none.
+const std::string& metadata_of(const SafetensorsFile& file, const char* key, const char* otherwise);
+
+// Members of a configuration; Error for another kind of value.
+size_t config_whole(const Json& config, const char* key, size_t least);
+std::string config_text(const Json& config, const char* key);
+bool config_flag(const Json& config, const char* key);
+// Error for a member that is not among `known`: it would change the results.
+void check_known(const Json& config, const std::vector<std::string_view>& known);
+
 struct LanguageModelFile {
     explicit LanguageModelFile(SafetensorsFile opened);
 

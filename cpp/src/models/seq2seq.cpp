@@ -43,6 +43,7 @@ RecurrentOptions encoder_options(const Seq2SeqOptions& o) {
     r.bidirectional = o.bidirectional;
     r.dropout = o.dropout;
     r.weights = o.weights;
+    r.bare = o.bare;
     return r;
 }
 
@@ -72,7 +73,7 @@ Seq2Seq::Seq2Seq(Seq2SeqOptions options, uint64_t seed, const Kernels& kernels)
 void Seq2Seq::add_parameters(uint64_t seed) {
     const size_t embedding = options_.embedding_size, hidden = options_.hidden_size, layers = options_.num_layers;
     const auto add = [&](const char* name, std::vector<size_t> shape) {
-        own_.push_back(make_parameter(name, std::move(shape)));
+        own_.push_back(make_parameter(name, std::move(shape), options_.bare));
         return &own_.back();
     };
     const auto normal = [&](Parameter* p, uint64_t key) {
