@@ -12,6 +12,7 @@ import torch  # first: then both use the one OpenMP runtime it brings
 
 import rnnfast as rf
 from benchmarks.translation_torch import TorchSeq2Seq
+from rnnfast.translate import translations
 
 PAD, BOS, EOS = 1, 2, 3
 
@@ -46,8 +47,6 @@ class Ours:
 
     def search(self, sources: Sequence[Any], beam_size: int) -> tuple[list[Any], float]:
         """Ids, and the mean of the model's scores."""
-        from rnnfast.translate import translations
-
         found = translations(self.model, [source[:-1] for source in sources], beam_size=beam_size)
         return [best.ids for [best] in found], float(np.mean([best.score for [best] in found]))
 

@@ -10,6 +10,7 @@ import pytest
 from reference_seq2seq import DECODERS, Translator, settings, shapes
 
 import rnnfast as rf
+from rnnfast.translate import translations
 
 ROOT = Path(__file__).parents[2]
 
@@ -248,3 +249,23 @@ def test_gradients_with_dropout_are_the_slope_of_the_loss_under_the_same_masks(a
     assert loss(0)[1] == pytest.approx(numeric, rel=1e-2)
     plain = translator({**config, "dropout": 0.0}, weights).loss(*batch)[0]
     assert loss(0)[0] != pytest.approx(plain, rel=1e-3)
+
+
+@without_attention
+def test_greedy_translations_have_the_references_choices_probabilities_and_attention(case):
+    decoder, options, steps, length, rows = case
+    config = settings(decoder, **options)
+    weights, rng = random_weights(config), np.random.default_rng(rows)
+    sentences = [rng.integers(4, config["source_vocab_size"], rng.integers(1, steps + 1)) for _ in range(rows)]
+    attends = config["attention"] != "none"
+    found = translations(translator(config, weights), sentences, max_length=length, attention=attends)
+    for sentence, [best] in zip(sentences, found):
+        source = np.append(sentence, 3)[:, None]  # <eos>
+        target = np.array([2, *best.ids, *[3] * best.ended])[:, None]
+        expected = reference(weights, config, (source, np.array([len(source)]), target))
+        logits = np.array([step.value[0] for step in expected.logits])
+        logits[:, 1:3] = -np.inf  # <pad> and <bos> are never produced
+        assert logits.argmax(1).tolist() == target[1:, 0].tolist()
+        assert best.log_prob == pytest.approx(-expected.nll.value.sum(), rel=1e-5, abs=1e-5)
+        if attends:
+            close(best.attention, np.array(expected.attention)[:, :, 0], "attention", 1e-5)

@@ -58,6 +58,7 @@ def lines(file):
 @pytest.mark.parametrize("row", ["tutorial-1", "context_as_state"])
 def test_both_programs_learn_alike(row, corpora, tmp_path, threads):
     """Without dropout and with the true token read, two float32 programs stay within a ten-thousandth for three epochs."""
+    pytest.importorskip("sacrebleu")
     file = tmp_path / "out.jsonl"
     options = [
         "--rows",
@@ -72,13 +73,16 @@ def test_both_programs_learn_alike(row, corpora, tmp_path, threads):
         "--json",
         str(file),
     ]
-    translation.main([*options, "--no-test"])
+    translation.main([*options, "--sentences", "5"])
     *epochs, result = lines(file)
     assert [line["kind"] for line in epochs] == ["epoch"] * 3
     for epoch in epochs:
         assert epoch["rnnfast_valid_perplexity"] == pytest.approx(epoch["torch_valid_perplexity"], rel=1e-4)
     assert epochs[-1]["rnnfast_train_perplexity"] < 0.9 * epochs[0]["rnnfast_train_perplexity"]
-    assert result["ratio"] > 0
+    assert result["rnnfast_test_perplexity"] == pytest.approx(result["torch_test_perplexity"], rel=1e-4)
+    assert "tok:none" in result["rnnfast_bleu_beam_5"]["signature"]
+    assert [speed["rows"] for speed in result["greedy"]] == [1, 64]
+    assert all(speed["rnnfast_same"] == 1 for speed in result["greedy"])
 
 
 def test_a_run_that_was_cut_goes_on_to_the_same_numbers(corpora, tmp_path, monkeypatch, threads):
