@@ -32,6 +32,13 @@ def isa(session: nox.Session) -> None:
 
 
 @nox.session
+def tasks(session: nox.Session) -> None:
+    """The larger sequence-to-sequence tasks: minutes of training each."""
+    session.install(".[test]")
+    session.run("pytest", "-q", "-m", "large", "tests/python/test_seq2seq_tasks.py", *session.posargs)
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Style, spelling, types."""
     session.install(*LINT)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rnnfast import _core
-from rnnfast.commands import compare, eval, generate, info, quantize, stats, train, translate
+from rnnfast.commands import compare, eval, generate, info, quantize, stats, train, train_translation, translate
 
 _BAD_INPUT = 2
 
@@ -22,7 +22,7 @@ def _parser() -> argparse.ArgumentParser:
         help="print the folder that lets CMake build C++ against this install, as rnnfast_DIR",
     )  # fmt: skip
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for command in (train, eval, generate, translate, stats, compare, quantize, info):
+    for command in (train, train_translation, eval, generate, translate, stats, compare, quantize, info):
         command.add_to(commands)
     return parser
 

@@ -25,14 +25,15 @@ def test_readme_s_code_runs(tmp_path, monkeypatch):
     assert (tmp_path / "model.safetensors").exists()
 
 
-def test_the_walk_through_the_chapter_runs_and_draws_its_pictures(tmp_path, monkeypatch, data_folder):
+@pytest.mark.parametrize("document", ["docs/language-models.md", "docs/translation.md"])
+def test_the_walks_through_the_chapters_run_and_draw_their_pictures(tmp_path, monkeypatch, data_folder, document):
     pytest.importorskip("matplotlib")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "pictures").mkdir()
     names = {}
-    for block in blocks("docs/language-models.md"):
-        exec(compile(block, "docs/language-models.md", "exec"), names)
-    shown = set(re.findall(r"\]\((pictures/.*?)\)", (ROOT / "docs/language-models.md").read_text()))
+    for block in blocks(document):
+        exec(compile(block, document, "exec"), names)
+    shown = set(re.findall(r"\]\((pictures/.*?)\)", (ROOT / document).read_text(encoding="utf-8")))
     assert shown == {f"pictures/{file.name}" for file in (tmp_path / "pictures").iterdir()}
     assert all((ROOT / "docs" / picture).exists() for picture in shown)
     for picture in shown:

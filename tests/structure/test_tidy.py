@@ -44,7 +44,7 @@ def test_the_version_is_in_the_changelog():
 
 def test_every_option_of_the_command_line_is_in_the_readme_or_its_help():
     readme = (ROOT / "README.md").read_text()
-    for command in ("train", "eval", "generate", "quantize", "stats", "compare", "info"):
+    for command in ("train", "train-translation", "eval", "generate", "quantize", "stats", "compare", "info"):
         assert f"rnnfast {command}" in readme
 
 

@@ -1,0 +1,138 @@
+"""``rnnfast train-translation``: a translator from sentence pairs."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+from typing import Any
+
+from rnnfast import _core
+from rnnfast.commands.options import real, whole
+from rnnfast.commands.training import DEFAULTS, Run, add_options, option_of
+from rnnfast.datasets import PAIRED
+from rnnfast.text import BPE, TOKENIZERS
+
+_DECODERS = ("context_as_state", "context_as_input", "context_and_previous", "previous", "d2l")
+_DEFAULTS: dict[str, Any] = {
+    "source": None, "target": None, "data": None, "tokenizer": "word", "vocab_size": 8000, "lower": False, "min_freq": 2,
+    "max_length": 0, "max_pairs": 0, "cell": "gru", "hidden_size": 256, "num_layers": 1, "embedding_size": 256,
+    "bidirectional": False, "context": "last", "decoder": "context_and_previous", "attention": "none", "readout": "state",
+    "teacher_forcing": 1.0, "dropout": 0.0, "init_scale": 0.0, **DEFAULTS, "batch_size": 64,
+    "output": "rnnfast-translator.safetensors",
+}  # fmt: skip
+_SAMPLES = 4
+
+
+def add_to(commands: Any) -> None:
+    """Adds the command to the parser's."""
+    train = commands.add_parser(
+        "train-translation",
+        help="train a translator on sentence pairs",
+        description="Trains an encoder and a decoder on sentence pairs: two files whose lines belong together, or one with "
+        "source<TAB>target in a line. A twentieth each is kept for validation and test. Without files and --data it reads "
+        "English and French texts of a program's menus (extra: demo).",
+    )
+    option = option_of(train, _DEFAULTS)
+    for name in ("source", "target"):
+        train.add_argument(name, nargs="?", metavar=name.upper(), default=argparse.SUPPRESS, help="UTF-8 text, .gz too")
+    option("--data", "a public data set in place of files", choices=PAIRED)
+    option("--tokenizer", choices=(*TOKENIZERS, BPE))
+    option("--vocab-size", "of the tokenizer bpe, each side", type=whole(1))
+    option("--lower", "put both sides into lower case", action="store_true")
+    option("--min-freq", "rarer tokens read as <unk>", type=whole(1))
+    option("--max-length", "cut sentences to so many tokens, <eos> among them; 0: none", type=whole(0))
+    option("--max-pairs", "train on no more pairs; 0: all", type=whole(0))
+    option("--cell", "of encoder and decoder", choices=_core.cells())
+    option("--hidden-size", type=whole(1))
+    option("--num-layers", type=whole(1))
+    option("--embedding-size", type=whole(1))
+    option("--bidirectional", "the encoder reads in both directions", action="store_true")
+    option("--context", "what the encoder's states become", choices=("last", "mean", "max"))
+    option("--decoder", "where it starts and what its steps read", choices=_DECODERS)
+    option("--attention", choices=("none", "additive", "dot", "general"))
+    option("--readout", "what the output layer reads", choices=("state", "all"))
+    option("--teacher-forcing", "share of steps that read the true token", type=real(0, 1.0000001))
+    option("--dropout", type=real(0, 1))
+    option("--init-scale", "first weights uniform in plus or minus this; 0: PyTorch's", type=real(0))
+    add_options(train, _DEFAULTS)
+    train.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Trains, tests, writes the model and its companions, shows translations."""
+    import rnnfast as rf
+
+    this = Run(args, _DEFAULTS, {})
+    s = this.settings
+    if s.source is not None and s.data is not None:
+        raise ValueError(f"both the file {s.source} and --data {s.data} are given; give one of them")
+    name, parts = _read(s)
+    digest = hashlib.sha256("\n".join(f"{a}\t{b}" for part in parts for a, b in part).encode()).hexdigest()
+    this.check_data(name, digest)
+    train = rf.ParallelCorpus.from_pairs(
+        parts[0][: s.max_pairs or None], tokenizer=s.tokenizer, lower=s.lower, min_freq=s.min_freq,
+        vocab_size=s.vocab_size, max_length=s.max_length or None, name=name,
+    )  # fmt: skip
+    vocabs: dict[str, Any] = {"source_vocab": train.source_vocab, "target_vocab": train.target_vocab}
+    valid, test = (rf.ParallelCorpus.from_pairs(part, name=name, **vocabs) for part in parts[1:])
+    model = rf.Seq2Seq(
+        train.source_vocab, train.target_vocab, cell=s.cell, embedding_size=s.embedding_size, hidden_size=s.hidden_size,
+        num_layers=s.num_layers, bidirectional=s.bidirectional, context=s.context, decoder=s.decoder,
+        attention=s.attention, readout=s.readout, teacher_forcing=s.teacher_forcing, dropout=s.dropout,
+        init_scale=s.init_scale or None, seed=s.seed,
+    )  # fmt: skip
+    this.say(
+        f"{name}: {len(train):,} pairs to train on, {len(valid):,} to validate, {len(test):,} to test; "
+        f"vocabularies of {len(train.source_vocab):,} and {len(train.target_vocab):,} {s.tokenizer} tokens"
+    )
+    if skipped := sum(corpus.skipped for corpus in (train, valid, test)):
+        this.say(f"left out {skipped:,} pairs with an empty side")
+    if train.truncated:
+        this.say(f"cut {train.truncated:,} sentences to {s.max_length} tokens")
+    if s.source is None and s.data is None:
+        this.say(
+            "so few short texts teach a translator phrases, not a language; give files of tens of thousands of pairs"
+        )
+    history = this.fit(model, train, valid)
+    result = rf.evaluate(model, test)
+    this.say(f"test perplexity {result.perplexity:.3f}, {100 * result.token_accuracy:.1f}% of the tokens right")
+    translations = rf.translate(model, test.sources)
+    found = _bleu(translations, test, this)
+    this.say("")
+    for i in range(0, len(test), -(-len(test) // _SAMPLES)):
+        this.say(f"  {test.sources[i]}\n= {test.targets[i]}\n> {translations[i]}\n")
+    this.tell(history, f"echo {test.sources[0]!r} | rnnfast translate {this.output}")
+    this.print_result(
+        model, history, test_perplexity=result.perplexity, test_token_accuracy=result.token_accuracy,
+        test_bleu=found.score if found else None, bleu_signature=found.signature if found else None,
+    )  # fmt: skip
+
+
+def _read(s: argparse.Namespace) -> tuple[str, list[list[tuple[str, str]]]]:
+    """The pairs to train, validate and test with."""
+    from rnnfast import datasets
+    from rnnfast.parallel import read_pairs, split_numbers
+
+    if s.data is not None:
+        name, pairs = s.data, datasets.load(s.data)
+    elif s.source is not None:
+        name, pairs = s.source if s.target is None else f"{s.source}, {s.target}", read_pairs(s.source, s.target)
+    else:
+        name, pairs = "texts of JupyterLab's menus", datasets.interface_pairs()
+    if isinstance(pairs, dict):
+        return name, [pairs["train"], pairs["valid"], pairs["test"]]
+    numbers = split_numbers([source for source, _ in pairs], (0.9, 0.05, 0.05), name=name)
+    return name, [[pairs[i] for i in part] for part in numbers]
+
+
+def _bleu(translations: list[str], test: Any, this: Run) -> Any:
+    """BLEU of the test set, or why there is none."""
+    import rnnfast as rf
+
+    try:
+        found = rf.corpus_bleu(translations, test.targets, lower=test.target_vocab.lower)
+    except ImportError as error:
+        this.say(f"no test BLEU: {error}")
+        return None
+    this.say(f"test BLEU {found.score:.2f}  ({found.signature})")
+    return found

@@ -1,0 +1,59 @@
+"""Tasks that cannot be passed by luck: sequences that were never trained on, written out without a mistake."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+import rnnfast as rf
+
+
+def sequences(count, shortest, longest, symbols=8, seed=0):
+    """Different sequences of letters, by chance."""
+    random, found = np.random.default_rng(seed), {}
+    while len(found) < count:
+        found[
+            " ".join("abcdefghij"[i] for i in random.integers(0, symbols, random.integers(shortest, longest + 1)))
+        ] = None
+    return list(found)
+
+
+def sums(most, seed=0):
+    """All sums of two numbers up to ``most``, shuffled, digits apart and the least one first."""
+    order = np.random.default_rng(seed).permutation([(a, b) for a in range(most + 1) for b in range(most + 1)])
+    return [(" ".join(f"{a}+{b}"[::-1]), " ".join(str(a + b)[::-1])) for a, b in order]
+
+
+def exact(pairs, held_out, *, epochs, lr=1e-2, batch_size=64, **options):
+    """The share of held-out targets that a model, trained on the others, writes exactly."""
+    assert not {s for s, _ in pairs[:-held_out]} & {s for s, _ in pairs[-held_out:]}
+    corpus = rf.ParallelCorpus.from_pairs(pairs, tokenizer="whitespace")
+    train, test = corpus[:-held_out], corpus[-held_out:]
+    options = {"embedding_size": 32, "hidden_size": 96, **options}
+    model = rf.Seq2Seq(corpus.source_vocab, corpus.target_vocab, seed=0, **options)
+    rf.fit(model, train, epochs=epochs, batch_size=batch_size, lr=lr, schedule="cosine:warmup=0.5", progress=False)
+    found = rf.translate(model, test.sources)
+    return float(np.mean([a == b for a, b in zip(found, test.targets)]))
+
+
+@pytest.mark.parametrize("task", ["copy", "reverse"])
+@pytest.mark.parametrize("options", [{"decoder": "previous"}, {"decoder": "d2l"}], ids=str)
+def test_sequences_are_copied_and_reversed(task, options):
+    pairs = [(s, s if task == "copy" else s[::-1]) for s in sequences(5_000, 2, 5, symbols=6)]
+    assert exact(pairs, 300, epochs=15, **options) > 0.99
+
+
+@pytest.mark.parametrize("decoder", ["context_as_state", "context_as_input"])
+def test_decoders_that_read_no_token_write_what_the_context_alone_tells(decoder):
+    every = [" ".join(letters) for letters in itertools.product("abcdefghij", repeat=3)]
+    np.random.default_rng(0).shuffle(every)
+    assert exact([(s, s[::-1]) for s in every], 200, epochs=60, batch_size=16, decoder=decoder) > 0.99
+
+
+@pytest.mark.large
+@pytest.mark.parametrize("options", [{"decoder": "previous"}, {"decoder": "d2l"}], ids=str)
+def test_numbers_of_three_digits_are_added(options):
+    pairs = sums(999)[:60_000]
+    assert exact(pairs, 1_000, epochs=25, batch_size=128, lr=4e-3, **{**options, "hidden_size": 128}) > 0.99
