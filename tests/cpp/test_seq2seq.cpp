@@ -2,6 +2,7 @@
 #include <thread>
 
 #include "allocations.h"
+#include "core/tanh.h"
 #include "helpers.h"
 #include "models/seq2seq.h"
 
@@ -82,4 +83,25 @@ TEST_CASE("a step allocates nothing after the first") {
             model.step(t.encoded, tokens.data() + step * rows, state, t.logits.data(), nullptr, t.memory);
         CHECK(allocations == before);
     }
+}
+
+TEST_CASE("tanh of rows of any width, in place too, and its gradient") {
+    for (const size_t columns : {1, 15, 16, 17, 50})
+        for (const size_t rows : {1, 3}) {
+            CAPTURE(columns);
+            const auto x = random_vector(rows * columns, 1, 3.0), dy = random_vector(rows * columns, 2);
+            std::vector<float> y(x.size()), in_place = x, dx(x.size());
+            std::vector<double> expected(x.size()), slope(x.size());
+            for (size_t i = 0; i < x.size(); ++i) {
+                expected[i] = std::tanh(static_cast<double>(x[i]));
+                slope[i] = static_cast<double>(dy[i]) * (1.0 - expected[i] * expected[i]);
+            }
+            Buffer zeros;
+            tanh_forward(active(), rows, columns, x.data(), y.data(), zeros);
+            tanh_forward(active(), rows, columns, in_place.data(), in_place.data(), zeros);
+            check_close(y.data(), expected.data(), y.size(), 1e-6);
+            CHECK(y == in_place);
+            tanh_backward(x.size(), y.data(), dy.data(), dx.data());
+            check_close(dx.data(), slope.data(), dx.size(), 1e-5);
+        }
 }

@@ -249,6 +249,7 @@ def bad_files(folder):
     (folder / "short.txt").write_text("too short")
     model = rf.LanguageModel(rf.Vocab(TEXT), hidden_size=8, seed=0)
     model.save(folder / "good.safetensors")
+    rf.Seq2Seq(9, 9, embedding_size=2, hidden_size=3, seed=0).save(folder / "translator.safetensors")
     good = (folder / "good.safetensors").read_bytes()
     (folder / "cut.safetensors").write_bytes(good[:-100])
     (folder / "long.safetensors").write_bytes(good + b"x")
@@ -293,6 +294,11 @@ def bad_files(folder):
         ("eval long.safetensors text.txt", "belong to no tensor"),
         ("eval version.safetensors text.txt", "update rnnfast"),
         ("eval kind.safetensors text.txt", "update rnnfast"),
+        (
+            "eval translator.safetensors text.txt",
+            "holds a translator, for `rnnfast translate`; expected a language model",
+        ),
+        ("generate translator.safetensors", "holds a translator, for `rnnfast translate`; expected a language model"),
         ("eval sizes.safetensors text.txt", "its configuration wants"),
         ("eval huge.safetensors text.txt", "cannot be used"),
         ("eval cell.safetensors text.txt", "unknown cell"),

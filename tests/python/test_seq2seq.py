@@ -206,6 +206,20 @@ def test_without_teacher_forcing_training_reads_the_models_own_choices(teacher_f
     assert len(seen) > 1, "every step threw the same coins"
 
 
+@by_structure
+def test_bf16_training_is_close_to_float32(options):
+    """8 bits of mantissa in the factors of every product: gradients within 5% of the largest."""
+    whole, rounded = small(**options), small(**options, weights="bf16")
+    losses = []
+    for model in (whole, rounded):
+        losses.append(model.loss(*batch_of(*RAGGED))[0])
+        model.backward()
+    assert losses[0] != losses[1]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-2)
+    for name, gradient in whole.grads.items():
+        assert np.abs(rounded.grads[name] - gradient).max() <= 0.05 * np.abs(gradient).max(), name
+
+
 def test_an_evaluation_between_loss_and_backward_changes_nothing():
     one, other = small(dropout=0.2), small(dropout=0.2)
     batch = batch_of(*RAGGED)

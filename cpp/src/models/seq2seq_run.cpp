@@ -108,7 +108,7 @@ void Seq2Seq::make_initial_state(EncodedSource& e, Memory& m) const {
     broadcast(initial_c_, e.c);
     if (!bridge_weight_) return;
     const size_t width = layers * hidden;
-    m.bridged.reserve(tanh_floats(e.rows, width));
+    m.bridged.reserve(e.rows * width);
     pack_bridge();
     bridge_->linear.forward(e.context.data(), context_size(), e.rows, m.bridged.data(), m.scratch);
     tanh_forward(kernels(), e.rows, width, m.bridged.data(), m.bridged.data(), m.zeros);
