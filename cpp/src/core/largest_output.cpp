@@ -29,7 +29,9 @@ void LargestOutput::pack(const Kernels& kernels, const float* weight, const floa
                          size_t outputs) {
     kernels_ = &kernels;
     rounded_ = PackedLinear(kernels, Weights::int8, inputs, outputs);
-    rounded_.pack(weight, bias);
+    rounded_.pack(weight, nullptr);
+    bias_ = Buffer(outputs);
+    std::copy_n(bias, outputs, bias_.data());
     error_ = Buffer(outputs);
     norm_ = Buffer(outputs);
     bias_rounding_ = Buffer(outputs);
@@ -42,15 +44,23 @@ void LargestOutput::pack(const Kernels& kernels, const float* weight, const floa
         const double error = norm_of(w, row.data(), inputs), norm = norm_of(row.data(), nullptr, inputs);
         error_.data()[o] = static_cast<float>(error + rounding * (error + norm)) * margin;
         norm_.data()[o] = static_cast<float>(norm) * margin;
-        bias_rounding_.data()[o] = 8.0f * unit * std::abs(bias[o]);
+        bias_rounding_.data()[o] = 16.0f * unit * std::abs(bias[o]);
     }
 }
 
 void LargestOutput::find(const PackedLinear& exact, const float* x, size_t rows, const std::vector<int32_t>& never,
                          int32_t* largest, Scratch& s) const {
     const size_t outputs = exact.outputs(), inputs = exact.inputs();
-    s.outputs.reserve(rows * outputs);
-    rounded_.forward(x, inputs, rows, s.outputs.data(), s.left);
+    // Of each row what int8 makes of it, and of what that leaves over: the weights are read once for both.
+    s.parts.reserve(2 * rows * inputs);
+    for (size_t r = 0; r < rows; ++r) {
+        const float* row = x + r * inputs;
+        float *first = s.parts.data() + 2 * r * inputs, *rest = first + inputs;
+        round_row(*kernels_, Weights::int8, row, inputs, first);
+        for (size_t k = 0; k < inputs; ++k) rest[k] = row[k] - first[k];
+    }
+    s.outputs.reserve(2 * rows * outputs);
+    rounded_.forward(s.parts.data(), inputs, 2 * rows, s.outputs.data(), s.left);
     constexpr double work = 8;  // operations for each output
     const size_t threads = std::min(threads_for(work * static_cast<double>(rows * outputs)), rows);
     const size_t each = round_up(outputs, block), panel = exact.panel_width();
@@ -59,19 +69,25 @@ void LargestOutput::find(const PackedLinear& exact, const float* x, size_t rows,
     parallel(threads, [&](const Team& team) {
         const Range own = split(rows, team.size, team.index);
         for (size_t r = own.begin; r < own.end; ++r)
-            largest[r] = find(exact, x + r * inputs, never, s.outputs.data() + r * outputs,
-                              s.bounds.data() + team.index * each, s.exact.data() + team.index * panel);
+            largest[r] =
+                find(exact, x + r * inputs, s.parts.data() + 2 * r * inputs, never, s.outputs.data() + 2 * r * outputs,
+                     s.bounds.data() + team.index * each, s.exact.data() + team.index * panel);
     });
 }
 
-int32_t LargestOutput::find(const PackedLinear& exact, const float* x, const std::vector<int32_t>& never,
-                            float* approximate, float* bounds, float* panel) const {
+int32_t LargestOutput::find(const PackedLinear& exact, const float* x, const float* parts,
+                            const std::vector<int32_t>& never, float* approximate, float* bounds, float* panel) const {
     const size_t outputs = exact.outputs(), inputs = exact.inputs();
-    thread_local std::vector<float> x8;  // grows at a thread's first call
-    x8.resize(inputs);
-    round_row(*kernels_, Weights::int8, x, inputs, x8.data());
+    thread_local std::vector<float> rest;  // grows at a thread's first call
+    rest.resize(inputs);
+    round_row(*kernels_, Weights::int8, parts + inputs, inputs, rest.data());
+    const double length_of_rest = norm_of(parts + inputs, nullptr, inputs);
     const float length = static_cast<float>(norm_of(x, nullptr, inputs)) * margin;
-    const float off = static_cast<float>(norm_of(x, x8.data(), inputs)) * margin;
+    const float off = static_cast<float>(norm_of(parts + inputs, rest.data(), inputs) +
+                                         16.0 * static_cast<double>(unit) * length_of_rest) *
+                      margin;
+    const float* second = approximate + outputs;
+    for (size_t o = 0; o < outputs; ++o) approximate[o] = approximate[o] + second[o] + bias_.data()[o];
     constexpr float none = -std::numeric_limits<float>::infinity();
     for (const int32_t id : never) approximate[id] = none;
 
@@ -81,7 +97,8 @@ int32_t LargestOutput::find(const PackedLinear& exact, const float* x, const std
     std::fill(least, least + block, none);
     const float *error = error_.data(), *norm = norm_.data(), *rounding = bias_rounding_.data();
     for (size_t o = 0; o < outputs; ++o)
-        bounds[o] = margin * (error[o] * length + norm[o] * off + rounding[o] + 8.0f * unit * std::abs(approximate[o]));
+        bounds[o] =
+            margin * (error[o] * length + norm[o] * off + rounding[o] + 16.0f * unit * std::abs(approximate[o]));
     size_t o = 0;
     for (; o + block <= outputs; o += block)
         for (size_t i = 0; i < block; ++i) {
