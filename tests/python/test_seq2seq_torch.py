@@ -251,7 +251,7 @@ def test_gradients_with_dropout_are_the_slope_of_the_loss_under_the_same_masks(a
     assert loss(0)[0] != pytest.approx(plain, rel=1e-3)
 
 
-@without_attention
+@pytest.mark.parametrize("case", CASES, ids=str)
 def test_greedy_translations_have_the_references_choices_probabilities_and_attention(case):
     decoder, options, steps, length, rows = case
     config = settings(decoder, **options)
