@@ -52,14 +52,26 @@ Array<double> loss(Seq2Seq& model, const Array<int32_t>& source, const Array<int
     return nll;
 }
 
-// logits [rows, V] of what follows `previous`; the state moves on.
-Array<float> step(const Seq2Seq& model, const EncodedSource& encoded, const Array<int32_t>& previous,
-                  DecoderState& state) {
+// logits [rows, V] of what follows `previous`; the state moves on. attention: [rows, S] out, or nullptr
+Array<float> step_into(const Seq2Seq& model, const EncodedSource& encoded, const Array<int32_t>& previous,
+                       DecoderState& state, float* attention) {
     check_shape(previous, {signed_size(state.rows)}, "previous");
     Array<float> logits({signed_size(state.rows), signed_size(model.options().target_vocabulary)});
     Seq2Seq::Memory memory;
-    model.step(encoded, previous.data(), state, logits.mutable_data(), nullptr, memory);
+    model.step(encoded, previous.data(), state, logits.mutable_data(), attention, memory);
     return logits;
+}
+
+Array<float> step(const Seq2Seq& model, const EncodedSource& encoded, const Array<int32_t>& previous,
+                  DecoderState& state) {
+    return step_into(model, encoded, previous, state, nullptr);
+}
+
+py::tuple step_and_weights(const Seq2Seq& model, const EncodedSource& encoded, const Array<int32_t>& previous,
+                           DecoderState& state) {
+    Array<float> weights({signed_size(state.rows), signed_size(encoded.steps)});
+    Array<float> logits = step_into(model, encoded, previous, state, weights.mutable_data());
+    return py::make_tuple(logits, weights);
 }
 
 }  // namespace
@@ -102,6 +114,7 @@ void register_seq2seq(py::module_& m) {
         .def("encode", &encode, py::arg("source"), py::arg("source_lengths"))
         .def("initial_state", &Seq2Seq::initial_state, py::arg("encoded"))
         .def("step", &step, py::arg("encoded"), py::arg("previous"), py::arg("state"))
+        .def("step_and_weights", &step_and_weights, py::arg("encoded"), py::arg("previous"), py::arg("state"))
         .def_property_readonly("has_c", [](const Seq2Seq& l) { return l.cell().has_c; });
     add_parameters<Seq2Seq>(model, [](Seq2Seq& l) { return l.parameters(); }, [](Seq2Seq& l) { l.weights_changed(); });
 }

@@ -52,6 +52,17 @@ class Seq2Seq(Layer):
     An initial state from the context is the encoder's own last state, layer by layer (h, and c of an LSTM), if the
     context is ``"last"`` and the encoder reads in one direction; otherwise tanh(c W^T + b), and zeros for an LSTM's c.
 
+    With attention every step has a context of its own, :math:`c_t = \sum_j a_{tj} m_j` with
+    :math:`a_t = \mathrm{softmax}(e_t)` over the words of the source, padding left out:
+
+    ============ ================================== ==================================================================
+    attention    score :math:`e_{tj}`               what becomes of c_t
+    ============ ================================== ==================================================================
+    ``additive`` v . tanh(W_q s_{t-1} + W_k m_j + b) the step reads it in c's place (Bahdanau et al., arXiv:1409.0473)
+    ``dot``      s_t . m_j                          tanh(W_c [c_t; s_t]) takes the place of s_t in the output
+    ``general``  s_t . W m_j                        the same (Luong et al., arXiv:1508.04025)
+    ============ ================================== ==================================================================
+
     Parameters
     ----------
     source_vocab, target_vocab : Vocab with ``<pad>``, ``<bos>`` and ``<eos>``, or the number of tokens; then their ids
@@ -62,6 +73,8 @@ class Seq2Seq(Layer):
     context : q above: ``"last"`` (the top layer's last state; of both directions side by side), ``"mean"`` or ``"max"``
     initial_state : ``"context"``, ``"learned"`` or ``"zero"``; None: the decoder's
     reads : some of ``"context"`` and ``"previous"``; None: the decoder's
+    attention : ``"none"``, ``"additive"`` (the decoder must read the context), ``"dot"`` (hidden_size must be the size
+        of the encoder's outputs, so it reads in one direction) or ``"general"``
     readout : what the output product reads: ``"state"``, or ``"all"`` for [s_t; c; E_t[y_{t-1}]], those that are read
     dropout : on both embeddings, between layers and before the output, in training only
     teacher_forcing : the share of steps at which training reads the true y_{t-1}; at the others it reads the model's

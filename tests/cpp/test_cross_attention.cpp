@@ -15,7 +15,7 @@ TEST_CASE("a weighted sum of rows is right at every length, alignment and stride
         for (size_t shift = 0; shift < 2; ++shift)
             for (const bool add : {false, true}) {
                 const size_t rows = 5, stride = columns + 3;
-                const auto x = random_vector(shift + rows * stride, 1), weights = random_vector(rows * 2, 2);
+                const auto x = random_vector(shift + rows * stride, 1), weights = random_vector(rows, 2);
                 const auto before = random_vector(shift + columns + 1, 3);
                 auto y = before;
                 WeightedRows w;
@@ -24,14 +24,13 @@ TEST_CASE("a weighted sum of rows is right at every length, alignment and stride
                 w.x = x.data() + shift;
                 w.x_stride = stride;
                 w.weights = weights.data();
-                w.weight_stride = 2;
                 w.add = add;
                 w.y = y.data() + shift;
                 active().weighted_rows(w);
                 for (size_t j = 0; j < columns; ++j) {
                     double exact = add ? static_cast<double>(before[shift + j]) : 0;
                     for (size_t r = 0; r < rows; ++r)
-                        exact += static_cast<double>(weights[2 * r]) * static_cast<double>(w.x[r * stride + j]);
+                        exact += static_cast<double>(weights[r]) * static_cast<double>(w.x[r * stride + j]);
                     REQUIRE(std::abs(static_cast<double>(y[shift + j]) - exact) < 1e-6);
                 }
                 REQUIRE(y.back() == before.back());
@@ -167,7 +166,8 @@ struct Problem {
         attention.keys(values.data(), S, N, keys.data(), scratch);
         const AttentionMemory m = memory();
         if (additive()) {
-            attention.start(m, T, tape);
+            tape.targets.set(nullptr, T, N);
+            attention.start(m, tape);
             for (size_t t = 0; t < T; ++t) {
                 float* projected = tape.query.data() + t * N * H;
                 attention.project(query(t), H, N, projected, scratch);
@@ -191,11 +191,12 @@ struct Problem {
         dstates.assign(states.size(), 0.0f);
         dfirst.assign(first.size(), 0.0f);
         if (!additive())
-            return attention.backward(m, states.data(), weights_of_result.data(), tape, dstates.data(), dvalues.data());
+            return attention.backward(m, states.data(), weights_of_result.data(), nullptr, tape, dstates.data(),
+                                      dvalues.data());
         attention.start_backward(m, tape);
         for (size_t t = T; t-- > 0;) {
             for (size_t n = 0; n < N; ++n)
-                attention.attend_row_backward(m, t, n, weights_of_result.data() + (t * N + n) * C, tape);
+                attention.attend_row_backward(m, n, t * N + n, weights_of_result.data() + (t * N + n) * C, tape);
             float* to = t ? dstates.data() + (t - 1) * N * H : dfirst.data();
             attention.project_backward(tape.dquery.data() + t * N * H, N, to, H);
         }

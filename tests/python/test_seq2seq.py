@@ -64,6 +64,20 @@ STRUCTURES = [
         ("context_and_previous", "gru", {"initial_state": "zero", "context": "mean"}),
     ]
 ]
+ATTENTIVE = [
+    {"attention": attention, "decoder": decoder, "cell": cell, **options}
+    for attention, decoder, cell, options in [
+        ("additive", "d2l", "gru", {"bidirectional": True, "readout": "all"}),
+        ("additive", "d2l", "lstm", {"num_layers": 2, "dropout": 0.3, "readout": "all"}),
+        ("additive", "context_and_previous", "rnn", {"num_layers": 3, "context": "mean"}),
+        ("additive", "context_as_input", "gru", {"num_layers": 2, "bidirectional": True}),
+        ("dot", "previous", "lstm", {"num_layers": 2, "readout": "all"}),
+        ("dot", "d2l", "gru", {"context": "max"}),
+        ("general", "previous", "gru", {"bidirectional": True, "dropout": 0.2}),
+        ("general", "context_and_previous", "rnn", {"bidirectional": True, "readout": "all"}),
+    ]
+]
+STRUCTURES += ATTENTIVE
 by_structure = pytest.mark.parametrize("options", STRUCTURES, ids=str)
 
 
@@ -97,11 +111,17 @@ def test_a_bridge_makes_the_state_where_the_encoders_own_does_not_fit():
     assert "bridge.weight" in small(decoder="previous", context="mean").parameters()
 
 
-@pytest.mark.parametrize("decoder", DECODERS)
-@pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
-@pytest.mark.parametrize("options", [{}, {"bidirectional": True, "num_layers": 2, "readout": "all"}])
-def test_a_step_depends_on_its_own_row_alone(decoder, cell, options):
-    model = small(decoder=decoder, cell=cell, context="mean", **options)
+STEPPING = [
+    {"decoder": decoder, "cell": cell, "context": "mean", **options}
+    for decoder in DECODERS
+    for cell in ("rnn", "gru", "lstm")
+    for options in ({}, {"bidirectional": True, "num_layers": 2, "readout": "all"})
+]
+
+
+@pytest.mark.parametrize("options", STEPPING + ATTENTIVE, ids=str)
+def test_a_step_depends_on_its_own_row_alone(options):
+    model = small(**options)
     x, lengths = sources([5, 1, 3, 7], seed=1)
     tokens = np.random.default_rng(2).integers(0, TARGET, (4, 4)).astype(np.int32)
     logits = steps_of(model, x, lengths, tokens)
@@ -140,6 +160,28 @@ def test_the_likelihood_is_that_of_the_steps(options):
     log_p = z - np.log(np.exp(z).sum(2, keepdims=True))
     expected = -np.take_along_axis(log_p, np.maximum(target[1:], 0)[:, :, None], 2)[:, :, 0]
     np.testing.assert_allclose(nll, np.where(target[1:] >= 0, expected, 0), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("options", ATTENTIVE, ids=str)
+def test_attention_is_a_share_of_each_word_the_source_has_and_none_of_its_padding(options):
+    model = small(**options)
+    x, lengths = sources([5, 1, 3, 7], seed=1)
+    encoded = model._core.encode(x, lengths)
+    state, other = model._core.initial_state(encoded), model._core.initial_state(encoded)
+    for row in np.random.default_rng(2).integers(0, TARGET, (4, 4)).astype(np.int32):
+        logits, weights = model._core.step_and_weights(encoded, row, state)
+        assert weights.shape == (4, 7)
+        np.testing.assert_allclose(weights.sum(1), 1, rtol=1e-6)
+        assert np.array_equal(weights > 0, np.arange(7) < lengths[:, None])
+        assert np.array_equal(logits, model._core.step(encoded, row, other))
+    assert np.ptp(weights[3]) > 1e-4, "every word has the same share"
+
+
+def test_a_model_without_attention_has_no_weights_of_words():
+    model = small()
+    encoded = model._core.encode(*sources([5, 1]))
+    with pytest.raises(ValueError, match="the model has no attention"):
+        model._core.step_and_weights(encoded, np.array([2, 2], np.int32), model._core.initial_state(encoded))
 
 
 @by_structure
@@ -181,7 +223,15 @@ def test_gradients_are_the_slopes_of_the_loss(options):
 
 
 @pytest.mark.parametrize("teacher_forcing", [0.0, 0.5])
-@pytest.mark.parametrize("options", [{"dropout": 0.0}, {"dropout": 0.4, "cell": "lstm", "bidirectional": True}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"dropout": 0.0},
+        {"dropout": 0.4, "cell": "lstm", "bidirectional": True},
+        {"attention": "additive", "num_layers": 2},
+        {"attention": "general", "readout": "all"},
+    ],
+)
 def test_without_teacher_forcing_training_reads_the_models_own_choices(teacher_forcing, options):
     model = small(teacher_forcing=teacher_forcing, **options)
     x, lengths, target = batch_of(*RAGGED)
@@ -268,6 +318,9 @@ def test_wrong_options_and_ids_say_what_was_expected():
         ({"readout": "half"}, "readout is 'half'"),
         ({"initial_state": "zero", "reads": ["previous"]}, "would never see the source"),
         ({"teacher_forcing": 1.5}, "teacher_forcing is 1.5"),
+        ({"attention": "luong"}, "unknown attention 'luong': expected none, additive, dot or general"),
+        ({"attention": "additive", "decoder": "previous"}, "the decoder does not read the context: let it"),
+        ({"attention": "dot", "bidirectional": True}, "state of 8 units with the encoder's outputs of 16"),
         ({"cell": "mgu"}, "unknown cell 'mgu'"),
         ({"init_scale": 0.0}, "init_scale is 0.0"),
     ):

@@ -86,7 +86,7 @@ HOSTILE = [
     ({"cell": "mgu"}, "unknown cell 'mgu'"),
     ({"reads": 5}, "cannot be used"),
     ({"reads": ["context", "future"]}, "reads is"),
-    ({"attention": "hard"}, "attention is 'hard'"),
+    ({"attention": "hard"}, "unknown attention 'hard'"),
     ({"initial_state": "learnt"}, "initial_state is 'learnt'"),
     ({"bidirectional": True}, "weights encoder.rnn.weight_ih_l0_reverse are missing"),
     ({"teacher_forcing": "often"}, "cannot be used"),

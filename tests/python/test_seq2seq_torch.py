@@ -59,7 +59,6 @@ MULTIPLICATIVE = [
     ]
 ] + [("previous", {"cell": "lstm", "initial_state": "learned", "attention": "dot"}, 5, 4, 6)]  # fmt: skip
 ALL = CASES + [(d, {**o, "attention": "additive"}, *rest) for d, o, *rest in ADDITIVE] + MULTIPLICATIVE
-without_attention = pytest.mark.parametrize("case", CASES, ids=str)
 by_case = pytest.mark.parametrize("case", ALL, ids=str)
 
 
@@ -161,7 +160,7 @@ def check_translator(model, expected, batch):
         close(model.grads[name], gradient, name, 2e-5)
 
 
-@without_attention
+@by_case
 def test_the_loss_and_all_gradients_equal_the_float64_reference(case):
     decoder, options, *size = case
     config = settings(decoder, **options)
@@ -171,7 +170,7 @@ def test_the_loss_and_all_gradients_equal_the_float64_reference(case):
     check_translator(model, expected, batch)
 
 
-@without_attention
+@by_case
 def test_torch_in_float32_with_the_same_weights_gives_the_same_loss_and_gradients(case):
     """Both round, so their difference may be twice what each has."""
     decoder, options, *size = case
@@ -190,7 +189,7 @@ def test_torch_in_float32_with_the_same_weights_gives_the_same_loss_and_gradient
         close(gradient, named[name].grad.numpy(), name, 4e-5)
 
 
-@pytest.mark.parametrize("attention", ["none"])
+@pytest.mark.parametrize("attention", ["none", "additive", "general"])
 @pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
 def test_any_number_of_rows_equals_the_reference(cell, attention):
     config = settings("d2l", cell=cell, attention=attention, readout="all", hidden_size=17)
@@ -201,7 +200,7 @@ def test_any_number_of_rows_equals_the_reference(cell, attention):
         check_translator(model, reference(weights, config, batch), batch)
 
 
-@without_attention
+@by_case
 def test_the_model_reads_its_own_choices_where_teacher_forcing_is_zero(case):
     decoder, options, *size = case
     config = settings(decoder, **options)
@@ -210,7 +209,7 @@ def test_the_model_reads_its_own_choices_where_teacher_forcing_is_zero(case):
     check_translator(translator(config, weights, teacher_forcing=0.0), expected, batch)
 
 
-@without_attention
+@by_case
 def test_more_padding_never_changes_a_bit(case):
     decoder, options, *size = case
     config = settings(decoder, **options)
@@ -230,7 +229,7 @@ def test_more_padding_never_changes_a_bit(case):
         assert np.array_equal(model.grads[name], gradient), name
 
 
-@pytest.mark.parametrize("attention", ["none"])
+@pytest.mark.parametrize("attention", ["none", "additive", "general"])
 def test_gradients_with_dropout_are_the_slope_of_the_loss_under_the_same_masks(attention):
     """Central differences along a random direction: 1e-2 of the slope, since the loss is float32."""
     config = settings("d2l", num_layers=2, readout="all", attention=attention, hidden_size=24, dropout=0.3)
@@ -251,7 +250,7 @@ def test_gradients_with_dropout_are_the_slope_of_the_loss_under_the_same_masks(a
     assert loss(0)[0] != pytest.approx(plain, rel=1e-3)
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
+@by_case
 def test_greedy_translations_have_the_references_choices_probabilities_and_attention(case):
     decoder, options, steps, length, rows = case
     config = settings(decoder, **options)

@@ -31,6 +31,7 @@ CrossAttention::CrossAttention(const CrossAttentionOptions& options, uint64_t se
         key_ = add(prefix + "key.weight", {H, C}, C, random_key(seed, 2));
         key_bias_ = add(prefix + "key.bias", {H}, C, random_key(seed, 3));
         score_ = add(prefix + "score.weight", {1, H}, H, random_key(seed, 4));
+        packed_->score = Buffer(H);
         packed_->query = PackedLinear(kernels, options.weights, H, H);
         packed_->key = PackedLinear(kernels, options.weights, C, H);
         return;
@@ -71,6 +72,7 @@ void CrossAttention::pack() const {
     if (query_) packed_->query.pack(query_->value.data(), nullptr);
     if (key_) packed_->key.pack(key_->value.data(), key_bias_ ? key_bias_->value.data() : nullptr);
     if (combine_) packed_->combine.pack(combine_->value.data(), nullptr);
+    if (score_) round_row(*kernels_, options_.weights, score_->value.data(), score_->size(), packed_->score.data());
     packed_->ready.store(true, std::memory_order_release);
 }
 
@@ -124,7 +126,7 @@ void CrossAttention::attend_row(const AttentionMemory& m, size_t row, const floa
         s.key = r.key;
         s.key_stride = r.key_stride;
         s.query = query;
-        s.v = score_->value.data();
+        s.v = packed_->score.data();
         s.scores = weights;
         kernels_->additive_scores(s);
     } else {
@@ -184,21 +186,22 @@ void CrossAttention::combine(const float* states, size_t rows, float* joined, fl
     kernels_->tanh(rows * H, out);
 }
 
-void CrossAttention::start(const AttentionMemory& m, size_t steps, CrossAttentionTape& tape) const {
+void CrossAttention::start(const AttentionMemory& m, CrossAttentionTape& tape) const {
     pack();
-    tape.steps = steps;
-    tape.rows = m.rows;
-    tape.weights.reserve(steps * m.rows * m.steps);
-    if (additive()) tape.query.reserve(steps * m.rows * options_.query_size);
+    const size_t queries = tape.targets.steps.total(), H = options_.query_size;
+    tape.weights.reserve(queries * m.steps);
+    if (additive()) tape.query.reserve(queries * H);
+    if (combine_) tape.joined.reserve(queries * (options_.memory_size + H));
+    if (combine_) tape.y.reserve(queries * H);
 }
 
-void CrossAttention::start_backward(const AttentionMemory& m, CrossAttentionTape& tape) {
-    const size_t H = options_.query_size;
-    tape.dscores.reserve(tape.steps * m.rows * m.steps);
+void CrossAttention::start_backward(const AttentionMemory& m, CrossAttentionTape& tape) const {
+    const size_t queries = tape.targets.steps.total(), H = options_.query_size;
+    tape.dscores.reserve(queries * m.steps);
     if (key_) tape.dkeys.reserve(m.steps * m.rows * H);
-    std::fill_n(tape.dkeys.data(), key_ ? m.steps * m.rows * H : 0, 0.0f);
+    if (key_) std::fill_n(tape.dkeys.data(), m.steps * m.rows * H, 0.0f);
     if (!additive()) return;
-    tape.dquery.reserve(tape.steps * m.rows * H);
+    tape.dquery.reserve(queries * H);
     tape.dv.reserve(m.rows * H);
     std::fill_n(tape.dv.data(), m.rows * H, 0.0f);
     const std::lock_guard<std::mutex> lock(packed_->mutex);
@@ -208,25 +211,25 @@ void CrossAttention::start_backward(const AttentionMemory& m, CrossAttentionTape
     packed_->back = true;
 }
 
-void CrossAttention::attend_row_backward(const AttentionMemory& m, size_t t, size_t n, const float* dcontext,
+void CrossAttention::attend_row_backward(const AttentionMemory& m, size_t row, size_t q, const float* dcontext,
                                          CrossAttentionTape& tape) const {
-    const Row r = row_of(m, n);
-    const size_t H = options_.query_size, at = t * m.rows + n;
-    float* dscores = tape.dscores.data() + at * m.steps;
+    const Row r = row_of(m, row);
+    const size_t H = options_.query_size;
+    float* dscores = tape.dscores.data() + q * m.steps;
     dots(*kernels_, r.value, r.value_stride, r.keys, options_.memory_size, dcontext, dscores);
-    kernels_->softmax_gradient(r.keys, tape.weights.data() + at * m.steps, dscores);
+    kernels_->softmax_gradient(r.keys, tape.weights.data() + q * m.steps, dscores);
     if (!additive()) return;
     AdditiveGradient g;
     g.keys = r.keys;
     g.units = H;
     g.key = r.key;
     g.key_stride = r.key_stride;
-    g.query = tape.query.data() + at * H;
-    g.v = score_->value.data();
+    g.query = tape.query.data() + q * H;
+    g.v = packed_->score.data();
     g.dscores = dscores;
-    g.dkey = tape.dkeys.data() + n * H;
-    g.dquery = tape.dquery.data() + at * H;
-    g.dv = tape.dv.data() + n * H;
+    g.dkey = tape.dkeys.data() + row * H;
+    g.dquery = tape.dquery.data() + q * H;
+    g.dv = tape.dv.data() + row * H;
     kernels_->additive_gradient(g);
 }
 
@@ -237,46 +240,38 @@ void CrossAttention::project_backward(const float* dquery, size_t rows, float* d
 
 namespace {
 
-// Calls body(j, n) for this thread's share of the source steps that rows have.
-template <class Body>
-void for_own_keys(const Team& team, const AttentionMemory& m, Body body) {
-    const Range own = split(m.steps * m.rows, team.size, team.index);
-    for (size_t i = own.begin; i < own.end; ++i)
-        if (const size_t j = i / m.rows, n = i % m.rows; j < m.lengths[n]) body(j, n);
+// Rows of N queries or states beside each other, `stride` apart.
+struct QueryRows {
+    const float* base;
+    size_t stride, columns;
+};
+
+// y[j, row, :] += sum over the row's queries of coefficient[q, j] * x[q, :], queries in order; y: [S, N, columns],
+// coefficients: [Q, S]. Threads own rows.
+void sum_over_queries(const Team& team, const Kernels& kernels, const RaggedRows& targets, const AttentionMemory& m,
+                      const float* coefficients, const QueryRows& x, float* y) {
+    const Range own = split(m.rows, team.size, team.index);
+    for (size_t r = own.begin; r < own.end; ++r)
+        for (size_t t = 0, row = targets.order[r]; t < targets.length[r]; ++t) {
+            const size_t q = targets.steps.offset[t] + r;
+            WeightedRows w;
+            w.rows = 1;
+            w.columns = x.columns;
+            w.x = x.base + q * x.stride;
+            w.add = true;
+            for (size_t j = 0; j < m.lengths[row]; ++j) {
+                w.weights = coefficients + q * m.steps + j;
+                w.y = y + (j * m.rows + row) * x.columns;
+                kernels.weighted_rows(w);
+            }
+        }
 }
 
-// y += sum over steps of coefficients[t, n, j] * x[t, n, :]; coefficients: [T, N, S]
-void sum_over_steps(const Kernels& kernels, const CrossAttentionTape& tape, const AttentionMemory& m,
-                    const float* coefficients, size_t j, size_t n, const float* x, size_t stride, size_t columns,
-                    float* y) {
-    WeightedRows w;
-    w.rows = tape.steps;
-    w.columns = columns;
-    w.x = x + n * stride;
-    w.x_stride = m.rows * stride;
-    w.weights = coefficients + n * m.steps + j;
-    w.weight_stride = m.rows * m.steps;
-    w.add = true;
-    w.y = y;
-    kernels.weighted_rows(w);
-}
-
-double pair_flops(const AttentionMemory& m, size_t steps, size_t columns) {
-    return 2.0 * static_cast<double>(steps * m.steps) * static_cast<double>(m.rows * columns);
+double pair_flops(const AttentionMemory& m, const RaggedRows& targets, size_t columns) {
+    return 2.0 * static_cast<double>(targets.steps.total() * m.steps) * static_cast<double>(columns);
 }
 
 }  // namespace
-
-void CrossAttention::values_gradient(const AttentionMemory& m, const CrossAttentionTape& tape, const float* dcontext,
-                                     size_t context_stride, float* dvalues) const {
-    const size_t C = options_.memory_size;
-    parallel(threads_for(pair_flops(m, tape.steps, C)), [&](const Team& team) {
-        for_own_keys(team, m, [&](size_t j, size_t n) {
-            sum_over_steps(*kernels_, tape, m, tape.weights.data(), j, n, dcontext, context_stride, C,
-                           dvalues + (j * m.rows + n) * C);
-        });
-    });
-}
 
 // From dkeys to the key's weights, and on to the values they were made of.
 void CrossAttention::keys_gradient(const AttentionMemory& m, CrossAttentionTape& tape, float* dvalues) {
@@ -297,48 +292,52 @@ void CrossAttention::keys_gradient(const AttentionMemory& m, CrossAttentionTape&
 void CrossAttention::finish_backward(const AttentionMemory& m, const float* first, const float* states,
                                      const float* dcontext, size_t context_stride, CrossAttentionTape& tape,
                                      float* dvalues) {
-    const size_t H = options_.query_size, N = m.rows;
-    for (size_t n = 0; n < N; ++n) kernels_->add(H, tape.dv.data() + n * H, score_->grad.data());
+    const size_t H = options_.query_size;
+    const Steps& steps = tape.targets.steps;
+    for (size_t n = 0; n < m.rows; ++n) kernels_->add(H, tape.dv.data() + n * H, score_->grad.data());
+    tape.scratch.reserve(steps.total() * H);
+    float* before = tape.scratch.data();  // the state behind each query
+    for_each_row(steps, [&](size_t q, size_t t, size_t r) {
+        std::copy_n(t ? states + (steps.offset[t - 1] + r) * H : first + r * H, H, before + q * H);
+    });
     LinearGradients g{};
-    g.x = first;
+    g.x = before;
     g.dy = tape.dquery.data();
     g.weight = query_->value.data();
-    g.rows = N;
+    g.rows = steps.total();
     g.inputs = g.outputs = H;
     g.dweight = query_->grad.data();
     linear_backward(*kernels_, g);
-    g.x = states;
-    g.dy += N * H;
-    g.rows = (tape.steps - 1) * N;
-    if (g.rows) linear_backward(*kernels_, g);
-    values_gradient(m, tape, dcontext, context_stride, dvalues);
+    const QueryRows contexts{dcontext, context_stride, options_.memory_size};
+    parallel(threads_for(pair_flops(m, tape.targets, contexts.columns)), [&](const Team& team) {
+        sum_over_queries(team, *kernels_, tape.targets, m, tape.weights.data(), contexts, dvalues);
+    });
     keys_gradient(m, tape, dvalues);
 }
 
-void CrossAttention::forward(const AttentionMemory& m, const float* states, size_t steps, float* out,
+void CrossAttention::forward(const AttentionMemory& m, const float* states, size_t steps, float* y,
                              CrossAttentionTape& tape) const {
-    const size_t H = options_.query_size, C = options_.memory_size, N = m.rows;
-    start(m, steps, tape);
-    tape.joined.reserve(steps * N * (C + H));
-    tape.out.reserve(steps * N * H);
-    attend(m, states, steps * N, nullptr, tape.weights.data(), tape.joined.data(), C + H, tape.query, tape.scratch);
-    combine(states, steps * N, tape.joined.data(), tape.out.data(), tape.scratch);
-    std::copy_n(tape.out.data(), steps * N * H, out);
+    const size_t H = options_.query_size, C = options_.memory_size, queries = steps * m.rows;
+    tape.targets.set(nullptr, steps, m.rows);
+    start(m, tape);
+    attend(m, states, queries, nullptr, tape.weights.data(), tape.joined.data(), C + H, tape.query, tape.scratch);
+    combine(states, queries, tape.joined.data(), tape.y.data(), tape.scratch);
+    std::copy_n(tape.y.data(), queries * H, y);
 }
 
-void CrossAttention::backward(const AttentionMemory& m, const float* states, const float* dy, CrossAttentionTape& tape,
-                              float* dstates, float* dvalues) {
-    const size_t H = options_.query_size, C = options_.memory_size, N = m.rows, T = tape.steps, wide = C + H;
+void CrossAttention::backward(const AttentionMemory& m, const float* states, const float* dy, const float* dcontexts,
+                              CrossAttentionTape& tape, float* dstates, float* dvalues) {
+    const size_t H = options_.query_size, C = options_.memory_size, queries = tape.targets.steps.total(), wide = C + H;
     start_backward(m, tape);
-    tape.djoined.reserve(T * N * wide);
-    tape.dy.reserve(T * N * H);
-    std::copy_n(dy, T * N * H, tape.dy.data());
-    kernels_->tanh_gradient(T * N * H, tape.out.data(), tape.dy.data());
+    tape.djoined.reserve(queries * wide);
+    tape.dy.reserve(queries * H);
+    std::copy_n(dy, queries * H, tape.dy.data());
+    kernels_->tanh_gradient(queries * H, tape.y.data(), tape.dy.data());
     LinearGradients g{};
     g.x = tape.joined.data();
     g.dy = tape.dy.data();
     g.weight = combine_->value.data();
-    g.rows = T * N;
+    g.rows = queries;
     g.inputs = wide;
     g.outputs = H;
     g.dx = tape.djoined.data();
@@ -346,29 +345,29 @@ void CrossAttention::backward(const AttentionMemory& m, const float* states, con
     linear_backward(*kernels_, g);
 
     float* dkeys = key_ ? tape.dkeys.data() : dvalues;  // dot: the keys are the values
-    parallel(threads_for(2 * pair_flops(m, T, C + 2 * H)), [&](const Team& team) {
-        const Range own = split(T * N, team.size, team.index);
-        for (size_t i = own.begin; i < own.end; ++i) {
-            const Row r = row_of(m, i % N);
-            attend_row_backward(m, i / N, i % N, tape.djoined.data() + i * wide, tape);
-            std::copy_n(tape.djoined.data() + i * wide + C, H, dstates + i * H);
+    parallel(threads_for(pair_flops(m, tape.targets, 2 * C + 2 * H)), [&](const Team& team) {
+        const Range own = split(queries, team.size, team.index);
+        for (size_t q = own.begin; q < own.end; ++q) {
+            const size_t row = q % m.rows;
+            const Row r = row_of(m, row);
+            if (dcontexts) kernels_->add(C, dcontexts + q * C, tape.djoined.data() + q * wide);
+            attend_row_backward(m, row, q, tape.djoined.data() + q * wide, tape);
+            std::copy_n(tape.djoined.data() + q * wide + C, H, dstates + q * H);
             WeightedRows w;
             w.rows = r.keys;
             w.columns = H;
             w.x = r.key;
             w.x_stride = r.key_stride;
-            w.weights = tape.dscores.data() + i * m.steps;
+            w.weights = tape.dscores.data() + q * m.steps;
             w.add = true;
-            w.y = dstates + i * H;
+            w.y = dstates + q * H;
             kernels_->weighted_rows(w);
         }
         team.wait();
-        for_own_keys(team, m, [&](size_t j, size_t n) {
-            sum_over_steps(*kernels_, tape, m, tape.dscores.data(), j, n, states, H, H,
-                           dkeys + (j * N + n) * options_.query_size);
-        });
+        sum_over_queries(team, *kernels_, tape.targets, m, tape.dscores.data(), {states, H, H}, dkeys);
+        sum_over_queries(team, *kernels_, tape.targets, m, tape.weights.data(), {tape.djoined.data(), wide, C},
+                         dvalues);
     });
-    values_gradient(m, tape, tape.djoined.data(), wide, dvalues);
     if (key_) keys_gradient(m, tape, dvalues);
 }
 

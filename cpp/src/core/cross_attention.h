@@ -13,7 +13,7 @@
 
 #include "core/linear.h"
 #include "core/optim.h"
-#include "core/parallel.h"
+#include "core/scan.h"
 
 namespace rnnfast {
 
@@ -35,13 +35,14 @@ struct AttentionMemory {
     const size_t* lengths = nullptr;  // [N] each in 1..S: what lies beyond has no part
 };
 
-// What one forward leaves for its backward, and the memory both work in. Reused, it allocates nothing new.
+// What one forward leaves for its backward, and the memory both work in. Reused, it allocates nothing new. Rows of
+// different length lie as in core/scan: Q of them in all, row (t, r) at steps.offset[t] + r.
 struct CrossAttentionTape {
-    size_t steps = 0, rows = 0;
-    Buffer query;            // [T, N, H] additive: W_q s
-    Buffer weights;          // [T, N, S] zeros beyond a row's length
-    Buffer joined, out;      // [T, N, C + H], [T, N, H] dot and general: [c ; s], tanh(W_c [c ; s])
-    Buffer dquery, dscores;  // [T, N, H], [T, N, S]
+    RaggedRows targets;
+    Buffer query;            // [Q, H] additive: W_q s
+    Buffer weights;          // [Q, S] zeros beyond a source row's length
+    Buffer joined, y;        // [Q, C + H], [Q, H] dot and general: [c ; s], tanh(W_c [c ; s])
+    Buffer dquery, dscores;  // [Q, H], [Q, S]
     Buffer dkeys, dv;        // [S, N, H], [N, H]
     Buffer djoined, dy, scratch;
 };
@@ -74,35 +75,34 @@ public:
     void project(const float* states, size_t stride, size_t rows, float* query, Buffer& scratch) const;
     size_t project_scratch(size_t rows) const;
     void attend_row(const AttentionMemory& m, size_t row, const float* query, float* weights, float* context) const;
-    // Additive: step t of row n. Writes dquery [H] and keeps dscores; adds to this row's dkeys and dv on the tape.
-    void attend_row_backward(const AttentionMemory& m, size_t t, size_t n, const float* dcontext,
+    // Query q, which looked at the memory's `row`: keeps dscores and, if additive, writes dquery and adds to dkeys and
+    // dv.
+    void attend_row_backward(const AttentionMemory& m, size_t row, size_t q, const float* dcontext,
                              CrossAttentionTape& tape) const;
     // dstates += dquery W_q for rows that lie `stride` apart
     void project_backward(const float* dquery, size_t rows, float* dstates, size_t stride) const;
-
-    // Readies a tape; what a loop over time writes and adds to is there, and zero where it is added to.
-    void start(const AttentionMemory& m, size_t steps, CrossAttentionTape& tape) const;
-    void start_backward(const AttentionMemory& m, CrossAttentionTape& tape);
-    // After a loop over all steps: adds to the parameters' gradients and to dvalues [S, N, C].
-    // states: [T, N, H] and first [N, H] the one before them: the queries were [first, states[0], ...].
-    // dcontext: [T, N] rows of C, context_stride apart.
+    // Readies a tape whose targets are set; what a backward adds to is zero.
+    void start(const AttentionMemory& m, CrossAttentionTape& tape) const;
+    void start_backward(const AttentionMemory& m, CrossAttentionTape& tape) const;
+    // Additive, after a loop over all steps: adds to the parameters' gradients and to dvalues [S, N, C].
+    // states: [Q, H], and first [N, H] the ones before them in sorted order: the queries were [first, states[0], ...].
+    // dcontext: [Q] rows of C, context_stride apart.
     void finish_backward(const AttentionMemory& m, const float* first, const float* states, const float* dcontext,
                          size_t context_stride, CrossAttentionTape& tape, float* dvalues);
 
     // dot and general, all steps at once: out [T, N, H] = tanh(W_c [c_t ; s_t]) for states [T, N, H].
     void forward(const AttentionMemory& m, const float* states, size_t steps, float* out,
                  CrossAttentionTape& tape) const;
-    // Adds to the parameters' gradients and to dvalues [S, N, C]; writes dstates [T, N, H].
-    void backward(const AttentionMemory& m, const float* states, const float* dy, CrossAttentionTape& tape,
-                  float* dstates, float* dvalues);
+    // Adds to the parameters' gradients and to dvalues [S, N, C]; writes dstates [T, N, H]. dcontexts: [T, N, C] what
+    // others give to c_t, or nullptr.
+    void backward(const AttentionMemory& m, const float* states, const float* dy, const float* dcontexts,
+                  CrossAttentionTape& tape, float* dstates, float* dvalues);
 
 private:
     struct Row;  // where a row of the memory lies
     Row row_of(const AttentionMemory& m, size_t row) const;
     Parameter* add(const std::string& name, std::vector<size_t> shape, size_t fan_in, uint64_t seed);
     void pack() const;
-    void values_gradient(const AttentionMemory& m, const CrossAttentionTape& tape, const float* dcontext,
-                         size_t context_stride, float* dvalues) const;
     void keys_gradient(const AttentionMemory& m, CrossAttentionTape& tape, float* dvalues);
 
     CrossAttentionOptions options_;
@@ -114,8 +114,9 @@ private:
     struct Packed {
         std::mutex mutex;
         std::atomic<bool> ready{false};
-        bool back = false;
+        std::atomic<bool> back{false};
         PackedLinear query, key, combine;
+        Buffer score;             // v in the weights' precision
         PackedMatrix query_back;  // [H, H]: dquery to dstates
     };
     std::unique_ptr<Packed> packed_;

@@ -23,41 +23,6 @@ void check(const RecurrentOptions& o) {
         fail("dropout is " + std::to_string(o.dropout) + ": expected at least 0 and less than 1");
 }
 
-// Rows long to short, so that the rows still running are always a prefix.
-void lay_out(const RecurrentInput& in, RecurrentTape& tape) {
-    tape.order.resize(in.rows);
-    std::iota(tape.order.begin(), tape.order.end(), size_t{0});
-    tape.length.assign(in.rows, in.steps);
-    tape.even = true;
-    if (in.lengths) {
-        for (size_t n = 0; n < in.rows; ++n) {
-            if (in.lengths[n] < 1 || static_cast<uint64_t>(in.lengths[n]) > in.steps)
-                throw std::invalid_argument("lengths[" + std::to_string(n) + "] is " + std::to_string(in.lengths[n]) +
-                                            ": expected 1 to " + std::to_string(in.steps) + " (the input's steps)");
-            tape.even = tape.even && static_cast<size_t>(in.lengths[n]) == in.steps;
-        }
-    }
-    if (tape.even) {
-        set_even(tape.steps, in.steps, in.rows);
-        return;
-    }
-    std::stable_sort(tape.order.begin(), tape.order.end(),
-                     [&](size_t a, size_t b) { return in.lengths[a] > in.lengths[b]; });
-    for (size_t n = 0; n < in.rows; ++n) tape.length[n] = static_cast<size_t>(in.lengths[tape.order[n]]);
-    tape.steps.offset.assign(1, 0);
-    for (size_t t = 0, running = in.rows; t < tape.length[0]; ++t) {
-        while (tape.length[running - 1] <= t) --running;
-        tape.steps.offset.push_back(tape.steps.offset.back() + running);
-    }
-}
-
-// Calls body(packed row, t, sorted row) for every step of every row.
-template <class Body>
-void for_each_row(const Steps& steps, Body body) {
-    for (size_t t = 0; t < steps.count(); ++t)
-        for (size_t n = 0; n < steps.rows(t); ++n) body(steps.offset[t] + n, t, n);
-}
-
 // Where the reverse direction's step t of sorted row n lies in forward order.
 size_t mirrored(const RecurrentTape& tape, size_t t, size_t n) { return tape.steps.offset[tape.length[n] - 1 - t] + n; }
 
@@ -193,7 +158,7 @@ void Recurrent::forward(const RecurrentInput& input, const RecurrentState& start
         throw std::invalid_argument("token input beside fixed inputs: expected x, such as rows of an embedding");
     if (save && options_.weights == Weights::int8)
         throw std::invalid_argument("int8 weights are for running a layer: train with weights \"f32\" or \"bf16\"");
-    lay_out(input, tape);
+    tape.set(input.lengths, input.steps, input.rows);
     prepare(input.tokens != nullptr, false, false);
     tape.input = input;
     tape.saved = save;

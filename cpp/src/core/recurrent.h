@@ -44,7 +44,7 @@ struct RecurrentStateOut {
 };
 
 // What one forward leaves for its backward, and the memory both work in. Reused, it allocates nothing new.
-struct RecurrentTape {
+struct RecurrentTape : RaggedRows {
     struct Lane {  // one layer in one direction
         Buffer gates, c, extra, h0, c0;
         SegmentStarts starts;  // instead of gates, c and extra, if backward computes them again
@@ -52,9 +52,6 @@ struct RecurrentTape {
     RecurrentInput input;
     bool saved = false;
     uint64_t dropout_key = 0;
-    Steps steps;
-    std::vector<size_t> order, length;  // sorted row -> the caller's row, and its length
-    bool even = true;                   // all rows of equal length, in the caller's order
     std::vector<int32_t> tokens, tokens_reversed;
     const float* first_x = nullptr;  // [total, D] the first layer's input, the caller's memory if rows are even
     const float* fixed = nullptr;    // [N, fixed_size] in the order of the sorted rows; likewise
@@ -86,6 +83,12 @@ public:
         prepare(false, false, false);
         return packed_->lanes[lane];
     }
+    // The same with what backward needs.
+    const ScanWeights& packed_backward(size_t lane) const {
+        prepare(false, true, true);
+        return packed(lane);
+    }
+    ScanGradients scan_gradients(size_t lane) const;  // where a layer and direction adds its gradients
 
     std::deque<Parameter> parameters;  // PyTorch's names and order; a layer that reads nothing has no weight_ih
     // The weights were written: they are packed again before their next use.
@@ -106,7 +109,6 @@ private:
     size_t first_width() const { return options_.input_size + (joins_fixed() ? options_.fixed_size : 0); }
     void lay_out_input(RecurrentTape& tape) const;
     ScanParameters scan_parameters(size_t lane) const;
-    ScanGradients scan_gradients(size_t lane) const;
     void prepare(bool token_input, bool backward, bool input_gradient) const;
 
     RecurrentOptions options_;

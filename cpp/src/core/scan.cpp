@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <numeric>
+#include <stdexcept>
+#include <string>
 
 #include "core/parallel.h"
 #include "core/weight_gradient.h"
@@ -66,6 +68,27 @@ size_t tile_scratch(size_t rows, size_t grain) { return std::max(tile_floats, ro
 void set_even(Steps& s, size_t steps, size_t rows) {
     s.offset.resize(steps + 1);
     for (size_t t = 0; t <= steps; ++t) s.offset[t] = t * rows;
+}
+
+void RaggedRows::set(const int64_t* lengths, size_t count, size_t rows) {
+    order.resize(rows);
+    std::iota(order.begin(), order.end(), size_t{0});
+    length.assign(rows, count);
+    even = true;
+    for (size_t n = 0; lengths && n < rows; ++n) {
+        if (lengths[n] < 1 || static_cast<uint64_t>(lengths[n]) > count)
+            throw std::invalid_argument("lengths[" + std::to_string(n) + "] is " + std::to_string(lengths[n]) +
+                                        ": expected 1 to " + std::to_string(count) + " (the input's steps)");
+        even = even && static_cast<size_t>(lengths[n]) == count;
+    }
+    if (even) return set_even(steps, count, rows);
+    std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return lengths[a] > lengths[b]; });
+    for (size_t n = 0; n < rows; ++n) length[n] = static_cast<size_t>(lengths[order[n]]);
+    steps.offset.assign(1, 0);
+    for (size_t t = 0, running = rows; t < length[0]; ++t) {
+        while (length[running - 1] <= t) --running;
+        steps.offset.push_back(steps.offset.back() + running);
+    }
 }
 
 ScanWeights::ScanWeights(const Kernels& kernels_, const CellInfo& cell_, Weights weights_, size_t input_size_,
@@ -316,9 +339,6 @@ void scan_forward(const ScanWeights& w, const ScanForward& s) {
     });
 }
 
-namespace {
-
-// Exchanges the last gate's column blocks with `extra`: gradients of the recurrent part for those of the input part.
 void swap_last_gate(const GateOrder& order, float* gates, float* extra) {
     const size_t step = order.gates * unit_block;
     for (size_t b = 0; b < order.blocks(); ++b) {
@@ -326,6 +346,8 @@ void swap_last_gate(const GateOrder& order, float* gates, float* extra) {
         std::swap_ranges(last, last + unit_block, extra + b * unit_block);
     }
 }
+
+namespace {
 
 // Each bias (in PyTorch's order, or nullptr) += column sums of the gate gradients, over the columns this thread owns.
 void add_bias_gradient(const ScanWeights& w, const Team& team, const float* gates, size_t rows, float* sums,
@@ -350,6 +372,32 @@ void sum_over_steps(const ScanWeights& w, const Steps& steps, Range rows, const 
 }
 
 }  // namespace
+
+void scan_weight_gradients(const Team& team, const ScanWeights& w, const ScanBackward& s,
+                           const ScanGradients& gradients, float* scratch, float* sums) {
+    const Steps& steps = *s.steps;
+    const size_t columns = w.order.columns(), hidden = w.order.hidden, padded = w.order.padded_hidden();
+    const size_t total = steps.total();
+    const WeightGradient g{&w, &steps, s.gates, scratch};
+    const GradientPart from_h{{s.y, s.y_stride, s.h0, hidden}, hidden, gradients.weight_hh, hidden};
+    const GradientPart from_x{{s.x, s.x_stride, nullptr, 0}, w.input_size, gradients.weight_ih, w.input_stride()};
+    const bool dense = !s.tokens && w.input_size;
+    if (s.extra) {  // the last gate's input part has a gradient of its own
+        g.add(team, {from_h});
+        add_bias_gradient(w, team, s.gates, total, sums, {gradients.bias_hh});
+        team.wait();
+        const Range own = split(total, team.size, team.index);
+        for (size_t r = own.begin; r < own.end; ++r)
+            swap_last_gate(w.order, s.gates + r * columns, s.extra + r * padded);
+        team.wait();
+        if (dense) g.add(team, {from_x});
+        add_bias_gradient(w, team, s.gates, total, sums, {gradients.bias_ih});
+    } else {
+        dense ? g.add(team, {from_h, from_x}) : g.add(team, {from_h});
+        add_bias_gradient(w, team, s.gates, total, sums, {gradients.bias_ih, gradients.bias_hh});
+    }
+    if (s.tokens) g.add_tokens(team, s.tokens, w.input_size, gradients.weight_ih);
+}
 
 void scan_backward(const ScanWeights& w, const ScanBackward& s, const ScanGradients& gradients) {
     const Steps& steps = *s.steps;
@@ -440,25 +488,7 @@ void scan_backward(const ScanWeights& w, const ScanBackward& s, const ScanGradie
                 w.kernels->add(hidden, direct + r * padded, s.dh0 + r * hidden);
         }
 
-        // Products over all rows at once: outputs, never rows, are split over threads.
-        const WeightGradient g{&w, &steps, s.gates, scratch};
-        const GradientPart from_h{{s.y, s.y_stride, s.h0, hidden}, hidden, gradients.weight_hh, hidden};
-        const GradientPart from_x{{s.x, s.x_stride, nullptr, 0}, w.input_size, gradients.weight_ih, w.input_stride()};
-        const bool dense = !s.tokens && w.input_size;
-        if (s.extra) {  // the last gate's input part has a gradient of its own
-            g.add(team, {from_h});
-            add_bias_gradient(w, team, s.gates, total, sums, {gradients.bias_hh});
-            team.wait();
-            const Range own = split(total, team.size, team.index);
-            for (size_t r = own.begin; r < own.end; ++r)
-                swap_last_gate(w.order, s.gates + r * columns, s.extra + r * padded);
-            team.wait();
-            if (dense) g.add(team, {from_x});
-            add_bias_gradient(w, team, s.gates, total, sums, {gradients.bias_ih});
-        } else {
-            dense ? g.add(team, {from_h, from_x}) : g.add(team, {from_h});
-            add_bias_gradient(w, team, s.gates, total, sums, {gradients.bias_ih, gradients.bias_hh});
-        }
+        scan_weight_gradients(team, w, s, gradients, scratch, sums);
         if (w.fixed_size) {
             sum_over_steps(w, steps, split(rows, team.size, team.index), s.gates, over_steps);
             team.wait();
@@ -473,7 +503,6 @@ void scan_backward(const ScanWeights& w, const ScanBackward& s, const ScanGradie
             multiply(w.fixed_back, left_rows(w.fixed_back, summed, own_rows.size(), left), 0, w.fixed_size, zeros,
                      {s.dfixed + own_rows.begin * w.fixed_size, w.fixed_size, 0, 0});
         }
-        if (s.tokens) g.add_tokens(team, s.tokens, w.input_size, gradients.weight_ih);
 
         // In blocks of rows that stay in L2 while all panels pass (9% of dX at H = 512).
         const Range own = split(total, team.size, team.index);

@@ -20,6 +20,23 @@ struct Steps {
 // All rows run for all steps; reuses the memory it has.
 void set_even(Steps& s, size_t steps, size_t rows);
 
+// Rows of different length, sorted long to short, so that those still running are always a prefix.
+struct RaggedRows {
+    Steps steps;
+    std::vector<size_t> order, length;  // sorted row -> the caller's row, and its length
+    bool even = true;                   // all rows of equal length, in the caller's order
+
+    // lengths: [rows] each in 1..steps, or nullptr: all steps. Throws std::invalid_argument.
+    void set(const int64_t* lengths, size_t steps, size_t rows);
+};
+
+// Calls body(packed row, t, sorted row) for every step of every row.
+template <class Body>
+void for_each_row(const Steps& steps, Body body) {
+    for (size_t t = 0; t < steps.count(); ++t)
+        for (size_t n = 0; n < steps.rows(t); ++n) body(steps.offset[t] + n, t, n);
+}
+
 // PyTorch's parameters of one layer and direction; biases may be nullptr.
 struct ScanParameters {
     const float *weight_ih, *weight_hh;  // [G*H, D + F], [G*H, H]
@@ -134,5 +151,14 @@ struct ScanBackward {
     Buffer* scratch = nullptr;
 };
 void scan_backward(const ScanWeights& w, const ScanBackward& s, const ScanGradients& gradients);
+
+// The second half of scan_backward, for a team whose threads all come here when the gates hold their gradients: what
+// they give to the parameters, as products over all rows. Outputs, never rows, are split over threads.
+// scratch: this thread's weight_gradient_scratch; sums: [G*H], one for the team.
+void scan_weight_gradients(const Team& team, const ScanWeights& w, const ScanBackward& s,
+                           const ScanGradients& gradients, float* scratch, float* sums);
+
+// Exchanges the last gate's column blocks with `extra`: gradients of the recurrent part for those of the input part.
+void swap_last_gate(const GateOrder& order, float* gates, float* extra);
 
 }  // namespace rnnfast

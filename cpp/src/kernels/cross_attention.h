@@ -14,7 +14,7 @@ inline void weigh_columns(const WeightedRows& w, size_t column) {
     Vec sum[Vectors];
     for (size_t i = 0; i < Vectors; ++i) sum[i] = w.add ? load(w.y + column + i * lanes) : broadcast(0.0f);
     for (size_t r = 0; r < w.rows; ++r) {
-        const Vec weight = broadcast(w.weights[r * w.weight_stride]);
+        const Vec weight = broadcast(w.weights[r]);
         const float* x = w.x + r * w.x_stride + column;
         for (size_t i = 0; i < Vectors; ++i) sum[i] = fma(weight, load(x + i * lanes), sum[i]);
     }
@@ -30,7 +30,7 @@ void weighted_rows(const WeightedRows& w) {
     const size_t left = w.columns - column;
     Vec sum = w.add ? load_partial(w.y + column, left) : broadcast(0.0f);
     for (size_t r = 0; r < w.rows; ++r)
-        sum = fma(broadcast(w.weights[r * w.weight_stride]), load_partial(w.x + r * w.x_stride + column, left), sum);
+        sum = fma(broadcast(w.weights[r]), load_partial(w.x + r * w.x_stride + column, left), sum);
     store_partial(w.y + column, sum, left);
 }
 

@@ -142,8 +142,7 @@ struct WeightedRows {
     size_t rows = 0, columns = 0;
     const float* x = nullptr;
     size_t x_stride = 0;
-    const float* weights = nullptr;
-    size_t weight_stride = 1;
+    const float* weights = nullptr;  // [rows]
     bool add = false;
     float* y = nullptr;
 };

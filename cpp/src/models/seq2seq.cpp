@@ -25,7 +25,11 @@ Seq2SeqOptions checked(Seq2SeqOptions o) {
     if (o.embedding_size == 0) fail("embedding_size is 0: expected at least 1");
     check_name("context", o.context, {"last", "mean", "max"});
     check_name("initial_state", o.initial_state, {"context", "learned", "zero"});
-    check_name("attention", o.attention, {"none"});
+    if (attention_named(o.attention) == AttentionKind::additive && !o.reads_context)
+        fail(
+            "attention is 'additive', whose context is what each step reads, and the decoder does not read the "
+            "context: "
+            "let it, as decoder 'd2l' does, or use 'dot' or 'general', which come after the recurrence");
     if (o.initial_state != "context" && !o.reads_context && o.attention == "none")
         fail("the decoder has initial_state '" + o.initial_state +
              "' and does not read the context, so it would never see the source: make initial_state 'context', or let "
@@ -51,11 +55,13 @@ RecurrentOptions decoder_options(const Seq2SeqOptions& o) {
     RecurrentOptions r = encoder_options(o);
     r.bidirectional = false;
     r.input_size = o.reads_previous ? o.embedding_size : 0;
-    r.fixed_size = o.reads_context ? (o.bidirectional ? 2 : 1) * o.hidden_size : 0;
+    const size_t context = o.reads_context ? (o.bidirectional ? 2 : 1) * o.hidden_size : 0;
+    const bool at_each_step = attention_named(o.attention) == AttentionKind::additive;
+    (at_each_step ? r.input_size : r.fixed_size) += context;
     return r;
 }
 
-enum SeedOf : uint64_t { encoder_rnn = 1, decoder_rnn, first_parameter };
+enum SeedOf : uint64_t { encoder_rnn = 1, decoder_rnn, first_parameter, attention };
 
 }  // namespace
 
@@ -64,6 +70,10 @@ Seq2Seq::Seq2Seq(Seq2SeqOptions options, uint64_t seed, const Kernels& kernels)
       encoder_(encoder_options(options_), random_key(seed, encoder_rnn), kernels, "encoder.rnn."),
       decoder_(decoder_options(options_), random_key(seed, decoder_rnn), kernels, "decoder.rnn."),
       bridge_(std::make_unique<PackedBridge>()) {
+    if (const AttentionKind kind = attention_named(options_.attention); kind != AttentionKind::none)
+        attention_ = std::make_unique<CrossAttention>(
+            CrossAttentionOptions{kind, options_.hidden_size, context_size(), options_.weights, options_.bare},
+            random_key(seed, attention), kernels);
     add_parameters(seed);
     output_ = OutputLayer(kernels, options_.weights, output_weight_, output_bias_);
     if (bridge_weight_)
@@ -110,7 +120,7 @@ bool Seq2Seq::hands_over() const {
 
 size_t Seq2Seq::readout_size() const {
     if (!options_.readout_all) return options_.hidden_size;
-    return options_.hidden_size + (reads_attention_or_context() ? context_size() : 0) +
+    return options_.hidden_size + (has_context() ? context_size() : 0) +
            (options_.reads_previous ? options_.embedding_size : 0);
 }
 
@@ -126,6 +136,8 @@ Parameters Seq2Seq::parameters() {
     add(initial_c_);
     add(target_embedding_);
     for (Parameter& p : decoder_.parameters) all.push_back(&p);
+    if (attention_)
+        for (Parameter* p : attention_->parameters()) all.push_back(p);
     add(output_weight_);
     add(output_bias_);
     return all;
@@ -135,6 +147,7 @@ void Seq2Seq::weights_changed() {
     encoder_.weights_changed();
     decoder_.weights_changed();
     output_.weights_changed();
+    if (attention_) attention_->weights_changed();
     const std::lock_guard<std::mutex> lock(bridge_->mutex);
     bridge_->ready = false;
 }

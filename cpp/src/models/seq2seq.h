@@ -3,8 +3,8 @@
 // bidirectional.
 #pragma once
 
+#include "core/attending_scan.h"
 #include "core/dropout.h"
-#include "core/recurrent.h"
 #include "models/output_layer.h"
 
 namespace rnnfast {
@@ -17,6 +17,8 @@ struct Seq2SeqOptions {
     std::string context = "last";           // of the memory: "last", "mean" or "max"
     std::string initial_state = "context";  // of the decoder: "context", "learned" or "zero"
     bool reads_context = true, reads_previous = true;
+    // "none"; "additive": of the state before, its context replaces what the decoder reads; "dot" or "general": of the
+    // state itself, which becomes tanh(W_c [context ; state])
     std::string attention = "none";
     bool readout_all = false;        // the output reads [state ; context ; embedding], not the state alone
     float dropout = 0;               // on both embeddings, between layers, before the output
@@ -38,6 +40,7 @@ struct EncodedSource {
     size_t steps = 0, rows = 0;
     std::vector<size_t> lengths;
     Buffer memory;   // [S, N, C] the top layer's states, zeros at padding
+    Buffer keys;     // [S, N, H] what attention made of them
     Buffer context;  // [N, C]
     Buffer h, c;     // [L, N, H] the decoder's initial state
 };
@@ -73,6 +76,7 @@ public:
         std::vector<int32_t> ids;
         Buffer embedded, last_h, last_c, bridged, fixed, hidden, readout, scratch, zeros;
         LargestOutput::Scratch largest;
+        Buffer query, weights, joined, combined;  // of attention
     };
     // source: [steps, rows] ids, lengths: [rows]
     void encode(const int32_t* source, const int64_t* lengths, size_t steps, size_t rows, EncodedSource& encoded,
@@ -90,7 +94,9 @@ public:
 private:
     void add_parameters(uint64_t seed);
     bool hands_over() const;  // the encoder's last states are the decoder's first, of every layer
-    bool reads_attention_or_context() const { return options_.reads_context || options_.attention != "none"; }
+    bool additive() const { return attention_ && attention_->additive(); }
+    bool has_context() const { return options_.reads_context || attention_; }  // of every step, so readouts may have it
+    bool has_memory_gradient() const { return options_.context != "last" || attention_; }
     size_t state_size(size_t rows) const { return options_.num_layers * rows * options_.hidden_size; }
     size_t readout_size() const;
 
@@ -101,12 +107,20 @@ private:
     void summarise(EncodedSource& e, const Memory& m) const;     // the context
     void make_initial_state(EncodedSource& e, Memory& m) const;  // h and c
     void pack_bridge() const;
+    AttentionMemory attended(const EncodedSource& e) const;
 
     // decoding: z = [h ; context ; embedded] of every row, those parts that the output reads
     struct ReadoutParts {
         const float *hidden, *context, *embedded;
     };
     void readout(const ReadoutParts& from, float* z) const;
+    struct StepInput {
+        RecurrentInput input;
+        const float* context = nullptr;  // of each row, or nullptr
+        size_t context_stride = 0;
+    };
+    StepInput step_input(const EncodedSource& encoded, const float* embedded, const DecoderState& state,
+                         float* attention, Memory& memory) const;
     // `step` without the output: z [rows, Z] in memory
     const float* advance(const EncodedSource& encoded, const int32_t* previous, DecoderState& state, float* attention,
                          Memory& memory) const;
@@ -115,21 +129,26 @@ private:
     struct Pass {  // from a loss to its backward
         Memory memory;
         EncodedSource encoded;
-        size_t steps = 0, rows = 0;    // of the target, without steps that are padding in every row
-        std::vector<int32_t> inputs;   // [T, N] as they were read
-        std::vector<int64_t> lengths;  // [N] of the targets
-        std::vector<size_t> counted;   // places t * N + n of the targets that count, in order
-        std::vector<int32_t> targets;  // those targets
-        std::vector<double> nll;       // and what they cost
-        Buffer embedded, hidden, readout;
+        size_t steps = 0, rows = 0;        // of the target, without steps that are padding in every row
+        std::vector<int32_t> inputs;       // [T, N] as they were read
+        std::vector<int64_t> lengths;      // [N] of the targets
+        std::vector<size_t> counted;       // places t * N + n of the targets that count, in order
+        std::vector<int32_t> targets;      // those targets
+        std::vector<double> nll;           // and what they cost
+        Buffer embedded, hidden, readout;  // hidden: [T, N, H] what the output reads
+        Buffer states, contexts;           // dot and general: [T, N, H] before it; additive: [T, N, C] for readouts
+        AttendingTape attending;           // additive
+        CrossAttentionTape attention;      // dot and general
         uint64_t key = 0;
     };
     void check_batch(const PairBatch& batch) const;
     void lay_out(const PairBatch& batch, Pass& pass) const;
     void decide_inputs(const PairBatch& batch, float teacher_forcing, uint64_t key, Pass& pass);
     void run_decoder(Pass& pass, bool train, uint64_t key) const;
+    const float* context_at(const Pass& pass, size_t place) const;
     void gather_readout(Pass& pass) const;
     void backward_decoder(Pass& pass);
+    void backward_recurrence(Pass& pass, float* dembedded);
     void scatter_readout_gradient(const Pass& pass);
     void backward_context(Pass& pass);
     void backward_bridge(Pass& pass);
@@ -137,6 +156,7 @@ private:
 
     Seq2SeqOptions options_;
     Recurrent encoder_, decoder_;
+    std::unique_ptr<CrossAttention> attention_;
     std::deque<Parameter> own_;
     Parameter *source_embedding_ = nullptr, *target_embedding_ = nullptr;
     Parameter *initial_h_ = nullptr, *initial_c_ = nullptr;
@@ -157,7 +177,7 @@ private:
         Memory memory;
         Buffer logits;
     } deciding_;
-    Buffer dreadout_, dhidden_, dembedded_, dcontext_, dh_, dc_, dlast_h_, dlast_c_, dmemory_;
+    Buffer dreadout_, dhidden_, dstates_, dembedded_, dcontext_, dcontexts_, dh_, dc_, dlast_h_, dlast_c_, dmemory_;
     Buffer dbridged_, dbridge_context_;
     std::mutex busy_;  // loss and backward share the memory above: one at a time
     bool pending_ = false;

@@ -65,6 +65,13 @@ void Seq2Seq::run_encoder(const int32_t* source, const int64_t* lengths, Encoded
                      random_key(key, seq2seq::encoder_layers));
     summarise(e, m);
     make_initial_state(e, m);
+    if (!attention_) return;
+    e.keys.reserve(attention_->keys_size(e.steps, e.rows));
+    attention_->keys(e.memory.data(), e.steps, e.rows, e.keys.data(), m.scratch);
+}
+
+AttentionMemory Seq2Seq::attended(const EncodedSource& e) const {
+    return {e.steps, e.rows, e.memory.data(), e.keys.data(), e.lengths.data()};
 }
 
 void Seq2Seq::summarise(EncodedSource& e, const Memory& m) const {
@@ -140,36 +147,72 @@ void Seq2Seq::readout(const ReadoutParts& from, float* z) const {
 
 const float* Seq2Seq::advance(const EncodedSource& encoded, const int32_t* previous, DecoderState& state,
                               float* attention, Memory& m) const {
-    if (attention)
+    if (attention && !attention_)
         throw std::invalid_argument("the model has no attention, so there are no weights of the source's words");
     const size_t rows = state.rows, hidden = options_.hidden_size, width = options_.embedding_size;
-    RecurrentInput input;
-    input.steps = 1;
-    input.rows = rows;
+    if (attention_ && !attention) {
+        m.weights.reserve(rows * encoded.steps);
+        attention = m.weights.data();
+    }
+    const float* embedded = nullptr;
     if (target_embedding_) {
         for (size_t r = 0; r < rows; ++r) seq2seq::check_id(previous[r], r, options_.target_vocabulary, "previous");
         m.embedded.reserve(rows * width);
         embedding_forward(target_embedding_->value.data(), width, previous, rows, m.embedded.data());
-        input.x = m.embedded.data();
+        embedded = m.embedded.data();
     }
-    if (reads_attention_or_context()) {
-        m.fixed.reserve(rows * context_size());
-        for (size_t r = 0; r < rows; ++r)
-            std::copy_n(encoded.context.data() + static_cast<size_t>(state.source[r]) * context_size(), context_size(),
-                        m.fixed.data() + r * context_size());
-        input.fixed = m.fixed.data();
-    }
+    const StepInput in = step_input(encoded, embedded, state, attention, m);
     m.hidden.reserve(rows * hidden);
     // The forward copies the start before it writes the end, so both may be the same memory.
-    decoder_.forward(input, {state.h.data(), state.c.data()}, m.hidden.data(), {state.h.data(), state.c.data()},
+    decoder_.forward(in.input, {state.h.data(), state.c.data()}, m.hidden.data(), {state.h.data(), state.c.data()},
                      m.decoder, false);
-    if (!options_.readout_all) return m.hidden.data();
+    const float *read = m.hidden.data(), *context = in.context;
+    size_t context_stride = in.context_stride;
+    if (attention_ && !additive()) {
+        context_stride = context_size() + hidden;
+        m.joined.reserve(rows * context_stride);
+        m.combined.reserve(rows * hidden);
+        attention_->attend(attended(encoded), read, rows, state.source.data(), attention, m.joined.data(),
+                           context_stride, m.query, m.scratch);
+        attention_->combine(read, rows, m.joined.data(), m.combined.data(), m.scratch);
+        read = m.combined.data();
+        context = m.joined.data();
+    }
+    if (!options_.readout_all) return read;
     m.readout.reserve(rows * readout_size());
     for (size_t r = 0; r < rows; ++r)
-        readout({m.hidden.data() + r * hidden, input.fixed ? input.fixed + r * context_size() : nullptr,
-                 input.x ? input.x + r * width : nullptr},
+        readout({read + r * hidden, context ? context + r * context_stride : nullptr,
+                 embedded ? embedded + r * width : nullptr},
                 m.readout.data() + r * readout_size());
     return m.readout.data();
+}
+
+// What the decoder reads at one step: with additive attention its rows are [embedded ; context].
+Seq2Seq::StepInput Seq2Seq::step_input(const EncodedSource& encoded, const float* embedded, const DecoderState& state,
+                                       float* attention, Memory& m) const {
+    const size_t rows = state.rows, width = target_embedding_ ? options_.embedding_size : 0;
+    StepInput in;
+    in.input.steps = 1;
+    in.input.rows = rows;
+    in.input.x = embedded;
+    if (!options_.reads_context) return in;
+    in.context_stride = additive() ? width + context_size() : context_size();
+    m.fixed.reserve(rows * in.context_stride);
+    if (additive()) {
+        in.context = m.fixed.data() + width;
+        in.input.x = m.fixed.data();
+        for (size_t r = 0; r < rows; ++r)
+            if (width) std::copy_n(embedded + r * width, width, m.fixed.data() + r * in.context_stride);
+        attention_->attend(attended(encoded), state.h.data() + (options_.num_layers - 1) * rows * options_.hidden_size,
+                           rows, state.source.data(), attention, m.fixed.data() + width, in.context_stride, m.query,
+                           m.scratch);
+        return in;
+    }
+    in.context = in.input.fixed = m.fixed.data();
+    for (size_t r = 0; r < rows; ++r)
+        std::copy_n(encoded.context.data() + static_cast<size_t>(state.source[r]) * context_size(), context_size(),
+                    m.fixed.data() + r * context_size());
+    return in;
 }
 
 void Seq2Seq::step(const EncodedSource& encoded, const int32_t* previous, DecoderState& state, float* logits,

@@ -73,10 +73,29 @@ void Seq2Seq::run_decoder(Pass& p, bool train, uint64_t key) const {
                     random_key(key, seq2seq::target_embedding));
         input.x = p.embedded.data();
     }
-    if (options_.reads_context) input.fixed = p.encoded.context.data();
     p.hidden.reserve(tokens * options_.hidden_size);
-    decoder_.forward(input, {p.encoded.h.data(), p.encoded.c.data()}, p.hidden.data(), {}, p.memory.decoder, train,
-                     random_key(key, seq2seq::decoder_layers));
+    const RecurrentState start{p.encoded.h.data(), p.encoded.c.data()};
+    const uint64_t layers_key = random_key(key, seq2seq::decoder_layers);
+    if (additive()) {
+        if (options_.readout_all) p.contexts.reserve(tokens * context_size());
+        attending_forward(decoder_, *attention_, attended(p.encoded), {p.steps, input.x, input.lengths, start},
+                          p.hidden.data(), options_.readout_all ? p.contexts.data() : nullptr, p.attending,
+                          train ? options_.dropout : 0.0f, layers_key);
+        return;
+    }
+    if (options_.reads_context) input.fixed = p.encoded.context.data();
+    Buffer& states = attention_ ? p.states : p.hidden;
+    states.reserve(tokens * options_.hidden_size);
+    decoder_.forward(input, start, states.data(), {}, p.memory.decoder, train, layers_key);
+    if (attention_) attention_->forward(attended(p.encoded), states.data(), p.steps, p.hidden.data(), p.attention);
+}
+
+// The context that the output reads of the target at t * N + n, or nullptr.
+const float* Seq2Seq::context_at(const Pass& p, size_t place) const {
+    if (!options_.readout_all || !has_context()) return nullptr;
+    if (additive()) return p.contexts.data() + place * context_size();
+    if (attention_) return p.attention.joined.data() + place * (context_size() + options_.hidden_size);
+    return p.encoded.context.data() + place % p.rows * context_size();
 }
 
 // z of the targets that count: [counted, Z]
@@ -84,11 +103,9 @@ void Seq2Seq::gather_readout(Pass& p) const {
     const size_t hidden = options_.hidden_size, width = options_.embedding_size, size = readout_size();
     p.readout.reserve(p.counted.size() * size);
     for (size_t i = 0; i < p.counted.size(); ++i) {
-        const size_t place = p.counted[i], row = place % p.rows;
-        const bool all = options_.readout_all;
-        readout({p.hidden.data() + place * hidden,
-                 all && reads_attention_or_context() ? p.encoded.context.data() + row * context_size() : nullptr,
-                 all && target_embedding_ ? p.embedded.data() + place * width : nullptr},
+        const size_t place = p.counted[i];
+        readout({p.hidden.data() + place * hidden, context_at(p, place),
+                 options_.readout_all && target_embedding_ ? p.embedded.data() + place * width : nullptr},
                 p.readout.data() + i * size);
     }
 }
@@ -144,10 +161,13 @@ void Seq2Seq::backward_decoder(Pass& p) {
     dh_.reserve(states);
     if (cell().has_c) dc_.reserve(states);
     dcontext_.reserve(p.rows * context_size());
-    if (!options_.reads_context) std::fill_n(dcontext_.data(), p.rows * context_size(), 0.0f);
+    std::fill_n(dcontext_.data(), p.rows * context_size(), 0.0f);
+    if (has_memory_gradient()) {
+        dmemory_.reserve(p.encoded.steps * p.rows * context_size());
+        std::fill_n(dmemory_.data(), p.encoded.steps * p.rows * context_size(), 0.0f);
+    }
     if (target_embedding_) dembedded_.reserve(tokens * width);
-    decoder_.backward(p.memory.decoder, dhidden_.data(), {}, target_embedding_ ? dembedded_.data() : nullptr,
-                      {dh_.data(), dc_.data()}, options_.reads_context ? dcontext_.data() : nullptr);
+    backward_recurrence(p, target_embedding_ ? dembedded_.data() : nullptr);
     if (options_.readout_all) scatter_readout_gradient(p);
     if (!target_embedding_) return;
     if (options_.dropout > 0)
@@ -156,16 +176,40 @@ void Seq2Seq::backward_decoder(Pass& p) {
     embedding_backward(dembedded_.data(), width, p.inputs.data(), tokens, target_embedding_->grad.data());
 }
 
-// What the output read beside the state
+// From dhidden_ to the decoder's inputs: dembedded, dcontext_ and dmemory_, and to its initial state.
+void Seq2Seq::backward_recurrence(Pass& p, float* dembedded) {
+    const size_t tokens = p.steps * p.rows, width = context_size(), hidden = options_.hidden_size;
+    const float *dcontexts = nullptr, *dstates = dhidden_.data();
+    const RecurrentStateOut dstart{dh_.data(), dc_.data()};
+    if (attention_ && options_.readout_all) {  // what the output read of each step's context
+        dcontexts_.reserve(tokens * width);
+        std::fill_n(dcontexts_.data(), tokens * width, 0.0f);
+        for (size_t i = 0; i < p.counted.size(); ++i)
+            std::copy_n(dreadout_.data() + i * readout_size() + hidden, width,
+                        dcontexts_.data() + p.counted[i] * width);
+        dcontexts = dcontexts_.data();
+    }
+    if (additive())
+        return attending_backward(decoder_, *attention_, attended(p.encoded), p.attending,
+                                  {dstates, dcontexts, dembedded, dstart, dmemory_.data()});
+    if (attention_) {
+        dstates_.reserve(tokens * hidden);
+        attention_->backward(attended(p.encoded), p.states.data(), dhidden_.data(), dcontexts, p.attention,
+                             dstates_.data(), dmemory_.data());
+        dstates = dstates_.data();
+    }
+    decoder_.backward(p.memory.decoder, dstates, {}, dembedded, dstart,
+                      options_.reads_context ? dcontext_.data() : nullptr);
+}
+
+// What the output read beside the state; backward_recurrence saw to the contexts of attention
 void Seq2Seq::scatter_readout_gradient(const Pass& p) {
     const size_t width = options_.embedding_size;
     for (size_t i = 0; i < p.counted.size(); ++i) {
         const size_t place = p.counted[i], row = place % p.rows;
         const float* from = dreadout_.data() + i * readout_size() + options_.hidden_size;
-        if (reads_attention_or_context()) {
-            kernels().add(context_size(), from, dcontext_.data() + row * context_size());
-            from += context_size();
-        }
+        if (has_context() && !attention_) kernels().add(context_size(), from, dcontext_.data() + row * context_size());
+        if (has_context()) from += context_size();
         if (target_embedding_) kernels().add(width, from, dembedded_.data() + place * width);
     }
 }
@@ -196,20 +240,18 @@ void Seq2Seq::backward_context(Pass& p) {
                           dlast_h_.data() + ((lanes - directions) * rows + i) * hidden);
         return;
     }
-    dmemory_.reserve(p.encoded.steps * rows * width);
-    std::fill_n(dmemory_.data(), p.encoded.steps * rows * width, 0.0f);
     for (size_t n = 0; n < rows; ++n) {
         const float* from = dcontext_.data() + n * width;
         const size_t length = p.encoded.lengths[n];
         const auto at = [&](size_t t) { return (t * rows + n) * width; };
         for (size_t j = 0; j < width; ++j) {
             if (options_.context == "mean") {
-                for (size_t t = 0; t < length; ++t) dmemory_.data()[at(t) + j] = from[j] / static_cast<float>(length);
+                for (size_t t = 0; t < length; ++t) dmemory_.data()[at(t) + j] += from[j] / static_cast<float>(length);
                 continue;
             }
             size_t t = 0;  // the first state that is the largest
             while (p.encoded.memory.data()[at(t) + j] != p.encoded.context.data()[n * width + j] && t + 1 < length) ++t;
-            dmemory_.data()[at(t) + j] = from[j];
+            dmemory_.data()[at(t) + j] += from[j];
         }
     }
 }
@@ -238,7 +280,7 @@ void Seq2Seq::backward_bridge(Pass& p) {
 void Seq2Seq::backward_encoder(Pass& p) {
     const size_t tokens = p.encoded.steps * p.rows, width = options_.embedding_size;
     dembedded_.reserve(tokens * width);
-    encoder_.backward(p.memory.encoder, options_.context == "last" ? nullptr : dmemory_.data(),
+    encoder_.backward(p.memory.encoder, has_memory_gradient() ? dmemory_.data() : nullptr,
                       {dlast_h_.data(), dlast_c_.data()}, dembedded_.data(), {});
     if (options_.dropout > 0)
         dropout(dembedded_.data(), dembedded_.data(), tokens * width, options_.dropout,
