@@ -219,6 +219,21 @@ def test_the_plot_is_drawn_from_what_json_holds(tmp_path):
     assert (tmp_path / "ratios.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_perplexity_curves_are_drawn_from_a_log_and_from_nothing_else(tmp_path):
+    pytest.importorskip("matplotlib")
+    from benchmarks import curves
+
+    log, picture = tmp_path / "gru.json", tmp_path / "curves.png"
+    epochs = [{"epoch": e, "rnnfast_train_perplexity": 20 / e, "torch_train_perplexity": 19 / e} for e in (1, 2, 3)]
+    log.write_text("gru, 1 threads\n" + "".join(json.dumps(e) + "\n" for e in [*epochs, {"ratio": 2.0}]))
+    curves.main([str(log), "--published", "1.1", "--plot", str(picture)])
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert curves.read(log) == epochs
+    log.write_text("{}\n")
+    with pytest.raises(SystemExit, match=r"holds no epoch: give what benchmarks\.ptb_pytorch printed"):
+        curves.read(log)
+
+
 def test_the_command_names_what_it_does_not_know():
     for arguments, message in (
         (["nonsense"], "unknown kind 'nonsense'"),
