@@ -30,7 +30,7 @@ def folder(tmp_path):
 
 @pytest.mark.parametrize("files", [["train.de", "train.en"], ["both.tsv"]])
 def test_a_translator_trains_on_two_files_or_one(folder, files):
-    train = run("train-translation", *files, *SMALL, "--epochs", 25, "--json", cwd=folder)
+    train = run("train-translation", *files, *SMALL, "--epochs", 25, "--attention", "additive", "--json", cwd=folder)
     assert train.returncode == 0, train.stderr
     result = json.loads(train.stdout.splitlines()[-1])
     assert result["test_perplexity"] < 3
@@ -38,6 +38,7 @@ def test_a_translator_trains_on_two_files_or_one(folder, files):
     assert result["model"] == "rnnfast-translator.safetensors"
     model = rf.load(folder / result["model"])
     assert model.num_parameters == result["parameters"]
+    assert model.config["attention"] == "additive"
     assert "180 pairs to train on" in train.stderr
     history = [json.loads(line) for line in (folder / "rnnfast-translator.history.jsonl").read_text().splitlines()]
     assert [r["epoch"] for r in history] == list(range(1, 26))
@@ -57,13 +58,13 @@ def test_a_translator_trains_on_two_files_or_one(folder, files):
 def test_every_choice_is_an_option(folder):
     options = ["--decoder", "previous", "--cell", "lstm", "--num-layers", 2, "--bidirectional", "--context", "mean"]
     options += ["--readout", "all", "--teacher-forcing", 0.5, "--dropout", 0.1, "--lower", "--max-length", 4]
-    options += ["--init-scale", 0.1, "--max-pairs", 50, "--tensorboard", "curves"]
+    options += ["--attention", "general", "--init-scale", 0.1, "--max-pairs", 50, "--tensorboard", "curves"]
     result = run("train-translation", "both.tsv", *SMALL, *options, "--epochs", 1, cwd=folder)
     assert result.returncode == 0, result.stderr
     model = rf.load(folder / "rnnfast-translator.safetensors")
     expected = {
         "cell": "lstm", "num_layers": 2, "bidirectional": True, "context": "mean", "readout": "all", "dropout": 0.1,
-        "teacher_forcing": 0.5, "initial_state": "context", "reads": ["previous"],
+        "teacher_forcing": 0.5, "attention": "general", "initial_state": "context", "reads": ["previous"],
     }  # fmt: skip
     assert {name: model.config[name] for name in expected} == expected
     assert model.source_vocab.lower
@@ -170,6 +171,7 @@ def test_public_data_sets_are_read_by_name(data_folder, tmp_path):
         ("both.tsv --attention sparse", "invalid choice"),
         ("both.tsv --teacher-forcing 2", "outside"),
         ("both.tsv --max-length 1", "expected at least 2"),
+        ("both.tsv --decoder previous --attention additive", "context"),
         ("both.tsv --output nowhere/model", "is not a folder"),
         ("--resume nowhere.safetensors", "does not exist"),
     ],

@@ -20,6 +20,12 @@ def sequences(count, shortest, longest, symbols=8, seed=0):
     return list(found)
 
 
+def sums(most, seed=0):
+    """All sums of two numbers up to ``most``, shuffled, digits apart and the least one first."""
+    order = np.random.default_rng(seed).permutation([(a, b) for a in range(most + 1) for b in range(most + 1)])
+    return [(" ".join(f"{a}+{b}"[::-1]), " ".join(str(a + b)[::-1])) for a, b in order]
+
+
 def exact(pairs, held_out, *, epochs, lr=1e-2, batch_size=64, **options):
     """The share of held-out targets that a model, trained on the others, writes exactly."""
     assert not {s for s, _ in pairs[:-held_out]} & {s for s, _ in pairs[-held_out:]}
@@ -32,11 +38,18 @@ def exact(pairs, held_out, *, epochs, lr=1e-2, batch_size=64, **options):
     return float(np.mean([a == b for a, b in zip(found, test.targets)]))
 
 
+ATTENTIVE = {"decoder": "d2l", "attention": "additive", "bidirectional": True}
+
+
 @pytest.mark.parametrize("task", ["copy", "reverse"])
-@pytest.mark.parametrize("options", [{"decoder": "previous"}, {"decoder": "d2l"}], ids=str)
+@pytest.mark.parametrize("options", [ATTENTIVE, {"decoder": "previous"}, {"decoder": "d2l"}], ids=str)
 def test_sequences_are_copied_and_reversed(task, options):
     pairs = [(s, s if task == "copy" else s[::-1]) for s in sequences(5_000, 2, 5, symbols=6)]
     assert exact(pairs, 300, epochs=15, **options) > 0.99
+
+
+def test_two_numbers_are_added():
+    assert exact(sums(49), 250, epochs=40, **ATTENTIVE) > 0.99
 
 
 @pytest.mark.parametrize("decoder", ["context_as_state", "context_as_input"])
@@ -51,3 +64,13 @@ def test_decoders_that_read_no_token_write_what_the_context_alone_tells(decoder)
 def test_sequences_of_more_letters_are_copied_and_reversed_without_attention(task):
     pairs = [(s, s if task == "copy" else s[::-1]) for s in sequences(8_000, 2, 5)]
     assert exact(pairs, 300, epochs=20, decoder="d2l") > 0.99
+
+
+@pytest.mark.large
+@pytest.mark.parametrize("task", ["copy", "reverse"])
+@pytest.mark.parametrize("attention", ["additive", "dot", "general"])
+def test_long_sequences_are_copied_and_reversed_with_attention(task, attention):
+    pairs = [(s, s if task == "copy" else s[::-1]) for s in sequences(12_000, 5, 20, symbols=10)]
+    options = {"decoder": "d2l", "attention": attention, "hidden_size": 128}
+    options["bidirectional"] = attention != "dot"  # whose two widths must agree
+    assert exact(pairs, 500, epochs=15, lr=4e-3, **options) > 0.99

@@ -36,9 +36,10 @@ def same(a, b):
     return all(np.array_equal(value, b.state_dict()[name]) for name, value in a.state_dict().items())
 
 
-def test_training_lowers_the_perplexity(pairs):
+@pytest.mark.parametrize("attention", ["none", "additive", "dot"])
+def test_training_lowers_the_perplexity(pairs, attention):
     train, valid = pairs.split(0.9, 0.1)
-    model = small(train)
+    model = small(train, attention=attention)
     before = rf.evaluate(model, valid)
     history = rf.fit(model, train, valid, epochs=8, **OPTIONS)
     after = rf.evaluate(model, valid)
@@ -48,7 +49,9 @@ def test_training_lowers_the_perplexity(pairs):
     assert history[0]["tokens"] == sum(map(len, train.target_ids))
 
 
-@pytest.mark.parametrize("options", [{"cell": "lstm", "dropout": 0.3}, {"teacher_forcing": 0.5}])
+@pytest.mark.parametrize(
+    "options", [{"cell": "lstm", "dropout": 0.3}, {"teacher_forcing": 0.5, "attention": "additive"}]
+)
 @pytest.mark.parametrize("stop", [7, 21])
 def test_resuming_in_mid_epoch_gives_the_uninterrupted_bits(pairs, tmp_path, options, stop):
     file = tmp_path / "run.safetensors"
@@ -140,7 +143,7 @@ def test_patience_and_the_best_weights(pairs):
 
 
 def test_batch_size_and_threads_change_no_bit_of_an_evaluation(pairs, threads):
-    model = small(pairs, bidirectional=True)
+    model = small(pairs, attention="general", bidirectional=True)
     results = set()
     for count in (1, 2):
         threads(count)
