@@ -1,7 +1,7 @@
 """Perplexity by epoch out of the logs of ``benchmarks.ptb_pytorch``: rnnfast's line and PyTorch's in one panel a log.
 
-    python -m benchmarks.ptb_pytorch --preset d2l-rnn --cell gru > gru.json
-    python -m benchmarks.curves rnn.json gru.json lstm.json --published 1.3 1.1 1.1 --plot docs/pictures/timemachine.png
+python -m benchmarks.ptb_pytorch --preset d2l-rnn --cell gru > gru.json
+python -m benchmarks.curves rnn.json gru.json lstm.json --published 1.3 1.1 1.1 --plot docs/pictures/timemachine.png
 """
 
 from __future__ import annotations

@@ -108,8 +108,8 @@ std::string refused(const std::string& bytes) {
 
 TEST_CASE("a translator of a file gives what the model gives, to the bit") {
     std::vector<Seq2SeqOptions> all;
-    all.push_back(small());
-    all.push_back(small());
+    for (const char* attention : {"none", "additive", "dot", "general"}) all.push_back(small(attention));
+    all.push_back(small("general"));
     all.back().cell = "lstm";
     all.back().bidirectional = all.back().readout_all = true;
     all.push_back(small());
@@ -220,6 +220,7 @@ TEST_CASE("a translator whose configuration and tensors disagree is refused") {
     CHECK(contains(config("\"bidirectional\":false", "\"bidirectional\":0"), "must be true or false"));
     CHECK(contains(config("\"bidirectional\":false", "\"bidirectional\":true"), "missing"));
     CHECK(contains(config("\"last\"", "\"first\""), "context is 'first'"));
+    CHECK(contains(config("\"none\"", "\"additive\""), "are missing"));
     CHECK(contains(config("\"reads\":[\"context\",\"previous\"]", "\"reads\":\"context\""), "reads must be"));
     CHECK(contains(config("\"previous\"", "\"future\""), "reads has \"future\""));
     CHECK(contains(config("[\"context\",\"previous\"]", "[\"previous\"]"), "has shape"));
@@ -229,7 +230,7 @@ TEST_CASE("a translator whose configuration and tensors disagree is refused") {
 }
 
 TEST_CASE("every damaged byte of a translator gives a translator or an Error") {
-    Seq2SeqOptions o = small();
+    Seq2SeqOptions o = small("additive");
     o.num_layers = 1;
     const auto model = model_of(o);
     const std::string bytes = bytes_of(*model, metadata_of(o));
@@ -250,7 +251,7 @@ TEST_CASE("every damaged byte of a translator gives a translator or an Error") {
 }
 
 TEST_CASE("eight threads share a translator") {
-    const Seq2SeqOptions o = small();
+    const Seq2SeqOptions o = small("additive");
     const auto model = model_of(o);
     const Translator translator = translator_of(bytes_of(*model, metadata_of(o)));
     TranslateOptions options;

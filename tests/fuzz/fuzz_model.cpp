@@ -48,8 +48,9 @@ void use(const rnnfast::Translator& translator) {
     options.beam_size = options.n_best = 2;
     options.max_length = 3;
     const auto last = static_cast<int32_t>(translator.source_vocab_size() - 1);
-    translator.translate({{0, last}, {last}}, options);
-    translator.score({{last}}, {{static_cast<int32_t>(translator.target_vocab_size() - 1)}});
+    using Sentences = std::vector<std::vector<int32_t>>;
+    translator.translate(Sentences{{0, last}, {last}}, options);
+    translator.score(Sentences{{last}}, Sentences{{static_cast<int32_t>(translator.target_vocab_size() - 1)}});
 }
 
 template <class Body>

@@ -21,9 +21,9 @@ def main(folder: Path) -> None:
             model.save(folder / f"{cell}_{weights}", weights=weights)
         rf.LanguageModel(vocab, cell=cell, hidden_size=2, seed=1).save(folder / f"{cell}_one_hot")
     pair = rf.Vocab("a b".split(), reserved=("<pad>", "<bos>", "<eos>"))
-    for weights in ("f32", "bf16", "int8"):
-        translator = rf.Seq2Seq(pair, pair, embedding_size=2, hidden_size=3, seed=1)
-        translator.save(folder / f"translator_{weights}", weights=weights)
+    for attention, weights in (("none", "f32"), ("additive", "bf16"), ("dot", "int8"), ("general", "f32")):
+        translator = rf.Seq2Seq(pair, pair, embedding_size=2, hidden_size=3, attention=attention, seed=1)
+        translator.save(folder / f"translator_{attention}_{weights}", weights=weights)
     bridged = rf.Seq2Seq(pair, pair, cell="lstm", embedding_size=2, hidden_size=2, bidirectional=True, decoder="d2l",
                          readout="all", seed=1)  # fmt: skip
     bridged.save(folder / "translator_bridged")

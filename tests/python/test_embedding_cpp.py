@@ -136,15 +136,15 @@ def test_the_generator_writes_what_python_writes(examples, models):
 
 @pytest.fixture(scope="module")
 def translators(tmp_path_factory):
-    """Untrained translators of words in lower case, and of characters."""
+    """Untrained translators of every attention: of words in lower case, and of characters."""
     folder = tmp_path_factory.mktemp("translators")
     pairs = [("Ich sehe DICH, Ärger!", "I see you, trouble!"), ("er geht nach hause", "he goes home")]
     paths = {}
     for name, tokenizer, options in (
         ("deep", "word", {"cell": "lstm", "num_layers": 2, "decoder": "d2l"}),
-        ("both", "word", {"bidirectional": True, "readout": "all"}),
-        ("previous", "char", {"decoder": "previous"}),
-        ("mean", "char", {"cell": "rnn", "context": "mean"}),
+        ("both", "word", {"bidirectional": True, "readout": "all", "attention": "additive"}),
+        ("previous", "char", {"decoder": "previous", "attention": "general"}),
+        ("mean", "char", {"cell": "rnn", "context": "mean", "attention": "dot"}),
     ):
         corpus = rf.ParallelCorpus.from_pairs(pairs, tokenizer=tokenizer, lower=tokenizer == "word")
         model = rf.Seq2Seq(

@@ -69,6 +69,9 @@ def plain_search(model, source, beam_size, max_length, length_penalty):
 SHAPES = [
     *[(decoder, {"cell": cell}) for decoder, cell in zip(DECODERS, ("rnn", "gru", "lstm", "rnn_relu", "lstm"))],
     ("d2l", {"cell": "lstm", "num_layers": 2, "bidirectional": True, "readout": "all"}),
+    ("context_and_previous", {"attention": "additive", "readout": "all", "bidirectional": True}),
+    ("previous", {"attention": "general", "num_layers": 2, "cell": "lstm"}),
+    ("d2l", {"attention": "dot", "context": "mean"}),
 ]
 
 
@@ -122,7 +125,7 @@ def test_together_and_one_by_one_give_the_same_bits(decoder, options, beam_size)
 
 @pytest.mark.parametrize("weights", ["bf16", "int8"])
 def test_low_precision_gives_the_same_bits_in_any_batch_too(tmp_path, weights):
-    model = model_of("context_and_previous", readout="all")
+    model = model_of("context_and_previous", attention="additive", readout="all")
     model.save(tmp_path / "m.safetensors")
     model = rf.load(tmp_path / "m.safetensors", weights=weights)
     alone, together = (translations(model, sources(30), beam_size=3, batch_size=n) for n in (1, 30))
@@ -157,7 +160,7 @@ def test_a_beam_as_wide_as_all_beginnings_is_exhaustive_search():
 
 
 def test_forced_scores_are_those_of_the_search_and_of_training():
-    model = model_of("previous", cell="lstm")
+    model = model_of("previous", attention="general")
     sentences = sources(20)
     found = translations(model, sentences, beam_size=3, n_best=3, max_length=20)
     flat = [(s, t) for s, best in zip(sentences, found) for t in best if t.ended]
@@ -193,7 +196,7 @@ def worded():
     """A model of words that has learnt three sentences by heart."""
     corpus = rf.ParallelCorpus.from_pairs(PAIRS, tokenizer="word", lower=True)
     model = rf.Seq2Seq(
-        corpus.source_vocab, corpus.target_vocab, embedding_size=16, hidden_size=32, decoder="d2l", seed=2
+        corpus.source_vocab, corpus.target_vocab, embedding_size=16, hidden_size=32, attention="additive", seed=2
     )
     optimizer = rf.Adam(model, lr=0.02)
     for _ in range(60):
@@ -213,11 +216,25 @@ def test_texts_come_as_texts(worded):
     assert (best.text, best.tokens, best.ended) == ("go!", ["go", "!"], True)
     assert best.score >= second.score
     assert best.attention is None
+    ((drawn,),) = rf.translate(worded, ["geh !"], attention=True)
+    assert drawn.source_tokens == ["geh", "!", "<eos>"]
+    assert drawn.attention.shape == (3, 3)
+    np.testing.assert_allclose(drawn.attention.sum(1), 1, rtol=1e-5)
     assert rf.translate(worded, ["unbekannt"])  # reads as <unk>
     assert rf.translate(worded, []) == []
     known, reserved = rf.score_pairs(worded, ["geh !", "geh <eos> !"], ["go !", "go !"])
     assert known == best.log_prob
     assert reserved == rf.score_pairs(worded, ["geh unbekannt !"], ["go !"])[0]
+
+
+def test_a_picture_of_attention(worded, tmp_path):
+    pytest.importorskip("matplotlib")
+    ((t,),) = rf.translate(worded, ["ich sehe den hund"], attention=True)
+    t.plot(tmp_path / "a.png")
+    assert (tmp_path / "a.png").read_bytes()[:4] == b"\x89PNG"
+    t, _ = rf.translate(worded, ["geh !"], beam_size=2, n_best=2)[0]
+    with pytest.raises(ValueError, match="attention=True"):
+        t.plot(tmp_path / "b.png")
 
 
 def test_wrong_arguments_are_told():
@@ -279,6 +296,14 @@ def test_each_line_is_answered_at_once(folder):
             assert process.stdout.readline() == answer + "\n"
         process.stdin.close()
         assert process.wait(timeout=60) == 0
+
+
+def test_the_command_draws_attention(folder):
+    pytest.importorskip("matplotlib")
+    done = run("translate", "m.safetensors", "--attention-plot", "a.png", cwd=folder, input="\ngeh !\ngeh !\n")
+    assert done.stdout == "\ngo!\ngo!\n"
+    assert "wrote a.png" in done.stderr
+    assert (folder / "a.png").read_bytes()[:4] == b"\x89PNG"
 
 
 @pytest.mark.parametrize(

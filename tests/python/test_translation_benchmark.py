@@ -55,7 +55,7 @@ def lines(file):
     return [json.loads(line) for line in file.read_text().splitlines()]
 
 
-@pytest.mark.parametrize("row", ["tutorial-1", "context_as_state"])
+@pytest.mark.parametrize("row", ["tutorial-1", "tutorial-3", "context_as_state"])
 def test_both_programs_learn_alike(row, corpora, tmp_path, threads):
     """Without dropout and with the true token read, two float32 programs stay within a ten-thousandth for three epochs."""
     pytest.importorskip("sacrebleu")
