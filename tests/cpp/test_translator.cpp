@@ -117,6 +117,7 @@ TEST_CASE("a translator of a file gives what the model gives, to the bit") {
     all.back().context = "max";
     all.push_back(small());
     all.back().reads_context = all.back().reads_previous = false;
+    size_t scored = 0;  // an untrained model seldom ends a translation
     for (Seq2SeqOptions& o : all) {
         CAPTURE(config_of(o));
         for (const Weights weights : {Weights::f32, Weights::bf16, Weights::int8}) {
@@ -149,10 +150,11 @@ TEST_CASE("a translator of a file gives what the model gives, to the bit") {
                     log_probabilities.push_back(found[i][k].log_probability);
                 }
             }
-            REQUIRE(sources.size() > 5);
-            CHECK(translator.score(sources, targets) == log_probabilities);
+            scored += sources.size();
+            if (!sources.empty()) CHECK(translator.score(sources, targets) == log_probabilities);
         }
     }
+    CHECK(scored > 50);
 }
 
 TEST_CASE("a translator reads and writes text") {

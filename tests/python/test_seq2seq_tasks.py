@@ -38,6 +38,15 @@ def exact(pairs, held_out, *, epochs, lr=1e-2, batch_size=64, **options):
     return float(np.mean([a == b for a, b in zip(found, test.targets)]))
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Steps of a few microseconds: a second thread only helps on an idle machine, and costs much on a busy one."""
+    threads = rf.get_num_threads()
+    rf.set_num_threads(1)
+    yield
+    rf.set_num_threads(threads)
+
+
 ATTENTIVE = {"decoder": "d2l", "attention": "additive", "bidirectional": True}
 
 
