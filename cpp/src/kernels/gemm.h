@@ -49,15 +49,19 @@ struct RowWalk {
     }
 };
 
-// How one 32-bit word of A meets one of B.
+// How one 32-bit word of A meets one of B. Products that are put together of several instructions have no narrow tiles
+// for the last columns: their code is long (a fifth of the AVX-512 table) and they are not what such a CPU is fast with.
 struct F32 {
+    static constexpr bool narrow_tiles = true;
     static Vec multiply_add(Vec a, Vec b, Vec sum) { return fma(a, b, sum); }
 };
 struct Bf16 {
+    static constexpr bool narrow_tiles = dot_bf16_is_one_instruction;
     static Vec multiply_add(Vec a, Vec b, Vec sum) { return dot_bf16(a, b, sum); }
 };
 
 struct Int8 {  // sums are whole numbers
+    static constexpr bool narrow_tiles = dot_int8_is_one_instruction;
     static Vec multiply_add(Vec a, Vec b, Vec sum) { return dot_int8(a, b, sum); }
 };
 
@@ -187,11 +191,12 @@ void gemm(const Gemm& g) {
         size_t same = 0;
         TileFunction low = tile_for<Word, Width>(short_rows, several, same);
         TileFunction tall = tall_tiles ? tile_for<Word, Width>(short_rows + 1, several, same) : low;
-        if (g.columns - column <= width - lanes) {
-            const size_t vectors = (g.columns - column + lanes - 1) / lanes;
-            low = edge_tile_for<Word, Width>(short_rows, vectors);
-            tall = tall_tiles ? edge_tile_for<Word, Width>(short_rows + 1, vectors) : low;
-        }
+        if constexpr (Word::narrow_tiles)
+            if (g.columns - column <= width - lanes) {
+                const size_t vectors = (g.columns - column + lanes - 1) / lanes;
+                low = edge_tile_for<Word, Width>(short_rows, vectors);
+                tall = tall_tiles ? edge_tile_for<Word, Width>(short_rows + 1, vectors) : low;
+            }
         for (size_t k = 0; k == 0 || k < g.depth; k += block) {
             const Depth depth{k, g.depth - k < block ? g.depth : k + block};
             RowWalk<const float> a(g.a);

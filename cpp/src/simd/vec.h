@@ -95,6 +95,11 @@ inline Vec sqrt(Vec a) { return Vec(vsqrtq_f32(float32x4_t(a))); }
 // c + a1 b1 + a0 b0 where a lane of a and b is a pair of bf16, the first in its low half. Each term is one fused
 // multiply-add, the second of the pair first: what AVX512_BF16 does, so the emulation gives the same bits (but for
 // numbers below 1.2e-38, which the instruction reads and writes as zero).
+#if defined(__AVX512BF16__)
+constexpr bool dot_bf16_is_one_instruction = true;
+#else
+constexpr bool dot_bf16_is_one_instruction = false;
+#endif
 #if defined(__AVX512BF16__) && defined(__clang__)
 inline Vec dot_bf16(Vec a, Vec b, Vec c) {
     __asm__("vdpbf16ps %2, %1, %0" : "+v"(c) : "v"(a), "v"(b));  // clang 16 crashes on the intrinsic
@@ -120,6 +125,11 @@ inline void store_bytes(uint8_t* p, IntVec v) {
 
 // sum + a0 b0 + a1 b1 + a2 b2 + a3 b3 in every lane: a holds four bytes without sign, b four with, sum a 32-bit whole
 // number. Exact, so every ISA gives the same.
+#if defined(__AVX512VNNI__)
+constexpr bool dot_int8_is_one_instruction = true;
+#else
+constexpr bool dot_int8_is_one_instruction = false;
+#endif
 #if defined(__AVX512VNNI__)
 inline Vec dot_int8(Vec a, Vec b, Vec sum) {
     return as_float((IntVec)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)a, (__m512i)b));
