@@ -1,5 +1,8 @@
 // Latency of one step of one stream on one thread, and many streams together against one by one.
 //
+// limit: 1.2 times what reading the weights from their cache takes at the rate measured here, and 0.3 us.
+// idle: the 99.9th percentile of a loop that takes as long but touches no memory: interruptions of this machine alone.
+//
 //     cmake --preset release -DRNNFAST_BENCHMARKS=ON && cmake --build --preset release --target rnnfast_latency
 //     taskset -c 0 build/release/rnnfast_latency [STEPS]
 #include <unistd.h>
@@ -9,6 +12,7 @@
 #include <cstdio>
 #include <cstdlib>
 
+#include "core/machine_rates.h"
 #include "core/random.h"
 #include "models/safetensors.h"
 #include "rnnfast/layers.hpp"
@@ -45,8 +49,44 @@ rnnfast::Tensors random_layer(size_t gates, size_t size) {
     return file;
 }
 
+struct Rates {
+    double l2 = rnnfast::read_rate(512 << 10, 1, 0.3), l3 = rnnfast::read_rate(4 << 20, 1, 0.3);
+    double flops = rnnfast::multiply_add_rate(1, 0.3);
+};
+
+struct Percentiles {
+    double median, rare;  // of every two, of every thousand: microseconds
+};
+
+template <typename Call>
+Percentiles percentiles(size_t calls, const Call& call) {
+    std::vector<double> times(calls);
+    for (double& time : times) {
+        const auto start = Clock::now();
+        call();
+        time = 1e6 * seconds_since(start);
+    }
+    std::sort(times.begin(), times.end());
+    return {times[calls / 2], times[calls * 999 / 1000]};
+}
+
+// A chain of dependent multiply-adds: nothing of it waits for memory.
+void idle(size_t turns) {
+    volatile double sink;
+    double value = 1;
+    for (size_t i = 0; i < turns; ++i) value = value * 0.999 + 1;
+    sink = value;
+    (void)sink;
+}
+
+double idle_rare(double microseconds, size_t calls) {
+    constexpr size_t turns = 1000;
+    const double each = percentiles(1001, [] { idle(turns); }).median / turns;
+    return percentiles(calls, [&] { idle(static_cast<size_t>(microseconds / each)); }).rare;
+}
+
 // Median and 99.9th percentile of `steps` steps, in microseconds.
-void one_stream(const char* cell, size_t gates, size_t size, size_t steps) {
+void one_stream(const char* cell, size_t gates, size_t size, size_t steps, const Rates& rates) {
     const auto tensors = random_layer(gates, size);
     std::vector<float> x(size, 0.1f), y(size);
     double f32_median = 0;
@@ -54,24 +94,18 @@ void one_stream(const char* cell, size_t gates, size_t size, size_t steps) {
         const Recurrent layer(tensors, "", cell, weights);
         State state = layer.initial_state();
         for (int i = 0; i < 1000; ++i) layer.step(x.data(), state, y.data());
-        std::vector<double> times(steps);
-        for (double& time : times) {
-            const auto start = Clock::now();
-            layer.step(x.data(), state, y.data());
-            time = 1e6 * seconds_since(start);
-        }
-        std::sort(times.begin(), times.end());
-        const double median = times[steps / 2], rare = times[steps * 999 / 1000];
-        if (weights == Weights::f32) f32_median = median;
+        const Percentiles took = percentiles(steps, [&] { layer.step(x.data(), state, y.data()); });
+        if (weights == Weights::f32) f32_median = took.median;
         const auto bytes = static_cast<double>(2 * gates * size * size * bytes_a_weight[static_cast<size_t>(weights)]);
-        std::printf("%-4s %4zu %-4s  median %8.2f us  99.9%% %8.2f us  %6.1f GB/s of weights  %5.2f times f32\n", cell,
-                    size, names[static_cast<size_t>(weights)], median, rare, bytes / median * 1e-3,
-                    f32_median / median);
+        const double limit = 1.2e6 * bytes / (bytes > 1 << 20 ? rates.l3 : rates.l2) + 0.3;
+        std::printf("%-4s %4zu %-4s  median %7.2f us (limit %6.2f)  99.9%% %7.2f us (idle %6.2f)  %5.2f times f32\n",
+                    cell, size, names[static_cast<size_t>(weights)], took.median, limit, took.rare,
+                    idle_rare(took.median, steps), f32_median / took.median);
     }
 }
 
 // 256 streams as one batch and one by one, interleaved; medians.
-void many_streams(const char* cell, size_t gates, size_t size) {
+void many_streams(const char* cell, size_t gates, size_t size, const Rates& rates) {
     constexpr size_t streams = 256, rounds = 41;
     const auto tensors = random_layer(gates, size);
     for (const Weights weights : {Weights::f32, Weights::bf16, Weights::int8}) {
@@ -92,10 +126,12 @@ void many_streams(const char* cell, size_t gates, size_t size) {
         std::sort(together.begin(), together.end());
         std::sort(alone.begin(), alone.end());
         const double flops = 4.0 * static_cast<double>(streams * gates * size * size);
-        std::printf("%-4s %4zu %-4s  256 streams together %8.3f ms (%5.1f GFLOP/s), one by one %8.3f ms: %4.2f times\n",
-                    cell, size, names[static_cast<size_t>(weights)], 1e3 * together[rounds / 2],
-                    flops / together[rounds / 2] * 1e-9, 1e3 * alone[rounds / 2],
-                    alone[rounds / 2] / together[rounds / 2]);
+        const double rate = flops / together[rounds / 2];
+        std::printf(
+            "%-4s %4zu %-4s  256 streams together %7.3f ms (%5.1f GFLOP/s, %4.2f of f32's), one by one %7.3f ms: %4.2f "
+            "times\n",
+            cell, size, names[static_cast<size_t>(weights)], 1e3 * together[rounds / 2], rate * 1e-9,
+            rate / rates.flops, 1e3 * alone[rounds / 2], alone[rounds / 2] / together[rounds / 2]);
     }
 }
 
@@ -106,12 +142,14 @@ int main(int argc, char** argv) {
     rnnfast::set_num_threads(1);
     std::printf("rnnfast %s, %s, one thread, %zu steps\n", rnnfast::version().c_str(),
                 rnnfast::instruction_set().c_str(), steps);
+    const Rates rates;
+    std::printf("L2 %.0f GB/s, L3 %.0f GB/s, %.1f GFLOP/s\n", rates.l2 * 1e-9, rates.l3 * 1e-9, rates.flops * 1e-9);
     for (const size_t size : {64, 128, 256, 512}) {
-        one_stream("lstm", 4, size, steps);
-        one_stream("gru", 3, size, steps);
+        one_stream("lstm", 4, size, steps, rates);
+        one_stream("gru", 3, size, steps, rates);
     }
     for (const size_t size : {256, 512}) {
-        many_streams("lstm", 4, size);
-        many_streams("gru", 3, size);
+        many_streams("lstm", 4, size, rates);
+        many_streams("gru", 3, size, rates);
     }
 }

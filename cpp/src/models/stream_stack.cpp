@@ -6,6 +6,9 @@
 
 namespace rnnfast {
 
+// So many streams at a time on one thread: their gates stay in L2 from the product to the cell (LSTM 256: 8%).
+constexpr size_t rows_a_step = 48;
+
 StreamState::StreamState(const CellInfo& cell_, size_t layers_, size_t hidden_)
     : cell(&cell_),
       layers(layers_),
@@ -57,7 +60,16 @@ void StreamStack::step(const StreamInput& input, StreamState* const* states, flo
 
 void StreamStack::run(const StreamInput& input, StreamState* const* states, float* y, StreamMemory& m) const {
     const size_t threads = std::min(threads_for(flops_ * static_cast<double>(input.rows)), most_threads(input.rows));
-    if (input.steps == 1 && threads == 1) return step(input, states, y, m);
+    if (input.steps == 1 && threads == 1) {
+        for (size_t first = 0; first < input.rows; first += rows_a_step) {
+            StreamInput some = input;
+            some.rows = std::min(rows_a_step, input.rows - first);
+            if (input.x) some.x += first * input_size();
+            if (input.tokens) some.tokens += first;
+            step(some, states + first, y + first * hidden_, m);
+        }
+        return;
+    }
     const size_t rows = input.rows, padded = round_up(hidden_, unit_block), size = input.steps * rows * hidden_;
     set_even(m.steps, input.steps, rows);
     const float* x = input.x;
