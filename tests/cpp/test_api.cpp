@@ -45,7 +45,7 @@ void for_each_model(const std::function<void(const LanguageModel&)>& body) {
 
 TEST_CASE("streams stepped together have the bits of streams stepped alone") {
     for_each_model([](const LanguageModel& model) {
-        constexpr size_t streams = 23, steps = 4;
+        constexpr size_t streams = 101, steps = 4;
         std::vector<State> together(streams, model.initial_state()), alone(streams, model.initial_state());
         std::vector<State*> pointers;
         for (State& state : together) pointers.push_back(&state);
