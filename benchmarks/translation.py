@@ -43,7 +43,7 @@ from benchmarks.translation_programs import (
 
 # The settings all rows of bentrevett's tutorial share. init_scale: its first weights are uniform in +-0.08 for the LSTM, normal
 # of deviation 0.01 for the GRUs, which has the spread of uniform in +-0.0173.
-SHARED = {"embedding_size": 256, "hidden_size": 512, "dropout": 0.5, "teacher_forcing": 0.5}
+SHARED = {"embedding_size": 256, "hidden_size": 512, "dropout": 0.5, "output_dropout": 0.0, "teacher_forcing": 0.5}
 SMALL = {"cell": "gru", "init_scale": 0.0173, "readout": "all"}
 TUTORIAL: dict[str, dict[str, Any]] = {
     "tutorial-1": {**SHARED, "decoder": "previous", "cell": "lstm", "num_layers": 2, "init_scale": 0.08},
@@ -193,7 +193,10 @@ def test(row: Row, programs: list[Any], data: dict[str, Any]) -> dict[str, Any]:
             told[f"{name}_int8_bleu_beam_{beam}"] = bleu(Rounded(program).search(pairs.source_ids, beam)[0], pairs)
         told["examples"] = [*zip(pairs.sources, pairs.targets, map(pairs.target_vocab.decode, ids))][:5]
     twin.put(row.best[programs[0].name][1])  # the same weights, so that both write the same sentences
-    running = [twin, *(made for program in programs if program.name == "rnnfast" for made in (program, Rounded(program)))]
+    running = [
+        twin,
+        *(made for program in programs if program.name == "rnnfast" for made in (program, Rounded(program))),
+    ]
     told["greedy"] = [
         greedy_speed(running, pairs, rows, row.args.speed_sentences, block) for rows, block in ((1, 50), (64, 256))
     ]
@@ -240,7 +243,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     structure.add_argument("--bidirectional", action=argparse.BooleanOptionalAction)
     for name in ("embedding-size", "hidden-size", "num-layers"):
         structure.add_argument(f"--{name}", type=int)
-    for name in ("dropout", "teacher-forcing", "init-scale"):
+    for name in ("dropout", "output-dropout", "teacher-forcing", "init-scale"):
         structure.add_argument(f"--{name}", type=float, help="0: PyTorch's" if name == "init-scale" else None)
     training = parser.add_argument_group("training")
     for name, kind in (("epochs", int), ("batch-size", int), ("lr", float), ("clip", float)):
@@ -255,7 +258,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 
 STRUCTURE = (
-    "decoder cell attention readout context bidirectional embedding_size hidden_size num_layers dropout teacher_forcing init_scale"
+    "decoder cell attention readout context bidirectional embedding_size hidden_size num_layers dropout output_dropout "
+    "teacher_forcing init_scale"
 ).split()
 
 

@@ -54,7 +54,7 @@ class TorchSeq2Seq(nn.Module):
             self.attention.combine = nn.Linear(C + H, H, bias=False)
         seen = C * (("context" in cfg["reads"]) or kind != "none") + E * ("previous" in cfg["reads"])
         self.output = nn.Linear(H + seen * (cfg["readout"] == "all"), cfg["target_vocab_size"])
-        self.dropout = nn.Dropout(dropout)
+        self.dropout, self.output_dropout = nn.Dropout(dropout), nn.Dropout(cfg.get("output_dropout", dropout))
 
     def load(self, weights: dict[str, np.ndarray]) -> None:
         """rnnfast's ``state_dict``, in this module's precision."""
@@ -129,7 +129,7 @@ class TorchSeq2Seq(nn.Module):
         if self.cfg["readout"] == "all":
             parts = [states] + [part for part in (context, embedded) if part is not None]
             states = torch.cat(parts, -1)
-        return self.output(self.dropout(states))
+        return self.output(self.output_dropout(states))
 
     def _reads(self, embedded: Any, context: Any) -> Any:
         parts = ([embedded] if "previous" in self.cfg["reads"] else []) + (

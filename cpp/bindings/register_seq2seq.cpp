@@ -85,7 +85,7 @@ void register_seq2seq(py::module_& m) {
                          size_t embedding_size, size_t hidden_size, size_t num_layers, bool bidirectional,
                          const std::string& context, const std::string& initial_state, bool reads_context,
                          bool reads_previous, const std::string& attention, bool readout_all, float dropout,
-                         uint64_t seed, const std::string& weights) {
+                         float output_dropout, uint64_t seed, const std::string& weights) {
                  Seq2SeqOptions o;
                  o.cell = cell;
                  o.source_vocabulary = source_vocabulary;
@@ -101,13 +101,14 @@ void register_seq2seq(py::module_& m) {
                  o.attention = attention;
                  o.readout_all = readout_all;
                  o.dropout = dropout;
+                 o.output_dropout = output_dropout;
                  o.weights = weights_named(weights);
                  return std::make_unique<Seq2Seq>(o, seed, active());
              }),
              py::arg("cell"), py::arg("source_vocabulary"), py::arg("target_vocabulary"), py::arg("embedding_size"),
              py::arg("hidden_size"), py::arg("num_layers"), py::arg("bidirectional"), py::arg("context"),
              py::arg("initial_state"), py::arg("reads_context"), py::arg("reads_previous"), py::arg("attention"),
-             py::arg("readout_all"), py::arg("dropout"), py::arg("seed"), py::arg("weights"))
+             py::arg("readout_all"), py::arg("dropout"), py::arg("output_dropout"), py::arg("seed"), py::arg("weights"))
         .def("loss", &loss, py::arg("source"), py::arg("source_lengths"), py::arg("inputs"), py::arg("targets"),
              py::arg("train"), py::arg("teacher_forcing"), py::arg("key"))
         .def("backward", &Seq2Seq::backward, py::call_guard<py::gil_scoped_release>())

@@ -76,7 +76,8 @@ class Seq2Seq(Layer):
     attention : ``"none"``, ``"additive"`` (the decoder must read the context), ``"dot"`` (hidden_size must be the size
         of the encoder's outputs, so it reads in one direction) or ``"general"``
     readout : what the output product reads: ``"state"``, or ``"all"`` for [s_t; c; E_t[y_{t-1}]], those that are read
-    dropout : on both embeddings, between layers and before the output, in training only
+    dropout : on both embeddings and between layers, in training only
+    output_dropout : on what the output product reads; None: as ``dropout``
     teacher_forcing : the share of steps at which training reads the true y_{t-1}; at the others it reads the model's
         own most probable token, one coin for the whole batch and step. No dropout acts while those are decided.
     weights : ``"f32"``, ``"bf16"``, or ``"int8"`` for running only, as for LanguageModel
@@ -113,6 +114,7 @@ class Seq2Seq(Layer):
         attention: str = "none",
         readout: str = "state",
         dropout: float = 0.0,
+        output_dropout: float | None = None,
         teacher_forcing: float = 1.0,
         weights: str = "f32",
         init_scale: float | None = None,
@@ -142,6 +144,7 @@ class Seq2Seq(Layer):
             "attention": attention,
             "readout": readout,
             "dropout": float(dropout),
+            "output_dropout": float(dropout if output_dropout is None else output_dropout),
             "teacher_forcing": float(teacher_forcing),
             "weights": weights,
             "seed": new_seed(seed),
@@ -151,7 +154,7 @@ class Seq2Seq(Layer):
         self._core = _core.Seq2Seq(
             cell, c["source_vocab_size"], c["target_vocab_size"], c["embedding_size"], c["hidden_size"],
             c["num_layers"], c["bidirectional"], context, c["initial_state"], "context" in read, "previous" in read,
-            attention, readout == "all", c["dropout"], c["seed"], weights,
+            attention, readout == "all", c["dropout"], c["output_dropout"], c["seed"], weights,
         )  # fmt: skip
         if init_scale is not None:
             initialise(self, init_scale, c["seed"])

@@ -57,14 +57,26 @@ def test_a_translator_trains_on_two_files_or_one(folder, files):
 
 def test_every_choice_is_an_option(folder):
     options = ["--decoder", "previous", "--cell", "lstm", "--num-layers", 2, "--bidirectional", "--context", "mean"]
-    options += ["--readout", "all", "--teacher-forcing", 0.5, "--dropout", 0.1, "--lower", "--max-length", 4]
+    options += [
+        "--readout",
+        "all",
+        "--teacher-forcing",
+        0.5,
+        "--dropout",
+        0.1,
+        "--output-dropout",
+        0.2,
+        "--lower",
+        "--max-length",
+        4,
+    ]
     options += ["--attention", "general", "--init-scale", 0.1, "--max-pairs", 50, "--tensorboard", "curves"]
     result = run("train-translation", "both.tsv", *SMALL, *options, "--epochs", 1, cwd=folder)
     assert result.returncode == 0, result.stderr
     model = rf.load(folder / "rnnfast-translator.safetensors")
     expected = {
         "cell": "lstm", "num_layers": 2, "bidirectional": True, "context": "mean", "readout": "all", "dropout": 0.1,
-        "teacher_forcing": 0.5, "attention": "general", "initial_state": "context", "reads": ["previous"],
+        "output_dropout": 0.2, "teacher_forcing": 0.5, "attention": "general", "initial_state": "context", "reads": ["previous"],
     }  # fmt: skip
     assert {name: model.config[name] for name in expected} == expected
     assert model.source_vocab.lower

@@ -90,6 +90,7 @@ HOSTILE = [
     ({"initial_state": "learnt"}, "initial_state is 'learnt'"),
     ({"bidirectional": True}, "weights encoder.rnn.weight_ih_l0_reverse are missing"),
     ({"teacher_forcing": "often"}, "cannot be used"),
+    ({"output_dropout": 1.0}, "output_dropout is 1"),
     ({"beams": 5}, "cannot be used"),
 ]
 

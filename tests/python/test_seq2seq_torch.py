@@ -229,10 +229,19 @@ def test_more_padding_never_changes_a_bit(case):
         assert np.array_equal(model.grads[name], gradient), name
 
 
-@pytest.mark.parametrize("attention", ["none", "additive", "general"])
-def test_gradients_with_dropout_are_the_slope_of_the_loss_under_the_same_masks(attention):
+@pytest.mark.parametrize(
+    ("attention", "probabilities"),
+    [
+        ("none", {"dropout": 0.3}),
+        ("additive", {"dropout": 0.3}),
+        ("general", {"dropout": 0.3}),
+        ("none", {"dropout": 0.3, "output_dropout": 0.0}),
+        ("additive", {"dropout": 0.0, "output_dropout": 0.4}),
+    ],
+)
+def test_gradients_with_dropout_are_the_slope_of_the_loss_under_the_same_masks(attention, probabilities):
     """Central differences along a random direction: 1e-2 of the slope, since the loss is float32."""
-    config = settings("d2l", num_layers=2, readout="all", attention=attention, hidden_size=24, dropout=0.3)
+    config = settings("d2l", num_layers=2, readout="all", attention=attention, hidden_size=24, **probabilities)
     weights, batch = random_weights({**config}), pairs(config, 6, 5, 12)
     rng, eps = np.random.default_rng(3), 3e-3
     direction = {name: rng.normal(size=w.shape).astype(np.float32) for name, w in weights.items()}
@@ -246,7 +255,7 @@ def test_gradients_with_dropout_are_the_slope_of_the_loss_under_the_same_masks(a
 
     numeric = (loss(1)[0] - loss(-1)[0]) / (2 * eps)
     assert loss(0)[1] == pytest.approx(numeric, rel=1e-2)
-    plain = translator({**config, "dropout": 0.0}, weights).loss(*batch)[0]
+    plain = translator({**config, "dropout": 0.0, "output_dropout": 0.0}, weights).loss(*batch)[0]
     assert loss(0)[0] != pytest.approx(plain, rel=1e-3)
 
 

@@ -23,6 +23,8 @@ Seq2SeqOptions checked(Seq2SeqOptions o) {
     if (o.source_vocabulary == 0) fail("the source vocabulary is empty: expected at least one token");
     if (o.target_vocabulary == 0) fail("the target vocabulary is empty: expected at least one token");
     if (o.embedding_size == 0) fail("embedding_size is 0: expected at least 1");
+    if (!(o.output_dropout >= 0 && o.output_dropout < 1))
+        fail("output_dropout is " + std::to_string(o.output_dropout) + ": expected at least 0 and less than 1");
     check_name("context", o.context, {"last", "mean", "max"});
     check_name("initial_state", o.initial_state, {"context", "learned", "zero"});
     if (attention_named(o.attention) == AttentionKind::additive && !o.reads_context)

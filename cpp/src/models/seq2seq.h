@@ -21,7 +21,8 @@ struct Seq2SeqOptions {
     // state itself, which becomes tanh(W_c [context ; state])
     std::string attention = "none";
     bool readout_all = false;        // the output reads [state ; context ; embedding], not the state alone
-    float dropout = 0;               // on both embeddings, between layers, before the output
+    float dropout = 0;               // on both embeddings and between layers
+    float output_dropout = 0;        // on what the output reads
     Weights weights = Weights::f32;  // of the products; parameters stay float32
     bool bare = false;               // parameters without values: to run only, with those of a file
 };

@@ -123,8 +123,9 @@ void Seq2Seq::loss(const PairBatch& b, double* nll, bool train, float teacher_fo
     run_decoder(p, train, key);
     gather_readout(p);
     const size_t counted = p.counted.size(), size = counted * readout_size();
-    if (train && options_.dropout > 0)
-        dropout(p.readout.data(), p.readout.data(), size, options_.dropout, random_key(key, seq2seq::before_output));
+    if (train && options_.output_dropout > 0)
+        dropout(p.readout.data(), p.readout.data(), size, options_.output_dropout,
+                random_key(key, seq2seq::before_output));
     p.nll.resize(counted);
     if (train) dreadout_.reserve(std::max<size_t>(size, 1));  // memory even for no row: it asks for gradients
     output_.loss(p.readout.data(), counted, p.targets.data(), p.nll.data(), train ? dreadout_.data() : nullptr);
@@ -150,8 +151,8 @@ void Seq2Seq::backward() {
 void Seq2Seq::backward_decoder(Pass& p) {
     const size_t hidden = options_.hidden_size, width = options_.embedding_size, tokens = p.steps * p.rows;
     const size_t size = readout_size(), counted = p.counted.size();
-    if (options_.dropout > 0)
-        dropout(dreadout_.data(), dreadout_.data(), counted * size, options_.dropout,
+    if (options_.output_dropout > 0)
+        dropout(dreadout_.data(), dreadout_.data(), counted * size, options_.output_dropout,
                 random_key(p.key, seq2seq::before_output));
     dhidden_.reserve(tokens * hidden);
     std::fill_n(dhidden_.data(), tokens * hidden, 0.0f);

@@ -52,7 +52,7 @@ void check_sizes(const SafetensorsFile& file, const Seq2SeqOptions& o) {
 Seq2SeqOptions options_of(const Json& config) {
     check_known(config, {"cell", "source_vocab_size", "target_vocab_size", "embedding_size", "hidden_size",
                          "num_layers", "bidirectional", "context", "initial_state", "reads", "attention", "readout",
-                         "dropout", "teacher_forcing", "weights", "seed"});
+                         "dropout", "output_dropout", "teacher_forcing", "weights", "seed"});
     Seq2SeqOptions o;
     o.cell = config_text(config, "cell");
     o.source_vocabulary = config_whole(config, "source_vocab_size", std::size(reserved));

@@ -17,7 +17,7 @@ _DEFAULTS: dict[str, Any] = {
     "source": None, "target": None, "data": None, "tokenizer": "word", "vocab_size": 8000, "lower": False, "min_freq": 2,
     "max_length": 0, "max_pairs": 0, "cell": "gru", "hidden_size": 256, "num_layers": 1, "embedding_size": 256,
     "bidirectional": False, "context": "last", "decoder": "context_and_previous", "attention": "none", "readout": "state",
-    "teacher_forcing": 1.0, "dropout": 0.0, "init_scale": 0.0, **DEFAULTS, "batch_size": 64,
+    "teacher_forcing": 1.0, "dropout": 0.0, "output_dropout": None, "init_scale": 0.0, **DEFAULTS, "batch_size": 64,
     "output": "rnnfast-translator.safetensors",
 }  # fmt: skip
 _SAMPLES = 4
@@ -52,7 +52,8 @@ def add_to(commands: Any) -> None:
     option("--attention", choices=("none", "additive", "dot", "general"))
     option("--readout", "what the output layer reads", choices=("state", "all"))
     option("--teacher-forcing", "share of steps that read the true token", type=real(0, 1.0000001))
-    option("--dropout", type=real(0, 1))
+    option("--dropout", "on both embeddings and between layers", type=real(0, 1))
+    option("--output-dropout", "on what the output layer reads; unless given, as --dropout", type=real(0, 1))
     option("--init-scale", "first weights uniform in plus or minus this; 0: PyTorch's", type=real(0))
     add_options(train, _DEFAULTS)
     train.set_defaults(run=run)
@@ -79,7 +80,7 @@ def run(args: argparse.Namespace) -> None:
         train.source_vocab, train.target_vocab, cell=s.cell, embedding_size=s.embedding_size, hidden_size=s.hidden_size,
         num_layers=s.num_layers, bidirectional=s.bidirectional, context=s.context, decoder=s.decoder,
         attention=s.attention, readout=s.readout, teacher_forcing=s.teacher_forcing, dropout=s.dropout,
-        init_scale=s.init_scale or None, seed=s.seed,
+        output_dropout=s.output_dropout, init_scale=s.init_scale or None, seed=s.seed,
     )  # fmt: skip
     this.say(
         f"{name}: {len(train):,} pairs to train on, {len(valid):,} to validate, {len(test):,} to test; "
