@@ -50,7 +50,7 @@ struct RowWalk {
 };
 
 // How one 32-bit word of A meets one of B. Products that are put together of several instructions have no narrow tiles
-// for the last columns: their code is long (a fifth of the AVX-512 table) and they are not what such a CPU is fast with.
+// for the last columns: their code is long (a fifth of the AVX-512 table) and such a CPU is not fast with them anyway.
 struct F32 {
     static constexpr bool narrow_tiles = true;
     static Vec multiply_add(Vec a, Vec b, Vec sum) { return fma(a, b, sum); }
