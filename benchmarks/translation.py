@@ -12,10 +12,11 @@ weights in both.
 
 BLEU is sacreBLEU of test_2016_flickr as bentrevett/pytorch-seq2seq scores it: references lower-cased and cut up by the tokenizer
 that trained, hypotheses the tokens themselves, <unk> left standing, nothing else done to them (``tokens``, signature tok:none);
-``13a`` is the usual one of readable text without regard to capitals. Perplexity is that of the true prefix; ``free_perplexity`` is the tutorial's, whose model reads
-its own choices while the true next token is asked for.
+``13a`` is the usual one of readable text without regard to capitals. Perplexity is that of the true prefix; ``free_perplexity`` is the
+tutorial's, whose model reads its own choices while the true next token is asked for.
 
-Every epoch and every row goes to the JSON file at once. Run the same command again and it goes on after the last whole epoch.
+Every epoch and every row goes to the JSON file at once. Run the same command again, with more ``--epochs`` if you like, and it goes on
+after the last whole one.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ TUTORIAL: dict[str, dict[str, Any]] = {
 }
 FIVE = ("context_as_state", "context_as_input", "context_and_previous", "previous", "d2l")
 # Beside one another: the same of everything but the decoder, the true token read at every step, the output from the state.
-PLAIN = {"cell": "gru", "embedding_size": 256, "hidden_size": 512, "dropout": 0.5}
+PLAIN = {"cell": "gru", "embedding_size": 256, "hidden_size": 256, "dropout": 0.5, "output_dropout": 0.0}
 DECODERS = {name: {**PLAIN, "decoder": name} for name in FIVE}
 BEST = {"best": {**PLAIN, "decoder": "d2l", "attention": "additive", "bidirectional": True, "readout": "all"}}
 ROWS = {**TUTORIAL, **DECODERS, **BEST}
@@ -89,6 +90,8 @@ class Row:
     def __init__(self, name: str, structure: dict[str, Any], training: dict[str, Any], args: argparse.Namespace):
         self.name, self.structure, self.training, self.args = name, structure, training, args
         self.key = {"row": name, "structure": structure, "training": training, "only": args.only}
+        settled = {n: v for n, v in training.items() if n != "epochs"}  # more of them go on from what there is
+        self.held_key = json.dumps({**self.key, "training": settled})
         self.file = Path(args.json) if args.json else None
         self.place = self.file.with_suffix(f".{name}.{args.only or 'both'}.pt") if self.file else None
         self.epochs: list[dict[str, Any]] = []
@@ -116,7 +119,7 @@ class Row:
         ]
         if self.place and self.place.exists():
             held = torch.load(self.place)
-            if held["key"] != json.dumps(self.key):
+            if held["key"] != self.held_key:
                 sys.exit(f"{self.place} is of other settings: remove it, or give another --json")
             self.epochs = json.loads(held["epochs"])
             for program in made:
@@ -129,7 +132,7 @@ class Row:
         """Whole epochs survive an interruption: written beside, then renamed."""
         if self.place is None:
             return
-        held: dict[str, Any] = {"key": json.dumps(self.key), "epochs": json.dumps(self.epochs)}
+        held: dict[str, Any] = {"key": self.held_key, "epochs": json.dumps(self.epochs)}
         held.update((program.name, program.state()) for program in programs)
         held["best"] = {
             name: {"perplexity": value, "weights": {n: torch.from_numpy(w) for n, w in weights.items()}}
