@@ -11,8 +11,9 @@ TEST_CASE("the counter sees what the library allocates") {
     const Buffer buffer(16);
     CHECK(allocations > before);
     const long then = allocations;
-    const std::vector<float> values(100);
+    void* memory = ::operator new(100);  // a call: what a vector asks for a compiler may leave out
     CHECK(allocations > then);
+    ::operator delete(memory);
 }
 
 TEST_CASE("a step allocates nothing and gives the bits of the whole sequence") {
