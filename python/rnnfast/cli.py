@@ -14,11 +14,19 @@ from rnnfast.commands import compare, eval, generate, info, quantize, stats, tra
 _BAD_INPUT = 2
 
 
+class _PrintCMakeDir(argparse.Action):
+    """Prints the folder as it is: argparse's own "version" would break a long path into lines."""
+
+    def __call__(self, *_: object) -> None:
+        print(Path(_core.__file__).parent / "cpp" / "lib" / "cmake" / "rnnfast")
+        raise SystemExit(0)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="rnnfast", description="Fast recurrent networks on CPUs.")
     parser.add_argument("--version", action="version", version=f"rnnfast {_core.__version__}")
     parser.add_argument(
-        "--cmake-dir", action="version", version=str(Path(_core.__file__).parent / "cpp" / "lib" / "cmake" / "rnnfast"),
+        "--cmake-dir", action=_PrintCMakeDir, nargs=0,
         help="print the folder that lets CMake build C++ against this install, as rnnfast_DIR",
     )  # fmt: skip
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
