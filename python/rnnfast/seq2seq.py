@@ -79,7 +79,8 @@ class Seq2Seq(Layer):
     dropout : on both embeddings and between layers, in training only
     output_dropout : on what the output product reads; None: as ``dropout``
     teacher_forcing : the share of steps at which training reads the true y_{t-1}; at the others it reads the model's
-        own most probable token, one coin for the whole batch and step. No dropout acts while those are decided.
+        own most probable token of the step before, in this very pass with its dropout; one coin for the whole batch
+        and step.
     weights : ``"f32"``, ``"bf16"``, or ``"int8"`` for running only, as for LanguageModel
     init_scale : the first weights are uniform in plus or minus this; None: those PyTorch's layers begin with, and zeros
         for a learned initial state

@@ -176,7 +176,7 @@ struct Problem {
                                          result.data() + (t * N + n) * C);
             }
         } else {
-            attention.forward(m, states.data(), T, result.data(), tape);
+            attention.forward(m, states.data(), T, {0, T}, result.data(), tape);
         }
         double sum = 0;
         for (size_t i = 0; i < result.size(); ++i)

@@ -233,27 +233,46 @@ def test_gradients_are_the_slopes_of_the_loss(options):
     ],
 )
 def test_without_teacher_forcing_training_reads_the_models_own_choices(teacher_forcing, options):
-    model = small(teacher_forcing=teacher_forcing, **options)
+    """The likeliest token is the target that costs least. A twin that is told what to read finds it by trying all."""
+    model, twin = small(teacher_forcing=teacher_forcing, **options), small(**options)
     x, lengths, target = batch_of(*RAGGED)
-    encoded = model._core.encode(x, lengths)
-    read, own = target[:1], []
-    state = model._core.initial_state(encoded)
-    for t in range(1, len(target) - 1):
-        choice = model._core.step(encoded, read[-1], state).argmax(1)
-        # Whichever the coin says, the choices of the next steps follow from it: the candidates are two.
-        own.append(choice)
-        read = np.concatenate([read, [np.where(target[t] >= 0, choice, 0)]]).astype(np.int32)
-    if teacher_forcing == 0.0:
-        twin = small(**{**options, "teacher_forcing": 1.0})
-        read = np.concatenate([read, target[-1:]])
-        losses = twin._core.loss(x, lengths, read[:-1].copy(), target[1:].copy(), True, 1.0, (3 << 32) + 1)
-        loss, _ = model.loss(x, lengths, target)
-        assert loss == losses[target[1:] >= 0].mean()
-        twin._core.backward(), model.backward()
-        assert all(np.array_equal(twin.grads[name], g) for name, g in model.grads.items())
+    wanted = target[1:].copy()
+    if teacher_forcing == 0.5:
+        seen = {model.loss(x, lengths, target)[0] for _ in range(8)}
+        assert len(seen) > 1, "every step threw the same coins"
         return
-    seen = {model.loss(x, lengths, target)[0] for _ in range(8)}
-    assert len(seen) > 1, "every step threw the same coins"
+
+    def losses(read, wanted):
+        return twin._core.loss(x, lengths, read, wanted, True, 1.0, (3 << 32) + 1)  # the masks of seed 3's first step
+
+    read = np.maximum(target[:-1], 0)
+    for t in range(1, len(read)):
+        each = [losses(read, np.where(wanted >= 0, token, -1).astype(np.int32))[t - 1] for token in range(TARGET)]
+        read[t] = np.where(wanted[t - 1] >= 0, np.argmin(each, axis=0), 0)
+    loss, _ = model.loss(x, lengths, target)
+    assert loss == losses(read, wanted)[wanted >= 0].mean()
+    twin._core.backward(), model.backward()
+    assert all(np.array_equal(twin.grads[name], g) for name, g in model.grads.items())
+
+
+def test_own_choices_of_a_vocabulary_too_large_to_keep_all_logits():
+    """5 steps x 70 rows x 60,000 logits are more than are kept from a choice to the loss; the rest is computed again."""
+    vocabulary, rows = 60_000, 70
+    sizes = {"embedding_size": 4, "hidden_size": 4, "decoder": "d2l", "seed": 1}
+    model = rf.Seq2Seq(SOURCE, vocabulary, teacher_forcing=0.0, **sizes)
+    twin = rf.Seq2Seq(SOURCE, vocabulary, **sizes)
+    random = np.random.default_rng(0)
+    x, lengths = sources([3] * rows)
+    target = random.integers(4, vocabulary, (7, rows)).astype(np.int32)
+    target[0] = 2
+    loss, _ = model.loss(x, lengths, target)
+    encoded = twin._core.encode(x, lengths)
+    state, read = twin._core.initial_state(encoded), target[:1]
+    for _ in range(5):
+        read = np.concatenate([read, twin._core.step(encoded, read[-1], state).argmax(1)[None].astype(np.int32)])
+    assert loss == twin._core.loss(x, lengths, read, target[1:].copy(), True, 1.0, (1 << 32) + 1).mean()
+    twin._core.backward(), model.backward()
+    assert all(np.array_equal(twin.grads[name], g) for name, g in model.grads.items())
 
 
 @by_structure

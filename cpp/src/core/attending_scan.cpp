@@ -39,8 +39,8 @@ struct Pass {
     }
 };
 
-double flops(const Pass& p) {
-    return 2.0 * static_cast<double>(p.steps().total()) *
+double flops(const Pass& p, size_t rows) {
+    return 2.0 * static_cast<double>(rows) *
            static_cast<double>(p.rnn.cell().gates * p.hidden() * (p.hidden() + p.inputs()));
 }
 
@@ -104,9 +104,9 @@ void layer_forward(const Pass& p, size_t l, size_t t, const Range& rows, const f
     });
 }
 
-void forward_rows(const Pass& p, const Range& all, Buffer& left) {
+void forward_rows(const Pass& p, const Range& all, const Range& part, Buffer& left) {
     const size_t hidden = p.hidden();
-    for (size_t t = 0; t < p.steps().count(); ++t) {
+    for (size_t t = part.begin; t < part.end; ++t) {
         const Range rows = p.running(all, t);
         if (rows.size() == 0) return;  // these rows have ended
         const size_t at = p.steps().offset[t] + rows.begin;
@@ -125,7 +125,7 @@ void forward_rows(const Pass& p, const Range& all, Buffer& left) {
     }
 }
 
-// Memory for forward, the start states and the embedded inputs in sorted order.
+// Memory for forward, and the start states in sorted order.
 void prepare(const Pass& p, const AttendingInput& input) {
     const size_t total = p.steps().total(), rows = p.m.rows, hidden = p.hidden(), padded = p.padded();
     const auto sort = [&](const float* state, size_t l, size_t width, Buffer& to) {
@@ -145,20 +145,32 @@ void prepare(const Pass& p, const AttendingInput& input) {
         sort(input.start.h, l, hidden, layer.h0);
         if (p.tape.dropout > 0) layer.dropped.reserve(total * hidden);
     }
-    const size_t embedded = p.inputs() - p.contexts();
     p.tape.x.reserve(total * p.inputs());
-    for_each_row(p.steps(), [&](size_t at, size_t t, size_t r) {
-        if (embedded)
-            std::copy_n(input.x + (t * rows + p.source(r)) * embedded, embedded, p.tape.x.data() + at * p.inputs());
+}
+
+// The embedded inputs of some steps, in sorted order.
+void sort_inputs(const Pass& p, const float* x, const Range& part) {
+    const size_t embedded = p.inputs() - p.contexts();
+    if (!embedded) return;
+    for_each_row(p.steps(), part, [&](size_t at, size_t t, size_t r) {
+        std::copy_n(x + (t * p.m.rows + p.source(r)) * embedded, embedded, p.tape.x.data() + at * p.inputs());
     });
 }
 
-// to[t, n, :] = the sorted rows' [from, from + width) of `stride` floats, zeros beyond a row's length
-void unsort(const AttendingTape& tape, size_t steps, const float* from, size_t stride, size_t width, float* to) {
-    const RaggedRows& rows = tape.attention.targets;
-    std::fill_n(to, steps * rows.order.size() * width, 0.0f);
-    for_each_row(rows.steps, [&](size_t at, size_t t, size_t r) {
-        std::copy_n(from + at * stride, width, to + (t * rows.order.size() + rows.order[r]) * width);
+// The sorted rows of some steps, each [from, from + width) of `stride` floats.
+struct SortedRows {
+    const float* from;
+    size_t stride, width;
+};
+
+// to[t, n, :] = those rows, zeros beyond a row's length
+void unsort(const AttendingTape& tape, const Range& part, const SortedRows& rows, float* to) {
+    const RaggedRows& targets = tape.attention.targets;
+    const size_t step = targets.order.size() * rows.width;
+    const size_t until = part.end == targets.steps.count() ? tape.target_steps : part.end;
+    std::fill(to + part.begin * step, to + until * step, 0.0f);
+    for_each_row(targets.steps, part, [&](size_t at, size_t t, size_t r) {
+        std::copy_n(rows.from + at * rows.stride, rows.width, to + t * step + targets.order[r] * rows.width);
     });
 }
 
@@ -167,14 +179,19 @@ void unsort(const AttendingTape& tape, size_t steps, const float* from, size_t s
 void attending_forward(const Recurrent& rnn, const CrossAttention& attention, const AttentionMemory& m,
                        const AttendingInput& input, float* y, float* contexts, AttendingTape& tape, float dropout,
                        uint64_t dropout_key) {
-    tape.attention.targets.set(input.lengths, input.steps, m.rows);
-    tape.target_steps = input.steps;
-    tape.dropout = dropout;
-    tape.dropout_key = dropout_key;
     Pass all{rnn, attention, m, tape, nullptr};
-    prepare(all, input);
-    attention.start(m, tape.attention);
-    const size_t threads = std::min(threads_for(flops(all)), m.rows);
+    if (input.part.begin == 0) {
+        tape.attention.targets.set(input.lengths, input.steps, m.rows);
+        tape.target_steps = input.steps;
+        tape.dropout = dropout;
+        tape.dropout_key = dropout_key;
+        prepare(all, input);
+        attention.start(m, tape.attention);
+    }
+    const Range part = steps_asked(input.part, all.steps().count());
+    sort_inputs(all, input.x, part);
+    const size_t rows_run = all.steps().offset[part.end] - all.steps().offset[part.begin];
+    const size_t threads = std::min(threads_for(flops(all, rows_run)), m.rows);
     const size_t most = std::min(rows_at_once, m.rows), each = forward_scratch(all, most);
     tape.scratch.reserve(threads * each);
     if (tape.left.size() < threads) tape.left.resize(threads);
@@ -182,11 +199,11 @@ void attending_forward(const Recurrent& rnn, const CrossAttention& attention, co
     parallel(threads, [&](const Team& team) {
         Pass own = all;
         own.scratch = tape.scratch.data() + team.index * each;
-        for_own_rows(team, m.rows, [&](const Range& rows) { forward_rows(own, rows, tape.left[team.index]); });
+        for_own_rows(team, m.rows, [&](const Range& rows) { forward_rows(own, rows, part, tape.left[team.index]); });
     });
-    unsort(tape, input.steps, tape.layers.back().y.data(), all.hidden(), all.hidden(), y);
+    unsort(tape, part, {tape.layers.back().y.data(), all.hidden(), all.hidden()}, y);
     const float* first = tape.x.data() + all.inputs() - all.contexts();
-    if (contexts) unsort(tape, input.steps, first, all.inputs(), all.contexts(), contexts);
+    if (contexts) unsort(tape, part, {first, all.inputs(), all.contexts()}, contexts);
 }
 
 namespace {
@@ -316,7 +333,7 @@ void attending_backward(const Recurrent& rnn, CrossAttention& attention, const A
     for_each_row(all.steps(), [&](size_t at, size_t t, size_t r) {
         std::copy_n(g.dy + (t * m.rows + all.source(r)) * hidden, hidden, tape.dy.data() + at * hidden);
     });
-    const size_t threads = std::min(threads_for(2 * flops(all)), m.rows);
+    const size_t threads = std::min(threads_for(2 * flops(all, total)), m.rows);
     const size_t each = round_up(std::max(backward_scratch(all, std::min(rows_at_once, m.rows)), learning), unit_block);
     tape.scratch.reserve(threads * each + widest + columns);
     float* zeros = tape.scratch.data() + threads * each;
@@ -347,7 +364,7 @@ void attending_backward(const Recurrent& rnn, CrossAttention& attention, const A
     const size_t embedded = all.inputs() - all.contexts();
     attention.finish_backward(m, tape.layers.back().h0.data(), tape.layers.back().y.data(), tape.dx.data() + embedded,
                               all.inputs(), tape.attention, g.dvalues);
-    if (g.dx && embedded) unsort(tape, tape.target_steps, tape.dx.data(), all.inputs(), embedded, g.dx);
+    if (g.dx && embedded) unsort(tape, {0, all.steps().count()}, {tape.dx.data(), all.inputs(), embedded}, g.dx);
 }
 
 }  // namespace rnnfast

@@ -36,6 +36,7 @@ struct AttendingInput {
     const float* x = nullptr;          // [T, N, E], or nullptr if E = 0
     const int64_t* lengths = nullptr;  // [N] target steps of each row, or nullptr: all T
     RecurrentState start;              // [layers, N, H]
+    Range part{0, 0};                  // the steps to compute now, or none: all. Parts come first to last.
 };
 // y: [T, N, H], zeros beyond a row's length; contexts: [T, N, C] out likewise, or nullptr.
 // dropout: between layers; 0 when not training.

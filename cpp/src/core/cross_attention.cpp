@@ -315,14 +315,19 @@ void CrossAttention::finish_backward(const AttentionMemory& m, const float* firs
     keys_gradient(m, tape, dvalues);
 }
 
-void CrossAttention::forward(const AttentionMemory& m, const float* states, size_t steps, float* y,
+void CrossAttention::forward(const AttentionMemory& m, const float* states, size_t steps, Range part, float* out,
                              CrossAttentionTape& tape) const {
-    const size_t H = options_.query_size, C = options_.memory_size, queries = steps * m.rows;
-    tape.targets.set(nullptr, steps, m.rows);
-    start(m, tape);
-    attend(m, states, queries, nullptr, tape.weights.data(), tape.joined.data(), C + H, tape.query, tape.scratch);
-    combine(states, queries, tape.joined.data(), tape.y.data(), tape.scratch);
-    std::copy_n(tape.y.data(), queries * H, y);
+    const size_t H = options_.query_size, wide = options_.memory_size + H;
+    if (part.begin == 0) {
+        tape.targets.set(nullptr, steps, m.rows);
+        start(m, tape);
+    }
+    const size_t first = part.begin * m.rows, queries = part.size() * m.rows;
+    float *joined = tape.joined.data() + first * wide, *y = tape.y.data() + first * H;
+    attend(m, states + first * H, queries, nullptr, tape.weights.data() + first * m.steps, joined, wide, tape.query,
+           tape.scratch);
+    combine(states + first * H, queries, joined, y, tape.scratch);
+    std::copy_n(y, queries * H, out + first * H);
 }
 
 void CrossAttention::backward(const AttentionMemory& m, const float* states, const float* dy, const float* dcontexts,

@@ -90,8 +90,9 @@ public:
     void finish_backward(const AttentionMemory& m, const float* first, const float* states, const float* dcontext,
                          size_t context_stride, CrossAttentionTape& tape, float* dvalues);
 
-    // dot and general, all steps at once: out [T, N, H] = tanh(W_c [c_t ; s_t]) for states [T, N, H].
-    void forward(const AttentionMemory& m, const float* states, size_t steps, float* out,
+    // dot and general, the steps of `part` at once, parts from first to last: out [T, N, H] = tanh(W_c [c_t ; s_t]) for
+    // states [T, N, H].
+    void forward(const AttentionMemory& m, const float* states, size_t steps, Range part, float* out,
                  CrossAttentionTape& tape) const;
     // Adds to the parameters' gradients and to dvalues [S, N, C]; writes dstates [T, N, H]. dcontexts: [T, N, C] what
     // others give to c_t, or nullptr.

@@ -5,10 +5,14 @@
 #include <cstdint>
 #include <vector>
 
+#include "core/parallel.h"
+
 namespace rnnfast {
 
 // y[i] = x[i] * mask[i] / (1 - p), P(mask = 0) = p to 1/65536. x and y may be the same; gradients go the same way.
 void dropout(const float* x, float* y, size_t size, float p, uint64_t key);
+// The elements of `part` alone, each with the mask it has in the whole.
+void dropout(const float* x, float* y, Range part, float p, uint64_t key);
 
 struct Dropout {
     float p = 0;
@@ -16,5 +20,7 @@ struct Dropout {
 };
 // x, y: rows of all steps one after another, `width` floats each; step t has the rows [offset[t], offset[t + 1]).
 void dropout(const float* x, float* y, size_t width, const std::vector<size_t>& offset, Dropout d, uint64_t key);
+void dropout(const float* x, float* y, size_t width, const std::vector<size_t>& offset, Range steps, Dropout d,
+             uint64_t key);
 
 }  // namespace rnnfast

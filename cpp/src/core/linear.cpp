@@ -20,8 +20,8 @@ void PackedLinear::pack(const float* weight, const float* bias) {
     std::memcpy(bias_.data(), bias, packed_.columns() * sizeof(float));
 }
 
-void PackedLinear::forward(const float* x, size_t x_stride, size_t rows, float* y, Buffer& scratch,
-                           size_t most_threads) const {
+void PackedLinear::run(const float* x, size_t x_stride, size_t rows, float* y, Buffer& scratch, size_t most_threads,
+                       const float* bias) const {
     const size_t outputs = packed_.columns();
     scratch.reserve(left_scratch(packed_, rows));
     const LeftRows left = left_rows(packed_, {x, x_stride, 0, 0}, rows, scratch.data());
@@ -30,9 +30,8 @@ void PackedLinear::forward(const float* x, size_t x_stride, size_t rows, float* 
         const Range own = split(outputs, team.size, team.index, packed_.width());
         if (own.size() == 0) return;
         multiply(packed_, left, own.begin, own.size(), zeros_.data() + own.begin, {y + own.begin, outputs, 0, 0});
-        if (!bias_.size()) return;
-        for (size_t r = 0; r < rows; ++r)
-            kernels_->add(own.size(), bias_.data() + own.begin, y + r * outputs + own.begin);
+        for (size_t r = 0; bias && r < rows; ++r)
+            kernels_->add(own.size(), bias + own.begin, y + r * outputs + own.begin);
     });
 }
 

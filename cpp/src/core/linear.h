@@ -18,7 +18,13 @@ public:
     // scratch grows at the first call, then allocates no more.
     // most_threads = 1: on the caller's thread, without a lock or a system call.
     void forward(const float* x, size_t x_stride, size_t rows, float* y, Buffer& scratch,
-                 size_t most_threads = static_cast<size_t>(-1)) const;
+                 size_t most_threads = static_cast<size_t>(-1)) const {
+        run(x, x_stride, rows, y, scratch, most_threads, bias_.data());
+    }
+    // The same without the bias.
+    void product(const float* x, size_t x_stride, size_t rows, float* y, Buffer& scratch) const {
+        run(x, x_stride, rows, y, scratch, static_cast<size_t>(-1), nullptr);
+    }
 
     size_t scratch(size_t rows) const { return left_scratch(packed_, rows); }  // floats
 
@@ -30,6 +36,9 @@ public:
     size_t outputs() const { return outputs_; }
 
 private:
+    void run(const float* x, size_t x_stride, size_t rows, float* y, Buffer& scratch, size_t most_threads,
+             const float* bias) const;
+
     const Kernels* kernels_ = nullptr;
     Weights weights_ = Weights::f32;
     size_t inputs_ = 0, outputs_ = 0;

@@ -62,6 +62,22 @@ void pack_block(const OutputLoss& l, const Block& b, size_t width, Range panels,
     }
 }
 
+// Whether all products of a panel's rows are there already.
+bool known(const OutputLoss& l, const Block& b, size_t panel, size_t width) {
+    const size_t first = panel * width, last = std::min(first + width, b.rows);
+    return l.products && std::all_of(l.products + b.first + first, l.products + b.first + last,
+                                     [](const float* row) { return row != nullptr; });
+}
+
+// ... then they are taken over, zeros beyond the block's rows.
+void take_products(const OutputLoss& l, const Block& b, size_t panel, Range classes, size_t columns, const Rows& to) {
+    for (size_t v = 0; v < classes.size(); ++v)
+        for (size_t r = 0; r < columns; ++r) {
+            const size_t row = panel * l.gemm->width + r;
+            to.base[v * to.stride + r] = row < b.rows ? l.products[b.first + row][classes.begin + v] : 0.0f;
+        }
+}
+
 // logits[v, r] = W[v] · h[r], without bias
 void products(const OutputLoss& l, const Block& b, Range classes, const float* zeros) {
     const size_t width = l.gemm->width;
@@ -75,7 +91,10 @@ void products(const OutputLoss& l, const Block& b, Range classes, const float* z
             g.columns = panel_rows(b, p, width);
             g.panels = b.h + p * l.hidden * width;
             g.c = {b.logits + (p * l.vocabulary + v) * width, width, 0, 0};
-            l.gemm->run(g);
+            if (known(l, b, p, width))
+                take_products(l, b, p, {v, v + g.rows}, g.columns, g.c);
+            else
+                l.gemm->run(g);
         }
     }
 }

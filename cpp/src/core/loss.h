@@ -14,7 +14,9 @@ struct OutputLoss {
     const GemmKernel* gemm;  // of the logits
     const float* left;       // [V, words of H] the weight as gemm's left rows; in f32 the weight itself
     size_t left_stride;
-    const float* bias;       // [V] or nullptr
+    const float* bias;  // [V] or nullptr
+    // Rows whose h W^T is there already, [V] of each, nullptr where it is not; or nullptr: all are computed here.
+    const float* const* products = nullptr;
     const int32_t* targets;  // [rows]; negative: the row counts for nothing
     double* nll;             // [rows] out: -log softmax(h W^T + b)[target], in nats; 0 where the target is negative
     // Gradients of weight_per_row * sum of nll, by products in f32; or dh = nullptr: none.

@@ -7,13 +7,6 @@ namespace rnnfast {
 
 namespace {
 
-// Steps [first, last) as a sequence of their own; rows that ended before are a suffix and drop out.
-void cut(const Steps& all, Range range, Steps& segment) {
-    segment.offset.resize(range.size() + 1);
-    for (size_t t = 0; t <= range.size(); ++t)
-        segment.offset[t] = all.offset[range.begin + t] - all.offset[range.begin];
-}
-
 Range segment_at(const Steps& steps, size_t index) {
     const size_t length = segment_steps(steps.count());
     return {index * length, std::min((index + 1) * length, steps.count())};

@@ -125,7 +125,7 @@ void Recurrent::prepare(bool token_input, bool backward, bool input_gradient) co
 }
 
 // The first layer's inputs in packed order: the caller's own memory when rows are even.
-void Recurrent::lay_out_input(RecurrentTape& tape) const {
+void Recurrent::lay_out_input(RecurrentTape& tape, Range part) const {
     const RecurrentInput& in = tape.input;
     const size_t inputs = options_.input_size, fixed = options_.fixed_size, rows = in.rows;
     const bool join = fixed && joins_fixed();
@@ -144,7 +144,7 @@ void Recurrent::lay_out_input(RecurrentTape& tape) const {
     }
     if (first_width() == 0 || (tape.even && !join)) return;
     tape.x.reserve(tape.steps.total() * first_width());
-    for_each_row(tape.steps, [&](size_t row, size_t t, size_t n) {
+    for_each_row(tape.steps, part, [&](size_t row, size_t t, size_t n) {
         float* to = tape.x.data() + row * first_width();
         if (inputs) std::copy_n(in.x + (t * rows + tape.order[n]) * inputs, inputs, to);
         if (join) std::copy_n(in.fixed + tape.order[n] * fixed, fixed, to + inputs);
@@ -158,7 +158,11 @@ void Recurrent::forward(const RecurrentInput& input, const RecurrentState& start
         throw std::invalid_argument("token input beside fixed inputs: expected x, such as rows of an embedding");
     if (save && options_.weights == Weights::int8)
         throw std::invalid_argument("int8 weights are for running a layer: train with weights \"f32\" or \"bf16\"");
-    tape.set(input.lengths, input.steps, input.rows);
+    if (input.part.size() && (!save || options_.recompute || options_.bidirectional || input.tokens))
+        throw std::invalid_argument("a sequence in parts: expected training, one direction, x, and no recomputation");
+    if (input.part.begin == 0) tape.set(input.lengths, input.steps, input.rows);
+    const Range part = steps_asked(input.part, tape.steps.count());
+    const bool begins = part.begin == 0, ends = part.end == tape.steps.count();
     prepare(input.tokens != nullptr, false, false);
     tape.input = input;
     tape.saved = save;
@@ -169,7 +173,7 @@ void Recurrent::forward(const RecurrentInput& input, const RecurrentState& start
     const size_t rows = input.rows;
     const bool keep = save && !options_.recompute;
 
-    lay_out_input(tape);
+    lay_out_input(tape, part);
     const float* x = tape.first_x;
     const int32_t* tokens = !input.tokens || tape.even ? input.tokens : tape.tokens.data();
 
@@ -207,13 +211,14 @@ void Recurrent::forward(const RecurrentInput& input, const RecurrentState& start
                 s.y_stride = hidden;
             }
             lane.h0.reserve(rows * hidden);
-            gather_state(tape, start.h ? start.h + at * rows * hidden : nullptr, hidden, hidden, lane.h0.data());
+            if (begins)
+                gather_state(tape, start.h ? start.h + at * rows * hidden : nullptr, hidden, hidden, lane.h0.data());
             s.h0 = lane.h0.data();
             if (cell_->has_c) {
                 lane.c.reserve((keep ? total : rows) * padded);
                 lane.c0.reserve(rows * padded);
                 const float* c = start.c ? start.c + at * rows * hidden : nullptr;
-                gather_state(tape, c, hidden, padded, keep ? lane.c0.data() : lane.c.data());
+                if (begins) gather_state(tape, c, hidden, padded, keep ? lane.c0.data() : lane.c.data());
                 s.c = lane.c.data();
                 s.c0 = lane.c0.data();
             }
@@ -228,10 +233,12 @@ void Recurrent::forward(const RecurrentInput& input, const RecurrentState& start
             s.scratch = &tape.scratch;
             if (save && !keep)
                 scan_forward_in_segments(w, s, lane.starts, tape.segment);
-            else
+            else if (begins && ends)
                 scan_forward(w, s);
+            else
+                scan_forward(w, s, part, tape.part);
 
-            for (size_t n = 0; n < rows; ++n) {  // each row's last state, in the caller's order
+            for (size_t n = 0; ends && n < rows; ++n) {  // each row's last state, in the caller's order
                 const size_t row = tape.steps.offset[tape.length[n] - 1] + n;
                 const size_t to = (at * rows + tape.order[n]) * hidden;
                 if (end.h) std::copy_n(s.y + row * s.y_stride, hidden, end.h + to);
@@ -246,15 +253,15 @@ void Recurrent::forward(const RecurrentInput& input, const RecurrentState& start
         x = output;
         if (!last && save && options_.dropout > 0) {
             tape.x_dropped.reserve(total * all);
-            dropout(output, tape.x_dropped.data(), all, tape.steps.offset, {options_.dropout, options_.variational},
-                    random_key(dropout_key, layer));
+            dropout(output, tape.x_dropped.data(), all, tape.steps.offset, part,
+                    {options_.dropout, options_.variational}, random_key(dropout_key, layer));
             x = tape.x_dropped.data();
         }
     }
     tape.y = x;
     if (tape.even) return;
-    std::fill_n(y, input.steps * rows * all, 0.0f);
-    for_each_row(tape.steps, [&](size_t row, size_t t, size_t n) {
+    std::fill(y + part.begin * rows * all, y + (ends ? input.steps : part.end) * rows * all, 0.0f);
+    for_each_row(tape.steps, part, [&](size_t row, size_t t, size_t n) {
         std::copy_n(x + row * all, all, y + (t * rows + tape.order[n]) * all);
     });
 }

@@ -31,6 +31,7 @@ struct RecurrentInput {
     const int32_t* tokens = nullptr;   // [T, N] instead of x: x is one-hot
     const int64_t* lengths = nullptr;  // [N] each in 1..T, or nullptr: all T
     const float* fixed = nullptr;      // [N, fixed_size]
+    Range part{0, 0};                  // the steps to compute now, or none: all
 };
 
 // [layers * directions, N, H]; nullptr reads as zeros. c is used by cells that have one.
@@ -61,6 +62,7 @@ struct RecurrentTape : RaggedRows {
     std::vector<Buffer> outputs;  // [total, directions * H] of each layer
     const float* y = nullptr;     // the last layer's output, the caller's memory if rows are even
     SegmentMemory segment;
+    Steps part;  // of the forward that is under way
     Buffer scratch, y_reversed, dy, dx, dx_other, dx_reversed, dy_reversed, dc, dh, dh0;
 
     // Bytes that have to be kept from forward to backward, beside the caller's x and y. Working memory is not counted.
@@ -96,6 +98,8 @@ public:
 
     // y: [T, N, directions * H]. With `save`, the tape holds what backward needs; input.x and y must live until then.
     // Rows beyond their length give zeros.
+    // A sequence may be given in parts, first to last, into one tape, where x of a step depends on y of those before:
+    // with `save`, in one direction, not to be computed again. The pointers are those of the whole.
     void forward(const RecurrentInput& input, const RecurrentState& start, float* y, const RecurrentStateOut& end,
                  RecurrentTape& tape, bool save, uint64_t dropout_key = 0) const;
     // dy: gradient of y, or nullptr; dend: of the last states. Adds to the parameters' gradients; dx [T, N, D] and
@@ -107,7 +111,7 @@ private:
     // int8 rounds a row of weight_ih as a whole, so there the fixed inputs are copied beside the others.
     bool joins_fixed() const { return options_.weights == Weights::int8; }
     size_t first_width() const { return options_.input_size + (joins_fixed() ? options_.fixed_size : 0); }
-    void lay_out_input(RecurrentTape& tape) const;
+    void lay_out_input(RecurrentTape& tape, Range part) const;
     ScanParameters scan_parameters(size_t lane) const;
     void prepare(bool token_input, bool backward, bool input_gradient) const;
 

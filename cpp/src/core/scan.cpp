@@ -70,6 +70,11 @@ void set_even(Steps& s, size_t steps, size_t rows) {
     for (size_t t = 0; t <= steps; ++t) s.offset[t] = t * rows;
 }
 
+void cut(const Steps& all, Range range, Steps& part) {
+    part.offset.resize(range.size() + 1);
+    for (size_t t = 0; t <= range.size(); ++t) part.offset[t] = all.offset[range.begin + t] - all.offset[range.begin];
+}
+
 void RaggedRows::set(const int64_t* lengths, size_t count, size_t rows) {
     order.resize(rows);
     std::iota(order.begin(), order.end(), size_t{0});
@@ -337,6 +342,23 @@ void scan_forward(const ScanWeights& w, const ScanForward& s) {
             }
         }
     });
+}
+
+void scan_forward(const ScanWeights& w, const ScanForward& s, Range range, Steps& part) {
+    const size_t first = s.steps->offset[range.begin], padded = w.order.padded_hidden();
+    const size_t before = range.begin ? s.steps->offset[range.begin - 1] : 0;
+    cut(*s.steps, range, part);
+    ScanForward p = s;
+    p.steps = &part;
+    if (s.x) p.x = s.x + first * s.x_stride;
+    if (s.tokens) p.tokens = s.tokens + first;
+    if (range.begin) p.h0 = s.y + before * s.y_stride;
+    if (range.begin && s.c) p.c0 = s.c + before * padded;
+    p.y = s.y + first * s.y_stride;
+    if (s.c) p.c = s.c + first * padded;
+    p.gates = s.gates + first * w.order.columns();
+    if (s.extra) p.extra = s.extra + first * padded;
+    scan_forward(w, p);
 }
 
 void swap_last_gate(const GateOrder& order, float* gates, float* extra) {

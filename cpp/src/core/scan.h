@@ -20,6 +20,14 @@ struct Steps {
 // All rows run for all steps; reuses the memory it has.
 void set_even(Steps& s, size_t steps, size_t rows);
 
+// Those of `steps` steps that a caller asks for: none means all.
+inline Range steps_asked(Range asked, size_t steps) {
+    return asked.size() ? Range{std::min(asked.begin, steps), std::min(asked.end, steps)} : Range{0, steps};
+}
+
+// The steps of `range` as a sequence of their own; rows that ended before are a suffix and drop out.
+void cut(const Steps& all, Range range, Steps& part);
+
 // Rows of different length, sorted long to short, so that those still running are always a prefix.
 struct RaggedRows {
     Steps steps;
@@ -30,11 +38,15 @@ struct RaggedRows {
     void set(const int64_t* lengths, size_t steps, size_t rows);
 };
 
-// Calls body(packed row, t, sorted row) for every step of every row.
+// Calls body(packed row, t, sorted row) for every row of the steps in `part`.
+template <class Body>
+void for_each_row(const Steps& steps, Range part, Body body) {
+    for (size_t t = part.begin; t < part.end; ++t)
+        for (size_t n = 0; n < steps.rows(t); ++n) body(steps.offset[t] + n, t, n);
+}
 template <class Body>
 void for_each_row(const Steps& steps, Body body) {
-    for (size_t t = 0; t < steps.count(); ++t)
-        for (size_t n = 0; n < steps.rows(t); ++n) body(steps.offset[t] + n, t, n);
+    for_each_row(steps, {0, steps.count()}, body);
 }
 
 // PyTorch's parameters of one layer and direction; biases may be nullptr.
@@ -90,6 +102,8 @@ struct ScanForward {
     Buffer* scratch = nullptr;  // grows at the first call, then allocates no more
 };
 void scan_forward(const ScanWeights& w, const ScanForward& s);
+// The steps of `range` alone, of a scan that saves, where those before have run. part: memory.
+void scan_forward(const ScanWeights& w, const ScanForward& s, Range range, Steps& part);
 
 // Columns of one tile, a multiple of `grain`: as many as keep it in L1, few enough that a step has several; and the
 // floats that any such tile needs.

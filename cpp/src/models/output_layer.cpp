@@ -88,7 +88,24 @@ void OutputLayer::loss_in_int8(const float* z, size_t rows, const int32_t* targe
     }
 }
 
-void OutputLayer::loss(const float* z, size_t rows, const int32_t* targets, double* nll, float* dz) {
+void OutputLayer::choose(const float* z, size_t rows, float* products, int32_t* tokens, Buffer& scratch) const {
+    pack_linear();
+    packed_->linear.product(z, inputs(), rows, products, scratch);
+    const float* bias = bias_->value.data();
+    parallel(threads_for(static_cast<double>(rows * vocabulary())), [&](const Team& team) {
+        const Range own = split(rows, team.size, team.index);
+        for (size_t r = own.begin; r < own.end; ++r) {
+            const float* row = products + r * vocabulary();
+            size_t best = 0;
+            for (size_t v = 1; v < vocabulary(); ++v)
+                if (row[v] + bias[v] > row[best] + bias[best]) best = v;
+            tokens[r] = static_cast<int32_t>(best);
+        }
+    });
+}
+
+void OutputLayer::loss(const float* z, size_t rows, const int32_t* targets, double* nll, float* dz,
+                       const float* const* products) {
     if (weights_ == Weights::int8) return loss_in_int8(z, rows, targets, nll);
     OutputLoss l{};
     l.rows = rows;
@@ -106,6 +123,7 @@ void OutputLayer::loss(const float* z, size_t rows, const int32_t* targets, doub
     }
     l.bias = bias_->value.data();
     l.targets = targets;
+    l.products = products;
     l.nll = nll;
     l.scratch = &scratch_;
     if (dz) {

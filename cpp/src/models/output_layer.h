@@ -27,9 +27,15 @@ public:
     void likeliest(const float* z, size_t rows, const std::vector<int32_t>& never, int32_t* tokens,
                    LargestOutput::Scratch& scratch) const;
 
+    // A model that reads its own words while it is trained: tokens[r] = the id of the largest logit, ties to the lower
+    // id, and products [rows, V] = z W^T, with which `loss` need not compute them again.
+    void choose(const float* z, size_t rows, float* products, int32_t* tokens, Buffer& scratch) const;
+
     // nll: [rows] out, -log softmax(logits)[target] in nats, 0 where the target is negative. With dz [rows, Z] the
     // gradients of the mean over the targets that count: dz, and the parameters' until add_gradients() adds them.
-    void loss(const float* z, size_t rows, const int32_t* targets, double* nll, float* dz);
+    // products: of the rows that `choose` has seen, nullptr for others; or nullptr.
+    void loss(const float* z, size_t rows, const int32_t* targets, double* nll, float* dz,
+              const float* const* products = nullptr);
     void add_gradients();
 
 private:

@@ -66,8 +66,8 @@ public:
     // nll: [T * N] out, -log p(target) in nats, 0 where the target is negative. With `train`, backward() may follow: it
     // gives the gradients of the mean over the targets that count. `key` makes dropout's masks and the coins; another
     // one each step. teacher_forcing: the probability that a step reads `inputs`, for the whole batch; else it reads
-    // the model's own most probable tokens, which are decided beforehand, without dropout. No gradient flows through a
-    // choice, so those of the sequence that was read are exact.
+    // what this very pass, with its dropout, thinks the most probable tokens. No gradient flows through a choice, so
+    // those of the sequence that was read are exact.
     void loss(const PairBatch& batch, double* nll, bool train, float teacher_forcing, uint64_t key);
     void backward();
 
@@ -133,9 +133,14 @@ private:
         size_t steps = 0, rows = 0;        // of the target, without steps that are padding in every row
         std::vector<int32_t> inputs;       // [T, N] as they were read
         std::vector<int64_t> lengths;      // [N] of the targets
-        std::vector<size_t> counted;       // places t * N + n of the targets that count, in order
-        std::vector<int32_t> targets;      // those targets
+        std::vector<size_t> places;        // t * N + n of every step of every row, in order
+        std::vector<size_t> first;         // [T + 1] where a step's places begin
+        std::vector<int32_t> targets;      // at those places
         std::vector<double> nll;           // and what they cost
+        std::vector<const float*> known;   // their rows of `products`, nullptr where they have none
+        Buffer products;                   // of the output layer, for steps whose likeliest tokens were read
+        size_t kept = 0;                   // rows of it
+        std::vector<int32_t> chosen;       // by one step
         Buffer embedded, hidden, readout;  // hidden: [T, N, H] what the output reads
         Buffer states, contexts;           // dot and general: [T, N, H] before it; additive: [T, N, C] for readouts
         AttendingTape attending;           // additive
@@ -144,10 +149,12 @@ private:
     };
     void check_batch(const PairBatch& batch) const;
     void lay_out(const PairBatch& batch, Pass& pass) const;
-    void decide_inputs(const PairBatch& batch, float teacher_forcing, uint64_t key, Pass& pass);
-    void run_decoder(Pass& pass, bool train, uint64_t key) const;
+    std::vector<size_t> own_steps(float teacher_forcing, uint64_t key, Pass& pass) const;
+    void choose_inputs(size_t step, Pass& pass);
+    void run_decoder(Range part, bool train, uint64_t key, Pass& pass) const;
+    void run_recurrence(const RecurrentInput& input, bool train, uint64_t key, Pass& pass) const;
     const float* context_at(const Pass& pass, size_t place) const;
-    void gather_readout(Pass& pass) const;
+    void gather_readout(Range places, Pass& pass) const;
     void backward_decoder(Pass& pass);
     void backward_recurrence(Pass& pass, float* dembedded);
     void scatter_readout_gradient(const Pass& pass);
@@ -173,11 +180,6 @@ private:
 
     // Kept from call to call. Evaluation has its own, so that it may come between a loss and its backward.
     Pass training_, evaluation_;
-    struct Deciding {
-        EncodedSource encoded;
-        Memory memory;
-        Buffer logits;
-    } deciding_;
     Buffer dreadout_, dhidden_, dstates_, dembedded_, dcontext_, dcontexts_, dh_, dc_, dlast_h_, dlast_c_, dmemory_;
     Buffer dbridged_, dbridge_context_;
     std::mutex busy_;  // loss and backward share the memory above: one at a time

@@ -10,6 +10,12 @@
 
 namespace rnnfast {
 
+namespace {
+
+constexpr size_t most_products = 16u << 20;  // floats that are kept from a choice to the loss, 64 MB
+
+}  // namespace
+
 void Seq2Seq::check_batch(const PairBatch& b) const {
     check_source(b.source, b.source_lengths, b.source_steps, b.rows);
     if (b.target_steps == 0) throw std::invalid_argument("the target is empty: expected at least one step");
@@ -23,71 +29,101 @@ void Seq2Seq::check_batch(const PairBatch& b) const {
 void Seq2Seq::lay_out(const PairBatch& b, Pass& p) const {
     p.rows = b.rows;
     p.lengths.assign(b.rows, 1);
-    p.counted.clear();
-    p.targets.clear();
-    for (size_t i = 0; i < b.target_steps * b.rows; ++i) {
-        if (b.targets[i] < 0) continue;
-        p.lengths[i % b.rows] = static_cast<int64_t>(i / b.rows + 1);
-        p.counted.push_back(i);
-        p.targets.push_back(b.targets[i]);
-    }
+    for (size_t i = 0; i < b.target_steps * b.rows; ++i)
+        if (b.targets[i] >= 0) p.lengths[i % b.rows] = static_cast<int64_t>(i / b.rows + 1);
     p.steps = static_cast<size_t>(*std::max_element(p.lengths.begin(), p.lengths.end()));
+    p.places.clear();
+    p.targets.clear();
+    p.first.assign(1, 0);
+    for (size_t t = 0; t < p.steps; ++t) {
+        for (size_t n = 0; n < b.rows; ++n) {
+            if (static_cast<size_t>(p.lengths[n]) <= t) continue;
+            p.places.push_back(t * b.rows + n);
+            p.targets.push_back(b.targets[p.places.back()]);
+        }
+        p.first.push_back(p.places.size());
+    }
     p.inputs.assign(b.inputs, b.inputs + p.steps * b.rows);
     p.encoded.steps = static_cast<size_t>(*std::max_element(b.source_lengths, b.source_lengths + b.rows));
     p.encoded.rows = b.rows;
 }
 
-void Seq2Seq::decide_inputs(const PairBatch& b, float teacher_forcing, uint64_t key, Pass& p) {
+// The steps that read the model's own choices, first to last, and memory for what their choosing leaves.
+std::vector<size_t> Seq2Seq::own_steps(float teacher_forcing, uint64_t key, Pass& p) const {
     const uint64_t coins = random_key(key, seq2seq::coins);
-    const auto own_at = [&](size_t t) { return random_uniform(coins, t) >= static_cast<double>(teacher_forcing); };
-    size_t last = p.steps - 1;  // the last step that reads the model's own output
-    while (last > 0 && !own_at(last)) --last;
-    if (last == 0) return;
-    const size_t rows = b.rows, vocabulary = options_.target_vocabulary;
-    Deciding& d = deciding_;
-    encode(b.source, b.source_lengths, p.encoded.steps, rows, d.encoded, d.memory);
-    DecoderState state = initial_state(d.encoded);
-    d.logits.reserve(rows * vocabulary);
-    for (size_t t = 1; t <= last; ++t) {
-        const float* z = advance(d.encoded, p.inputs.data() + (t - 1) * rows, state, nullptr, d.memory);
-        if (!own_at(t)) continue;
-        output_.logits(z, rows, d.logits.data(), d.memory.scratch);
-        for (size_t r = 0; r < rows; ++r) {
-            const float* row = d.logits.data() + r * vocabulary;
-            p.inputs[t * rows + r] = static_cast<int32_t>(std::max_element(row, row + vocabulary) - row);
-        }
+    std::vector<size_t> steps;
+    size_t rows = 0;
+    for (size_t t = 1; t < p.steps; ++t) {
+        if (random_uniform(coins, t) < static_cast<double>(teacher_forcing)) continue;
+        steps.push_back(t);
+        rows += p.first[t] - p.first[t - 1];
     }
+    p.known.assign(p.places.size(), nullptr);
+    p.kept = 0;
+    if (rows)
+        p.products.reserve((std::min(rows, most_products / options_.target_vocabulary) + p.rows) *
+                           options_.target_vocabulary);
+    return steps;
 }
 
-void Seq2Seq::run_decoder(Pass& p, bool train, uint64_t key) const {
-    const size_t tokens = p.steps * p.rows, width = options_.embedding_size;
+// Step t reads the likeliest tokens of the step before it, which has run.
+void Seq2Seq::choose_inputs(size_t t, Pass& p) {
+    const size_t first = p.first[t - 1], rows = p.first[t] - first, vocabulary = options_.target_vocabulary;
+    float* products = p.products.data() + p.kept * vocabulary;
+    p.chosen.resize(rows);
+    output_.choose(p.readout.data() + first * readout_size(), rows, products, p.chosen.data(), p.memory.scratch);
+    for (size_t i = 0; i < rows; ++i) p.inputs[p.places[first + i] + p.rows] = p.chosen[i];
+    if ((p.kept + rows) * vocabulary > most_products) return;  // the loss computes them again
+    for (size_t i = 0; i < rows; ++i) p.known[first + i] = products + i * vocabulary;
+    p.kept += rows;
+}
+
+// z of the steps in `part`, of which those before have run.
+void Seq2Seq::run_decoder(Range part, bool train, uint64_t key, Pass& p) const {
+    const size_t tokens = p.steps * p.rows, width = options_.embedding_size, size = readout_size();
     RecurrentInput input;
     input.steps = p.steps;
     input.rows = p.rows;
     input.lengths = p.lengths.data();
+    if (part.size() < p.steps) input.part = part;
     if (target_embedding_) {
+        const size_t first = part.begin * p.rows, count = part.size() * p.rows;
         p.embedded.reserve(tokens * width);
-        embedding_forward(target_embedding_->value.data(), width, p.inputs.data(), tokens, p.embedded.data());
+        embedding_forward(target_embedding_->value.data(), width, p.inputs.data() + first, count,
+                          p.embedded.data() + first * width);
         if (train && options_.dropout > 0)
-            dropout(p.embedded.data(), p.embedded.data(), tokens * width, options_.dropout,
-                    random_key(key, seq2seq::target_embedding));
+            dropout(p.embedded.data(), p.embedded.data(), Range{first * width, (first + count) * width},
+                    options_.dropout, random_key(key, seq2seq::target_embedding));
         input.x = p.embedded.data();
     }
+    run_recurrence(input, train, random_key(key, seq2seq::decoder_layers), p);
+    const Range places{p.first[part.begin], p.first[part.end]};
+    gather_readout(places, p);
+    if (train && options_.output_dropout > 0)
+        dropout(p.readout.data(), p.readout.data(), Range{places.begin * size, places.end * size},
+                options_.output_dropout, random_key(key, seq2seq::before_output));
+}
+
+void Seq2Seq::run_recurrence(const RecurrentInput& input, bool train, uint64_t key, Pass& p) const {
+    const size_t tokens = p.steps * p.rows;
     p.hidden.reserve(tokens * options_.hidden_size);
     const RecurrentState start{p.encoded.h.data(), p.encoded.c.data()};
-    const uint64_t layers_key = random_key(key, seq2seq::decoder_layers);
     if (additive()) {
         if (options_.readout_all) p.contexts.reserve(tokens * context_size());
-        attending_forward(decoder_, *attention_, attended(p.encoded), {p.steps, input.x, input.lengths, start},
-                          p.hidden.data(), options_.readout_all ? p.contexts.data() : nullptr, p.attending,
-                          train ? options_.dropout : 0.0f, layers_key);
+        attending_forward(decoder_, *attention_, attended(p.encoded),
+                          {p.steps, input.x, input.lengths, start, input.part}, p.hidden.data(),
+                          options_.readout_all ? p.contexts.data() : nullptr, p.attending,
+                          train ? options_.dropout : 0.0f, key);
         return;
     }
-    if (options_.reads_context) input.fixed = p.encoded.context.data();
+    RecurrentInput read = input;
+    if (options_.reads_context) read.fixed = p.encoded.context.data();
     Buffer& states = attention_ ? p.states : p.hidden;
     states.reserve(tokens * options_.hidden_size);
-    decoder_.forward(input, start, states.data(), {}, p.memory.decoder, train, layers_key);
-    if (attention_) attention_->forward(attended(p.encoded), states.data(), p.steps, p.hidden.data(), p.attention);
+    decoder_.forward(read, start, states.data(), {}, p.memory.decoder, train, key);
+    if (attention_)
+        attention_->forward(attended(p.encoded), states.data(), p.steps, steps_asked(input.part, p.steps),
+                            p.hidden.data(), p.attention);
 }
 
 // The context that the output reads of the target at t * N + n, or nullptr.
@@ -98,12 +134,12 @@ const float* Seq2Seq::context_at(const Pass& p, size_t place) const {
     return p.encoded.context.data() + place % p.rows * context_size();
 }
 
-// z of the targets that count: [counted, Z]
-void Seq2Seq::gather_readout(Pass& p) const {
+// z of some places: [places, Z]
+void Seq2Seq::gather_readout(Range places, Pass& p) const {
     const size_t hidden = options_.hidden_size, width = options_.embedding_size, size = readout_size();
-    p.readout.reserve(p.counted.size() * size);
-    for (size_t i = 0; i < p.counted.size(); ++i) {
-        const size_t place = p.counted[i];
+    p.readout.reserve(p.places.size() * size);
+    for (size_t i = places.begin; i < places.end; ++i) {
+        const size_t place = p.places[i];
         readout({p.hidden.data() + place * hidden, context_at(p, place),
                  options_.readout_all && target_embedding_ ? p.embedded.data() + place * width : nullptr},
                 p.readout.data() + i * size);
@@ -118,19 +154,21 @@ void Seq2Seq::loss(const PairBatch& b, double* nll, bool train, float teacher_fo
     pending_ = pending_ && !train;
     Pass& p = train ? training_ : evaluation_;
     lay_out(b, p);
-    if (train && target_embedding_ && teacher_forcing < 1) decide_inputs(b, teacher_forcing, key, p);
     run_encoder(b.source, b.source_lengths, p.encoded, p.memory, train, key);
-    run_decoder(p, train, key);
-    gather_readout(p);
-    const size_t counted = p.counted.size(), size = counted * readout_size();
-    if (train && options_.output_dropout > 0)
-        dropout(p.readout.data(), p.readout.data(), size, options_.output_dropout,
-                random_key(key, seq2seq::before_output));
-    p.nll.resize(counted);
-    if (train) dreadout_.reserve(std::max<size_t>(size, 1));  // memory even for no row: it asks for gradients
-    output_.loss(p.readout.data(), counted, p.targets.data(), p.nll.data(), train ? dreadout_.data() : nullptr);
+    size_t begin = 0;
+    for (const size_t t : own_steps(train && target_embedding_ ? teacher_forcing : 1.0f, key, p)) {
+        run_decoder({begin, t}, train, key, p);
+        choose_inputs(t, p);
+        begin = t;
+    }
+    run_decoder({begin, p.steps}, train, key, p);
+    const size_t count = p.places.size();
+    p.nll.resize(count);
+    if (train) dreadout_.reserve(count * readout_size());
+    output_.loss(p.readout.data(), count, p.targets.data(), p.nll.data(), train ? dreadout_.data() : nullptr,
+                 p.known.data());
     std::fill_n(nll, b.target_steps * b.rows, 0.0);
-    for (size_t i = 0; i < counted; ++i) nll[p.counted[i]] = p.nll[i];
+    for (size_t i = 0; i < count; ++i) nll[p.places[i]] = p.nll[i];
     if (!train) return;
     p.key = key;
     pending_ = true;
@@ -150,14 +188,14 @@ void Seq2Seq::backward() {
 // Leaves dcontext_ and the gradients dh_, dc_ of the initial state; adds those of the decoder's parameters.
 void Seq2Seq::backward_decoder(Pass& p) {
     const size_t hidden = options_.hidden_size, width = options_.embedding_size, tokens = p.steps * p.rows;
-    const size_t size = readout_size(), counted = p.counted.size();
+    const size_t size = readout_size(), count = p.places.size();
     if (options_.output_dropout > 0)
-        dropout(dreadout_.data(), dreadout_.data(), counted * size, options_.output_dropout,
+        dropout(dreadout_.data(), dreadout_.data(), count * size, options_.output_dropout,
                 random_key(p.key, seq2seq::before_output));
     dhidden_.reserve(tokens * hidden);
     std::fill_n(dhidden_.data(), tokens * hidden, 0.0f);
-    for (size_t i = 0; i < counted; ++i)
-        std::copy_n(dreadout_.data() + i * size, hidden, dhidden_.data() + p.counted[i] * hidden);
+    for (size_t i = 0; i < count; ++i)
+        std::copy_n(dreadout_.data() + i * size, hidden, dhidden_.data() + p.places[i] * hidden);
     const size_t states = state_size(p.rows);
     dh_.reserve(states);
     if (cell().has_c) dc_.reserve(states);
@@ -185,9 +223,8 @@ void Seq2Seq::backward_recurrence(Pass& p, float* dembedded) {
     if (attention_ && options_.readout_all) {  // what the output read of each step's context
         dcontexts_.reserve(tokens * width);
         std::fill_n(dcontexts_.data(), tokens * width, 0.0f);
-        for (size_t i = 0; i < p.counted.size(); ++i)
-            std::copy_n(dreadout_.data() + i * readout_size() + hidden, width,
-                        dcontexts_.data() + p.counted[i] * width);
+        for (size_t i = 0; i < p.places.size(); ++i)
+            std::copy_n(dreadout_.data() + i * readout_size() + hidden, width, dcontexts_.data() + p.places[i] * width);
         dcontexts = dcontexts_.data();
     }
     if (additive())
@@ -206,8 +243,8 @@ void Seq2Seq::backward_recurrence(Pass& p, float* dembedded) {
 // What the output read beside the state; backward_recurrence saw to the contexts of attention
 void Seq2Seq::scatter_readout_gradient(const Pass& p) {
     const size_t width = options_.embedding_size;
-    for (size_t i = 0; i < p.counted.size(); ++i) {
-        const size_t place = p.counted[i], row = place % p.rows;
+    for (size_t i = 0; i < p.places.size(); ++i) {
+        const size_t place = p.places[i], row = place % p.rows;
         const float* from = dreadout_.data() + i * readout_size() + options_.hidden_size;
         if (has_context() && !attention_) kernels().add(context_size(), from, dcontext_.data() + row * context_size());
         if (has_context()) from += context_size();
