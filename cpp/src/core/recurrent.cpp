@@ -124,6 +124,14 @@ void Recurrent::prepare(bool token_input, bool backward, bool input_gradient) co
     packed_->back_input = input_gradient;
 }
 
+size_t Recurrent::fixed_part_size() const {
+    return options_.fixed_size && !joins_fixed() ? packed_->lanes[0].order.columns() : 0;
+}
+
+void Recurrent::fixed_part(const float* fixed, size_t rows, float* part, Buffer& scratch) const {
+    rnnfast::fixed_part(packed(0), fixed, rows, part, scratch);
+}
+
 // The first layer's inputs in packed order: the caller's own memory when rows are even.
 void Recurrent::lay_out_input(RecurrentTape& tape, Range part) const {
     const RecurrentInput& in = tape.input;
@@ -137,6 +145,11 @@ void Recurrent::lay_out_input(RecurrentTape& tape, Range part) const {
                      [&](size_t row, size_t t, size_t n) { tape.tokens[row] = in.tokens[t * rows + tape.order[n]]; });
     }
     if (in.tokens) return;
+    if (fixed && !join) {
+        tape.fixed_row.resize(rows);
+        for (size_t n = 0; n < rows; ++n)
+            tape.fixed_row[n] = in.fixed_row ? static_cast<size_t>(in.fixed_row[tape.order[n]]) : tape.order[n];
+    }
     if (fixed && !join && !tape.even) {
         tape.fixed_rows.reserve(rows * fixed);
         gather_state(tape, in.fixed, fixed, fixed, tape.fixed_rows.data());
@@ -160,6 +173,8 @@ void Recurrent::forward(const RecurrentInput& input, const RecurrentState& start
         throw std::invalid_argument("int8 weights are for running a layer: train with weights \"f32\" or \"bf16\"");
     if (input.part.size() && (!save || options_.recompute || options_.bidirectional || input.tokens))
         throw std::invalid_argument("a sequence in parts: expected training, one direction, x, and no recomputation");
+    if (input.fixed_part && options_.bidirectional)
+        throw std::invalid_argument("the part of fixed inputs is that of one direction: expected the inputs alone");
     if (input.part.begin == 0) tape.set(input.lengths, input.steps, input.rows);
     const Range part = steps_asked(input.part, tape.steps.count());
     const bool begins = part.begin == 0, ends = part.end == tape.steps.count();
@@ -191,7 +206,15 @@ void Recurrent::forward(const RecurrentInput& input, const RecurrentState& start
             s.x = x;
             s.x_stride = w.input_size;
             s.tokens = tokens;
-            s.fixed = layer ? nullptr : tape.fixed;
+            if (layer == 0 && w.fixed_size) {
+                s.fixed_row = tape.fixed_row.data();
+                s.fixed_part = input.fixed_part;
+                if (!s.fixed_part) {
+                    tape.fixed_part.reserve(rows * w.order.columns());
+                    if (begins) rnnfast::fixed_part(w, input.fixed, rows, tape.fixed_part.data(), tape.scratch);
+                    s.fixed_part = tape.fixed_part.data();
+                }
+            }
             s.y = output;
             s.y_stride = all;
             if (direction == 1) {

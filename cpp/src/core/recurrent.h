@@ -31,7 +31,10 @@ struct RecurrentInput {
     const int32_t* tokens = nullptr;   // [T, N] instead of x: x is one-hot
     const int64_t* lengths = nullptr;  // [N] each in 1..T, or nullptr: all T
     const float* fixed = nullptr;      // [N, fixed_size]
-    Range part{0, 0};                  // the steps to compute now, or none: all
+    // What fixed_part made of them, and each row's place there, or nullptr: its own. Or nullptr: made here.
+    const float* fixed_part = nullptr;
+    const int32_t* fixed_row = nullptr;
+    Range part{0, 0};  // the steps to compute now, or none: all
 };
 
 // [layers * directions, N, H]; nullptr reads as zeros. c is used by cells that have one.
@@ -56,7 +59,8 @@ struct RecurrentTape : RaggedRows {
     std::vector<int32_t> tokens, tokens_reversed;
     const float* first_x = nullptr;  // [total, D] the first layer's input, the caller's memory if rows are even
     const float* fixed = nullptr;    // [N, fixed_size] in the order of the sorted rows; likewise
-    Buffer fixed_rows, dfixed;
+    Buffer fixed_rows, dfixed, fixed_part;
+    std::vector<size_t> fixed_row;
     Buffer x, x_reversed, x_dropped;
     std::vector<Lane> lanes;
     std::vector<Buffer> outputs;  // [total, directions * H] of each layer
@@ -91,6 +95,11 @@ public:
         return packed(lane);
     }
     ScanGradients scan_gradients(size_t lane) const;  // where a layer and direction adds its gradients
+
+    // For a caller that runs many steps with the same fixed inputs [rows, fixed_size]: what they give each row at every
+    // step, [rows, fixed_part_size()], for the weights as they are now. Size 0: nothing, they are read beside x.
+    size_t fixed_part_size() const;
+    void fixed_part(const float* fixed, size_t rows, float* part, Buffer& scratch) const;
 
     std::deque<Parameter> parameters;  // PyTorch's names and order; a layer that reads nothing has no weight_ih
     // The weights were written: they are packed again before their next use.

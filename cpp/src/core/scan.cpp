@@ -34,14 +34,6 @@ Range running(const Share& share, const Steps& steps, size_t t) {
     return {std::min(share.rows.begin, rows), std::min(share.rows.end, rows)};
 }
 
-// Index in gate order -> that row of a [G*H, width] matrix in PyTorch's order, nullptr for padding.
-auto rows_in_order(const GateOrder& order, const float* matrix, size_t width) {
-    return [=](size_t j) -> const float* {
-        const size_t row = order.torch_row(j);
-        return row == GateOrder::none ? nullptr : matrix + row * width;
-    };
-}
-
 // Rows whose input part is made at once: few are still in L2 at their step. But input weights that exceed L2 by
 // themselves had better be read less often (3 to 6% at N = 20, H = 650).
 size_t input_rows(const ScanWeights& w, const ScanForward& s) {
@@ -51,9 +43,8 @@ size_t input_rows(const ScanWeights& w, const ScanForward& s) {
 }
 
 double scan_flops(const ScanWeights& w, const Steps& steps) {
-    return 2.0 * static_cast<double>(w.order.columns()) *
-           (static_cast<double>(steps.total()) * static_cast<double>(w.order.hidden + w.input_size) +
-            static_cast<double>(steps.rows(0) * w.fixed_size));
+    return 2.0 * static_cast<double>(w.order.columns()) * static_cast<double>(steps.total()) *
+           static_cast<double>(w.order.hidden + w.input_size);
 }
 
 }  // namespace
@@ -96,69 +87,6 @@ void RaggedRows::set(const int64_t* lengths, size_t count, size_t rows) {
     }
 }
 
-ScanWeights::ScanWeights(const Kernels& kernels_, const CellInfo& cell_, Weights weights_, size_t input_size_,
-                         size_t hidden_size, size_t fixed_size_)
-    : kernels(&kernels_),
-      cell(&cell_),
-      weights(weights_),
-      input_size(input_size_),
-      fixed_size(fixed_size_),
-      order{cell_.gates, hidden_size} {}
-
-size_t ScanWeights::column_grain() const { return std::lcm(cell->gates * unit_block, recurrent.width()); }
-
-void ScanWeights::pack(const ScanParameters& p, bool token_input) {
-    const size_t columns = order.columns(), depth = input_size, hidden = order.hidden;
-    const GemmKernel& kernel = gemm_for(*kernels, weights, cell->gates);
-    if (recurrent.depth() != hidden) {
-        recurrent = PackedMatrix(kernel, hidden, columns);
-        input_bias = Buffer(recurrent.padded_columns());
-        recurrent_bias = Buffer(recurrent.padded_columns());
-    }
-    // A cell with `extra` keeps its last gate's recurrent bias on the recurrent side, where the reset gate sees it.
-    const size_t apart = cell->has_extra ? (cell->gates - 1) * hidden : cell->gates * hidden;
-    for (size_t j = 0; j < columns; ++j) {
-        const size_t row = order.torch_row(j);
-        if (row == GateOrder::none || !p.bias_ih) continue;
-        input_bias.data()[j] = row < apart ? p.bias_ih[row] + p.bias_hh[row] : p.bias_ih[row];
-        recurrent_bias.data()[j] = row < apart ? 0.0f : p.bias_hh[row];
-    }
-    recurrent.fill_from_columns(rows_in_order(order, p.weight_hh, hidden));
-    if (fixed_size) {
-        if (fixed.depth() != fixed_size) fixed = PackedMatrix(kernel, fixed_size, columns);
-        fixed.fill_from_columns(rows_in_order(order, p.weight_ih + depth, input_stride()));
-    }
-    if (depth == 0) return;
-    if (!token_input) {
-        if (input.depth() != depth) input = PackedMatrix(kernel, depth, columns);
-        input.fill_from_columns(rows_in_order(order, p.weight_ih, input_stride()));
-        return;
-    }
-    if (token_rows.size() != depth * columns) token_rows = Buffer(depth * columns, Buffer::Uninitialised{});
-    Buffer rounded(depth);
-    for (size_t j = 0; j < columns; ++j) {
-        const float* row = rows_in_order(order, p.weight_ih, depth)(j);
-        if (row) round_row(*kernels, weights, row, depth, rounded.data());
-        for (size_t k = 0; k < depth; ++k)
-            token_rows.data()[k * columns + j] = input_bias.data()[j] + (row ? rounded.data()[k] : 0.0f);
-    }
-}
-
-void ScanWeights::pack_backward(const ScanParameters& p, bool input_gradient) {
-    const size_t columns = order.columns(), hidden = order.hidden;
-    const GemmKernel& kernel = gemm_for(*kernels, weights);
-    if (recurrent_back.depth() != columns)
-        recurrent_back = PackedMatrix(kernel, columns, hidden, order.padded_hidden());
-    recurrent_back.fill_from_rows(rows_in_order(order, p.weight_hh, hidden));
-    const auto pack_columns = [&](PackedMatrix& packed, size_t first, size_t count) {
-        if (!input_gradient || count == 0) return;
-        if (packed.depth() != columns) packed = PackedMatrix(kernel, columns, count);
-        packed.fill_from_rows(rows_in_order(order, p.weight_ih + first, input_stride()));
-    };
-    pack_columns(input_back, 0, input_size);
-    pack_columns(fixed_back, input_size, fixed_size);
-}
-
 namespace {
 
 // gates[r, columns] = W_ih e_token + b
@@ -169,26 +97,21 @@ void gather_input(const ScanWeights& w, const int32_t* tokens, size_t rows, Rang
                     columns.size() * sizeof(float));
 }
 
-// part[r, columns] = W f_r + b: what the fixed inputs give a row, the same at every step
-void fixed_part(const ScanWeights& w, const ScanForward& s, Range rows, Range columns, float* part, float* left) {
-    const ConstRows fixed{s.fixed + rows.begin * w.fixed_size, w.fixed_size, 0, 0};
-    multiply(w.fixed, left_rows(w.fixed, fixed, rows.size(), left), columns.begin, columns.size(),
-             w.input_bias.data() + columns.begin,
-             {part + rows.begin * w.order.columns() + columns.begin, w.order.columns(), 0, 0});
-}
-
-// gates[r, columns] = W_ih x_r + b for `rows` rows of each of `steps` steps, every step's rows `step_rows` apart.
-// Where there are fixed inputs, the sum goes on from their part of each row: `fixed`, at those columns.
-void input_part(const ScanWeights& w, const ScanForward& s, size_t first_row, size_t rows, size_t steps,
-                size_t step_rows, Range columns, const float* fixed, const Rows& gates, float* left) {
+// gates[r, columns] = W_ih x_r + b for `rows` rows of each of `steps` steps, every step's rows `step_rows` apart;
+// `row` is the first of them in its step. Where there are fixed inputs, the sum goes on from their part of each row.
+void input_part(const ScanWeights& w, const ScanForward& s, size_t first_row, size_t row, size_t rows, size_t steps,
+                size_t step_rows, Range columns, const Rows& gates, float* left) {
     for (size_t t = 0; s.tokens && t < steps; ++t)
         gather_input(w, s.tokens + first_row + t * step_rows, rows, columns,
                      {gates.base + t * gates.jump, gates.stride, 0, 0});
     if (s.tokens) return;
-    const float* bias = w.input_bias.data() + columns.begin;
+    const float *bias = w.input_bias.data() + columns.begin, *fixed = s.fixed_part;
+    const auto start_of = [&](size_t n) {
+        return fixed ? fixed + (s.fixed_row ? s.fixed_row[n] : n) * w.order.columns() + columns.begin : bias;
+    };
     if (fixed || w.input_size == 0)
         for (size_t r = 0; r < rows * steps; ++r)
-            std::copy_n(fixed ? fixed + r % rows * w.order.columns() : bias, columns.size(),
+            std::copy_n(start_of(row + r % rows), columns.size(),
                         gates.base + r / rows * gates.jump + r % rows * gates.stride);
     if (w.input_size == 0) return;
     const ConstRows x{s.x + first_row * s.x_stride, s.x_stride, rows, step_rows * s.x_stride};
@@ -283,11 +206,9 @@ void scan_forward(const ScanWeights& w, const ScanForward& s) {
     const size_t rows = steps.rows(0), at_once = input_rows(w, s), most_rows = std::max(at_once, rows);
     const size_t tile_size = tile_scratch(rows, grain);
     const bool product = !s.tokens && w.input_size;
-    const size_t left_size = std::max({product ? left_scratch(w.input, most_rows) : 0, left_scratch(w.recurrent, rows),
-                                       w.fixed_size ? left_scratch(w.fixed, rows) : 0});
+    const size_t left_size = std::max(product ? left_scratch(w.input, most_rows) : 0, left_scratch(w.recurrent, rows));
     const size_t thread_floats = round_up((s.gates ? 0 : most_rows * columns) + tile_size + left_size, alignment / 4);
-    s.scratch->reserve(threads * thread_floats + (w.fixed_size ? rows * columns : 0));
-    float* const fixed = w.fixed_size ? s.scratch->data() + threads * thread_floats : nullptr;
+    s.scratch->reserve(threads * thread_floats);
     const bool save = s.gates != nullptr;
 
     parallel(threads, [&](const Team& team) {
@@ -295,8 +216,6 @@ void scan_forward(const ScanWeights& w, const ScanForward& s) {
         float* tile = s.scratch->data() + team.index * thread_floats;
         float* left = tile + tile_size;
         float* input = left + left_size;
-        if (fixed && share.rows.size() && share.columns.size())
-            fixed_part(w, s, share.rows, share.columns, fixed, left);
         for (size_t t = 0; t < steps.count();) {
             // The input part of the next steps that have the same rows running.
             const Range mine = running(share, steps, t);
@@ -308,8 +227,8 @@ void scan_forward(const ScanWeights& w, const ScanForward& s) {
                                            steps.rows(t) * columns}
                                     : Rows{input + share.columns.begin, columns, mine.size(), mine.size() * columns};
             if (mine.size() && share.columns.size())
-                input_part(w, s, first_row, mine.size(), last - t, steps.rows(t), share.columns,
-                           fixed ? fixed + mine.begin * columns + share.columns.begin : nullptr, gates, left);
+                input_part(w, s, first_row, mine.begin, mine.size(), last - t, steps.rows(t), share.columns, gates,
+                           left);
 
             for (const size_t first = t; t < last; ++t) {
                 const size_t at = steps.offset[t] + mine.begin;
@@ -341,6 +260,18 @@ void scan_forward(const ScanWeights& w, const ScanForward& s) {
                 if (share.split_units) team.wait();
             }
         }
+    });
+}
+
+void fixed_part(const ScanWeights& w, const float* fixed, size_t rows, float* part, Buffer& scratch) {
+    const size_t columns = w.order.columns();
+    scratch.reserve(left_scratch(w.fixed, rows));
+    const LeftRows left = left_rows(w.fixed, {fixed, w.fixed_size, 0, 0}, rows, scratch.data());
+    parallel(threads_for(2.0 * static_cast<double>(rows * columns * w.fixed_size)), [&](const Team& team) {
+        const Range own = split(columns, team.size, team.index, w.column_grain());
+        if (own.size() == 0) return;
+        multiply(w.fixed, left, own.begin, own.size(), w.input_bias.data() + own.begin,
+                 {part + own.begin, columns, 0, 0});
     });
 }
 

@@ -91,10 +91,13 @@ struct ScanForward {
     const float* x = nullptr;  // [total, D]
     size_t x_stride = 0;
     const int32_t* tokens = nullptr;  // [total] instead of x: x is one-hot
-    const float* fixed = nullptr;     // [N, F] inputs that every step reads
-    const float* h0 = nullptr;        // [N, H]
-    const float* c0 = nullptr;        // [N, padded H]
-    float* y = nullptr;               // [total, H] every step's h
+    // Inputs that every step reads: [.., G*H] what fixed_part made of them, and each row's place there, or nullptr: its
+    // own.
+    const float* fixed_part = nullptr;
+    const size_t* fixed_row = nullptr;
+    const float* h0 = nullptr;  // [N, H]
+    const float* c0 = nullptr;  // [N, padded H]
+    float* y = nullptr;         // [total, H] every step's h
     size_t y_stride = 0;
     float* c = nullptr;         // saving: [total, padded H]; else [N, padded H], holding c0, updated in place
     float* gates = nullptr;     // [total, G*H] saved for backward, or nullptr: nothing is saved
@@ -102,6 +105,8 @@ struct ScanForward {
     Buffer* scratch = nullptr;  // grows at the first call, then allocates no more
 };
 void scan_forward(const ScanWeights& w, const ScanForward& s);
+// part[r, :] = W f_r + b, [rows, G*H] in the kernels' order, for `fixed` [rows, F]. scratch: as above.
+void fixed_part(const ScanWeights& w, const float* fixed, size_t rows, float* part, Buffer& scratch);
 // The steps of `range` alone, of a scan that saves, where those before have run. part: memory.
 void scan_forward(const ScanWeights& w, const ScanForward& s, Range range, Steps& part);
 

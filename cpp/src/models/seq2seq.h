@@ -43,6 +43,7 @@ struct EncodedSource {
     Buffer memory;   // [S, N, C] the top layer's states, zeros at padding
     Buffer keys;     // [S, N, H] what attention made of them
     Buffer context;  // [N, C]
+    Buffer fixed;    // [N, G * H] what a decoder whose steps all read the context makes of it
     Buffer h, c;     // [L, N, H] the decoder's initial state
 };
 

@@ -65,6 +65,10 @@ void Seq2Seq::run_encoder(const int32_t* source, const int64_t* lengths, Encoded
                      random_key(key, seq2seq::encoder_layers));
     summarise(e, m);
     make_initial_state(e, m);
+    if (const size_t fixed = decoder_.fixed_part_size()) {
+        e.fixed.reserve(e.rows * fixed);
+        decoder_.fixed_part(e.context.data(), e.rows, e.fixed.data(), m.scratch);
+    }
     if (!attention_) return;
     e.keys.reserve(attention_->keys_size(e.steps, e.rows));
     attention_->keys(e.memory.data(), e.steps, e.rows, e.keys.data(), m.scratch);
@@ -208,6 +212,8 @@ Seq2Seq::StepInput Seq2Seq::step_input(const EncodedSource& encoded, const float
                            m.scratch);
         return in;
     }
+    in.input.fixed_part = encoded.fixed.data();
+    in.input.fixed_row = state.source.data();
     in.context = in.input.fixed = m.fixed.data();
     for (size_t r = 0; r < rows; ++r)
         std::copy_n(encoded.context.data() + static_cast<size_t>(state.source[r]) * context_size(), context_size(),

@@ -118,6 +118,7 @@ void Seq2Seq::run_recurrence(const RecurrentInput& input, bool train, uint64_t k
     }
     RecurrentInput read = input;
     if (options_.reads_context) read.fixed = p.encoded.context.data();
+    read.fixed_part = p.encoded.fixed.data();
     Buffer& states = attention_ ? p.states : p.hidden;
     states.reserve(tokens * options_.hidden_size);
     decoder_.forward(read, start, states.data(), {}, p.memory.decoder, train, key);
