@@ -32,6 +32,14 @@ def isa(session: nox.Session) -> None:
 
 
 @nox.session
+def slow(session: nox.Session) -> None:
+    """Python tests of seconds to a minute each. With ``--no-venv`` they run in the environment that nox is in."""
+    if session.venv_backend != "none":
+        session.install("torch==2.13.0", ".[test,plot]")
+    session.run("python", "-m", "pytest", "-q", "-m", "slow", *session.posargs)
+
+
+@nox.session
 def tasks(session: nox.Session) -> None:
     """The larger sequence-to-sequence tasks: minutes of training each."""
     session.install(".[test]")

@@ -50,13 +50,26 @@ def one_thread():
 ATTENTIVE = {"decoder": "d2l", "attention": "additive", "bidirectional": True}
 
 
-@pytest.mark.parametrize("task", ["copy", "reverse"])
-@pytest.mark.parametrize("options", [ATTENTIVE, {"decoder": "previous"}, {"decoder": "d2l"}], ids=str)
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    ("task", "options"),
+    [
+        pytest.param("copy", ATTENTIVE, marks=SLOW, id="copy-attention"),
+        pytest.param("reverse", ATTENTIVE, marks=SLOW, id="reverse-attention"),
+        pytest.param("copy", {"decoder": "previous"}, id="copy-previous"),
+        pytest.param("reverse", {"decoder": "previous"}, marks=SLOW, id="reverse-previous"),
+        pytest.param("copy", {"decoder": "d2l"}, marks=SLOW, id="copy-d2l"),
+        pytest.param("reverse", {"decoder": "d2l"}, id="reverse-d2l"),
+    ],
+)
 def test_sequences_are_copied_and_reversed(task, options):
     pairs = [(s, s if task == "copy" else s[::-1]) for s in sequences(5_000, 2, 5, symbols=6)]
     assert exact(pairs, 300, epochs=15, **options) > 0.99
 
 
+@SLOW
 def test_two_numbers_are_added():
     assert exact(sums(49), 250, epochs=40, **ATTENTIVE) > 0.99
 
