@@ -1,5 +1,8 @@
 #include <pybind11/stl.h>
 
+#include <cerrno>
+#include <system_error>
+
 #include "bindings/arrays.h"
 #include "core/dispatch.h"
 #include "core/packing.h"
@@ -38,6 +41,12 @@ TensorView view_of(const std::string& name, const py::array& array) {
     return view;
 }
 
+std::map<std::string, TensorView> views_of(const std::map<std::string, py::array>& arrays) {
+    std::map<std::string, TensorView> views;
+    for (const auto& [name, array] : arrays) views[name] = view_of(name, array);
+    return views;
+}
+
 void check_matrix(const Array<float>& matrix) {
     if (matrix.ndim() != 2 || matrix.size() == 0)
         throw std::invalid_argument("the array has shape " +
@@ -58,11 +67,25 @@ void register_files(py::module_& m) {
         },
         py::arg("data"), py::arg("name") = "bytes");
     m.def(
+        "write_safetensors_to",
+        [](int descriptor, const std::string& name, const std::map<std::string, py::array>& arrays,
+           const std::map<std::string, std::string>& metadata) {
+            const std::map<std::string, TensorView> tensors = views_of(arrays);
+            try {
+                const py::gil_scoped_release release;
+                write_safetensors(descriptor, name, tensors, metadata);
+            } catch (const std::system_error& error) {
+                errno = error.code().value();
+                PyErr_SetFromErrno(PyExc_OSError);
+                throw py::error_already_set();
+            }
+        },
+        py::arg("descriptor"), py::arg("name"), py::arg("tensors"), py::arg("metadata"));
+    m.def(
         "write_safetensors",
         [](const std::string& path, const std::map<std::string, py::array>& arrays,
            const std::map<std::string, std::string>& metadata) {
-            std::map<std::string, TensorView> tensors;
-            for (const auto& [name, array] : arrays) tensors[name] = view_of(name, array);
+            const std::map<std::string, TensorView> tensors = views_of(arrays);
             const py::gil_scoped_release release;
             write_safetensors(path, tensors, metadata);
         },

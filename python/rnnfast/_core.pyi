@@ -6,7 +6,7 @@ import collections.abc
 import numpy
 import numpy.typing
 import typing
-__all__: list[str] = ['AttentionCache', 'AttentionTape', 'Conv1d', 'DecodeOptions', 'DecoderState', 'Embedding', 'EncodedSource', 'Error', 'Generator', 'LanguageModel', 'Linear', 'Optimizer', 'OptimizerOptions', 'Recurrent', 'Sampler', 'SamplerOptions', 'SelfAttention', 'Seq2Seq', 'Stream', 'Tape', 'bf16_rate', 'bf16_rows', 'cells', 'info', 'int8_rows', 'multiply_add_rate', 'num_threads', 'parse_safetensors', 'read_rate', 'read_safetensors', 'score_pairs', 'set_num_threads', 'translate', 'write_safetensors']
+__all__: list[str] = ['AttentionCache', 'AttentionTape', 'Conv1d', 'DecodeOptions', 'DecoderState', 'Embedding', 'EncodedSource', 'Error', 'Generator', 'LanguageModel', 'Linear', 'Optimizer', 'OptimizerOptions', 'Recurrent', 'Sampler', 'SamplerOptions', 'SelfAttention', 'Seq2Seq', 'Stream', 'Tape', 'bf16_rate', 'bf16_rows', 'cells', 'info', 'int8_rows', 'multiply_add_rate', 'num_threads', 'parse_safetensors', 'read_rate', 'read_safetensors', 'score_pairs', 'set_num_threads', 'translate', 'write_safetensors', 'write_safetensors_to']
 class AttentionCache:
     def __init__(self) -> None:
         ...
@@ -312,5 +312,7 @@ def set_num_threads(threads: typing.SupportsInt | typing.SupportsIndex) -> None:
 def translate(model: Seq2Seq, sources: collections.abc.Sequence[typing.Annotated[numpy.typing.ArrayLike, numpy.int32]], options: DecodeOptions, attention: bool, batch_size: typing.SupportsInt | typing.SupportsIndex) -> list:
     ...
 def write_safetensors(path: str, tensors: collections.abc.Mapping[str, numpy.ndarray], metadata: collections.abc.Mapping[str, str]) -> None:
+    ...
+def write_safetensors_to(descriptor: typing.SupportsInt | typing.SupportsIndex, name: str, tensors: collections.abc.Mapping[str, numpy.ndarray], metadata: collections.abc.Mapping[str, str]) -> None:
     ...
 __version__: str = '0.1.0'

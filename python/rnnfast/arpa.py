@@ -12,12 +12,13 @@ import io
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from contextlib import contextmanager
 from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rnnfast.files import replacing
 from rnnfast.grams import Grams, Ints, Reals
 from rnnfast.text import END_OF_SENTENCE, UNKNOWN, PathLike, read_text
 from rnnfast.vocab import Vocab
@@ -29,31 +30,33 @@ _PART = 1 << 17  # characters of lines that are read together: their words still
 
 
 def write(path: PathLike, vocab: Vocab, end: int, grams: Sequence[Grams], tokens: Sequence[Ints]) -> None:
-    """Writes n-grams and their ``tokens``, (count, n) an order, to ``path``: beside it first, renamed when whole.
+    """Writes n-grams and their ``tokens``, (count, n) an order, to ``path``, whose old file stays until the new one is whole.
 
     ``end`` is the id of ``<eos>`` if contexts do not reach back over it, else -1: then it is a word like others.
     """
     for token in vocab.idx_to_token:
         if not token or re.search(r"\s", token) or token in (BEGIN, END):
             raise ValueError(f"the token {token!r} cannot stand in an ARPA file, which separates words by white space")
-    file = Path(path)
-    beside = file.with_name(f"{file.name}.tmp-{os.getpid()}")
-    try:
-        with _open_to_write(beside, packed=file.suffix == ".gz") as lines:
-            _write_header(lines, [len(g.keys) for g in grams], 1 if end >= 0 else 2)
-            for n, (level, ids) in enumerate(zip(grams, tokens), 1):
-                lines.write(f"\n\\{n}-grams:\n")
-                _write_section(lines, vocab, end, level, ids, highest=n == len(grams))
-            lines.write("\n\\end\\\n")
-        os.replace(beside, file)
-    finally:
-        beside.unlink(missing_ok=True)
+    with _lines_to(path) as lines:
+        _write_header(lines, [len(g.keys) for g in grams], 1 if end >= 0 else 2)
+        for n, (level, ids) in enumerate(zip(grams, tokens), 1):
+            lines.write(f"\n\\{n}-grams:\n")
+            _write_section(lines, vocab, end, level, ids, highest=n == len(grams))
+        lines.write("\n\\end\\\n")
 
 
-def _open_to_write(file: Path, *, packed: bool) -> IO[str]:
-    if packed:
-        return io.TextIOWrapper(gzip.open(file, "wb", compresslevel=4), encoding="utf-8", newline="\n")
-    return file.open("w", encoding="utf-8", newline="\n")
+@contextmanager
+def _lines_to(path: PathLike) -> Iterator[IO[str]]:
+    if not os.fspath(path).endswith(".gz"):
+        with replacing(path, text=True) as lines:
+            yield lines
+        return
+    with (
+        replacing(path) as file,
+        gzip.GzipFile("", "wb", compresslevel=4, fileobj=file) as packed,
+        io.TextIOWrapper(packed, encoding="utf-8", newline="\n") as lines,
+    ):
+        yield lines
 
 
 def _write_header(lines: IO[str], sizes: list[int], added: int) -> None:

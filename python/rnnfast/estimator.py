@@ -10,9 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from rnnfast import _core
 from rnnfast._arrays import new_seed
-from rnnfast.models import FORMAT, FORMAT_VERSION
+from rnnfast.models import FORMAT, FORMAT_VERSION, write_tensors
 from rnnfast.nn import GRU, LSTM, RNN, Array, Layer
 from rnnfast.optim import Adam, clip_grad_norm_
 from rnnfast.text import PathLike
@@ -95,7 +94,7 @@ class Estimator:
             "kind": self.kind,
             "config": json.dumps(config, ensure_ascii=False),
         }
-        _core.write_safetensors(str(path), dict(tensors), metadata)
+        write_tensors(path, tensors, metadata)
 
 
 def check_sizes(tensors: Mapping[str, Array], num_layers: int, *asked: int) -> None:

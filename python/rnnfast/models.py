@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from rnnfast import _core
 from rnnfast._arrays import as_float32, as_int32, at_least, new_seed, positive
+from rnnfast.files import replacing
 from rnnfast.nn import Array, Layer, State
 from rnnfast.text import PathLike
 from rnnfast.vocab import Vocab
@@ -80,7 +82,13 @@ def write_model(
     for name, vocab in vocabularies.items():
         if vocab is not None:
             own[name] = json.dumps(vocab.description(), ensure_ascii=False)
-    _core.write_safetensors(str(path), {**stored, **(tensors or {})}, {**own, **(metadata or {})})
+    write_tensors(path, {**stored, **(tensors or {})}, {**own, **(metadata or {})})
+
+
+def write_tensors(path: PathLike, tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> None:
+    """A safetensors file that takes the place of what is at ``path`` when it is whole."""
+    with replacing(path) as file:
+        _core.write_safetensors_to(file.fileno(), os.fsdecode(path), dict(tensors), dict(metadata))
 
 
 class LanguageModel(Layer):
@@ -208,7 +216,7 @@ class LanguageModel(Layer):
         metadata: Mapping[str, str] | None = None,
         weights: str = "f32",
     ) -> None:
-        """Weights, configuration and vocabulary in one safetensors file, written beside ``path`` and renamed.
+        """Weights, configuration and vocabulary in one safetensors file; what was at ``path`` stays until the new file is whole.
 
         ``tensors`` and ``metadata`` join the file's own; a checkpoint keeps the optimiser there. ``weights``: how the
         matrices are stored, ``"f32"``, or rounded to ``"bf16"`` or ``"int8"`` for a file of half or a quarter the size

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import signal
 import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Callable
@@ -21,6 +19,7 @@ from rnnfast._arrays import positive
 from rnnfast.callbacks import Callback
 from rnnfast.data import reading
 from rnnfast.evaluate import check_fits, evaluate
+from rnnfast.files import sweep
 from rnnfast.history import History
 from rnnfast.io import read
 from rnnfast.optim import OPTIMIZERS, Optimizer, clip_grad_norm_, clip_grad_value_
@@ -165,7 +164,7 @@ def fit(
             raise ValueError("resume needs a checkpoint to resume from")
         place.load(file)
     if file is not None:
-        _sweep(file)
+        sweep(file)
     model.zero_grad()
 
     def train_epoch(signals: _Signals) -> None:
@@ -358,23 +357,3 @@ def checkpoint_run(file: PathLike) -> Any:
     if "run" not in metadata:
         raise ValueError(f"{file} is a model, not a checkpoint to resume from")
     return json.loads(metadata["run"])
-
-
-def _sweep(file: Path) -> None:
-    """Removes what writers that were killed left beside ``file``."""
-    for stale in file.parent.glob(f"{file.name}.tmp-*"):
-        owner = stale.name.rpartition("-")[2]
-        if not owner.isdigit() or _is_alive(int(owner)):
-            continue
-        with suppress(FileNotFoundError):
-            stale.unlink()
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

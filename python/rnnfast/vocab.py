@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rnnfast.files import write_text
 from rnnfast.text import (
     BPE,
     UNKNOWN,
@@ -93,7 +93,7 @@ class Vocab:
     def save(self, path: PathLike) -> None:
         """Writes tokens, their frequencies and the tokeniser's name as JSON."""
         held = {**self.description(), "frequencies": self.token_freqs}
-        Path(path).write_text(json.dumps(held, ensure_ascii=False), encoding="utf-8")
+        write_text(path, json.dumps(held, ensure_ascii=False))
 
     def description(self) -> dict[str, Any]:
         """What a file must hold: :meth:`from_description` takes it back."""

@@ -15,13 +15,14 @@ LEVELS = ["simd", "kernels", "core", "models", "src", "bindings"]  # src: the pu
 # The same for Python modules; what stands together may import one another only in the order given.
 IMPORTS = {
     "text": set(),
-    "vocab": {"text"},
+    "files": {"text"},
+    "vocab": {"files", "text"},
     "data": {"text", "vocab"},
     "parallel": {"data", "text", "vocab"},
     "bleu": set(),
     "datasets": set(),
     "grams": set(),
-    "arpa": {"grams", "text", "vocab"},
+    "arpa": {"files", "grams", "text", "vocab"},
     "ngram": {"arpa", "data", "grams", "text", "vocab"},
     "plot": set(),
     "schedules": set(),
@@ -36,7 +37,7 @@ IMPORTS = {
     "optim": {"_core"},
     "compare": {"info", "nn", "plot", "sequence"},
     "compare_text": {"data", "info", "nn", "optim", "plot", "sequence"},
-    "models": {"_core", "_arrays", "nn", "text", "vocab"},
+    "models": {"_core", "_arrays", "files", "nn", "text", "vocab"},
     "seq2seq": {"_core", "_arrays", "models", "nn", "text", "vocab"},
     "estimator": {"_core", "_arrays", "models", "nn", "optim", "text"},
     "forecast": {"_arrays", "estimator", "nn", "plot", "text"},
@@ -46,7 +47,7 @@ IMPORTS = {
     "gradient_flow": {"_arrays", "nn", "plot", "text"},
     "generate": {"_core", "_arrays"},
     "translate": {"_core", "_arrays", "nn", "parallel", "plot", "text"},
-    "train": {"_arrays", "callbacks", "data", "evaluate", "history", "io", "optim", "schedules", "text"},
+    "train": {"_arrays", "callbacks", "data", "evaluate", "files", "history", "io", "optim", "schedules", "text"},
 }
 
 

@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <cmath>
 #include <cstring>
+#include <system_error>
 
 #include "models/json.h"
 #include "rnnfast/error.hpp"
@@ -124,12 +125,12 @@ Entry parse_entry(const std::string& name, const Json& json, const std::string& 
     return entry;
 }
 
-void write_all(int fd, const void* data, size_t size, const std::string& path) {
+void write_all(int fd, const void* data, size_t size) {
     const char* at = static_cast<const char*>(data);
     while (size) {
         const ssize_t put = ::write(fd, at, size);
         if (put < 0 && errno == EINTR) continue;
-        if (put < 0) throw Error(path + ": cannot be written: " + reason());
+        if (put <= 0) throw std::system_error(put < 0 ? errno : ENOSPC, std::generic_category());
         at += put;
         size -= static_cast<size_t>(put);
     }
@@ -212,8 +213,12 @@ SafetensorsFile SafetensorsFile::view(std::string_view bytes, const std::string&
     return file;
 }
 
-void write_safetensors(const std::string& path, const std::map<std::string, TensorView>& tensors,
+void write_safetensors(int descriptor, const std::string& name, const std::map<std::string, TensorView>& tensors,
                        const std::map<std::string, std::string>& metadata) {
+    for (const auto& [tensor, view] : tensors)
+        if (const size_t bad = first_not_finite(view); bad != view.size)
+            throw Error(name + ": not written: " + json_quoted(tensor) + " holds NaN or infinity at " +
+                        std::to_string(bad) + "; training diverged, try a smaller lr");
     std::string header = "{";
     const auto comma = [&] { header += header.size() > 1 ? "," : ""; };
     if (!metadata.empty()) {
@@ -230,9 +235,9 @@ void write_safetensors(const std::string& path, const std::map<std::string, Tens
     });
     uint64_t at = 0;
     for (const auto* named_tensor : order) {
-        const auto& [name, tensor] = *named_tensor;
+        const auto& [key, tensor] = *named_tensor;
         comma();
-        header += json_quoted(name) + ":{\"dtype\":\"" + named(tensor.dtype).name + "\",\"shape\":[";
+        header += json_quoted(key) + ":{\"dtype\":\"" + named(tensor.dtype).name + "\",\"shape\":[";
         for (size_t i = 0; i < tensor.shape.size(); ++i) header += (i ? "," : "") + std::to_string(tensor.shape[i]);
         const uint64_t end = at + tensor.size * bytes_of(tensor.dtype);
         header += "],\"data_offsets\":[" + std::to_string(at) + "," + std::to_string(end) + "]}";
@@ -241,31 +246,24 @@ void write_safetensors(const std::string& path, const std::map<std::string, Tens
     header += "}";
     header.append((8 - header.size() % 8) % 8, ' ');  // so that the tensors are aligned
     if (header.size() > largest_header)
-        throw Error(path + ": not written: the vocabulary and names need " + std::to_string(header.size()) +
+        throw Error(name + ": not written: the vocabulary and names need " + std::to_string(header.size()) +
                     " bytes, more than a header's " + std::to_string(largest_header) + "; raise min_freq");
 
-    const std::string temporary = path + ".tmp-" + std::to_string(::getpid());
-    Descriptor file(::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666));
+    unsigned char length[length_bytes];
+    for (size_t i = 0; i < length_bytes; ++i) length[i] = static_cast<unsigned char>(header.size() >> (8 * i));
+    write_all(descriptor, length, sizeof length);
+    write_all(descriptor, header.data(), header.size());
+    for (const auto* named_tensor : order)
+        write_all(descriptor, named_tensor->second.data,
+                  named_tensor->second.size * bytes_of(named_tensor->second.dtype));
+}
+
+void write_safetensors(const std::string& path, const std::map<std::string, TensorView>& tensors,
+                       const std::map<std::string, std::string>& metadata) {
+    Descriptor file(::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666));
     if (file.get() < 0) throw Error(path + ": cannot be written: " + reason());
-    try {
-        unsigned char length[length_bytes];
-        for (size_t i = 0; i < length_bytes; ++i) length[i] = static_cast<unsigned char>(header.size() >> (8 * i));
-        write_all(file.get(), length, sizeof length, path);
-        write_all(file.get(), header.data(), header.size(), path);
-        for (const auto* named_tensor : order)
-            write_all(file.get(), named_tensor->second.data,
-                      named_tensor->second.size * bytes_of(named_tensor->second.dtype), path);
-        if (::fsync(file.get()) != 0 || !file.close()) throw Error(path + ": cannot be written: " + reason());
-        if (::rename(temporary.c_str(), path.c_str()) != 0)
-            throw Error(path + ": cannot be renamed into place: " + reason());
-    } catch (...) {
-        ::unlink(temporary.c_str());
-        throw;
-    }
-    const size_t slash = path.rfind('/');
-    const std::string folder = slash == std::string::npos ? "." : path.substr(0, slash + 1);
-    const Descriptor opened(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-    if (opened.get() >= 0) ::fsync(opened.get());  // the new name survives a power cut too
+    write_safetensors(file.get(), path, tensors, metadata);
+    if (!file.close()) throw Error(path + ": cannot be written: " + reason());
 }
 
 }  // namespace rnnfast

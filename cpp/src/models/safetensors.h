@@ -43,7 +43,12 @@ private:
 // The numbers of an F32 or BF16 tensor as floats: in place where they are aligned floats already, else in `buffer`.
 const float* as_floats(const TensorView& tensor, Buffer& buffer);
 
-// Written beside and renamed, so that a reader, or a kill, never meets half a file.
+// Writes to an open file; `name` is for messages. Error, with nothing written, if a number is not finite;
+// std::system_error if the system cannot write.
+void write_safetensors(int descriptor, const std::string& name, const std::map<std::string, TensorView>& tensors,
+                       const std::map<std::string, std::string>& metadata);
+
+// The same over whatever stands at `path`. A caller that must not lose an old file renames a new one into its place.
 void write_safetensors(const std::string& path, const std::map<std::string, TensorView>& tensors,
                        const std::map<std::string, std::string>& metadata);
 
