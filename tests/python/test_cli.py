@@ -344,7 +344,7 @@ def test_a_full_disk_leaves_the_old_model(text):
     if not os.path.exists("/dev/full"):
         pytest.skip("no /dev/full here")
     model = rf.LanguageModel(4, hidden_size=3, seed=0)
-    with pytest.raises(ValueError, match="cannot be written"):
+    with pytest.raises(OSError, match="cannot be written"):
         model.save("/dev/nowhere/model.safetensors")
 
 
