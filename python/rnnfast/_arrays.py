@@ -32,12 +32,48 @@ def as_float32(value: Any, name: str) -> NDArray[np.float32]:
 
 def as_int32(value: Any, name: str) -> NDArray[np.int32]:
     """``value`` as int32; floats are refused, since a token id with a fraction is a mistake."""
-    array = _as_array(value, name)
-    if array.dtype.kind not in "iu":
-        raise TypeError(f"{name} has dtype {array.dtype}, expected whole numbers (int32)")
+    array = _integers(value, name)
     if array.size and (array.max() > np.iinfo(np.int32).max or array.min() < np.iinfo(np.int32).min):
-        raise IndexError(f"{name} holds {array.max()}, which is no int32")
+        raise IndexError(f"{name} holds {array.max()}, which is no int32")  # before the conversion, which cuts off
     return np.ascontiguousarray(array, dtype=np.int32)
+
+
+def as_ids(
+    value: Any, name: str, vocab_size: int | None = None, *, least: int = 0, ndim: int | None = None
+) -> NDArray[Any]:
+    """``value`` as an array of token ids, in the integer type it has.
+
+    Each id must be an integer from ``least`` to ``vocab_size - 1``, or an int32 if the vocabulary is not known. ``least`` is negative
+    where a negative id has a documented meaning. Convert the result, never the value: conversions cut off silently.
+
+    >>> as_ids([1, 2], "ids", 3).tolist()
+    [1, 2]
+    """
+    array = _integers(value, name)
+    if ndim is not None and array.ndim != ndim:
+        raise ValueError(f"{name} has shape {array.shape}, expected {ndim} dimension{'s' * (ndim > 1)} of token ids")
+    most = np.iinfo(np.int32).max if vocab_size is None else vocab_size - 1
+    if array.size:
+        low, high = array.min(), array.max()
+        if low < least or high > most:
+            wrong = low if low < least else high
+            whose = "int32" if vocab_size is None else "the vocabulary"
+            raise IndexError(f"{name} holds token id {wrong}, expected {least} to {most} ({whose})")
+    return array.astype(np.int32) if array.dtype == object else array
+
+
+def _integers(value: Any, name: str) -> NDArray[Any]:
+    array = _as_array(value, name)
+    if array.size == 0 and isinstance(value, (list, tuple)):
+        return array.astype(np.int32)  # NumPy makes floats of []
+    # Integers too large for 64 bits are objects to NumPy.
+    if array.dtype.kind in "iu" or (array.dtype == object and array.size and all(map(_is_whole, array.flat))):
+        return array
+    raise TypeError(f"{name} has dtype {array.dtype}, expected whole numbers (int32)")
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
 def positive(value: Any, name: str) -> int:

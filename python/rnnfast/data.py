@@ -9,6 +9,7 @@ from typing import Any, Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from rnnfast._arrays import as_ids, at_least, positive
 from rnnfast.text import PathLike, read_text, tokenize
 from rnnfast.vocab import Vocab
 
@@ -25,7 +26,8 @@ class Corpus:
     """
 
     def __init__(self, ids: Ids, vocab: Vocab, *, name: str = "text") -> None:
-        self.ids, self.vocab, self.name = np.ascontiguousarray(ids, np.int32), vocab, name
+        self.ids: Ids = np.ascontiguousarray(as_ids(ids, name, len(vocab), ndim=1), np.int32)
+        self.vocab, self.name = vocab, name
 
     @classmethod
     def from_text(
@@ -68,6 +70,14 @@ class Corpus:
                 f"{self.name} has {len(self)} tokens, too few for parts of {fractions}: each needs at least 2"
             )
         return tuple(Corpus(part, self.vocab, name=self.name) for part in parts)
+
+
+def ids_of(corpus: Any, vocab_size: int | None = None) -> NDArray[Any]:
+    """The ids (T,) of a Corpus or an array, each of which ``vocab_size`` tokens have, or the Corpus's vocabulary."""
+    if not isinstance(corpus, Corpus):
+        return as_ids(corpus, "the text", vocab_size, ndim=1)
+    known = len(corpus.vocab)
+    return as_ids(corpus.ids, corpus.name, known if vocab_size is None else min(vocab_size, known), ndim=1)
 
 
 class Reading:
@@ -149,12 +159,11 @@ def batches(
     [[1, 2], [4, 5]] [[2, 3], [5, 6]]
     [[3], [6]] [[4], [7]]
     """
-    ids = np.asarray(corpus.ids if isinstance(corpus, Corpus) else corpus)
-    if ids.ndim != 1 or ids.dtype.kind not in "iu":
-        raise TypeError(f"corpus has shape {ids.shape} and dtype {ids.dtype}, expected one row of token ids")
-    for name, value in (("batch_size", batch_size), ("num_steps", num_steps)):
-        if int(value) != value or value < 1:
-            raise ValueError(f"{name} is {value}, expected a whole number of at least 1")
+    ids = ids_of(corpus)
+    positive(batch_size, "batch_size")
+    positive(num_steps, "num_steps")
+    for name, number in (("seed", seed), ("epoch", epoch), ("start", start)):
+        at_least(number, 0, name)
     if sampling not in SAMPLINGS:
         raise ValueError(f"unknown sampling {sampling!r}: expected one of {', '.join(SAMPLINGS)}")
     ids = np.ascontiguousarray(ids, np.int32)

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rnnfast.data import Corpus
+from rnnfast._arrays import positive
+from rnnfast.data import Corpus, ids_of
 from rnnfast.parallel import ParallelCorpus
 
 
@@ -71,11 +72,11 @@ def evaluate(
     """
     if isinstance(corpus, ParallelCorpus):
         return _evaluate_pairs(model, pairs_for(model, corpus), 64 if batch_size is None else batch_size)
-    batch_size = 1 if batch_size is None else batch_size
+    batch_size = 1 if batch_size is None else positive(batch_size, "batch_size")
+    positive(num_steps, "num_steps")
+    parts = batch_size if parts is None else positive(parts, "parts")
     ids = ids_for(model, corpus)
-    if min(batch_size, num_steps, 1 if parts is None else parts) < 1:
-        raise ValueError(f"batch_size, num_steps and parts are {batch_size}, {num_steps}, {parts}: expected at least 1")
-    nll = _nll(model, ids, min(parts or batch_size, len(ids) - 1), batch_size, num_steps)
+    nll = _nll(model, ids, min(parts, len(ids) - 1), batch_size, num_steps)
     unknown = ids[1:] == 0 if model.vocab is not None else np.zeros(len(nll), bool)
     mean = float(nll.sum() / len(nll))
     known = nll[~unknown]
@@ -97,14 +98,22 @@ def ids_for(model: Any, corpus: Any) -> NDArray[Any]:
     """The ids of a text for ``model``; ``ValueError`` if it is too short or was encoded with another vocabulary."""
     if getattr(model, "kind", None) == "seq2seq":
         raise TypeError("a text is for a language model; a Seq2Seq reads pairs, a ParallelCorpus")
-    ids = np.asarray(corpus.ids if isinstance(corpus, Corpus) else corpus)
-    if ids.ndim != 1 or len(ids) < 2:
-        raise ValueError(f"the text has {ids.size} tokens, expected at least 2")
     if isinstance(corpus, Corpus) and model.vocab is not None and corpus.vocab != model.vocab:
         raise ValueError(
             "the text was encoded with another vocabulary; make it with Corpus.from_text(..., vocab=model.vocab)"
         )
+    ids = ids_of(corpus, vocab_size_of(model))
+    if len(ids) < 2:
+        raise ValueError(f"the text has {len(ids)} tokens, expected at least 2")
     return ids
+
+
+def vocab_size_of(model: Any) -> int | None:
+    """How many tokens ``model`` knows; None if it does not say."""
+    if getattr(model, "vocab", None) is not None:
+        return len(model.vocab)
+    size = getattr(model, "vocab_size", None) or getattr(model, "config", {}).get("vocab_size")
+    return None if size is None else int(size)
 
 
 def pairs_for(model: Any, pairs: ParallelCorpus) -> ParallelCorpus:
@@ -122,8 +131,7 @@ def pairs_for(model: Any, pairs: ParallelCorpus) -> ParallelCorpus:
 
 
 def _evaluate_pairs(model: Any, pairs: ParallelCorpus, batch_size: int) -> PairEvaluation:
-    if batch_size < 1:
-        raise ValueError(f"batch_size is {batch_size}, expected at least 1")
+    positive(batch_size, "batch_size")
     nll: list[Any] = [None] * len(pairs)
     right = 0
     for numbers in pairs.in_order(batch_size):

@@ -9,10 +9,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rnnfast import arpa
-from rnnfast.data import Corpus
+from rnnfast._arrays import as_ids, at_least, positive
+from rnnfast.data import Corpus, ids_of
 from rnnfast.grams import SMOOTHINGS, Grams, Ints, Reals, count, tokens_of
 from rnnfast.text import END_OF_SENTENCE, PathLike
 from rnnfast.vocab import Vocab
+
+_LARGEST_GUESS = 1 << 24  # tokens of a vocabulary that the largest id alone may ask memory for
 
 
 class NGram:
@@ -71,16 +74,20 @@ class NGram:
 
     def fit(self, corpus: Any, *, vocab_size: int | None = None) -> NGram:
         """Counts ``corpus``: a Corpus, or token ids with ``vocab_size`` (default: the largest id + 1)."""
-        self.vocab = corpus.vocab if isinstance(corpus, Corpus) else None
-        ids = np.asarray(corpus.ids if isinstance(corpus, Corpus) else corpus)
-        if ids.ndim != 1 or ids.dtype.kind not in "iu" or len(ids) < 2:
+        vocab = corpus.vocab if isinstance(corpus, Corpus) else None
+        if vocab is not None:
+            vocab_size = len(vocab)
+        elif vocab_size is not None:
+            positive(vocab_size, "vocab_size")
+        ids = ids_of(corpus, vocab_size)
+        if len(ids) < 2:
+            raise ValueError(f"the text has shape {ids.shape}, expected one row of at least 2 token ids")
+        size = vocab_size or int(ids.max()) + 1
+        if vocab_size is None and size > _LARGEST_GUESS:
             raise ValueError(
-                f"the text has shape {ids.shape} and dtype {ids.dtype}, expected one row of at least 2 token ids"
+                f"the text's largest id is {size - 1}; if the vocabulary really has {size} tokens, give vocab_size={size}"
             )
-        size = len(self.vocab) if self.vocab is not None else int(vocab_size or ids.max() + 1)
-        if ids.min() < 0 or ids.max() >= size:
-            raise IndexError(f"token ids go from {ids.min()} to {ids.max()}, expected 0 to {size - 1}")
-        self.vocab_size = size
+        self.vocab, self.vocab_size = vocab, size
         levels = count(ids.astype(np.int64), self.order, size, self._end())
         with np.errstate(divide="ignore"):  # log 0 is -inf, as it should be
             self._grams = [
@@ -103,10 +110,7 @@ class NGram:
                 raise ValueError("the model has no vocabulary to read text with; give token ids")
             known = self.vocab.encode_text(sequence) if isinstance(sequence, str) else self.vocab.encode(sequence)
             return known.astype(np.int64)
-        ids = np.asarray(sequence, np.int64).reshape(-1)
-        if len(ids) and (ids.min() < 0 or ids.max() >= self.vocab_size):
-            raise IndexError(f"token ids go from {ids.min()} to {ids.max()}, expected 0 to {self.vocab_size - 1}")
-        return ids
+        return as_ids(sequence, "the sequence", self.vocab_size).astype(np.int64).reshape(-1)
 
     def _check_fitted(self) -> None:
         if not self._grams:
@@ -147,17 +151,16 @@ class NGram:
     def nll(self, x: ArrayLike, y: ArrayLike, state: Any = None) -> tuple[Reals, Ints]:
         """-log P of targets y (T, N) given the tokens x (T, N) up to theirs, and the state, as ``LanguageModel.nll``.
 
-        The state is the last order - 1 tokens of every row, (order - 1, N), -1 for none.
+        In x, -1 stands for no token: nothing before it counts. A negative target counts for nothing. The state is the last
+        order - 1 tokens of every row, (order - 1, N), -1 for none.
         """
         self._check_fitted()
-        x, y = np.asarray(x, np.int64), np.asarray(y, np.int64)
+        x = as_ids(x, "x", self.vocab_size, least=-1).astype(np.int64)
+        y = as_ids(y, "y", self.vocab_size, least=-(2**31)).astype(np.int64)
         if x.ndim != 2 or x.shape != y.shape:
             raise ValueError(f"x and y have shapes {x.shape} and {y.shape}, expected the same (T, N)")
-        for name, ids in (("x", x), ("y", y)):
-            if ids.size and ids.max() >= self.vocab_size:
-                raise IndexError(f"{name} holds token id {ids.max()}, expected 0 to {self.vocab_size - 1}")
         kept = self.order - 1
-        before = np.full((kept, x.shape[1]), -1, np.int64) if state is None else np.asarray(state, np.int64)
+        before = self._state(state, x.shape[1])
         tokens = np.concatenate([before, x])
         first = self._grams[0]
         log_p = first.log_p[np.maximum(y, 0)]
@@ -170,18 +173,27 @@ class NGram:
             place = higher.find(place[:-1], tokens[len(tokens) - len(place) + 1 :], self.vocab_size)
         return np.where(y >= 0, -log_p, 0.0), tokens[len(tokens) - kept :]
 
+    def _state(self, state: Any, rows: int) -> Ints:
+        if state is None:
+            return np.full((self.order - 1, rows), -1, np.int64)
+        tokens = as_ids(state, "state", self.vocab_size, least=-1).astype(np.int64)
+        if tokens.shape != (self.order - 1, rows):
+            raise ValueError(f"state has shape {tokens.shape}, expected {(self.order - 1, rows)}: (order - 1, N)")
+        return tokens
+
     def step(self, tokens: ArrayLike, state: Any = None) -> tuple[NDArray[np.float32], Ints]:
         """log P (N, V) of what follows one token (N,) for each row, and the state after it."""
         self._check_fitted()
-        row = np.asarray(tokens, np.int64).reshape(1, -1)
-        before = np.full((self.order - 1, row.shape[1]), -1, np.int64) if state is None else np.asarray(state, np.int64)
+        row = as_ids(tokens, "tokens", self.vocab_size).astype(np.int64).reshape(1, -1)
+        before = self._state(state, row.shape[1])
         after = np.concatenate([before, row])[1:] if self.order > 1 else before
         logits = np.stack([self._log_distribution(column[column >= 0]) for column in after.T])
         return logits.astype(np.float32), after
 
     def sample(self, length: int, *, context: str | Sequence[str] | ArrayLike = (), seed: int = 0) -> NDArray[np.int32]:
         """``length`` token ids drawn one after the other, each from the distribution after those before it."""
-        random = np.random.default_rng(seed)
+        random = np.random.default_rng(at_least(seed, 0, "seed"))
+        at_least(length, 0, "length")
         ids = list(self._ids(context))
         begin = len(ids)
         for _ in range(length):

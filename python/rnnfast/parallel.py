@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from rnnfast._arrays import as_ids, positive
 from rnnfast.data import Ids, Reading
 from rnnfast.text import BEGIN_OF_SENTENCE, BPE, END_OF_SENTENCE, PADDING, PathLike, read_text
 from rnnfast.vocab import Vocab
@@ -76,7 +77,7 @@ class ParallelCorpus:
             raise ValueError(
                 f"{name} has no pair of sentences" + (f": all {skipped} have an empty side" * bool(skipped))
             )
-        self.source_ids, self.target_ids = list(source_ids), list(target_ids)
+        self.source_ids, self.target_ids = _rows(source_ids, source_vocab), _rows(target_ids, target_vocab)
         self.source_vocab, self.target_vocab, self.name = source_vocab, target_vocab, name
         self.skipped, self.truncated = skipped, truncated
         self.sources = _texts(sources, self.source_ids, source_vocab)
@@ -177,8 +178,7 @@ class ParallelCorpus:
 
         The same ``seed`` and ``epoch`` always give the same batches; ``start`` is the batch to begin with, for resuming.
         """
-        if int(batch_size) != batch_size or batch_size < 1:
-            raise ValueError(f"batch_size is {batch_size}, expected a whole number of at least 1")
+        positive(batch_size, "batch_size")
         random = np.random.default_rng([seed, epoch])
         order, chosen = random.permutation(len(self)), []
         for pool in range(0, len(order), _POOL * batch_size):
@@ -285,6 +285,11 @@ def _new_vocab(sentences: list[str], tokenizer: str, lower: bool, min_freq: int,
     reader = Vocab(tokenizer=tokenizer, lower=lower)
     tokens = (token for sentence in sentences for token in reader.tokenize(sentence))
     return Vocab(tokens, min_freq=min_freq, reserved=RESERVED, tokenizer=tokenizer, lower=lower)
+
+
+def _rows(ids: Sequence[Ids], vocab: Vocab) -> list[Ids]:
+    rows = [as_ids(row, f"{vocab.tokenizer} sentence {i}", len(vocab), ndim=1) for i, row in enumerate(ids)]
+    return [np.ascontiguousarray(row, np.int32) for row in rows]
 
 
 def _cut(ids: Ids, max_length: int | None) -> Ids:

@@ -10,6 +10,7 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from rnnfast._arrays import as_ids
 from rnnfast.files import write_text
 from rnnfast.text import (
     BPE,
@@ -156,11 +157,10 @@ class Vocab:
     def to_tokens(self, ids: Iterable[int]) -> list[str]: ...
     def to_tokens(self, ids: Any) -> str | list[str]:
         """The token of an id, or the tokens of several; ``IndexError`` outside 0 to len - 1."""
-        if isinstance(ids, (int, np.integer)):
-            if not 0 <= ids < len(self):
-                raise IndexError(f"token id {ids}, expected 0 to {len(self) - 1}")
-            return self.idx_to_token[ids]
-        return [self.to_tokens(int(i)) for i in ids]
+        array = as_ids(ids if isinstance(ids, (int, np.ndarray)) else list(ids), "ids", len(self))
+        if array.ndim == 0:
+            return self.idx_to_token[int(array)]
+        return [self.idx_to_token[i] for i in array.ravel().tolist()]
 
     def encode(self, tokens: Iterable[str]) -> NDArray[np.int32]:
         """Ids of ``tokens`` as int32; tokens not in the vocabulary become ``<unk>``."""
