@@ -181,7 +181,7 @@ def surprisal(model: Any, text: str, *, context: str = "") -> list[tuple[str, fl
     ids = np.concatenate([before, own]) if len(before) else own
     bits = _nll(model, ids, 1, 1, 1024) / math.log(2) if len(ids) > 1 else np.empty(0)
     predicted = ids[max(1, len(before)) :]
-    return list(zip(model.vocab.to_tokens(predicted), bits[len(bits) - len(predicted) :].tolist()))
+    return list(zip(model.vocab.readable(predicted), bits[len(bits) - len(predicted) :].tolist()))
 
 
 def log_prob(model: Any, text: str, *, context: str = "") -> float:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from rnnfast import _core
 from rnnfast._arrays import at_least, positive
+from rnnfast.vocab import Decoder
 
 
 def stream(
@@ -22,7 +23,7 @@ def stream(
     top_p: float = 1.0,
     seed: int = 0,
 ) -> Iterator[str]:
-    """Yields the prompt's continuation token by token, ready to print.
+    """Yields the prompt's continuation token by token, ready to print; a character of several byte-pair tokens comes with the last.
 
     Parameters
     ----------
@@ -41,10 +42,11 @@ def stream(
         float(temperature), at_least(top_k, 0, "top_k"), float(top_p), at_least(seed, 0, "seed")
     )
     tokens = _network_tokens if hasattr(model, "_core") else _stepwise_tokens
-    last = int(ids[-1])
+    decoder = Decoder(model.vocab, int(ids[-1]))
     for token, _ in zip(tokens(model, ids, options), range(length)):
-        yield _joined(model.vocab, last, token)
-        last = token
+        yield decoder.text(token)
+    if rest := decoder.rest():
+        yield rest
 
 
 def generate(
@@ -71,10 +73,8 @@ def generate(
         raise ValueError("beam search does not sample: leave temperature, top_k and top_p as they are, or beam_size 1")
     ids = _prompt_ids(model, prompt)
     added = _beam_search(model, ids, at_least(length, 0, "length"), beam_size)
-    text = ""
-    for before, token in zip([int(ids[-1]), *added], added):
-        text += _joined(model.vocab, before, token)
-    return prompt + text
+    decoder = Decoder(model.vocab, int(ids[-1]))
+    return prompt + "".join(map(decoder.text, added)) + decoder.rest()
 
 
 def _prompt_ids(model: Any, prompt: str) -> NDArray[np.int32]:
@@ -84,12 +84,6 @@ def _prompt_ids(model: Any, prompt: str) -> NDArray[np.int32]:
     if len(ids) == 0:
         raise ValueError(f"the prompt {prompt!r} has no token: expected at least one to start from")
     return ids
-
-
-def _joined(vocab: Any, last: int, token: int) -> str:
-    """The text of ``token`` after ``last``: decoded as a pair, since a space may come before a word or not."""
-    text: str = vocab.decode([last, token])
-    return text[len(vocab.decode([last])) :]
 
 
 def _network_tokens(model: Any, ids: NDArray[np.int32], options: Any) -> Iterator[int]:

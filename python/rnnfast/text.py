@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import os
 import re
@@ -184,6 +185,41 @@ def bpe_detokenize(tokens: Iterable[str], rules: str) -> str:
     """The text of byte-pair tokens."""
     text: str = _bpe(rules).decoder.decode(list(tokens))
     return text
+
+
+@lru_cache(maxsize=1)
+def _byte_of() -> dict[str, int]:
+    """The byte that each character of a byte-pair token stands for: itself if it is visible, else one from U+0100 on (GPT-2)."""
+    visible = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    hidden = [byte for byte in range(0x100) if byte not in visible]
+    return {**{chr(byte): byte for byte in visible}, **{chr(0x100 + i): byte for i, byte in enumerate(hidden)}}
+
+
+class BytePairDecoder:
+    """The text of byte-pair tokens as they come: a character made of several tokens comes with the last of them.
+
+    >>> decoder = BytePairDecoder()
+    >>> decoder.text("gr"), decoder.text("Ã"), decoder.text("¼"), decoder.text("Ã"), decoder.rest()
+    ('gr', '', 'ü', '', '\ufffd')
+    """
+
+    def __init__(self) -> None:
+        self._characters = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def text(self, token: str) -> str:
+        """What ``token`` completes, and all of it that is whole."""
+        byte_of = _byte_of()
+        known = all(character in byte_of for character in token)  # not so in a reserved token such as <début…>
+        return self._characters.decode(bytes(byte_of[c] for c in token) if known else token.encode())
+
+    def rest(self) -> str:
+        """What stands for bytes that no token completed."""
+        return self._characters.decode(b"", final=True)
+
+
+def is_byte_level(rules: str) -> bool:
+    """Whether byte-pair ``rules`` spell bytes as :func:`train_bpe`'s do; other libraries have other spellings."""
+    return type(_bpe(rules).decoder).__name__ == "ByteLevel"
 
 
 def tokenize(text: str, tokenizer: str = "char") -> list[str]:

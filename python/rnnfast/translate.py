@@ -176,7 +176,7 @@ def _encoded(vocab: Any, sentences: Sequence[Sentence], name: str) -> list[Ids]:
 
 
 def _tokens(vocab: Any, ids: Ids) -> list[str]:
-    return [str(i) for i in ids] if vocab is None else vocab.to_tokens(ids)
+    return [str(i) for i in ids] if vocab is None else vocab.readable(ids)
 
 
 def _translation(

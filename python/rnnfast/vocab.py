@@ -15,15 +15,43 @@ from rnnfast.files import write_text
 from rnnfast.text import (
     BPE,
     UNKNOWN,
+    BytePairDecoder,
     PathLike,
     bpe_detokenize,
     bpe_tokenize,
     check_tokenizer,
     detokenize,
+    is_byte_level,
     read_text,
     tokenize,
     train_bpe,
 )
+
+
+class Decoder:
+    """The text of ids as they come, :meth:`Vocab.decode`'s in pieces: one piece for each id, which may be empty, and the rest.
+
+    A piece has the space before a word, if one belongs there, and whole characters only.
+    """
+
+    def __init__(self, vocab: Vocab, before: int | None = None) -> None:
+        """``before`` is the last id of the text that is already there."""
+        self._vocab, self._last = vocab, before
+        self._bytes = BytePairDecoder() if vocab.rules is not None and is_byte_level(vocab.rules) else None
+
+    def text(self, token: int) -> str:
+        """The next piece of the text."""
+        last, self._last = self._last, token
+        if self._bytes is not None:
+            return self._bytes.text(self._vocab.to_tokens(token))
+        if last is None:
+            return self._vocab.decode([token])
+        # As a pair, since a space may come between them or not.
+        return self._vocab.decode([last, token])[len(self._vocab.decode([last])) :]
+
+    def rest(self) -> str:
+        """What stands for an incomplete character at the end."""
+        return "" if self._bytes is None else self._bytes.rest()
 
 
 class Vocab:
@@ -161,6 +189,16 @@ class Vocab:
         if array.ndim == 0:
             return self.idx_to_token[int(array)]
         return [self.idx_to_token[i] for i in array.ravel().tolist()]
+
+    def readable(self, ids: Iterable[int]) -> list[str]:
+        """The tokens of ``ids`` for a person to read: those of byte pairs as the text they complete."""
+        if self.rules is None:
+            return self.to_tokens(ids)
+        decoder = Decoder(self)
+        pieces = [decoder.text(int(i)) for i in ids]
+        if pieces:
+            pieces[-1] += decoder.rest()
+        return pieces
 
     def encode(self, tokens: Iterable[str]) -> NDArray[np.int32]:
         """Ids of ``tokens`` as int32; tokens not in the vocabulary become ``<unk>``."""

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import rnnfast as rf
 from rnnfast.text import detokenize, read_text, tokenize
+from rnnfast.vocab import Decoder
 
 
 def test_frequency_sorts_the_vocabulary_and_ties_go_by_token():
@@ -92,6 +93,53 @@ def test_byte_pairs_are_parts_of_words_and_know_every_text(tmp_path):
         rf.Vocab.bpe(text, 200)
     with pytest.raises(ValueError, match="rules of the byte-pair encoding cannot be read"):
         rf.Vocab.from_list(["<unk>"], tokenizer="bpe", rules="{}")
+
+
+@pytest.fixture(scope="module")
+def german():
+    """A text, and byte pairs in which its ü, ß, 世 and the like are two tokens or more."""
+    pytest.importorskip("tokenizers")
+    text = "Grüße aus Köln, ça va? 世界 🙂!\n" * 3
+    vocab = rf.Vocab.bpe("plain letters alone\n" * 4, 270)
+    assert len(vocab.encode_text("ü世🙂")) == 9
+    return rf.Corpus.from_text(text, vocab=vocab), text
+
+
+@pytest.mark.fault("N6")
+@given(ids=st.lists(st.integers(0, 269), max_size=40))
+def test_byte_pairs_decoded_one_by_one_are_those_decoded_together(german, ids):
+    vocab = german[0].vocab
+    decoder = Decoder(vocab)
+    assert "".join(map(decoder.text, ids)) + decoder.rest() == vocab.decode(ids) == "".join(vocab.readable(ids))
+
+
+@pytest.mark.fault("N6")
+def test_characters_of_several_tokens_stay_whole_when_a_text_is_generated(german):
+    corpus, text = german
+    model, prompt = rf.NGram(6).fit(corpus), text[: text.index("ü")]
+    wanted = text[: len(text) // 3]  # a line
+    added = len(corpus.vocab.encode_text(wanted)) - len(corpus.vocab.encode_text(prompt))
+    for options in ({"temperature": 0.0}, {"beam_size": 3}):
+        assert rf.generate(model, prompt, length=added, **options) == wanted
+    assert "".join(rf.stream(model, prompt, length=added, temperature=0.0)) == wanted[len(prompt) :]
+    assert rf.generate(model, prompt, length=1, temperature=0.0) == prompt + "\ufffd"  # half of ü
+    network = rf.LanguageModel(corpus.vocab, hidden_size=4, seed=0)
+    ids, state = corpus.vocab.encode_text("G"), None
+    for _ in range(30):
+        logits, state = network.step(ids[-1:], state)
+        ids = np.append(ids, logits.argmax()).astype(np.int32)
+    assert rf.generate(network, "G", length=30, temperature=0.0) == corpus.vocab.decode(ids)
+
+
+@pytest.mark.fault("N6")
+def test_surprisal_and_translations_show_text_and_not_the_spelling_of_bytes(german):
+    shown = rf.surprisal(rf.NGram(3).fit(german[0]), " Grüße, 世!", context="\n")
+    assert "".join(piece for piece, _ in shown) == " Grüße, 世!"
+    pairs = rf.ParallelCorpus.from_pairs([("ü", "世界 ß")] * 2, tokenizer="bpe", vocab_size=270)
+    model = rf.Seq2Seq(pairs.source_vocab, pairs.target_vocab, hidden_size=4, embedding_size=4, seed=0)
+    for best in rf.translate(model, ["a ü"], n_best=2, beam_size=2, max_length=5)[0]:
+        assert "".join(best.source_tokens) == "a ü<eos>"
+        assert "".join(best.tokens) == best.text
 
 
 def test_a_missing_extra_is_named(monkeypatch):

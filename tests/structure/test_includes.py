@@ -45,7 +45,7 @@ IMPORTS = {
     "io": {"_core", "classify", "forecast", "models", "ngram", "nn", "seq2seq", "text", "vocab"},
     "evaluate": {"_arrays", "data", "parallel"},
     "gradient_flow": {"_arrays", "nn", "plot", "text"},
-    "generate": {"_core", "_arrays"},
+    "generate": {"_core", "_arrays", "vocab"},
     "translate": {"_core", "_arrays", "nn", "parallel", "plot", "text"},
     "train": {"_arrays", "callbacks", "data", "evaluate", "files", "history", "io", "optim", "schedules", "text"},
 }
