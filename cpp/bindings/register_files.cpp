@@ -82,6 +82,11 @@ void register_files(py::module_& m) {
         },
         py::arg("descriptor"), py::arg("name"), py::arg("tensors"), py::arg("metadata"));
     m.def(
+        "safetensors_bytes",  // the opposite of parse_safetensors
+        [](const std::map<std::string, py::array>& arrays, const std::map<std::string, std::string>& metadata,
+           const std::string& name) { return py::bytes(safetensors_bytes(views_of(arrays), metadata, name)); },
+        py::arg("tensors"), py::arg("metadata"), py::arg("name") = "bytes");
+    m.def(
         "write_safetensors",
         [](const std::string& path, const std::map<std::string, py::array>& arrays,
            const std::map<std::string, std::string>& metadata) {

@@ -6,7 +6,7 @@ import collections.abc
 import numpy
 import numpy.typing
 import typing
-__all__: list[str] = ['AttentionCache', 'AttentionTape', 'Conv1d', 'DecodeOptions', 'DecoderState', 'Embedding', 'EncodedSource', 'Error', 'Generator', 'LanguageModel', 'Linear', 'Optimizer', 'OptimizerOptions', 'Recurrent', 'Sampler', 'SamplerOptions', 'SelfAttention', 'Seq2Seq', 'Stream', 'Tape', 'bf16_rate', 'bf16_rows', 'cells', 'info', 'int8_rows', 'multiply_add_rate', 'num_threads', 'parse_safetensors', 'read_rate', 'read_safetensors', 'score_pairs', 'set_num_threads', 'translate', 'write_safetensors', 'write_safetensors_to']
+__all__: list[str] = ['AttentionCache', 'AttentionTape', 'Conv1d', 'DecodeOptions', 'DecoderState', 'Embedding', 'EncodedSource', 'Error', 'Generator', 'LanguageModel', 'Linear', 'Optimizer', 'OptimizerOptions', 'Recurrent', 'Sampler', 'SamplerOptions', 'SelfAttention', 'Seq2Seq', 'Stream', 'Tape', 'bf16_rate', 'bf16_rows', 'cells', 'info', 'int8_rows', 'multiply_add_rate', 'num_threads', 'parse_safetensors', 'read_rate', 'read_safetensors', 'safetensors_bytes', 'score_pairs', 'set_num_threads', 'translate', 'write_safetensors', 'write_safetensors_to']
 class AttentionCache:
     def __init__(self) -> None:
         ...
@@ -304,6 +304,8 @@ def parse_safetensors(data: bytes, name: str = 'bytes') -> tuple:
 def read_rate(bytes: typing.SupportsInt | typing.SupportsIndex, threads: typing.SupportsInt | typing.SupportsIndex, seconds: typing.SupportsFloat | typing.SupportsIndex) -> float:
     ...
 def read_safetensors(path: str) -> tuple:
+    ...
+def safetensors_bytes(tensors: collections.abc.Mapping[str, numpy.ndarray], metadata: collections.abc.Mapping[str, str], name: str = 'bytes') -> bytes:
     ...
 def score_pairs(model: Seq2Seq, sources: collections.abc.Sequence[typing.Annotated[numpy.typing.ArrayLike, numpy.int32]], targets: collections.abc.Sequence[typing.Annotated[numpy.typing.ArrayLike, numpy.int32]], options: DecodeOptions, batch_size: typing.SupportsInt | typing.SupportsIndex) -> list[float]:
     ...

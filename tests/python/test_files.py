@@ -130,3 +130,16 @@ def test_a_scale_of_another_length_is_refused(tmp_path):
     _core.write_safetensors(str(tmp_path / "m"), tensors, metadata)
     with pytest.raises(rf.FileFormatError, match="one for each row"):
         rf.load(tmp_path / "m")
+
+
+def test_the_bytes_of_a_file_can_be_had_without_a_file(tmp_path):
+    tensors = {"b": np.arange(6, dtype=np.float32).reshape(2, 3), "a": np.array([1, -2], np.int8)}
+    metadata = {"kind": "ä", "empty": ""}
+    rf._core.write_safetensors(str(tmp_path / "x"), tensors, metadata)
+    data = rf._core.safetensors_bytes(tensors, metadata)
+    assert data == (tmp_path / "x").read_bytes()
+    again, held = rf._core.parse_safetensors(data)
+    assert held == metadata
+    assert all(
+        np.array_equal(again[name], value) and again[name].dtype == value.dtype for name, value in tensors.items()
+    )

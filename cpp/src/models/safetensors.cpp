@@ -136,6 +136,56 @@ void write_all(int fd, const void* data, size_t size) {
     }
 }
 
+using NamedTensor = const std::pair<const std::string, TensorView>*;
+
+// Wide numbers first, so that each is aligned; among equals in the order of their names.
+std::vector<NamedTensor> in_file_order(const std::map<std::string, TensorView>& tensors) {
+    std::vector<NamedTensor> order;
+    for (const auto& named_tensor : tensors) order.push_back(&named_tensor);
+    std::stable_sort(order.begin(), order.end(), [](NamedTensor a, NamedTensor b) {
+        return bytes_of(a->second.dtype) > bytes_of(b->second.dtype);
+    });
+    return order;
+}
+
+// Everything before the tensors' bytes: the length, then the JSON.
+std::string header_of(const std::vector<NamedTensor>& order, const std::map<std::string, std::string>& metadata,
+                      const std::string& name) {
+    std::string header = "{";
+    const auto comma = [&] { header += header.size() > 1 ? "," : ""; };
+    if (!metadata.empty()) {
+        header += "\"__metadata__\":{";
+        for (auto it = metadata.begin(); it != metadata.end(); ++it)
+            header += (it == metadata.begin() ? "" : ",") + json_quoted(it->first) + ":" + json_quoted(it->second);
+        header += "}";
+    }
+    uint64_t at = 0;
+    for (const NamedTensor named_tensor : order) {
+        const auto& [tensor_name, tensor] = *named_tensor;
+        comma();
+        header += json_quoted(tensor_name) + ":{\"dtype\":\"" + named(tensor.dtype).name + "\",\"shape\":[";
+        for (size_t i = 0; i < tensor.shape.size(); ++i) header += (i ? "," : "") + std::to_string(tensor.shape[i]);
+        const uint64_t end = at + tensor.size * bytes_of(tensor.dtype);
+        header += "],\"data_offsets\":[" + std::to_string(at) + "," + std::to_string(end) + "]}";
+        at = end;
+    }
+    header += "}";
+    header.append((8 - header.size() % 8) % 8, ' ');  // so that the tensors are aligned
+    if (header.size() > largest_header)
+        throw Error(name + ": not written: the vocabulary and names need " + std::to_string(header.size()) +
+                    " bytes, more than a header's " + std::to_string(largest_header) + "; raise min_freq");
+    std::string length(length_bytes, '\0');
+    for (size_t i = 0; i < length_bytes; ++i) length[i] = static_cast<char>(header.size() >> (8 * i));
+    return length + header;
+}
+
+void check_finite(const std::map<std::string, TensorView>& tensors, const std::string& name) {
+    for (const auto& [tensor, view] : tensors)
+        if (const size_t bad = first_not_finite(view); bad != view.size)
+            throw Error(name + ": not written: " + json_quoted(tensor) + " holds NaN or infinity at " +
+                        std::to_string(bad) + "; training diverged, try a smaller lr");
+}
+
 }  // namespace
 
 size_t bytes_of(Dtype dtype) { return named(dtype).bytes; }
@@ -213,47 +263,24 @@ SafetensorsFile SafetensorsFile::view(std::string_view bytes, const std::string&
     return file;
 }
 
+std::string safetensors_bytes(const std::map<std::string, TensorView>& tensors,
+                              const std::map<std::string, std::string>& metadata, const std::string& name) {
+    check_finite(tensors, name);
+    const std::vector<NamedTensor> order = in_file_order(tensors);
+    std::string bytes = header_of(order, metadata, name);
+    for (const NamedTensor tensor : order)
+        bytes.append(static_cast<const char*>(tensor->second.data),
+                     tensor->second.size * bytes_of(tensor->second.dtype));
+    return bytes;
+}
+
 void write_safetensors(int descriptor, const std::string& name, const std::map<std::string, TensorView>& tensors,
                        const std::map<std::string, std::string>& metadata) {
-    for (const auto& [tensor, view] : tensors)
-        if (const size_t bad = first_not_finite(view); bad != view.size)
-            throw Error(name + ": not written: " + json_quoted(tensor) + " holds NaN or infinity at " +
-                        std::to_string(bad) + "; training diverged, try a smaller lr");
-    std::string header = "{";
-    const auto comma = [&] { header += header.size() > 1 ? "," : ""; };
-    if (!metadata.empty()) {
-        header += "\"__metadata__\":{";
-        for (auto it = metadata.begin(); it != metadata.end(); ++it)
-            header += (it == metadata.begin() ? "" : ",") + json_quoted(it->first) + ":" + json_quoted(it->second);
-        header += "}";
-    }
-    // Wide numbers first, so that each is aligned; among equals in the order of their names.
-    std::vector<const std::pair<const std::string, TensorView>*> order;
-    for (const auto& named_tensor : tensors) order.push_back(&named_tensor);
-    std::stable_sort(order.begin(), order.end(), [](const auto* a, const auto* b) {
-        return bytes_of(a->second.dtype) > bytes_of(b->second.dtype);
-    });
-    uint64_t at = 0;
-    for (const auto* named_tensor : order) {
-        const auto& [key, tensor] = *named_tensor;
-        comma();
-        header += json_quoted(key) + ":{\"dtype\":\"" + named(tensor.dtype).name + "\",\"shape\":[";
-        for (size_t i = 0; i < tensor.shape.size(); ++i) header += (i ? "," : "") + std::to_string(tensor.shape[i]);
-        const uint64_t end = at + tensor.size * bytes_of(tensor.dtype);
-        header += "],\"data_offsets\":[" + std::to_string(at) + "," + std::to_string(end) + "]}";
-        at = end;
-    }
-    header += "}";
-    header.append((8 - header.size() % 8) % 8, ' ');  // so that the tensors are aligned
-    if (header.size() > largest_header)
-        throw Error(name + ": not written: the vocabulary and names need " + std::to_string(header.size()) +
-                    " bytes, more than a header's " + std::to_string(largest_header) + "; raise min_freq");
-
-    unsigned char length[length_bytes];
-    for (size_t i = 0; i < length_bytes; ++i) length[i] = static_cast<unsigned char>(header.size() >> (8 * i));
-    write_all(descriptor, length, sizeof length);
+    check_finite(tensors, name);
+    const std::vector<NamedTensor> order = in_file_order(tensors);
+    const std::string header = header_of(order, metadata, name);
     write_all(descriptor, header.data(), header.size());
-    for (const auto* named_tensor : order)
+    for (const NamedTensor named_tensor : order)
         write_all(descriptor, named_tensor->second.data,
                   named_tensor->second.size * bytes_of(named_tensor->second.dtype));
 }

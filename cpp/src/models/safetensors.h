@@ -43,6 +43,10 @@ private:
 // The numbers of an F32 or BF16 tensor as floats: in place where they are aligned floats already, else in `buffer`.
 const float* as_floats(const TensorView& tensor, Buffer& buffer);
 
+// The file's bytes, in memory; `name` is for messages.
+std::string safetensors_bytes(const std::map<std::string, TensorView>& tensors,
+                              const std::map<std::string, std::string>& metadata, const std::string& name);
+
 // Writes to an open file; `name` is for messages. Error, with nothing written, if a number is not finite;
 // std::system_error if the system cannot write.
 void write_safetensors(int descriptor, const std::string& name, const std::map<std::string, TensorView>& tensors,
