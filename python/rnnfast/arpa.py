@@ -13,6 +13,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import IO, Any
 
 import numpy as np
@@ -24,6 +25,8 @@ from rnnfast.text import END_OF_SENTENCE, UNKNOWN, PathLike, read_text
 from rnnfast.vocab import Vocab
 
 BEGIN, END = "<s>", "</s>"
+HIGHEST_ORDER = 16
+_UNKNOWN_IN_CAPITALS = "<UNK>"  # SRILM's spelling
 _ZERO = -99.0  # stands for log10 0
 _LOG_10 = np.log(10.0)
 _PART = 1 << 17  # characters of lines that are read together: their words still lie in L2
@@ -94,30 +97,51 @@ def _to_log10(natural: Reals) -> Reals:
 
 
 def read(path: PathLike, tokenizer: str) -> tuple[Vocab, list[Grams], str | None]:
-    """Vocabulary, n-grams, and ``<eos>`` if it ends sentences. ``ValueError`` names what is wrong with the file."""
+    """Vocabulary, n-grams, and ``<eos>`` if it ends sentences. ``ValueError`` names what is wrong with the file, and its line.
+
+    Blank lines may stand anywhere but among the counts, or nowhere. ``<UNK>`` is ``<unk>`` if that is absent. Where ``</s>`` is predicted
+    and ``<eos>`` is a word too, the word is renamed ``<<eos>>``. N-grams that no text reaches are left out: those with ``<s>`` that do not
+    begin with it, and those with ``</s>`` that do not end with it.
+    """
     name = os.fspath(path)
     lines = _Lines(read_text(path))  # UTF-8, or refused
     sizes = _read_header(name, lines)
-    log_p, log_backoff, words = _read_section(name, lines, 1, sizes[0], None)
-    vocab, unigrams, ends = _read_unigrams(name, [word.decode() for word in words], log_p, log_backoff, tokenizer)
-    grams = [unigrams]
-    ids = {token.encode(): i for token, i in vocab.token_to_idx.items()}
-    if ends:
-        ids[BEGIN.encode()] = ids[END.encode()] = ids[END_OF_SENTENCE.encode()]
+    unigrams = _read_section(name, lines, 1, sizes[0], None)
+    vocab, ids, level, ends = _read_unigrams(name, unigrams, tokenizer)
+    grams = [level]
     for n, size in enumerate(sizes[1:], 2):
-        log_p, log_backoff, *tokens = _read_section(name, lines, n, size, ids)
-        place = tokens[0]
-        for level, column in zip(grams[1:], tokens[1:-1]):
-            place = level.find(place, column, len(vocab))
-        if len(place) and place.min() < 0:
-            gram = " ".join(vocab.idx_to_token[column[place.argmin()]] for column in tokens)
-            raise ValueError(f"{name}: the {n}-gram {gram!r} stands without its first {n - 1} words as an n-gram")
-        keys = place * len(vocab) + tokens[-1]
-        order = np.argsort(keys, kind="stable")
-        if (np.diff(keys[order]) == 0).any():
-            raise ValueError(f"{name}: a {n}-gram stands there twice")
-        grams.append(Grams(keys[order], log_p[order], log_backoff[order]))
+        grams.append(_next_level(name, vocab, ends, _read_section(name, lines, n, size, ids), grams))
+    if (line := next((line for _, line in lines if line.strip()), "the end of the file")).strip() != "\\end\\":
+        raise ValueError(f"{name}, line {lines.number - 1}: {line!r}, expected '\\end\\'; the file may have been cut")
     return vocab, grams, END_OF_SENTENCE if ends else None
+
+
+def _next_level(name: str, vocab: Vocab, ends: bool, read: _Section, grams: Sequence[Grams]) -> Grams:
+    """The n-grams of one order, sorted, after those of all lower orders."""
+    n, begin, end = len(grams) + 1, len(vocab), len(vocab) + 1  # the ids of <s> and </s> in the section
+    reached = np.ones(len(read.log_p), bool)
+    for place, column in enumerate(read.words):
+        reached &= (column != begin) | (ends and place == 0)
+        reached &= (column != end) | (ends and place == n - 1)
+    log_p, log_backoff, numbers, *tokens = (
+        column[reached] for column in (read.log_p, read.log_backoff, read.numbers, *read.words)
+    )
+    if ends:
+        tokens = [np.where(column >= begin, vocab[END_OF_SENTENCE], column) for column in tokens]
+    place = tokens[0]
+    for level, column in zip(grams[1:], tokens[1:-1]):
+        place = level.find(place, column, len(vocab))
+    if len(place) and place.min() < 0:
+        bad = place.argmin()
+        gram = " ".join(vocab.idx_to_token[column[bad]] for column in tokens)
+        raise ValueError(
+            f"{name}, line {numbers[bad]}: the {n}-gram {gram!r} stands without its first {n - 1} words as an n-gram"
+        )
+    keys = place * len(vocab) + tokens[-1]
+    order = np.argsort(keys, kind="stable")
+    if (twice := np.flatnonzero(np.diff(keys[order]) == 0)).size:
+        raise ValueError(f"{name}, line {numbers[order[twice[0] + 1]]}: a {n}-gram that stands there twice")
+    return Grams(keys[order], log_p[order], log_backoff[order])
 
 
 class _Lines:
@@ -138,10 +162,10 @@ class _Lines:
         return number, lines
 
     def parts(self) -> Iterator[tuple[int, str]]:
-        """The lines before the next empty one, many at a time, each time with the number of the first."""
-        if self.text.startswith("\n", self.at):
+        """The lines before the next that begins with a backslash, many at a time, each time with the number of the first."""
+        if self.text.startswith("\\", self.at):
             return
-        end = self.text.find("\n\n", self.at)
+        end = self.text.find("\n\\", self.at)
         end = len(self.text) - self.text.endswith("\n") if end < 0 else end
         while self.at < end:
             cut = self.text.find("\n", self.at + _PART, end)
@@ -151,71 +175,102 @@ class _Lines:
 def _read_header(name: str, lines: _Lines) -> list[int]:
     sizes: list[int] = []
     begun = False
+    at, number = lines.at, lines.number
     for number, line in lines:
         line = line.strip()
         begun = begun or line == "\\data\\"
-        if begun and line.startswith("ngram "):
-            match = re.fullmatch(r"ngram (\d+)\s*=\s*(\d+)", line)
+        if begun and re.match(r"ngram\s", line):
+            match = re.fullmatch(r"ngram\s+(\d{1,18})\s*=\s*(\d{1,18})", line)
             if not match or int(match[1]) != len(sizes) + 1:
                 raise ValueError(f"{name}, line {number}: {line!r}, expected 'ngram {len(sizes) + 1}=COUNT'")
             sizes.append(int(match[2]))
-        elif sizes and not line:
+            if len(sizes) > HIGHEST_ORDER:
+                raise ValueError(f"{name}, line {number}: {line!r}, expected orders up to {HIGHEST_ORDER}")
+        elif sizes and line.startswith("\\"):
+            lines.at, lines.number = at, number  # the line is read again, by who expects it
             return sizes
+        elif sizes and line:
+            raise ValueError(f"{name}, line {number}: {line!r}, expected '\\1-grams:'")
+        at = lines.at
+    if sizes:
+        raise ValueError(f"{name}, line {number}: the file ends before '\\1-grams:'; it may have been cut")
     raise ValueError(f"{name} is no ARPA file: it has no \\data\\ section with counts")
 
 
-def _read_section(name: str, lines: _Lines, n: int, size: int, ids: Mapping[bytes, int] | None) -> list[Any]:
-    """log P, log of the backoff weight, and n columns of words: their ``ids``, or the words themselves for None."""
-    for number, line in lines:
+@dataclass
+class _Section:
+    """The n-grams of one order as they stand in the file, and the number of each one's line."""
+
+    log_p: Reals
+    log_backoff: Reals
+    numbers: Ints
+    words: list[NDArray[Any]]  # a column for each place in the n-gram: ids, or the words themselves
+
+
+def _read_section(name: str, lines: _Lines, n: int, size: int, ids: Mapping[bytes, int] | None) -> _Section:
+    """``ids`` are those of the words; None: the words themselves are wanted."""
+    at, header = lines.at, lines.number
+    for header, line in lines:
         if line.strip() == f"\\{n}-grams:":
             break
         if line.strip():
-            raise ValueError(f"{name}, line {number}: {line!r}, expected '\\{n}-grams:'")
-    kinds = [np.float64, np.float64, *[object if ids is None else np.int64] * n]
+            if size:
+                raise ValueError(f"{name}, line {header}: {line!r}, expected '\\{n}-grams:'")
+            lines.at, lines.number = at, header  # an order without n-grams may lack its section
+            break
+        at = lines.at
+    else:
+        raise ValueError(f"{name}, line {header}: the file ends before '\\{n}-grams:'; it may have been cut")
+    kinds = [np.float64, np.float64, np.int64, *[object if ids is None else np.int64] * n]
     parts: list[list[Any]] = [[np.empty(0, kind) for kind in kinds]]
     for number, part in lines.parts():
-        log_p, log_backoff, words = _read_columns(name, number, part.encode(), n)
-        try:
-            parts.append([log_p, log_backoff, *(_as_array(column, ids) for column in words)])
-        except KeyError as error:
-            word = error.args[0].decode()
-            raise ValueError(f"{name}: the word {word!r} of a {n}-gram is no unigram") from None
+        log_p, log_backoff, numbers, words = _read_columns(name, number, part.encode(), n)
+        parts.append([log_p, log_backoff, numbers, *(_as_array(name, n, column, numbers, ids) for column in words)])
     if (count := sum(len(part[0]) for part in parts)) != size:
-        raise ValueError(f"{name}: {count} {n}-grams, its header says {size}")
-    log_p, log_backoff, *columns = map(np.concatenate, zip(*parts))
-    return [_from_log10(log_p), _from_log10(log_backoff), *columns]
+        raise ValueError(f"{name}, line {header}: {count} {n}-grams follow, its header says {size}")
+    log_p, log_backoff, numbers, *columns = map(np.concatenate, zip(*parts))
+    return _Section(_from_log10(log_p), _from_log10(log_backoff), numbers, columns)
 
 
-def _as_array(words: Sequence[bytes], ids: Mapping[bytes, int] | None) -> NDArray[Any]:
+def _as_array(
+    name: str, n: int, words: Sequence[bytes], numbers: Ints, ids: Mapping[bytes, int] | None
+) -> NDArray[Any]:
     if ids is None:
         return np.array(words, object)
-    return np.fromiter(map(ids.__getitem__, words), np.int64, len(words))
+    try:
+        return np.fromiter(map(ids.__getitem__, words), np.int64, len(words))
+    except KeyError:
+        bad = next(i for i, word in enumerate(words) if word not in ids)
+        raise ValueError(
+            f"{name}, line {numbers[bad]}: the word {words[bad].decode()!r} of a {n}-gram is no unigram"
+        ) from None
 
 
-def _read_columns(name: str, number: int, lines: bytes, n: int) -> tuple[Reals, Reals, list[list[bytes]]]:
-    """log10 P, log10 of the backoff weight and the words of n-grams, the first of which is line ``number``.
+def _read_columns(name: str, number: int, lines: bytes, n: int) -> tuple[Reals, Reals, Ints, list[list[bytes]]]:
+    """log10 P, log10 of the backoff weight, line number and the words of n-grams; the first line is line ``number``.
 
     All words are split at once, since a list for each of millions of lines is what reading would spend its time on.
     """
     width = _words_in_each_line(lines)
+    numbers = number + np.flatnonzero(width)
+    filled, full = lines, width[width > 0]
     try:
-        if ((width != n + 1) & (width != n + 2)).any():
+        if ((full != n + 1) & (full != n + 2)).any():
             raise ValueError("columns")
-        filled = lines
-        if (width == n + 1).any():  # no weight stands for 1
+        if (full == n + 1).any():  # no weight stands for 1
             filled = b"\n".join(
-                line if w == n + 2 else line + b" 0" for line, w in zip(lines.split(b"\n"), width.tolist())
+                line + b" 0" if w == n + 1 else line for line, w in zip(lines.split(b"\n"), width.tolist())
             )
         flat = filled.split()
         log_p, *words, log_backoff = (flat[column :: n + 2] for column in range(n + 2))
-        values = np.array([list(map(float, log_p)), list(map(float, log_backoff))])
+        values = np.array([list(map(float, log_p)), list(map(float, log_backoff))]).reshape(2, -1)
         if not ((values[0] <= 1e-6).all() and np.isfinite(values[1]).all()):
             raise ValueError("values")
     except ValueError:
         for bad, line in enumerate(lines.split(b"\n"), number):
             _check_line(name, bad, line, n)
         raise
-    return values[0], values[1], words
+    return values[0], values[1], numbers, words
 
 
 def _words_in_each_line(lines: bytes) -> Ints:
@@ -229,6 +284,8 @@ def _words_in_each_line(lines: bytes) -> Ints:
 
 def _check_line(name: str, number: int, line: bytes, n: int) -> None:
     parts = line.split()
+    if not parts:
+        return
     if len(parts) not in (n + 1, n + 2):
         raise ValueError(f"{name}, line {number}: {len(parts)} columns, expected {n + 1} or {n + 2}")
     try:
@@ -243,20 +300,33 @@ def _from_log10(values: Reals) -> Reals:
     return np.where(values <= _ZERO, -np.inf, values * _LOG_10)
 
 
-def _read_unigrams(
-    name: str, words: list[str], log_p: Reals, log_backoff: Reals, tokenizer: str
-) -> tuple[Vocab, Grams, bool]:
-    """The vocabulary, ``<unk>`` first, and whether ``</s>`` is a word of it: as ``<eos>``, backing off as ``<s>``."""
-    at = {word: i for i, word in enumerate(words)}
-    if len(at) != len(words):
-        raise ValueError(f"{name}: a word stands twice among the unigrams")
-    ends = END in at and END_OF_SENTENCE not in at and log_p[at[END]] > -np.inf
-    at.setdefault(UNKNOWN, -1)  # the last of the arrays below: never predicted
-    tokens = [UNKNOWN, *(w for w in words if w not in (UNKNOWN, BEGIN) and (w != END or ends))]
-    source = [at[token] for token in tokens]
-    p, backoff = (np.append(values, last)[source] for values, last in ((log_p, -np.inf), (log_backoff, 0.0)))
+def _read_unigrams(name: str, read: _Section, tokenizer: str) -> tuple[Vocab, dict[bytes, int], Grams, bool]:
+    """The vocabulary, ``<unk>`` first; the id of each word of the file; the unigrams; and whether ``</s>`` is a token, which
+    then is ``<eos>`` and backs off as ``<s>``."""
+    words = [word.decode() for word in read.words[0]]
+    at: dict[str, int] = {}
+    for i, word in enumerate(words):
+        if at.setdefault(word, i) != i:
+            raise ValueError(f"{name}, line {read.numbers[i]}: the word {word!r} stands twice among the unigrams")
+    ends = END in at and read.log_p[at[END]] > -np.inf
+    unknown = UNKNOWN if UNKNOWN in at or _UNKNOWN_IN_CAPITALS not in at else _UNKNOWN_IN_CAPITALS
+    kept = [unknown, *(w for w in words if w not in (unknown, BEGIN) and (w != END or ends))]
+    at.setdefault(unknown, -1)  # the last of the arrays below: never predicted
+    source = [at[word] for word in kept]
+    p, backoff = (np.append(v, last)[source] for v, last in ((read.log_p, -np.inf), (read.log_backoff, 0.0)))
+    tokens = [UNKNOWN, *kept[1:]]
     if ends:
-        end = tokens.index(END)
+        end = kept.index(END)
+        backoff[end] = read.log_backoff[at[BEGIN]] if BEGIN in at else 0.0
         tokens[end] = END_OF_SENTENCE
-        backoff[end] = log_backoff[at[BEGIN]] if BEGIN in at else 0.0
-    return Vocab.from_list(tokens, tokenizer=tokenizer), Grams(np.arange(len(tokens)), p, backoff), ends
+        for i, word in enumerate(kept):  # a line's end is <eos>, so a word cannot be
+            if word == END_OF_SENTENCE:
+                tokens[i] = f"<{END_OF_SENTENCE}>"
+    try:
+        vocab = Vocab.from_list(tokens, tokenizer=tokenizer)
+    except ValueError as error:
+        raise ValueError(f"{name}: its words make no vocabulary: {error}") from None
+    ids = {word.encode(): i for i, word in enumerate(kept)}
+    # In n-grams the two stand for themselves until it is known where they may stand.
+    ids.update({BEGIN.encode(): len(tokens), END.encode(): len(tokens) + 1})
+    return vocab, ids, Grams(np.arange(len(tokens)), p, backoff), ends

@@ -10,12 +10,20 @@ from numpy.typing import ArrayLike, NDArray
 
 from rnnfast import arpa
 from rnnfast._arrays import as_ids, at_least, positive
+from rnnfast.arpa import HIGHEST_ORDER
 from rnnfast.data import Corpus, ids_of
 from rnnfast.grams import SMOOTHINGS, Grams, Ints, Reals, count, tokens_of
 from rnnfast.text import END_OF_SENTENCE, PathLike
 from rnnfast.vocab import Vocab
 
 _LARGEST_GUESS = 1 << 24  # tokens of a vocabulary that the largest id alone may ask memory for
+
+
+def _where_found(values: Reals, place: Ints, otherwise: Any) -> Reals:
+    """``values[place]``, or ``otherwise`` where a place is -1; an order may have no n-grams, and then no values."""
+    if len(values) == 0:
+        return np.broadcast_to(otherwise, place.shape)
+    return np.where(place >= 0, values[place], otherwise)
 
 
 class NGram:
@@ -52,8 +60,8 @@ class NGram:
         alpha: float = 1.0,
         sentence_end: str | None = END_OF_SENTENCE,
     ) -> None:
-        if isinstance(order, bool) or not isinstance(order, (int, np.integer)) or not 1 <= order <= 16:
-            raise ValueError(f"order is {order!r}, expected a whole number from 1 to 16")
+        if isinstance(order, bool) or not isinstance(order, (int, np.integer)) or not 1 <= order <= HIGHEST_ORDER:
+            raise ValueError(f"order is {order!r}, expected a whole number from 1 to {HIGHEST_ORDER}")
         if smoothing not in SMOOTHINGS:
             raise ValueError(f"unknown smoothing {smoothing!r}: expected one of {', '.join(SMOOTHINGS)}")
         if not 0 < alpha < float("inf"):
@@ -166,10 +174,10 @@ class NGram:
         log_p = first.log_p[np.maximum(y, 0)]
         place = tokens  # of the n-gram that ends at each step, n = 1, 2, ...
         for lower, higher in zip(self._grams, self._grams[1:]):
-            context = place[-len(x) :]
+            context = place[len(place) - len(x) :]
             found = higher.find(context, y, self.vocab_size)
-            backed_off = log_p + np.where(context >= 0, lower.log_backoff[context], 0.0)
-            log_p = np.where(found >= 0, higher.log_p[found], backed_off)
+            backed_off = log_p + _where_found(lower.log_backoff, context, 0.0)
+            log_p = _where_found(higher.log_p, found, backed_off)
             place = higher.find(place[:-1], tokens[len(tokens) - len(place) + 1 :], self.vocab_size)
         return np.where(y >= 0, -log_p, 0.0), tokens[len(tokens) - kept :]
 

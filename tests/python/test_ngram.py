@@ -233,6 +233,109 @@ def test_penn_treebank_five_grams_reach_mikolov_s_perplexity(data_folder, tmp_pa
         assert model.distribution(random.integers(0, 10_000, 4)).sum() == pytest.approx(1.0, abs=1e-9)
 
 
+UNIGRAMS = "-1.0\t<unk>\n-99\t<s>\t-0.3\n-0.8\t</s>\n-0.5\ta\t-0.2\n-0.6\tb\t-0.1\n"
+BIGRAMS = "-0.2\t<s> a\n-0.3\ta b\n-0.4\tb </s>\n-0.7\tb a\n"
+ARPA = f"\\data\\\nngram 1=5\nngram 2=4\n\n\\1-grams:\n{UNIGRAMS}\n\\2-grams:\n{BIGRAMS}\n\\end\\\n"
+LAYOUTS = {
+    "as written": [],
+    "no blank line before the end": [("\n\n\\end", "\n\\end")],
+    "no blank line before the 2-grams": [("\n\n\\2", "\n\\2")],
+    "a line of blanks": [("\n\n\\2", "\n \t \n\\2")],
+    "a blank line after the heading": [("\\1-grams:\n", "\\1-grams:\n\n"), ("\\2-grams:\n", "\\2-grams:\n\n")],
+    "blank lines between n-grams": [("-0.5\ta", "\n-0.5\ta"), ("-0.3\ta b", "\n\n-0.3\ta b")],
+    "many blank lines": [("\n\n", "\n\n\n\n")],
+    "counts with blanks": [("ngram 1=5", "ngram  1=   5")],
+    "an empty order": [("ngram 2=4\n", "ngram 2=4\nngram 3=0\n"), ("\\end", "\\3-grams:\n\n\\end")],
+    "a word <eos> beside </s>": [("ngram 1=5", "ngram 1=6"), ("-0.5\ta", "-0.9\t<eos>\n-0.5\ta")],
+    "a word <UNK> beside <unk>": [("ngram 1=5", "ngram 1=6"), ("-0.5\ta", "-1.0\t<UNK>\n-0.5\ta")],
+    "<UNK>": [("<unk>", "<UNK>")],
+    "carriage returns": [("\n", "\r\n")],
+    "blank lines before the header": [("\\data\\", "\n\n\\data\\")],
+}
+OURS_ALONE = {
+    "an empty order without its section": [("ngram 2=4\n", "ngram 2=4\nngram 3=0\n")],
+    "blanks for tabs": [("\t", " ")],
+    "words before the header": [("\\data\\", "made by hand\n\\data\\")],
+    "no blank line before the 1-grams": [("\n\n\\1", "\n\\1")],
+    "a blank line among the counts": [("ngram 2", "\nngram 2")],
+}
+
+
+def read_arpa(folder, text):
+    file = folder / "m.arpa"
+    file.write_text(text, newline="")
+    return rf.NGram.from_arpa(file), file
+
+
+def log10_of(model, line):
+    """log10 P of a line and its end, after a line's beginning, as kenlm scores a sentence."""
+    return rf.log_prob(model, f"{line}\n", context="\n") / math.log(10)
+
+
+@pytest.mark.fault("N3", "N4")
+@pytest.mark.parametrize("layout", [*LAYOUTS, *OURS_ALONE])
+def test_arpa_files_read_alike_in_every_layout(tmp_path, layout):
+    text = ARPA
+    for old, new in {**LAYOUTS, **OURS_ALONE}[layout]:
+        assert old in text
+        text = text.replace(old, new)
+    model, file = read_arpa(tmp_path, text)
+    for line, value in {"a b": -0.9, "a z": -2.2, "": -1.1, "a": -1.2, "b a b": -2.3}.items():
+        assert log10_of(model, line) == pytest.approx(value, abs=1e-6), line
+    if layout in LAYOUTS:
+        query = pytest.importorskip("kenlm").Model(str(file))
+        for line in ("a b", "a z", "", "a", "b a b", "z z", "<eos>"):
+            if line != "<eos>":  # to a text of ours the end of a line
+                assert log10_of(model, line) == pytest.approx(query.score(line), abs=1e-5), line
+
+
+@pytest.mark.fault("N3")
+@pytest.mark.parametrize("row", ["</s> <s>", "</s> a", "a <s>", "</s> </s>", "<s> <s>"])
+def test_n_grams_over_the_ends_of_a_sentence_say_nothing(tmp_path, row):
+    bigrams = f"-0.3\ta b\n-0.4\tb </s>\n-0.01\t{row}\n"
+    model, file = read_arpa(tmp_path, ARPA.replace(BIGRAMS, bigrams).replace("ngram 2=4", "ngram 2=3"))
+    for line, value in {"": -1.1, "a b": -1.5, "a": -1.8}.items():
+        assert log10_of(model, line) == pytest.approx(value, abs=1e-6)
+        kenlm = pytest.importorskip("kenlm")
+        assert kenlm.Model(str(file)).score(line) == pytest.approx(value, abs=1e-5)
+
+
+@pytest.mark.fault("N4")
+def test_a_word_eos_beside_the_end_of_a_sentence_keeps_its_probability(tmp_path):
+    text = ARPA.replace("ngram 1=5", "ngram 1=6").replace("-0.5\ta", "-0.9\t<eos>\n-0.5\ta")
+    model, _ = read_arpa(tmp_path, text)
+    assert model.vocab.idx_to_token == ["<unk>", "<eos>", "<<eos>>", "a", "b"]
+    assert model.distribution()[2] == pytest.approx(10**-0.9)
+    model.save_arpa(tmp_path / "again.arpa")
+    assert rf.NGram.from_arpa(tmp_path / "again.arpa").vocab == model.vocab
+
+
+@pytest.mark.fault("N5")
+@pytest.mark.parametrize("smoothing", SMOOTHINGS)
+def test_orders_without_n_grams_count_for_nothing(tmp_path, smoothing):
+    corpus = rf.Corpus.from_text(
+        "a b\nb a\n", tokenizer="whitespace"
+    )  # no line has more than 4 tokens, its ends included
+    model, lower = rf.NGram(7, smoothing).fit(corpus), rf.NGram(4, smoothing).fit(corpus)
+    assert model.counts[4:] == [0, 0, 0]
+    model.save_arpa(tmp_path / "m.arpa")
+    again = rf.NGram.from_arpa(tmp_path / "m.arpa")
+    assert again.counts == model.counts
+    for one in (model, again):
+        assert np.isfinite(rf.evaluate(one, corpus).perplexity)
+        assert one.distribution("a b").sum() == pytest.approx(1.0)
+        assert rf.log_prob(one, "a b\n", context="\n") == pytest.approx(one.log_prob("\na b\n") - one.log_prob("\n"))
+        for options in ({"seed": 1}, {"beam_size": 2}):
+            assert len(rf.generate(one, "a", length=5, **options)) > 1
+        assert len(one.sample(4, context="a b\nb", seed=0)) == 4
+        assert one.tokens_of(7).shape == (0, 7)
+    if smoothing == "none":  # the others' discounts and fallbacks depend on the order
+        for context in ("", "a", "a b", "\n a b"):
+            np.testing.assert_allclose(model.distribution(context), lower.distribution(context), rtol=1e-12)
+    tiny = rf.NGram(16, smoothing).fit([0, 1])
+    assert np.isfinite(tiny.nll([[0]], [[1]])[0]).all()
+
+
 def damage(text, kind):
     return {
         "no header": lambda: "hello\n",
@@ -246,7 +349,11 @@ def damage(text, kind):
         "cut": lambda: text[: len(text) // 2],
         # As many columns as before, but the words of one line are numbers that would do for the next.
         "shifted": lambda: text.replace("\\2-grams:\n", "\\2-grams:\n-1 the\n-1 the -1 -1 the the\n"),
-        "blank": lambda: text.replace("\\2-grams:\n", "\\2-grams:\n \n"),
+        "no end": lambda: text.replace("\n\\end\\", ""),
+        "prefix": lambda: text.replace("\tthe cat\t", "\tthe the\t", 1),
+        "many orders": lambda: "\\data\\\n" + "".join(f"ngram {n}=1\n" for n in range(1, 20)),
+        "unigram twice": lambda: text.replace("\tdog\t", "\tcat\t"),
+        "between": lambda: text.replace("\n\\1-grams", "\nnoise\n\\1-grams"),
         "nan": lambda: text.replace("\\2-grams:\n", "\\2-grams:\nnan the the\n"),
     }[kind]()
 
@@ -255,16 +362,20 @@ def damage(text, kind):
     ("kind", "sentence"),
     [
         ("no header", "is no ARPA file"),
-        ("count", "its header says"),
-        ("twice", "stands there twice"),
+        ("count", "line 21: 19 2-grams follow, its header says 119"),
+        ("twice", r"line \d+: a 2-gram that stands there twice"),
         ("number", "no number where one is expected"),
         ("positive", "is no log-probability"),
         ("columns", "columns, expected 3 or 4"),
-        ("unknown", "'unicorn' of a 2-gram is no unigram"),
+        ("unknown", r"line \d+: the word 'unicorn' of a 2-gram is no unigram"),
         ("order", "expected 'ngram 2=COUNT'"),
-        ("cut", "its header says"),
+        ("cut", r"line \d+: .* (its header says|columns)"),
+        ("no end", r"line \d+: 'the end of the file', expected '\\end\\'"),
+        ("prefix", r"line \d+: the 3-gram 'the cat .*' stands without its first 2 words"),
+        ("many orders", "line 18: 'ngram 17=1', expected orders up to 16"),
+        ("unigram twice", r"line \d+: the word 'cat' stands twice"),
+        ("between", "line 6: 'noise', expected"),
         ("shifted", "line 22: 2 columns, expected 3 or 4"),
-        ("blank", "line 22: 0 columns, expected 3 or 4"),
         ("nan", "line 22: 'nan the the' is no log-probability"),
     ],
 )
