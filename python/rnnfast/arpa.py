@@ -120,9 +120,9 @@ def _next_level(name: str, vocab: Vocab, ends: bool, read: _Section, grams: Sequ
     """The n-grams of one order, sorted, after those of all lower orders."""
     n, begin, end = len(grams) + 1, len(vocab), len(vocab) + 1  # the ids of <s> and </s> in the section
     reached = np.ones(len(read.log_p), bool)
-    for place, column in enumerate(read.words):
-        reached &= (column != begin) | (ends and place == 0)
-        reached &= (column != end) | (ends and place == n - 1)
+    for position, column in enumerate(read.words):
+        reached &= (column != begin) | (ends and position == 0)
+        reached &= (column != end) | (ends and position == n - 1)
     log_p, log_backoff, numbers, *tokens = (
         column[reached] for column in (read.log_p, read.log_backoff, read.numbers, *read.words)
     )
