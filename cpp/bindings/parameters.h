@@ -2,11 +2,12 @@
 #pragma once
 
 #include "bindings/arrays.h"
+#include "core/fork.h"
 #include "core/optim.h"
 
 namespace rnnfast::bindings {
 
-// Adds parameters(), gradients(), set_parameter() and zero_grad() to a class with parameters() and weights_changed().
+// Adds parameters(), gradients(), set_parameter(), zero_grad() and the like to a class with gradients_mutex().
 template <class Class, class Bound>
 void add_parameters(Bound& bound, Parameters (*list)(Class&), void (*changed)(Class&)) {
     bound.def("parameters", [list](py::object self) {
@@ -34,7 +35,13 @@ void add_parameters(Bound& bound, Parameters (*list)(Class&), void (*changed)(Cl
             throw std::invalid_argument("no parameter " + name);
         },
         py::arg("name"), py::arg("value"));
-    bound.def("zero_grad", [list](Class& self) { zero_grad(list(self)); }, py::call_guard<py::gil_scoped_release>());
+    bound.def(
+        "zero_grad",
+        [list](Class& self) {
+            const ForkLock lock(self.gradients_mutex(), [] {});  // zeros are whole, whatever was there
+            zero_grad(list(self));
+        },
+        py::call_guard<py::gil_scoped_release>());
     bound.def(
         "grad_norm", [list](Class& self) { return grad_norm(list(self)); }, py::call_guard<py::gil_scoped_release>());
     bound.def(

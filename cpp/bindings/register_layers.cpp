@@ -2,7 +2,6 @@
 #include <pybind11/stl.h>
 
 #include <cmath>
-#include <mutex>
 
 #include "bindings/parameters.h"
 #include "core/dispatch.h"
@@ -16,10 +15,11 @@ namespace {
 
 struct LinearLayer {
     LinearLayer(size_t inputs, size_t outputs, bool with_bias, uint64_t seed)
-        : weight(make_parameter("weight", {outputs, inputs})), bias(make_parameter("bias", {with_bias ? outputs : 0})) {
+        : weight(make_parameter("weight", {outputs, inputs})),
+          bias(make_parameter("bias", {with_bias ? outputs : 0})),
+          packed_([inputs, outputs] { return PackedLinear(active(), Weights::f32, inputs, outputs); }) {
         if (inputs == 0 || outputs == 0)
             throw std::invalid_argument("Linear: in_features and out_features must be at least 1");
-        packed = PackedLinear(active(), Weights::f32, inputs, outputs);
         const double bound = 1.0 / std::sqrt(static_cast<double>(inputs));  // PyTorch's initialisation
         uint64_t key = seed;
         for (Buffer* values : {&weight.value, &bias.value}) {
@@ -29,42 +29,48 @@ struct LinearLayer {
         }
     }
     const Kernels& kernels() const { return active(); }
+    ForkSafeMutex& gradients_mutex() { return gradients_mutex_; }
     const float* bias_data() const { return bias.size() ? bias.value.data() : nullptr; }
+    size_t inputs() const { return weight.shape[1]; }
+    size_t outputs() const { return weight.shape[0]; }
+    const PackedLinear& packed() {
+        return packed_.get([&](PackedLinear& p) { p.pack(weight.value.data(), bias_data()); });
+    }
+    void weights_changed() { packed_.weights_changed(); }
 
     Parameter weight, bias;
-    PackedLinear packed;
-    Buffer scratch;
-    bool ready = false;
-    std::mutex one_at_a_time;
+    Pool<Buffer> scratch;
+
+private:
+    Prepared<PackedLinear> packed_;
+    ForkSafeMutex gradients_mutex_;
 };
 
 Array<float> linear_forward(LinearLayer& l, const Array<float>& x) {
     const auto rows = static_cast<size_t>(x.shape(0));
-    Array<float> y({x.shape(0), signed_size(l.packed.outputs())});
+    Array<float> y({x.shape(0), signed_size(l.outputs())});
     float* out = y.mutable_data();
     const py::gil_scoped_release release;
-    const std::lock_guard<std::mutex> lock(l.one_at_a_time);
-    if (!l.ready) l.packed.pack(l.weight.value.data(), l.bias_data());
-    l.ready = true;
-    l.packed.forward(x.data(), l.packed.inputs(), rows, out, l.scratch);
+    Pool<Buffer>::Loan scratch(l.scratch);
+    l.packed().forward(x.data(), l.inputs(), rows, out, *scratch);
     return y;
 }
 
 Array<float> linear_gradients(LinearLayer& l, const Array<float>& x, const Array<float>& dy) {
-    check_shape(dy, {x.shape(0), signed_size(l.packed.outputs())}, "gradient of the output");
+    check_shape(dy, {x.shape(0), signed_size(l.outputs())}, "gradient of the output");
     Array<float> dx({x.shape(0), x.shape(1)});
     LinearGradients g{};
     g.x = x.data();
     g.dy = dy.data();
     g.weight = l.weight.value.data();
     g.rows = static_cast<size_t>(x.shape(0));
-    g.inputs = l.packed.inputs();
-    g.outputs = l.packed.outputs();
+    g.inputs = l.inputs();
+    g.outputs = l.outputs();
     g.dx = dx.mutable_data();
     g.dweight = l.weight.grad.data();
     g.dbias = l.bias.size() ? l.bias.grad.data() : nullptr;
     const py::gil_scoped_release release;
-    const std::lock_guard<std::mutex> lock(l.one_at_a_time);
+    const GradientLock lock(l.gradients_mutex());
     linear_backward(active(), g);
     return dx;
 }
@@ -77,6 +83,7 @@ struct EmbeddingLayer {
             weight.value.data()[i] = static_cast<float>(random_normal(random_key(seed, 1), i));
     }
     const Kernels& kernels() const { return active(); }
+    ForkSafeMutex& gradients_mutex() { return gradients_mutex_; }
     size_t width() const { return weight.shape[1]; }
     void check(const Array<int32_t>& ids) const {
         for (py::ssize_t i = 0; i < ids.size(); ++i)
@@ -85,6 +92,9 @@ struct EmbeddingLayer {
                                         std::to_string(weight.shape[0] - 1));
     }
     Parameter weight;
+
+private:
+    ForkSafeMutex gradients_mutex_;
 };
 
 }  // namespace
@@ -98,7 +108,7 @@ void register_layers(py::module_& m) {
         .def("backward", &linear_gradients, py::arg("x"), py::arg("dy"));
     add_parameters<LinearLayer>(
         linear, [](LinearLayer& l) { return l.bias.size() ? Parameters{&l.weight, &l.bias} : Parameters{&l.weight}; },
-        [](LinearLayer& l) { l.ready = false; });
+        [](LinearLayer& l) { l.weights_changed(); });
 
     py::class_<EmbeddingLayer> embedding(m, "Embedding");
     embedding

@@ -48,8 +48,8 @@ py::tuple forward(Layer& layer, const Array<float>& x, const py::object& h0, con
         if (tape) {
             layer.rnn.forward(input, start, y_data, end, *tape, true, dropout_key);
         } else {
-            TapePool::Loan loan(layer.inference);
-            layer.rnn.forward(input, start, y_data, end, loan.tape(), false);
+            Pool<RecurrentTape>::Loan inference(layer.inference);
+            layer.rnn.forward(input, start, y_data, end, *inference, false);
         }
     }
     return py::make_tuple(y, h, has_c ? py::object(c) : py::none(), tape ? py::cast(std::move(tape)) : py::none());
@@ -73,7 +73,7 @@ py::tuple backward(Layer& layer, RecurrentTape& tape, const py::object& dy, cons
     const RecurrentStateOut dstart{dh0.mutable_data(), has_c ? dc0.mutable_data() : nullptr};
     {
         const py::gil_scoped_release release;
-        const std::lock_guard<std::mutex> lock(layer.one_backward_at_a_time);
+        const GradientLock lock(layer.gradients_mutex());
         layer.rnn.backward(tape, dy_data, dend, dx_data, dstart);
         layer.take_back(std::move(tape));
     }

@@ -1,8 +1,6 @@
 // Conv1d and SelfAttention: layers over whole sequences, in either layout.
 #include <pybind11/stl.h>
 
-#include <mutex>
-
 #include "bindings/parameters.h"
 #include "core/attention.h"
 #include "core/conv.h"
@@ -38,9 +36,12 @@ struct ConvLayer {
     ConvLayer(const Conv1dOptions& options, bool layout, uint64_t seed)
         : conv(options, seed, active()), batch_first(layout) {}
     const Kernels& kernels() const { return conv.kernels(); }
+    ForkSafeMutex& gradients_mutex() { return gradients_mutex_; }
     Conv1d conv;
     bool batch_first;
-    std::mutex one_at_a_time;
+
+private:
+    ForkSafeMutex gradients_mutex_;
 };
 
 Array<float> conv_forward(ConvLayer& l, const Array<float>& x) {
@@ -49,7 +50,6 @@ Array<float> conv_forward(ConvLayer& l, const Array<float>& x) {
     Array<float> y(shape_of(out, l.batch_first));
     float* to = y.mutable_data();
     const py::gil_scoped_release release;
-    const std::lock_guard<std::mutex> lock(l.one_at_a_time);
     l.conv.forward(x.data(), in, to, out);
     return y;
 }
@@ -62,7 +62,7 @@ py::object conv_backward(ConvLayer& l, const Array<float>& x, const Array<float>
     float* to = input_gradient ? dx.mutable_data() : nullptr;
     {
         const py::gil_scoped_release release;
-        const std::lock_guard<std::mutex> lock(l.one_at_a_time);
+        const GradientLock lock(l.gradients_mutex());
         l.conv.backward(x.data(), in, dy.data(), out, to);
     }
     return input_gradient ? py::object(dx) : py::none();
@@ -75,7 +75,6 @@ Array<float> conv_step(ConvLayer& l, const Array<float>& window) {
     Array<float> y({window.shape(1), signed_size(o.out_channels)});
     float* to = y.mutable_data();
     const py::gil_scoped_release release;
-    const std::lock_guard<std::mutex> lock(l.one_at_a_time);
     l.conv.step(window.data(), static_cast<size_t>(window.shape(1)), to);
     return y;
 }
@@ -84,10 +83,13 @@ struct AttentionLayer {
     AttentionLayer(const AttentionOptions& options, bool layout, uint64_t seed)
         : attention(options, seed, active()), batch_first(layout) {}
     const Kernels& kernels() const { return attention.kernels(); }
+    ForkSafeMutex& gradients_mutex() { return gradients_mutex_; }
     SelfAttention attention;
-    AttentionTape inference;  // reused from call to call
+    Pool<AttentionTape> inference;
     bool batch_first;
-    std::mutex one_at_a_time;
+
+private:
+    ForkSafeMutex gradients_mutex_;
 };
 
 // Returns (y, tape or None).
@@ -102,9 +104,13 @@ py::tuple attention_forward(AttentionLayer& l, const Array<float>& x,
     auto tape = save ? std::make_unique<AttentionTape>() : nullptr;
     {
         const py::gil_scoped_release release;
-        const std::lock_guard<std::mutex> lock(l.one_at_a_time);
-        l.attention.forward(x.data(), layout, lengths ? lengths->data() : nullptr, to, tape ? *tape : l.inference,
-                            save);
+        const int64_t* steps = lengths ? lengths->data() : nullptr;
+        if (tape) {
+            l.attention.forward(x.data(), layout, steps, to, *tape, true);
+        } else {
+            Pool<AttentionTape>::Loan inference(l.inference);
+            l.attention.forward(x.data(), layout, steps, to, *inference, false);
+        }
     }
     return py::make_tuple(y, tape ? py::cast(std::move(tape)) : py::none());
 }
@@ -117,7 +123,7 @@ py::object attention_backward(AttentionLayer& l, AttentionTape& tape, const Arra
     float* to = input_gradient ? dx.mutable_data() : nullptr;
     {
         const py::gil_scoped_release release;
-        const std::lock_guard<std::mutex> lock(l.one_at_a_time);
+        const GradientLock lock(l.gradients_mutex());
         l.attention.backward(tape, x.data(), dy.data(), to);
     }
     return input_gradient ? py::object(dx) : py::none();
@@ -129,7 +135,6 @@ Array<float> attention_step(AttentionLayer& l, const Array<float>& x, AttentionC
     Array<float> y({x.shape(0), x.shape(1)});
     float* to = y.mutable_data();
     const py::gil_scoped_release release;
-    const std::lock_guard<std::mutex> lock(l.one_at_a_time);
     l.attention.step(x.data(), static_cast<size_t>(x.shape(0)), cache, to);
     return y;
 }

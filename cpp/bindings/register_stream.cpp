@@ -1,5 +1,3 @@
-#include <atomic>
-
 #include "bindings/arrays.h"
 #include "bindings/layer.h"
 #include "core/stream.h"
@@ -58,12 +56,12 @@ public:
             check_shape(c, state_shape(), "c");
         }
         check_shape(h, state_shape(), "h");
-        const Busy busy(busy_);
+        const Busy busy(busy_, true);
         stream_.set_state(h.data(), c.size() ? c.data() : nullptr);
     }
 
     void reset() {
-        const Busy busy(busy_);
+        const Busy busy(busy_, true);
         stream_.set_state(nullptr, nullptr);
     }
 
@@ -72,13 +70,17 @@ public:
 private:
     // A stream is one conversation: two threads in it at once would mix their states.
     struct Busy {
-        std::atomic<bool>& flag;
-        explicit Busy(std::atomic<bool>& flag_) : flag(flag_) {
-            if (flag.exchange(true, std::memory_order_acquire))
+        std::unique_lock<ForkSafeMutex> lock;
+        explicit Busy(ForkSafeMutex& mutex, bool writes_all = false) : lock(mutex, std::try_to_lock) {
+            if (!lock)
                 throw std::runtime_error(
                     "this stream is in use by another thread: give each thread a stream of its own");
+            if (writes_all) mutex.settled();
+            if (mutex.abandoned())
+                throw std::runtime_error(
+                    "this process was forked while another thread was in this stream, so its state is incomplete: "
+                    "reset() it, or set its state");
         }
-        ~Busy() { flag.store(false, std::memory_order_release); }
     };
 
     static Array<float> as_float32(py::handle given, const char* name) {
@@ -116,7 +118,7 @@ private:
 
     Stream stream_;
     size_t rows_, inputs_, hidden_;
-    mutable std::atomic<bool> busy_{false};
+    mutable ForkSafeMutex busy_;
 };
 
 }  // namespace

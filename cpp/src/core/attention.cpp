@@ -80,10 +80,11 @@ SelfAttention::SelfAttention(const AttentionOptions& options, uint64_t seed, con
     };
     fill(in_weight_, std::sqrt(6.0 / static_cast<double>(4 * D)), 1);
     fill(out_weight_, 1.0 / std::sqrt(static_cast<double>(D)), 2);
-    in_ = PackedMatrix(*heads_.kernel, D, parts * heads * heads_.padded());
-    out_ = PackedMatrix(kernels.gemm, D, D);
-    in_start_ = Buffer(in_.padded_columns());
-    out_start_ = Buffer(out_.padded_columns());
+}
+
+void SelfAttention::weights_changed() {
+    forward_.weights_changed();
+    backward_.weights_changed();
 }
 
 Parameters SelfAttention::parameters() {
@@ -102,44 +103,50 @@ size_t row_behind(const HeadPanels& heads, size_t column) {
 
 }  // namespace
 
-void SelfAttention::pack_forward() {
-    if (forward_ready_) return;
-    const size_t D = options_.embed_dim;
-    Buffer scaled(D * D, Buffer::Uninitialised{});  // the queries' weights carry the scale of the scores
-    for (size_t i = 0; i < D * D; ++i) scaled.data()[i] = in_weight_.value.data()[i] * scale_;
-    in_.fill_from_columns([&](size_t j) -> const float* {
-        const size_t row = row_behind(heads_, j);
-        if (row == none) return nullptr;
-        return row < D ? scaled.data() + row * D : in_weight_.value.data() + row * D;
+const SelfAttention::Forward& SelfAttention::packed_forward() const {
+    return forward_.get([&](Forward& p) {
+        const size_t D = options_.embed_dim;
+        if (p.in.depth() == 0) {
+            p.in = PackedMatrix(*heads_.kernel, D, parts * heads_.heads * heads_.padded());
+            p.out = PackedMatrix(kernels_->gemm, D, D);
+            p.in_start = Buffer(p.in.padded_columns());
+            p.out_start = Buffer(p.out.padded_columns());
+        }
+        Buffer scaled(D * D, Buffer::Uninitialised{});  // the queries' weights carry the scale of the scores
+        for (size_t i = 0; i < D * D; ++i) scaled.data()[i] = in_weight_.value.data()[i] * scale_;
+        p.in.fill_from_columns([&](size_t j) -> const float* {
+            const size_t row = row_behind(heads_, j);
+            if (row == none) return nullptr;
+            return row < D ? scaled.data() + row * D : in_weight_.value.data() + row * D;
+        });
+        p.out.fill_from_columns([&](size_t j) { return out_weight_.value.data() + j * D; });
+        for (size_t j = 0; options_.bias && j < p.in.columns(); ++j) {
+            const size_t row = row_behind(heads_, j);
+            if (row != none) p.in_start.data()[j] = in_bias_.value.data()[row] * (row < D ? scale_ : 1.0f);
+        }
+        if (options_.bias) std::copy_n(out_bias_.value.data(), D, p.out_start.data());
     });
-    out_.fill_from_columns([&](size_t j) { return out_weight_.value.data() + j * D; });
-    for (size_t j = 0; options_.bias && j < in_.columns(); ++j) {
-        const size_t row = row_behind(heads_, j);
-        if (row != none) in_start_.data()[j] = in_bias_.value.data()[row] * (row < D ? scale_ : 1.0f);
-    }
-    if (options_.bias) std::copy_n(out_bias_.value.data(), D, out_start_.data());
-    forward_ready_ = true;
 }
 
-void SelfAttention::pack_backward() {
-    if (backward_ready_) return;
-    const size_t D = options_.embed_dim, padded = heads_.heads * heads_.padded();
-    if (out_back_.depth() == 0) {
-        out_back_ = PackedMatrix(*heads_.kernel, D, padded);
-        in_back_ = PackedMatrix(kernels_->gemm, parts * padded, D);
-        zeros_ = Buffer(std::max(out_back_.padded_columns(), in_back_.padded_columns()));
-    }
-    Buffer spread(D * padded);  // out_proj with every head padded
-    for (size_t o = 0; o < D; ++o)
-        for (size_t h = 0; h < heads_.heads; ++h)
-            std::copy_n(out_weight_.value.data() + o * D + h * heads_.size, heads_.size,
-                        spread.data() + o * padded + h * heads_.padded());
-    out_back_.fill_from_rows([&](size_t o) { return spread.data() + o * padded; });
-    in_back_.fill_from_rows([&](size_t j) -> const float* {
-        const size_t row = row_behind(heads_, j);
-        return row == none ? nullptr : in_weight_.value.data() + row * D;
+const SelfAttention::Backward& SelfAttention::packed_backward() const {
+    return backward_.get([&](Backward& p) {
+        const size_t D = options_.embed_dim, padded = heads_.heads * heads_.padded();
+        if (p.out.depth() == 0) {
+            p.out = PackedMatrix(*heads_.kernel, D, padded);
+            p.in = PackedMatrix(kernels_->gemm, parts * padded, D);
+            p.zeros = Buffer(std::max(p.out.padded_columns(), p.in.padded_columns()));
+        }
+        Buffer spread(D * padded);  // out_proj with every head padded
+        for (size_t o = 0; o < D; ++o)
+            for (size_t h = 0; h < heads_.heads; ++h)
+                std::copy_n(out_weight_.value.data() + o * D + h * heads_.size, heads_.size,
+                            spread.data() + o * padded + h * heads_.padded());
+        p.out.fill_from_rows([&](size_t o) { return spread.data() + o * padded; });
+        p.in.fill_from_rows([&](size_t j) -> const float* {
+            const size_t row = row_behind(heads_, j);
+            return row == none ? nullptr : in_weight_.value.data() + row * D;
+        });
     });
-    backward_ready_ = true;
 }
 
 // This thread's steps of x times weights, into panels [N][columns / width][T][width].
@@ -177,8 +184,8 @@ Head head_of(const AttentionTape& tape, const HeadPanels& shape, const Kernels& 
 }  // namespace
 
 void SelfAttention::forward(const float* x, const Layout& layout, const int64_t* lengths, float* y, AttentionTape& tape,
-                            bool save) {
-    pack_forward();
+                            bool save) const {
+    const Forward& p = packed_forward();
     const size_t T = layout.steps, N = layout.rows, D = options_.embed_dim, heads = heads_.heads;
     tape.layout = layout;
     tape.lengths = checked_lengths(lengths, layout);
@@ -192,7 +199,7 @@ void SelfAttention::forward(const float* x, const Layout& layout, const int64_t*
     Buffer scratch(threads * each, Buffer::Uninitialised{});
     if (ragged(tape)) clear_padding(tape, tape.context.data());
     parallel(threads, [&](const Team& team) {
-        project(team, in_, in_start_.data(), x, tape, tape.projected.data());
+        project(team, p.in, p.in_start.data(), x, tape, tape.projected.data());
         team.wait();
         size_t item = 0;  // threads take turns, so that long and short causal rows are shared
         for (size_t n = 0; n < N; ++n)
@@ -206,7 +213,7 @@ void SelfAttention::forward(const float* x, const Layout& layout, const int64_t*
                                scratch.data() + team.index * each);
             }
         team.wait();
-        convolve(team, out_, out_start_.data(), Taps{}, tape.context.data(), layout, y, layout);
+        convolve(team, p.out, p.out_start.data(), Taps{}, tape.context.data(), layout, y, layout);
     });
     if (ragged(tape)) clear_padding(tape, y);
 }
@@ -214,7 +221,7 @@ void SelfAttention::forward(const float* x, const Layout& layout, const int64_t*
 void SelfAttention::backward(AttentionTape& tape, const float* x, const float* dy, float* dx) {
     if (!tape.saved) throw std::invalid_argument("backward has already used this tape: run forward again");
     tape.saved = false;
-    pack_backward();
+    const Backward& packed = packed_backward();
     const Layout& layout = tape.layout;
     const size_t T = layout.steps, N = layout.rows, D = options_.embed_dim, heads = heads_.heads;
     const size_t padded = heads_.padded(), items = N * heads;
@@ -235,7 +242,7 @@ void SelfAttention::backward(AttentionTape& tape, const float* x, const float* d
     std::vector<std::atomic<size_t>> done(threads * threads);
     parallel(threads, [&](const Team& team) {
         float* own_scratch = scratch.data() + team.index * each;
-        project(team, out_back_, zeros_.data(), dy, tape, dcontext.data());
+        project(team, packed.out, packed.zeros.data(), dy, tape, dcontext.data());
         convolve_gradient(team, *kernels_, Taps{}, tape.context.data(), layout, dy, layout, out_weight_.grad.data(),
                           own_scratch);
         if (const Range own = split(D, team.size, team.index, unit_block); options_.bias && own.size())
@@ -286,13 +293,13 @@ void SelfAttention::backward(AttentionTape& tape, const float* x, const float* d
             const size_t width = heads_.width();
             Gemm g;
             g.rows = own.size();
-            g.depth = in_back_.depth();
+            g.depth = packed.in.depth();
             g.columns = D;
             g.a = {dprojected.data() + n * parts * heads * T * padded + own.begin * width, width, 0, 0};
             g.inner = width;
             g.outer_step = T * width;
-            g.panels = in_back_.panel(0);
-            g.start = zeros_.data();
+            g.panels = packed.in.panel(0);
+            g.start = packed.zeros.data();
             g.c = {dx + layout.offset(own.begin, n), layout.step_stride, 0, 0};
             kernels_->gemm.run(g);
         });
@@ -360,11 +367,11 @@ void SelfAttention::append(AttentionCache& cache, const float* projected) const 
     ++cache.length;
 }
 
-void SelfAttention::step(const float* x, size_t rows, AttentionCache& cache, float* y) {
+void SelfAttention::step(const float* x, size_t rows, AttentionCache& cache, float* y) const {
     if (cache.rows && cache.rows != rows)
         throw std::invalid_argument("SelfAttention: the state holds " + std::to_string(cache.rows) +
                                     " rows, the input has " + std::to_string(rows));
-    pack_forward();
+    const Forward& p = packed_forward();
     cache.rows = rows;
     const size_t D = options_.embed_dim, heads = heads_.heads, padded = heads_.padded();
     AttentionTape tape;
@@ -374,7 +381,7 @@ void SelfAttention::step(const float* x, size_t rows, AttentionCache& cache, flo
     Buffer scores(key_block, Buffer::Uninitialised{});
     const Buffer zeros(key_block);
     const Team alone{0, 1, nullptr};
-    project(alone, in_, in_start_.data(), x, tape, projected.data());
+    project(alone, p.in, p.in_start.data(), x, tape, projected.data());
     append(cache, projected.data());
     for (size_t i = 0; i < rows * heads; ++i) {
         float top = -3.4e38f, sum = 0, rescale = 0;
@@ -409,7 +416,7 @@ void SelfAttention::step(const float* x, size_t rows, AttentionCache& cache, flo
         kernels_->scale(padded, 1.0f / sum, out.data());
         std::copy_n(out.data(), heads_.size, context.data() + i / heads * D + i % heads * heads_.size);
     }
-    convolve(alone, out_, out_start_.data(), Taps{}, context.data(), tape.layout, y, tape.layout);
+    convolve(alone, p.out, p.out_start.data(), Taps{}, context.data(), tape.layout, y, tape.layout);
 }
 
 }  // namespace rnnfast

@@ -49,19 +49,27 @@ public:
     const AttentionOptions& options() const { return options_; }
     const Kernels& kernels() const { return *kernels_; }
     Parameters parameters();
-    void weights_changed() { forward_ready_ = backward_ready_ = false; }
+    void weights_changed();
 
     // lengths: [N] steps of each row, or nullptr; beyond them outputs are zero and nothing is seen or learnt.
     void forward(const float* x, const Layout& layout, const int64_t* lengths, float* y, AttentionTape& tape,
-                 bool save);
+                 bool save) const;
     // Adds to the parameters' gradients; writes dx unless it is nullptr. x is what forward had. Uses the tape up.
     void backward(AttentionTape& tape, const float* x, const float* dy, float* dx);
     // One more step of every row, which sees all steps in the cache: x, y [N, D]. The bits of a causal forward.
-    void step(const float* x, size_t rows, AttentionCache& cache, float* y);
+    void step(const float* x, size_t rows, AttentionCache& cache, float* y) const;
 
 private:
-    void pack_forward();
-    void pack_backward();
+    struct Forward {
+        PackedMatrix in, out;
+        Buffer in_start, out_start;  // what sums start from: the biases, or zeros
+    };
+    struct Backward {
+        PackedMatrix in, out;
+        Buffer zeros;
+    };
+    const Forward& packed_forward() const;
+    const Backward& packed_backward() const;
     void project(const Team& team, const PackedMatrix& weights, const float* start, const float* x,
                  const AttentionTape& tape, float* to) const;
     void append(AttentionCache& cache, const float* projected) const;
@@ -72,9 +80,8 @@ private:
     HeadPanels heads_;
     float scale_;
     Parameter in_weight_, in_bias_, out_weight_, out_bias_;  // [3 D, D], [3 D], [D, D], [D]
-    PackedMatrix in_, out_, in_back_, out_back_;
-    Buffer in_start_, out_start_, zeros_;
-    bool forward_ready_ = false, backward_ready_ = false;
+    mutable Prepared<Forward> forward_;
+    mutable Prepared<Backward> backward_;
 };
 
 }  // namespace rnnfast

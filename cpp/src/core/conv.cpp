@@ -142,8 +142,11 @@ Conv1d::Conv1d(const Conv1dOptions& options, uint64_t seed, const Kernels& kerne
         for (size_t i = 0; i < p->size(); ++i)
             p->value.data()[i] = static_cast<float>((2.0 * random_uniform(key, i) - 1.0) * bound);
     }
-    forward_ = PackedMatrix(kernels.gemm, k * C, O);
-    start_ = Buffer(forward_.padded_columns());
+}
+
+void Conv1d::weights_changed() {
+    forward_.weights_changed();
+    backward_.weights_changed();
 }
 
 Parameters Conv1d::parameters() { return options_.bias ? Parameters{&weight_, &bias_} : Parameters{&weight_}; }
@@ -169,36 +172,41 @@ Buffer Conv1d::taps_first() const {
     return turned;
 }
 
-void Conv1d::pack_forward() {
-    if (forward_ready_) return;
-    const Buffer turned = taps_first();
-    forward_.fill_from_columns([&](size_t o) { return turned.data() + o * forward_.depth(); });
-    if (options_.bias) std::copy_n(bias_.value.data(), options_.out_channels, start_.data());
-    forward_ready_ = true;
+const Conv1d::Packed& Conv1d::packed_forward() const {
+    return forward_.get([&](Packed& p) {
+        if (p.weights.depth() == 0) {
+            p.weights =
+                PackedMatrix(kernels_->gemm, options_.kernel_size * options_.in_channels, options_.out_channels);
+            p.start = Buffer(p.weights.padded_columns());
+        }
+        const Buffer turned = taps_first();
+        p.weights.fill_from_columns([&](size_t o) { return turned.data() + o * p.weights.depth(); });
+        if (options_.bias) std::copy_n(bias_.value.data(), options_.out_channels, p.start.data());
+    });
 }
 
 // The input's gradient is a convolution of dy with the taps in reverse.
-void Conv1d::pack_backward() {
-    if (backward_ready_) return;
-    const size_t C = options_.in_channels, O = options_.out_channels, k = options_.kernel_size;
-    if (backward_.depth() == 0) {
-        backward_ = PackedMatrix(kernels_->gemm, k * O, C);
-        zeros_ = Buffer(backward_.padded_columns());
-    }
-    const Buffer turned = taps_first();
-    backward_.fill_from_rows([&](size_t i) { return turned.data() + (i % O * k + (k - 1 - i / O)) * C; });
-    backward_ready_ = true;
+const Conv1d::Packed& Conv1d::packed_backward() const {
+    return backward_.get([&](Packed& p) {
+        const size_t C = options_.in_channels, O = options_.out_channels, k = options_.kernel_size;
+        if (p.weights.depth() == 0) {
+            p.weights = PackedMatrix(kernels_->gemm, k * O, C);
+            p.start = Buffer(p.weights.padded_columns());
+        }
+        const Buffer turned = taps_first();
+        p.weights.fill_from_rows([&](size_t i) { return turned.data() + (i % O * k + (k - 1 - i / O)) * C; });
+    });
 }
 
-void Conv1d::forward(const float* x, const Layout& in, float* y, const Layout& out) {
-    pack_forward();
+void Conv1d::forward(const float* x, const Layout& in, float* y, const Layout& out) const {
+    const Packed& packed = packed_forward();
     const double flops = 2.0 * static_cast<double>(out.steps * out.rows) * static_cast<double>(weight_.size());
     parallel(threads_for(flops),
-             [&](const Team& team) { convolve(team, forward_, start_.data(), taps(), x, in, y, out); });
+             [&](const Team& team) { convolve(team, packed.weights, packed.start.data(), taps(), x, in, y, out); });
 }
 
 void Conv1d::backward(const float* x, const Layout& in, const float* dy, const Layout& out, float* dx) {
-    if (dx) pack_backward();
+    const Packed* packed = dx ? &packed_backward() : nullptr;
     const size_t C = options_.in_channels, O = options_.out_channels, k = options_.kernel_size;
     Taps reversed = taps();
     reversed.before = static_cast<ptrdiff_t>((k - 1) * options_.dilation) - reversed.before;
@@ -209,7 +217,7 @@ void Conv1d::backward(const float* x, const Layout& in, const float* dy, const L
     const size_t each = convolve_gradient_scratch(*kernels_, C, O);
     Buffer scratch(threads * each, Buffer::Uninitialised{});
     parallel(threads, [&](const Team& team) {
-        if (dx) convolve(team, backward_, zeros_.data(), reversed, dy, out, dx, in);
+        if (packed) convolve(team, packed->weights, packed->start.data(), reversed, dy, out, dx, in);
         convolve_gradient(team, *kernels_, taps(), x, in, dy, out, sums, scratch.data() + team.index * each);
         const Range own = split(O, team.size, team.index, unit_block);
         if (own.size() == 0) return;
@@ -222,12 +230,12 @@ void Conv1d::backward(const float* x, const Layout& in, const float* dy, const L
     });
 }
 
-void Conv1d::step(const float* window, size_t rows, float* y) {
-    pack_forward();
+void Conv1d::step(const float* window, size_t rows, float* y) const {
+    const Packed& packed = packed_forward();
     const Layout in = Layout::time_first(options_.kernel_size, rows, options_.in_channels);
     const Layout out = Layout::time_first(1, rows, options_.out_channels);
     const Taps side_by_side{options_.kernel_size, 1, 0};
-    convolve(Team{0, 1, nullptr}, forward_, start_.data(), side_by_side, window, in, y, out);
+    convolve(Team{0, 1, nullptr}, packed.weights, packed.start.data(), side_by_side, window, in, y, out);
 }
 
 }  // namespace rnnfast

@@ -2,6 +2,7 @@
 // runs over (tap, channel). Neighbouring taps of A are neighbouring steps of x, so nothing is copied out k times.
 #pragma once
 
+#include "core/fork.h"
 #include "core/optim.h"
 #include "core/packing.h"
 #include "core/parallel.h"
@@ -70,28 +71,31 @@ public:
     const Conv1dOptions& options() const { return options_; }
     const Kernels& kernels() const { return *kernels_; }
     Parameters parameters();
-    void weights_changed() { forward_ready_ = backward_ready_ = false; }
+    void weights_changed();
     // Steps that come out of `steps`; throws if the kernel reaches over the padded sequence.
     size_t output_steps(size_t steps) const;
 
-    void forward(const float* x, const Layout& in, float* y, const Layout& out);
+    // On any number of threads.
+    void forward(const float* x, const Layout& in, float* y, const Layout& out) const;
     // Adds to the parameters' gradients; dx is written unless nullptr.
     void backward(const float* x, const Layout& in, const float* dy, const Layout& out, float* dx);
     // One step of rows: window [kernel_size, N, C] are the inputs under the taps, y [N, O].
-    void step(const float* window, size_t rows, float* y);
+    void step(const float* window, size_t rows, float* y) const;
 
 private:
     Taps taps() const { return {options_.kernel_size, options_.dilation, static_cast<ptrdiff_t>(options_.before)}; }
     Buffer taps_first() const;
-    void pack_forward();
-    void pack_backward();
+    struct Packed {
+        PackedMatrix weights;
+        Buffer start;  // what sums start from: the bias, or zeros
+    };
+    const Packed& packed_forward() const;
+    const Packed& packed_backward() const;
 
     Conv1dOptions options_;
     const Kernels* kernels_;
     Parameter weight_, bias_;  // [O, C, k], [O]
-    PackedMatrix forward_, backward_;
-    Buffer start_, zeros_;
-    bool forward_ready_ = false, backward_ready_ = false;
+    mutable Prepared<Packed> forward_, backward_;
 };
 
 }  // namespace rnnfast

@@ -16,9 +16,21 @@ AttentionKind attention_named(const std::string& name) {
     throw std::invalid_argument("unknown attention '" + name + "': expected none, additive, dot or general");
 }
 
+CrossAttention::Packed::Packed(const CrossAttentionOptions& options, const Kernels& kernels)
+    : forward([options, &kernels] {
+          const size_t H = options.query_size, C = options.memory_size;
+          const bool additive = options.kind == AttentionKind::additive;
+          Forward f;
+          if (additive) f.score = Buffer(H);
+          if (additive) f.query = PackedLinear(kernels, options.weights, H, H);
+          if (options.kind != AttentionKind::dot) f.key = PackedLinear(kernels, options.weights, C, H);
+          if (!additive) f.combine = PackedLinear(kernels, options.weights, C + H, H);
+          return f;
+      }) {}
+
 CrossAttention::CrossAttention(const CrossAttentionOptions& options, uint64_t seed, const Kernels& kernels,
                                const std::string& prefix)
-    : options_(options), kernels_(&kernels), packed_(std::make_unique<Packed>()) {
+    : options_(options), kernels_(&kernels), packed_(std::make_unique<Packed>(options, kernels)) {
     const size_t H = options.query_size, C = options.memory_size;
     if (H == 0 || C == 0) throw std::invalid_argument("attention: query_size and memory_size must be at least 1");
     if (options.kind == AttentionKind::none) throw std::invalid_argument("attention: the kind is none");
@@ -31,17 +43,10 @@ CrossAttention::CrossAttention(const CrossAttentionOptions& options, uint64_t se
         key_ = add(prefix + "key.weight", {H, C}, C, random_key(seed, 2));
         key_bias_ = add(prefix + "key.bias", {H}, C, random_key(seed, 3));
         score_ = add(prefix + "score.weight", {1, H}, H, random_key(seed, 4));
-        packed_->score = Buffer(H);
-        packed_->query = PackedLinear(kernels, options.weights, H, H);
-        packed_->key = PackedLinear(kernels, options.weights, C, H);
         return;
     }
-    if (options.kind == AttentionKind::general) {
-        key_ = add(prefix + "weight", {H, C}, C, random_key(seed, 5));
-        packed_->key = PackedLinear(kernels, options.weights, C, H);
-    }
+    if (options.kind == AttentionKind::general) key_ = add(prefix + "weight", {H, C}, C, random_key(seed, 5));
     combine_ = add(prefix + "combine.weight", {H, C + H}, C + H, random_key(seed, 6));
-    packed_->combine = PackedLinear(kernels, options.weights, C + H, H);
 }
 
 // Uniform in +-1/sqrt(fan_in), as torch.nn.Linear
@@ -61,19 +66,17 @@ Parameters CrossAttention::parameters() {
 }
 
 void CrossAttention::weights_changed() {
-    const std::lock_guard<std::mutex> lock(packed_->mutex);
-    packed_->ready = packed_->back = false;
+    packed_->forward.weights_changed();
+    packed_->query_back.weights_changed();
 }
 
-void CrossAttention::pack() const {
-    if (packed_->ready.load(std::memory_order_acquire)) return;
-    const std::lock_guard<std::mutex> lock(packed_->mutex);
-    if (packed_->ready.load(std::memory_order_relaxed)) return;
-    if (query_) packed_->query.pack(query_->value.data(), nullptr);
-    if (key_) packed_->key.pack(key_->value.data(), key_bias_ ? key_bias_->value.data() : nullptr);
-    if (combine_) packed_->combine.pack(combine_->value.data(), nullptr);
-    if (score_) round_row(*kernels_, options_.weights, score_->value.data(), score_->size(), packed_->score.data());
-    packed_->ready.store(true, std::memory_order_release);
+const CrossAttention::Forward& CrossAttention::pack() const {
+    return packed_->forward.get([&](Forward& f) {
+        if (query_) f.query.pack(query_->value.data(), nullptr);
+        if (key_) f.key.pack(key_->value.data(), key_bias_ ? key_bias_->value.data() : nullptr);
+        if (combine_) f.combine.pack(combine_->value.data(), nullptr);
+        if (score_) round_row(*kernels_, options_.weights, score_->value.data(), score_->size(), f.score.data());
+    });
 }
 
 size_t CrossAttention::keys_size(size_t steps, size_t rows) const {
@@ -82,8 +85,7 @@ size_t CrossAttention::keys_size(size_t steps, size_t rows) const {
 
 void CrossAttention::keys(const float* values, size_t steps, size_t rows, float* keys, Buffer& scratch) const {
     if (!key_) return;
-    pack();
-    packed_->key.forward(values, options_.memory_size, steps * rows, keys, scratch);
+    pack().key.forward(values, options_.memory_size, steps * rows, keys, scratch);
 }
 
 struct CrossAttention::Row {
@@ -126,7 +128,7 @@ void CrossAttention::attend_row(const AttentionMemory& m, size_t row, const floa
         s.key = r.key;
         s.key_stride = r.key_stride;
         s.query = query;
-        s.v = packed_->score.data();
+        s.v = packed_->forward.value().score.data();
         s.scores = weights;
         kernels_->additive_scores(s);
     } else {
@@ -152,10 +154,10 @@ void CrossAttention::attend_row(const AttentionMemory& m, size_t row, const floa
     kernels_->weighted_rows(w);
 }
 
-size_t CrossAttention::project_scratch(size_t rows) const { return packed_->query.scratch(rows); }
+size_t CrossAttention::project_scratch(size_t rows) const { return packed_->forward.value().query.scratch(rows); }
 
 void CrossAttention::project(const float* states, size_t stride, size_t rows, float* query, Buffer& scratch) const {
-    packed_->query.forward(states, stride, rows, query, scratch, 1);
+    packed_->forward.value().query.forward(states, stride, rows, query, scratch, 1);
 }
 
 void CrossAttention::attend(const AttentionMemory& m, const float* states, size_t rows, const int32_t* source,
@@ -166,7 +168,7 @@ void CrossAttention::attend(const AttentionMemory& m, const float* states, size_
     const float* queries = states;
     if (additive()) {
         query.reserve(rows * H);
-        packed_->query.forward(states, H, rows, query.data(), scratch);
+        packed_->forward.value().query.forward(states, H, rows, query.data(), scratch);
         queries = query.data();
     }
     const auto work = static_cast<double>(m.steps * rows) * static_cast<double>(4 * options_.memory_size + 20 * H);
@@ -182,7 +184,7 @@ void CrossAttention::combine(const float* states, size_t rows, float* joined, fl
     pack();
     const size_t H = options_.query_size, C = options_.memory_size;
     for (size_t r = 0; r < rows; ++r) std::copy_n(states + r * H, H, joined + r * (C + H) + C);
-    packed_->combine.forward(joined, C + H, rows, out, scratch);
+    packed_->forward.value().combine.forward(joined, C + H, rows, out, scratch);
     kernels_->tanh(rows * H, out);
 }
 
@@ -204,11 +206,10 @@ void CrossAttention::start_backward(const AttentionMemory& m, CrossAttentionTape
     tape.dquery.reserve(queries * H);
     tape.dv.reserve(m.rows * H);
     std::fill_n(tape.dv.data(), m.rows * H, 0.0f);
-    const std::lock_guard<std::mutex> lock(packed_->mutex);
-    if (packed_->back) return;
-    if (packed_->query_back.depth() == 0) packed_->query_back = PackedMatrix(kernels_->gemm, H, H);
-    packed_->query_back.fill_from_rows([&](size_t k) { return query_->value.data() + k * H; });
-    packed_->back = true;
+    packed_->query_back.get([&](PackedMatrix& back) {
+        if (back.depth() == 0) back = PackedMatrix(kernels_->gemm, H, H);
+        back.fill_from_rows([&](size_t k) { return query_->value.data() + k * H; });
+    });
 }
 
 void CrossAttention::attend_row_backward(const AttentionMemory& m, size_t row, size_t q, const float* dcontext,
@@ -225,7 +226,7 @@ void CrossAttention::attend_row_backward(const AttentionMemory& m, size_t row, s
     g.key = r.key;
     g.key_stride = r.key_stride;
     g.query = tape.query.data() + q * H;
-    g.v = packed_->score.data();
+    g.v = packed_->forward.value().score.data();
     g.dscores = dscores;
     g.dkey = tape.dkeys.data() + row * H;
     g.dquery = tape.dquery.data() + q * H;
@@ -235,7 +236,7 @@ void CrossAttention::attend_row_backward(const AttentionMemory& m, size_t row, s
 
 void CrossAttention::project_backward(const float* dquery, size_t rows, float* dstates, size_t stride) const {
     const size_t H = options_.query_size;
-    multiply(packed_->query_back, {{dquery, H, 0, 0}, rows}, 0, H, nullptr, {dstates, stride, 0, 0});
+    multiply(packed_->query_back.value(), {{dquery, H, 0, 0}, rows}, 0, H, nullptr, {dstates, stride, 0, 0});
 }
 
 namespace {

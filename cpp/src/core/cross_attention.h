@@ -6,11 +6,10 @@
 // S source steps, T target steps, N rows, H query units, C memory units.
 #pragma once
 
-#include <atomic>
 #include <deque>
 #include <memory>
-#include <mutex>
 
+#include "core/fork.h"
 #include "core/linear.h"
 #include "core/optim.h"
 #include "core/scan.h"
@@ -103,7 +102,6 @@ private:
     struct Row;  // where a row of the memory lies
     Row row_of(const AttentionMemory& m, size_t row) const;
     Parameter* add(const std::string& name, std::vector<size_t> shape, size_t fan_in, uint64_t seed);
-    void pack() const;
     void keys_gradient(const AttentionMemory& m, CrossAttentionTape& tape, float* dvalues);
 
     CrossAttentionOptions options_;
@@ -112,13 +110,15 @@ private:
     // additive: query [H, H], key [H, C] with its bias, score [1, H]; general: key [H, C]; both Luong: combine [H, C +
     // H]
     Parameter *query_ = nullptr, *key_ = nullptr, *key_bias_ = nullptr, *score_ = nullptr, *combine_ = nullptr;
-    struct Packed {
-        std::mutex mutex;
-        std::atomic<bool> ready{false};
-        std::atomic<bool> back{false};
+    struct Forward {
         PackedLinear query, key, combine;
-        Buffer score;             // v in the weights' precision
-        PackedMatrix query_back;  // [H, H]: dquery to dstates
+        Buffer score;  // v in the weights' precision
+    };
+    const Forward& pack() const;
+    struct Packed {
+        Packed(const CrossAttentionOptions& options, const Kernels& kernels);
+        Prepared<Forward> forward;
+        Prepared<PackedMatrix> query_back;  // [H, H]: dquery to dstates
     };
     std::unique_ptr<Packed> packed_;
 };

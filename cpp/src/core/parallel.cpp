@@ -1,13 +1,15 @@
 #include "core/parallel.h"
 
 #include <algorithm>
+#include <cstdint>
 #include <cstdlib>
 #include <stdexcept>
 #include <string>
 #include <thread>
 
+#include "core/fork.h"
+
 #if defined(__linux__)
-#include <pthread.h>
 #include <sched.h>
 #endif
 #ifdef _OPENMP
@@ -20,7 +22,15 @@ namespace {
 
 std::atomic<int> chosen_threads{0};  // 0: not chosen yet
 #ifdef _OPENMP
-std::atomic<bool> forked{false};
+// fork_count() when the first team was started, or -1. OpenMP's threads do not survive a fork after that.
+std::atomic<int64_t> first_team{-1};
+
+bool team_may_start() {
+    const int64_t forks = fork_count();
+    int64_t first = first_team.load(std::memory_order_relaxed);
+    if (first < 0 && first_team.compare_exchange_strong(first, forks)) return true;
+    return first == forks;
+}
 #endif
 
 int limit_from(const char* variable, int otherwise) {
@@ -98,11 +108,7 @@ void Barrier::wait(int members) {
 
 void run_team([[maybe_unused]] size_t threads, void (*body)(const void*, const Team&), const void* object) {
 #ifdef _OPENMP
-    if (threads > 1 && !forked.load(std::memory_order_relaxed)) {
-#if defined(__linux__)
-        static const int hooked = pthread_atfork(nullptr, nullptr, [] { forked.store(true); });
-        (void)hooked;
-#endif
+    if (threads > 1 && team_may_start()) {
         Barrier barrier;
 #pragma omp parallel num_threads(static_cast<int>(threads))
         {

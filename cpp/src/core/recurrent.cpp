@@ -82,16 +82,35 @@ Recurrent::Recurrent(RecurrentOptions options, uint64_t seed, const Kernels& ker
         if (options_.bias) p.bias_ih = add("bias_ih" + suffix, {rows});
         if (options_.bias) p.bias_hh = add("bias_hh" + suffix, {rows});
         lane_parameters_.push_back(p);
-        const size_t apart = layer || joins_fixed() ? 0 : options_.fixed_size;
-        packed_->lanes.emplace_back(*kernels_, *cell_, options_.weights, inputs, options_.hidden_size, apart);
     }
+    packed_->lanes = unpacked();
 }
 
-void Recurrent::weights_changed() {
-    const std::lock_guard<std::mutex> lock(packed_->mutex);
+std::vector<ScanWeights> Recurrent::unpacked() const {
+    std::vector<ScanWeights> all;
+    for (size_t lane = 0; lane < lanes(); ++lane) {
+        const size_t layer = lane / directions();
+        const size_t inputs = layer ? directions() * options_.hidden_size : first_width();
+        const size_t apart = layer || joins_fixed() ? 0 : options_.fixed_size;
+        all.emplace_back(*kernels_, *cell_, options_.weights, inputs, options_.hidden_size, apart);
+    }
+    return all;
+}
+
+void Recurrent::forget_packed() const {
     packed_->dense = false;
     packed_->tokens = false;
     packed_->back = packed_->back_input = false;
+}
+
+void Recurrent::renew_packed() const {
+    forget_packed();
+    replace_abandoned(packed_->lanes, unpacked());
+}
+
+void Recurrent::weights_changed() {
+    const ForkLock lock(packed_->mutex, [&] { renew_packed(); });
+    forget_packed();
 }
 
 ScanParameters Recurrent::scan_parameters(size_t lane) const {
@@ -109,7 +128,7 @@ ScanGradients Recurrent::scan_gradients(size_t lane) const {
 void Recurrent::prepare(bool token_input, bool backward, bool input_gradient) const {
     std::atomic<bool>& ready = token_input ? packed_->tokens : packed_->dense;
     if (!backward && ready.load(std::memory_order_acquire)) return;
-    const std::lock_guard<std::mutex> lock(packed_->mutex);
+    const ForkLock lock(packed_->mutex, [&] { renew_packed(); });
     if (!backward) {
         if (ready.load(std::memory_order_relaxed)) return;
         for (size_t lane = 0; lane < lanes(); ++lane)

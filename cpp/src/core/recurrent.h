@@ -5,8 +5,8 @@
 #include <atomic>
 #include <deque>
 #include <memory>
-#include <mutex>
 
+#include "core/fork.h"
 #include "core/optim.h"
 #include "core/recompute.h"
 
@@ -123,6 +123,9 @@ private:
     void lay_out_input(RecurrentTape& tape, Range part) const;
     ScanParameters scan_parameters(size_t lane) const;
     void prepare(bool token_input, bool backward, bool input_gradient) const;
+    std::vector<ScanWeights> unpacked() const;  // one a lane, before its weights are packed
+    void forget_packed() const;
+    void renew_packed() const;  // in a child forked while another thread packed
 
     RecurrentOptions options_;
     const CellInfo* cell_;
@@ -132,7 +135,7 @@ private:
     };
     std::vector<LaneParameters> lane_parameters_;
     struct Packed {
-        std::mutex mutex;
+        ForkSafeMutex mutex;
         std::vector<ScanWeights> lanes;
         std::atomic<bool> dense{false}, tokens{false};  // ready; read without the lock
         bool back = false, back_input = false;

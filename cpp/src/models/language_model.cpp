@@ -81,24 +81,37 @@ void LanguageModel::check_ids(const int32_t* ids, size_t count, bool targets) co
 
 void LanguageModel::loss(const int32_t* x, const int32_t* y, size_t steps, size_t rows, const RecurrentState& start,
                          const RecurrentStateOut& end, double* nll, bool train, uint64_t dropout_key) {
-    const size_t tokens = steps * rows, hidden = options_.hidden_size, width = options_.embedding_size;
-    const std::lock_guard<std::mutex> lock(busy_);
-    if (train && options_.weights == Weights::int8)
+    if (!train) {
+        Pool<Memory>::Loan memory(evaluation_);
+        return run_loss(x, y, steps, rows, start, end, nll, *memory, nullptr, 0);
+    }
+    if (options_.weights == Weights::int8)
         throw std::invalid_argument("int8 weights are for running a model: train with weights \"f32\" or \"bf16\"");
-    pending_ = pending_ && !train;
+    const ForkLock lock(training_mutex_, [&] { replace_abandoned(training_); });
+    training_.pending = false;
+    run_loss(x, y, steps, rows, start, end, nll, training_, &training_, dropout_key);
+    training_.dropout_key = dropout_key;
+    training_.pending = true;
+}
+
+// training: the memory again if backward may follow, or nullptr
+void LanguageModel::run_loss(const int32_t* x, const int32_t* y, size_t steps, size_t rows, const RecurrentState& start,
+                             const RecurrentStateOut& end, double* nll, Memory& m, Training* training,
+                             uint64_t dropout_key) {
+    const size_t tokens = steps * rows, hidden = options_.hidden_size, width = options_.embedding_size;
+    const bool train = training != nullptr;
     check_ids(x, tokens, false);
     check_ids(y, tokens, true);
-    Memory& m = train ? training_ : evaluation_;
     RecurrentInput input;
     input.steps = steps;
     input.rows = rows;
-    set_even(even_, steps, rows);
+    set_even(m.even, steps, rows);
     m.ids.assign(x, x + tokens);
     if (embedding_) {
         m.embedded.reserve(tokens * width);
         embedding_forward(embedding_->value.data(), width, m.ids.data(), tokens, m.embedded.data());
         if (train && options_.dropout > 0)
-            dropout(m.embedded.data(), m.embedded.data(), width, even_.offset, mask(),
+            dropout(m.embedded.data(), m.embedded.data(), width, m.even.offset, mask(),
                     random_key(dropout_key, after_embedding));
         input.x = m.embedded.data();
     } else {
@@ -109,34 +122,33 @@ void LanguageModel::loss(const int32_t* x, const int32_t* y, size_t steps, size_
     const float* top = m.hidden.data();
     if (train && options_.dropout > 0) {
         m.dropped.reserve(tokens * hidden);
-        dropout(top, m.dropped.data(), hidden, even_.offset, mask(), random_key(dropout_key, before_output));
+        dropout(top, m.dropped.data(), hidden, m.even.offset, mask(), random_key(dropout_key, before_output));
         top = m.dropped.data();
     }
 
-    if (train) dhidden_.reserve(tokens * hidden);
-    output_.loss(top, tokens, y, nll, train ? dhidden_.data() : nullptr);
-    if (!train) return;
-    dropout_key_ = dropout_key;
-    pending_ = true;
+    if (training) training->dhidden.reserve(tokens * hidden);
+    output_.loss(top, tokens, y, nll, training ? training->dhidden.data() : nullptr, m.output);
 }
 
 void LanguageModel::backward() {
-    const std::lock_guard<std::mutex> lock(busy_);
-    if (!pending_)
+    const ForkLock lock(training_mutex_, [&] { replace_abandoned(training_); });
+    Training& m = training_;
+    if (!m.pending)
         throw std::invalid_argument("backward: no loss to differentiate; call loss first, once for every backward");
-    pending_ = false;
-    const size_t tokens = training_.ids.size(), hidden = options_.hidden_size, width = options_.embedding_size;
-    output_.add_gradients();
+    const GradientLock gradients(gradients_mutex_);
+    m.pending = false;
+    const size_t tokens = m.ids.size(), hidden = options_.hidden_size, width = options_.embedding_size;
+    output_.add_gradients(m.output);
     if (options_.dropout > 0)
-        dropout(dhidden_.data(), dhidden_.data(), hidden, training_.tape.steps.offset, mask(),
-                random_key(dropout_key_, before_output));
-    if (embedding_) dembedded_.reserve(tokens * width);
-    rnn_.backward(training_.tape, dhidden_.data(), {}, embedding_ ? dembedded_.data() : nullptr, {});
+        dropout(m.dhidden.data(), m.dhidden.data(), hidden, m.tape.steps.offset, mask(),
+                random_key(m.dropout_key, before_output));
+    if (embedding_) m.dembedded.reserve(tokens * width);
+    rnn_.backward(m.tape, m.dhidden.data(), {}, embedding_ ? m.dembedded.data() : nullptr, {});
     if (!embedding_) return;
     if (options_.dropout > 0)
-        dropout(dembedded_.data(), dembedded_.data(), width, training_.tape.steps.offset, mask(),
-                random_key(dropout_key_, after_embedding));
-    embedding_backward(dembedded_.data(), width, training_.ids.data(), tokens, embedding_->grad.data());
+        dropout(m.dembedded.data(), m.dembedded.data(), width, m.tape.steps.offset, mask(),
+                random_key(m.dropout_key, after_embedding));
+    embedding_backward(m.dembedded.data(), width, m.ids.data(), tokens, embedding_->grad.data());
 }
 
 LanguageState LanguageModel::initial_state(size_t rows) const {

@@ -37,10 +37,11 @@ public:
     Parameters parameters();
     size_t state_size(size_t rows) const { return options_.num_layers * rows * options_.hidden_size; }
     void weights_changed();
+    ForkSafeMutex& gradients_mutex() { return gradients_mutex_; }
 
     // x, y: [T, N] ids, y the targets (negative: counts for nothing). nll: [T * N] out, -log p(y) in nats.
     // The states are read from start and written to end. With `train`, backward() may follow: it gives the gradients of
-    // the mean nll. dropout_key makes the masks; another one each step.
+    // the mean nll. dropout_key makes the masks; another one each step. Without `train`, on any number of threads.
     void loss(const int32_t* x, const int32_t* y, size_t steps, size_t rows, const RecurrentState& start,
               const RecurrentStateOut& end, double* nll, bool train, uint64_t dropout_key);
     void backward();
@@ -67,15 +68,22 @@ private:
     // Kept from call to call. Evaluation has its own, so that it may come between a loss and its backward.
     struct Memory {
         RecurrentTape tape;
+        Steps even;  // of the batch at hand
         std::vector<int32_t> ids;
         Buffer embedded, hidden, dropped;
+        OutputLayer::LossMemory output;
     };
-    Memory training_, evaluation_;
-    Steps even_;  // of the batch at hand
-    Buffer dhidden_, dembedded_;
-    std::mutex busy_;  // loss and backward share the memory above: one at a time
-    uint64_t dropout_key_ = 0;
-    bool pending_ = false;
+    struct Training : Memory {
+        Buffer dhidden, dembedded;
+        uint64_t dropout_key = 0;
+        bool pending = false;  // a loss whose backward has not run
+    };
+    void run_loss(const int32_t* x, const int32_t* y, size_t steps, size_t rows, const RecurrentState& start,
+                  const RecurrentStateOut& end, double* nll, Memory& m, Training* training, uint64_t dropout_key);
+    Pool<Memory> evaluation_;
+    Training training_;
+    ForkSafeMutex training_mutex_;  // of training_: one loss or backward at a time
+    ForkSafeMutex gradients_mutex_;
 };
 
 // Continues a prompt, one token at a time.

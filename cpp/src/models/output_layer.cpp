@@ -17,43 +17,41 @@ constexpr size_t int8_rows = 128;  // whose logits are alive at once when an int
 }  // namespace
 
 OutputLayer::OutputLayer(const Kernels& kernels, Weights weights, Parameter* weight, Parameter* bias)
-    : kernels_(&kernels), weights_(weights), weight_(weight), bias_(bias), packed_(std::make_unique<Packed>()) {
-    packed_->linear = PackedLinear(kernels, weights, inputs(), vocabulary());
-}
+    : kernels_(&kernels),
+      weights_(weights),
+      weight_(weight),
+      bias_(bias),
+      packed_(std::make_unique<Packed>([&kernels, weights, inputs = inputs(), outputs = vocabulary()] {
+          return PackedLinear(kernels, weights, inputs, outputs);
+      })) {}
 
 void OutputLayer::weights_changed() {
-    const std::lock_guard<std::mutex> lock(packed_->mutex);
-    packed_->linear_ready = packed_->rows_ready = packed_->screen_ready = false;
+    packed_->linear.weights_changed();
+    packed_->screen.weights_changed();
+    packed_->rows.weights_changed();
 }
 
-void OutputLayer::pack_linear() const {
-    const std::lock_guard<std::mutex> lock(packed_->mutex);
-    if (!packed_->linear_ready) packed_->linear.pack(weight_->value.data(), bias_->value.data());
-    packed_->linear_ready = true;
+const PackedLinear& OutputLayer::linear() const {
+    return packed_->linear.get([&](PackedLinear& p) { p.pack(weight_->value.data(), bias_->value.data()); });
 }
 
-void OutputLayer::pack_screen() const {
-    const std::lock_guard<std::mutex> lock(packed_->mutex);
-    if (!packed_->screen_ready)
-        packed_->screen.pack(*kernels_, weight_->value.data(), bias_->value.data(), inputs(), vocabulary());
-    packed_->screen_ready = true;
+const LargestOutput& OutputLayer::screen() const {
+    return packed_->screen.get([&](LargestOutput& p) {
+        p.pack(*kernels_, weight_->value.data(), bias_->value.data(), inputs(), vocabulary());
+    });
 }
 
-void OutputLayer::pack_rows() const {
-    const GemmKernel& gemm = gemm_for(*kernels_, weights_);
-    const std::lock_guard<std::mutex> lock(packed_->mutex);
-    if (packed_->rows_ready || !gemm.along) return;
-    const size_t words = (inputs() + gemm.terms - 1) / gemm.terms;
-    packed_->row_words = words;
-    packed_->rows.reserve(vocabulary() * words);
-    for (size_t v = 0; v < vocabulary(); ++v)
-        gemm.along(inputs(), weight_->value.data() + v * inputs(), packed_->rows.data() + v * words);
-    packed_->rows_ready = true;
+const OutputLayer::LeftRows& OutputLayer::left_rows(const GemmKernel& gemm) const {
+    return packed_->rows.get([&](LeftRows& p) {
+        p.words = (inputs() + gemm.terms - 1) / gemm.terms;
+        p.rows.reserve(vocabulary() * p.words);
+        for (size_t v = 0; v < vocabulary(); ++v)
+            gemm.along(inputs(), weight_->value.data() + v * inputs(), p.rows.data() + v * p.words);
+    });
 }
 
 void OutputLayer::logits(const float* z, size_t rows, float* logits, Buffer& scratch) const {
-    pack_linear();
-    packed_->linear.forward(z, inputs(), rows, logits, scratch);
+    linear().forward(z, inputs(), rows, logits, scratch);
 }
 
 void OutputLayer::likeliest(const float* z, size_t rows, const std::vector<int32_t>& never, int32_t* tokens,
@@ -62,9 +60,7 @@ void OutputLayer::likeliest(const float* z, size_t rows, const std::vector<int32
     // as fast.
     constexpr size_t most_rows = 8, least_weights = 1 << 16, deepest = 1 << 16;
     if (weights_ == Weights::f32 && rows <= most_rows && weight_->size() >= least_weights && inputs() <= deepest) {
-        pack_linear();
-        pack_screen();
-        packed_->screen.find(packed_->linear, z, rows, never, tokens, scratch);
+        screen().find(linear(), z, rows, never, tokens, scratch);
     } else {
         scratch.outputs.reserve(rows * vocabulary());
         logits(z, rows, scratch.outputs.data(), scratch.left);
@@ -79,18 +75,18 @@ void OutputLayer::likeliest(const float* z, size_t rows, const std::vector<int32
         throw std::domain_error("the logits are not finite: the model's weights are damaged");
 }
 
-void OutputLayer::loss_in_int8(const float* z, size_t rows, const int32_t* targets, double* nll) {
-    logits_.reserve(std::min(rows, int8_rows) * vocabulary());
+void OutputLayer::loss_in_int8(const float* z, size_t rows, const int32_t* targets, double* nll,
+                               LossMemory& memory) const {
+    memory.logits.reserve(std::min(rows, int8_rows) * vocabulary());
     for (size_t r = 0; r < rows; r += int8_rows) {
         const size_t count = std::min(int8_rows, rows - r);
-        logits(z + r * inputs(), count, logits_.data(), scratch_);
-        nll_of_logits(*kernels_, logits_.data(), count, vocabulary(), targets + r, nll + r, scratch_);
+        logits(z + r * inputs(), count, memory.logits.data(), memory.scratch);
+        nll_of_logits(*kernels_, memory.logits.data(), count, vocabulary(), targets + r, nll + r, memory.scratch);
     }
 }
 
 void OutputLayer::choose(const float* z, size_t rows, float* products, int32_t* tokens, Buffer& scratch) const {
-    pack_linear();
-    packed_->linear.product(z, inputs(), rows, products, scratch);
+    linear().product(z, inputs(), rows, products, scratch);
     const float* bias = bias_->value.data();
     parallel(threads_for(static_cast<double>(rows * vocabulary())), [&](const Team& team) {
         const Range own = split(rows, team.size, team.index);
@@ -104,9 +100,9 @@ void OutputLayer::choose(const float* z, size_t rows, float* products, int32_t* 
     });
 }
 
-void OutputLayer::loss(const float* z, size_t rows, const int32_t* targets, double* nll, float* dz,
-                       const float* const* products) {
-    if (weights_ == Weights::int8) return loss_in_int8(z, rows, targets, nll);
+void OutputLayer::loss(const float* z, size_t rows, const int32_t* targets, double* nll, float* dz, LossMemory& memory,
+                       const float* const* products) const {
+    if (weights_ == Weights::int8) return loss_in_int8(z, rows, targets, nll, memory);
     OutputLoss l{};
     l.rows = rows;
     l.hidden = inputs();
@@ -117,41 +113,41 @@ void OutputLayer::loss(const float* z, size_t rows, const int32_t* targets, doub
     l.left_stride = inputs();
     l.gemm = &gemm_for(*kernels_, weights_);
     if (l.gemm->along) {
-        pack_rows();
-        l.left = packed_->rows.data();
-        l.left_stride = packed_->row_words;
+        const LeftRows& left = left_rows(*l.gemm);
+        l.left = left.rows.data();
+        l.left_stride = left.words;
     }
     l.bias = bias_->value.data();
     l.targets = targets;
     l.products = products;
     l.nll = nll;
-    l.scratch = &scratch_;
+    l.scratch = &memory.scratch;
     if (dz) {
         const auto counted = std::count_if(targets, targets + rows, [](int32_t id) { return id >= 0; });
         l.weight_per_row = counted ? 1.0f / static_cast<float>(counted) : 0.0f;
-        dweight_.reserve(weight_->size());
-        dbias_.reserve(bias_->size());
+        memory.dweight.reserve(weight_->size());
+        memory.dbias.reserve(bias_->size());
         if (rows == 0) {  // no row, no block that would write them
-            std::fill_n(dweight_.data(), weight_->size(), 0.0f);
-            std::fill_n(dbias_.data(), bias_->size(), 0.0f);
+            std::fill_n(memory.dweight.data(), weight_->size(), 0.0f);
+            std::fill_n(memory.dbias.data(), bias_->size(), 0.0f);
         }
         l.dh = dz;
         l.dh_stride = inputs();
-        l.dweight = dweight_.data();
-        l.dbias = dbias_.data();
+        l.dweight = memory.dweight.data();
+        l.dbias = memory.dbias.data();
     }
     output_loss(*kernels_, l);
 }
 
-void OutputLayer::add_gradients() {
+void OutputLayer::add_gradients(const LossMemory& memory) {
     const auto add = [&](Parameter* p, const Buffer& gradient) {
         parallel(threads_for(static_cast<double>(p->size())), [&](const Team& team) {
             const Range own = split(p->size(), team.size, team.index, unit_block);
             kernels_->add(own.size(), gradient.data() + own.begin, p->grad.data() + own.begin);
         });
     };
-    add(weight_, dweight_);
-    add(bias_, dbias_);
+    add(weight_, memory.dweight);
+    add(bias_, memory.dbias);
 }
 
 }  // namespace rnnfast

@@ -2,8 +2,8 @@
 #pragma once
 
 #include <memory>
-#include <mutex>
 
+#include "core/fork.h"
 #include "core/largest_output.h"
 #include "core/optim.h"
 
@@ -34,30 +34,35 @@ public:
     // nll: [rows] out, -log softmax(logits)[target] in nats, 0 where the target is negative. With dz [rows, Z] the
     // gradients of the mean over the targets that count: dz, and the parameters' until add_gradients() adds them.
     // products: of the rows that `choose` has seen, nullptr for others; or nullptr.
-    void loss(const float* z, size_t rows, const int32_t* targets, double* nll, float* dz,
-              const float* const* products = nullptr);
-    void add_gradients();
+    // Several threads may be in `loss` at a time, each with its own memory.
+    struct LossMemory {
+        Buffer dweight, dbias, logits, scratch;
+    };
+    void loss(const float* z, size_t rows, const int32_t* targets, double* nll, float* dz, LossMemory& memory,
+              const float* const* products = nullptr) const;
+    void add_gradients(const LossMemory& memory);
 
 private:
-    void pack_linear() const;
-    void pack_screen() const;
-    void pack_rows() const;
-    void loss_in_int8(const float* z, size_t rows, const int32_t* targets, double* nll);
+    const PackedLinear& linear() const;
+    const LargestOutput& screen() const;
+    struct LeftRows {
+        Buffer rows;
+        size_t words = 0;
+    };
+    const LeftRows& left_rows(const GemmKernel& gemm) const;
+    void loss_in_int8(const float* z, size_t rows, const int32_t* targets, double* nll, LossMemory& memory) const;
 
     const Kernels* kernels_ = nullptr;
     Weights weights_ = Weights::f32;
     Parameter *weight_ = nullptr, *bias_ = nullptr;
     // The weights as the right-hand side of `logits` and, in a low precision, as the left rows of the loss.
     struct Packed {
-        std::mutex mutex;
-        PackedLinear linear;
-        LargestOutput screen;
-        Buffer rows;
-        size_t row_words = 0;
-        bool linear_ready = false, rows_ready = false, screen_ready = false;
+        explicit Packed(std::function<PackedLinear()> empty) : linear(std::move(empty)) {}
+        Prepared<PackedLinear> linear;
+        Prepared<LargestOutput> screen;
+        Prepared<LeftRows> rows;
     };
     std::unique_ptr<Packed> packed_;
-    Buffer dweight_, dbias_, logits_, scratch_;
 };
 
 }  // namespace rnnfast

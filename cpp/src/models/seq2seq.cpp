@@ -70,8 +70,7 @@ enum SeedOf : uint64_t { encoder_rnn = 1, decoder_rnn, first_parameter, attentio
 Seq2Seq::Seq2Seq(Seq2SeqOptions options, uint64_t seed, const Kernels& kernels)
     : options_(checked(std::move(options))),
       encoder_(encoder_options(options_), random_key(seed, encoder_rnn), kernels, "encoder.rnn."),
-      decoder_(decoder_options(options_), random_key(seed, decoder_rnn), kernels, "decoder.rnn."),
-      bridge_(std::make_unique<PackedBridge>()) {
+      decoder_(decoder_options(options_), random_key(seed, decoder_rnn), kernels, "decoder.rnn.") {
     if (const AttentionKind kind = attention_named(options_.attention); kind != AttentionKind::none)
         attention_ = std::make_unique<CrossAttention>(
             CrossAttentionOptions{kind, options_.hidden_size, context_size(), options_.weights, options_.bare},
@@ -79,7 +78,10 @@ Seq2Seq::Seq2Seq(Seq2SeqOptions options, uint64_t seed, const Kernels& kernels)
     add_parameters(seed);
     output_ = OutputLayer(kernels, options_.weights, output_weight_, output_bias_);
     if (bridge_weight_)
-        bridge_->linear = PackedLinear(kernels, options_.weights, context_size(), bridge_weight_->shape[0]);
+        bridge_ = std::make_unique<Prepared<PackedLinear>>(
+            [&kernels, weights = options_.weights, inputs = context_size(), outputs = bridge_weight_->shape[0]] {
+                return PackedLinear(kernels, weights, inputs, outputs);
+            });
 }
 
 void Seq2Seq::add_parameters(uint64_t seed) {
@@ -150,14 +152,7 @@ void Seq2Seq::weights_changed() {
     decoder_.weights_changed();
     output_.weights_changed();
     if (attention_) attention_->weights_changed();
-    const std::lock_guard<std::mutex> lock(bridge_->mutex);
-    bridge_->ready = false;
-}
-
-void Seq2Seq::pack_bridge() const {
-    const std::lock_guard<std::mutex> lock(bridge_->mutex);
-    if (!bridge_->ready) bridge_->linear.pack(bridge_weight_->value.data(), bridge_bias_->value.data());
-    bridge_->ready = true;
+    if (bridge_) bridge_->weights_changed();
 }
 
 }  // namespace rnnfast

@@ -63,6 +63,7 @@ public:
     size_t context_size() const { return encoder_.directions() * options_.hidden_size; }
     Parameters parameters();
     void weights_changed();
+    ForkSafeMutex& gradients_mutex() { return gradients_mutex_; }
 
     // nll: [T * N] out, -log p(target) in nats, 0 where the target is negative. With `train`, backward() may follow: it
     // gives the gradients of the mean over the targets that count. `key` makes dropout's masks and the coins; another
@@ -108,7 +109,6 @@ private:
                      uint64_t key) const;
     void summarise(EncodedSource& e, const Memory& m) const;     // the context
     void make_initial_state(EncodedSource& e, Memory& m) const;  // h and c
-    void pack_bridge() const;
     AttentionMemory attended(const EncodedSource& e) const;
 
     // decoding: z = [h ; context ; embedded] of every row, those parts that the output reads
@@ -146,8 +146,11 @@ private:
         Buffer states, contexts;           // dot and general: [T, N, H] before it; additive: [T, N, C] for readouts
         AttendingTape attending;           // additive
         CrossAttentionTape attention;      // dot and general
+        OutputLayer::LossMemory output;
         uint64_t key = 0;
     };
+    void run_loss(const PairBatch& batch, double* nll, bool train, float teacher_forcing, uint64_t key, Pass& pass);
+    void renew_training();  // in a child forked while another thread trained
     void check_batch(const PairBatch& batch) const;
     void lay_out(const PairBatch& batch, Pass& pass) const;
     std::vector<size_t> own_steps(float teacher_forcing, uint64_t key, Pass& pass) const;
@@ -172,19 +175,16 @@ private:
     Parameter *bridge_weight_ = nullptr, *bridge_bias_ = nullptr;
     Parameter *output_weight_ = nullptr, *output_bias_ = nullptr;
     OutputLayer output_;
-    struct PackedBridge {
-        std::mutex mutex;
-        PackedLinear linear;
-        bool ready = false;
-    };
-    std::unique_ptr<PackedBridge> bridge_;
+    std::unique_ptr<Prepared<PackedLinear>> bridge_;  // nullptr without one
 
     // Kept from call to call. Evaluation has its own, so that it may come between a loss and its backward.
-    Pass training_, evaluation_;
+    Pool<Pass> evaluation_;
+    Pass training_;
     Buffer dreadout_, dhidden_, dstates_, dembedded_, dcontext_, dcontexts_, dh_, dc_, dlast_h_, dlast_c_, dmemory_;
     Buffer dbridged_, dbridge_context_;
-    std::mutex busy_;  // loss and backward share the memory above: one at a time
-    bool pending_ = false;
+    bool pending_ = false;          // a loss whose backward has not run
+    ForkSafeMutex training_mutex_;  // of the memory above: one loss or backward at a time
+    ForkSafeMutex gradients_mutex_;
 };
 
 }  // namespace rnnfast

@@ -120,8 +120,9 @@ void Seq2Seq::make_initial_state(EncodedSource& e, Memory& m) const {
     if (!bridge_weight_) return;
     const size_t width = layers * hidden;
     m.bridged.reserve(e.rows * width);
-    pack_bridge();
-    bridge_->linear.forward(e.context.data(), context_size(), e.rows, m.bridged.data(), m.scratch);
+    const PackedLinear& bridge =
+        bridge_->get([&](PackedLinear& p) { p.pack(bridge_weight_->value.data(), bridge_bias_->value.data()); });
+    bridge.forward(e.context.data(), context_size(), e.rows, m.bridged.data(), m.scratch);
     tanh_forward(kernels(), e.rows, width, m.bridged.data(), m.bridged.data(), m.zeros);
     for (size_t i = 0; i < layers * e.rows; ++i)  // [N, L * H] -> [L, N, H]
         std::copy_n(m.bridged.data() + i % e.rows * width + i / e.rows * hidden, hidden, e.h.data() + i * hidden);

@@ -148,12 +148,21 @@ void Seq2Seq::gather_readout(Range places, Pass& p) const {
 }
 
 void Seq2Seq::loss(const PairBatch& b, double* nll, bool train, float teacher_forcing, uint64_t key) {
-    const std::lock_guard<std::mutex> lock(busy_);
     if (train && options_.weights == Weights::int8)
         throw std::invalid_argument("int8 weights are for running a model: train with weights \"f32\" or \"bf16\"");
     check_batch(b);
-    pending_ = pending_ && !train;
-    Pass& p = train ? training_ : evaluation_;
+    if (!train) {
+        Pool<Pass>::Loan pass(evaluation_);
+        return run_loss(b, nll, false, 1.0f, key, *pass);
+    }
+    const ForkLock lock(training_mutex_, [&] { renew_training(); });
+    pending_ = false;
+    run_loss(b, nll, true, teacher_forcing, key, training_);
+    training_.key = key;
+    pending_ = true;
+}
+
+void Seq2Seq::run_loss(const PairBatch& b, double* nll, bool train, float teacher_forcing, uint64_t key, Pass& p) {
     lay_out(b, p);
     run_encoder(b.source, b.source_lengths, p.encoded, p.memory, train, key);
     size_t begin = 0;
@@ -166,21 +175,27 @@ void Seq2Seq::loss(const PairBatch& b, double* nll, bool train, float teacher_fo
     const size_t count = p.places.size();
     p.nll.resize(count);
     if (train) dreadout_.reserve(count * readout_size());
-    output_.loss(p.readout.data(), count, p.targets.data(), p.nll.data(), train ? dreadout_.data() : nullptr,
+    output_.loss(p.readout.data(), count, p.targets.data(), p.nll.data(), train ? dreadout_.data() : nullptr, p.output,
                  p.known.data());
     std::fill_n(nll, b.target_steps * b.rows, 0.0);
     for (size_t i = 0; i < count; ++i) nll[p.places[i]] = p.nll[i];
-    if (!train) return;
-    p.key = key;
-    pending_ = true;
+}
+
+void Seq2Seq::renew_training() {
+    pending_ = false;
+    replace_abandoned(training_);
+    for (Buffer* b : {&dreadout_, &dhidden_, &dstates_, &dembedded_, &dcontext_, &dcontexts_, &dh_, &dc_, &dlast_h_,
+                      &dlast_c_, &dmemory_, &dbridged_, &dbridge_context_})
+        replace_abandoned(*b);
 }
 
 void Seq2Seq::backward() {
-    const std::lock_guard<std::mutex> lock(busy_);
+    const ForkLock lock(training_mutex_, [&] { renew_training(); });
     if (!pending_)
         throw std::invalid_argument("backward: no loss to differentiate; call loss first, once for every backward");
+    const GradientLock gradients(gradients_mutex_);
     pending_ = false;
-    output_.add_gradients();
+    output_.add_gradients(training_.output);
     backward_decoder(training_);
     backward_context(training_);
     backward_encoder(training_);
