@@ -7,6 +7,7 @@
 #include <functional>
 #include <thread>
 
+#include "allocations.h"
 #include "rnnfast/layers.hpp"
 
 using namespace rnnfast::tests;
@@ -117,6 +118,265 @@ TEST_CASE("a state can be copied, saved, restored and reset") {
     CHECK_THROWS_AS(model.step(1, gru, first), std::invalid_argument);
     const State moved = std::move(other);
     CHECK_THROWS_AS(model.step(1, other, first), std::invalid_argument);
+}
+
+TEST_CASE("a state that is twice in a batched step is refused, and no state moves [R7]") {
+    const LanguageModel model = small_model({});
+    State first = model.initial_state(), second = model.initial_state();
+    std::vector<float> logits(3 * model.vocab_size());
+    State* const twice[] = {&first, &second, &first};
+    const int32_t tokens[] = {1, 2, 3};
+    const std::vector<uint8_t> before = first.save();
+    CHECK_THROWS_WITH_AS(model.step(tokens, twice, 3, logits.data()),
+                         "states[2] is also states[0]: a state can take one step in a call; make a copy of it to "
+                         "continue it in two ways",
+                         std::invalid_argument);
+    CHECK(first.save() == before);
+    CHECK(second.save() == before);
+    State copy = first;
+    State* const once[] = {&first, &second, &copy};
+    model.step(tokens, once, 3, logits.data());  // the refused call left no mark on the states
+
+    const std::string bytes = model_bytes({});
+    const rnnfast::Recurrent lstm(rnnfast::Tensors::parse(bytes.data(), bytes.size()), "rnn.", "lstm");
+    State layer_state = lstm.initial_state();
+    State* const layer_twice[] = {&layer_state, &layer_state};
+    const std::vector<float> x(6, 0.5f);
+    std::vector<float> y(10);
+    CHECK_THROWS_AS(lstm.step(x.data(), layer_twice, 2, y.data()), std::invalid_argument);
+}
+
+namespace {
+
+// The sentence of the std::invalid_argument that body throws.
+template <class Body>
+std::string sentence_of(Body body) {
+    try {
+        body();
+    } catch (const std::invalid_argument& error) {
+        return error.what();
+    }
+    return "";
+}
+
+bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
+
+// Every use of a handle that was default-constructed, and of one that was moved from, is refused in a sentence.
+template <class Handle>
+void check_empty_handles(const Handle& good, const std::vector<std::function<void(Handle&)>>& uses) {
+    Handle original = good, empty;
+    const Handle moved_to = std::move(original);
+    CHECK(moved_to);
+    CHECK_FALSE(original);
+    CHECK_FALSE(empty);
+    for (const auto& use : uses)
+        for (Handle* handle : {&original, &empty})
+            CHECK(contains(sentence_of([&] { use(*handle); }), "it was default-constructed or moved from; "));
+    Handle copy = empty;  // an empty one may be copied, assigned to, and destroyed
+    CHECK_FALSE(copy);
+    copy = good;
+    CHECK(copy);
+    copy = empty;
+    CHECK_FALSE(copy);
+    original = good;
+    for (const auto& use : uses) CHECK_NOTHROW(use(original));
+}
+
+}  // namespace
+
+TEST_CASE("empty and moved-from handles throw a sentence at every use [R9]") {
+    const std::string bytes = model_bytes({});
+    const LanguageModel model = LanguageModel::load(bytes.data(), bytes.size());
+    const auto tensors = rnnfast::Tensors::parse(bytes.data(), bytes.size());
+    const rnnfast::Recurrent lstm(tensors, "rnn.", "lstm");
+    const rnnfast::Linear output(tensors, "output.weight", "output.bias");
+    State good = model.initial_state();
+    State* const states[] = {&good};
+    const std::vector<int32_t> tokens{1, 2};
+    std::vector<float> logits(6), h(5);
+    std::vector<double> log_p(2);
+    check_empty_handles<LanguageModel>(model,
+                                       {
+                                           [](LanguageModel& m) { m.vocab(); },
+                                           [](LanguageModel& m) { m.vocab_size(); },
+                                           [](LanguageModel& m) { m.hidden_size(); },
+                                           [](LanguageModel& m) { m.num_layers(); },
+                                           [](LanguageModel& m) { m.cell(); },
+                                           [](LanguageModel& m) { m.weights(); },
+                                           [](LanguageModel& m) { m.initial_state(); },
+                                           [&](LanguageModel& m) { m.step(1, good, logits); },
+                                           [&](LanguageModel& m) { m.step(1, good, logits.data()); },
+                                           [&](LanguageModel& m) { m.step(tokens.data(), states, 1, logits.data()); },
+                                           [&](LanguageModel& m) { m.run(tokens, good, logits); },
+                                           [&](LanguageModel& m) { m.run(tokens.data(), 2, good, logits.data()); },
+                                           [&](LanguageModel& m) { m.score(tokens, good); },
+                                           [&](LanguageModel& m) { m.score(tokens.data(), 2, good, log_p.data()); },
+                                           [](LanguageModel& m) {
+                                               rnnfast::Sampler sampler;
+                                               m.generate("a", 1, sampler);
+                                           },
+                                           [&](LanguageModel& m) {
+                                               rnnfast::Sampler sampler;
+                                               m.generate(tokens, 1, sampler, good);
+                                           },
+                                       });
+    check_empty_handles<rnnfast::Vocabulary>(model.vocab(), {
+                                                                [](rnnfast::Vocabulary& v) { v.size(); },
+                                                                [](rnnfast::Vocabulary& v) { v.encode("a"); },
+                                                                [](rnnfast::Vocabulary& v) { v.decode({1}); },
+                                                                [](rnnfast::Vocabulary& v) { v.decode(nullptr, 0); },
+                                                                [](rnnfast::Vocabulary& v) { v.token(0); },
+                                                                [](rnnfast::Vocabulary& v) { v.tokenizer(); },
+                                                            });
+    check_empty_handles<State>(good, {
+                                         [](State& s) { s.reset(); },
+                                         [](State& s) { s.save(); },
+                                         [](State& s) { s.saved_size(); },
+                                         [](State& s) { s.hidden(0); },
+                                         [&](State& s) { model.step(1, s, logits); },
+                                         [&](State& s) { model.run(tokens, s, logits); },
+                                         [&](State& s) { model.score(tokens, s); },
+                                         [&](State& s) {
+                                             const auto saved = good.save();
+                                             s.restore(saved.data(), saved.size());
+                                         },
+                                         [&](State& s) {
+                                             State* const one[] = {&s};
+                                             model.step(tokens.data(), one, 1, logits.data());
+                                         },
+                                     });
+    check_empty_handles<rnnfast::Tensors>(tensors,
+                                          {
+                                              [](rnnfast::Tensors& t) { t.names(); },
+                                              [](rnnfast::Tensors& t) { t.shape("output.bias"); },
+                                              [](rnnfast::Tensors& t) { t.values("output.bias"); },
+                                              [](rnnfast::Tensors& t) { rnnfast::Recurrent(t, "rnn.", "lstm"); },
+                                              [](rnnfast::Tensors& t) { rnnfast::Linear(t, "output.weight", ""); },
+                                          });
+    State layer_state = lstm.initial_state();
+    State* const layer_states[] = {&layer_state};
+    const float x[] = {1, 2, 3};
+    check_empty_handles<rnnfast::Recurrent>(lstm,
+                                            {
+                                                [](rnnfast::Recurrent& r) { r.input_size(); },
+                                                [](rnnfast::Recurrent& r) { r.hidden_size(); },
+                                                [](rnnfast::Recurrent& r) { r.num_layers(); },
+                                                [](rnnfast::Recurrent& r) { r.cell(); },
+                                                [](rnnfast::Recurrent& r) { r.weights(); },
+                                                [](rnnfast::Recurrent& r) { r.initial_state(); },
+                                                [&](rnnfast::Recurrent& r) { r.step(x, layer_state, h.data()); },
+                                                [&](rnnfast::Recurrent& r) { r.step(x, layer_states, 1, h.data()); },
+                                                [&](rnnfast::Recurrent& r) { r.run(x, 1, layer_state, h.data()); },
+                                            });
+    check_empty_handles<rnnfast::Linear>(output, {
+                                                     [](rnnfast::Linear& l) { l.in_features(); },
+                                                     [](rnnfast::Linear& l) { l.out_features(); },
+                                                     [&](rnnfast::Linear& l) { l.forward(h.data(), logits.data()); },
+                                                 });
+}
+
+TEST_CASE("null with a count above 0 is refused wherever a pointer and a count are taken [R9]") {
+    const LanguageModel model = small_model({});
+    State state = model.initial_state();
+    std::vector<float> logits(6);
+    double log_p;
+    const auto null = [](auto body) { CHECK(contains(sentence_of(body), "null")); };
+    null([&] { model.vocab().decode(nullptr, 3); });
+    null([&] { model.vocab().encode(std::string_view(nullptr, 3)); });
+    null([&] { state.restore(nullptr, 3); });
+    null([&] { LanguageModel::load(nullptr, 3); });
+    null([&] { LanguageModel::load(nullptr, 3, Weights::f32); });
+    null([&] { rnnfast::Tensors::parse(nullptr, 3); });
+    CHECK(model.vocab().decode(nullptr, 0) == "");
+    State* const states[] = {&state};
+    State* const hole[] = {&state, nullptr};
+    const int32_t tokens[] = {1, 2};
+    null([&] { model.step(nullptr, states, 1, logits.data()); });
+    null([&] { model.step(tokens, states, 1, nullptr); });
+    null([&] { model.step(tokens, hole, 2, logits.data()); });
+    null([&] { model.run(tokens, 2, state, nullptr); });
+    null([&] { model.score(tokens, 2, state, nullptr); });
+    CHECK_THROWS_AS(model.run(nullptr, 2, state, logits.data()), std::invalid_argument);
+    CHECK_THROWS_AS(model.score(nullptr, 2, state, &log_p), std::invalid_argument);
+    CHECK_THROWS_AS(model.step(tokens, nullptr, 2, logits.data()), std::invalid_argument);
+    const std::string bytes = model_bytes({});
+    const auto tensors = rnnfast::Tensors::parse(bytes.data(), bytes.size());
+    const rnnfast::Linear output(tensors, "output.weight", "");
+    const float x[5] = {};
+    null([&] { output.forward(nullptr, logits.data()); });
+    null([&] { output.forward(x, nullptr); });
+    output.forward(nullptr, nullptr, 0);
+}
+
+TEST_CASE("a precision that does not exist is refused [R10]") {
+    const auto none = static_cast<Weights>(9);
+    const std::string bytes = model_bytes({});
+    const auto tensors = rnnfast::Tensors::parse(bytes.data(), bytes.size());
+    const auto refused = [](auto body) { CHECK(contains(sentence_of(body), "weights is 9: expected Weights::f32")); };
+    refused([&] { LanguageModel::load(bytes.data(), bytes.size(), none); });
+    refused([&] { rnnfast::Recurrent(tensors, "rnn.", "lstm", none); });
+    refused([&] { rnnfast::Linear(tensors, "output.weight", "", none); });
+}
+
+TEST_CASE("the copy of a state that has made a step allocates nothing in its own first step [R10]") {
+    for_each_model([](const LanguageModel& model) {
+        std::vector<float> logits(model.vocab_size());
+        State warm = model.initial_state();
+        model.step(1, warm, logits);
+        State copy = warm, assigned = model.initial_state();
+        assigned = warm;
+        for (State* state : {&copy, &assigned}) {
+            const long before = allocations;
+            model.step(2, *state, logits);
+            CHECK(allocations == before);
+        }
+    });
+    const std::string bytes = model_bytes({"lstm", 4, 6, 3, 40, 2});
+    for (const Weights weights : precisions) {
+        const rnnfast::Recurrent lstm(rnnfast::Tensors::parse(bytes.data(), bytes.size()), "rnn.", "lstm", weights);
+        State warm = lstm.initial_state();
+        const float x[] = {1, 2, 3};
+        float y[40];
+        lstm.step(x, warm, y);
+        State copy = warm;
+        const long before = allocations;
+        lstm.step(x, copy, y);
+        CHECK(allocations == before);
+    }
+}
+
+TEST_CASE("a state never takes NaN, from an input or from saved bytes [R10]") {
+    const std::string bytes = model_bytes({"gru", 3, 6, 3, 5, 2});
+    const rnnfast::Recurrent gru(rnnfast::Tensors::parse(bytes.data(), bytes.size()), "rnn.", "gru");
+    State state = gru.initial_state(), other = gru.initial_state();
+    float x[6] = {0.5f, -1, 2, 1, 1, 1}, y[10];
+    gru.step(x, state, y);
+    const std::vector<uint8_t> before = state.save();
+    CHECK(before.size() == state.saved_size());
+    for (const float bad : {NAN, INFINITY, -INFINITY}) {
+        x[4] = bad;
+        CHECK_THROWS_WITH_AS(gru.run(x, 2, state, y),
+                             "x holds NaN or infinity at step 1, stream 0, input 1: fill in missing values first",
+                             std::invalid_argument);
+        State* const both[] = {&other, &state};
+        CHECK_THROWS_WITH_AS(gru.step(x, both, 2, y),
+                             "x holds NaN or infinity at step 0, stream 1, input 1: fill in missing values first",
+                             std::invalid_argument);
+        CHECK_THROWS_AS(gru.step(x + 3, state, y), std::invalid_argument);
+        CHECK(state.save() == before);
+    }
+
+    // Weights and inputs so large that the state itself becomes infinite: what restore refuses, save does not write.
+    const std::string relu = model_bytes({"rnn_relu", 1, 6, 30, 5, 1});
+    const auto tensors = rnnfast::Tensors::parse(relu.data(), relu.size());
+    const rnnfast::Recurrent large(tensors, "rnn.", "rnn_relu");
+    State infinite = large.initial_state();
+    std::vector<float> huge = tensors.values("rnn.weight_ih_l0");  // of unit 0, whose sum becomes infinite
+    for (float& v : huge) v = v < 0 ? -3e38f : 3e38f;
+    large.step(huge.data(), infinite, y);
+    CHECK_THROWS_AS(infinite.save(), std::domain_error);
+    infinite.reset();
+    CHECK_NOTHROW(infinite.save());
 }
 
 TEST_CASE("wrong arguments are refused with a sentence and change nothing") {

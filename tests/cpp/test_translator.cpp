@@ -409,3 +409,59 @@ TEST_CASE("C: what a translator cannot do is refused") {
     rnnfast_translations_free(nullptr);
     rnnfast_translator_free(nullptr);
 }
+
+TEST_CASE("lists in braces choose the overload that they mean [R11]") {
+    const Seq2SeqOptions o = small();
+    const auto model = model_of(o);
+    const Translator translator = translator_of(bytes_of(*model, metadata_of(o)));
+    const std::vector<Sentence> ids{{5, 6}}, zero{{0, 1}};
+    CHECK(translator.translate({{5, 6}})[0][0].tokens == translator.translate(ids)[0][0].tokens);
+    CHECK(translator.translate({{0, 1}})[0][0].tokens == translator.translate(zero)[0][0].tokens);
+    CHECK(translator.translate({{5, 6}, {7}}).size() == 2);
+    CHECK(translator.score({{0, 1}}, {{5}}) == translator.score(zero, std::vector<Sentence>{{5}}));
+    const std::vector<std::string> texts{"a", "b"};
+    CHECK(translator.translate({"a", "b"}) == translator.translate(texts));
+    CHECK(translator.translate({"a"}) == std::vector<std::string>{translator.translate("a")});
+    CHECK(translator.translate({std::string("a"), std::string("b")}) == translator.translate(texts));
+}
+
+TEST_CASE("an empty or moved-from translator throws a sentence at every use [R9]") {
+    const Seq2SeqOptions o = small();
+    const auto model = model_of(o);
+    Translator original = translator_of(bytes_of(*model, metadata_of(o)));
+    const Translator moved_to = std::move(original);
+    Translator empty;
+    CHECK(moved_to);
+    for (const Translator* t : {&original, &empty}) {
+        CHECK_FALSE(*t);
+        const auto refused = [](auto use) {
+            std::string sentence;
+            try {
+                use();
+            } catch (const std::invalid_argument& error) {
+                sentence = error.what();
+            }
+            CHECK(contains(sentence, "it was default-constructed or moved from; "));
+        };
+        const std::vector<Sentence> ids{{5, 6}};
+        refused([&] { t->source_vocab(); });
+        refused([&] { t->target_vocab(); });
+        refused([&] { t->source_vocab_size(); });
+        refused([&] { t->target_vocab_size(); });
+        refused([&] { t->has_attention(); });
+        refused([&] { t->weights(); });
+        refused([&] { t->translate("a"); });
+        refused([&] { t->translate({"a", "b"}); });
+        refused([&] { t->translate(ids); });
+        refused([&] { t->score("a", "b"); });
+        refused([&] { t->score(ids, ids); });
+        refused([&] { t->encode_source("a"); });
+        refused([&] { t->encode_target("a"); });
+    }
+    empty = moved_to;
+    CHECK(empty.source_vocab_size() == moved_to.source_vocab_size());
+    const std::string bytes = bytes_of(*model, metadata_of(o));
+    CHECK_THROWS_AS(Translator::load(bytes.data(), bytes.size(), static_cast<rnnfast::Weights>(9)),
+                    std::invalid_argument);
+    CHECK_THROWS_AS(empty.encode_source(std::string_view(nullptr, 2)), std::invalid_argument);
+}

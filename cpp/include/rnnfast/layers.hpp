@@ -13,9 +13,12 @@
 namespace rnnfast {
 inline namespace v1 {
 
-// A safetensors file: named arrays of F32, BF16, or I8 with a scale for each row (docs/model-file.md).
+// A safetensors file: named arrays. F32, F64, F16, BF16, and I8 with a scale for each row, are read as float32
+// (docs/model-file.md); tensors of other dtypes may be there, and are refused when their values are asked for.
 class RNNFAST_API Tensors {
 public:
+    Tensors() = default;  // empty
+    explicit operator bool() const { return impl_ != nullptr; }
     static Tensors open(const std::string& path);
     static Tensors parse(const void* bytes, size_t size);  // the bytes are copied
 
@@ -24,7 +27,7 @@ public:
     std::vector<float> values(const std::string& name) const;
 
     struct Impl;
-    const Impl& impl() const { return *impl_; }
+    const Impl& impl() const;
 
 private:
     explicit Tensors(std::shared_ptr<const Impl> impl);
@@ -34,19 +37,26 @@ private:
 // A stack of recurrent layers, forward in time. Immutable: threads share one, with a State for every stream.
 class RNNFAST_API Recurrent {
 public:
-    // Finds {prefix}weight_ih_l{layer}, weight_hh, and bias_ih, bias_hh if they are there. cell: "rnn" (tanh),
-    // "rnn_relu", "lstm" or "gru", with the equations and the gate order of torch.nn's.
+    Recurrent() = default;  // empty
+    explicit operator bool() const { return impl_ != nullptr; }
+    // Finds {prefix}weight_ih_l{layer}, weight_hh, and bias_ih, bias_hh, which all layers have or none. cell: "rnn"
+    // (tanh), "rnn_relu", "lstm" or "gru", with the equations and the gate order of torch.nn's.
     Recurrent(const Tensors& tensors, const std::string& prefix, const std::string& cell,
               Weights weights = Weights::f32);
 
     size_t input_size() const;
     size_t hidden_size() const;
     size_t num_layers() const;
+    std::string cell() const;
+    Weights weights() const;
     State initial_state() const;
+
+    // NaN and infinity in x are refused, as they would stay in the state for good.
 
     // x: [input_size], y: [hidden_size], the last layer's h. Allocates nothing after a state's first step.
     void step(const float* x, State& state, float* y) const;
-    // `count` streams at once, x: [count, input_size], y: [count, hidden_size]; the bits of one by one.
+    // `count` streams at once, each state once only, x: [count, input_size], y: [count, hidden_size]; the bits of one
+    // by one.
     void step(const float* x, State* const* states, size_t count, float* y) const;
     // x: [steps, input_size], y: [steps, hidden_size]
     void run(const float* x, size_t steps, State& state, float* y) const;
@@ -54,12 +64,15 @@ public:
     struct Impl;
 
 private:
+    const Impl& impl() const;
     std::shared_ptr<const Impl> impl_;
 };
 
 // y = x Wᵀ + b
 class RNNFAST_API Linear {
 public:
+    Linear() = default;  // empty
+    explicit operator bool() const { return impl_ != nullptr; }
     Linear(const Tensors& tensors, const std::string& weight, const std::string& bias, Weights weights = Weights::f32);
 
     size_t in_features() const;
@@ -69,6 +82,7 @@ public:
     struct Impl;
 
 private:
+    const Impl& impl() const;
     std::shared_ptr<const Impl> impl_;
 };
 

@@ -8,6 +8,10 @@
 //
 // A model and its vocabulary never change, so threads share one. A State or a Sampler belongs to one thread at a time.
 // Wrong arguments throw std::invalid_argument or std::out_of_range, files that cannot be trusted rnnfast::Error.
+//
+// Every class is a handle: copies of a model share it, copies of a State are independent. A handle that was default-
+// constructed or moved from is empty: it is false, may be assigned to and destroyed, and throws std::invalid_argument
+// when it is used.
 #pragma once
 
 #include <cstddef>
@@ -36,6 +40,9 @@ RNNFAST_API int num_threads();
 // Tokens and their ids: what rf.Vocab does in Python, with the same ids for the same text.
 class RNNFAST_API Vocabulary {
 public:
+    Vocabulary() = default;  // empty
+    explicit operator bool() const { return impl_ != nullptr; }
+
     // 0 if the model has no vocabulary of text; ids then are all there is, see LanguageModel::vocab_size.
     size_t size() const;
     // Ids of a UTF-8 text; tokens that are not known give 0, "<unk>".
@@ -52,12 +59,16 @@ public:
     explicit Vocabulary(std::shared_ptr<const Impl> impl);
 
 private:
+    const Impl& impl() const;
     std::shared_ptr<const Impl> impl_;
 };
 
 // What a stream remembers, and the memory its steps work in. Starts as zeros.
 class RNNFAST_API State {
 public:
+    State();  // empty: initial_state() of a model makes one that can be used
+    explicit operator bool() const { return impl_ != nullptr; }
+    // A copy of a state that has made a step allocates nothing in its own first one.
     State(const State&);
     State& operator=(const State&);
     State(State&&) noexcept;
@@ -65,8 +76,10 @@ public:
     ~State();
 
     void reset();  // to zeros
-    // As bytes, for a file or another process; restore() takes them back in a State of the same model.
+    // As bytes, for a file or another process; restore() takes them back in a State of the same model. Throws
+    // std::domain_error for a state with NaN or infinity, which weights that are too large may lead to.
     std::vector<uint8_t> save() const;
+    size_t saved_size() const;  // how many bytes save() gives
     void restore(const void* bytes, size_t size);
     // The hidden state of a layer: hidden_size numbers, valid until the next step.
     const float* hidden(size_t layer) const;
@@ -99,6 +112,9 @@ private:
 
 class RNNFAST_API LanguageModel {
 public:
+    LanguageModel() = default;  // empty
+    explicit operator bool() const { return impl_ != nullptr; }
+
     // Without `weights`: as the file says. Other precisions are made at load.
     static LanguageModel load(const std::string& path);
     static LanguageModel load(const std::string& path, Weights weights);
@@ -120,7 +136,7 @@ public:
     void step(int32_t token, State& state, float* logits) const;  // [vocab_size]
 
     // `count` streams at once: tokens[i] to *states[i], logits [count, vocab_size]. Faster than one by one, and the
-    // same to the bit. Every state once only. The memory the call needs is kept in *states[0].
+    // same to the bit. A state that is there twice is refused. The memory the call needs is kept in *states[0].
     void step(const int32_t* tokens, State* const* states, size_t count, float* logits) const;
 
     // Reads tokens, and gives the logits after the last: the bits of as many steps.
@@ -142,6 +158,7 @@ public:
 
 private:
     explicit LanguageModel(std::shared_ptr<const Impl> impl);
+    const Impl& impl() const;
     std::shared_ptr<const Impl> impl_;
 };
 

@@ -9,6 +9,8 @@
 // Wrong arguments throw std::invalid_argument or std::out_of_range, files that cannot be trusted rnnfast::Error.
 #pragma once
 
+#include <initializer_list>
+
 #include "rnnfast/rnnfast.hpp"
 
 namespace rnnfast {
@@ -32,6 +34,9 @@ struct Translation {
 
 class RNNFAST_API Translator {
 public:
+    Translator() = default;  // empty
+    explicit operator bool() const { return impl_ != nullptr; }
+
     // Without `weights`: as the file says. Other precisions are made at load.
     static Translator load(const std::string& path);
     static Translator load(const std::string& path, Weights weights);
@@ -52,15 +57,22 @@ public:
     // Of many: faster than one by one, and the same.
     std::vector<std::string> translate(const std::vector<std::string>& sentences,
                                        const TranslateOptions& options = {}) const;
+    std::vector<std::string> translate(std::initializer_list<const char*> sentences,  // translate({"a", "b"})
+                                       const TranslateOptions& options = {}) const;
     // Of each source, ids without <eos>, the n_best translations, the best score first; fewer if there are no more.
     std::vector<std::vector<Translation>> translate(const std::vector<std::vector<int32_t>>& sources,
                                                     const TranslateOptions& options = {}) const;
+    std::vector<std::vector<Translation>> translate(
+        std::initializer_list<std::initializer_list<int32_t>> sources,  // translate({{5, 6}})
+        const TranslateOptions& options = {}) const;
 
     // log P(target, <eos> | source) in nats
     double score(std::string_view source, std::string_view target) const;
     // Of many pairs, ids without <bos> and <eos>
     std::vector<double> score(const std::vector<std::vector<int32_t>>& sources,
                               const std::vector<std::vector<int32_t>>& targets) const;
+    std::vector<double> score(std::initializer_list<std::initializer_list<int32_t>> sources,
+                              std::initializer_list<std::initializer_list<int32_t>> targets) const;
 
     // Ids of a sentence as translate reads it: reserved tokens that are written out in it are unknown.
     std::vector<int32_t> encode_source(std::string_view sentence) const;
@@ -70,6 +82,7 @@ public:
 
 private:
     explicit Translator(std::shared_ptr<const Impl> impl);
+    const Impl& impl() const;
     std::shared_ptr<const Impl> impl_;
 };
 

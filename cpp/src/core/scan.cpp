@@ -154,15 +154,21 @@ void multiply_walking(const PackedMatrix& b, const ConstRows& a, size_t rows, co
 
 }  // namespace
 
-void StepMemory::reserve(const ScanWeights& w, size_t rows) {
-    gates.reserve(rows * w.order.columns());
-    recurrent.reserve(few_gates(w, rows) ? rows * w.order.columns() : tile_scratch(rows, w.column_grain()));
-    left.reserve(std::max(w.input.depth() ? left_scratch(w.input, rows) : 0, left_scratch(w.recurrent, rows)));
+StepMemory::Sizes StepMemory::sizes(const ScanWeights& w, size_t rows) {
+    return {rows * w.order.columns(),
+            few_gates(w, rows) ? rows * w.order.columns() : tile_scratch(rows, w.column_grain()),
+            std::max(w.input.depth() ? left_scratch(w.input, rows) : 0, left_scratch(w.recurrent, rows))};
+}
+
+void StepMemory::reserve(const Sizes& sizes) {
+    gates.reserve(sizes.gates);
+    recurrent.reserve(sizes.recurrent);
+    left.reserve(sizes.left);
 }
 
 void scan_step(const ScanWeights& w, const ScanStep& s, StepMemory& memory) {
     const size_t columns = w.order.columns(), hidden = w.order.hidden;
-    memory.reserve(w, s.rows);
+    memory.reserve(StepMemory::sizes(w, s.rows));
     float *gates = memory.gates.data(), *recurrent = memory.recurrent.data(), *left = memory.left.data();
     const ConstRows x{s.x, w.input_size, 0, 0}, h{s.h, hidden, 0, 0};
     const auto input = [&] {

@@ -138,7 +138,11 @@ struct ScanStep {
 // Grows at the first step, then allocates no more.
 struct StepMemory {
     Buffer gates, recurrent, left;
-    void reserve(const ScanWeights& w, size_t rows);
+    struct Sizes {
+        size_t gates = 0, recurrent = 0, left = 0;  // floats
+    };
+    static Sizes sizes(const ScanWeights& w, size_t rows);
+    void reserve(const Sizes& sizes);
 };
 void scan_step(const ScanWeights& w, const ScanStep& s, StepMemory& memory);
 

@@ -16,7 +16,7 @@ Stream::Stream(const Recurrent& layer, size_t rows) : layer_(layer), rows_(rows)
     for (size_t at = 0; at < lanes_.size(); ++at) {
         const ScanWeights& w = layer.packed(at);
         lanes_[at] = {Buffer(rows * hidden), Buffer(rows * hidden), Buffer(rows * w.order.padded_hidden())};
-        memory_.reserve(w, rows);
+        memory_.reserve(StepMemory::sizes(w, rows));
         flops_ += 2.0 * static_cast<double>(rows * w.order.columns() * (w.input_size + hidden));
     }
 }

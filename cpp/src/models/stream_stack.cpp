@@ -22,6 +22,29 @@ void StreamStack::add_layer(const ScanParameters& p, size_t input_size, bool tok
     flops_ += 2.0 * static_cast<double>(cell_->gates * hidden_ * (hidden_ + (token_input ? 0 : input_size)));
 }
 
+void StreamMemory::reserve(const StepSizes& sizes) {
+    step.reserve(sizes.step);
+    between.reserve(sizes.between);
+    h.reserve(sizes.h);
+    c.reserve(sizes.c);
+    x.reserve(sizes.x);
+    y.reserve(sizes.y);
+    left.reserve(sizes.left);
+}
+
+StepSizes StreamStack::one_step() const {
+    StepSizes sizes;
+    for (const ScanWeights& layer : layers_) {
+        const StepMemory::Sizes more = StepMemory::sizes(layer, 1);
+        sizes.step.gates = std::max(sizes.step.gates, more.gates);
+        sizes.step.recurrent = std::max(sizes.step.recurrent, more.recurrent);
+        sizes.step.left = std::max(sizes.step.left, more.left);
+    }
+    sizes.between = sizes.h = hidden_;
+    sizes.c = cell_->has_c ? round_up(hidden_, unit_block) : 0;
+    return sizes;
+}
+
 void StreamStack::step(const StreamInput& input, StreamState* const* states, float* y, StreamMemory& m) const {
     const size_t rows = input.rows, padded = round_up(hidden_, unit_block);
     m.between.reserve(rows * hidden_);

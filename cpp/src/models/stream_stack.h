@@ -21,12 +21,20 @@ struct StreamState {
     }
 };
 
+// Floats of memory that one step takes.
+struct StepSizes {
+    StepMemory::Sizes step;
+    size_t between = 0, h = 0, c = 0, x = 0, y = 0, left = 0;
+};
+
 // Memory of a call; grows at the first one, then nothing is allocated for calls of that size.
 struct StreamMemory {
     Steps steps;
     StepMemory step;
     size_t steps_done = 0;
     Buffer scratch, x, y, between, between_next, h, c, left, logits, sums;
+
+    void reserve(const StepSizes& sizes);
 };
 
 // Fewer streams than this run on the caller's thread: a step of one stream must not wait for others.
@@ -49,9 +57,11 @@ public:
 
     const Kernels& kernels() const { return *kernels_; }
     const CellInfo& cell() const { return *cell_; }
+    Weights weights() const { return weights_; }
     size_t hidden_size() const { return hidden_; }
     size_t input_size() const { return layers_[0].input_size; }
     size_t layers() const { return layers_.size(); }
+    StepSizes one_step() const;  // of one stream
     StreamState initial_state() const { return {*cell_, layers(), hidden_}; }
 
     // Advances `rows` streams; y: [steps, rows, H], the last layer's h. A stream's bits do not depend on the others.

@@ -43,6 +43,14 @@ TokenNetwork::TokenNetwork(const LanguageModelFile& m, Weights weights, const Ke
     output_.pack(values(table, {vocabulary_, hidden}, 0), values("output.bias", {vocabulary_}, 1));
 }
 
+StepSizes TokenNetwork::one_step() const {
+    StepSizes sizes = stack_.one_step();
+    sizes.x = embedding_size_;
+    sizes.y = stack_.hidden_size();
+    sizes.left = output_.scratch(1);
+    return sizes;
+}
+
 void TokenNetwork::check_ids(const int32_t* ids, size_t count) const {
     for (size_t i = 0; i < count; ++i)
         if (ids[i] < 0 || static_cast<size_t>(ids[i]) >= vocabulary_)

@@ -15,6 +15,8 @@ public:
     size_t vocabulary() const { return vocabulary_; }
     Weights weights() const { return weights_; }
     const StreamStack& stack() const { return stack_; }
+    size_t embedding_size() const { return embedding_size_; }
+    StepSizes one_step() const;                              // of one stream
     void check_ids(const int32_t* ids, size_t count) const;  // throws std::out_of_range
 
     // One token to each of `rows` streams; logits: [rows, V]
