@@ -12,15 +12,23 @@ from rnnfast.text import PathLike
 class History(Sequence[Mapping[str, float]]):
     """One record an epoch: train and validation perplexity, learning rate, gradient norm, share of clipped steps, ...
 
-    ``stopped`` tells why training ended before its last epoch; None if it did not.
+    ``stopped`` tells why training ended before its last epoch; None if it did not. ``notes`` tell what was changed when the run
+    was resumed; ``diverged`` is True when the last epoch's training perplexity was more than twice that of guessing.
 
     >>> History([{"epoch": 1, "train_perplexity": 9.5}])[-1]["train_perplexity"]
     9.5
     """
 
-    def __init__(self, records: Sequence[Mapping[str, float]] = (), *, stopped: str | None = None) -> None:
+    def __init__(
+        self,
+        records: Sequence[Mapping[str, float]] = (),
+        *,
+        stopped: str | None = None,
+        notes: Sequence[str] = (),
+        diverged: bool = False,
+    ) -> None:
         self.records = [dict(r) for r in records]
-        self.stopped = stopped
+        self.stopped, self.notes, self.diverged = stopped, list(notes), diverged
 
     def __getitem__(self, index: Any) -> Any:
         return self.records[index]

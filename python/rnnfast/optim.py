@@ -25,7 +25,7 @@ class Optimizer:
 
     def __init__(self, model: Any, lr: float, **options: Any) -> None:
         self.lr = _check("lr", lr, 0.0)
-        self._model = model
+        self._model, self.options = model, options
         self._core = model._core.make_optimizer(_core.OptimizerOptions(**options))
 
     def step(self) -> None:

@@ -7,6 +7,7 @@ A file is a row of records: length (u64), its masked CRC, a serialised ``Event``
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 import struct
@@ -28,6 +29,7 @@ def _table() -> list[int]:
 
 
 _TABLE = _table()
+_LARGEST = (2 - 2**-23) * 2.0**127
 
 
 def crc32c(data: bytes) -> int:
@@ -63,6 +65,11 @@ def _event(step: int, content: bytes) -> bytes:
     return b"\x09" + struct.pack("<d", time.time()) + b"\x10" + _varint(step) + content
 
 
+def _float32(value: float) -> float:
+    """The value, or infinity where a float32 ends."""
+    return value if abs(value) <= _LARGEST or value != value else math.copysign(math.inf, value)
+
+
 class EventWriter:
     """Scalars into an event file of its own below ``folder``; ``tensorboard --logdir folder`` shows them."""
 
@@ -88,7 +95,8 @@ class EventWriter:
     def scalars(self, values: Mapping[str, float], step: int) -> None:
         """Writes one point of each curve in ``values``."""
         summary = b"".join(
-            _field(1, _field(1, tag.encode()) + b"\x15" + struct.pack("<f", value)) for tag, value in values.items()
+            _field(1, _field(1, tag.encode()) + b"\x15" + struct.pack("<f", _float32(value)))
+            for tag, value in values.items()
         )
         self._file = self._file or self._open()
         self._write(self._file, _event(step, _field(5, summary)))

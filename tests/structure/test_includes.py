@@ -43,11 +43,24 @@ IMPORTS = {
     "forecast": {"_arrays", "estimator", "nn", "plot", "text"},
     "classify": {"_arrays", "estimator", "nn", "plot", "text", "vocab"},
     "io": {"_core", "classify", "forecast", "models", "ngram", "nn", "seq2seq", "text", "vocab"},
+    "checkpoint": {"_core", "data", "io", "nn", "parallel", "text"},
     "evaluate": {"_arrays", "data", "parallel"},
     "gradient_flow": {"_arrays", "nn", "plot", "text"},
     "generate": {"_core", "_arrays", "vocab"},
     "translate": {"_core", "_arrays", "nn", "parallel", "plot", "text"},
-    "train": {"_arrays", "callbacks", "data", "evaluate", "files", "history", "io", "optim", "schedules", "text"},
+    "train": {
+        "_core",
+        "_arrays",
+        "callbacks",
+        "checkpoint",
+        "data",
+        "evaluate",
+        "files",
+        "history",
+        "optim",
+        "schedules",
+        "text",
+    },  # fmt: skip
 }
 
 
