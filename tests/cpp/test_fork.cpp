@@ -8,6 +8,7 @@
 #include <atomic>
 #include <thread>
 
+#include "core/buffer.h"
 #include "core/fork.h"
 #include "helpers.h"
 
