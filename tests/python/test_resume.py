@@ -257,7 +257,7 @@ JSON = st.recursive(
 
 
 @pytest.mark.fault("R2")
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(place=st.integers(0, 10**6), value=JSON, row=st.booleans())
 @example(place=3, value={"a": 10**400}, row=False)
 def test_any_change_to_a_checkpoint_s_json_is_read_or_refused_in_one_sentence(begun, place, value, row):
@@ -409,7 +409,12 @@ def test_ids_outside_the_vocabulary_are_found_before_the_first_epoch():
     size = len(TEXT.vocab)
     bad = TRAIN.ids.copy()
     bad[20] = size
-    for texts in ((bad, VALID), (TRAIN, bad), (TRAIN, -TRAIN.ids.astype(np.int64)), (TRAIN.ids.astype(np.int64) + 2**32, VALID)):
+    for texts in (
+        (bad, VALID),
+        (TRAIN, bad),
+        (TRAIN, -TRAIN.ids.astype(np.int64)),
+        (TRAIN.ids.astype(np.int64) + 2**32, VALID),
+    ):
         model = small()
         with pytest.raises((ValueError, IndexError), match="id"):
             rf.fit(model, *texts, epochs=1, **OPTIONS)
