@@ -406,6 +406,25 @@ TEST_CASE("a vocabulary reads text as characters and says what it does not know"
     CHECK(model.generate("ab", 30, one) == model.generate("ab", 30, two));
 }
 
+TEST_CASE("words keep their combining marks, but not in the files of version 0.1 [N19]") {
+    const auto encode = [](const std::string& tokenizer, const std::string& text) {
+        const ModelSizes sizes{};
+        auto metadata = metadata_of(sizes);
+        metadata["vocabulary"] = "{\"tokenizer\":\"" + tokenizer +
+                                 "\",\"lower\":true,\"tokens\":[\"<unk>\",\"हिन्दी\",\"e\u0301té\",\"שָׁלוֹם\",\"مَرْحَبًا\",\"i\u0307ki\"]}";
+        const std::string path = temporary_path("words");
+        write_model(path, sizes, metadata);
+        const LanguageModel model = LanguageModel::load(path);
+        unlink(path.c_str());
+        CHECK(model.vocab().tokenizer() == (tokenizer == "word" ? "word-v1" : "word"));
+        return model.vocab().encode(text);
+    };
+    const std::string text = "हिन्दी É\u0301té, E\u0301té «שָׁלוֹם» مَرْحَبًا İki";
+    CHECK(encode("word-v2", text) == std::vector<int32_t>{1, 0, 0, 2, 0, 3, 0, 4, 5});
+    CHECK(encode("word", "E\u0301té") == std::vector<int32_t>{0, 0, 0});
+    CHECK_THROWS_AS(encode("word-v1", "a"), rnnfast::Error);
+}
+
 TEST_CASE("eight threads share a model, each with a state of its own") {
     for (const Weights weights : precisions) {
         const LanguageModel model = small_model({"lstm", 4, 6, 3, 40, 2}, weights);
