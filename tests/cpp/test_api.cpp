@@ -410,8 +410,9 @@ TEST_CASE("words keep their combining marks, but not in the files of version 0.1
     const auto encode = [](const std::string& tokenizer, const std::string& text) {
         const ModelSizes sizes{};
         auto metadata = metadata_of(sizes);
-        metadata["vocabulary"] = "{\"tokenizer\":\"" + tokenizer +
-                                 "\",\"lower\":true,\"tokens\":[\"<unk>\",\"हिन्दी\",\"e\u0301té\",\"שָׁלוֹם\",\"مَرْحَبًا\",\"i\u0307ki\"]}";
+        metadata["vocabulary"] =
+            "{\"tokenizer\":\"" + tokenizer +
+            "\",\"lower\":true,\"tokens\":[\"<unk>\",\"हिन्दी\",\"e\u0301té\",\"שָׁלוֹם\",\"مَرْحَبًا\",\"i\u0307ki\"]}";
         const std::string path = temporary_path("words");
         write_model(path, sizes, metadata);
         const LanguageModel model = LanguageModel::load(path);

@@ -52,7 +52,8 @@ public:
     std::string decode(const int32_t* ids, size_t count) const;
     // One token as it is in the vocabulary.
     std::string token(int32_t id) const;
-    // "char", "word" ("word-v1" in files of version 0.1, which cut words at combining marks), ...; empty without a vocabulary
+    // "char", "word" ("word-v1" in files of version 0.1, which cut words at combining marks), ...; empty without a
+    // vocabulary
     std::string tokenizer() const;
 
     struct Impl;

@@ -38,8 +38,8 @@ size_t end_of_word(std::string_view text, size_t at) {
     return c.length && is_word(c.code) ? end_of_run_of(continues, text, at + c.length) : at;
 }
 
-// The token that starts at `at` by the pattern <W>|W(?:['’]W)*|[^\w\s]M*|\n, where M is a mark and W is \w[\wM]*: its end,
-// or `at` for a space to skip. Old models' words have no marks.
+// The token that starts at `at` by the pattern <W>|W(?:['’]W)*|[^\w\s]M*|\n, where M is a mark and W is \w[\wM]*: its
+// end, or `at` for a space to skip. Old models' words have no marks.
 template <Holds IsMark>
 size_t end_of_word_token(std::string_view text, size_t at) {
     const Character c = character_at(text, at);
@@ -139,7 +139,7 @@ constexpr TokenizerInfo tokenizers[] = {
     {"d2l-nmt", "d2l-nmt", end_of_run, space_between_lines, true, sentence_of},
 };
 
-const TokenizerInfo* tokenizer_with(const char* TokenizerInfo::* field, std::string_view name) {
+const TokenizerInfo* tokenizer_with(const char* TokenizerInfo::*field, std::string_view name) {
     const auto* found =
         std::find_if(std::begin(tokenizers), std::end(tokenizers), [&](const auto& t) { return name == t.*field; });
     return found == std::end(tokenizers) ? nullptr : found;
