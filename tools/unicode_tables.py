@@ -71,7 +71,7 @@ def head(what: str) -> str:
 
 
 if sys.argv[1] == "words":
-    sys.stdout.write(head("Python's \\w and \\s, and what continues a character (marks and joiners)"))
+    sys.stdout.write(head("Python's \\w and \\s, and marks"))
     sys.stdout.write(table("CodeRange", "word_characters", ranges(re.compile(r"\w").match)))
     sys.stdout.write(table("CodeRange", "spaces", ranges(re.compile(r"\s").match)))
     sys.stdout.write(table("CodeRange", "marks", ranges(continues)))

@@ -145,8 +145,9 @@ public:
     void run(const std::vector<int32_t>& tokens, State& state, std::vector<float>& logits) const;
 
     // log P(tokens[i + 1] | the state, tokens[0] ... tokens[i]) in nats, count - 1 numbers: tokens[0] is
-    // given, so the joint probability of a text starts from <bos> if the vocabulary has it (as rf.log_prob does), and leaves
-    // out P(tokens[0]) if not. Reads all but the last token, so that the next chunk of a long text starts with it.
+    // given, so the joint probability of a text starts from <bos> if the vocabulary has it (as rf.log_prob does), and
+    // leaves out P(tokens[0]) if not. Reads all but the last token, so that the next chunk of a long text starts with
+    // it.
     std::vector<double> score(const std::vector<int32_t>& tokens, State& state) const;
     void score(const int32_t* tokens, size_t count, State& state, double* log_probabilities) const;
 
