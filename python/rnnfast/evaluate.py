@@ -144,6 +144,7 @@ def _evaluate_pairs(model: Any, pairs: ParallelCorpus, batch_size: int) -> PairE
         for row, i in enumerate(numbers):
             nll[i] = lost[: len(pairs.target_ids[i]), row]
     each = np.concatenate(nll)  # in the order of the pairs, so that the sum does not depend on the batches
+    _check_numbers(each)
     return PairEvaluation(_exp(float(each.sum() / len(each))), right / len(each), len(each))
 
 
@@ -161,7 +162,17 @@ def _nll(model: Any, ids: NDArray[Any], parts: int, batch_size: int, num_steps: 
             steps = slice(t, t + num_steps)
             nll[steps, rows], state = model.nll(x[steps, rows], y[steps, rows], state)
     flat: NDArray[np.float64] = nll.T.ravel()[: len(ids) - 1]
+    _check_numbers(flat)
     return flat
+
+
+def _check_numbers(nll: NDArray[np.float64]) -> None:
+    """A probability may be 0, its -log infinite; NaN means that the model is broken."""
+    if np.isnan(nll).any():
+        raise ValueError(
+            f"-log P is NaN at {int(np.isnan(nll).sum())} of {len(nll)} tokens: the model's weights are not finite; "
+            "load an earlier checkpoint, or train with a smaller lr or clip_norm"
+        )
 
 
 def surprisal(model: Any, text: Any, *, context: str = "") -> Any:
@@ -257,6 +268,7 @@ def _nll_of_rows(model: Any, rows: list[NDArray[Any]]) -> list[NDArray[np.float6
             nll[steps], state = model.nll(x[steps], y[steps], state)
         for column, i in enumerate(some):
             found[i] = nll[: len(rows[i]) - 1, column]
+            _check_numbers(found[i])
     return found
 
 

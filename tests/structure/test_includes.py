@@ -46,7 +46,7 @@ IMPORTS = {
     "checkpoint": {"_core", "data", "io", "nn", "parallel", "text"},
     "evaluate": {"_arrays", "data", "parallel", "text"},
     "gradient_flow": {"_arrays", "nn", "plot", "text"},
-    "generate": {"_core", "_arrays", "vocab"},
+    "generate": {"_core", "_arrays", "text", "vocab"},
     "translate": {"_core", "_arrays", "nn", "parallel", "plot", "text"},
     "train": {
         "_core",

@@ -23,6 +23,7 @@
 
 #include "rnnfast/error.hpp"
 #include "rnnfast/export.hpp"
+#include "rnnfast/sampler_options.hpp"
 #include "rnnfast/weights.hpp"
 
 namespace rnnfast {
@@ -99,10 +100,16 @@ public:
     // temperature 0: the likeliest token; top_k 0: all tokens, else only the k likeliest; top_p below 1: only the
     // likeliest that together reach this probability
     explicit Sampler(double temperature = 1.0, size_t top_k = 0, uint64_t seed = 0, double top_p = 1.0);
+    explicit Sampler(const SamplerOptions& options);
     Sampler(Sampler&&) noexcept;
     Sampler& operator=(Sampler&&) noexcept;
     ~Sampler();
 
+    // Tokens that precede those to be drawn, for no_repeat_ngram_size. LanguageModel::generate reads its prompt, and
+    // what is drawn is read too.
+    void read(const int32_t* tokens, size_t count);
+    // A logit of minus infinity forbids its token. Throws std::domain_error for NaN and plus infinity, and if no token
+    // is left.
     int32_t sample(const std::vector<float>& logits);
     int32_t sample(const float* logits, size_t size);
 
