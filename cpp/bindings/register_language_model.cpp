@@ -15,9 +15,9 @@ std::vector<py::ssize_t> state_shape(const LanguageModel& model, py::ssize_t row
 // Returns (nll [T, N] float64, h, c or None).
 py::tuple loss(LanguageModel& model, const Array<int32_t>& x, const Array<int32_t>& y, const py::object& h0,
                const py::object& c0, bool train, uint64_t dropout_key) {
-    if (x.ndim() != 2 || x.size() == 0)
+    if (x.ndim() != 2 || x.shape(0) == 0)
         throw std::invalid_argument("x has shape " + shape_text({x.shape(), x.shape() + x.ndim()}) +
-                                    ", expected (T, N) token ids with at least one step and one row");
+                                    ", expected (T, N) token ids with at least one step");
     check_shape(y, {x.shape(0), x.shape(1)}, "y");
     const auto states = state_shape(model, x.shape(1));
     const RecurrentState start{optional_data(h0, states, "state h"), optional_data(c0, states, "state c")};
@@ -36,7 +36,7 @@ py::tuple loss(LanguageModel& model, const Array<int32_t>& x, const Array<int32_
 
 // Returns (logits [N, V], h, c or None).
 py::tuple step(const LanguageModel& model, const Array<int32_t>& tokens, const py::object& h0, const py::object& c0) {
-    if (tokens.ndim() != 1 || tokens.size() == 0)
+    if (tokens.ndim() != 1)
         throw std::invalid_argument("tokens has shape " + shape_text({tokens.shape(), tokens.shape() + tokens.ndim()}) +
                                     ", expected (N,): one id a row");
     const auto rows = static_cast<size_t>(tokens.size());

@@ -126,7 +126,7 @@ void LanguageModel::run_loss(const int32_t* x, const int32_t* y, size_t steps, s
         top = m.dropped.data();
     }
 
-    if (training) training->dhidden.reserve(tokens * hidden);
+    if (training) training->dhidden.reserve(std::max<size_t>(1, tokens * hidden));  // nullptr: no gradients
     output_.loss(top, tokens, y, nll, training ? training->dhidden.data() : nullptr, m.output);
 }
 
