@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from rnnfast._arrays import positive
 from rnnfast.estimator import Estimator, Network, check_sizes, falling_rate, recurrent_layer, shuffled
 from rnnfast.nn import Array, Embedding, Linear
-from rnnfast.plot import new_figure
+from rnnfast.plot import finish, literals, new_figure
 from rnnfast.text import PathLike, tokenize
 from rnnfast.vocab import Vocab
 
@@ -166,14 +166,12 @@ class SequenceClassifier(Estimator):
         figure.set_size_inches(7, 6)
         axes.grid(False)
         image = axes.imshow(matrix / np.maximum(matrix.sum(1, keepdims=True), 1), vmin=0, vmax=1, cmap="Blues")
-        names = [str(name) for name in self.classes_]
+        names = literals(self.classes_)
         axes.set_xticks(range(len(names)), names, rotation=90)
         axes.set_yticks(range(len(names)), names)
         axes.set(xlabel="taken for", ylabel="is")
         figure.colorbar(image, label="share of the row")
-        if path is not None:
-            figure.savefig(path, dpi=120)
-        return figure
+        return finish(figure, path)
 
     def save(self, path: PathLike) -> None:
         """Weights, configuration, vocabulary and classes in one safetensors file; :func:`rnnfast.load` reads it."""

@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import argparse
-import os
-import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 from rnnfast import _core
-from rnnfast.commands import compare, eval, generate, info, quantize, stats, train, train_translation, translate
+from rnnfast.commands import (
+    compare,
+    eval,
+    generate,
+    info,
+    quantize,
+    stats,
+    streams,
+    train,
+    train_translation,
+    translate,
+)
+from rnnfast.commands.options import BAD_INPUT, Parser
 
-_BAD_INPUT = 2
+_STATUSES = """\
+`rnnfast COMMAND --help` lists the options of a command. Exit status: 0; 2 for bad input, with one line on stderr; 128 + the
+signal when interrupted; 141 when a command that only prints has lost its reader, as in `rnnfast generate ... | head`."""
 
 
 class _PrintCMakeDir(argparse.Action):
@@ -22,40 +35,68 @@ class _PrintCMakeDir(argparse.Action):
         raise SystemExit(0)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="rnnfast", description="Fast recurrent networks on CPUs.")
-    parser.add_argument("--version", action="version", version=f"rnnfast {_core.__version__}")
+def parser() -> Parser:
+    """The parser of the whole command line."""
+    parser = Parser(prog="rnnfast", description="Fast recurrent networks on CPUs.", epilog=_STATUSES)
+    parser.add_argument("--version", action="version", version=f"rnnfast {_core.__version__}", help="print the version")
     parser.add_argument(
         "--cmake-dir", action=_PrintCMakeDir, nargs=0,
         help="print the folder that lets CMake build C++ against this install, as rnnfast_DIR",
     )  # fmt: skip
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands", help="what to do")
     for command in (train, train_translation, eval, generate, translate, stats, compare, quantize, info):
         command.add_to(commands)
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns its exit status: 0, 2 for bad input, 128 + signal when interrupted."""
-    args = _parser().parse_args(argv)
+    """Runs the command line; returns its exit status: 0, 2 for bad input, 128 + signal when interrupted, 141 when nobody
+    reads what a command prints."""
+    streams.prepare()
+    try:
+        status = _run(argv)
+    except SystemExit as end:  # argparse's, after help or an error
+        status = end.code if isinstance(end.code, int) else 0
+    except streams.ReaderGone:
+        status = streams.READER_GONE
+    return status if streams.finish() or status else streams.READER_GONE
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    whole = parser()
+    args = whole.parse_args(argv)
+    if args.command is None:
+        streams.write(whole.format_help(), end="")
+        return 0
     from rnnfast.train import Interrupted, NonFiniteLoss
 
     try:
         if args.threads is not None:
             _core.set_num_threads(args.threads)
-        args.run(args)
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda message, *_, **__: streams.note(f"warning: {message}")
+            args.run(args)
     except Interrupted as interruption:
-        print(
-            f"\n{interruption}; resume with: rnnfast {args.command} --resume {interruption.checkpoint}",
-            file=sys.stderr,
+        kept = interruption.checkpoint
+        streams.note(
+            f"\n{interruption}; "
+            + (
+                f"resume with: rnnfast {args.command} --resume {kept}"
+                if kept
+                else "there is no checkpoint to resume from"
+            )
         )
         return 128 + interruption.number
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:  # the reader has seen enough, as in `rnnfast generate ... | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except (ValueError, TypeError, LookupError, OSError, MemoryError, NonFiniteLoss) as error:
-        print(f"rnnfast: {str(error) or type(error).__name__}", file=sys.stderr)
-        return _BAD_INPUT
+    except (ValueError, TypeError, LookupError, OSError, ImportError, ArithmeticError, NonFiniteLoss) as error:
+        return _bad_input(str(error) or type(error).__name__)
+    except MemoryError as error:
+        text = str(error)
+        return _bad_input("not enough memory; choose smaller sizes" if text in ("", "std::bad_alloc") else text)
     return 0
+
+
+def _bad_input(text: str) -> int:
+    streams.note(f"rnnfast: {' '.join(text.split())}")
+    return BAD_INPUT

@@ -30,6 +30,7 @@ import numpy as np
 from rnnfast.info import get_num_threads, set_num_threads
 from rnnfast.nn import GRU, LSTM, RNN, Array
 from rnnfast.sequence import Conv1d, SelfAttention
+from rnnfast.text import PathLike
 
 KINDS = ("conv", "rnn", "gru", "lstm", "attention")
 RECURRENT = {"rnn": RNN, "gru": GRU, "lstm": LSTM}
@@ -377,9 +378,9 @@ def compare(
     )
 
 
-def plot(result: Mapping[str, Any] | Comparison, path: str) -> None:
+def plot(result: Mapping[str, Any] | Comparison, path: PathLike | None = None) -> Any:
     """Log-log curves of time over n and over d and of memory over n, with the fitted exponents (extra: ``plot``)."""
-    from rnnfast.plot import new_figure
+    from rnnfast.plot import finish, new_figure
 
     r = result if isinstance(result, Comparison) else Comparison(**result)
     figure, (left, middle, right) = new_figure(3)
@@ -417,4 +418,4 @@ def plot(result: Mapping[str, Any] | Comparison, path: str) -> None:
     left.set_title("Time over tokens", fontsize=10)
     middle.set_title("Time over dimensions", fontsize=10)
     right.set_title("Memory", fontsize=10)
-    figure.savefig(path, dpi=150)
+    return finish(figure, path, dpi=150)

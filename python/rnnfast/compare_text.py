@@ -21,6 +21,7 @@ from rnnfast.info import get_num_threads
 from rnnfast.nn import LSTM, Array, Embedding, Layer, Linear
 from rnnfast.optim import Adam
 from rnnfast.sequence import Conv1d, SelfAttention
+from rnnfast.text import PathLike
 
 KINDS = ("conv", "lstm", "attention")
 CONV_BLOCKS, KERNEL = 5, 3  # dilations 1, 2, 4, 8, 16 see 63 tokens
@@ -124,8 +125,7 @@ class _AttentionBody:
         return x, backward
 
     def step(self, x: Array, state: Any) -> tuple[Array, Any]:
-        beginning: tuple[int, list[Any]] = (0, [None] * ATTENTION_BLOCKS)
-        at, caches = state or beginning
+        at, caches = state or (0, [None] * ATTENTION_BLOCKS)
         x = x + positions(at, 1, self.d)[0]
         for i, (attention, up, down) in enumerate(self.blocks):
             z, caches[i] = attention.step(x, caches[i])
@@ -315,9 +315,9 @@ def table(result: Mapping[str, Any]) -> str:
     return "\n".join(["", *lines])
 
 
-def plot(result: Mapping[str, Any], path: str) -> None:
+def plot(result: Mapping[str, Any], path: PathLike | None = None) -> Any:
     """Training loss over tokens; time and state of one more token over its position (extra: ``plot``)."""
-    from rnnfast.plot import new_figure
+    from rnnfast.plot import finish, new_figure
 
     figure, (left, middle, right) = new_figure(3)
     for kind, colour in zip(KINDS, ("#1b7837", "#b2182b", "#2166ac")):
@@ -343,4 +343,4 @@ def plot(result: Mapping[str, Any], path: str) -> None:
         axes.minorticks_off()
     for axes in (left, middle, right):
         axes.legend(fontsize=8)
-    figure.savefig(path, dpi=150)
+    return finish(figure, path, dpi=150)

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from rnnfast._arrays import positive
 from rnnfast.estimator import Estimator, Network, check_sizes, falling_rate, recurrent_layer, shuffled
 from rnnfast.nn import Array, Linear
-from rnnfast.plot import new_figure
+from rnnfast.plot import finish, new_figure
 from rnnfast.text import PathLike
 
 Reals = NDArray[np.float64]
@@ -71,9 +71,7 @@ class Forecaster(Estimator):
             axes.plot(predicted if predicted.ndim == 1 else predicted[:, 0], linewidth=1, label=f"{ahead} ahead")
         axes.set(xlabel="t")
         axes.legend()
-        if path is not None:
-            figure.savefig(path, dpi=120)
-        return figure
+        return finish(figure, path)
 
     def _standardised(self, series: ArrayLike) -> Reals:
         self._check_fitted()

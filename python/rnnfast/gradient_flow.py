@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from rnnfast._arrays import as_int32
 from rnnfast.nn import GRU, LSTM, RNN
-from rnnfast.plot import new_figure
+from rnnfast.plot import finish, new_figure
 from rnnfast.text import PathLike
 
 
@@ -39,9 +39,7 @@ class GradientFlow:
                 axes.plot(steps, norms, "--", color=f"C{layer}", label=f"layer {layer}, clipped to {clip_norm:g}")
         axes.set(xlabel="step t", ylabel="norm of dL/dh_t", yscale="log")
         axes.legend()
-        if path is not None:
-            figure.savefig(path, dpi=120)
-        return figure
+        return finish(figure, path)
 
 
 def gradient_flow(model: Any, batch: tuple[ArrayLike, ArrayLike], *, last_only: bool = False) -> GradientFlow:

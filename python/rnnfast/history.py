@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rnnfast.plot import new_figure
+from rnnfast.plot import finish, new_figure
 from rnnfast.text import PathLike
 
 
@@ -68,6 +68,4 @@ class History(Sequence[Mapping[str, float]]):
         left.set_ylabel("perplexity")
         left.yaxis.set_major_formatter(ScalarFormatter())
         left.yaxis.set_minor_formatter(ScalarFormatter())
-        if path is not None:
-            figure.savefig(path, dpi=120)
-        return figure
+        return finish(figure, path)

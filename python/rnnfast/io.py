@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import zlib
 from typing import Any
 
 from rnnfast import _core
@@ -23,11 +25,12 @@ _KINDS = {
     Autoregressor.kind: "a forecaster of series",
     SequenceClassifier.kind: "a classifier of sequences",
 }
+_START = 1 << 16  # bytes of a file that show what it is
 _LARGEST = 1 << 28  # weights of one matrix a file may ask for: 1 GB
 
 
 def load(path: PathLike, *, weights: str | None = None, kind: str | None = None) -> Any:
-    """The model in a file that its ``save`` wrote; a checkpoint's model too, and an n-gram model in ``*.arpa``.
+    """The model in a file that its ``save`` wrote; a checkpoint's model too, and an n-gram model in an ARPA file.
 
     ``weights`` is the precision of its products, ``"f32"``, ``"bf16"`` or, to run it only, ``"int8"``; None: as the file
     says. ``kind`` is the only kind wanted, such as ``"language_model"`` (n-gram models are of it) or ``"seq2seq"``.
@@ -36,7 +39,7 @@ def load(path: PathLike, *, weights: str | None = None, kind: str | None = None)
     """
     if kind is not None and kind not in _KINDS:
         raise ValueError(f"kind is {kind!r}, expected one of {', '.join(_KINDS)}")
-    arpa = os.fspath(path).endswith((".arpa", ".arpa.gz"))
+    arpa = _is_arpa(path)
     model: Any = NGram.from_arpa(path) if arpa else read(path, weights=weights)[0]
     held = LanguageModel.kind if arpa else model.kind
     if kind not in (None, held):
@@ -50,6 +53,26 @@ def quantize(source: PathLike, output: PathLike, *, weights: str = "int8") -> No
     load(source, weights=weights).save(output, weights=weights)
 
 
+def _is_arpa(path: PathLike) -> bool:
+    """Whether a file holds n-grams: what is in it counts, whatever its name; the name where it holds neither."""
+    start = _start(path)
+    if start.startswith(b"\x1f\x8b"):
+        try:
+            start = zlib.decompressobj(wbits=31).decompress(start, _START)
+        except zlib.error:
+            return False
+    found = start[8:9] != b"{" and re.search(rb"^\s*\\data\\\s*$", start, re.MULTILINE)
+    return bool(found) or (os.fspath(path).endswith((".arpa", ".arpa.gz")) and start[8:9] != b"{")
+
+
+def _start(path: PathLike) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read(_START)
+    except OSError:  # whoever reads the file says what is wrong with it
+        return b""
+
+
 def read(path: PathLike, *, weights: str | None = None) -> tuple[Any, dict[str, Array], dict[str, str]]:
     """The model, the tensors that are not its weights, and the metadata. Every byte is checked before use."""
     name = os.fspath(path)
@@ -57,6 +80,9 @@ def read(path: PathLike, *, weights: str | None = None) -> tuple[Any, dict[str, 
         raise ValueError(f"weights is {weights!r}, expected one of {', '.join(WEIGHTS)}")
     if not os.path.exists(name):
         raise FileNotFoundError(f"{name} does not exist; give the path of a model file")
+    start = _start(name)
+    if b"\0" not in start and start[8:9] != b"{" and start.strip():  # a number of eight bytes would hold zeros
+        raise _core.Error(f"{name}: is not a safetensors file but looks like text; give the path of a model file")
     tensors, metadata = _core.read_safetensors(name)
     if metadata.get("format") != FORMAT:
         raise _core.Error(f"{name}: a safetensors file, but not a model of rnnfast; train one with `rnnfast train`")

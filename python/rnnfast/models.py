@@ -53,6 +53,22 @@ def restored(stored: Mapping[str, NDArray[Any]]) -> dict[str, Array]:
     return values
 
 
+GATES = {"rnn": 1, "rnn_relu": 1, "gru": 3, "lstm": 4}
+
+
+def check_memory(numbers: int) -> None:
+    """``MemoryError`` of one sentence if a model of about so many weights does not fit into this machine."""
+    try:
+        installed = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):  # Windows; systems that do not tell
+        installed = 1 << 46
+    if 4 * numbers > installed:
+        raise MemoryError(
+            f"a model of {numbers:,} weights needs {4 * numbers / 1e9:,.1f} GB of memory, and {16 * numbers / 1e9:,.1f} GB to be "
+            f"trained with Adam; this machine has {installed / 1e9:,.1f} GB: choose smaller sizes"
+        )
+
+
 def initialise(model: Any, scale: float, seed: int) -> None:
     """Makes every weight of ``model`` uniform in plus or minus ``scale``."""
     if not 0 < scale < float("inf"):
@@ -149,6 +165,10 @@ class LanguageModel(Layer):
         }
         # Options that came later stand in a file only where they are used, so that older readers read the others.
         self.config.update({n: True for n, on in (("variational", variational), ("tie_weights", tie_weights)) if on})
+        c, gates = self.config, GATES.get(cell, 1)
+        first = gates * c["hidden_size"] * ((c["embedding_size"] or size) + c["hidden_size"])
+        later = gates * 2 * c["hidden_size"] ** 2 * (c["num_layers"] - 1)
+        check_memory(size * (c["embedding_size"] + c["hidden_size"]) + first + later)
         self.steps = 0  # of training; with the seed it decides the dropout masks
         self._core = _core.LanguageModel(
             cell, size, self.config["embedding_size"], self.config["hidden_size"], self.config["num_layers"],

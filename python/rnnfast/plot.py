@@ -2,17 +2,121 @@
 
 from __future__ import annotations
 
+import io
+import stat
+import warnings
+from collections.abc import Iterable
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
+
+from rnnfast.files import write_bytes
+from rnnfast.text import PathLike
+
+# Tried in this order after the usual font, for the characters it lacks; those that are not installed are left out.
+_FALLBACK_FONTS = (
+    "Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans SC", "Noto Sans JP", "Source Han Sans SC", "WenQuanYi Micro Hei",
+    "WenQuanYi Zen Hei", "PingFang SC", "Hiragino Sans", "Microsoft YaHei", "SimHei", "Yu Gothic", "MS Gothic", "Malgun Gothic",
+    "Noto Sans", "Noto Sans Devanagari", "Noto Sans Arabic", "Noto Sans Hebrew", "Noto Sans Thai", "Unifont",
+)  # fmt: skip
 
 
 def new_figure(columns: int = 1) -> tuple[Any, Any]:
-    """A matplotlib figure and its axes, outside pyplot, so no window and no global state (extra: ``plot``)."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise ImportError("a plot needs matplotlib: pip install 'rnnfast[plot]'") from None
-    figure = Figure(figsize=(7 * columns, 4), layout="constrained")
+    """A matplotlib figure and its axes, outside pyplot, so no window and no global state (extra: ``plot``).
+
+    As the last value of a notebook's cell the figure is displayed.
+    """
+    figure = _picture()(figsize=(7 * columns, 4), layout="constrained")
     axes = figure.subplots(1, columns)
     for one in axes if columns > 1 else [axes]:
         one.grid(alpha=0.3, which="both")
     return figure, axes
+
+
+@lru_cache(maxsize=1)
+def _picture() -> Any:
+    """A ``Figure`` that notebooks display without pyplot."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise ImportError("a plot needs matplotlib: pip install 'rnnfast[plot]'") from None
+
+    class Picture(Figure):
+        def _repr_png_(self) -> bytes:
+            return _drawn(self, "png", 96)
+
+    return Picture
+
+
+def literal(text: object) -> str:
+    """``text`` as a label that shows its characters: a dollar sign begins no formula."""
+    return str(text).replace("$", r"\$")
+
+
+def literals(texts: Iterable[object]) -> list[str]:
+    """:func:`literal` of each."""
+    return [literal(text) for text in texts]
+
+
+def picture_path(path: PathLike) -> Path:
+    """The file that a picture named ``path`` is written to: ``.png`` is added where there is no ending.
+
+    Raises ``ValueError`` for an ending that is none of a picture's.
+    """
+    _picture()
+    from matplotlib.backend_bases import FigureCanvasBase
+
+    file = Path(path)
+    if _is_stream(file):
+        return file
+    if not file.suffix:
+        return file.with_name(file.name + ".png")
+    known = sorted(FigureCanvasBase.get_supported_filetypes())
+    if file.suffix[1:].lower() not in known:
+        raise ValueError(
+            f"{file} ends in {file.suffix}, which is no kind of picture; expected one of .{', .'.join(known)}"
+        )
+    return file
+
+
+def finish(figure: Any, path: PathLike | None, *, dpi: int = 120) -> Any:
+    """Writes the figure to :func:`picture_path`, whose folder is made, unless ``path`` is None; returns the figure."""
+    from matplotlib.text import Text
+
+    if families := _fallback_fonts():
+        for text in figure.findobj(Text):
+            text.set_fontfamily([*text.get_fontfamily(), *families])
+    if path is not None:
+        file = picture_path(path)
+        data = _drawn(figure, "png" if _is_stream(file) else file.suffix[1:].lower(), dpi)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(file, data)
+    return figure
+
+
+def _drawn(figure: Any, kind: str, dpi: int) -> bytes:
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        # What no installed font can show appears as boxes; the picture is still drawn.
+        warnings.filterwarnings("ignore", message=r"(Glyph .*missing from|Matplotlib currently does not support)")
+        figure.savefig(buffer, format=kind, dpi=dpi)
+    return buffer.getvalue()
+
+
+@lru_cache(maxsize=1)
+def _fallback_fonts() -> tuple[str, ...]:
+    from matplotlib.font_manager import fontManager
+
+    installed = {font.name for font in fontManager.ttflist}
+    return tuple(name for name in _FALLBACK_FONTS if name in installed)
+
+
+def _is_stream(file: Path) -> bool:
+    """A device or a pipe has no ending."""
+    try:
+        mode = file.stat().st_mode
+    except OSError:
+        return False
+    return file.parts[:3] in (("/", "dev", "fd"), ("/", "dev", "stdout")) or not (
+        stat.S_ISREG(mode) or stat.S_ISDIR(mode)
+    )

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from rnnfast import _core
 from rnnfast._arrays import as_int32, at_least, new_seed, positive
-from rnnfast.models import initialise, write_model
+from rnnfast.models import GATES, check_memory, initialise, write_model
 from rnnfast.nn import Array, Layer
 from rnnfast.text import PathLike
 from rnnfast.vocab import Vocab
@@ -151,7 +151,10 @@ class Seq2Seq(Layer):
             "seed": new_seed(seed),
         }
         self.steps = 0  # of training; with the seed it decides dropout's masks and the coins
-        c = self.config
+        c, h = self.config, self.config["hidden_size"]
+        layers = GATES.get(cell, 1) * h * (c["embedding_size"] + h + 2 * h * (c["num_layers"] - 1))
+        vocabularies = (c["source_vocab_size"] + c["target_vocab_size"]) * c["embedding_size"]
+        check_memory(vocabularies + c["target_vocab_size"] * h + 2 * layers)
         self._core = _core.Seq2Seq(
             cell, c["source_vocab_size"], c["target_vocab_size"], c["embedding_size"], c["hidden_size"],
             c["num_layers"], c["bidirectional"], context, c["initial_state"], "context" in read, "previous" in read,

@@ -6,7 +6,6 @@ import codecs
 import gzip
 import os
 import re
-import unicodedata
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -14,17 +13,16 @@ from typing import Any, Callable, Union
 
 PathLike = Union[str, "os.PathLike[str]"]
 
-WORD_V1 = "word-v1"  # "word" of old model files, which cut at combining marks
 UNKNOWN, PADDING, BEGIN_OF_SENTENCE, END_OF_SENTENCE = "<unk>", "<pad>", "<bos>", "<eos>"
 
 # Reserved tokens such as <unk> stay whole; words keep their inner apostrophes; everything else stands alone.
-_LETTERS = re.compile(r"<\w+>|\w+(?:['’]\w+)*|[^\w\s]|\n")
+_WORD = re.compile(r"<\w+>|\w+(?:['’]\w+)*|[^\w\s]|\n")
 _NO_SPACE_BEFORE = set(".,;:!?)]}%…’”")
 _NO_SPACE_AFTER = set("([{$“")
 
 
 def read_text(path: PathLike) -> str:
-    """The text of a UTF-8 file, unpacked if it ends in ``.gz``.
+    """The text of a UTF-8 file, unpacked if it is one of gzip's.
 
     Raises ``FileNotFoundError``, or ``ValueError`` for a file that is empty, binary or not UTF-8.
     """
@@ -34,18 +32,28 @@ def read_text(path: PathLike) -> str:
     if not file.exists():
         raise FileNotFoundError(f"{file} does not exist; give the path of a text file")
     try:
-        data = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
+        data = unpacked(file.read_bytes(), packed=file.suffix == ".gz")
     except (EOFError, gzip.BadGzipFile) as error:
         raise ValueError(f"{file} is no complete gzip file: {error}") from None
+    return decode_bytes(data, str(file))
+
+
+def unpacked(data: bytes, *, packed: bool = False) -> bytes:
+    """``data`` itself, or what gzip packed into it; ``packed`` if it must be gzip's."""
+    return gzip.decompress(data) if packed or data.startswith(b"\x1f\x8b") else data
+
+
+def decode_bytes(data: bytes, name: str) -> str:
+    """The text of UTF-8 ``data``; ``ValueError`` names where it came from, ``name``, if it is empty, binary or not UTF-8."""
     if not data:
-        raise ValueError(f"{file} is empty, expected text")
+        raise ValueError(f"{name} is empty, expected text")
     if (zero := data.find(b"\0")) >= 0:
-        raise ValueError(f"{file} looks binary (zero byte at {zero}), expected UTF-8 text")
+        raise ValueError(f"{name} looks binary (zero byte at {zero}), expected UTF-8 text")
     try:
         return data.decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
         raise ValueError(
-            f"{file} is not UTF-8 (byte {data[error.start]:#04x} at {error.start}); "
+            f"{name} is not UTF-8 (byte {data[error.start]:#04x} at {error.start}); "
             "convert it first, for example with iconv -t UTF-8"
         ) from None
 
@@ -54,33 +62,8 @@ def _char_tokens(text: str) -> list[str]:
     return list(text)
 
 
-@lru_cache(maxsize=1)
-def _word_patterns() -> tuple[re.Pattern[str], re.Pattern[str]]:
-    """What continues a character, and a token of a text that has such.
-
-    The first: combining marks (categories Mn, Mc, Me) and the joiners U+200C and U+200D, which \\w leaves out. They are made of
-    this Python's tables when they are first needed: only planes 0, 1 and 14 of Unicode have marks.
-    """
-    codes = [*range(0x20000), *range(0xE0000, 0xE1000)]
-    marks = re.escape("".join(c for c in map(chr, codes) if unicodedata.category(c)[0] == "M")) + "\u200c\u200d"
-    word = rf"\w[\w{marks}]*"
-    return re.compile(f"[{marks}]"), re.compile(rf"<{word}>|{word}(?:['’]{word})*|[^\w\s][{marks}]*|\n")
-
-
 def _word_tokens(text: str) -> list[str]:
-    if text.isascii():
-        return _letter_tokens(text)
-    mark, token = _word_patterns()
-    return _findall(token, text) if mark.search(text) else _letter_tokens(text)
-
-
-def _letter_tokens(text: str) -> list[str]:
-    """The words of models from before combining marks were parts of them."""
-    return _findall(_LETTERS, text)
-
-
-def _findall(pattern: re.Pattern[str], text: str) -> list[str]:
-    return [END_OF_SENTENCE if token == "\n" else token for token in pattern.findall(text)]
+    return [END_OF_SENTENCE if token == "\n" else token for token in _WORD.findall(text)]
 
 
 def _join_words(tokens: Iterable[str]) -> str:
@@ -134,32 +117,14 @@ def _unicode_tokens(text: str) -> list[str]:
 _TOKENIZERS: dict[str, tuple[Callable[[str], list[str]], Callable[[Iterable[str]], str]]] = {
     "char": (_char_tokens, "".join),
     "word": (_word_tokens, _join_words),
-    WORD_V1: (_letter_tokens, _join_words),
     "whitespace": (_whitespace_tokens, _join_whitespace),
     "unicode": (_unicode_tokens, _join_words),
     "d2l-char": (lambda text: list(_d2l_text(text)), "".join),
     "d2l-word": (lambda text: _d2l_text(text).split(), " ".join),
     "d2l-nmt": (lambda text: _whitespace_tokens(_d2l_pair_text(text)), _join_whitespace),
 }
-TOKENIZERS = tuple(name for name in _TOKENIZERS if name != WORD_V1)
-# In files "word" is what it was when they were first written, so that an old model reads as it was trained.
-_NAMES_IN_FILES = {"word": "word-v2", WORD_V1: "word"}
+TOKENIZERS = tuple(_TOKENIZERS)
 BPE = "bpe"  # has rules beside its name; see train_bpe
-
-
-def name_in_file(tokenizer: str) -> str:
-    """What a file calls a tokenizer."""
-    return _NAMES_IN_FILES.get(tokenizer, tokenizer)
-
-
-def tokenizer_in_file(name: str) -> str:
-    """The tokenizer that a file calls ``name``."""
-    for tokenizer, held in _NAMES_IN_FILES.items():
-        if name == held:
-            return tokenizer
-    if name in _NAMES_IN_FILES:
-        raise ValueError(f"unknown tokenizer {name!r} in a file")
-    return name
 
 
 def check_tokenizer(name: str, rules: str | None = None) -> None:
@@ -172,7 +137,7 @@ def check_tokenizer(name: str, rules: str | None = None) -> None:
 
 def _named(name: str) -> tuple[Callable[[str], list[str]], Callable[[Iterable[str]], str]]:
     if name not in _TOKENIZERS:
-        raise ValueError(f"unknown tokenizer {name!r}: expected one of {', '.join(TOKENIZERS)}")
+        raise ValueError(f"unknown tokenizer {name!r}: expected one of {', '.join(_TOKENIZERS)}")
     return _TOKENIZERS[name]
 
 
@@ -270,8 +235,8 @@ def is_byte_level(rules: str) -> bool:
 def tokenize(text: str, tokenizer: str = "char") -> list[str]:
     """Tokens of ``text``.
 
-    ``"char"``: every character. ``"word"``: words, with their combining marks, and punctuation marks. ``"whitespace"``: what stands between white space, as the
-    Penn Treebank's files want it. ``"unicode"``: the same by Unicode's word boundaries (UAX #29), which ``"word"``
+    ``"char"``: every character. ``"word"``: words and marks. ``"whitespace"``: what stands between white space, as the
+    Penn Treebank's files want it. ``"unicode"``: words and marks by Unicode's word boundaries (UAX #29), which ``"word"``
     only approximates (extra: ``unicode``). These three give ``<eos>`` for each line's end. ``"d2l-char"`` and
     ``"d2l-word"``: characters or words of the text in lower case with everything but the letters a to z as one space
     (Dive into Deep Learning, section 9.2). ``"d2l-nmt"``: what stands between white space, in lower case, after a space was

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import signal
-import sys
 import threading
 import time
 import warnings
@@ -32,6 +31,7 @@ from rnnfast.evaluate import check_fits, evaluate
 from rnnfast.files import sweep
 from rnnfast.history import History
 from rnnfast.optim import OPTIMIZERS, Optimizer, clip_grad_norm_, clip_grad_value_
+from rnnfast.progress import Bar, tell
 from rnnfast.schedules import Schedule, schedule_named
 from rnnfast.text import PathLike
 
@@ -104,29 +104,6 @@ class _Signals:
             raise Interrupted(self.received, self._checkpoint) from error
 
 
-class _Bar:
-    """A progress bar on a terminal, nothing elsewhere; the epoch's line is printed by ``on_epoch``."""
-
-    def __init__(self, show: bool | None, total: int, done: int, epoch: int, epochs: int) -> None:
-        self._bar: Any = None
-        if show if show is not None else sys.stderr is not None and sys.stderr.isatty():
-            from tqdm import tqdm
-
-            self._bar = tqdm(
-                total=total, initial=done, unit="tok", unit_scale=True, leave=False, dynamic_ncols=True,
-                desc=f"epoch {epoch + 1}/{epochs}",
-            )  # fmt: skip
-
-    def update(self, tokens: int, loss: float) -> None:
-        if self._bar is not None:
-            self._bar.set_postfix(perplexity=f"{math.exp(min(loss, 700)):.2f}", refresh=False)
-            self._bar.update(tokens)
-
-    def close(self) -> None:
-        if self._bar is not None:
-            self._bar.close()
-
-
 def fit(
     model: Any,
     train: Any,
@@ -176,7 +153,7 @@ def fit(
         ``lr``, ``epochs`` and ``patience`` may be others than before, which is told and noted in ``history.notes``; ``ValueError``
         names what else differs: the texts, the vocabulary, and every setting that would make it another run
     run : anything JSON can hold, kept in the checkpoint
-    progress : show a bar; None: on a terminal only
+    progress : show a bar; None: on a terminal and in a notebook only
     on_epoch : called with each epoch's record, after the checkpoint is written
     callbacks : see :class:`rnnfast.callbacks.Callback`; ``TensorBoard(folder)`` is one
 
@@ -213,15 +190,15 @@ def fit(
     if resume and file is not None:
         place.load(file, own_lr, read_as)
         for note in place.notes:
-            if progress is not False and sys.stderr is not None:
-                print(note, file=sys.stderr, flush=True)
+            if progress is not False:
+                tell(note)
     if file is not None:
         sweep(file)
     model.zero_grad()
 
     def train_epoch(signals: _Signals) -> None:
         source = read_as.epoch(place.epoch, start=place.batch)
-        bar = _Bar(progress, source.tokens, place.tokens, place.epoch, epochs)
+        bar = Bar(progress, source.tokens, place.tokens, place.epoch, epochs)
         try:
             for batch in source:
                 position = place.epoch + place.batch / len(source)

@@ -37,11 +37,12 @@ class Translation:
     source_tokens: list[str]
     attention: Array | None = None
 
-    def plot(self, path: PathLike) -> None:
-        """Writes the attention as a heat map, a PNG: source tokens to the right, tokens downwards (extra: ``plot``)."""
+    def plot(self, path: PathLike | None = None) -> Any:
+        """The attention as a heat map, source tokens to the right, tokens downwards, written to ``path`` if given (extra:
+        ``plot``)."""
         if self.attention is None:
             raise ValueError("there is no attention to plot: translate with attention=True, a model that has attention")
-        _heat_map(self, path)
+        return _heat_map(self, path)
 
 
 def translate(
@@ -188,8 +189,8 @@ def _translation(
     return Translation(text, _tokens(vocab, ids), ids, log_prob, score, ended, read, attention)
 
 
-def _heat_map(translation: Translation, path: PathLike) -> None:
-    from rnnfast.plot import new_figure
+def _heat_map(translation: Translation, path: PathLike | None) -> Any:
+    from rnnfast.plot import finish, literals, new_figure
 
     figure, axes = new_figure()
     weights = translation.attention
@@ -197,8 +198,8 @@ def _heat_map(translation: Translation, path: PathLike) -> None:
     down = [*translation.tokens, END_OF_SENTENCE][: len(weights)]
     figure.set_size_inches(2 + 0.45 * weights.shape[1], 1.5 + 0.3 * len(down))
     image = axes.imshow(weights, cmap="Blues", vmin=0, vmax=1, aspect="auto")
-    axes.set_xticks(range(weights.shape[1]), translation.source_tokens, rotation=60, ha="right")
-    axes.set_yticks(range(len(down)), down)
+    axes.set_xticks(range(weights.shape[1]), literals(translation.source_tokens), rotation=60, ha="right")
+    axes.set_yticks(range(len(down)), literals(down))
     axes.grid(False)
     figure.colorbar(image, label="weight")
-    figure.savefig(path, dpi=120)
+    return finish(figure, path)

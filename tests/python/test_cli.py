@@ -1,33 +1,41 @@
-"""The command line as a user meets it: every test runs the installed program."""
+"""The command line as a user meets it."""
 
 from __future__ import annotations
 
 import importlib.util
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
-import time
+import warnings
+from contextlib import redirect_stderr, redirect_stdout
 
 import numpy as np
 import pytest
 
 import rnnfast as rf
+from rnnfast import cli
 
 TEXT = "It would be remarkably convenient for the historian to travel back.\n" * 120
 SMALL = ["--hidden-size", "24", "--batch-size", "8", "--num-steps", "10", "--lr", "0.01"]
 
 
-def run(*args, cwd, **options):
-    return subprocess.run(
-        [sys.executable, "-m", "rnnfast", *map(str, args)],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        **options,
-    )
+def run(*args, cwd, env=None):
+    """The command line in this process, which needs no start; with ``env``, in one of its own."""
+    if env is not None:
+        program = [sys.executable, "-m", "rnnfast", *map(str, args)]
+        return subprocess.run(program, cwd=cwd, capture_output=True, text=True, timeout=600, env=env)
+    out, err, before = io.StringIO(), io.StringIO(), os.getcwd()
+    os.chdir(cwd)
+    try:
+        with redirect_stdout(out), redirect_stderr(err), warnings.catch_warnings():
+            warnings.simplefilter("always")
+            status = cli.main([str(arg) for arg in args])
+    finally:
+        os.chdir(before)
+    return subprocess.CompletedProcess(args, status, out.getvalue(), err.getvalue())
 
 
 @pytest.fixture
@@ -123,78 +131,87 @@ def test_info_tells_what_runs(tmp_path):
     assert "isa_active" in run("info", cwd=tmp_path).stdout
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="kill -9 is POSIX")
-def test_resume_after_kill_9_gives_the_bits_of_an_undisturbed_run(text):
-    options = ["text.txt", *SMALL, "--epochs", 6, "--dropout", "0.2", "--cell", "lstm", "--embedding-size", 8]
-    assert run("train", *options, "--output", "whole.safetensors", cwd=text).returncode == 0
-    patched = (
-        "import sys, rnnfast.train as t, rnnfast.cli as c; fit = t.fit;"
-        "t.fit = lambda *a, **k: fit(*a, **{**k, 'checkpoint_every': 0});"
-        "sys.exit(c.main(sys.argv[1:]))"
-    )
-    checkpoint = text / "cut.checkpoint.safetensors"
-    process = subprocess.Popen(
-        [sys.executable, "-c", patched, "train", *map(str, options), "--output", "cut.safetensors"],
-        cwd=text, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    deadline = time.monotonic() + 60
-    while not checkpoint.exists() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    time.sleep(0.15)  # somewhere in the middle
-    process.kill()
-    process.wait()
-    assert checkpoint.exists(), "the run ended before it could be killed"
-    resumed = run("train", "--resume", checkpoint.name, cwd=text)
-    assert resumed.returncode == 0, resumed.stderr
-    whole, cut = rf.load(text / "whole.safetensors"), rf.load(text / "cut.safetensors")
-    for name, value in whole.state_dict().items():
-        assert np.array_equal(cut.state_dict()[name], value), name
-    lines = (text / "cut.history.jsonl").read_text().splitlines()
-    assert [json.loads(line)["epoch"] for line in lines] == [1, 2, 3, 4, 5, 6]
+# The command line with a checkpoint after every step; killed, as by kill -9, at step KILL_AT, or soon after from another thread
+# and so perhaps in the middle of writing a file. -1: never.
+KILLED = """
+import os, signal, sys, threading, time, rnnfast.cli, rnnfast.train
+from rnnfast import Callback
+fit, left, delay = rnnfast.train.fit, int(os.environ["KILL_AT"]), float(os.environ["KILL_AFTER"])
+
+def kill():
+    time.sleep(delay)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+class Killer(Callback):
+    def on_step(self, record):
+        global left
+        if left == 0:
+            threading.Thread(target=kill).start() if delay else kill()
+        left -= 1
+
+rnnfast.train.fit = lambda *a, **k: fit(*a, **{**k, "checkpoint_every": 0, "callbacks": [Killer()]})
+sys.modules["matplotlib"] = None
+sys.exit(rnnfast.cli.main(sys.argv[1:]))
+"""
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="kill -9 is POSIX")
-def test_twenty_kills_at_random_moments_change_no_bit(text):
-    options = ["text.txt", *SMALL, "--epochs", 600, "--cell", "gru", "--dropout", "0.1", "--keep-best"]
-    options += ["--schedule", "plateau:decay=0.7,patience=2"]
-    assert run("train", *options, "--output", "whole.safetensors", cwd=text).returncode == 0
-    patched = (
-        "import sys, rnnfast.train as t, rnnfast.cli as c; fit = t.fit;"
-        "t.fit = lambda *a, **k: fit(*a, **{**k, 'checkpoint_every': 0.02});"
-        "sys.exit(c.main(sys.argv[1:]))"
-    )
-    checkpoint, random, kills = text / "cut.checkpoint.safetensors", np.random.default_rng(0), 0
+def train_and_kill(command, options, folder, *, steps, delays):
+    """Trains undisturbed to whole.safetensors, and to cut.safetensors in as many processes as ``steps``, each killed at that step
+    of its own, and one more."""
 
-    def written():
-        return checkpoint.stat().st_mtime_ns if checkpoint.exists() else 0
-
-    for kill in range(20):
-        before = written()
-        begin = ["--resume", checkpoint] if checkpoint.exists() else [*options, "--output", "cut.safetensors"]
-        process = subprocess.Popen(
-            [sys.executable, "-c", patched, "train", *map(str, begin)],
-            cwd=text, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    def start(*args, step=-1, delay=0.0):
+        return subprocess.run(
+            [sys.executable, "-c", KILLED, command, *map(str, args)], cwd=folder, capture_output=True, text=True, timeout=600,
+            env={**os.environ, "KILL_AT": str(step), "KILL_AFTER": str(delay)},
         )  # fmt: skip
-        # Most processes are given the time to write a checkpoint, however slow the machine, so that the run gets on.
-        while kill % 4 and written() == before and process.poll() is None:
-            time.sleep(0.005)
-        time.sleep(random.uniform(0.0, 0.4))
-        kills += process.poll() is None
-        process.kill()
-        process.wait()
+
+    checkpoint = folder / "cut.checkpoint.safetensors"
+
+    def begin():
+        return (
+            ["--resume", checkpoint.name]
+            if checkpoint.exists()
+            else [*options, "--output", "cut.safetensors", "--force"]
+        )
+
+    assert start(*options, "--output", "whole.safetensors").returncode == 0
+    for step, delay in zip(steps, delays):
+        result = start(*begin(), step=step, delay=delay)
+        assert result.returncode == -signal.SIGKILL, result.stderr
         if checkpoint.exists():
             rf.load(checkpoint)  # never half a file
-    assert kills == 20, "the run was over before the last kill"
-    assert run("train", "--resume", checkpoint, cwd=text).returncode == 0
-    whole, cut = (rf.load(text / f"{name}.safetensors").state_dict() for name in ("whole", "cut"))
+    result = start(*begin())
+    assert result.returncode == 0, result.stderr
+
+
+def assert_the_same(folder, epochs):
+    """The killed run's model is the undisturbed one's, and its log has every epoch once."""
+    whole, cut = (rf.load(folder / f"{name}.safetensors").state_dict() for name in ("whole", "cut"))
     assert all(np.array_equal(cut[name], whole[name]) for name in whole)
-    assert not list(text.glob("*.tmp-*"))
+    lines = (folder / "cut.history.jsonl").read_text().splitlines()
+    assert [json.loads(line)["epoch"] for line in lines] == list(range(1, epochs + 1))
+    assert not list(folder.glob("*.tmp-*"))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="kill -9 is POSIX")
+@pytest.mark.fault("C15")
+@pytest.mark.parametrize(
+    ("kills", "cell"),
+    [(3, "lstm"), pytest.param(20, "gru", marks=pytest.mark.slow), pytest.param(20, "lstm", marks=pytest.mark.slow)],
+)
+def test_kills_at_random_steps_change_no_bit(text, kills, cell):
+    random, epochs = np.random.default_rng(kills), 2 * kills
+    options = ["text.txt", *SMALL, "--max-tokens", 2000, "--epochs", epochs, "--cell", cell, "--embedding-size", 8]
+    options += ["--dropout", 0.1, "--keep-best", "--schedule", "plateau:decay=0.7,patience=1", "--threads", 1]
+    steps = [0, *random.integers(1, 22, kills - 1)]  # an epoch has 22: no kill comes too late
+    train_and_kill("train", options, text, steps=steps, delays=random.choice([0, 0, 0.0005, 0.002, 0.01], kills))
+    assert_the_same(text, epochs)
 
 
 def test_presets_are_defaults_that_other_options_change(text):
     options = ["--hidden-size", 8, "--embedding-size", 6, "--epochs", 2, "--batch-size", 4, "--num-steps", 5]
     for preset in rf.presets.names():
-        result = run("train", "text.txt", "--preset", preset, *options, "--json", cwd=text)
+        result = run("train", "text.txt", "--preset", preset, *options, "--json", "--force", cwd=text)
         assert result.returncode == 0, result.stderr
         model = rf.load(text / "rnnfast-model.safetensors")
         assert model.config["cell"] == rf.presets.load(preset)["cell"]
@@ -218,7 +235,7 @@ def test_the_penn_treebank_is_a_data_set_of_three_parts(data_folder, text):
     result = run("train", "--data", "ptb", *options, "--max-tokens", 9_000, "--epochs", 1, "--json", cwd=text)
     assert result.returncode == 0, result.stderr
     assert "whitespace tokens, vocabulary of 10,000" in result.stderr
-    result = run("train", "text.txt", "--data", "ptb", cwd=text)
+    result = run("train", "text.txt", "--data", "ptb", "--force", cwd=text)
     assert (result.returncode, "give one of them" in result.stderr) == (2, True)
 
 

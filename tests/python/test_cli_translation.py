@@ -6,11 +6,9 @@ import json
 import signal
 import subprocess
 import sys
-import time
 
-import numpy as np
 import pytest
-from test_cli import run
+from test_cli import assert_the_same, run, train_and_kill
 from test_translation_training import counted
 
 import rnnfast as rf
@@ -87,38 +85,10 @@ def test_every_choice_is_an_option(folder):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="kill -9 is POSIX")
 def test_resume_after_kill_9_gives_the_bits_of_an_undisturbed_run(folder):
-    options = ["train.de", "train.en", *SMALL, "--epochs", 12, "--dropout", 0.2, "--cell", "lstm", "--keep-best"]
-    assert run("train-translation", *options, "--output", "whole.safetensors", cwd=folder).returncode == 0
-    patched = (
-        "import sys, rnnfast.train as t, rnnfast.cli as c; fit = t.fit;"
-        "t.fit = lambda *a, **k: fit(*a, **{**k, 'checkpoint_every': 0});"
-        "sys.exit(c.main(sys.argv[1:]))"
-    )
-    checkpoint, kills, random = folder / "cut.checkpoint.safetensors", 0, np.random.default_rng(0)
-    for _ in range(4):
-        begin = ["--resume", checkpoint] if checkpoint.exists() else [*options, "--output", "cut.safetensors"]
-        process = subprocess.Popen(
-            [sys.executable, "-c", patched, "train-translation", *map(str, begin)],
-            cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
-        deadline = time.monotonic() + 60
-        while not checkpoint.exists() and time.monotonic() < deadline:
-            time.sleep(0.01)
-        time.sleep(random.uniform(0.05, 0.2))
-        kills += process.poll() is None
-        process.kill()
-        process.wait()
-        if not checkpoint.exists():
-            break
-        rf.load(checkpoint)  # never half a file
-    assert kills >= 1, "the run ended before it could be killed"
-    assert checkpoint.exists(), "the run was over before the last kill"
-    resumed = run("train-translation", "--resume", checkpoint.name, cwd=folder)
-    assert resumed.returncode == 0, resumed.stderr
-    whole, cut = (rf.load(folder / f"{name}.safetensors").state_dict() for name in ("whole", "cut"))
-    assert all(np.array_equal(cut[name], whole[name]) for name in whole)
-    lines = (folder / "cut.history.jsonl").read_text().splitlines()
-    assert [json.loads(line)["epoch"] for line in lines] == list(range(1, 13))
+    options = ["train.de", "train.en", *SMALL, "--epochs", 2, "--dropout", 0.2, "--cell", "lstm", "--keep-best"]
+    options += ["--threads", 1]
+    train_and_kill("train-translation", options, folder, steps=[17], delays=[0])
+    assert_the_same(folder, 2)
 
 
 def test_an_interrupt_says_how_to_resume_and_with_which_command(folder):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 from typing import Any
 
-from rnnfast.commands.options import JSON_HELP, say, whole
+from rnnfast.commands import streams
+from rnnfast.commands.options import JSON_HELP, LARGEST_SEED, THREADS_HELP, Formatter, groups, say, whole
+from rnnfast.commands.output import FORCE_HELP, check_picture
 
 
 def add_to(commands: Any) -> None:
@@ -14,29 +15,32 @@ def add_to(commands: Any) -> None:
     compare = commands.add_parser(
         "compare",
         help="convolution, recurrence and self-attention, side by side and measured",
-        description="Measures cost, memory, waiting steps and path lengths of the three kinds of layers; with --text, "
+        description="Measures cost, memory, sequential steps and path lengths of the three kinds of layers; with --text, "
         "trains a language model of each kind with equally many parameters.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=Formatter,
     )
+    layers, models, output, run_ = groups(compare, "layers", "language models", "output", "run")
     sizes = "sizes of the sweep over tokens; at least three long ones for an exponent"
-    compare.add_argument("--n", type=whole(1), nargs="+", default=[2**i for i in range(6, 14)], help=sizes)
-    compare.add_argument("--d", type=whole(1), nargs="+", default=[64, 128, 192, 256, 384, 512], help="dimensions")
-    compare.add_argument("--k", type=whole(2), default=3, help="kernel of the convolution")
-    compare.add_argument("--rounds", type=whole(1), default=7, help="of measuring; the best counts")
-    compare.add_argument("--text", metavar="FILE", help="compare language models on this text instead")
-    compare.add_argument("--tokens", type=whole(1), default=600_000, help="to train each language model on")
-    compare.add_argument(
+    layers.add_argument("--n", type=whole(1), nargs="+", default=[2**i for i in range(6, 14)], help=sizes)
+    layers.add_argument("--d", type=whole(1), nargs="+", default=[64, 128, 192, 256, 384, 512], help="dimensions")
+    layers.add_argument("--k", type=whole(2), default=3, help="kernel of the convolution")
+    layers.add_argument("--rounds", type=whole(1), default=7, help="how often each is measured; the best counts")
+    models.add_argument("--text", metavar="FILE", help="compare language models on this text instead")
+    models.add_argument("--tokens", type=whole(1), default=600_000, help="to train each language model on")
+    models.add_argument(
         "--hidden-size", type=whole(8), default=128, help="of the LSTM; the others get as many parameters"
     )
-    compare.add_argument("--seed", type=whole(0), default=0, help="of the language models")
-    compare.add_argument("--threads", type=whole(1), help="default: all cores this process may use")
-    compare.add_argument("--plot", metavar="PNG", help="draw the figure")
-    compare.add_argument("--json", action="store_true", help=JSON_HELP)
-    compare.set_defaults(run=run)
+    models.add_argument("--seed", type=whole(0, LARGEST_SEED), default=0, help="of the language models")
+    output.add_argument("--plot", metavar="PICTURE", help="draw the figure (PNG, PDF, SVG)")
+    output.add_argument("--force", action="store_true", help=FORCE_HELP)
+    output.add_argument("--json", action="store_true", help=JSON_HELP)
+    run_.add_argument("--threads", type=whole(1, 4096), help=THREADS_HELP)
+    compare.set_defaults(run=run, works=True)
 
 
 def run(args: argparse.Namespace) -> None:
     """Measures, prints the table, draws the figure."""
+    picture = check_picture("--plot", args, inputs=[args.text])
     if args.text:
         from rnnfast import compare_text
 
@@ -44,22 +48,22 @@ def run(args: argparse.Namespace) -> None:
             args.text, tokens=args.tokens, hidden_size=args.hidden_size, seed=args.seed,
             report=lambda line: say(line, args),
         )  # fmt: skip
-        if args.plot:
-            compare_text.plot(result, args.plot)
+        if picture is not None:
+            compare_text.plot(result, picture)
         say(compare_text.table(result), args)
         shown: Any = result
     else:
         from rnnfast import compare
 
         comparison = compare.compare(n=args.n, d=args.d, k=args.k, rounds=args.rounds)
-        if args.plot:
-            compare.plot(comparison, args.plot)
+        if picture is not None:
+            compare.plot(comparison, picture)
         say(_table(comparison), args)
         shown = comparison.as_dict()
-    if args.plot:
-        say(f"wrote {args.plot}", args)
+    if picture is not None:
+        say(f"wrote {picture}", args)
     if args.json:
-        print(json.dumps(shown))
+        streams.write_json(shown)
 
 
 def _table(c: Any) -> str:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import json
 from typing import Any
 
+from rnnfast.commands import streams
 from rnnfast.commands.options import JSON_HELP, say
 
 
 def add_to(commands: Any) -> None:
     """Adds the command to the parser's."""
-    info = commands.add_parser("info", help="compiler, instruction sets, threads")
+    info = commands.add_parser(
+        "info",
+        help="compiler, instruction sets, threads",
+        description="Prints what runs here: version, compiler, instruction sets built, supported and active, threads.",
+    )
     info.add_argument("--json", action="store_true", help=JSON_HELP)
     info.set_defaults(run=run, threads=None)
 
@@ -24,4 +28,4 @@ def run(args: argparse.Namespace) -> None:
     for name, value in info.items():
         say(f"{name + ':':18}{', '.join(value) if isinstance(value, list) else value}", args)
     if args.json:
-        print(json.dumps(info))
+        streams.write_json(info)

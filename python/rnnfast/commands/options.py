@@ -1,18 +1,86 @@
-"""What the commands share: kinds of option values, and where text goes."""
+"""What the commands share: their parser, kinds of option values, and where text goes."""
 
 from __future__ import annotations
 
 import argparse
+import difflib
+import re
 import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-JSON_HELP = "print one JSON object last on stdout, human text on stderr"
+from rnnfast.commands import streams
+from rnnfast.text import decode_bytes, read_text, unpacked
+
+BAD_INPUT = 2
+JSON_HELP = "print one JSON object last on stdout, human text on stderr; numbers that are not finite are null"
+THREADS_HELP = "1 to 4096; default: all cores this process may use"
+LARGEST_SEED = 2**64 - 1
+LARGEST_COUNT = 2**31 - 1
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse's parser, with errors of one line that suggest what was meant."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse's; an option that does not exist is the first thing reported, not what is missing besides."""
+        words = list(sys.argv[1:] if args is None else args)
+        for word in words:
+            if word == "--" or (not word.startswith("-") and self._subparsers is not None):
+                break  # what follows is not this parser's
+            self._check_option(word)
+        return super().parse_known_args(words, namespace)
+
+    def _check_option(self, word: str) -> None:
+        name = word.partition("=")[0]
+        if not re.match(r"--?[A-Za-z]", name) or re.search(r"\s", name):
+            return  # a value: a negative number, a text
+        known = list(self._option_string_actions)
+        if name in known or (name.startswith("--") and any(option.startswith(name) for option in known)):
+            return
+        self.error(f"unknown option {name}{meant('--' + name.lstrip('-'), known)}")
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            choices = [str(choice) for choice in action.choices]
+            raise argparse.ArgumentError(
+                action, f"invalid choice: {value!r}{meant(str(value), choices)}; expected one of {', '.join(choices)}"
+            )
+
+    def error(self, message: str) -> NoReturn:
+        """One line, and status 2."""
+        self.exit(BAD_INPUT, f"{self.prog}: {message} ({self.prog} --help explains)\n")
+
+
+class Formatter(argparse.HelpFormatter):
+    """Help that names the defaults worth naming."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        text = action.help
+        plain = any(action.default is value for value in (None, False, argparse.SUPPRESS)) or "default:" in (text or "")
+        return text if plain else f"{text} (default: %(default)s)"
+
+
+def meant(word: str, known: Iterable[str]) -> str:
+    """``; did you mean ...?`` if one of the ``known`` words is close to ``word``, else nothing."""
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f"; did you mean {close[0]}?" if close else ""
 
 
 def say(text: str, args: argparse.Namespace) -> None:
-    """Human text: on stdout, or on stderr when stdout belongs to JSON."""
-    print(text, file=sys.stderr if args.json else sys.stdout, flush=True)
+    """Human text: on stdout, or on stderr when stdout belongs to JSON or to the model.
+
+    A command that works for a result (``args.works``) continues when nobody reads; one that only prints ends.
+    """
+    if args.json or getattr(args, "stdout_taken", False):
+        streams.note(text)
+        return
+    try:
+        streams.write(text)
+    except (streams.ReaderGone, OSError):
+        if not getattr(args, "works", False):
+            raise
 
 
 def sidecar(model: Path, ending: str) -> Path:
@@ -20,16 +88,18 @@ def sidecar(model: Path, ending: str) -> Path:
     return model.with_name((model.stem if model.suffix == ".safetensors" else model.name) + ending)
 
 
-def whole(least: int) -> Any:
-    """An option's type: a whole number of at least ``least``."""
+def whole(least: int, most: int = LARGEST_COUNT) -> Any:
+    """An option's type: a whole number from ``least`` to ``most``."""
 
     def parse(text: str) -> int:
         try:
             value = int(text)
         except ValueError:
-            raise argparse.ArgumentTypeError(f"{text!r} is no whole number") from None
+            raise argparse.ArgumentTypeError(f"{text[:40]!r} is no whole number") from None
         if value < least:
             raise argparse.ArgumentTypeError(f"{value} is below {least}")
+        if value > most:
+            raise argparse.ArgumentTypeError(f"{text[:40]} is above {most}")
         return value
 
     return parse
@@ -42,9 +112,26 @@ def real(low: float, high: float = float("inf"), *, open_low: bool = False) -> A
         try:
             value = float(text)
         except ValueError:
-            raise argparse.ArgumentTypeError(f"{text!r} is no number") from None
+            raise argparse.ArgumentTypeError(f"{text[:40]!r} is no number") from None
         if not (low < value if open_low else low <= value) or not value < high:
-            raise argparse.ArgumentTypeError(f"{text} is outside {low} to {high}")
+            raise argparse.ArgumentTypeError(f"{text[:40]} is outside {low} to {high}")
         return value
 
     return parse
+
+
+def named(file: str) -> str:
+    """What a text file is called in messages."""
+    return "standard input" if file == "-" else file
+
+
+def text_of(file: str) -> str:
+    """The text of a file, or of standard input for ``-``."""
+    if file != "-":
+        return read_text(file)
+    return decode_bytes(unpacked(sys.stdin.buffer.read()), named(file))
+
+
+def groups(parser: Any, *titles: str) -> Sequence[Any]:
+    """Argument groups of a command's help, in this order."""
+    return [parser.add_argument_group(title) for title in titles]

@@ -7,7 +7,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from rnnfast.commands.options import JSON_HELP, say, whole
+from rnnfast.commands import streams
+from rnnfast.commands.options import JSON_HELP, Formatter, groups, named, say, text_of, whole
+from rnnfast.commands.output import FORCE_HELP, check_picture
 from rnnfast.text import TOKENIZERS
 
 
@@ -16,13 +18,16 @@ def add_to(commands: Any) -> None:
     stats = commands.add_parser(
         "stats",
         help="tokens, vocabulary and frequent n-grams of a text",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        description="Counts the tokens of a text, and the most frequent n-grams of one, two and three.",
+        formatter_class=Formatter,
     )
-    stats.add_argument("file", metavar="FILE", help="UTF-8 text, .gz too")
-    stats.add_argument("--tokenizer", choices=TOKENIZERS, default="word")
-    stats.add_argument("--top", type=whole(1), default=10, help="how many n-grams of each order")
-    stats.add_argument("--plot", metavar="PATH", help="write the log-log plot of the frequencies, a PNG")
-    stats.add_argument("--json", action="store_true", help=JSON_HELP)
+    data, output = groups(stats, "data", "output")
+    data.add_argument("file", metavar="FILE", help="UTF-8 text, .gz too; - is standard input")
+    data.add_argument("--tokenizer", choices=TOKENIZERS, default="word", help="what counts as a token")
+    output.add_argument("--top", type=whole(1), default=10, help="how many n-grams of each order")
+    output.add_argument("--plot", metavar="PICTURE", help="draw the frequencies, both axes logarithmic (PNG, PDF, SVG)")
+    output.add_argument("--force", action="store_true", help=FORCE_HELP)
+    output.add_argument("--json", action="store_true", help=JSON_HELP)
     stats.set_defaults(run=run, threads=None)
 
 
@@ -33,10 +38,14 @@ def run(args: argparse.Namespace) -> None:
     import rnnfast as rf
     from rnnfast.grams import count, tokens_of
 
-    corpus = rf.Corpus.from_file(args.file, tokenizer=args.tokenizer)
+    picture = check_picture("--plot", args, inputs=[args.file])
+    name = named(args.file)
+    corpus = rf.Corpus.from_text(text_of(args.file), tokenizer=args.tokenizer, name=name)
     levels = count(corpus.ids.astype(np.int64), 3, len(corpus.vocab), -1)
-    say(f"{args.file}: {len(corpus):,} {args.tokenizer} tokens, {len(corpus.vocab) - 1:,} different", args)
     kinds, result = ("unigrams", "bigrams", "trigrams"), {}
+    if picture is not None:  # before the text, whose reader may go
+        _plot({kind: level.counts for kind, level in zip(kinds, levels)}, picture)
+    say(f"{name}: {len(corpus):,} {args.tokenizer} tokens, {len(corpus.vocab) - 1:,} different", args)
     for n, (kind, level) in enumerate(zip(kinds, levels), 1):
         ids = tokens_of([below.keys for below in levels[:n]], len(corpus.vocab))
         best = [i for i in np.argsort(-level.counts, kind="stable")[: args.top] if level.counts[i]]
@@ -45,18 +54,17 @@ def run(args: argparse.Namespace) -> None:
         say(f"\n{int((level.counts > 0).sum()):,} different {kind}, the most frequent:", args)
         for tokens, times in rows:
             say(f"{times:>9,}  {' '.join(json.dumps(t, ensure_ascii=False)[1:-1] for t in tokens)}", args)
-    if args.plot:
-        _plot({kind: level.counts for kind, level in zip(kinds, levels)}, Path(args.plot))
-        say(f"\nwrote {args.plot}", args)
+    if picture is not None:
+        say(f"\nwrote {picture}", args)
     if args.json:
-        print(json.dumps({"tokens": len(corpus), "vocabulary": len(corpus.vocab) - 1, **result}, ensure_ascii=False))
+        streams.write_json({"tokens": len(corpus), "vocabulary": len(corpus.vocab) - 1, **result})
 
 
 def _plot(counts: dict[str, Any], path: Path) -> None:
     """Frequency over rank, both logarithmic: a straight line is Zipf's law."""
     import numpy as np
 
-    from rnnfast.plot import new_figure
+    from rnnfast.plot import finish, new_figure
 
     figure, axes = new_figure()
     for kind, values in counts.items():
@@ -64,4 +72,4 @@ def _plot(counts: dict[str, Any], path: Path) -> None:
         axes.loglog(np.arange(1, len(falling) + 1), falling, label=kind)
     axes.set(xlabel="rank", ylabel="frequency")
     axes.legend()
-    figure.savefig(path, dpi=120)
+    finish(figure, path)

@@ -8,7 +8,7 @@ import re
 from typing import Any
 
 from rnnfast import _core, presets
-from rnnfast.commands.options import real, whole
+from rnnfast.commands.options import groups, named, real, text_of, whole
 from rnnfast.commands.training import DEFAULTS, Run, add_options, option_of
 from rnnfast.text import BPE, TOKENIZERS
 
@@ -27,26 +27,30 @@ def add_to(commands: Any) -> None:
         help="train a language model on a text",
         description="Trains a recurrent language model. Without FILE and --data it reads Python's own help texts.",
     )
-    option = option_of(train, _DEFAULTS)
-    train.add_argument("file", nargs="?", metavar="FILE", default=argparse.SUPPRESS, help="UTF-8 text, .gz too")
-    option("--data", "a public data set in place of FILE", choices=_DATA)
-    train.add_argument(
-        "--preset", choices=presets.names(), help="settings of a published model; other options still count"
+    data, model = groups(train, "data", "model")
+    data.add_argument(
+        "file", nargs="?", metavar="FILE", default=argparse.SUPPRESS, help="UTF-8 text, .gz too; - is standard input"
     )
-    option("--tokenizer", choices=(*TOKENIZERS, BPE))
-    option("--vocab-size", "of the tokenizer bpe", type=whole(1))
+    option = option_of(data, _DEFAULTS)
+    option("--data", "a public data set in place of FILE", choices=_DATA)
+    option("--tokenizer", "what counts as a token", choices=(*TOKENIZERS, BPE))
+    option("--vocab-size", "tokens of the tokenizer bpe", type=whole(1))
     option("--min-freq", "rarer tokens read as <unk>", type=whole(1))
-    option("--max-tokens", "read no more of the text; 0: all", type=whole(0))
-    option("--cell", choices=_core.cells())
-    option("--hidden-size", type=whole(1))
-    option("--num-layers", type=whole(1))
+    option("--max-tokens", "read no more of the text; 0: all", type=whole(0, 2**62))
+    option("--num-steps", "time steps of a batch; gradients stop at its first", type=whole(1))
+    option("--sampling", "batches that continue one another, or begin anywhere", choices=("sequential", "random"))
+    model.add_argument(
+        "--preset", choices=presets.names(), help="settings of a published model; other options override them"
+    )
+    option = option_of(model, _DEFAULTS)
+    option("--cell", "of the recurrent layers", choices=_core.cells())
+    option("--hidden-size", "units of each layer", type=whole(1))
+    option("--num-layers", "recurrent layers", type=whole(1))
     option("--embedding-size", "0: one-hot input", type=whole(0))
-    option("--dropout", type=real(0, 1))
+    option("--dropout", "on every connection that is not recurrent", type=real(0, 1))
     option("--variational", "the same dropout masks at every step", action="store_true")
     option("--tie-weights", "one table for embedding and output", action="store_true")
     option("--init-scale", "first weights uniform in plus or minus this; 0: PyTorch's", type=real(0))
-    option("--num-steps", type=whole(1))
-    option("--sampling", choices=("sequential", "random"))
     add_options(train, _DEFAULTS)
     train.set_defaults(run=run)
 
@@ -84,13 +88,12 @@ def _read(s: argparse.Namespace) -> tuple[Any, Any, Any, str]:
     """Train, validation and test text, and the sum of all."""
     import rnnfast as rf
     from rnnfast.datasets import python_topics
-    from rnnfast.text import read_text
 
     if s.data is not None:
         name, text = s.data, rf.datasets.load(s.data)
     else:
-        name = s.file or "Python's help texts"
-        text = python_topics() if s.file is None else read_text(s.file)
+        name = "Python's help texts" if s.file is None else named(s.file)
+        text = python_topics() if s.file is None else text_of(s.file)
     parts = [text] if isinstance(text, str) else [text["train"], text["valid"], text["test"]]
     digest = hashlib.sha256("".join(parts).encode()).hexdigest()
     vocab = rf.Vocab.bpe(parts[0], s.vocab_size) if s.tokenizer == BPE else None

@@ -7,7 +7,7 @@ import hashlib
 from typing import Any
 
 from rnnfast import _core
-from rnnfast.commands.options import real, whole
+from rnnfast.commands.options import groups, real, whole
 from rnnfast.commands.training import DEFAULTS, Run, add_options, option_of
 from rnnfast.datasets import PAIRED
 from rnnfast.text import BPE, TOKENIZERS
@@ -32,24 +32,29 @@ def add_to(commands: Any) -> None:
         "source<TAB>target in a line. A twentieth each is kept for validation and test. Without files and --data it reads "
         "English and French texts of a program's menus (extra: demo).",
     )
-    option = option_of(train, _DEFAULTS)
-    for name in ("source", "target"):
-        train.add_argument(name, nargs="?", metavar=name.upper(), default=argparse.SUPPRESS, help="UTF-8 text, .gz too")
+    data, model = groups(train, "data", "model")
+    for name, text in (
+        ("source", "UTF-8 text, .gz too: a sentence a line, or both sentences with a tab between them"),
+        ("target", "the lines' translations, if SOURCE has no tabs"),
+    ):
+        data.add_argument(name, nargs="?", metavar=name.upper(), default=argparse.SUPPRESS, help=text)
+    option = option_of(data, _DEFAULTS)
     option("--data", "a public data set in place of files", choices=PAIRED)
-    option("--tokenizer", choices=(*TOKENIZERS, BPE))
-    option("--vocab-size", "of the tokenizer bpe, each side", type=whole(1))
+    option("--tokenizer", "what counts as a token", choices=(*TOKENIZERS, BPE))
+    option("--vocab-size", "tokens of the tokenizer bpe, each side", type=whole(1))
     option("--lower", "put both sides into lower case", action="store_true")
     option("--min-freq", "rarer tokens read as <unk>", type=whole(1))
     option("--max-length", "cut sentences to so many tokens, <eos> among them; 0: none", type=whole(0))
     option("--max-pairs", "train on no more pairs; 0: all", type=whole(0))
+    option = option_of(model, _DEFAULTS)
     option("--cell", "of encoder and decoder", choices=_core.cells())
-    option("--hidden-size", type=whole(1))
-    option("--num-layers", type=whole(1))
-    option("--embedding-size", type=whole(1))
+    option("--hidden-size", "units of each layer", type=whole(1))
+    option("--num-layers", "recurrent layers of each side", type=whole(1))
+    option("--embedding-size", "numbers a token becomes", type=whole(1))
     option("--bidirectional", "the encoder reads in both directions", action="store_true")
     option("--context", "what the encoder's states become", choices=("last", "mean", "max"))
     option("--decoder", "where it starts and what its steps read", choices=_DECODERS)
-    option("--attention", choices=("none", "additive", "dot", "general"))
+    option("--attention", "how the decoder looks back at the source", choices=("none", "additive", "dot", "general"))
     option("--readout", "what the output layer reads", choices=("state", "all"))
     option("--teacher-forcing", "share of steps that read the true token", type=real(0, 1.0000001))
     option("--dropout", "on both embeddings and between layers", type=real(0, 1))

@@ -3,51 +3,58 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Callable
 
-from rnnfast.commands.options import JSON_HELP, real, say, sidecar, whole
+from rnnfast.commands import streams
+from rnnfast.commands.options import JSON_HELP, LARGEST_SEED, THREADS_HELP, groups, real, say, sidecar, whole
+from rnnfast.commands.output import FORCE_HELP, check_output, is_stdout, is_stream, refuse_folder
 
 # What is not given on the command line comes from here, or from the command's own. All of it goes into the checkpoint.
 DEFAULTS: dict[str, Any] = {
     "batch_size": 32, "epochs": 12, "seed": 0, "optimizer": "adam", "lr": 2e-3, "schedule": "constant", "clip_norm": 1.0,
-    "clip_value": 0.0, "patience": 0, "keep_best": False, "output": "rnnfast-model.safetensors",
+    "clip_value": 0.0, "patience": 0, "keep_best": False, "force": False, "output": "rnnfast-model.safetensors",
 }  # fmt: skip
 _PATHS = ("file", "source", "target", "output")
 
 
-def option_of(parser: argparse.ArgumentParser, defaults: Mapping[str, Any]) -> Callable[..., None]:
+def option_of(parser: Any, defaults: Mapping[str, Any]) -> Callable[..., None]:
     """A function that adds an option whose default its help names and :func:`settings` fills in."""
 
-    def option(name: str, text: str = "", **kind: Any) -> None:
+    def option(name: str, text: str, **kind: Any) -> None:
         default = defaults[name.lstrip("-").replace("-", "_")]
-        parser.add_argument(name, default=argparse.SUPPRESS, help=f"{text} (default: {default})".strip(), **kind)
+        shown = text if default is None or default is False else f"{text} (default: {default})"
+        parser.add_argument(name, default=argparse.SUPPRESS, help=shown, **kind)
 
     return option
 
 
 def add_options(parser: argparse.ArgumentParser, defaults: Mapping[str, Any]) -> None:
     """The options of every training run."""
-    option = option_of(parser, defaults)
-    option("--batch-size", type=whole(1))
-    option("--epochs", type=whole(1))
-    option("--seed", type=whole(0))
-    option("--optimizer", choices=("sgd", "adam", "adamw"))
+    optimisation, output, run = groups(parser, "optimisation", "output", "run")
+    option = option_of(optimisation, defaults)
+    option("--batch-size", "rows that are trained together", type=whole(1))
+    option("--epochs", "passes over the training data", type=whole(1))
+    option("--optimizer", "how gradients change the weights", choices=("sgd", "adam", "adamw"))
     option("--lr", "learning rate", type=real(0, open_low=True))
     option("--schedule", "constant, step:decay=0.5,start=4, cosine:warmup=1, plateau:decay=0.5", metavar="SCHEDULE")
     option("--clip-norm", "largest gradient norm; 0: no clipping", type=real(0))
     option("--clip-value", "largest gradient; 0: no clipping", type=real(0))
     option("--patience", "end after so many epochs without improvement; 0: never", type=whole(0))
     option("--keep-best", "keep the weights of the best epoch, not the last", action="store_true")
-    option("--output", "the model file", metavar="PATH")
-    parser.add_argument("--threads", type=whole(1), help="default: all cores this process may use")
-    parser.add_argument("--tensorboard", metavar="FOLDER", help="write curves for TensorBoard there")
-    parser.add_argument("--resume", metavar="PATH", help="continue from a checkpoint, with its settings and its data")
-    parser.add_argument("--json", action="store_true", help=JSON_HELP)
+    option = option_of(output, defaults)
+    option("--output", "the model file; the history and the loss curve get the same name", metavar="PATH")
+    option("--force", FORCE_HELP, action="store_true")
+    output.add_argument("--tensorboard", metavar="FOLDER", help="write curves for TensorBoard there")
+    output.add_argument("--json", action="store_true", help=JSON_HELP)
+    option_of(run, defaults)("--seed", "of the first weights and of all chance", type=whole(0, LARGEST_SEED))
+    run.add_argument("--threads", type=whole(1, 4096), help=THREADS_HELP)
+    run.add_argument("--resume", metavar="PATH", help="continue from a checkpoint, with its settings and its data")
+    parser.set_defaults(works=True)
 
 
 class Run:
@@ -67,12 +74,33 @@ class Run:
         else:
             given = {name: value for name, value in vars(args).items() if name in defaults}
             self.settings = argparse.Namespace(**{**defaults, **chosen, **given})
+        refuse_folder("--output", self.settings.output)
         self.output = Path(self.settings.output)
-        self.checkpoint = Path(args.resume or sidecar(self.output, ".checkpoint.safetensors"))
-        self.log = sidecar(self.output, ".history.jsonl")
-        if not self.output.parent.is_dir():
-            raise ValueError(f"{self.output.parent} is not a folder; make it, or give another --output")
+        self.checkpoint: Path | None = Path(args.resume or sidecar(self.output, ".checkpoint.safetensors"))
+        self.log: Path | None = sidecar(self.output, ".history.jsonl")
+        self.curve: Path | None = sidecar(self.output, ".png")
+        self._check_output(getattr(args, "force", False) or (self.recorded is not None and self.settings.force))
         self.seconds = 0.0
+
+    def _check_output(self, force: bool) -> None:
+        """Nothing may be lost, and nothing may fail when hours have been spent."""
+        s, args = self.settings, self.args
+        if is_stream(s.output):
+            args.stdout_taken = is_stdout(s.output)
+            if args.json and args.stdout_taken:
+                raise ValueError(f"--output {s.output} and --json both want standard output; give one of them a file")
+            self.checkpoint = Path(args.resume) if args.resume else None  # a device has no files beside it
+            self.log = self.curve = None
+        fresh = self.recorded is None
+        companions = [file for file in (self.curve, *((self.checkpoint, self.log) if fresh else ())) if file]
+        begun = fresh and self.checkpoint is not None and self.checkpoint.exists()
+        check_output(
+            "--output", s.output, force=force, companions=companions,
+            inputs=[vars(s).get(name) for name in ("file", "source", "target")],
+            otherwise=f", --resume {self.checkpoint} continues the unfinished run"
+            if begun
+            else ", --resume CHECKPOINT continues a run that was interrupted",
+        )  # fmt: skip
 
     def say(self, text: str) -> None:
         """Human text."""
@@ -93,9 +121,9 @@ class Run:
         self.say(
             f"{s.cell}, {model.num_parameters:,} parameters, {rf.get_num_threads()} threads, {rf.info()['isa_active']}"
         )
-        if self.recorded is None:
+        if self.recorded is None and self.log is not None:
             self.log.unlink(missing_ok=True)
-        absolute = {name: os.path.abspath(vars(s)[name]) for name in _PATHS if vars(s).get(name) is not None}
+        absolute = {name: os.path.abspath(vars(s)[name]) for name in _PATHS if vars(s).get(name) not in (None, "-")}
         kept = {"command": self.args.command, "settings": {**vars(s), **absolute}, "sha256": self._digest}
         started = time.monotonic()
         history = fit(
@@ -107,15 +135,18 @@ class Run:
         )  # fmt: skip
         self.seconds = time.monotonic() - started
         model.save(self.output)
-        self.checkpoint.unlink(missing_ok=True)
-        self.log.write_text("".join(json.dumps(record) + "\n" for record in history), encoding="utf-8")
+        if self.checkpoint is not None:
+            self.checkpoint.unlink(missing_ok=True)
+        if self.log is not None:
+            self.log.write_text("".join(streams.to_json(record) + "\n" for record in history), encoding="utf-8")
         if history.stopped:
             self.say(f"stopped: {history.stopped}")
         return history
 
     def _on_epoch(self, record: Mapping[str, float]) -> None:
-        with self.log.open("a", encoding="utf-8") as lines:
-            print(json.dumps(record), file=lines, flush=True)
+        if self.log is not None:
+            with self.log.open("a", encoding="utf-8") as lines:
+                lines.write(streams.to_json(record) + "\n")
         self.say(
             f"epoch {record['epoch']:>3}/{self.settings.epochs}  train perplexity {record['train_perplexity']:8.3f}  "
             f"validation {record['valid_perplexity']:8.3f}  {record['tokens_per_second']:10,.0f} tokens/s"
@@ -123,14 +154,16 @@ class Run:
 
     def tell(self, history: Any, hint: str) -> None:
         """Draws the loss curve, and says which files there are now and what to do with them."""
-        written = [str(self.output), str(self.log)]
-        try:
-            history.plot(curve := sidecar(self.output, ".png"))
-            written.append(str(curve))
-        except ImportError as error:
-            self.say(f"no loss curve: {error}")
+        written = [str(file) for file in (self.output, self.log) if file is not None]
+        if self.curve is not None:
+            try:
+                history.plot(self.curve)
+                written.append(str(self.curve))
+            except (ImportError, OSError) as error:
+                self.say(f"no loss curve: {error}")
         self.say(f"wrote {', '.join(written)}")
-        self.say(f"try: {hint}")
+        if self.log is not None:
+            self.say(f"try: {hint}")
 
     def print_result(self, model: Any, history: Any, **tested: Any) -> None:
         """The JSON of ``--json``."""
@@ -147,4 +180,5 @@ class Run:
             "stopped": history.stopped,
             "model": str(self.output),
         }
-        print(json.dumps(result, ensure_ascii=False))
+        with suppress(streams.ReaderGone):  # the model is written, which was the work
+            streams.write_json(result)

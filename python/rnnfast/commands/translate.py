@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Iterator
 from typing import Any
 
-from rnnfast.commands.options import real, whole
+from rnnfast.commands import streams
+from rnnfast.commands.options import THREADS_HELP, Formatter, groups, real, whole
+from rnnfast.commands.output import FORCE_HELP, check_picture
 
 _CHUNK = 1024  # lines of a file that are sorted by length together; their answers then come at once
 
@@ -19,30 +20,34 @@ def add_to(commands: Any) -> None:
         "translate",
         help="translate lines of text",
         description="Translates each line of FILE, or of standard input as it comes. An empty line gives an empty line.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=Formatter,
     )
-    translate.add_argument("model", metavar="MODEL")
-    translate.add_argument("file", nargs="?", metavar="FILE", help="UTF-8 text, .gz too, a sentence a line")
-    translate.add_argument("--beam-size", type=whole(1), default=1, help="1: the likeliest token at each step")
-    translate.add_argument(
-        "--n-best", type=whole(1), default=1,
-        help="translations of each line, at most the beam size; above 1 a line is: number, score, log P, text, with tabs",
-    )  # fmt: skip
-    translate.add_argument(
+    data, search, output, run_ = groups(translate, "data", "search", "output", "run")
+    data.add_argument("model", metavar="MODEL", help="a translator's model file")
+    data.add_argument(
+        "file", nargs="?", metavar="FILE", help="UTF-8 text, .gz too, a sentence a line; none, or -, is standard input"
+    )
+    search.add_argument("--beam-size", type=whole(1), default=1, help="1: the most probable token at each step")
+    search.add_argument(
         "--max-length", type=whole(1), help="most tokens of a translation (default: twice the line's and ten)",
         default=argparse.SUPPRESS,
     )  # fmt: skip
-    translate.add_argument("--length-penalty", type=real(0), default=0.75, help="more favours longer translations")
-    translate.add_argument("--batch-size", type=whole(1), default=64, help="lines of FILE translated at once")
-    translate.add_argument(
-        "--attention-plot", metavar="PNG", help="draw what the first line's words looked at", default=argparse.SUPPRESS
+    search.add_argument("--length-penalty", type=real(0), default=0.75, help="more favours longer translations")
+    output.add_argument(
+        "--n-best", type=whole(1), default=1,
+        help="translations of each line, at most the beam size; above 1 a line is: number, score, log P, text, with tabs",
+    )  # fmt: skip
+    output.add_argument("--attention-plot", metavar="PICTURE", help="draw what the first line's words looked at")
+    output.add_argument("--force", action="store_true", help=FORCE_HELP)
+    output.add_argument(
+        "--json", action="store_true", help="print one JSON object a line of text; numbers that are not finite are null"
     )
-    translate.add_argument(
+    run_.add_argument("--batch-size", type=whole(1), default=64, help="lines of FILE translated at a time")
+    run_.add_argument(
         "--weights", choices=("f32", "bf16", "int8"), help="precision of products (default: the file's)",
         default=argparse.SUPPRESS,
     )  # fmt: skip
-    translate.add_argument("--threads", type=whole(1), help="default: all cores", default=None)
-    translate.add_argument("--json", action="store_true", help="print one JSON object a line of text")
+    run_.add_argument("--threads", type=whole(1, 4096), help=THREADS_HELP)
     translate.set_defaults(run=run)
 
 
@@ -52,6 +57,7 @@ def run(args: argparse.Namespace) -> None:
     from rnnfast.translate import translations
 
     given = vars(args)
+    plot, number = check_picture("--attention-plot", args, inputs=[args.model, args.file]), 0
     model = rf.load(args.model, weights=given.get("weights"), kind="seq2seq")
     if model.source_vocab is None or model.target_vocab is None:
         raise ValueError(f"{args.model} has no vocabularies, so it cannot read and write text")
@@ -59,16 +65,15 @@ def run(args: argparse.Namespace) -> None:
         "beam_size": args.beam_size, "n_best": args.n_best, "max_length": given.get("max_length"),
         "length_penalty": args.length_penalty, "batch_size": args.batch_size,
     }  # fmt: skip
-    plot, number = given.get("attention_plot"), 0
-    for lines in _typed() if args.file is None else _chunks(args.file):
+    for lines in _typed() if args.file in (None, "-") else _chunks(args.file):
         found = translations(model, lines, **options, attention=plot is not None)
         for line, best in zip(lines, found):
             number += 1
-            _print(line, best, number, args)
-            if plot is not None and best[0].attention is not None:
+            if plot is not None and best[0].attention is not None:  # before the text, whose reader may go
                 best[0].plot(plot)
-                print(f"wrote {plot}", file=sys.stderr)
+                streams.note(f"wrote {plot}")
                 plot = None
+            _print(line, best, number, args)
 
 
 def _typed() -> Iterator[list[str]]:
@@ -96,8 +101,8 @@ def _chunks(path: str) -> Iterator[list[str]]:
 def _print(line: str, best: list[Any], number: int, args: argparse.Namespace) -> None:
     if args.json:
         told = [{"text": t.text, "log_prob": t.log_prob, "score": t.score, "ended": t.ended} for t in best]
-        print(json.dumps({"source": line, "translations": told}, ensure_ascii=False), flush=True)
+        streams.write_json({"source": line, "translations": told})
         return
     for t in best:
         text = " ".join(t.text.splitlines())  # a line of text is one line, whatever the model writes
-        print(f"{number}\t{t.score:.4f}\t{t.log_prob:.4f}\t{text}" if args.n_best > 1 else text, flush=True)
+        streams.write(f"{number}\t{t.score:.4f}\t{t.log_prob:.4f}\t{text}" if args.n_best > 1 else text)

@@ -1,0 +1,76 @@
+"""A progress bar that never stops the work it shows."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import sys
+from contextlib import suppress
+from typing import Any
+
+
+class Bar:
+    """A bar over the tokens of one epoch: a widget in a notebook that has ipywidgets, text elsewhere.
+
+    ``show``: None shows it in a notebook and on a terminal only. A stream that breaks, or is missing as under ``pythonw``, ends the
+    bar and nothing else.
+    """
+
+    def __init__(self, show: bool | None, total: int, done: int, epoch: int, epochs: int) -> None:
+        self._bar: Any = None
+        notebook = in_notebook()
+        if not (notebook or _on_terminal() if show is None else show and (notebook or sys.stderr is not None)):
+            return
+        if notebook and importlib.util.find_spec("ipywidgets") is not None:
+            from tqdm.notebook import tqdm
+        else:
+            from tqdm import tqdm
+        with suppress(OSError, ValueError):  # ValueError: the stream is closed
+            self._bar = tqdm(
+                total=total, initial=done, unit="tok", unit_scale=True, leave=False, dynamic_ncols=True,
+                desc=f"epoch {epoch + 1}/{epochs}",
+            )  # fmt: skip
+
+    def update(self, tokens: int, loss: float) -> None:
+        """Counts ``tokens`` more, at this mean ``loss``."""
+        if self._bar is None:
+            return
+        try:
+            self._bar.set_postfix(perplexity=f"{math.exp(min(loss, 700)):.2f}", refresh=False)
+            self._bar.update(tokens)
+        except (OSError, ValueError):
+            self._give_up()
+
+    def close(self) -> None:
+        """Removes the bar."""
+        if self._bar is None:
+            return
+        try:
+            self._bar.close()
+        except (OSError, ValueError):
+            self._give_up()
+
+    def _give_up(self) -> None:
+        self._bar.disable = True  # so that it writes nothing when it is collected either
+        self._bar = None
+
+
+def tell(text: str) -> None:
+    """A line on standard error, where there is one that can be written."""
+    if sys.stderr is not None:
+        with suppress(OSError, ValueError):
+            print(text, file=sys.stderr, flush=True)
+
+
+def in_notebook() -> bool:
+    """Whether this runs in a Jupyter kernel."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    return getattr(shell, "kernel", None) is not None
+
+
+def _on_terminal() -> bool:
+    try:
+        return sys.stderr is not None and sys.stderr.isatty()
+    except ValueError:  # closed
+        return False
