@@ -1,4 +1,4 @@
-"""Writes what Python knows about characters for C++: \\w and \\s of its regular expressions, and str.lower().
+"""Writes what Python knows about characters for C++: \\w and \\s of its regular expressions, marks, and str.lower().
 
 python tools/unicode_tables.py words > cpp/src/models/unicode.inc
 python tools/unicode_tables.py lower > cpp/src/models/lower_case.inc
@@ -59,6 +59,11 @@ def is_cased(c: str) -> bool:
     return (c + SIGMA).lower().endswith(FINAL_SIGMA)
 
 
+def continues(c: str) -> bool:
+    """What the tokenizer "word" never cuts off the character before it."""
+    return unicodedata.category(c)[0] == "M" or c in "\u200c\u200d"
+
+
 def head(what: str) -> str:
     return (
         f"// Made by tools/unicode_tables.py with Unicode {unicodedata.unidata_version}: {what}.\n// clang-format off\n"
@@ -66,9 +71,10 @@ def head(what: str) -> str:
 
 
 if sys.argv[1] == "words":
-    sys.stdout.write(head("Python's \\w and \\s"))
+    sys.stdout.write(head("Python's \\w and \\s, and marks"))
     sys.stdout.write(table("CodeRange", "word_characters", ranges(re.compile(r"\w").match)))
     sys.stdout.write(table("CodeRange", "spaces", ranges(re.compile(r"\s").match)))
+    sys.stdout.write(table("CodeRange", "marks", ranges(continues)))
 else:
     sys.stdout.write(head("Python's str.lower()"))
     sys.stdout.write(table("CaseRange", "capitals", shifts()))

@@ -15,9 +15,9 @@ std::vector<py::ssize_t> state_shape(const LanguageModel& model, py::ssize_t row
 // Returns (nll [T, N] float64, h, c or None).
 py::tuple loss(LanguageModel& model, const Array<int32_t>& x, const Array<int32_t>& y, const py::object& h0,
                const py::object& c0, bool train, uint64_t dropout_key) {
-    if (x.ndim() != 2 || x.size() == 0)
+    if (x.ndim() != 2 || x.shape(0) == 0)
         throw std::invalid_argument("x has shape " + shape_text({x.shape(), x.shape() + x.ndim()}) +
-                                    ", expected (T, N) token ids with at least one step and one row");
+                                    ", expected (T, N) token ids with at least one step");
     check_shape(y, {x.shape(0), x.shape(1)}, "y");
     const auto states = state_shape(model, x.shape(1));
     const RecurrentState start{optional_data(h0, states, "state h"), optional_data(c0, states, "state c")};
@@ -36,7 +36,7 @@ py::tuple loss(LanguageModel& model, const Array<int32_t>& x, const Array<int32_
 
 // Returns (logits [N, V], h, c or None).
 py::tuple step(const LanguageModel& model, const Array<int32_t>& tokens, const py::object& h0, const py::object& c0) {
-    if (tokens.ndim() != 1 || tokens.size() == 0)
+    if (tokens.ndim() != 1)
         throw std::invalid_argument("tokens has shape " + shape_text({tokens.shape(), tokens.shape() + tokens.ndim()}) +
                                     ", expected (N,): one id a row");
     const auto rows = static_cast<size_t>(tokens.size());
@@ -87,17 +87,28 @@ void register_language_model(py::module_& m) {
         model, [](LanguageModel& l) { return l.parameters(); }, [](LanguageModel& l) { l.weights_changed(); });
 
     py::class_<SamplerOptions>(m, "SamplerOptions")
-        .def(py::init([](double temperature, size_t top_k, double top_p, uint64_t seed) {
+        .def(py::init([](double temperature, size_t top_k, double top_p, uint64_t seed, size_t no_repeat_ngram_size,
+                         std::vector<int32_t> never) {
                  SamplerOptions o;
                  o.temperature = temperature;
                  o.top_k = top_k;
                  o.top_p = top_p;
                  o.seed = seed;
+                 o.no_repeat_ngram_size = no_repeat_ngram_size;
+                 o.never = std::move(never);
                  return o;
              }),
-             py::arg("temperature"), py::arg("top_k"), py::arg("top_p"), py::arg("seed"));
+             py::arg("temperature"), py::arg("top_k"), py::arg("top_p"), py::arg("seed"),
+             py::arg("no_repeat_ngram_size"), py::arg("never"));
     py::class_<Sampler>(m, "Sampler")
         .def(py::init<SamplerOptions>(), py::arg("options"))
+        .def("numbered", &Sampler::numbered, py::arg("sample"))
+        .def(
+            "read",
+            [](Sampler& sampler, const Array<int32_t>& tokens) {
+                sampler.read(tokens.data(), static_cast<size_t>(tokens.size()));
+            },
+            py::arg("tokens"))
         .def(
             "sample",
             [](Sampler& sampler, const Array<float>& logits) {
@@ -109,12 +120,14 @@ void register_language_model(py::module_& m) {
             },
             py::arg("logits"));
     py::class_<Generator>(m, "Generator")
-        .def(py::init([](const LanguageModel& language_model, const Array<int32_t>& prompt, SamplerOptions options) {
-                 return std::make_unique<Generator>(language_model, prompt.data(), static_cast<size_t>(prompt.size()),
-                                                    options);
-             }),
+        .def(py::init(
+                 [](const LanguageModel& language_model, const Array<int32_t>& prompt, const SamplerOptions& options) {
+                     return std::make_unique<Generator>(language_model, prompt.data(),
+                                                        static_cast<size_t>(prompt.size()), options);
+                 }),
              py::arg("model"), py::arg("prompt"), py::arg("options"), py::keep_alive<1, 2>())
-        .def("next", &Generator::next);
+        .def("next", &Generator::next)
+        .def("numbered", &Generator::numbered, py::arg("sample"), py::keep_alive<0, 1>());
 }
 
 }  // namespace rnnfast::bindings

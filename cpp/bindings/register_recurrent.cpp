@@ -10,10 +10,10 @@ namespace {
 using Lengths = std::optional<std::vector<int64_t>>;
 
 RecurrentInput input_of(const Layer& layer, const Array<float>& x, const Lengths& lengths) {
-    if (x.ndim() != 3 || x.shape(0) < 1 || x.shape(1) < 1)
+    if (x.ndim() != 3 || x.shape(0) < 1)
         throw std::invalid_argument("input has shape " + shape_text({x.shape(), x.shape() + x.ndim()}) +
                                     ", expected (T, N, " + std::to_string(layer.rnn.options().input_size) +
-                                    ") with at least one step and one row");
+                                    ") with at least one step");
     const auto features = static_cast<size_t>(x.shape(2));
     if (features != layer.rnn.options().input_size)
         throw std::invalid_argument("input has " + std::to_string(features) + " features, expected " +

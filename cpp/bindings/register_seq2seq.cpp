@@ -55,6 +55,8 @@ Array<double> loss(Seq2Seq& model, const Array<int32_t>& source, const Array<int
 // logits [rows, V] of what follows `previous`; the state moves on. attention: [rows, S] out, or nullptr
 Array<float> step_into(const Seq2Seq& model, const EncodedSource& encoded, const Array<int32_t>& previous,
                        DecoderState& state, float* attention) {
+    if (encoded.model != &model || state.model != &model || state.rows != encoded.rows)
+        throw std::invalid_argument("the encoded source and the state are not of this model and of each other");
     check_shape(previous, {signed_size(state.rows)}, "previous");
     Array<float> logits({signed_size(state.rows), signed_size(model.options().target_vocabulary)});
     Seq2Seq::Memory memory;
@@ -112,8 +114,14 @@ void register_seq2seq(py::module_& m) {
         .def("loss", &loss, py::arg("source"), py::arg("source_lengths"), py::arg("inputs"), py::arg("targets"),
              py::arg("train"), py::arg("teacher_forcing"), py::arg("key"))
         .def("backward", &Seq2Seq::backward, py::call_guard<py::gil_scoped_release>())
-        .def("encode", &encode, py::arg("source"), py::arg("source_lengths"))
-        .def("initial_state", &Seq2Seq::initial_state, py::arg("encoded"))
+        .def("encode", &encode, py::arg("source"), py::arg("source_lengths"), py::keep_alive<0, 1>())
+        .def(
+            "initial_state",
+            [](const Seq2Seq& l, const EncodedSource& encoded) {
+                if (encoded.model != &l) throw std::invalid_argument("the encoded source is of another model");
+                return l.initial_state(encoded);
+            },
+            py::arg("encoded"), py::keep_alive<0, 1>())
         .def("step", &step, py::arg("encoded"), py::arg("previous"), py::arg("state"))
         .def("step_and_weights", &step_and_weights, py::arg("encoded"), py::arg("previous"), py::arg("state"))
         .def_property_readonly("has_c", [](const Seq2Seq& l) { return l.cell().has_c; });

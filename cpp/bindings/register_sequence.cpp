@@ -12,9 +12,9 @@ namespace {
 
 Layout layout_of(const Array<float>& x, size_t channels, bool batch_first, const char* name) {
     const char* wanted = batch_first ? "(N, T, " : "(T, N, ";
-    if (x.ndim() != 3 || x.shape(0) < 1 || x.shape(1) < 1)
+    if (x.ndim() != 3)
         throw std::invalid_argument("input has shape " + shape_text({x.shape(), x.shape() + x.ndim()}) + ", expected " +
-                                    wanted + std::to_string(channels) + ") with at least one step and one row");
+                                    wanted + std::to_string(channels) + ")");
     if (static_cast<size_t>(x.shape(2)) != channels)
         throw std::invalid_argument("input has " + std::to_string(x.shape(2)) + " channels, expected " +
                                     std::to_string(channels) + " (" + name +
@@ -130,7 +130,7 @@ py::object attention_backward(AttentionLayer& l, AttentionTape& tape, const Arra
 }
 
 Array<float> attention_step(AttentionLayer& l, const Array<float>& x, AttentionCache& cache) {
-    if (x.ndim() != 2 || x.shape(0) < 1) throw std::invalid_argument("a step's input must have two dimensions (N, D)");
+    if (x.ndim() != 2) throw std::invalid_argument("a step's input must have two dimensions (N, D)");
     check_shape(x, {x.shape(0), signed_size(l.attention.options().embed_dim)}, "input");
     Array<float> y({x.shape(0), x.shape(1)});
     float* to = y.mutable_data();

@@ -227,10 +227,16 @@ struct Sampler::Impl {
     internal::TokenSampler sampler;
 };
 Sampler::Sampler(double temperature, size_t top_k, uint64_t seed, double top_p)
-    : impl_(new Impl{internal::TokenSampler(internal::TokenSamplerOptions{temperature, top_k, seed, top_p})}) {}
+    : Sampler(SamplerOptions{temperature, top_k, seed, top_p}) {}
+Sampler::Sampler(const SamplerOptions& options) : impl_(new Impl{internal::TokenSampler(options)}) {}
 Sampler::Sampler(Sampler&&) noexcept = default;
 Sampler& Sampler::operator=(Sampler&&) noexcept = default;
 Sampler::~Sampler() = default;
+void Sampler::read(const int32_t* tokens, size_t count) {
+    if (!impl_) throw std::invalid_argument("this sampler was moved from");
+    if (!tokens && count) throw std::invalid_argument("tokens is null: expected the tokens to read");
+    impl_->sampler.read(tokens, count);
+}
 int32_t Sampler::sample(const std::vector<float>& logits) { return sample(logits.data(), logits.size()); }
 int32_t Sampler::sample(const float* logits, size_t size) {
     if (!impl_) throw std::invalid_argument("this sampler was moved from");
@@ -337,6 +343,7 @@ std::vector<int32_t> LanguageModel::generate(const std::vector<int32_t>& prompt,
     if (prompt.empty()) throw std::invalid_argument("the prompt is empty: expected at least one token to start from");
     std::vector<float> logits;
     run(prompt, state, logits);
+    sampler.read(prompt.data(), prompt.size());
     std::vector<int32_t> ids;
     for (size_t i = 0; i < length; ++i) {
         if (i) step(ids.back(), state, logits);

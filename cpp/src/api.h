@@ -9,7 +9,6 @@
 
 namespace rnnfast::internal {
 using TokenSampler = rnnfast::Sampler;
-using TokenSamplerOptions = rnnfast::SamplerOptions;
 inline void set_threads(int threads) { set_num_threads(threads); }
 inline int threads() { return num_threads(); }
 }  // namespace rnnfast::internal

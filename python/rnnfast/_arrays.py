@@ -90,6 +90,23 @@ def at_least(value: Any, least: int, name: str) -> int:
     return int(value)
 
 
+def between(value: Any, least: int, most: int, name: str) -> int:
+    """``value`` as an int from ``least`` to ``most``."""
+    if at_least(value, least, name) > most:
+        raise ValueError(f"{name} is {value}, expected {least} to {most}")
+    return int(value)
+
+
+def real(value: Any, name: str) -> float:
+    """``value`` as a float; a text is refused, even that of a number."""
+    try:
+        if isinstance(value, (str, bytes)):
+            raise TypeError
+        return float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} is {value!r}, expected a number") from None
+
+
 def new_seed(seed: int | None) -> int:
     """``seed``, or one from NumPy's global generator, so that ``np.random.seed`` governs it."""
     if seed is None:

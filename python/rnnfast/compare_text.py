@@ -125,7 +125,8 @@ class _AttentionBody:
         return x, backward
 
     def step(self, x: Array, state: Any) -> tuple[Array, Any]:
-        at, caches = state or (0, [None] * ATTENTION_BLOCKS)
+        beginning: tuple[int, list[Any]] = (0, [None] * ATTENTION_BLOCKS)
+        at, caches = state or beginning
         x = x + positions(at, 1, self.d)[0]
         for i, (attention, up, down) in enumerate(self.blocks):
             z, caches[i] = attention.step(x, caches[i])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from rnnfast._arrays import positive
 from rnnfast.data import Corpus, ids_of
 from rnnfast.parallel import ParallelCorpus
+from rnnfast.text import BEGIN_OF_SENTENCE
 
 
 @dataclass(frozen=True)
@@ -142,6 +144,7 @@ def _evaluate_pairs(model: Any, pairs: ParallelCorpus, batch_size: int) -> PairE
         for row, i in enumerate(numbers):
             nll[i] = lost[: len(pairs.target_ids[i]), row]
     each = np.concatenate(nll)  # in the order of the pairs, so that the sum does not depend on the batches
+    _check_numbers(each)
     return PairEvaluation(_exp(float(each.sum() / len(each))), right / len(each), len(each))
 
 
@@ -159,31 +162,114 @@ def _nll(model: Any, ids: NDArray[Any], parts: int, batch_size: int, num_steps: 
             steps = slice(t, t + num_steps)
             nll[steps, rows], state = model.nll(x[steps, rows], y[steps, rows], state)
     flat: NDArray[np.float64] = nll.T.ravel()[: len(ids) - 1]
+    _check_numbers(flat)
     return flat
 
 
-def surprisal(model: Any, text: str, *, context: str = "") -> list[tuple[str, float]]:
-    """Each token of ``text`` and -log2 P(token | all before it), in bits.
+def _check_numbers(nll: NDArray[np.float64]) -> None:
+    """A probability may be 0, its -log infinite; NaN means that the model is broken."""
+    if np.isnan(nll).any():
+        raise ValueError(
+            f"-log P is NaN at {int(np.isnan(nll).sum())} of {len(nll)} tokens: the model's weights are not finite; "
+            "load an earlier checkpoint, or train with a smaller lr or clip_norm"
+        )
 
-    Without ``context`` the first token is given and not predicted; with one, every token of ``text`` is. A sentence of
-    a model of lines is best begun with ``context="\\n"``.
+
+def surprisal(model: Any, text: Any, *, context: str = "") -> Any:
+    """Each token of ``text`` and -log2 P(token | all before it), in bits; a list of them for a list of texts.
+
+    The first token follows ``context``, or stands at the beginning: for an n-gram model after nothing, for a network after
+    ``<bos>`` if its vocabulary has it. A network without it cannot predict a first token: there it is given, and the second is the
+    first in the result. A sentence of a model of lines is best begun with ``context="\\n"``. Several texts are read in batches, each
+    from its own beginning; that changes no result, not by a bit.
 
     >>> from rnnfast.ngram import NGram
     >>> model = NGram(1, "none").fit(Corpus.from_text("abab"))
-    >>> surprisal(model, "ab", context="a")
-    [('a', 1.0), ('b', 1.0)]
+    >>> surprisal(model, "ab"), surprisal(model, ["ba", "b"], context="a")
+    ([('a', 1.0), ('b', 1.0)], [[('b', 1.0), ('a', 1.0)], [('b', 1.0)]])
     """
-    if model.vocab is None:
+    if isinstance(text, str):
+        return _surprisals(model, [text], context)[0]
+    return _surprisals(model, _as_texts(text), context)
+
+
+def log_prob(model: Any, text: Any, *, context: str = "") -> Any:
+    """Joint log-probability of ``text`` in nats by the chain rule, P(x_1 ... x_T) = P(x_1) P(x_2 | x_1) ...: the sum over the tokens that
+    :func:`surprisal` predicts. So P(x_1) is left out for a network without ``<bos>`` where no ``context`` is given.
+
+    For a list of texts, such as the lines of a file, the list of theirs: each by itself, with nothing added. Write a line's end as
+    ``"\\n"`` if it counts.
+
+    >>> from rnnfast.ngram import NGram
+    >>> log_prob(NGram(2, "none").fit(Corpus.from_text("abab")), ["ab", "", "b"])
+    [-0.6931471805599453, 0.0, -0.6931471805599453]
+    """
+    if isinstance(text, str):
+        return _log_prob(_surprisals(model, [text], context)[0])
+    return [_log_prob(each) for each in _surprisals(model, _as_texts(text), context)]
+
+
+def _log_prob(surprisals: list[tuple[str, float]]) -> float:
+    return math.log(2) * -sum(bits for _, bits in surprisals)
+
+
+def _as_texts(texts: Any) -> list[str]:
+    if isinstance(texts, (bytes, bytearray)) or not isinstance(texts, Iterable):
+        raise TypeError(f"text is a {type(texts).__name__}, expected a str or a list of them")
+    listed = list(texts)
+    for i, text in enumerate(listed):
+        if not isinstance(text, str):
+            raise TypeError(f"text {i} is a {type(text).__name__}, expected a str")
+    return listed
+
+
+def _surprisals(model: Any, texts: list[str], context: str) -> list[list[tuple[str, float]]]:
+    vocab = getattr(model, "vocab", None)
+    if vocab is None:
         raise ValueError("the model has no vocabulary to read text with; use model.nll with token ids")
-    before, own = model.vocab.encode_text(context), model.vocab.encode_text(text)
-    if len(own) == 0:
-        return []
-    ids = np.concatenate([before, own]) if len(before) else own
-    bits = _nll(model, ids, 1, 1, 1024) / math.log(2) if len(ids) > 1 else np.empty(0)
-    predicted = ids[max(1, len(before)) :]
-    return list(zip(model.vocab.readable(predicted), bits[len(bits) - len(predicted) :].tolist()))
+    if not isinstance(context, str):
+        raise TypeError(f"context is a {type(context).__name__}, expected a str")
+    before = vocab.encode_text(context)
+    rows, counts = [], []  # the ids to read, and how many of them are predicted
+    for text in texts:
+        own = vocab.encode_text(text)
+        rows.append(_from_the_beginning(model, np.concatenate([before, own])))
+        counts.append(min(len(own), len(rows[-1]) - 1) if len(own) else 0)
+    bits = [nll / math.log(2) for nll in _nll_of_rows(model, rows)]
+    return [
+        list(zip(vocab.readable(row[len(row) - n :]), each[len(each) - n :].tolist()))
+        for row, each, n in zip(rows, bits, counts)
+    ]
 
 
-def log_prob(model: Any, text: str, *, context: str = "") -> float:
-    """Joint log-probability of ``text`` in nats, by the chain rule: the sum over what :func:`surprisal` predicts."""
-    return math.log(2) * -sum(bits for _, bits in surprisal(model, text, context=context))
+def _from_the_beginning(model: Any, ids: NDArray[np.int32]) -> NDArray[np.int32]:
+    """``ids`` after what a first token is predicted from, if the model has it."""
+    begin = getattr(model, "nothing", None)  # an n-gram model's
+    if begin is None and BEGIN_OF_SENTENCE in model.vocab:
+        begin = model.vocab[BEGIN_OF_SENTENCE]
+    if begin is None or (len(ids) and ids[0] == begin):
+        return ids
+    return np.concatenate([np.array([begin], np.int32), ids])
+
+
+def _nll_of_rows(model: Any, rows: list[NDArray[Any]]) -> list[NDArray[np.float64]]:
+    """-log P of every token but the first of each row; rows of similar length are read together."""
+    found: list[NDArray[np.float64]] = [np.empty(0)] * len(rows)
+    order = sorted((i for i, row in enumerate(rows) if len(row) > 1), key=lambda i: len(rows[i]))
+    for first in range(0, len(order), _ROWS):
+        some = order[first : first + _ROWS]
+        length = len(rows[some[-1]]) - 1
+        x, y = np.zeros((length, len(some)), np.int32), np.full((length, len(some)), -1, np.int32)
+        for column, i in enumerate(some):
+            x[: len(rows[i]) - 1, column], y[: len(rows[i]) - 1, column] = rows[i][:-1], rows[i][1:]
+        nll, state = np.empty(x.shape), None
+        for t in range(0, length, _TOKENS // len(some)):
+            steps = slice(t, t + _TOKENS // len(some))
+            nll[steps], state = model.nll(x[steps], y[steps], state)
+        for column, i in enumerate(some):
+            found[i] = nll[: len(rows[i]) - 1, column]
+            _check_numbers(found[i])
+    return found
+
+
+_ROWS, _TOKENS = 32, 1024  # that are read at a time

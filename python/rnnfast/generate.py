@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, Callable, Union
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rnnfast import _core
-from rnnfast._arrays import at_least, positive
+from rnnfast._arrays import at_least, between, positive, real
+from rnnfast.text import BEGIN_OF_SENTENCE, PADDING
 from rnnfast.vocab import Decoder
+
+Stop = Union[str, Sequence[str], None]
+Samples = Callable[[int], Iterator[int]]  # from a sample's number to its tokens, without end
 
 
 def stream(
@@ -22,31 +26,33 @@ def stream(
     top_k: int = 0,
     top_p: float = 1.0,
     seed: int = 0,
+    no_repeat_ngram_size: int = 0,
+    allow_unk: bool = True,
+    stop: Stop = None,
 ) -> Iterator[str]:
     """Yields the prompt's continuation token by token, ready to print; a character of several byte-pair tokens comes with the last.
 
     Parameters
     ----------
     prompt : where to start from; tokens the model does not know read as ``<unk>``
-    length : tokens to add
-    temperature : 0 always takes the likeliest token; 1 samples as the model believes
-    top_k : 0 for all tokens, else only the k likeliest
-    top_p : only the likeliest tokens that together have this probability; 1 for all. After ``top_k``.
+    length : most tokens to add
+    temperature : 0 always takes the most probable token; 1 samples as the model believes
+    top_k : 0 for all tokens, else only the k most probable
+    top_p : only the most probable tokens that together have this probability; 1 for all. After ``top_k``.
     seed : the same seed gives the same text
+    no_repeat_ngram_size : n above 0: no n tokens in a row occur twice, the prompt counted, as in Hugging Face's ``generate``
+    allow_unk : False: ``<unk>``, ``<pad>`` and ``<bos>`` are never generated
+    stop : one or more strings; the continuation ends before the first of them that would appear in it, as in OpenAI's API.
+        The prompt is not searched. Text that could be the start of a stop string is held back until it is known.
+
+    Raises ``ValueError`` if the model's logits are NaN or infinite, or if the options leave no token to generate.
 
     Source: A. Holtzman et al., arXiv:1904.09751, for ``top_p``.
     """
     ids = _prompt_ids(model, prompt)
-    at_least(length, 0, "length")
-    options = _core.SamplerOptions(
-        float(temperature), at_least(top_k, 0, "top_k"), float(top_p), at_least(seed, 0, "seed")
-    )
-    tokens = _network_tokens if hasattr(model, "_core") else _stepwise_tokens
-    decoder = Decoder(model.vocab, int(ids[-1]))
-    for token, _ in zip(tokens(model, ids, options), range(length)):
-        yield decoder.text(token)
-    if rest := decoder.rest():
-        yield rest
+    options = _sampler_options(model, temperature, top_k, top_p, seed, no_repeat_ngram_size, allow_unk)
+    tokens = _samples(model, ids, options)(0)
+    return _until(_stops(stop), _pieces(model.vocab, int(ids[-1]), tokens, at_least(length, 0, "length")))
 
 
 def generate(
@@ -58,26 +64,80 @@ def generate(
     top_k: int = 0,
     top_p: float = 1.0,
     seed: int = 0,
+    no_repeat_ngram_size: int = 0,
+    allow_unk: bool = True,
+    stop: Stop = None,
+    num_samples: int | None = None,
     beam_size: int = 1,
-) -> str:
-    """The prompt and its continuation; the parameters are :func:`stream`'s.
+) -> Any:
+    """The prompt and its continuation; with ``num_samples`` a list of so many. The other parameters are :func:`stream`'s.
 
-    With ``beam_size`` above 1 no chance is at work: of so many likeliest beginnings each is continued in every way, the
-    likeliest are kept, and the likeliest of the last ones is returned.
+    Samples draw from independent random streams of the seed; the first is the text that ``generate`` gives without
+    ``num_samples``.
+
+    With ``beam_size`` above 1 nothing is drawn at random: the ``beam_size`` most probable sequences are kept at each step,
+    and the most probable one after ``length`` tokens is returned, up to the first stop string.
     """
-    if positive(beam_size, "beam_size") == 1:
-        return prompt + "".join(
-            stream(model, prompt, length=length, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
-        )
-    if temperature != 1.0 or top_k or top_p != 1.0:
-        raise ValueError("beam search does not sample: leave temperature, top_k and top_p as they are, or beam_size 1")
     ids = _prompt_ids(model, prompt)
-    added = _beam_search(model, ids, at_least(length, 0, "length"), beam_size)
-    decoder = Decoder(model.vocab, int(ids[-1]))
-    return prompt + "".join(map(decoder.text, added)) + decoder.rest()
+    options = _sampler_options(model, temperature, top_k, top_p, seed, no_repeat_ngram_size, allow_unk)
+    at_least(length, 0, "length")
+    stops, last = _stops(stop), int(ids[-1])
+    if positive(beam_size, "beam_size") == 1:
+        samples = _samples(model, ids, options)
+        count = 1 if num_samples is None else positive(num_samples, "num_samples")
+        texts = [
+            prompt + "".join(_until(stops, _pieces(model.vocab, last, samples(number), length)))
+            for number in range(count)
+        ]
+        return texts[0] if num_samples is None else texts
+    if temperature != 1.0 or top_k or top_p != 1.0 or num_samples is not None:
+        raise ValueError(
+            "beam search does not sample: leave temperature, top_k, top_p and num_samples as they are, or beam_size 1"
+        )
+    never = [] if allow_unk else _reserved_ids(model.vocab)
+    added = _beam_search(model, ids, length, beam_size, never, no_repeat_ngram_size)
+    return prompt + "".join(_until(stops, _pieces(model.vocab, last, iter(added), length)))
+
+
+def _sampler_options(
+    model: Any,
+    temperature: float,
+    top_k: int,
+    top_p: float,
+    seed: int,
+    no_repeat_ngram_size: int,
+    allow_unk: bool,
+) -> Any:
+    return _core.SamplerOptions(
+        real(temperature, "temperature"),
+        min(at_least(top_k, 0, "top_k"), len(model.vocab)),
+        real(top_p, "top_p"),
+        between(seed, 0, 2**64 - 1, "seed"),
+        between(no_repeat_ngram_size, 0, 2**31 - 1, "no_repeat_ngram_size"),
+        [] if allow_unk else _reserved_ids(model.vocab),
+    )
+
+
+def _reserved_ids(vocab: Any) -> list[int]:
+    """Ids that stand for no text: ``<unk>``, and ``<pad>`` and ``<bos>`` if the vocabulary has them."""
+    return [vocab.unk, *(vocab[token] for token in (PADDING, BEGIN_OF_SENTENCE) if token in vocab)]
+
+
+def _stops(stop: Stop) -> list[str]:
+    stops = [stop] if isinstance(stop, str) else list(stop or ())
+    for text in stops:
+        if not isinstance(text, str):
+            raise TypeError(f"stop holds {text!r}, expected strings")
+        if not text:
+            raise ValueError("stop holds an empty string, which every text contains")
+    return stops
 
 
 def _prompt_ids(model: Any, prompt: str) -> NDArray[np.int32]:
+    if getattr(model, "kind", None) == "seq2seq":
+        raise TypeError("a Seq2Seq does not continue texts: rf.translate translates them")
+    if not isinstance(prompt, str):
+        raise TypeError(f"the prompt is a {type(prompt).__name__}, expected one text")
     if model.vocab is None:
         raise ValueError("the model has no vocabulary to read a prompt with; use model.step with token ids")
     ids: NDArray[np.int32] = model.vocab.encode_text(prompt)
@@ -86,17 +146,49 @@ def _prompt_ids(model: Any, prompt: str) -> NDArray[np.int32]:
     return ids
 
 
-def _network_tokens(model: Any, ids: NDArray[np.int32], options: Any) -> Iterator[int]:
-    """The compiled loop: no allocation from token to token."""
-    generator = _core.Generator(model._core, ids, options)
-    while True:
-        yield generator.next()
+def _pieces(vocab: Any, last: int, tokens: Iterator[int], length: int) -> Iterator[str]:
+    """The texts of at most ``length`` tokens that follow the token ``last``."""
+    decoder = Decoder(vocab, last)
+    for _, token in zip(range(length), tokens):
+        yield decoder.text(token)
+    if rest := decoder.rest():
+        yield rest
 
 
-def _stepwise_tokens(model: Any, ids: NDArray[np.int32], options: Any) -> Iterator[int]:
-    """The same for any model with ``step``."""
+def _until(stops: list[str], pieces: Iterator[str]) -> Iterator[str]:
+    """The pieces of text up to the first stop string; an end that may begin one waits for the next piece."""
+    held = ""
+    for piece in pieces:
+        held += piece
+        found = [at for at in (held.find(stop) for stop in stops) if at >= 0]
+        if found:
+            held = held[: min(found)]
+            break
+        open_end = max((_overlap(held, stop) for stop in stops), default=0)
+        yield held[: len(held) - open_end]
+        held = held[len(held) - open_end :]
+    if held:
+        yield held
+
+
+def _overlap(text: str, stop: str) -> int:
+    """The length of the longest end of ``text`` with which ``stop`` begins."""
+    return next(n for n in range(min(len(text), len(stop) - 1), -1, -1) if text.endswith(stop[:n]))
+
+
+def _samples(model: Any, ids: NDArray[np.int32], options: Any) -> Samples:
+    """Reads the prompt, once for all samples."""
+    if hasattr(model, "_core"):  # the compiled loop: no allocation from token to token
+        generator = _core.Generator(model._core, ids, options)
+        return lambda number: iter(generator.numbered(number).next, None)
     sampler = _core.Sampler(options)
-    logits, state = _read(model, ids)
+    sampler.read(ids)
+    read = _read(model, ids)
+    return lambda number: _stepwise_tokens(model, *read, sampler.numbered(number))
+
+
+def _stepwise_tokens(model: Any, logits: Any, state: Any, sampler: Any) -> Iterator[int]:
+    """The tokens of any model with ``step``."""
     while True:
         token = sampler.sample(logits[0])
         yield token
@@ -110,22 +202,45 @@ def _read(model: Any, ids: NDArray[np.int32]) -> tuple[Any, Any]:
     return logits, state
 
 
-def _beam_search(model: Any, ids: NDArray[np.int32], length: int, beam_size: int) -> list[int]:
+def _beam_search(
+    model: Any, ids: NDArray[np.int32], length: int, beam_size: int, never: list[int], no_repeat: int
+) -> list[int]:
     logits, state = _read(model, ids)
-    beams, scores = np.zeros((1, 0), np.int64), np.zeros(1)
+    beams, scores = ids[None, :].astype(np.int64), np.zeros(1)
     for step in range(length):
         joint = scores[:, None] + _log_softmax(logits)
-        best = np.argsort(-joint, axis=None, kind="stable")[:beam_size]  # ties go to the likelier beam, the lower id
+        joint[:, never] = -np.inf
+        if no_repeat:
+            for row, beam in zip(joint, beams):
+                row[_repeats(beam, no_repeat)] = -np.inf
+        best = np.argsort(-joint, axis=None, kind="stable")[:beam_size]  # ties go to the better beam, the lower id
+        best = best[joint.flat[best] > -np.inf]
+        if len(best) == 0:
+            raise ValueError(
+                f"no token is left to continue with after {step}: each is impossible, forbidden by an option, or would repeat an n-gram"
+            )
         rows, tokens = np.divmod(best, joint.shape[1])
         scores = joint[rows, tokens]
         beams = np.concatenate([beams[rows], tokens[:, None]], axis=1)
         if step + 1 < length:
             logits, state = model.step(tokens, _rows_of(state, rows))
-    return [int(token) for token in beams[0]]
+    return [int(token) for token in beams[0, len(ids) :]]
+
+
+def _repeats(tokens: NDArray[np.int64], size: int) -> NDArray[np.int64]:
+    """What would complete an n-gram of ``size`` tokens that is there already."""
+    if len(tokens) < size:
+        return tokens[:0]
+    grams = np.lib.stride_tricks.sliding_window_view(tokens, size)
+    again = (grams[:, : size - 1] == tokens[len(tokens) - size + 1 :]).all(axis=1)
+    found: NDArray[np.int64] = grams[again, size - 1]
+    return found
 
 
 def _log_softmax(logits: Any) -> NDArray[np.float64]:
     shifted = np.asarray(logits, np.float64)
+    if np.isnan(shifted).any() or np.isposinf(shifted).any():
+        raise ValueError("the logits hold NaN or infinity: the model's weights or its state are not finite")
     shifted = shifted - shifted.max(axis=1, keepdims=True)
     log_p: NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
     return log_p

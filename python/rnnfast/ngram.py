@@ -52,6 +52,8 @@ class NGram:
     (1.0, (4,))
     """
 
+    nothing = -1  # an id that stands for no token: what follows it has no context
+
     def __init__(
         self,
         order: int = 3,

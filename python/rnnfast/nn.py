@@ -121,7 +121,8 @@ class _Recurrent(Layer):
         ----------
         input : (T, N, input_size), or (N, T, input_size) with ``batch_first``
         state : initial state (num_layers * directions, N, hidden_size); an LSTM's is the pair (h, c). None: zeros.
-        lengths : (N,) steps of each row, 1 to T; beyond them outputs are zero and nothing is learnt. None: all T.
+        lengths : (N,) steps of each row, 0 to T; beyond them outputs are zero and nothing is learnt; a row of length 0 keeps
+            its initial state. None: all T.
 
         Returns
         -------

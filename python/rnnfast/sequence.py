@@ -6,7 +6,7 @@ more step at a time, as a model that generates does.
 
 from __future__ import annotations
 
-from typing import Any, Callable, Optional, Union
+from typing import Any, Callable, Optional
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -16,7 +16,6 @@ from rnnfast._arrays import as_float32, as_int32, at_least, new_seed, positive
 from rnnfast.nn import Array, Layer
 
 Backward = Callable[..., Optional[Array]]
-ConvState = Union["tuple[Array, int]", None]
 
 
 def _three_dimensions(input: ArrayLike, last: str, batch_first: bool) -> Array:
@@ -25,6 +24,47 @@ def _three_dimensions(input: ArrayLike, last: str, batch_first: bool) -> Array:
         wanted = f"(N, T, {last})" if batch_first else f"(T, N, {last})"
         raise ValueError(f"input has shape {x.shape}, expected three dimensions {wanted}")
     return x
+
+
+def _checked_state(state: Any, kind: type) -> Any:
+    if not isinstance(state, kind):
+        raise TypeError(f"state is a {type(state).__name__}, expected what the step before returned, or None to begin")
+    return state
+
+
+class ConvState:
+    """What :meth:`Conv1d.step` keeps between steps: the inputs that later steps still read. It fits one shape of layer."""
+
+    def __init__(self, layer: Conv1d, rows: int) -> None:
+        self._shape = (layer.kernel_size, layer.dilation, layer.in_channels, rows)
+        self._ring = np.zeros((layer.dilation * (layer.kernel_size - 1), rows, layer.in_channels), np.float32)
+        self._oldest = 0
+
+    def __repr__(self) -> str:
+        return "ConvState(kernel_size={}, dilation={}, in_channels={}, rows={})".format(*self._shape)
+
+    @property
+    def bytes(self) -> int:
+        """The memory that the state takes."""
+        return int(self._ring.nbytes)
+
+    def _window(self, layer: Conv1d, x: Array) -> Array:
+        """The inputs under the taps (kernel_size, N, in_channels) of the step that reads ``x``, which joins the state."""
+        wanted = (layer.kernel_size, layer.dilation, layer.in_channels, len(x))
+        if self._shape != wanted:
+            names = "kernel_size {}, dilation {}, in_channels {} and {} rows"
+            raise ValueError(
+                f"the state is of {names.format(*self._shape)}, this step has {names.format(*wanted)}; "
+                "give the state that this layer returned, or None to begin"
+            )
+        window = np.empty((layer.kernel_size, *x.shape), np.float32)
+        window[-1] = x
+        reach = len(self._ring)
+        if reach:
+            window[:-1] = self._ring[(self._oldest + layer.dilation * np.arange(layer.kernel_size - 1)) % reach]
+            self._ring[self._oldest] = x
+            self._oldest = (self._oldest + 1) % reach
+        return window
 
 
 class Conv1d(Layer):
@@ -103,29 +143,20 @@ class Conv1d(Layer):
 
         return y, backward
 
-    def step(self, input: ArrayLike, state: ConvState = None) -> tuple[Array, ConvState]:
+    def step(self, input: ArrayLike, state: ConvState | None = None) -> tuple[Array, ConvState]:
         """One more step of a causal convolution: input (N, in_channels), y (N, out_channels), equal to ``forward``'s.
 
-        ``state`` holds the last dilation·(k-1) inputs, whatever has gone before; None starts anew. It is used up: the
-        returned one takes its place.
+        ``state`` holds the last dilation·(k-1) inputs, whatever has gone before; None starts anew. It is changed in
+        place and returned; ``state.bytes`` is its size. A state of another shape of layer or batch is a ``ValueError``.
         """
         if self.padding != "causal":
             raise ValueError(f"step needs padding='causal', this layer has {self.padding!r}: it would look ahead")
         x = as_float32(input, "input")
         if x.ndim != 2 or x.shape[1] != self.in_channels:
             raise ValueError(f"a step's input has shape {x.shape}, expected (N, {self.in_channels})")
-        reach = self.dilation * (self.kernel_size - 1)
-        ring, oldest = (np.zeros((reach, *x.shape), np.float32), 0) if state is None else state
-        if ring.shape[1:] != x.shape:
-            raise ValueError(f"the state is of inputs {ring.shape[1:]}, the input has shape {x.shape}")
-        window = np.empty((self.kernel_size, *x.shape), np.float32)
-        window[-1] = x
-        if reach:
-            window[:-1] = ring[(oldest + self.dilation * np.arange(self.kernel_size - 1)) % reach]
-            ring[oldest] = x
-            oldest = (oldest + 1) % reach
-        y: Array = self._core.step(window)
-        return y, (ring, oldest)
+        ring = ConvState(self, len(x)) if state is None else _checked_state(state, ConvState)
+        y: Array = self._core.step(ring._window(self, x))
+        return y, ring
 
 
 class SelfAttention(Layer):
@@ -180,7 +211,7 @@ class SelfAttention(Layer):
     def forward(self, input: ArrayLike, *, lengths: ArrayLike | None = None) -> tuple[Array, Backward]:
         """y, and ``backward(dy, *, input_gradient=True) -> dx``, which adds to ``grads``. Once.
 
-        ``lengths`` (N,) are the steps of each row, 1 to T; what lies beyond is not seen, its output is zero and nothing is
+        ``lengths`` (N,) are the steps of each row, 0 to T; what lies beyond is not seen, its output is zero and nothing is
         learnt from it. None: all T.
         """
         x, y, tape = self._run(input, lengths, save=True)
@@ -198,14 +229,15 @@ class SelfAttention(Layer):
         y, tape = self._core.forward(x, counts, save)
         return x, y, tape
 
-    def step(self, input: ArrayLike, state: Any = None) -> tuple[Array, Any]:
+    def step(self, input: ArrayLike, state: _core.AttentionCache | None = None) -> tuple[Array, _core.AttentionCache]:
         """One more step of a causal layer: input and y (N, embed_dim), the bits ``forward`` gives for that step.
 
         ``state`` keeps the keys and values of all steps so far, so it grows by 2·D floats a row and step, and so does the
-        work; None starts anew. It is extended in place and returned; ``state.bytes`` is its size.
+        work; None starts anew. It is extended in place and returned; ``state.bytes`` is its size. A state of another
+        shape of layer or batch is a ``ValueError``; one that another thread is stepping, a ``RuntimeError``.
         """
         if not self.causal:
             raise ValueError("step needs causal=True: this layer's outputs depend on steps that have not come yet")
-        cache = _core.AttentionCache() if state is None else state
+        cache = _core.AttentionCache() if state is None else _checked_state(state, _core.AttentionCache)
         y: Array = self._core.step(as_float32(input, "input"), cache)
         return y, cache

@@ -6,6 +6,7 @@ import codecs
 import gzip
 import os
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -13,10 +14,11 @@ from typing import Any, Callable, Union
 
 PathLike = Union[str, "os.PathLike[str]"]
 
+WORD_V1 = "word-v1"  # "word" of old model files, which cut at combining marks
 UNKNOWN, PADDING, BEGIN_OF_SENTENCE, END_OF_SENTENCE = "<unk>", "<pad>", "<bos>", "<eos>"
 
 # Reserved tokens such as <unk> stay whole; words keep their inner apostrophes; everything else stands alone.
-_WORD = re.compile(r"<\w+>|\w+(?:['’]\w+)*|[^\w\s]|\n")
+_LETTERS = re.compile(r"<\w+>|\w+(?:['’]\w+)*|[^\w\s]|\n")
 _NO_SPACE_BEFORE = set(".,;:!?)]}%…’”")
 _NO_SPACE_AFTER = set("([{$“")
 
@@ -62,8 +64,33 @@ def _char_tokens(text: str) -> list[str]:
     return list(text)
 
 
+@lru_cache(maxsize=1)
+def _word_patterns() -> tuple[re.Pattern[str], re.Pattern[str]]:
+    """What continues a character, and a token of a text that has such.
+
+    The first: combining marks (categories Mn, Mc, Me) and the joiners U+200C and U+200D, which \\w leaves out. They are made of
+    this Python's tables when they are first needed: only planes 0, 1 and 14 of Unicode have marks.
+    """
+    codes = [*range(0x20000), *range(0xE0000, 0xE1000)]
+    marks = re.escape("".join(c for c in map(chr, codes) if unicodedata.category(c)[0] == "M")) + "\u200c\u200d"
+    word = rf"\w[\w{marks}]*"
+    return re.compile(f"[{marks}]"), re.compile(rf"<{word}>|{word}(?:['’]{word})*|[^\w\s][{marks}]*|\n")
+
+
 def _word_tokens(text: str) -> list[str]:
-    return [END_OF_SENTENCE if token == "\n" else token for token in _WORD.findall(text)]
+    if text.isascii():
+        return _letter_tokens(text)
+    mark, token = _word_patterns()
+    return _findall(token, text) if mark.search(text) else _letter_tokens(text)
+
+
+def _letter_tokens(text: str) -> list[str]:
+    """The words of models from before combining marks were parts of them."""
+    return _findall(_LETTERS, text)
+
+
+def _findall(pattern: re.Pattern[str], text: str) -> list[str]:
+    return [END_OF_SENTENCE if token == "\n" else token for token in pattern.findall(text)]
 
 
 def _join_words(tokens: Iterable[str]) -> str:
@@ -117,14 +144,32 @@ def _unicode_tokens(text: str) -> list[str]:
 _TOKENIZERS: dict[str, tuple[Callable[[str], list[str]], Callable[[Iterable[str]], str]]] = {
     "char": (_char_tokens, "".join),
     "word": (_word_tokens, _join_words),
+    WORD_V1: (_letter_tokens, _join_words),
     "whitespace": (_whitespace_tokens, _join_whitespace),
     "unicode": (_unicode_tokens, _join_words),
     "d2l-char": (lambda text: list(_d2l_text(text)), "".join),
     "d2l-word": (lambda text: _d2l_text(text).split(), " ".join),
     "d2l-nmt": (lambda text: _whitespace_tokens(_d2l_pair_text(text)), _join_whitespace),
 }
-TOKENIZERS = tuple(_TOKENIZERS)
+TOKENIZERS = tuple(name for name in _TOKENIZERS if name != WORD_V1)
+# In files "word" is what it was when they were first written, so that an old model reads as it was trained.
+_NAMES_IN_FILES = {"word": "word-v2", WORD_V1: "word"}
 BPE = "bpe"  # has rules beside its name; see train_bpe
+
+
+def name_in_file(tokenizer: str) -> str:
+    """What a file calls a tokenizer."""
+    return _NAMES_IN_FILES.get(tokenizer, tokenizer)
+
+
+def tokenizer_in_file(name: str) -> str:
+    """The tokenizer that a file calls ``name``."""
+    for tokenizer, held in _NAMES_IN_FILES.items():
+        if name == held:
+            return tokenizer
+    if name in _NAMES_IN_FILES:
+        raise ValueError(f"unknown tokenizer {name!r} in a file")
+    return name
 
 
 def check_tokenizer(name: str, rules: str | None = None) -> None:
@@ -137,7 +182,7 @@ def check_tokenizer(name: str, rules: str | None = None) -> None:
 
 def _named(name: str) -> tuple[Callable[[str], list[str]], Callable[[Iterable[str]], str]]:
     if name not in _TOKENIZERS:
-        raise ValueError(f"unknown tokenizer {name!r}: expected one of {', '.join(_TOKENIZERS)}")
+        raise ValueError(f"unknown tokenizer {name!r}: expected one of {', '.join(TOKENIZERS)}")
     return _TOKENIZERS[name]
 
 
@@ -235,8 +280,8 @@ def is_byte_level(rules: str) -> bool:
 def tokenize(text: str, tokenizer: str = "char") -> list[str]:
     """Tokens of ``text``.
 
-    ``"char"``: every character. ``"word"``: words and marks. ``"whitespace"``: what stands between white space, as the
-    Penn Treebank's files want it. ``"unicode"``: words and marks by Unicode's word boundaries (UAX #29), which ``"word"``
+    ``"char"``: every character. ``"word"``: words, with their combining marks, and punctuation marks. ``"whitespace"``: what stands between white space, as the
+    Penn Treebank's files want it. ``"unicode"``: the same by Unicode's word boundaries (UAX #29), which ``"word"``
     only approximates (extra: ``unicode``). These three give ``<eos>`` for each line's end. ``"d2l-char"`` and
     ``"d2l-word"``: characters or words of the text in lower case with everything but the letters a to z as one space
     (Dive into Deep Learning, section 9.2). ``"d2l-nmt"``: what stands between white space, in lower case, after a space was

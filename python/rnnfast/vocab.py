@@ -22,8 +22,10 @@ from rnnfast.text import (
     check_tokenizer,
     detokenize,
     is_byte_level,
+    name_in_file,
     read_text,
     tokenize,
+    tokenizer_in_file,
     train_bpe,
 )
 
@@ -126,7 +128,7 @@ class Vocab:
 
     def description(self) -> dict[str, Any]:
         """What a file must hold: :meth:`from_description` takes it back."""
-        described = {"tokenizer": self.tokenizer, "tokens": self.idx_to_token}
+        described = {"tokenizer": name_in_file(self.tokenizer), "tokens": self.idx_to_token}
         if self.rules is not None:
             described["rules"] = self.rules
         return {**described, "lower": True} if self.lower else described
@@ -137,7 +139,9 @@ class Vocab:
         tokens, lower = [str(token) for token in held["tokens"]], held.get("lower", False)
         if not isinstance(lower, bool):
             raise ValueError(f"a vocabulary's lower is {lower!r}, expected true or false")
-        return cls.from_list(tokens, tokenizer=held["tokenizer"], rules=held.get("rules"), lower=lower)
+        return cls.from_list(
+            tokens, tokenizer=tokenizer_in_file(held["tokenizer"]), rules=held.get("rules"), lower=lower
+        )
 
     @classmethod
     def load(cls, path: PathLike) -> Vocab:

@@ -2,9 +2,12 @@
 #include "model_files.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstdlib>
 #include <fstream>
 #include <functional>
+#include <limits>
+#include <set>
 #include <thread>
 
 #include "allocations.h"
@@ -404,6 +407,84 @@ TEST_CASE("a vocabulary reads text as characters and says what it does not know"
     CHECK_THROWS_AS(model.vocab().decode({6}), std::out_of_range);
     rnnfast::Sampler one(0.9, 3, 7), two(0.9, 3, 7);
     CHECK(model.generate("ab", 30, one) == model.generate("ab", 30, two));
+}
+
+TEST_CASE("words keep their combining marks, but not in the files of version 0.1 [N19]") {
+    const auto encode = [](const std::string& tokenizer, const std::string& text) {
+        const ModelSizes sizes{};
+        auto metadata = metadata_of(sizes);
+        metadata["vocabulary"] =
+            "{\"tokenizer\":\"" + tokenizer +
+            "\",\"lower\":true,\"tokens\":[\"<unk>\",\"हिन्दी\",\"e\u0301té\",\"שָׁלוֹם\",\"مَرْحَبًا\",\"i\u0307ki\"]}";
+        const std::string path = temporary_path("words");
+        write_model(path, sizes, metadata);
+        const LanguageModel model = LanguageModel::load(path);
+        unlink(path.c_str());
+        CHECK(model.vocab().tokenizer() == (tokenizer == "word" ? "word-v1" : "word"));
+        return model.vocab().encode(text);
+    };
+    const std::string text = "हिन्दी É\u0301té, E\u0301té «שָׁלוֹם» مَرْحَبًا İki";
+    CHECK(encode("word-v2", text) == std::vector<int32_t>{1, 0, 0, 2, 0, 3, 0, 4, 5});
+    CHECK(encode("word", "E\u0301té") == std::vector<int32_t>{0, 0, 0});
+    CHECK_THROWS_AS(encode("word-v1", "a"), rnnfast::Error);
+}
+
+TEST_CASE("a sampler refuses logits that are not numbers, but minus infinity, which forbids a token [N7]") {
+    const float infinite = std::numeric_limits<float>::infinity();
+    for (const size_t place : {0, 1, 17, 39})
+        for (const double temperature : {0.0, 0.8}) {
+            std::vector<float> logits(40, 0.5f);
+            logits[place] = -infinite;
+            rnnfast::Sampler sampler(temperature, 0, 1);
+            for (int draw = 0; draw < 50; ++draw) CHECK(sampler.sample(logits) != static_cast<int32_t>(place));
+            for (const float bad : {std::nanf(""), infinite}) {
+                logits[place] = bad;
+                CHECK_THROWS_AS(sampler.sample(logits), std::domain_error);
+            }
+            CHECK_THROWS_AS(sampler.sample(std::vector<float>(40, -infinite)), std::domain_error);
+        }
+    CHECK_THROWS_AS(rnnfast::Sampler(std::nan("")), std::invalid_argument);
+    CHECK_THROWS_AS(rnnfast::Sampler(static_cast<double>(infinite)), std::invalid_argument);
+    CHECK_THROWS_AS(rnnfast::Sampler(1.0, 0, 0, std::nan("")), std::invalid_argument);
+    CHECK_THROWS_AS(rnnfast::Sampler(1.0, static_cast<size_t>(-1)), std::invalid_argument);
+}
+
+TEST_CASE("a model whose weights hold NaN neither scores nor generates [N7]") {
+    const LanguageModel model = small_model({});
+    State state = model.initial_state();
+    const_cast<float*>(state.hidden(0))[0] = std::nanf("");
+    rnnfast::Sampler sampler;
+    CHECK_THROWS_AS(model.generate({1, 2}, 3, sampler, state), std::domain_error);
+    CHECK_THROWS_AS(model.score({1, 2, 3}, state), std::domain_error);
+}
+
+TEST_CASE("tokens that are never drawn, n-grams that do not repeat, samples with random streams of their own") {
+    const LanguageModel model = small_model({});
+    const auto generated = [&](const rnnfast::SamplerOptions& options, size_t length) {
+        rnnfast::Sampler sampler(options);
+        State state = model.initial_state();
+        std::vector<int32_t> ids{1, 2}, added = model.generate(ids, length, sampler, state);
+        ids.insert(ids.end(), added.begin(), added.end());
+        return ids;
+    };
+    rnnfast::SamplerOptions options;
+    rnnfast::Sampler old(1.0, 0, 0);
+    State state = model.initial_state();
+    std::vector<int32_t> ids{1, 2};
+    const auto added = model.generate(ids, 30, old, state);
+    ids.insert(ids.end(), added.begin(), added.end());
+    CHECK(generated(options, 30) == ids);
+    options.sample = 1;
+    CHECK(generated(options, 30) != ids);
+    options.never = {0, 3};
+    for (const int32_t id : generated(options, 200)) CHECK((id != 0 && id != 3));
+    options.no_repeat_ngram_size = 2;
+    ids = generated(options, 6);
+    std::set<std::pair<int32_t, int32_t>> pairs;
+    for (size_t i = 1; i < ids.size(); ++i) CHECK(pairs.insert({ids[i - 1], ids[i]}).second);
+    CHECK_THROWS_AS(generated(options, 17), std::domain_error);  // four tokens make sixteen pairs
+    options.never = {6};
+    CHECK_THROWS_AS(generated(options, 1), std::out_of_range);
 }
 
 TEST_CASE("eight threads share a model, each with a state of its own") {

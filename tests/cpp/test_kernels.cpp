@@ -63,11 +63,28 @@ TEST_CASE("products equal double precision for every tile height and edge width"
         for (const size_t rows : {1, 2, 3, 4, 5, 6, 7, 11, 13, 25})
             for (const size_t columns :
                  {size_t{1}, kernel.width - 1, kernel.width, kernel.width + 1, 4 * kernel.width + 3})
-                for (const size_t depth : {1, 5, 33})
+                for (const size_t depth : {0, 1, 5, 33})
                     for (const bool from_start : {false, true})
                         check_product(kernel, {rows, depth, columns}, from_start);
     check_product(k.gemm, {13, 1300, 20}, true);  // several depth blocks
     check_product(k.gemm, {1, 1300, 20}, false);
+}
+
+TEST_CASE("a product of depth 0 ends, in every precision, and is its start [M2]") {
+    const Kernels& k = active();
+    for (const Weights weights : {Weights::f32, Weights::bf16, Weights::int8})
+        for (const size_t gates : {1, 3})
+            for (const size_t rows : {0, 1, 3, 6, 7}) {
+                const size_t columns = 5;
+                PackedMatrix packed(gemm_for(k, weights, gates), 0, columns);
+                packed.fill_from_columns([](size_t) { return nullptr; });
+                std::vector<float> start(packed.padded_columns(), 2.5f), c(rows * columns + 1, 7.0f);
+                Buffer scratch(left_scratch(packed, rows) + 1);
+                const LeftRows left = left_rows(packed, {start.data(), 0, 0, 0}, rows, scratch.data());
+                multiply(packed, left, 0, columns, start.data(), {c.data(), columns, 0, 0});
+                for (size_t i = 0; i < rows * columns; ++i) CHECK(c[i] == 2.5f);
+                CHECK(c.back() == 7.0f);
+            }
 }
 
 namespace {

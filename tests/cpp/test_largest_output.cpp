@@ -69,7 +69,7 @@ TEST_CASE("outputs that tie, or nearly, are told apart as the exact ones are") {
     check_largest(l, random_vector(64 * inputs, 8));
 }
 
-TEST_CASE("of outputs that are no numbers there is no largest") {
+TEST_CASE("of outputs that are no numbers there is no largest [N7]") {
     const Layer l = random_layer(30, 100);
     PackedLinear exact(active(), Weights::f32, l.inputs, l.outputs);
     exact.pack(l.weight.data(), l.bias.data());
@@ -81,4 +81,14 @@ TEST_CASE("of outputs that are no numbers there is no largest") {
     int32_t found = 0;
     screen.find(exact, x.data(), 1, {}, &found, scratch);
     CHECK(found == -1);
+    x[7] = 0.1f;
+    for (const float bad : {NAN, INFINITY})  // one output alone
+        for (const size_t place : {size_t{0}, size_t{57}, size_t{99}}) {
+            Layer broken = l;
+            broken.bias[place] = bad;
+            exact.pack(broken.weight.data(), broken.bias.data());
+            screen.pack(active(), broken.weight.data(), broken.bias.data(), l.inputs, l.outputs);
+            screen.find(exact, x.data(), 1, {}, &found, scratch);
+            CHECK(found == -1);
+        }
 }

@@ -112,3 +112,13 @@ def test_a_cell_learns():
 def test_bad_input_is_named(call, error, sentence):
     with pytest.raises(error, match=sentence):
         call()
+
+
+@pytest.mark.fault("M2")
+@pytest.mark.parametrize("cell", [rf.RNNCell, rf.GRUCell, rf.LSTMCell])
+def test_a_cell_of_no_rows_gives_a_state_of_no_rows(cell):
+    layer = cell(3, 5, seed=0)
+    state, backward = layer.forward(np.zeros((0, 3)))
+    dx, _ = backward(state)
+    assert dx.shape == (0, 3)
+    assert not any(gradient.any() for gradient in layer.grads.values())

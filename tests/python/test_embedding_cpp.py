@@ -316,15 +316,34 @@ def test_the_public_headers_need_nothing_else(tmp_path):
             f"rnnfast/{header}", "/dev/null")  # fmt: skip
 
 
+WORDS_WITH_MARKS = [
+    "हिन्दी",
+    "क्‍ष",
+    "e\u0301te\u0301",
+    "مَرْحَبًا",
+    "שָׁלוֹם",
+    "İstanbul",
+    "می‌خواهم",
+    "1️⃣",
+    "❤️",
+    "«\u0301",
+    "\u0301a",
+    "<ह‌ि>",
+]
+
+
+@pytest.mark.fault("N19")
 @pytest.mark.parametrize("lower", [False, True])
-@pytest.mark.parametrize("tokenizer", ["char", "word", "whitespace", "d2l-char", "d2l-word", "d2l-nmt"])
+@pytest.mark.parametrize("tokenizer", ["char", "word", "word-v1", "whitespace", "d2l-char", "d2l-word", "d2l-nmt"])
 def test_cpp_reads_text_as_python_does(tmp_path, programs, tokenizer, lower):
     """Every character of Unicode this Python and the library's table know alike, as a word and between words."""
     import unicodedata
 
     letters = [chr(c) for c in range(0x3000) if unicodedata.category(chr(c)) not in ("Cc", "Cs", "Cn")]
+    letters += [chr(c) for c in range(0x3000, 0x110000) if unicodedata.category(chr(c))[0] == "M"]
     text = (
         "".join(f"{c} a{c}b <{c}> '{c}\n" for c in letters)
+        + f"{' '.join(WORDS_WITH_MARKS)}\n"
         + "don't l’été <unk> <a b> x''y 日本語 😀é\n\n (a) [b], $5 100% “q” \n"
         + "ΟΔΟΣ ΟΔΟΣ. ΣΑΣ'Σ Σ ΑΣ\u0301 ΑΣ\u0301Α 1Σ İSTANBUL ẞ Ǆ Go... Va\u202f! a\xa0, b ,c\n"
     )

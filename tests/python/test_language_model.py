@@ -344,3 +344,40 @@ def test_linear_and_embedding_equal_numpy():
 def test_bad_input_is_named(call, error, sentence):
     with pytest.raises(error, match=sentence):
         call()
+
+
+@pytest.mark.fault("M2")
+@pytest.mark.parametrize("out_features", [1, 2, 6, 7, 65])
+def test_a_linear_layer_of_no_rows_gives_no_rows_and_comes_back(out_features):
+    layer = rf.Linear(3, out_features, seed=0)
+    for shape in ((0, 3), (2, 0, 3)):
+        y, backward = layer.forward(np.zeros(shape))
+        assert y.shape == layer(np.zeros(shape)).shape == (*shape[:-1], out_features)
+        assert backward(y).shape == shape
+    assert not any(gradient.any() for gradient in layer.grads.values())
+
+
+@pytest.mark.fault("M2")
+def test_an_embedding_of_no_ids_gives_no_rows():
+    layer = rf.Embedding(5, 2, seed=0)
+    y, backward = layer.forward(np.zeros((3, 0), int))
+    backward(y)
+    assert y.shape == (3, 0, 2)
+    assert not layer.grads["weight"].any()
+
+
+@pytest.mark.fault("M2")
+@pytest.mark.parametrize("weights", ["f32", "bf16", "int8"])
+def test_a_model_of_no_rows_gives_no_rows(weights):
+    model = rf.LanguageModel(7, cell="lstm", embedding_size=3, hidden_size=5, num_layers=2, weights=weights, seed=0)
+    nothing = np.zeros((4, 0), int)
+    assert model.step(nothing[0])[0].shape == (0, 7)
+    assert model.nll(nothing, nothing)[0].shape == (4, 0)
+    if weights != "int8":
+        loss, (h, _) = model.loss(nothing, nothing)
+        model.backward()
+        assert loss == 0
+        assert h.shape == (2, 0, 5)
+        assert not any(gradient.any() for gradient in model.grads.values())
+    with pytest.raises(ValueError, match="at least one step"):
+        model.nll(nothing.T, nothing.T)

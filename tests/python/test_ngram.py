@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import math
 
 import numpy as np
@@ -133,6 +134,24 @@ def test_joint_log_probability_is_the_chain_rule(lines):
     assert model.log_prob("the cat sat") == pytest.approx(expected, rel=1e-12)
     assert model.log_prob(words) == model.log_prob(lines.vocab.encode(words)) == pytest.approx(expected, rel=1e-12)
     assert model.log_prob("") == 0
+
+
+@pytest.mark.fault("N20")
+@pytest.mark.parametrize("smoothing", SMOOTHINGS)
+@pytest.mark.parametrize("order", [1, 2, 3])
+def test_the_joint_probability_has_its_first_factor(order, smoothing):
+    """P(x_1 ... x_T) = P(x_1) P(x_2 | x_1) ..., so that all texts of one length have the probability 1 together."""
+    corpus = rf.Corpus.from_text("abacabcbab")
+    model = rf.NGram(order, smoothing).fit(corpus)
+    for length in (1, 2, 3):
+        texts = ["".join(letters) for letters in itertools.product("zabc", repeat=length)]  # z reads as <unk>
+        scores = rf.log_prob(model, texts)
+        assert sum(math.exp(s) for s in scores) == pytest.approx(1.0, abs=1e-9)
+    for text in ("a", "ab", "abac"):
+        factors = [model.distribution(text[:i])[corpus.vocab[letter]] for i, letter in enumerate(text)]
+        assert rf.log_prob(model, text) == pytest.approx(math.log(math.prod(factors)), rel=1e-12)
+        assert rf.log_prob(model, text) == pytest.approx(model.log_prob(text), rel=1e-12)
+        assert [t for t, _ in rf.surprisal(model, text)] == list(text)
 
 
 def test_the_verbs_of_the_networks_work(lines):

@@ -229,7 +229,7 @@ def test_any_array_like_is_taken_and_the_given_array_is_left_alone():
         (lambda: rf.LSTM(3, 4)(np.zeros((2, 2, 3)), np.zeros((1, 2, 4))), TypeError, "pair"),
         (lambda: rf.RNN(3, 4)(np.zeros((2, 2, 3)), np.zeros((1, 3, 4))), ValueError, r"expected \(1, 2, 4\)"),
         (lambda: rf.RNN(3, 4)(np.zeros((2, 2, 3)), lengths=[1, 3]), ValueError, r"lengths\[1\] is 3"),
-        (lambda: rf.RNN(3, 4)(np.zeros((2, 2, 3)), lengths=[0, 1]), ValueError, r"lengths\[0\] is 0"),
+        (lambda: rf.RNN(3, 4)(np.zeros((2, 2, 3)), lengths=[-1, 1]), ValueError, r"lengths\[0\] is -1"),
         (lambda: rf.RNN(3, 4)(np.zeros((2, 2, 3)), lengths=[1]), ValueError, "one a row"),
         (lambda: rf.RNN(3, 4).load_state_dict({}), ValueError, "missing"),
     ],
@@ -256,3 +256,59 @@ def test_backward_runs_once():
         backward(y)
     with pytest.raises(ValueError, match="read-only"):
         y[0] = 1
+
+
+@pytest.mark.fault("M2")
+@pytest.mark.parametrize("cell", LAYERS)
+@pytest.mark.parametrize(
+    "options", [{}, {"bidirectional": True}, {"recompute": "sqrt"}, {"batch_first": True}, {"weights": "bf16"}], ids=str
+)
+def test_a_batch_of_no_rows_gives_outputs_of_no_rows_and_no_gradient(cell, options):
+    layer = LAYERS[cell](3, 5, 2, seed=0, **options)
+    x = np.zeros((0, 4, 3) if layer.batch_first else (4, 0, 3))
+    y, state, backward = layer.forward(x)
+    h, c = unpair(state)
+    lanes = 2 * (1 + layer.bidirectional)
+    assert y.shape == layer(x)[0].shape == (*x.shape[:2], 5 * (1 + layer.bidirectional))
+    assert h.shape == (lanes, 0, 5)
+    assert c is None or c.shape == (lanes, 0, 5)
+    dx, dstate = backward(np.zeros(y.shape), state)
+    assert dx.shape == x.shape
+    assert unpair(dstate)[0].shape == (lanes, 0, 5)
+    assert not any(gradient.any() for gradient in layer.grads.values())
+    with pytest.raises(ValueError, match="at least one step"):
+        layer(np.zeros((3, 0, 3) if layer.batch_first else (0, 3, 3)))
+
+
+@pytest.mark.fault("M2")
+@pytest.mark.parametrize("cell", LAYERS)
+@pytest.mark.parametrize("lengths", [[0, 3, 0, 4], [0, 0, 0, 0], [2, 0, 4, 1]], ids=str)
+@pytest.mark.parametrize("options", [{}, {"bidirectional": True}, {"recompute": "sqrt"}], ids=str)
+def test_a_row_of_length_0_keeps_its_state_and_learns_nothing(cell, lengths, options):
+    layer, x, h0, c0, dh, dc, dy, _ = random_case(cell, (4, 4, 3, 5, 2, bool(options.get("bidirectional")), False))
+    if "recompute" in options:
+        layer = LAYERS[cell](3, 5, 2, seed=0, **options)
+    run = [n for n, length in enumerate(lengths) if length]
+    rest = [n for n, length in enumerate(lengths) if not length]
+    y, state, backward = layer.forward(x, pair(cell, h0, c0), lengths=lengths)
+    dx, dstate = backward(dy, pair(cell, dh, dc))
+    assert not y[:, rest].any()
+    assert not dx[:, rest].any()
+    for given, got in (
+        (h0, unpair(state)[0]),
+        (c0, unpair(state)[1]),
+        (dh, unpair(dstate)[0]),
+        (dc, unpair(dstate)[1]),
+    ):
+        assert got is None or np.array_equal(given[:, rest], got[:, rest])
+    grads = {name: gradient.copy() for name, gradient in layer.grads.items()}
+    layer.zero_grad()
+    if run:  # the others give the bits they give without it
+        kept = pair(cell, h0[:, run], c0[:, run])
+        expected, last, backward = layer.forward(x[:, run], kept, lengths=[lengths[n] for n in run])
+        dx_run, dfirst = backward(dy[:, run], pair(cell, dh[:, run], dc[:, run]))
+        assert np.array_equal(y[:, run], expected)
+        assert np.array_equal(dx[:, run], dx_run)
+        for got, alone in zip((*unpair(state), *unpair(dstate)), (*unpair(last), *unpair(dfirst))):
+            assert got is None or np.array_equal(got[:, run], alone)
+    assert all(np.array_equal(grads[name], gradient) for name, gradient in layer.grads.items())

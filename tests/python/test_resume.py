@@ -257,7 +257,7 @@ JSON = st.recursive(
 
 
 @pytest.mark.fault("R2")
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(place=st.integers(0, 10**6), value=JSON, row=st.booleans())
 @example(place=3, value={"a": 10**400}, row=False)
 def test_any_change_to_a_checkpoint_s_json_is_read_or_refused_in_one_sentence(begun, place, value, row):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 from reference_sequence import Attention, Convolution
@@ -280,6 +282,110 @@ def test_a_state_of_another_batch_is_refused():
         _, state = layer.step(np.zeros((2, 4)))
         with pytest.raises(ValueError, match="state"):
             layer.step(np.zeros((3, 4)), state)
+
+
+def conv(channels=4, kernel_size=3, dilation=1):
+    return rf.Conv1d(channels, 4, kernel_size, padding="causal", dilation=dilation, seed=0)
+
+
+def attention(embed_dim=4, num_heads=2):
+    return rf.SelfAttention(embed_dim, num_heads, causal=True, seed=0)
+
+
+@pytest.mark.fault("M1")
+@pytest.mark.parametrize(
+    ("made_by", "given_to", "named"),
+    [
+        (attention(4, 2), attention(4, 4), "num_heads 2 .* num_heads 4"),
+        (attention(4, 4), attention(4, 2), "num_heads 4 .* num_heads 2"),
+        (attention(8, 2), attention(4, 2), "embed_dim 8, .* embed_dim 4, "),
+        (conv(kernel_size=3), conv(kernel_size=5), "kernel_size 3, .* kernel_size 5, "),
+        (conv(kernel_size=1), conv(kernel_size=2), "kernel_size 1, .* kernel_size 2, "),
+        (conv(kernel_size=3, dilation=2), conv(kernel_size=5), "dilation 2, .* dilation 1, "),
+        (conv(channels=3), conv(channels=4), "in_channels 3 .* in_channels 4 "),
+    ],
+)
+def test_a_state_of_a_layer_of_another_shape_is_refused_and_stays_as_it_was(made_by, given_to, named):
+    wide = 8 if named.startswith("embed_dim 8") else 3 if "in_channels 3" in named else 4
+    x = random((3, 2, wide), 1)
+    _, state = made_by.step(x[0])
+    for _ in range(40):  # the heap was corrupted a little more by each
+        with pytest.raises(ValueError, match=named):
+            given_to.step(np.ones((2, 4)), state)
+    for t in (1, 2):
+        y, state = made_by.step(x[t], state)
+    assert np.array_equal(y, made_by(x)[2])
+
+
+@pytest.mark.fault("M1")
+@pytest.mark.parametrize("layer", [conv(), attention()], ids=["conv", "attention"])
+def test_anything_but_a_state_is_refused_as_a_state(layer):
+    other = attention() if isinstance(layer, rf.Conv1d) else conv()
+    for state in (other.step(np.ones((1, 4)))[1], np.zeros((2, 1, 4)), (np.zeros((2, 1, 4)), 0), 3, "x"):
+        with pytest.raises(TypeError, match="what the step before returned"):
+            layer.step(np.ones((1, 4)), state)
+
+
+@pytest.mark.fault("M1")
+def test_two_threads_at_one_state_are_told_apart_or_take_turns():
+    layers, refused = (attention(16, 2), attention(16, 2)), []
+    _, state = layers[0].step(np.ones((4, 16)))
+
+    def work(layer):
+        for _ in range(200):
+            try:
+                layer.step(np.ones((4, 16)), state)
+            except RuntimeError as error:
+                refused.append(str(error))
+
+    threads = [threading.Thread(target=work, args=(layer,)) for layer in layers]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert state.length == 401 - len(refused)
+    assert all("another thread" in sentence for sentence in refused)
+
+
+@pytest.mark.fault("M2")
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_a_batch_of_no_rows_gives_an_output_of_no_rows_and_no_gradient(kind, batch_first):
+    layer = make(kind, batch_first=batch_first)
+    x = np.zeros((0, 5, 40) if batch_first else (5, 0, 40))
+    y, backward = layer.forward(x)
+    assert y.shape == layer(x).shape == x.shape[:2] + y.shape[2:]
+    assert backward(np.zeros(y.shape)).shape == x.shape
+    assert not any(gradient.any() for gradient in layer.grads.values())
+    if kind in ("conv", "causal attention"):
+        y, state = layer.step(np.zeros((0, 40)))
+        assert layer.step(np.zeros((0, 40)), state)[0].shape == y.shape
+
+
+@pytest.mark.fault("M2")
+def test_attention_of_no_steps_gives_no_steps_as_torch_does_and_a_convolution_refuses_them():
+    layer = make("attention")
+    y, backward = layer.forward(np.zeros((0, 2, 40)))
+    assert y.shape == backward(y).shape == (0, 2, 40)
+    for padding in (0, 2, "same", "causal"):
+        with pytest.raises(ValueError, match="at least one step"):
+            rf.Conv1d(3, 4, 2, padding=padding)(np.zeros((0, 2, 3)))
+
+
+@pytest.mark.fault("M2")
+@pytest.mark.parametrize("causal", [False, True])
+def test_attention_over_a_row_of_length_0_is_zero_and_learns_nothing(causal):
+    layer, x, dy = rf.SelfAttention(8, 2, causal=causal, seed=0), random((5, 3, 8), 0), random((5, 3, 8), 1)
+    y, backward = layer.forward(x, lengths=[5, 0, 2])
+    dx = backward(dy)
+    grads = {name: gradient.copy() for name, gradient in layer.grads.items()}
+    layer.zero_grad()
+    expected, backward = layer.forward(x[:, [0, 2]], lengths=[5, 2])
+    assert not y[:, 1].any()
+    assert not dx[:, 1].any()
+    assert np.array_equal(y[:, [0, 2]], expected)
+    assert np.array_equal(dx[:, [0, 2]], backward(dy[:, [0, 2]]))
+    assert all(np.allclose(grads[name], gradient, atol=1e-6) for name, gradient in layer.grads.items())
 
 
 def test_backward_of_attention_runs_once():

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -212,6 +213,47 @@ def test_surprisal_and_log_prob_are_parts_of_the_evaluation(corpus):
     joint = rf.log_prob(model, "th", context="\n") + rf.log_prob(model, "e", context="\nth")
     assert rf.log_prob(model, "the", context="\n") == pytest.approx(joint, rel=1e-12)
     assert rf.surprisal(model, "") == rf.surprisal(model, "t") == []
+
+
+@pytest.mark.fault("N20")
+def test_a_network_with_a_beginning_mark_predicts_the_first_token_too():
+    marked = rf.LanguageModel(rf.Vocab("abc", reserved=["<bos>"]), hidden_size=5, seed=0)
+    log_p, state = 0.0, None
+    for before, token in zip([1, 2, 3], [2, 3, 4]):  # <bos> a b, a b c
+        logits, state = marked.step([before], state)
+        shifted = logits[0].astype(np.float64) - logits.max()
+        log_p += shifted[token] - np.log(np.exp(shifted).sum())
+    assert rf.log_prob(marked, "abc") == pytest.approx(log_p, rel=1e-6)
+    assert [token for token, _ in rf.surprisal(marked, "abc")] == ["a", "b", "c"]
+    chained = rf.log_prob(marked, "ab") + rf.log_prob(marked, "c", context="ab")
+    assert rf.log_prob(marked, "abc") == pytest.approx(chained, rel=1e-12)
+    assert sum(math.exp(s) for s in rf.log_prob(marked, list("abcz"))) < 1  # the rest is <bos>'s own
+    words = rf.LanguageModel(rf.Vocab(["a", "b"], reserved=["<bos>"], tokenizer="word"), hidden_size=5, seed=0)
+    assert rf.surprisal(words, "<bos> a b") == rf.surprisal(words, "a b")
+
+
+def test_lines_are_scored_each_by_itself_and_in_batches_of_any_size(corpus, monkeypatch):
+    module = sys.modules["rnnfast.evaluate"]  # rf.evaluate is the function
+    random, text = np.random.default_rng(0), "the time traveller for so it will be convenient"
+    lines = ["", "t", *(text[i : i + n] for i, n in random.integers(0, 30, (40, 2)))]
+    marked = rf.LanguageModel(rf.Vocab(list(text), reserved=["<bos>"]), cell="lstm", hidden_size=5, seed=0)
+    for model in (small(corpus, "lstm"), small(corpus), marked, rf.NGram(3).fit(corpus)):
+        for context in ("", "the "):
+            together = rf.log_prob(model, lines, context=context)
+            assert together == [rf.log_prob(model, line, context=context) for line in lines]
+            assert isinstance(together, list)
+            shown = rf.surprisal(model, lines, context=context)
+            assert shown == [rf.surprisal(model, line, context=context) for line in lines]
+            with monkeypatch.context() as patched:
+                patched.setattr(module, "_ROWS", 7)
+                patched.setattr(module, "_TOKENS", 20)
+                assert rf.log_prob(model, iter(lines), context=context) == together
+    assert rf.log_prob(model, []) == []
+    for wrong in (b"ab", None, 3, ["a", b"b"], ["a", 1]):
+        with pytest.raises(TypeError, match="expected a str"):
+            rf.log_prob(model, wrong)
+    with pytest.raises(TypeError, match="context is a bytes"):
+        rf.surprisal(model, "a", context=b"a")
 
 
 @pytest.mark.parametrize("cell", ["rnn", "lstm"])

@@ -45,9 +45,9 @@ IMPORTS = {
     "classify": {"_arrays", "estimator", "nn", "plot", "text", "vocab"},
     "io": {"_core", "classify", "forecast", "models", "ngram", "nn", "seq2seq", "text", "vocab"},
     "checkpoint": {"_core", "data", "io", "nn", "parallel", "text"},
-    "evaluate": {"_arrays", "data", "parallel"},
+    "evaluate": {"_arrays", "data", "parallel", "text"},
     "gradient_flow": {"_arrays", "nn", "plot", "text"},
-    "generate": {"_core", "_arrays", "vocab"},
+    "generate": {"_core", "_arrays", "text", "vocab"},
     "translate": {"_core", "_arrays", "nn", "parallel", "plot", "text"},
     "train": {
         "_core",

@@ -23,6 +23,7 @@
 
 #include "rnnfast/error.hpp"
 #include "rnnfast/export.hpp"
+#include "rnnfast/sampler_options.hpp"
 #include "rnnfast/weights.hpp"
 
 namespace rnnfast {
@@ -52,7 +53,8 @@ public:
     std::string decode(const int32_t* ids, size_t count) const;
     // One token as it is in the vocabulary.
     std::string token(int32_t id) const;
-    // "char" or "word"; empty without a vocabulary
+    // "char", "word" ("word-v1" in files of version 0.1, which cut words at combining marks), ...; empty without a
+    // vocabulary
     std::string tokenizer() const;
 
     struct Impl;
@@ -98,10 +100,16 @@ public:
     // temperature 0: the likeliest token; top_k 0: all tokens, else only the k likeliest; top_p below 1: only the
     // likeliest that together reach this probability
     explicit Sampler(double temperature = 1.0, size_t top_k = 0, uint64_t seed = 0, double top_p = 1.0);
+    explicit Sampler(const SamplerOptions& options);
     Sampler(Sampler&&) noexcept;
     Sampler& operator=(Sampler&&) noexcept;
     ~Sampler();
 
+    // Tokens that precede those to be drawn, for no_repeat_ngram_size. LanguageModel::generate reads its prompt, and
+    // what is drawn is read too.
+    void read(const int32_t* tokens, size_t count);
+    // A logit of minus infinity forbids its token. Throws std::domain_error for NaN and plus infinity, and if no token
+    // is left.
     int32_t sample(const std::vector<float>& logits);
     int32_t sample(const float* logits, size_t size);
 
@@ -143,8 +151,10 @@ public:
     void run(const int32_t* tokens, size_t count, State& state, float* logits) const;
     void run(const std::vector<int32_t>& tokens, State& state, std::vector<float>& logits) const;
 
-    // log P(tokens[i + 1] | the state, tokens[0] ... tokens[i]) in nats, count - 1 numbers. Reads all but the last
-    // token, so that the next stretch of a long text starts with it.
+    // log P(tokens[i + 1] | the state, tokens[0] ... tokens[i]) in nats, count - 1 numbers: tokens[0] is
+    // given, so the joint probability of a text starts from <bos> if the vocabulary has it (as rf.log_prob does), and
+    // leaves out P(tokens[0]) if not. Reads all but the last token, so that the next chunk of a long text starts with
+    // it.
     std::vector<double> score(const std::vector<int32_t>& tokens, State& state) const;
     void score(const int32_t* tokens, size_t count, State& state, double* log_probabilities) const;
 

@@ -49,9 +49,9 @@ bool ragged(const AttentionTape& tape) {
 std::vector<size_t> checked_lengths(const int64_t* lengths, const Layout& layout) {
     std::vector<size_t> result(layout.rows, layout.steps);
     for (size_t n = 0; lengths && n < layout.rows; ++n) {
-        if (lengths[n] < 1 || static_cast<uint64_t>(lengths[n]) > layout.steps)
+        if (lengths[n] < 0 || static_cast<uint64_t>(lengths[n]) > layout.steps)
             throw std::invalid_argument("lengths[" + std::to_string(n) + "] is " + std::to_string(lengths[n]) +
-                                        ": expected 1 to " + std::to_string(layout.steps) + " (the input's steps)");
+                                        ": expected 0 to " + std::to_string(layout.steps) + " (the input's steps)");
         result[n] = static_cast<size_t>(lengths[n]);
     }
     return result;
@@ -367,12 +367,50 @@ void SelfAttention::append(AttentionCache& cache, const float* projected) const 
     ++cache.length;
 }
 
+namespace {
+
+// Holds the cache for one step.
+class InUse {
+public:
+    explicit InUse(std::atomic<bool>& flag) : flag_(flag) {
+        if (flag_.exchange(true, std::memory_order_acquire))
+            throw std::runtime_error(
+                "SelfAttention: another thread is at a step with this state; give each thread its own");
+    }
+    InUse(const InUse&) = delete;
+    InUse& operator=(const InUse&) = delete;
+    ~InUse() { flag_.store(false, std::memory_order_release); }
+
+private:
+    std::atomic<bool>& flag_;
+};
+
+}  // namespace
+
+void SelfAttention::fit(AttentionCache& cache, size_t rows) const {
+    const auto text = [](size_t dim, size_t heads, size_t n) {
+        return "embed_dim " + std::to_string(dim) + ", num_heads " + std::to_string(heads) + " and " +
+               std::to_string(n) + (n == 1 ? " row" : " rows");
+    };
+    if (cache.length == 0) {
+        cache.rows = rows;
+        cache.embed_dim = options_.embed_dim;
+        cache.num_heads = options_.num_heads;
+        cache.kernels = kernels_;
+    }
+    if (cache.rows != rows || cache.embed_dim != options_.embed_dim || cache.num_heads != options_.num_heads)
+        throw std::invalid_argument("SelfAttention: the state is of " +
+                                    text(cache.embed_dim, cache.num_heads, cache.rows) + ", this step has " +
+                                    text(options_.embed_dim, options_.num_heads, rows) +
+                                    "; give the state that this layer returned, or None to begin");
+    if (cache.kernels != kernels_)
+        throw std::invalid_argument("SelfAttention: the state was made for another instruction set; begin anew");
+}
+
 void SelfAttention::step(const float* x, size_t rows, AttentionCache& cache, float* y) const {
-    if (cache.rows && cache.rows != rows)
-        throw std::invalid_argument("SelfAttention: the state holds " + std::to_string(cache.rows) +
-                                    " rows, the input has " + std::to_string(rows));
+    const InUse alone_here(cache.in_use);
+    fit(cache, rows);
     const Forward& p = packed_forward();
-    cache.rows = rows;
     const size_t D = options_.embed_dim, heads = heads_.heads, padded = heads_.padded();
     AttentionTape tape;
     tape.layout = Layout::time_first(1, rows, D);

@@ -3,6 +3,7 @@
 // maximum and sum.
 #pragma once
 
+#include <atomic>
 #include <vector>
 
 #include "core/conv.h"
@@ -33,11 +34,15 @@ struct AttentionTape {
     bool saved = false;
 };
 
-// Keys and values of the steps so far, for one row after another of generation. Grows by doubling.
+// Keys and values of the steps so far, for one row after another of generation. Grows by doubling. Its first step fits
+// it to a layer; a layer of another shape reads and writes beyond its panels, so step refuses it.
 struct AttentionCache {
     size_t rows = 0, length = 0, capacity = 0;
-    Buffer keys;    // [N][heads][capacity / width][head size][width]: transposed panels
-    Buffer values;  // [N][heads][panels][capacity][width]
+    size_t embed_dim = 0, num_heads = 0;
+    const Kernels* kernels = nullptr;  // whose panels these are
+    std::atomic<bool> in_use{false};   // by a step: two at once would both make it grow
+    Buffer keys;                       // [N][heads][capacity / width][head size][width]: transposed panels
+    Buffer values;                     // [N][heads][panels][capacity][width]
     size_t bytes() const { return (keys.size() + values.size()) * sizeof(float); }
 };
 
@@ -72,6 +77,7 @@ private:
     const Backward& packed_backward() const;
     void project(const Team& team, const PackedMatrix& weights, const float* start, const float* x,
                  const AttentionTape& tape, float* to) const;
+    void fit(AttentionCache& cache, size_t rows) const;
     void append(AttentionCache& cache, const float* projected) const;
     void learn(const Team& team, const AttentionTape& tape, const float* x, const float* dprojected, float* scratch);
 

@@ -154,6 +154,7 @@ Parameters Conv1d::parameters() { return options_.bias ? Parameters{&weight_, &b
 size_t Conv1d::output_steps(size_t steps) const {
     const size_t padded = steps + options_.before + options_.after;
     const size_t reach = options_.dilation * (options_.kernel_size - 1);
+    if (steps == 0) throw std::invalid_argument("Conv1d: the input has no steps, expected at least one step");
     if (padded <= reach)
         throw std::invalid_argument("Conv1d: the input has " + std::to_string(steps) + " steps, with padding " +
                                     std::to_string(padded) + "; the kernel spans " + std::to_string(reach + 1) +

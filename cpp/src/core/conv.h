@@ -50,6 +50,7 @@ void pack_positions(const float* x, const Layout& in, const Positions& positions
 constexpr size_t position_block = 384;  // as in weight_gradient.cpp
 template <class Body>
 void for_each_block(size_t steps, size_t rows, Body body) {
+    if (rows == 0) return;
     const size_t wide = rows < position_block ? rows : position_block;
     const size_t high = position_block / wide;
     for (size_t t = 0; t < steps; t += high)

@@ -110,6 +110,7 @@ int32_t LargestOutput::find(const PackedLinear& exact, const float* x, const flo
 
     float best = none;
     int32_t found = -1;
+    bool nan = false;
     const size_t width = exact.panel_width();
     for (size_t first = 0; first < outputs; first += width) {
         const size_t count = std::min(width, outputs - first);
@@ -120,13 +121,14 @@ int32_t LargestOutput::find(const PackedLinear& exact, const float* x, const flo
         for (const int32_t id : never)
             if (static_cast<size_t>(id) >= first && static_cast<size_t>(id) < first + count)
                 panel[static_cast<size_t>(id) - first] = none;
+        for (size_t i = 0; i < count; ++i) nan |= panel[i] != panel[i];
         for (size_t i = 0; i < count; ++i)
             if (panel[i] > best) {
                 best = panel[i];
                 found = static_cast<int32_t>(first + i);
             }
     }
-    return found;
+    return nan || !std::isfinite(best) ? -1 : found;
 }
 
 }  // namespace rnnfast

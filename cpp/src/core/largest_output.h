@@ -19,7 +19,7 @@ public:
     void pack(const Kernels& kernels, const float* weight, const float* bias, size_t inputs, size_t outputs);
 
     // largest[r]: of x[r] W^T + b, where `exact` gives the outputs, but for those of `never`; ties to the lower index.
-    // -1 if no output is a number. x: [rows, I]. scratch: one for each caller.
+    // -1 if an output is NaN or plus infinity, or none is a number. x: [rows, I]. scratch: one for each caller.
     struct Scratch {
         Buffer parts, left, outputs, bounds, exact;
     };

@@ -184,6 +184,20 @@ void Recurrent::lay_out_input(RecurrentTape& tape, Range part) const {
     tape.first_x = tape.x.data();
 }
 
+// `to` becomes `from`, whose nullptr reads as zeros.
+void Recurrent::pass_on(const RecurrentState& from, const RecurrentStateOut& to, size_t rows) const {
+    const auto copy = [&](const float* state, float* out) {
+        const size_t size = lanes() * rows * options_.hidden_size;
+        if (!out) return;
+        if (state)
+            std::copy_n(state, size, out);
+        else
+            std::fill_n(out, size, 0.0f);
+    };
+    copy(from.h, to.h);
+    if (cell_->has_c) copy(from.c, to.c);
+}
+
 void Recurrent::forward(const RecurrentInput& input, const RecurrentState& start, float* y,
                         const RecurrentStateOut& end, RecurrentTape& tape, bool save, uint64_t dropout_key) const {
     if (input.tokens && options_.fixed_size)
@@ -206,6 +220,10 @@ void Recurrent::forward(const RecurrentInput& input, const RecurrentState& start
     const size_t hidden = options_.hidden_size, all = directions() * hidden, total = tape.steps.total();
     const size_t rows = input.rows;
     const bool keep = save && !options_.recompute;
+    if (total == 0) {  // no row has a step: the states pass through
+        std::fill_n(y, input.steps * rows * all, 0.0f);
+        return pass_on(start, end, rows);
+    }
 
     lay_out_input(tape, part);
     const float* x = tape.first_x;
@@ -281,8 +299,14 @@ void Recurrent::forward(const RecurrentInput& input, const RecurrentState& start
                 scan_forward(w, s, part, tape.part);
 
             for (size_t n = 0; ends && n < rows; ++n) {  // each row's last state, in the caller's order
-                const size_t row = tape.steps.offset[tape.length[n] - 1] + n;
                 const size_t to = (at * rows + tape.order[n]) * hidden;
+                if (tape.length[n] == 0) {
+                    if (end.h) std::copy_n(lane.h0.data() + n * hidden, hidden, end.h + to);
+                    if (end.c && cell_->has_c)
+                        std::copy_n((keep ? lane.c0 : lane.c).data() + n * padded, hidden, end.c + to);
+                    continue;
+                }
+                const size_t row = tape.steps.offset[tape.length[n] - 1] + n;
                 if (end.h) std::copy_n(s.y + row * s.y_stride, hidden, end.h + to);
                 if (end.c && cell_->has_c) std::copy_n(s.c + (keep ? row : n) * padded, hidden, end.c + to);
             }
@@ -317,6 +341,11 @@ void Recurrent::backward(RecurrentTape& tape, const float* dy, const RecurrentSt
     prepare(false, true, input_gradient);
     const size_t hidden = options_.hidden_size, all = directions() * hidden, total = tape.steps.total();
     const size_t rows = tape.input.rows;
+    if (total == 0) {
+        if (dx) std::fill_n(dx, tape.input.steps * rows * options_.input_size, 0.0f);
+        if (dfixed) std::fill_n(dfixed, rows * options_.fixed_size, 0.0f);
+        return pass_on(dend, dstart, rows);
+    }
     const float* layer_dy = dy;
     if (dy && !tape.even) {
         tape.dy.reserve(total * all);
@@ -412,15 +441,17 @@ void Recurrent::backward(RecurrentTape& tape, const float* dy, const RecurrentSt
                 scan_backward_in_segments(w, s, tape.dh.data(), lane.starts, tape.segment, gradients);
             else
                 scan_backward(w, s, gradients);
-            const float* dh0 = options_.recompute ? tape.dh.data() : tape.dh0.data();
 
             for (size_t n = 0; n < rows; ++n) {
                 const size_t to = (at * rows + tape.order[n]) * hidden;
+                const bool untouched = tape.length[n] == 0;  // a row without steps: its states passed through
+                const float* dh0 = options_.recompute || untouched ? tape.dh.data() : tape.dh0.data();
                 if (dstart.h) std::copy_n(dh0 + n * hidden, hidden, dstart.h + to);
                 if (dstart.c && cell_->has_c) std::copy_n(tape.dc.data() + n * padded, hidden, dstart.c + to);
                 if (!want_dfixed) continue;
                 float* row = dfixed + tape.order[n] * w.fixed_size;
                 if (direction == 0) std::fill_n(row, w.fixed_size, 0.0f);
+                if (untouched) continue;
                 kernels_->add(w.fixed_size, s.dfixed + n * w.fixed_size, row);
             }
             if (direction == 1 && want_dx)

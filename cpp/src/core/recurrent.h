@@ -29,7 +29,7 @@ struct RecurrentInput {
     size_t steps = 0, rows = 0;
     const float* x = nullptr;          // [T, N, D]
     const int32_t* tokens = nullptr;   // [T, N] instead of x: x is one-hot
-    const int64_t* lengths = nullptr;  // [N] each in 1..T, or nullptr: all T
+    const int64_t* lengths = nullptr;  // [N] each in 0..T, or nullptr: all T
     const float* fixed = nullptr;      // [N, fixed_size]
     // What fixed_part made of them, and each row's place there, or nullptr: its own. Or nullptr: made here.
     const float* fixed_part = nullptr;
@@ -120,6 +120,7 @@ private:
     // int8 rounds a row of weight_ih as a whole, so there the fixed inputs are copied beside the others.
     bool joins_fixed() const { return options_.weights == Weights::int8; }
     size_t first_width() const { return options_.input_size + (joins_fixed() ? options_.fixed_size : 0); }
+    void pass_on(const RecurrentState& from, const RecurrentStateOut& to, size_t rows) const;
     void lay_out_input(RecurrentTape& tape, Range part) const;
     ScanParameters scan_parameters(size_t lane) const;
     void prepare(bool token_input, bool backward, bool input_gradient) const;

@@ -72,9 +72,9 @@ void RaggedRows::set(const int64_t* lengths, size_t count, size_t rows) {
     length.assign(rows, count);
     even = true;
     for (size_t n = 0; lengths && n < rows; ++n) {
-        if (lengths[n] < 1 || static_cast<uint64_t>(lengths[n]) > count)
+        if (lengths[n] < 0 || static_cast<uint64_t>(lengths[n]) > count)
             throw std::invalid_argument("lengths[" + std::to_string(n) + "] is " + std::to_string(lengths[n]) +
-                                        ": expected 1 to " + std::to_string(count) + " (the input's steps)");
+                                        ": expected 0 to " + std::to_string(count) + " (the input's steps)");
         even = even && static_cast<size_t>(lengths[n]) == count;
     }
     if (even) return set_even(steps, count, rows);

@@ -34,7 +34,7 @@ struct RaggedRows {
     std::vector<size_t> order, length;  // sorted row -> the caller's row, and its length
     bool even = true;                   // all rows of equal length, in the caller's order
 
-    // lengths: [rows] each in 1..steps, or nullptr: all steps. Throws std::invalid_argument.
+    // lengths: [rows] each in 0..steps, or nullptr: all steps. Throws std::invalid_argument.
     void set(const int64_t* lengths, size_t steps, size_t rows);
 };
 

@@ -197,7 +197,8 @@ void gemm(const Gemm& g) {
                 low = edge_tile_for<Word, Width>(short_rows, vectors);
                 tall = tall_tiles ? edge_tile_for<Word, Width>(short_rows + 1, vectors) : low;
             }
-        for (size_t k = 0; k == 0 || k < g.depth; k += block) {
+        size_t k = 0;
+        do {  // once also for a depth of 0, whose product is the start itself
             const Depth depth{k, g.depth - k < block ? g.depth : k + block};
             RowWalk<const float> a(g.a);
             RowWalk<float> c(g.c), c_ahead(g.c);
@@ -213,7 +214,8 @@ void gemm(const Gemm& g) {
                 }
                 (t < tall_tiles ? tall : low)(g, a_rows, c_rows, g.panels + panel * stride, stride, column, depth);
             }
-        }
+            k += block;
+        } while (k < g.depth);
         column += at_once * width;
         panel += at_once;
     }

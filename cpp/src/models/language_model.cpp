@@ -126,7 +126,7 @@ void LanguageModel::run_loss(const int32_t* x, const int32_t* y, size_t steps, s
         top = m.dropped.data();
     }
 
-    if (training) training->dhidden.reserve(tokens * hidden);
+    if (training) training->dhidden.reserve(std::max<size_t>(1, tokens * hidden));  // nullptr: no gradients
     output_.loss(top, tokens, y, nll, training ? training->dhidden.data() : nullptr, m.output);
 }
 
@@ -175,11 +175,24 @@ void LanguageModel::step(const int32_t* tokens, LanguageState& state, float* log
     output_.logits(memory.y.data(), rows, logits, memory.scratch);
 }
 
-Generator::Generator(const LanguageModel& model, const int32_t* prompt, size_t length, SamplerOptions options)
+Generator::Generator(const LanguageModel& model, const int32_t* prompt, size_t length, const SamplerOptions& options)
     : model_(model), sampler_(options), state_(model.initial_state(1)), logits_(model.options().vocabulary) {
     if (length == 0) throw std::invalid_argument("the prompt is empty: expected at least one token to start from");
     for (size_t i = 0; i < length; ++i) model_.step(prompt + i, state_, logits_.data(), memory_);
+    sampler_.read(prompt, length);
 }
+
+Generator::Generator(const Generator& from, Sampler sampler)
+    : model_(from.model_),
+      sampler_(std::move(sampler)),
+      state_(model_.initial_state(1)),
+      logits_(from.logits_),
+      last_(from.last_) {
+    std::copy_n(from.state_.h.data(), state_.h.size(), state_.h.data());
+    std::copy_n(from.state_.c.data(), state_.c.size(), state_.c.data());
+}
+
+Generator Generator::numbered(uint64_t sample) const { return {*this, sampler_.numbered(sample)}; }
 
 int32_t Generator::next() {
     if (last_ >= 0) model_.step(&last_, state_, logits_.data(), memory_);

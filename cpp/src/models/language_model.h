@@ -89,10 +89,14 @@ private:
 // Continues a prompt, one token at a time.
 class Generator {
 public:
-    Generator(const LanguageModel& model, const int32_t* prompt, size_t length, SamplerOptions options);
+    Generator(const LanguageModel& model, const int32_t* prompt, size_t length, const SamplerOptions& options);
     int32_t next();
+    // From here on, with the random stream of another sample; the prompt is not read again.
+    Generator numbered(uint64_t sample) const;
 
 private:
+    Generator(const Generator& from, Sampler sampler);
+
     const LanguageModel& model_;
     Sampler sampler_;
     LanguageState state_;

@@ -68,7 +68,8 @@ void OutputLayer::likeliest(const float* z, size_t rows, const std::vector<int32
             float* own = scratch.outputs.data() + r * vocabulary();
             for (const int32_t id : never) own[id] = -std::numeric_limits<float>::infinity();
             const float* best = std::max_element(own, own + vocabulary());
-            tokens[r] = std::isfinite(*best) ? static_cast<int32_t>(best - own) : -1;
+            const bool nan = std::any_of(own, own + vocabulary(), [](float logit) { return logit != logit; });
+            tokens[r] = !nan && std::isfinite(*best) ? static_cast<int32_t>(best - own) : -1;
         }
     }
     if (std::find(tokens, tokens + rows, -1) != tokens + rows)

@@ -2,21 +2,91 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numeric>
 #include <stdexcept>
 #include <string>
+#include <utility>
 
 #include "core/random.h"
 
 namespace rnnfast {
 
-Sampler::Sampler(SamplerOptions options) : options_(options) {
+namespace {
+
+constexpr float forbidden = -std::numeric_limits<float>::infinity();
+
+// The largest logit; the same pass finds NaN, which no comparison of maxima would show.
+float largest(const float* logits, size_t vocabulary) {
+    constexpr size_t lanes = 16;
+    float top[lanes];
+    std::fill(top, top + lanes, forbidden);
+    uint32_t nan[lanes] = {};
+    size_t at = 0;
+    for (; at + lanes <= vocabulary; at += lanes)
+        for (size_t i = 0; i < lanes; ++i) {
+            const float logit = logits[at + i];
+            top[i] = logit > top[i] ? logit : top[i];
+            nan[i] |= logit != logit;
+        }
+    for (; at < vocabulary; ++at) {
+        top[0] = std::max(top[0], logits[at]);
+        nan[0] |= std::isnan(logits[at]);
+    }
+    if (std::find(nan, nan + lanes, 1u) != nan + lanes)
+        throw std::domain_error("the logits hold NaN: the model's weights or its state are not finite");
+    const float all = *std::max_element(top, top + lanes);
+    if (all > std::numeric_limits<float>::max())
+        throw std::domain_error("the logits hold infinity: the model's weights or its state are not finite");
+    return all;
+}
+
+}  // namespace
+
+Sampler::Sampler(SamplerOptions options) : options_(std::move(options)) {
     if (!(options_.temperature >= 0.0) || !std::isfinite(options_.temperature))
         throw std::invalid_argument("temperature is " + std::to_string(options_.temperature) +
-                                    ": expected 0 (the most likely token) or more");
+                                    ": expected 0 (the most probable token) or a finite number above it");
     if (!(options_.top_p > 0.0 && options_.top_p <= 1.0))
         throw std::invalid_argument("top_p is " + std::to_string(options_.top_p) +
                                     ": expected more than 0 and at most 1 (all tokens)");
+    if (options_.top_k > static_cast<size_t>(std::numeric_limits<int32_t>::max()))  // such as -1 from C
+        throw std::invalid_argument("top_k is " + std::to_string(options_.top_k) +
+                                    ": expected 0 (all tokens) to 2147483647");
+}
+
+Sampler Sampler::numbered(uint64_t sample) const {
+    Sampler other = *this;
+    other.options_.sample = sample;
+    return other;
+}
+
+void Sampler::read(const int32_t* tokens, size_t count) {
+    if (options_.no_repeat_ngram_size == 0) return;
+    const size_t before = options_.no_repeat_ngram_size - 1;
+    for (size_t i = 0; i < count; ++i) {
+        if (recent_.size() == before) followers_[recent_].push_back(tokens[i]);
+        recent_.push_back(tokens[i]);
+        if (recent_.size() > before) recent_.erase(recent_.begin());
+    }
+}
+
+// The logits without the tokens that the options forbid: a copy if there are any.
+const float* Sampler::allowed(const float* logits, size_t vocabulary) {
+    const auto found = followers_.find(recent_);
+    if (options_.never.empty() && found == followers_.end()) return logits;
+    masked_.assign(logits, logits + vocabulary);
+    const auto forbid = [&](const std::vector<int32_t>& ids) {
+        for (const int32_t id : ids) {
+            if (id < 0 || static_cast<size_t>(id) >= vocabulary)
+                throw std::out_of_range("a token that may not be drawn has the id " + std::to_string(id) +
+                                        ": expected 0 to " + std::to_string(vocabulary - 1) + " (the vocabulary)");
+            masked_[static_cast<size_t>(id)] = forbidden;
+        }
+    };
+    forbid(options_.never);
+    if (found != followers_.end()) forbid(found->second);
+    return masked_.data();
 }
 
 // Leaves in ids_, in rising order, the fewest tokens that together have top_p of the probability of those there.
@@ -34,17 +104,29 @@ void Sampler::keep_nucleus(const float* logits) {
 }
 
 int32_t Sampler::sample(const float* logits, size_t vocabulary) {
-    const auto likelier = [logits](int32_t a, int32_t b) {  // ties go to the lower id
-        return logits[a] != logits[b] ? logits[a] > logits[b] : a < b;
-    };
-    const float top = *std::max_element(logits, logits + vocabulary);
-    if (!std::isfinite(top))
-        throw std::domain_error("the logits are not finite: the model's weights or its state are damaged");
+    float top = largest(logits, vocabulary);
+    if (const float* left = allowed(logits, vocabulary); left != logits) {
+        logits = left;
+        top = *std::max_element(logits, logits + vocabulary);
+    }
+    if (top == forbidden)
+        throw std::domain_error(
+            "no token is left to draw: each has a logit of minus infinity, is forbidden by an option, or would repeat "
+            "an n-gram");
+    const int32_t token = draw(logits, vocabulary, top);
+    read(&token, 1);
+    return token;
+}
+
+int32_t Sampler::draw(const float* logits, size_t vocabulary, float top) {
     if (options_.temperature == 0.0 || options_.top_k == 1)
         return static_cast<int32_t>(std::max_element(logits, logits + vocabulary) - logits);
     ids_.resize(vocabulary);
     std::iota(ids_.begin(), ids_.end(), 0);
     if (options_.top_k && options_.top_k < vocabulary) {
+        const auto likelier = [logits](int32_t a, int32_t b) {  // ties go to the lower id
+            return logits[a] != logits[b] ? logits[a] > logits[b] : a < b;
+        };
         std::nth_element(ids_.begin(), ids_.begin() + static_cast<ptrdiff_t>(options_.top_k), ids_.end(), likelier);
         ids_.resize(options_.top_k);
         std::sort(ids_.begin(), ids_.end());
@@ -55,9 +137,9 @@ int32_t Sampler::sample(const float* logits, size_t vocabulary) {
     for (size_t i = 0; i < ids_.size(); ++i)
         weights_[i] = total +=
             std::exp((static_cast<double>(logits[ids_[i]]) - static_cast<double>(top)) / options_.temperature);
-    const double point = random_uniform(random_key(options_.seed, 0), draws_++) * total;
-    const auto at = std::upper_bound(weights_.begin(), weights_.end(), point) - weights_.begin();
-    return ids_[std::min(static_cast<size_t>(at), ids_.size() - 1)];
+    const double share = random_uniform(random_key(options_.seed, options_.sample), draws_++);
+    const double point = std::min(share * total, std::nextafter(total, 0.0));  // below total, so on a possible token
+    return ids_[static_cast<size_t>(std::upper_bound(weights_.begin(), weights_.end(), point) - weights_.begin())];
 }
 
 }  // namespace rnnfast

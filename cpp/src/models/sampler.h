@@ -1,32 +1,36 @@
 // From logits to a token.
 #pragma once
 
-#include <cstddef>
-#include <cstdint>
-#include <vector>
+#include <map>
+
+#include "rnnfast/sampler_options.hpp"
 
 namespace rnnfast {
 
-struct SamplerOptions {
-    double temperature = 1.0;  // 0: the most likely token
-    size_t top_k = 0;          // 0: all tokens; else only the k most likely
-    uint64_t seed = 0;
-    double top_p = 1.0;  // below 1: only the most likely that together reach this probability
-};
-
-// Draw i of a seed is always the same for the same logits.
+// Draw i of a seed and sample is always the same for the same logits.
 class Sampler {
 public:
     explicit Sampler(SamplerOptions options);
+
+    // Tokens that precede those to be drawn; they matter to no_repeat_ngram_size alone.
+    void read(const int32_t* tokens, size_t count);
+    // Minus infinity forbids a token. Throws std::domain_error for NaN, plus infinity, or if every token is forbidden.
     int32_t sample(const float* logits, size_t vocabulary);
+    // A sampler that has read and drawn the same tokens, with the random stream of another sample.
+    Sampler numbered(uint64_t sample) const;
 
 private:
+    const float* allowed(const float* logits, size_t vocabulary);
+    int32_t draw(const float* logits, size_t vocabulary, float top);
     void keep_nucleus(const float* logits);
 
     SamplerOptions options_;
     uint64_t draws_ = 0;
+    std::map<std::vector<int32_t>, std::vector<int32_t>> followers_;  // of each n - 1 tokens in a row
+    std::vector<int32_t> recent_;                                     // the last n - 1 tokens
     std::vector<double> weights_;
     std::vector<int32_t> ids_;
+    std::vector<float> masked_;
 };
 
 }  // namespace rnnfast

@@ -40,17 +40,19 @@ struct PairBatch {
 struct EncodedSource {
     size_t steps = 0, rows = 0;
     std::vector<size_t> lengths;
-    Buffer memory;   // [S, N, C] the top layer's states, zeros at padding
-    Buffer keys;     // [S, N, H] what attention made of them
-    Buffer context;  // [N, C]
-    Buffer fixed;    // [N, G * H] what a decoder whose steps all read the context makes of it
-    Buffer h, c;     // [L, N, H] the decoder's initial state
+    Buffer memory;                // [S, N, C] the top layer's states, zeros at padding
+    Buffer keys;                  // [S, N, H] what attention made of them
+    Buffer context;               // [N, C]
+    Buffer fixed;                 // [N, G * H] what a decoder whose steps all read the context makes of it
+    Buffer h, c;                  // [L, N, H] the decoder's initial state
+    const void* model = nullptr;  // that encoded it, for callers who hold several
 };
 
 struct DecoderState {
     size_t rows = 0;
     Buffer h, c;                  // [L, rows, H]; c for cells that have one
     std::vector<int32_t> source;  // [rows] the encoded row that each row translates
+    const void* model = nullptr;
 };
 
 class Seq2Seq {

@@ -38,6 +38,7 @@ void Seq2Seq::encode(const int32_t* source, const int64_t* lengths, size_t steps
     check_source(source, lengths, steps, rows);
     encoded.steps = steps;
     encoded.rows = rows;
+    encoded.model = this;
     run_encoder(source, lengths, encoded, memory, false, 0);
 }
 
@@ -131,6 +132,7 @@ void Seq2Seq::make_initial_state(EncodedSource& e, Memory& m) const {
 DecoderState Seq2Seq::initial_state(const EncodedSource& encoded) const {
     DecoderState state;
     state.rows = encoded.rows;
+    state.model = this;
     const auto copy = [&](const Buffer& from) {
         Buffer to(state_size(encoded.rows), Buffer::Uninitialised{});
         std::copy_n(from.data(), to.size(), to.data());

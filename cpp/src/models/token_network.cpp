@@ -1,6 +1,7 @@
 #include "models/token_network.h"
 
 #include <algorithm>
+#include <cmath>
 #include <stdexcept>
 #include <string>
 
@@ -102,7 +103,11 @@ void TokenNetwork::score(const int32_t* tokens, size_t count, StreamState& state
         output_.forward(m.y.data(), stack_.hidden_size(), steps, m.logits.data(), m.left);
         double* out = log_probabilities + at;
         nll_of_logits(stack_.kernels(), m.logits.data(), steps, vocabulary_, tokens + at + 1, out, m.sums);
-        for (size_t i = 0; i < steps; ++i) out[i] = -out[i];
+        for (size_t i = 0; i < steps; ++i) {
+            if (std::isnan(out[i]))
+                throw std::domain_error("the logits hold NaN: the model's weights or the state are not finite");
+            out[i] = -out[i];
+        }
     }
 }
 

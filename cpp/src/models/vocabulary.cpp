@@ -17,30 +17,44 @@ namespace {
 bool is_word(uint32_t c) { return range_of(word_characters, c) != nullptr; }
 bool is_space(uint32_t c) { return range_of(spaces, c) != nullptr; }
 
-// Where a run of word characters that starts at `at` ends; `at` itself if there is none.
-size_t end_of_word(std::string_view text, size_t at) {
+bool is_mark(uint32_t c) { return range_of(marks, c) != nullptr; }
+
+using Holds = bool (*)(uint32_t);
+bool never(uint32_t) { return false; }
+
+size_t end_of_run_of(Holds holds, std::string_view text, size_t at) {
     for (;;) {
         const Character c = character_at(text, at);
-        if (c.length == 0 || !is_word(c.code)) return at;
+        if (c.length == 0 || !holds(c.code)) return at;
         at += c.length;
     }
 }
 
-// The token that starts at `at` by the pattern <\w+>|\w+(?:['’]\w+)*|[^\w\s]|\n: its end, or `at` for a space to skip.
+// Where a word that starts at `at` ends: a word character, then such and marks; `at` itself if there is none.
+template <Holds IsMark>
+size_t end_of_word(std::string_view text, size_t at) {
+    const auto continues = [](uint32_t c) { return is_word(c) || IsMark(c); };
+    const Character c = character_at(text, at);
+    return c.length && is_word(c.code) ? end_of_run_of(continues, text, at + c.length) : at;
+}
+
+// The token that starts at `at` by the pattern <W>|W(?:['’]W)*|[^\w\s]M*|\n, where M is a mark and W is \w[\wM]*: its
+// end, or `at` for a space to skip. Old models' words have no marks.
+template <Holds IsMark>
 size_t end_of_word_token(std::string_view text, size_t at) {
     const Character c = character_at(text, at);
     if (c.code == '\n') return at + 1;
     if (c.code == '<') {
-        const size_t end = end_of_word(text, at + 1);
-        return end > at + 1 && end < text.size() && text[end] == '>' ? end + 1 : at + 1;
+        const size_t end = end_of_word<IsMark>(text, at + 1);
+        if (end > at + 1 && end < text.size() && text[end] == '>') return end + 1;
     }
-    if (!is_word(c.code)) return is_space(c.code) ? at : at + c.length;
-    size_t end = end_of_word(text, at);
+    if (!is_word(c.code)) return is_space(c.code) ? at : end_of_run_of(IsMark, text, at + c.length);
+    size_t end = end_of_word<IsMark>(text, at);
     for (;;) {
-        const Character mark = character_at(text, end);
-        if (mark.length == 0 || (mark.code != '\'' && mark.code != 0x2019)) return end;
-        const size_t further = end_of_word(text, end + mark.length);
-        if (further == end + mark.length) return end;
+        const Character apostrophe = character_at(text, end);
+        if (apostrophe.length == 0 || (apostrophe.code != '\'' && apostrophe.code != 0x2019)) return end;
+        const size_t further = end_of_word<IsMark>(text, end + apostrophe.length);
+        if (further == end + apostrophe.length) return end;
         end = further;
     }
 }
@@ -106,6 +120,7 @@ std::string sentence_of(std::string_view text) {
 }
 
 struct TokenizerInfo {
+    const char* name_in_file;
     const char* name;
     size_t (*end_of_token)(std::string_view, size_t);   // nullptr: only Python cuts texts this way
     bool (*space)(std::string_view, std::string_view);  // nullptr: only Python makes texts of them
@@ -113,21 +128,23 @@ struct TokenizerInfo {
     std::string (*prepare)(std::string_view);           // of a text, before it is cut up; nullptr: as it is
 };
 constexpr TokenizerInfo tokenizers[] = {
-    {"char", end_of_character, never_space, false, nullptr},
-    {"word", end_of_word_token, space_between_words, true, nullptr},
-    {"whitespace", end_of_run, space_between_lines, true, nullptr},
-    {"unicode", nullptr, space_between_words, true, nullptr},
-    {"bpe", nullptr, nullptr, false, nullptr},
-    {"d2l-char", end_of_character, never_space, false, letters_of},
-    {"d2l-word", end_of_run, always_space, false, letters_of},
-    {"d2l-nmt", end_of_run, space_between_lines, true, sentence_of},
+    {"char", "char", end_of_character, never_space, false, nullptr},
+    {"word-v2", "word", end_of_word_token<is_mark>, space_between_words, true, nullptr},
+    {"word", "word-v1", end_of_word_token<never>, space_between_words, true, nullptr},  // as it was at first
+    {"whitespace", "whitespace", end_of_run, space_between_lines, true, nullptr},
+    {"unicode", "unicode", nullptr, space_between_words, true, nullptr},
+    {"bpe", "bpe", nullptr, nullptr, false, nullptr},
+    {"d2l-char", "d2l-char", end_of_character, never_space, false, letters_of},
+    {"d2l-word", "d2l-word", end_of_run, always_space, false, letters_of},
+    {"d2l-nmt", "d2l-nmt", end_of_run, space_between_lines, true, sentence_of},
 };
 
-const TokenizerInfo* tokenizer_named(std::string_view name) {
-    const auto* found = std::find_if(std::begin(tokenizers), std::end(tokenizers),
-                                     [&](const TokenizerInfo& t) { return name == t.name; });
+const TokenizerInfo* tokenizer_with(const char* TokenizerInfo::*field, std::string_view name) {
+    const auto* found =
+        std::find_if(std::begin(tokenizers), std::end(tokenizers), [&](const auto& t) { return name == t.*field; });
     return found == std::end(tokenizers) ? nullptr : found;
 }
+const TokenizerInfo* tokenizer_named(std::string_view name) { return tokenizer_with(&TokenizerInfo::name, name); }
 
 uint64_t hash(std::string_view token) {  // FNV-1a
     uint64_t h = 0xcbf29ce484222325u;
@@ -141,8 +158,9 @@ TokenTable::TokenTable(std::string_view json) {
     const auto fail = [](const std::string& why) { throw Error("its vocabulary cannot be used: " + why); };
     Json root = parse_json(json);
     const Json* tokenizer = root.find("tokenizer");
-    if (!tokenizer || !tokenizer_named(tokenizer->string)) fail("its tokenizer is not known here; update rnnfast");
-    tokenizer_ = tokenizer->string;
+    const TokenizerInfo* known = tokenizer ? tokenizer_with(&TokenizerInfo::name_in_file, tokenizer->string) : nullptr;
+    if (!known) fail("its tokenizer is not known here; update rnnfast");
+    tokenizer_ = known->name;
     if (const Json* lower = root.find("lower")) {
         if (lower->kind != Json::Kind::boolean) fail("expected true or false for lower");
         lower_ = lower->boolean;
