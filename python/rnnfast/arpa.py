@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from rnnfast.files import replacing
 from rnnfast.grams import Grams, Ints, Reals
-from rnnfast.text import END_OF_SENTENCE, UNKNOWN, PathLike, read_text
+from rnnfast.text import END_OF_SENTENCE, UNKNOWN, PathLike, checked_path, read_text
 from rnnfast.vocab import Vocab
 
 BEGIN, END = "<s>", "</s>"
@@ -103,7 +103,7 @@ def read(path: PathLike, tokenizer: str) -> tuple[Vocab, list[Grams], str | None
     and ``<eos>`` is a word too, the word is renamed ``<<eos>>``. N-grams that no text reaches are left out: those with ``<s>`` that do not
     begin with it, and those with ``</s>`` that do not end with it.
     """
-    name = os.fspath(path)
+    name = checked_path(path)
     lines = _Lines(read_text(path))  # UTF-8, or refused
     sizes = _read_header(name, lines)
     unigrams = _read_section(name, lines, 1, sizes[0], None)

@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any, Callable
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from rnnfast._arrays import as_ids, at_least, positive
-from rnnfast.text import PathLike, read_text, tokenize
+from rnnfast.mapped import read_ids, write_ids
+from rnnfast.text import (
+    PathLike,
+    check_text,
+    check_tokenizer,
+    checked_path,
+    count_tokens,
+    is_byte_level,
+    read_pieces,
+    tokenize,
+    whole_tokens,
+)
 from rnnfast.vocab import Vocab
 
 Ids = NDArray[np.int32]
+_PIECE = 1 << 22  # bytes of a text that are read at a time
 SAMPLINGS = ("sequential", "random")
 
 
@@ -25,8 +39,11 @@ class Corpus:
     (Corpus(18 char tokens, vocabulary of 8), [3, 2, 1, 4])
     """
 
-    def __init__(self, ids: Ids, vocab: Vocab, *, name: str = "text") -> None:
-        self.ids: Ids = np.ascontiguousarray(as_ids(ids, name, len(vocab), ndim=1), np.int32)
+    _mapped: NDArray[Any] | None = None  # ids of a file: read-only, and checked when it was opened
+
+    def __init__(self, ids: ArrayLike, vocab: Vocab, *, name: str = "text") -> None:
+        _check_vocab(vocab)
+        self.ids: NDArray[Any] = np.ascontiguousarray(as_ids(ids, name, len(vocab), ndim=1), np.int32)
         self.vocab, self.name = vocab, name
 
     @classmethod
@@ -36,22 +53,78 @@ class Corpus:
         *,
         tokenizer: str = "char",
         min_freq: int = 1,
+        max_vocab: int | None = None,
         vocab: Vocab | None = None,
         name: str = "text",
     ) -> Corpus:
-        """Tokens of ``text``. The vocabulary is that of the whole text, unless ``vocab`` brings one."""
-        vocab = vocab or Vocab(tokenize(text, tokenizer), min_freq=min_freq, tokenizer=tokenizer)
-        ids = vocab.encode_text(text)
-        if len(ids) < 2:
-            raise ValueError(f"{name} has {len(ids)} tokens, expected at least 2: one to read and one to predict")
-        return cls(ids, vocab, name=name)
+        """Tokens of ``text``. The vocabulary is that of the whole text, unless ``vocab`` brings one.
+
+        Tokens rarer than ``min_freq``, and all but the ``max_vocab`` most frequent ones, read as ``<unk>``.
+        """
+        check_text(text, name)
+        if vocab is None:
+            vocab = Vocab(tokenize(text, tokenizer), min_freq=min_freq, max_size=max_vocab, tokenizer=tokenizer)
+        _check_vocab(vocab)
+        return cls(_at_least_two(vocab.encode_text(text), name), vocab, name=name)
 
     @classmethod
     def from_file(
-        cls, path: PathLike, *, tokenizer: str = "char", min_freq: int = 1, vocab: Vocab | None = None
+        cls,
+        path: PathLike | Sequence[PathLike],
+        *,
+        tokenizer: str = "char",
+        min_freq: int = 1,
+        max_vocab: int | None = None,
+        vocab: Vocab | None = None,
+        memory_map: PathLike | bool = False,
     ) -> Corpus:
-        """:meth:`from_text` of a UTF-8 file."""
-        return cls.from_text(read_text(path), tokenizer=tokenizer, min_freq=min_freq, vocab=vocab, name=str(path))
+        """:meth:`from_text` of a UTF-8 file, ``.gz`` too, or of several, whose tokens follow one another.
+
+        With ``memory_map`` the text may be larger than memory: it is read in pieces, twice if there is no ``vocab``, and its ids go
+        to the file ``memory_map`` (True: the first path with ``.ids`` added), which is mapped. Tokens, vocabulary and batches are
+        the same. :meth:`from_memory_map` opens the file again. :class:`rnnfast.Vocab` ``.bpe`` learns from a text in memory, a part of the
+        file for example; give the result as ``vocab``.
+        """
+        paths = [*path] if isinstance(path, (list, tuple)) else [checked_path(path)]
+        if not paths:
+            raise ValueError("no file is given, expected at least one")
+        name = ", ".join(map(checked_path, paths))
+        check_tokenizer(tokenizer)
+        if vocab is not None:
+            _check_vocab(vocab)
+        size = -1 if memory_map is False else _PIECE
+        if memory_map is not False:
+            for each in paths:
+                if os.path.exists(each) and not os.path.isfile(each):
+                    raise ValueError(f"{each} is not a regular file, and memory_map reads it twice")
+            if vocab is not None and vocab.rules is not None and not is_byte_level(vocab.rules):
+                raise ValueError(
+                    "memory_map reads byte pairs in pieces only by rules of Vocab.bpe's kind; leave memory_map"
+                )
+        total = None
+        if vocab is None:
+            counts: Counter[str] = Counter()
+            for piece in _pieces(paths, tokenizer, False, size):
+                count_tokens(piece, tokenizer, counts)
+            vocab = Vocab.from_counts(counts, min_freq=min_freq, max_size=max_vocab, tokenizer=tokenizer)
+            total = sum(counts.values())
+        pieces = map(vocab.encode_text, _pieces(paths, vocab.tokenizer, vocab.lower, size))
+        if memory_map is False:
+            return cls(_at_least_two(np.concatenate(list(pieces)), name), vocab, name=name)
+        target = f"{os.fspath(paths[0])}.ids" if memory_map is True else os.fspath(memory_map)
+        write_ids(target, vocab, pieces, expected=total)
+        return cls._of(read_ids(target, check=False)[0], vocab, name)
+
+    @classmethod
+    def from_memory_map(cls, path: PathLike) -> Corpus:
+        """The corpus in a file that :meth:`from_file` wrote as its ``memory_map``, with its vocabulary."""
+        return cls._of(*read_ids(path), os.fspath(path))
+
+    @classmethod
+    def _of(cls, ids: NDArray[Any], vocab: Vocab, name: str) -> Corpus:
+        corpus = cls([], vocab, name=name)
+        corpus.ids = corpus._mapped = ids
+        return corpus
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -61,7 +134,10 @@ class Corpus:
 
     def split(self, *fractions: float) -> tuple[Corpus, ...]:
         """Contiguous parts, in order: ``train, valid, test = corpus.split(0.9, 0.05, 0.05)``."""
-        if not fractions or any(f <= 0 for f in fractions) or abs(sum(fractions) - 1) > 1e-6:
+        for f in fractions:
+            if isinstance(f, bool) or not isinstance(f, (int, float, np.integer, np.floating)):
+                raise TypeError(f"the split fraction {f!r} is a {type(f).__name__}, expected a number")
+        if not fractions or not all(f > 0 for f in fractions) or abs(sum(fractions) - 1) > 1e-6:
             raise ValueError(f"split fractions {fractions} must be positive and sum to 1")
         ends = np.round(np.cumsum(fractions) * len(self)).astype(int)
         parts = np.split(self.ids, ends[:-1])
@@ -69,7 +145,26 @@ class Corpus:
             raise ValueError(
                 f"{self.name} has {len(self)} tokens, too few for parts of {fractions}: each needs at least 2"
             )
-        return tuple(Corpus(part, self.vocab, name=self.name) for part in parts)
+        make = Corpus if self._mapped is None else Corpus._of
+        return tuple(make(part, self.vocab, name=self.name) for part in parts)
+
+
+def _check_vocab(vocab: Any) -> None:
+    if not isinstance(vocab, Vocab):
+        raise TypeError(f"vocab is a {type(vocab).__name__}, expected a Vocab")
+
+
+def _at_least_two(ids: Ids, name: str) -> Ids:
+    if len(ids) < 2:
+        raise ValueError(f"{name} has {len(ids)} tokens, expected at least 2: one to read and one to predict")
+    return ids
+
+
+def _pieces(paths: Sequence[PathLike], tokenizer: str, lower: bool, size: int) -> Iterator[str]:
+    """The files' texts; in pieces of whole tokens if ``size`` is one."""
+    for path in paths:
+        pieces = read_pieces(path, size)
+        yield from pieces if size < 0 else whole_tokens(pieces, tokenizer, lower=lower)
 
 
 def ids_of(corpus: Any, vocab_size: int | None = None) -> NDArray[Any]:
@@ -77,6 +172,8 @@ def ids_of(corpus: Any, vocab_size: int | None = None) -> NDArray[Any]:
     if not isinstance(corpus, Corpus):
         return as_ids(corpus, "the text", vocab_size, ndim=1)
     known = len(corpus.vocab)
+    if corpus.ids is corpus._mapped and not corpus.ids.flags.writeable and (vocab_size is None or known <= vocab_size):
+        return corpus.ids
     return as_ids(corpus.ids, corpus.name, known if vocab_size is None else min(vocab_size, known), ndim=1)
 
 
@@ -112,18 +209,22 @@ def reading(
 class Batches:
     """What :func:`batches` returns: iterate for (x, y); ``len`` counts the batches, ``tokens`` the predictions."""
 
-    def __init__(self, starts: NDArray[np.int64], steps: NDArray[np.int64], ids: Ids, carries_state: bool, first: int):
-        self._starts, self._steps, self._ids, self._first = starts, steps, ids, first
+    def __init__(
+        self, starts: NDArray[np.int64], rows: NDArray[np.int64], steps: NDArray[np.int64], ids: NDArray[Any], carries_state: bool,
+        first: int,
+    ) -> None:  # fmt: skip
+        """Row n of batch i begins at ``starts[i] + rows``: starts are (B, 1) or (B, N), rows (N,)."""
+        self._starts, self._rows, self._steps, self._ids, self._first = starts, rows, steps, ids, first
         self.carries_state = carries_state
-        self.tokens = int(steps.sum()) * starts.shape[1]
+        self.tokens = int(steps.sum()) * len(rows)
 
     def __len__(self) -> int:
         return len(self._steps)
 
     def __iter__(self) -> Iterator[tuple[Ids, Ids]]:
         for start, steps in zip(self._starts[self._first :], self._steps[self._first :]):
-            at = start[None, :] + np.arange(steps)[:, None]
-            yield self._ids[at], self._ids[at + 1]
+            at = (start + self._rows)[None, :] + np.arange(steps)[:, None]
+            yield self._ids[at].astype(np.int32, copy=False), self._ids[at + 1].astype(np.int32, copy=False)
 
     @staticmethod
     def predictions(batch: tuple[Ids, Ids]) -> int:
@@ -166,7 +267,6 @@ def batches(
         at_least(number, 0, name)
     if sampling not in SAMPLINGS:
         raise ValueError(f"unknown sampling {sampling!r}: expected one of {', '.join(SAMPLINGS)}")
-    ids = np.ascontiguousarray(ids, np.int32)
     random = np.random.default_rng([seed, epoch])
     offset = int(random.integers(num_steps))
     # A short text keeps its tokens: the offset only moves within what is left over.
@@ -182,8 +282,9 @@ def batches(
         length = left // batch_size
         rows = offset + np.arange(batch_size) * length
         begins = np.arange(0, length, num_steps)
-        return Batches(begins[:, None] + rows, np.minimum(num_steps, length - begins), ids, True, start)
+        return Batches(begins[:, None], rows, np.minimum(num_steps, length - begins), ids, True, start)
     count = left // num_steps // batch_size * batch_size
-    begins = offset + random.permutation(left // num_steps)[:count] * num_steps
+    begins = random.permutation(left // num_steps)[:count]
+    begins *= num_steps  # in place: of a long text they are many
     starts = begins.reshape(-1, batch_size)
-    return Batches(starts, np.full(len(starts), num_steps), ids, False, start)
+    return Batches(starts, np.full(batch_size, offset), np.full(len(starts), num_steps), ids, False, start)

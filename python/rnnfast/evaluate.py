@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -78,17 +78,39 @@ def evaluate(
     positive(num_steps, "num_steps")
     parts = batch_size if parts is None else positive(parts, "parts")
     ids = ids_for(model, corpus)
-    nll = _nll(model, ids, min(parts, len(ids) - 1), batch_size, num_steps)
+    parts = min(parts, len(ids) - 1)
+    if len(ids) > _WHOLE:
+        return _evaluate_in_blocks(model, ids, parts, batch_size, num_steps)
+    nll = _nll(model, ids, parts, batch_size, num_steps)
     unknown = ids[1:] == 0 if model.vocab is not None else np.zeros(len(nll), bool)
-    mean = float(nll.sum() / len(nll))
     known = nll[~unknown]
+    return _evaluation(
+        float(nll.sum() / len(nll)), len(nll), float(unknown.mean()), float(known.mean()) if len(known) else math.nan
+    )
+
+
+def _evaluation(mean: float, tokens: int, oov_rate: float, mean_without_oov: float) -> Evaluation:
     return Evaluation(
         perplexity=_exp(mean),
         bits_per_token=mean / math.log(2),
-        tokens=len(nll),
-        oov_rate=float(unknown.mean()),
-        perplexity_without_oov=_exp(float(known.mean())) if len(known) else math.nan,
+        tokens=tokens,
+        oov_rate=oov_rate,
+        perplexity_without_oov=math.nan if math.isnan(mean_without_oov) else _exp(mean_without_oov),
     )
+
+
+def _evaluate_in_blocks(model: Any, ids: NDArray[Any], parts: int, batch_size: int, num_steps: int) -> Evaluation:
+    """Of a text that may be larger than memory: only sums are kept."""
+    sums, sums_of_known, unknown = [], [], 0
+    for _, _, y, nll in _blocks(model, ids, parts, batch_size, num_steps):
+        _check_numbers(nll)
+        known = y > 0 if model.vocab is not None else y >= 0
+        sums.append(float(nll[y >= 0].sum()))
+        sums_of_known.append(float(nll[known].sum()))
+        unknown += int(np.count_nonzero((y >= 0) & ~known))
+    tokens = len(ids) - 1
+    left = math.fsum(sums_of_known) / (tokens - unknown) if tokens > unknown else math.nan
+    return _evaluation(math.fsum(sums) / tokens, tokens, unknown / tokens, left)
 
 
 def check_fits(model: Any, corpus: Any) -> None:
@@ -98,6 +120,8 @@ def check_fits(model: Any, corpus: Any) -> None:
 
 def ids_for(model: Any, corpus: Any) -> NDArray[Any]:
     """The ids of a text for ``model``; ``ValueError`` if it is too short or was encoded with another vocabulary."""
+    if not hasattr(model, "nll"):
+        raise TypeError(f"a {type(model).__name__} does not predict: give a LanguageModel or an NGram")
     if getattr(model, "kind", None) == "seq2seq":
         raise TypeError("a text is for a language model; a Seq2Seq reads pairs, a ParallelCorpus")
     if isinstance(corpus, Corpus) and model.vocab is not None and corpus.vocab != model.vocab:
@@ -150,17 +174,9 @@ def _evaluate_pairs(model: Any, pairs: ParallelCorpus, batch_size: int) -> PairE
 
 def _nll(model: Any, ids: NDArray[Any], parts: int, batch_size: int, num_steps: int) -> NDArray[np.float64]:
     """-log P of every token but the first, in the text's order."""
-    length = -(-(len(ids) - 1) // parts)
-    x = np.zeros(parts * length, np.int32)
-    y = np.full(parts * length, -1, np.int32)  # what fills up the last part counts for nothing
-    x[: len(ids) - 1], y[: len(ids) - 1] = ids[:-1], ids[1:]
-    x, y = x.reshape(parts, length).T, y.reshape(parts, length).T
-    nll = np.empty((length, parts))
-    for n in range(0, parts, batch_size):
-        rows, state = slice(n, n + batch_size), None
-        for t in range(0, length, num_steps):
-            steps = slice(t, t + num_steps)
-            nll[steps, rows], state = model.nll(x[steps, rows], y[steps, rows], state)
+    nll = np.empty((-(-(len(ids) - 1) // parts), parts))
+    for steps, rows, _, block in _blocks(model, ids, parts, batch_size, num_steps):
+        nll[steps, rows] = block
     flat: NDArray[np.float64] = nll.T.ravel()[: len(ids) - 1]
     _check_numbers(flat)
     return flat
@@ -170,9 +186,30 @@ def _check_numbers(nll: NDArray[np.float64]) -> None:
     """A probability may be 0, its -log infinite; NaN means that the model is broken."""
     if np.isnan(nll).any():
         raise ValueError(
-            f"-log P is NaN at {int(np.isnan(nll).sum())} of {len(nll)} tokens: the model's weights are not finite; "
+            f"-log P is NaN at {int(np.isnan(nll).sum())} of {nll.size} tokens: the model's weights are not finite; "
             "load an earlier checkpoint, or train with a smaller lr or clip_norm"
         )
+
+
+def _blocks(
+    model: Any, ids: NDArray[Any], parts: int, batch_size: int, num_steps: int
+) -> Iterator[tuple[slice, slice, NDArray[np.int32], NDArray[np.float64]]]:
+    """The text in ``parts`` of equal length, side by side: some steps of some of them, their targets and -log P."""
+    length = -(-(len(ids) - 1) // parts)
+    for n in range(0, parts, batch_size):
+        rows, state = slice(n, min(n + batch_size, parts)), None
+        for t in range(0, length, num_steps):
+            steps = slice(t, min(t + num_steps, length))
+            at = np.arange(steps.start, steps.stop)[:, None] + np.arange(rows.start, rows.stop)[None, :] * length
+            beyond = at > len(ids) - 2  # what fills up the last part counts for nothing
+            at[beyond] = 0
+            x, y = ids[at].astype(np.int32), ids[at + 1].astype(np.int32)
+            x[beyond], y[beyond] = 0, -1
+            nll, state = model.nll(x, y, state)
+            yield steps, rows, y, nll
+
+
+_WHOLE = 1 << 24  # tokens of a text whose -log P are all kept, and added in one order whatever the batches
 
 
 def surprisal(model: Any, text: Any, *, context: str = "") -> Any:
@@ -266,6 +303,7 @@ def _nll_of_rows(model: Any, rows: list[NDArray[Any]]) -> list[NDArray[np.float6
         for t in range(0, length, _TOKENS // len(some)):
             steps = slice(t, t + _TOKENS // len(some))
             nll[steps], state = model.nll(x[steps], y[steps], state)
+        _check_numbers(nll)
         for column, i in enumerate(some):
             found[i] = nll[: len(rows[i]) - 1, column]
             _check_numbers(found[i])

@@ -64,11 +64,15 @@ class NGram:
     ) -> None:
         if isinstance(order, bool) or not isinstance(order, (int, np.integer)) or not 1 <= order <= HIGHEST_ORDER:
             raise ValueError(f"order is {order!r}, expected a whole number from 1 to {HIGHEST_ORDER}")
-        if smoothing not in SMOOTHINGS:
+        if not isinstance(smoothing, str) or smoothing not in SMOOTHINGS:
             raise ValueError(f"unknown smoothing {smoothing!r}: expected one of {', '.join(SMOOTHINGS)}")
+        if isinstance(alpha, bool) or not isinstance(alpha, (int, float, np.integer, np.floating)):
+            raise TypeError(f"alpha is {alpha!r}, expected a number")
         if not 0 < alpha < float("inf"):
             raise ValueError(f"alpha is {alpha}, expected more than 0")
-        self.order, self.smoothing, self.alpha, self.sentence_end = int(order), smoothing, alpha, sentence_end
+        if sentence_end is not None and not isinstance(sentence_end, str):
+            raise TypeError(f"sentence_end is {sentence_end!r}, expected a token, or None")
+        self.order, self.smoothing, self.alpha, self.sentence_end = int(order), smoothing, float(alpha), sentence_end
         self.vocab: Vocab | None = None
         self.vocab_size = 0
         self._grams: list[Grams] = []
@@ -115,12 +119,14 @@ class NGram:
     def _ids(self, sequence: Any) -> Ints:
         """Token ids of a text, tokens or ids."""
         self._check_fitted()
-        if isinstance(sequence, str) or (len(sequence) and isinstance(sequence[0], str)):
+        if isinstance(sequence, str) or (
+            isinstance(sequence, (list, tuple)) and len(sequence) and all(isinstance(t, str) for t in sequence)
+        ):
             if self.vocab is None:
                 raise ValueError("the model has no vocabulary to read text with; give token ids")
             known = self.vocab.encode_text(sequence) if isinstance(sequence, str) else self.vocab.encode(sequence)
             return known.astype(np.int64)
-        return as_ids(sequence, "the sequence", self.vocab_size).astype(np.int64).reshape(-1)
+        return as_ids(sequence, "the sequence", self.vocab_size, ndim=1).astype(np.int64)
 
     def _check_fitted(self) -> None:
         if not self._grams:
@@ -194,7 +200,7 @@ class NGram:
     def step(self, tokens: ArrayLike, state: Any = None) -> tuple[NDArray[np.float32], Ints]:
         """log P (N, V) of what follows one token (N,) for each row, and the state after it."""
         self._check_fitted()
-        row = as_ids(tokens, "tokens", self.vocab_size).astype(np.int64).reshape(1, -1)
+        row = as_ids(tokens, "tokens", self.vocab_size, ndim=1).astype(np.int64)[None, :]
         before = self._state(state, row.shape[1])
         after = np.concatenate([before, row])[1:] if self.order > 1 else before
         logits = np.stack([self._log_distribution(column[column >= 0]) for column in after.T])
@@ -215,6 +221,8 @@ class NGram:
     def tokens_of(self, n: int) -> Ints:
         """Every n-gram of order ``n`` as token ids, (count, n), sorted."""
         self._check_fitted()
+        if at_least(n, 1, "n") > self.order:
+            raise ValueError(f"n is {n}, expected 1 to {self.order} (order)")
         return tokens_of([grams.keys for grams in self._grams[:n]], self.vocab_size)
 
     def save_arpa(self, path: PathLike) -> None:

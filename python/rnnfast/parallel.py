@@ -47,7 +47,7 @@ class ParallelCorpus:
 
     tokenizer : one of :func:`rnnfast.text.tokenize`'s, or ``"bpe"`` for vocabularies of ``vocab_size`` parts of words (extra: ``hf``)
     lower : put both sides into lower case; the vocabularies keep it, so that translating does the same
-    min_freq : tokens that are rarer on their side read as ``<unk>``
+    min_freq, max_vocab : tokens that are rarer on their side, and all but its most frequent ones, read as ``<unk>``
     max_length : most ids of a sentence, ``<eos>`` among them; None: any length
     source_vocab, target_vocab : take these in place of new ones, and their tokenizers, as for validation and test
 
@@ -91,6 +91,7 @@ class ParallelCorpus:
         tokenizer: str = "word",
         lower: bool = False,
         min_freq: int = 1,
+        max_vocab: int | None = None,
         vocab_size: int = 8000,
         max_length: int | None = None,
         source_vocab: Vocab | None = None,
@@ -108,7 +109,7 @@ class ParallelCorpus:
         sides, vocabs = [[pair[side] for pair in kept] for side in (0, 1)], []
         for sentences, given in zip(sides, (source_vocab, target_vocab)):
             if given is None:
-                given = _new_vocab(sentences, tokenizer, lower, min_freq, vocab_size)
+                given = _new_vocab(sentences, tokenizer, lower, min_freq, max_vocab, vocab_size)
             elif given.idx_to_token[1:4] != list(RESERVED):
                 raise ValueError(f"{given} has no {', '.join(RESERVED)} at ids 1 to 3: Vocab(..., reserved=[...])")
             vocabs.append(given)
@@ -279,12 +280,14 @@ def _lines(text: str) -> list[str]:
     return lines[:-1] if lines[-1] == "" else lines
 
 
-def _new_vocab(sentences: list[str], tokenizer: str, lower: bool, min_freq: int, vocab_size: int) -> Vocab:
+def _new_vocab(
+    sentences: list[str], tokenizer: str, lower: bool, min_freq: int, max_vocab: int | None, vocab_size: int
+) -> Vocab:
     if tokenizer == BPE:
         return Vocab.bpe("\n".join(sentences), vocab_size, reserved=RESERVED, lower=lower)
     reader = Vocab(tokenizer=tokenizer, lower=lower)
     tokens = (token for sentence in sentences for token in reader.tokenize(sentence))
-    return Vocab(tokens, min_freq=min_freq, reserved=RESERVED, tokenizer=tokenizer, lower=lower)
+    return Vocab(tokens, min_freq=min_freq, max_size=max_vocab, reserved=RESERVED, tokenizer=tokenizer, lower=lower)
 
 
 def _rows(ids: Sequence[Ids], vocab: Vocab) -> list[Ids]:

@@ -7,10 +7,16 @@ import gzip
 import os
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Callable, Union
+
+import numpy as np
+
+from rnnfast._arrays import positive
 
 PathLike = Union[str, "os.PathLike[str]"]
 
@@ -23,41 +29,125 @@ _NO_SPACE_BEFORE = set(".,;:!?)]}%…’”")
 _NO_SPACE_AFTER = set("([{$“")
 
 
+def checked_path(path: Any) -> str:
+    """``path`` as a str; ``TypeError`` for what names no file."""
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(f"path is a {type(path).__name__}, expected a str or a Path")
+    return os.fsdecode(path)
+
+
 def read_text(path: PathLike) -> str:
     """The text of a UTF-8 file, unpacked if it is one of gzip's.
 
     Raises ``FileNotFoundError``, or ``ValueError`` for a file that is empty, binary or not UTF-8.
     """
-    file = Path(path)
+    return "".join(read_pieces(path, -1))
+
+
+def read_pieces(path: PathLike, size: int) -> Iterator[str]:
+    """The text of :func:`read_text` in pieces of about ``size`` bytes, -1 for all at once. No character is cut."""
+    file = Path(checked_path(path))
     if file.is_dir():
         raise ValueError(f"{file} is a folder, expected a text file")
     if not file.exists():
         raise FileNotFoundError(f"{file} does not exist; give the path of a text file")
-    try:
-        data = unpacked(file.read_bytes(), packed=file.suffix == ".gz")
-    except (EOFError, gzip.BadGzipFile) as error:
-        raise ValueError(f"{file} is no complete gzip file: {error}") from None
-    return decode_bytes(data, str(file))
+    with file.open("rb") as opened:
+        is_packed = file.suffix == ".gz" or opened.peek(2)[:2] == _GZIP
+        yield from _decoded(_reads(gzip.GzipFile(fileobj=opened) if is_packed else opened, size, str(file)), str(file))
 
 
-def unpacked(data: bytes, *, packed: bool = False) -> bytes:
-    """``data`` itself, or what gzip packed into it; ``packed`` if it must be gzip's."""
-    return gzip.decompress(data) if packed or data.startswith(b"\x1f\x8b") else data
+_GZIP = b"\x1f\x8b"  # how gzip's files begin
+
+
+def _reads(file: Any, size: int, name: str) -> Iterator[bytes]:
+    """What the file holds, and an empty piece at its end."""
+    while True:
+        try:
+            data: bytes = file.read(size)
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise ValueError(f"{name} is no complete gzip file: {error}") from None
+        yield data
+        if not data:
+            return
+
+
+def _decoded(pieces: Iterable[bytes], name: str) -> Iterator[str]:
+    """The text of UTF-8 ``pieces``, of which the last is empty."""
+    decoder, done, held = codecs.getincrementaldecoder("utf-8-sig")(), 0, ""
+    for data in pieces:
+        if (zero := data.find(b"\0")) >= 0:
+            raise ValueError(f"{name} looks binary (zero byte at {done + zero}), expected UTF-8 text")
+        waiting = len(decoder.getstate()[0])
+        try:
+            text = held + decoder.decode(data, final=not data)
+        except UnicodeDecodeError as error:
+            raise ValueError(
+                f"{name} is not UTF-8 (byte {error.object[error.start]:#04x} at {done - waiting + error.start}); "
+                "convert it first, for example with iconv -t UTF-8"
+            ) from None
+        done += len(data)
+        held = "\r" if data and text.endswith("\r") else ""  # perhaps of a line's end in two pieces
+        yield text[: len(text) - len(held)].replace("\r\n", "\n")
+    if not done:
+        raise ValueError(f"{name} is empty, expected text")
+
+
+def unpacked(data: bytes) -> bytes:
+    """``data`` itself, or what gzip packed into it."""
+    return gzip.decompress(data) if data.startswith(_GZIP) else data
 
 
 def decode_bytes(data: bytes, name: str) -> str:
     """The text of UTF-8 ``data``; ``ValueError`` names where it came from, ``name``, if it is empty, binary or not UTF-8."""
-    if not data:
-        raise ValueError(f"{name} is empty, expected text")
-    if (zero := data.find(b"\0")) >= 0:
-        raise ValueError(f"{name} looks binary (zero byte at {zero}), expected UTF-8 text")
-    try:
-        return data.decode("utf-8-sig").replace("\r\n", "\n")
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"{name} is not UTF-8 (byte {data[error.start]:#04x} at {error.start}); "
-            "convert it first, for example with iconv -t UTF-8"
-        ) from None
+    return "".join(_decoded((data, b""), name))
+
+
+def check_text(text: Any, name: str = "the text") -> None:
+    """``TypeError`` for what is no str, ``ValueError`` for a lone surrogate, which no file can hold."""
+    if not isinstance(text, str):
+        raise TypeError(f"{name} is a {type(text).__name__}, expected a str")
+    if text.isascii():
+        return
+    for at in range(0, len(text), _PIECE):
+        try:
+            text[at : at + _PIECE].encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(
+                f"{name} has a lone surrogate, {text[at + error.start]!r}, at character {at + error.start}; decode it again, "
+                "for example with errors='replace'"
+            ) from None
+
+
+_PIECE = 1 << 20
+
+
+def whole_tokens(pieces: Iterable[str], tokenizer: str, *, lower: bool = False) -> Iterator[str]:
+    """A text's ``pieces`` cut anew, so that the tokens of each after another are those of the whole text.
+
+    They are cut before white space, which begins a token for every tokenizer, or anywhere for characters. Text without white space
+    comes in one piece.
+    """
+    kept = ""
+    for piece in pieces:
+        text = kept + piece
+        cut = len(text) if tokenizer == "char" and not lower else _last_cut(text, len(kept), tokenizer)
+        if cut:
+            yield text[:cut]
+        kept = text[cut:]
+    if kept:
+        yield kept
+
+
+def _last_cut(text: str, begin: int, tokenizer: str) -> int:
+    """Where white space follows something else: the last place from ``begin`` on, 0 for none. What is white space to Python but not to
+    others does not count."""
+    for at in range(len(text) - 1, max(begin, 1) - 1, -1):
+        if text[at] in " \t\n":
+            before = text[at - 1]
+            # d2l's characters have one space for all between two letters.
+            if not before.isspace() and (tokenizer != "d2l-char" or (before.isascii() and before.isalpha())):
+                return at
+    return 0
 
 
 def _char_tokens(text: str) -> list[str]:
@@ -181,7 +271,7 @@ def check_tokenizer(name: str, rules: str | None = None) -> None:
 
 
 def _named(name: str) -> tuple[Callable[[str], list[str]], Callable[[Iterable[str]], str]]:
-    if name not in _TOKENIZERS:
+    if not isinstance(name, str) or name not in _TOKENIZERS:
         raise ValueError(f"unknown tokenizer {name!r}: expected one of {', '.join(TOKENIZERS)}")
     return _TOKENIZERS[name]
 
@@ -192,6 +282,8 @@ def train_bpe(text: str, size: int, reserved: Sequence[str] = ()) -> tuple[str, 
 
     Bytes are the smallest parts, so no text has unknown ones. Source: R. Sennrich et al., arXiv:1508.07909; on bytes: GPT-2.
     """
+    check_text(text)
+    positive(size, "size")
     kit = _tokenizers()
     alphabet = kit.pre_tokenizers.ByteLevel.alphabet()
     if size <= len(alphabet) + len(reserved):
@@ -232,6 +324,7 @@ def _bpe(rules: str) -> Any:
 
 def bpe_tokenize(text: str, rules: str) -> list[str]:
     """Tokens of ``text`` by rules from :func:`train_bpe`."""
+    check_text(text)
     tokens: list[str] = _bpe(rules).encode(text).tokens
     return tokens
 
@@ -290,7 +383,24 @@ def tokenize(text: str, tokenizer: str = "char") -> list[str]:
     >>> tokenize("Don't panic.\\n", "word")
     ["Don't", 'panic', '.', '<eos>']
     """
+    check_text(text)
     return _named(tokenizer)[0](text)
+
+
+def count_tokens(text: str, tokenizer: str, counts: Counter[str]) -> None:
+    """Adds to ``counts`` how often each token of ``text`` occurs.
+
+    >>> count_tokens("abba", "char", counts := Counter("b"))
+    >>> counts
+    Counter({'b': 3, 'a': 2})
+    """
+    if tokenizer != "char":
+        counts.update(tokenize(text, tokenizer))
+        return
+    check_text(text)
+    found = np.bincount(np.frombuffer(text.encode("utf-32-le"), np.uint32))
+    for code in np.flatnonzero(found).tolist():
+        counts[chr(code)] += int(found[code])
 
 
 def detokenize(tokens: Iterable[str], tokenizer: str = "char") -> str:
@@ -299,4 +409,8 @@ def detokenize(tokens: Iterable[str], tokenizer: str = "char") -> str:
     >>> detokenize(["Don't", "panic", ".", "<eos>"], "word")
     "Don't panic.\\n"
     """
-    return _named(tokenizer)[1](tokens)
+    listed = list(tokens)
+    for token in listed:
+        if not isinstance(token, str):
+            raise TypeError(f"the token {token!r} is a {type(token).__name__}, expected a str")
+    return _named(tokenizer)[1](listed)

@@ -10,7 +10,7 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from rnnfast._arrays import as_ids
+from rnnfast._arrays import as_ids, positive
 from rnnfast.files import write_text
 from rnnfast.text import (
     BPE,
@@ -19,6 +19,7 @@ from rnnfast.text import (
     PathLike,
     bpe_detokenize,
     bpe_tokenize,
+    check_text,
     check_tokenizer,
     detokenize,
     is_byte_level,
@@ -28,6 +29,8 @@ from rnnfast.text import (
     tokenizer_in_file,
     train_bpe,
 )
+
+_LONG = 10_000  # characters
 
 
 class Decoder:
@@ -65,6 +68,7 @@ class Vocab:
     ----------
     tokens : the tokens of a text, in any order
     min_freq : rarer tokens are left out and read as ``<unk>``
+    max_size : keep the most frequent tokens, so many at most, ``<unk>`` and ``reserved`` not counted; None: all
     reserved : tokens that get an id whether or not they occur
     tokenizer : the name that :meth:`encode_text` and :meth:`decode` use
     lower : :meth:`encode_text` puts a text into lower case first; ``tokens`` are taken as they are
@@ -83,20 +87,56 @@ class Vocab:
         tokens: Iterable[str] = (),
         *,
         min_freq: int = 1,
+        max_size: int | None = None,
         reserved: Sequence[str] = (),
         tokenizer: str = "char",
         lower: bool = False,
     ) -> None:
-        if min_freq < 1:
-            raise ValueError(f"min_freq is {min_freq}, expected at least 1")
-        if len(set(reserved)) != len(reserved) or UNKNOWN in reserved:
-            raise ValueError(f"reserved tokens {list(reserved)} repeat one another or {UNKNOWN}")
-        counts = Counter(tokens)
-        self.token_freqs = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+        if not isinstance(tokens, Iterable):
+            raise TypeError(f"tokens is a {type(tokens).__name__}, expected a list of str")
+        self._count(Counter(tokens), min_freq, max_size, reserved, tokenizer, lower)
+
+    @classmethod
+    def from_counts(
+        cls,
+        counts: Mapping[str, int],
+        *,
+        min_freq: int = 1,
+        max_size: int | None = None,
+        reserved: Sequence[str] = (),
+        tokenizer: str = "char",
+        lower: bool = False,
+    ) -> Vocab:
+        """The vocabulary of tokens that occur ``counts[token]`` times; the options are the constructor's.
+
+        >>> Vocab.from_counts({"b": 2, "a": 5, "c": 1}, max_size=2).idx_to_token
+        ['<unk>', 'a', 'b']
+        """
+        vocab = cls()
+        vocab._count(counts, min_freq, max_size, reserved, tokenizer, lower)
+        return vocab
+
+    def _count(
+        self,
+        counts: Mapping[str, int],
+        min_freq: int,
+        max_size: int | None,
+        reserved: Sequence[str],
+        tokenizer: str,
+        lower: bool,
+    ) -> None:
+        positive(min_freq, "min_freq")
+        if isinstance(reserved, str):
+            raise TypeError(f"reserved is {reserved!r}, expected a list of tokens")
         first = [UNKNOWN, *reserved]
-        self._fill(
-            first + [t for t, n in self.token_freqs if n >= min_freq and t not in set(first)], tokenizer, lower=lower
-        )
+        if len(set(first)) != len(first):
+            raise ValueError(f"reserved tokens {list(reserved)} repeat one another or {UNKNOWN}")
+        for token in (*first, *counts):
+            check_text(token, f"the token {token!r}")
+        self.token_freqs = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+        kept = [t for t, n in self.token_freqs if n >= min_freq and t not in set(first)]
+        most = len(kept) if max_size is None else positive(max_size, "max_size")
+        self._fill(first + kept[:most], tokenizer, lower=lower)
 
     @classmethod
     def bpe(cls, text: str, size: int, *, reserved: Sequence[str] = (), lower: bool = False) -> Vocab:
@@ -104,6 +144,7 @@ class Vocab:
 
         ``Corpus.from_text(text, vocab=Vocab.bpe(text, 8000))`` reads with it; models keep it in their file.
         """
+        check_text(text)
         rules, tokens = train_bpe(text.lower() if lower else text, size, reserved)
         vocab = cls.from_list(tokens, tokenizer=BPE, rules=rules, lower=lower)
         counts = Counter(vocab.tokenize(text))
@@ -115,6 +156,10 @@ class Vocab:
         cls, tokens: Sequence[str], *, tokenizer: str = "char", rules: str | None = None, lower: bool = False
     ) -> Vocab:
         """The vocabulary whose ids are the tokens' places in ``tokens``; the first must be ``<unk>``."""
+        if isinstance(tokens, str) or not isinstance(tokens, Sequence):
+            raise TypeError(f"tokens is a {type(tokens).__name__}, expected a list of str")
+        for token in tokens:
+            check_text(token, f"the token {token!r}")
         if not tokens or tokens[0] != UNKNOWN or len(set(tokens)) != len(tokens):
             raise ValueError(f"a vocabulary starts with {UNKNOWN} and repeats no token")
         vocab = cls()
@@ -136,7 +181,9 @@ class Vocab:
     @classmethod
     def from_description(cls, held: Mapping[str, Any]) -> Vocab:
         """The vocabulary that :meth:`description` describes; ``KeyError``, ``TypeError`` or ``ValueError`` for another."""
-        tokens, lower = [str(token) for token in held["tokens"]], held.get("lower", False)
+        tokens, lower = held["tokens"], held.get("lower", False)
+        if not isinstance(tokens, list):
+            raise ValueError(f"a vocabulary's tokens are a {type(tokens).__name__}, expected a list")
         if not isinstance(lower, bool):
             raise ValueError(f"a vocabulary's lower is {lower!r}, expected true or false")
         return cls.from_list(
@@ -189,7 +236,8 @@ class Vocab:
     def to_tokens(self, ids: Iterable[int]) -> list[str]: ...
     def to_tokens(self, ids: Any) -> str | list[str]:
         """The token of an id, or the tokens of several; ``IndexError`` outside 0 to len - 1."""
-        array = as_ids(ids if isinstance(ids, (int, np.ndarray)) else list(ids), "ids", len(self))
+        listed = list(ids) if isinstance(ids, Iterable) and not isinstance(ids, (np.ndarray, str, bytes)) else ids
+        array = as_ids(listed, "ids", len(self))
         if array.ndim == 0:
             return self.idx_to_token[int(array)]
         return [self.idx_to_token[i] for i in array.ravel().tolist()]
@@ -211,12 +259,24 @@ class Vocab:
 
     def tokenize(self, text: str) -> list[str]:
         """A text cut up by this vocabulary's tokeniser."""
+        check_text(text)
         text = text.lower() if self.lower else text
         return tokenize(text, self.tokenizer) if self.rules is None else bpe_tokenize(text, self.rules)
 
     def encode_text(self, text: str) -> NDArray[np.int32]:
         """Ids of a text, cut up by this vocabulary's tokeniser."""
+        if self.tokenizer == "char" and isinstance(text, str) and len(text) >= _LONG:
+            return self._encode_characters(text)
         return self.encode(self.tokenize(text))
+
+    def _encode_characters(self, text: str) -> NDArray[np.int32]:
+        """The same through a table of all characters, which a long text is worth."""
+        check_text(text)
+        codes = np.frombuffer((text.lower() if self.lower else text).encode("utf-32-le"), np.uint32)
+        own = {ord(token): i for token, i in self.token_to_idx.items() if len(token) == 1}
+        table = np.full(max(own, default=0) + 2, self.unk, np.int32)  # the last is for all characters beyond
+        table[list(own)] = list(own.values())
+        return table[np.minimum(codes, len(table) - 1)]
 
     def decode(self, ids: Iterable[int]) -> str:
         """Readable text of ids."""

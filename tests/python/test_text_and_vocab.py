@@ -339,3 +339,133 @@ def test_corpus_encodes_with_a_given_vocabulary():
     corpus = rf.Corpus.from_text("aab", vocab=rf.Vocab("a"))
     assert corpus.ids.tolist() == [1, 1, 0]
     assert corpus.ids.dtype == np.int32
+
+
+@pytest.mark.fault("C9")
+def test_a_lone_surrogate_is_refused_when_it_is_read_and_not_when_it_is_written(tmp_path):
+    text = "é" * 5 + "\udc80" + "the rest"
+    model = rf.NGram(2).fit(rf.Corpus.from_text("abab"))
+    for read in (
+        rf.Corpus.from_text,
+        lambda text: rf.Corpus.from_text(text, vocab=rf.Vocab("ab")),
+        lambda text: rf.Vocab("ab").encode_text(text),
+        lambda text: rf.Vocab("ab").encode_text(text * 3000),
+        lambda text: tokenize(text, "word"),
+        lambda text: rf.generate(model, text),
+        lambda text: rf.log_prob(model, text),
+        lambda text: rf.ParallelCorpus.from_pairs([("a", text)]),
+        lambda text: rf.Vocab.bpe(text, 300),
+    ):
+        with pytest.raises(ValueError, match=r"lone surrogate, '\\udc80', at character 5"):
+            read(text)
+    far = "é" * (1 << 20) + "\ud800"
+    with pytest.raises(ValueError, match="at character 1048576"):
+        rf.Corpus.from_text(far)
+    for make in (rf.Vocab, lambda tokens: rf.Vocab.from_list(["<unk>", *tokens])):
+        with pytest.raises(ValueError, match="lone surrogate"):
+            make(["a", "b\udc80"])
+
+
+@pytest.mark.fault("C9")
+def test_a_vocabulary_that_cannot_be_saved_leaves_the_old_file(tmp_path):
+    file = tmp_path / "vocab.json"
+    vocab = rf.Vocab("abc")
+    vocab.save(file)
+    before = file.read_bytes()
+    vocab.idx_to_token.append("\udc80")
+    with pytest.raises(ValueError, match="surrogates not allowed"):
+        vocab.save(file)
+    assert file.read_bytes() == before
+    assert [f.name for f in tmp_path.iterdir()] == ["vocab.json"]
+
+
+def test_the_most_frequent_tokens_are_kept():
+    text = "d c c b b b a a a a"
+    vocab = rf.Vocab(text.split(), max_size=2, reserved=["<pad>"], tokenizer="word")
+    assert vocab.idx_to_token == ["<unk>", "<pad>", "a", "b"]
+    assert len(vocab.token_freqs) == 4
+    corpus = rf.Corpus.from_text(text, tokenizer="word", max_vocab=2)
+    assert corpus.ids.tolist() == [0, 0, 0, 2, 2, 2, 1, 1, 1, 1]
+    assert rf.evaluate(rf.NGram(1).fit(corpus), corpus).oov_rate == pytest.approx(2 / 9)
+    assert rf.Vocab(text.split(), max_size=9, min_freq=2) == rf.Vocab(text.split(), min_freq=2)
+    pairs = rf.ParallelCorpus.from_pairs([(text, text)], max_vocab=1)
+    assert pairs.source_vocab.idx_to_token == ["<unk>", "<pad>", "<bos>", "<eos>", "a"]
+
+
+def test_long_texts_of_characters_have_the_ids_of_short_ones():
+    text = "aé世🙂z\n" * 5000
+    for vocab in (rf.Vocab("aé世\n"), rf.Vocab(""), rf.Vocab("ab", reserved=["<pad>"]), rf.Vocab("🙂", lower=True)):
+        assert np.array_equal(vocab.encode_text(text), np.tile(vocab.encode_text("aé世🙂z\n"), 5000))
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "sentence"),
+    [
+        (lambda: rf.Vocab(None), TypeError, "tokens is a NoneType"),
+        (lambda: rf.Vocab(b"ab"), TypeError, "token 97 is a int, expected a str"),
+        (lambda: rf.Vocab(["a", None]), TypeError, "token None is a NoneType"),
+        (lambda: rf.Vocab("ab", min_freq=1.5), TypeError, "min_freq is 1.5"),
+        (lambda: rf.Vocab("ab", max_size=0), ValueError, "max_size is 0"),
+        (lambda: rf.Vocab("ab", max_size=float("nan")), TypeError, "max_size is nan"),
+        (lambda: rf.Vocab("ab", reserved="<pad>"), TypeError, "reserved is '<pad>', expected a list"),
+        (lambda: rf.Vocab("ab", tokenizer=None), ValueError, "unknown tokenizer None"),
+        (lambda: rf.Vocab("ab", tokenizer=["char"]), ValueError, "unknown tokenizer"),
+        (lambda: rf.Vocab("ab").encode_text(b"ab"), TypeError, "the text is a bytes"),
+        (lambda: rf.Vocab("ab").decode(None), TypeError, "ids"),
+        (lambda: rf.Vocab("ab").to_tokens(2**70), IndexError, "expected 0 to 2"),
+        (lambda: rf.Vocab("ab").to_tokens(True), TypeError, "bool"),
+        (lambda: rf.Vocab.from_list(["<unk>", 3]), TypeError, "token 3 is a int"),
+        (lambda: rf.Vocab.from_list(None), TypeError, "tokens"),
+        (lambda: rf.Vocab.bpe(None, 300), TypeError, "the text is a NoneType"),
+        (lambda: rf.Vocab.bpe("a", 300.5), TypeError, "size is 300.5"),
+        (lambda: rf.Corpus.from_text(None), TypeError, "text is a NoneType"),
+        (lambda: rf.Corpus.from_text(b"abc"), TypeError, "text is a bytes"),
+        (lambda: rf.Corpus.from_text(""), ValueError, "0 tokens"),
+        (lambda: rf.Corpus.from_text("abc", vocab="abc"), TypeError, "vocab is a str"),
+        (lambda: rf.Corpus([1, 2], "abc"), TypeError, "vocab is a str"),
+        (lambda: rf.Corpus([[1, 2]], rf.Vocab("ab")), ValueError, "1 dimension"),
+        (lambda: rf.Corpus.from_file(None), TypeError, "path is a NoneType"),
+        (lambda: rf.Corpus.from_text("abc" * 9).split(float("nan")), ValueError, "must be positive"),
+        (lambda: rf.Corpus.from_text("abc" * 9).split("a"), TypeError, "split fraction"),
+        (lambda: rf.batches([1, 2, 3], batch_size=1.0, num_steps=1), TypeError, "batch_size is 1.0"),
+        (lambda: rf.batches([1, 2, 3], batch_size=1, num_steps=None), TypeError, "num_steps is None"),
+        (lambda: rf.batches([1, 2, 3], batch_size=1, num_steps=1, seed=-1), ValueError, "seed is -1"),
+        (lambda: rf.batches([1, 2, 3], batch_size=2**40, num_steps=2**40), ValueError, "fewer than one batch"),
+        (lambda: rf.NGram(float("nan")), ValueError, "order is nan"),
+        (lambda: rf.NGram(2**40), ValueError, "from 1 to 16"),
+        (lambda: rf.NGram(2, None), ValueError, "unknown smoothing None"),
+        (lambda: rf.NGram(2, ["none"]), ValueError, "unknown smoothing"),
+        (lambda: rf.NGram(2, alpha="x"), TypeError, "alpha is 'x'"),
+        (lambda: rf.NGram(2, alpha=float("nan")), ValueError, "alpha is nan"),
+        (lambda: rf.NGram(2, sentence_end=3), TypeError, "sentence_end is 3"),
+        (lambda: rf.NGram(2).fit(None), TypeError, "the text"),
+        (lambda: rf.NGram(2).fit("abc"), TypeError, "the text"),
+        (lambda: rf.NGram(2).fit([0, 1], vocab_size=float("inf")), TypeError, "vocab_size is inf"),
+        (lambda: rf.NGram(2).fit([0, 1], vocab_size=0), ValueError, "vocab_size is 0"),
+        (lambda: rf.NGram(2).fit([0, 1]).sample(-1), ValueError, "length is -1"),
+        (lambda: rf.NGram(2).fit([0, 1]).sample(2.5), TypeError, "length is 2.5"),
+        (lambda: rf.NGram(2).fit([0, 1]).tokens_of(3), ValueError, "n is 3, expected 1 to 2"),
+        (lambda: rf.NGram(2).fit([0, 1]).tokens_of(0), ValueError, "n is 0, expected at least 1"),
+        (lambda: rf.NGram(2).fit([0, 1]).distribution([[0, 1]]), ValueError, "1 dimension"),
+        (lambda: rf.NGram(2).fit([0, 1]).distribution(None), TypeError, "the sequence"),
+        (lambda: rf.NGram(2).fit([0, 1]).step([[0, 1]]), ValueError, "1 dimension"),
+        (lambda: rf.NGram(2).fit([0, 1]).nll([0], [1]), ValueError, r"expected the same \(T, N\)"),
+        (lambda: rf.NGram(2).fit([0, 1]).nll([[0]], [[1]], [[0, 1]]), ValueError, "state has shape"),
+        (lambda: rf.NGram.from_arpa(None), TypeError, "path is a NoneType"),
+        (lambda: rf.evaluate(None, [1, 2]), TypeError, "a NoneType does not predict"),
+        (lambda: rf.evaluate(rf.NGram(2).fit([0, 1]), None), TypeError, "the text"),
+        (lambda: rf.evaluate(rf.NGram(2).fit([0, 1]), [0, 1], num_steps=0), ValueError, "num_steps is 0"),
+        (lambda: rf.evaluate(rf.NGram(2).fit([0, 1]), [0, 1], parts=1.5), TypeError, "parts is 1.5"),
+        (lambda: rf.evaluate(rf.NGram(2).fit([0, 1]), [0]), ValueError, "1 tokens, expected at least 2"),
+        (lambda: rf.evaluate(rf.NGram(2), [0, 1]), ValueError, "call fit first"),
+        (lambda: rf.log_prob(None, "a"), ValueError, "no vocabulary"),
+        (lambda: read_text(b"t.txt"), TypeError, "path is a bytes"),
+        (lambda: tokenize("a", None), ValueError, "unknown tokenizer None"),
+        (lambda: tokenize(3, "word"), TypeError, "the text is a int"),
+        (lambda: detokenize(["a", 3], "word"), TypeError, "token"),
+    ],
+)
+def test_hostile_values_are_refused_in_a_sentence(call, error, sentence):
+    with pytest.raises(error, match=sentence) as raised:
+        call()
+    assert "\n" not in str(raised.value)

@@ -15,10 +15,11 @@ LEVELS = ["simd", "kernels", "core", "models", "src", "bindings"]  # src: the pu
 # The same for Python modules; what stands together may import one another only in the order given.
 IMPORTS = {
     "_arrays": set(),
-    "text": set(),
+    "text": {"_arrays"},
     "files": {"text"},
     "vocab": {"_arrays", "files", "text"},
-    "data": {"_arrays", "files", "text", "vocab"},
+    "mapped": {"files", "text", "vocab"},
+    "data": {"_arrays", "mapped", "text", "vocab"},
     "parallel": {"_arrays", "data", "text", "vocab"},
     "bleu": set(),
     "datasets": set(),
