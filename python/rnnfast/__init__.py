@@ -10,6 +10,7 @@ from rnnfast.callbacks import Callback, TensorBoard
 from rnnfast.cells import GRUCell, LSTMCell, RNNCell
 from rnnfast.classify import SequenceClassifier
 from rnnfast.data import Corpus, batches
+from rnnfast.estimator import NotFittedError
 from rnnfast.evaluate import Evaluation, evaluate, log_prob, surprisal
 from rnnfast.forecast import Autoregressor, LinearAR
 from rnnfast.generate import generate, stream
@@ -52,6 +53,7 @@ __all__ = [
     "LinearAR",
     "NGram",
     "NonFiniteLoss",
+    "NotFittedError",
     "ParallelCorpus",
     "RNNCell",
     "SelfAttention",

@@ -10,7 +10,7 @@ from typing import Any
 
 from rnnfast import _core
 from rnnfast.classify import SequenceClassifier
-from rnnfast.forecast import Autoregressor
+from rnnfast.forecast import Autoregressor, LinearAR
 from rnnfast.models import FORMAT, FORMAT_VERSION, VERSION_OF_ROUNDED, WEIGHTS, LanguageModel, restored, rounded
 from rnnfast.ngram import NGram
 from rnnfast.nn import Array
@@ -18,11 +18,12 @@ from rnnfast.seq2seq import Seq2Seq
 from rnnfast.text import PathLike
 from rnnfast.vocab import Vocab
 
-_ESTIMATORS: dict[str, Any] = {kind.kind: kind for kind in (Autoregressor, SequenceClassifier)}
+_ESTIMATORS: dict[str, Any] = {kind.kind: kind for kind in (Autoregressor, LinearAR, SequenceClassifier)}
 _KINDS = {
     LanguageModel.kind: "a language model, for `rnnfast generate` and `rnnfast eval`",
     Seq2Seq.kind: "a translator, for `rnnfast translate`",
     Autoregressor.kind: "a forecaster of series",
+    LinearAR.kind: "a linear forecaster of series",
     SequenceClassifier.kind: "a classifier of sequences",
 }
 _START = 1 << 16  # bytes of a file that show what it is
@@ -123,7 +124,7 @@ def read(path: PathLike, *, weights: str | None = None) -> tuple[Any, dict[str, 
 def _build_estimator(name: str, kind: Any, metadata: dict[str, str], tensors: dict[str, Array]) -> Any:
     try:
         return kind.from_parts(json.loads(metadata["config"]), tensors)
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
         raise _core.Error(f"{name}: its configuration cannot be used: {error}") from None
 
 
