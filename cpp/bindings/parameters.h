@@ -1,6 +1,10 @@
 // What every object with weights offers Python: names, values, gradients, loading.
 #pragma once
 
+#include <pybind11/stl.h>
+
+#include <algorithm>
+
 #include "bindings/arrays.h"
 #include "core/fork.h"
 #include "core/optim.h"
@@ -43,11 +47,23 @@ void add_parameters(Bound& bound, Parameters (*list)(Class&), void (*changed)(Cl
         },
         py::call_guard<py::gil_scoped_release>());
     bound.def(
-        "grad_norm", [list](Class& self) { return grad_norm(list(self)); }, py::call_guard<py::gil_scoped_release>());
+        "grad_squares", [list](Class& self, double start) { return grad_squares(list(self), start); }, py::arg("start"),
+        py::call_guard<py::gil_scoped_release>());
     bound.def(
-        "clip_grad_norm",
-        [list](Class& self, double max_norm) { return clip_grad_norm(self.kernels(), list(self), max_norm); },
-        py::arg("max_norm"), py::call_guard<py::gil_scoped_release>());
+        "scale_grads", [list](Class& self, double factor) { scale_grads(self.kernels(), list(self), factor); },
+        py::arg("factor"), py::call_guard<py::gil_scoped_release>());
+    bound.def("frozen", [list](Class& self) {
+        std::vector<std::string> names;
+        for (const Parameter* p : list(self))
+            if (p->frozen) names.push_back(p->name);
+        return names;
+    });
+    bound.def(
+        "set_frozen",
+        [list](Class& self, const std::vector<std::string>& names) {
+            for (Parameter* p : list(self)) p->frozen = std::find(names.begin(), names.end(), p->name) != names.end();
+        },
+        py::arg("names"));
     bound.def(
         "clip_grad_value", [list](Class& self, float limit) { clip_grad_value(self.kernels(), list(self), limit); },
         py::arg("limit"), py::call_guard<py::gil_scoped_release>());

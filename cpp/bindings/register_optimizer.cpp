@@ -1,3 +1,5 @@
+#include <pybind11/stl.h>
+
 #include "bindings/arrays.h"
 #include "core/optim.h"
 
@@ -25,8 +27,17 @@ void register_optimizer(py::module_& m) {
              py::arg("beta1") = 0.9, py::arg("beta2") = 0.999, py::arg("epsilon") = 1e-8,
              py::arg("weight_decay") = 0.0);
     py::class_<Optimizer>(m, "Optimizer")
-        .def("step", &Optimizer::step, py::arg("learning_rate"), py::call_guard<py::gil_scoped_release>())
-        .def_readwrite("steps", &Optimizer::steps)
+        .def("step", py::overload_cast<double, double>(&Optimizer::step), py::arg("learning_rate"),
+             py::arg("weight_decay"), py::call_guard<py::gil_scoped_release>())
+        .def_property(
+            "steps", [](const Optimizer& o) { return o.steps; },
+            [](Optimizer& o, const std::vector<int64_t>& steps) {
+                if (steps.size() != o.steps.size())
+                    throw std::invalid_argument(std::to_string(steps.size()) + " counts of steps, expected " +
+                                                std::to_string(o.steps.size()) + ": one a parameter");
+                o.steps = steps;
+            },
+            "Of each parameter, in the order of parameters().")
         .def("state", [](py::object self) {
             auto& optimizer = py::cast<Optimizer&>(self);
             py::dict all;

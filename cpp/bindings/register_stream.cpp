@@ -132,7 +132,15 @@ void register_stream(py::module_& m) {
         .def("reset", &BoundStream::reset, "Sets the state to zeros.")
         .def_property("state", &BoundStream::state, &BoundStream::set_state,
                       "A copy of the state (num_layers, rows, hidden_size), an LSTM's (h, c). None sets zeros.")
-        .def_property_readonly("rows", &BoundStream::rows);
+        .def_property_readonly("rows", &BoundStream::rows)
+        .def(
+            "__reduce_ex__",
+            [](const BoundStream&, int) -> py::object {
+                throw py::type_error(
+                    "a stream cannot be copied or pickled: make another with layer.stream() and set its state to this "
+                    "one's");
+            },
+            py::arg("protocol"));
 }
 
 }  // namespace rnnfast::bindings

@@ -17,9 +17,9 @@ class _Cell(Layer):
     def __init__(self, input_size: int, hidden_size: int, *, bias: bool = True, seed: int | None = None) -> None:
         self.input_size = positive(input_size, "input_size")
         self.hidden_size = positive(hidden_size, "hidden_size")
-        self.bias = bool(bias)
+        self.bias, self._seed = bool(bias), new_seed(seed)
         self._core = _core.Recurrent(
-            self._cell, self.input_size, self.hidden_size, bias=self.bias, seed=new_seed(seed), single=True
+            self._cell, self.input_size, self.hidden_size, bias=self.bias, seed=self._seed, single=True
         )
 
     def __repr__(self) -> str:

@@ -212,7 +212,7 @@ def equal_models(vocabulary: int, hidden_size: int, seed: int) -> list[Model]:
 
 def _train(model: Model, corpus: Corpus, tokens: int, seed: int) -> tuple[list[tuple[int, float]], float]:
     """Trains on ``tokens`` predictions; the loss along the way, and the seconds spent."""
-    optimisers = [Adam(layer, lr=LEARNING_RATE) for layer in model.layers]
+    optimizer = Adam(model.layers, lr=LEARNING_RATE)
     curve, seen, epoch, seconds = [], 0, 0, 0.0
     while seen < tokens:
         for x, y in batches(
@@ -221,10 +221,9 @@ def _train(model: Model, corpus: Corpus, tokens: int, seed: int) -> tuple[list[t
             started = time.perf_counter()
             loss = model.loss(x, y, learn=True)
             model.clip(CLIP_NORM)
-            for optimiser in optimisers:
-                optimiser.lr = LEARNING_RATE * max(0.1, 1 - seen / tokens)
-                optimiser.step()
-                optimiser.zero_grad()
+            optimizer.lr = LEARNING_RATE * max(0.1, 1 - seen / tokens)
+            optimizer.step()
+            optimizer.zero_grad()
             seconds += time.perf_counter() - started
             seen += x.size
             curve.append((seen, loss))

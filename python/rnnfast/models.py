@@ -77,6 +77,15 @@ def initialise(model: Any, scale: float, seed: int) -> None:
     model.load_state_dict({name: random.uniform(-scale, scale, w.shape) for name, w in model.parameters().items()})
 
 
+def options_with(config: Mapping[str, Any], vocabularies: Mapping[str, Vocab | None]) -> dict[str, Any]:
+    """The arguments that make a model: ``config`` with its vocabularies, or their sizes, by the names of the arguments."""
+    options = dict(config)
+    for name, vocab in vocabularies.items():
+        size = options.pop(f"{name}_size")
+        options[name] = size if vocab is None else vocab
+    return options
+
+
 def write_model(
     model: Any,
     path: PathLike,
@@ -178,6 +187,9 @@ class LanguageModel(Layer):
 
         if init_scale is not None:
             initialise(self, init_scale, self.config["seed"])
+
+    def _options(self) -> dict[str, Any]:
+        return options_with(self.config, {"vocab": self.vocab})
 
     def __repr__(self) -> str:
         shown = ", ".join(f"{name}={value!r}" for name, value in self.config.items() if name != "seed")

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from rnnfast import _core
 from rnnfast._arrays import as_float32, as_int32, load_parameters, new_seed, positive
+from rnnfast.pickling import options_of, reduced
 
 Array = NDArray[np.float32]
 State = Union[Array, "tuple[Array, Array]"]
@@ -24,6 +25,13 @@ class Layer:
     """What every layer offers: its weights, their gradients, and PyTorch's ``state_dict``."""
 
     _core: Any
+
+    def _options(self) -> dict[str, Any]:
+        """The arguments that make a layer like this one."""
+        return options_of(self)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return reduced(self)
 
     def state_dict(self) -> dict[str, Array]:
         """A copy of the weights by PyTorch's names; ``torch.nn``'s ``load_state_dict`` takes it once made into tensors."""
@@ -51,6 +59,30 @@ class Layer:
     def zero_grad(self) -> None:
         """Sets every gradient to zero."""
         self._core.zero_grad()
+
+    def requires_grad_(self, requires_grad: bool = True, *names: str) -> Any:
+        """Freezes parameters with ``False``, frees them with ``True``; returns the layer.
+
+        Optimizers leave frozen parameters as they are, and clipping and norms leave them out; ``backward`` still adds to
+        their gradients. ``names`` are parameters, or what their names begin with: ``"embedding"`` is
+        ``"embedding.weight"``. None given: all.
+
+        >>> Linear(2, 3).requires_grad_(False, "bias").frozen
+        ('bias',)
+        """
+        own, chosen = list(self._core.parameters()), set(self._core.frozen())
+        for name in names or own:
+            found = [n for n in own if n == name or n.startswith(f"{name}.")]
+            if not found:
+                raise ValueError(f"no parameter is called {name!r}: there are {', '.join(own)}")
+            chosen = chosen - set(found) if requires_grad else chosen | set(found)
+        self._core.set_frozen(sorted(chosen))
+        return self
+
+    @property
+    def frozen(self) -> tuple[str, ...]:
+        """The names of the parameters that :meth:`requires_grad_` has frozen."""
+        return tuple(self._core.frozen())
 
 
 class _Recurrent(Layer):
@@ -282,7 +314,8 @@ class Linear(Layer):
     def __init__(self, in_features: int, out_features: int, *, bias: bool = True, seed: int | None = None) -> None:
         self.in_features = positive(in_features, "in_features")
         self.out_features = positive(out_features, "out_features")
-        self._core = _core.Linear(self.in_features, self.out_features, bool(bias), new_seed(seed))
+        self.bias, self._seed = bool(bias), new_seed(seed)
+        self._core = _core.Linear(self.in_features, self.out_features, self.bias, self._seed)
 
     def __call__(self, input: ArrayLike) -> Array:
         return self.forward(input)[0]
@@ -315,7 +348,8 @@ class Embedding(Layer):
     def __init__(self, num_embeddings: int, embedding_dim: int, *, seed: int | None = None) -> None:
         self.num_embeddings = positive(num_embeddings, "num_embeddings")
         self.embedding_dim = positive(embedding_dim, "embedding_dim")
-        self._core = _core.Embedding(self.num_embeddings, self.embedding_dim, new_seed(seed))
+        self._seed = new_seed(seed)
+        self._core = _core.Embedding(self.num_embeddings, self.embedding_dim, self._seed)
 
     def __call__(self, ids: ArrayLike) -> Array:
         return self.forward(ids)[0]

@@ -49,7 +49,7 @@ class StepDecay(Schedule):
     def __post_init__(self) -> None:
         if not 0 < self.decay <= 1:
             raise ValueError(f"decay is {self.decay}, expected more than 0 and at most 1")
-        if self.start < 0 or self.every < 1:
+        if not self.start >= 0 or not self.every >= 1:
             raise ValueError(f"start and every are {self.start} and {self.every}, expected at least 0 and 1")
 
     def factor(self, position: float, epochs: int, perplexities: Sequence[float]) -> float:
@@ -89,8 +89,9 @@ class Cosine(Schedule):
 
 @dataclass(frozen=True)
 class ReduceOnPlateau(Schedule):
-    """Multiplied by ``decay`` whenever the validation perplexity has not fallen by ``threshold`` (a share of the best so
-    far) for more than ``patience`` epochs, never below ``least``.
+    """Multiplied by ``decay`` whenever the validation perplexity has not fallen below ``(1 - threshold) * best`` for more
+    than ``patience`` epochs, never below ``least``; ``best`` is the last perplexity that did, as in
+    ``torch.optim.lr_scheduler.ReduceLROnPlateau``, so a steady fall by small steps counts.
 
     Source: T. Mikolov's rnnlm toolkit halves this way; ``threshold`` 0.003 is its minimal improvement.
 
@@ -108,7 +109,7 @@ class ReduceOnPlateau(Schedule):
     def __post_init__(self) -> None:
         if not 0 < self.decay < 1:
             raise ValueError(f"decay is {self.decay}, expected more than 0 and less than 1")
-        if self.patience < 0 or not 0 <= self.threshold < 1 or not 0 <= self.least <= 1:
+        if not self.patience >= 0 or not 0 <= self.threshold < 1 or not 0 <= self.least <= 1:
             raise ValueError(
                 f"patience, threshold and least are {self.patience}, {self.threshold} and {self.least}, "
                 "expected at least 0, and 0 to 1"
@@ -117,8 +118,10 @@ class ReduceOnPlateau(Schedule):
     def factor(self, position: float, epochs: int, perplexities: Sequence[float]) -> float:
         factor, best, waited = 1.0, math.inf, 0
         for perplexity in perplexities:
-            waited = 0 if perplexity < best * (1 - self.threshold) else waited + 1
-            best = min(best, perplexity)
+            if perplexity < best * (1 - self.threshold):
+                best, waited = perplexity, 0  # the best to beat stays where it is until it is beaten by the threshold
+            else:
+                waited += 1
             if waited > self.patience:
                 factor, waited = factor * self.decay, 0
         return max(factor, self.least)

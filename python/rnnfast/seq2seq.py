@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from rnnfast import _core
 from rnnfast._arrays import as_int32, at_least, new_seed, positive
-from rnnfast.models import GATES, check_memory, initialise, write_model
+from rnnfast.models import GATES, check_memory, initialise, options_with, write_model
 from rnnfast.nn import Array, Layer
 from rnnfast.text import PathLike
 from rnnfast.vocab import Vocab
@@ -162,6 +162,9 @@ class Seq2Seq(Layer):
         )  # fmt: skip
         if init_scale is not None:
             initialise(self, init_scale, c["seed"])
+
+    def _options(self) -> dict[str, Any]:
+        return options_with(self.config, {"source_vocab": self.source_vocab, "target_vocab": self.target_vocab})
 
     def __repr__(self) -> str:
         shown = ", ".join(f"{name}={value!r}" for name, value in self.config.items() if name != "seed")

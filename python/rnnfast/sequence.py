@@ -118,9 +118,10 @@ class Conv1d(Layer):
             raise ValueError(f"padding is {padding!r}, expected a number of steps, 'same' or 'causal'")
         else:
             before = after = at_least(padding, 0, "padding")
+        self._seed = new_seed(seed)
         self._core = _core.Conv1d(
             self.in_channels, self.out_channels, self.kernel_size, self.dilation, before, after, self.bias,
-            self.batch_first, new_seed(seed),
+            self.batch_first, self._seed,
         )  # fmt: skip
 
     def __repr__(self) -> str:
@@ -197,8 +198,9 @@ class SelfAttention(Layer):
         self.embed_dim = positive(embed_dim, "embed_dim")
         self.num_heads = positive(num_heads, "num_heads")
         self.causal, self.bias, self.batch_first = bool(causal), bool(bias), bool(batch_first)
+        self._seed = new_seed(seed)
         self._core = _core.SelfAttention(
-            self.embed_dim, self.num_heads, self.causal, self.bias, self.batch_first, new_seed(seed)
+            self.embed_dim, self.num_heads, self.causal, self.bias, self.batch_first, self._seed
         )
 
     def __repr__(self) -> str:

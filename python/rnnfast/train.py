@@ -168,6 +168,8 @@ def fit(
     for name, limit in (("clip_norm", clip_norm), ("clip_value", clip_value), ("patience", patience)):
         if limit is not None and not limit > 0:
             raise ValueError(f"{name} is {limit}, expected more than 0, or None")
+    if len(model.frozen) == len(model.parameters()):
+        raise ValueError("every parameter of the model is frozen: free some with model.requires_grad_(True)")
     plan = schedule_named(schedule)
     plan.check(epochs)
     if valid is None and (patience is not None or keep_best or plan.needs_validation):
@@ -263,7 +265,7 @@ def _optimizer_for(model: Any, optimizer: Any, lr: float | None) -> tuple[Optimi
     if not isinstance(optimizer, str):
         if lr is not None and lr != optimizer.lr:
             raise ValueError(f"lr is {lr}, but the optimizer brings its own, {optimizer.lr}; give one of them")
-        if optimizer._model is not model:
+        if not optimizer.covers(model):
             raise ValueError(
                 "the optimizer was made for another model and would leave this one as it is; make it for this one"
             )
@@ -350,6 +352,10 @@ class _Place:
             if (bad := finite(held.items())) is not None:
                 self._diverged(f"the {of} {bad}", math.inf, file)
 
+    def _moving(self) -> list[Any]:
+        """The gradients of the parameters that are not frozen."""
+        return [g for name, g in self.model.grads.items() if name not in self.model.frozen]
+
     def step(
         self,
         arguments: tuple[Any, ...],
@@ -367,7 +373,7 @@ class _Place:
             self._diverged("the gradient's norm", norm, file)
         clipped = clip_norm is not None and norm > clip_norm
         if clip_value is not None:
-            largest = max(max(float(g.max()), -float(g.min())) for g in self.model.grads.values())
+            largest = max(max(float(g.max()), -float(g.min())) for g in self._moving())
             clipped = clipped or largest > clip_value
             clip_grad_value_(self.model, clip_value)
         self.optimizer.step()

@@ -79,7 +79,8 @@ TEST_CASE("a mutex that nobody held is not abandoned in a forked child [M3]") {
     }));
 }
 
-TEST_CASE("the gradients of a forked child are refused until they are zero, if another thread was adding to them [M3]") {
+TEST_CASE(
+    "the gradients of a forked child are refused until they are zero, if another thread was adding to them [M3]") {
     ForkSafeMutex mutex;
     while_held(mutex, [&] {
         CHECK(in_child([&] {
@@ -88,7 +89,9 @@ TEST_CASE("the gradients of a forked child are refused until they are zero, if a
                 return false;
             } catch (const std::runtime_error&) {
             }
-            { const ForkLock zeroed(mutex, [] {}); }
+            {
+                const ForkLock zeroed(mutex, [] {});
+            }
             const GradientLock lock(mutex);
             return true;
         }));
@@ -107,9 +110,8 @@ TEST_CASE("what a forked child finds half made is made again [M3]") {
         });
     });
     while (!inside) std::this_thread::yield();
-    CHECK(in_child([&] {
-        return prepared.get([](std::vector<int>& v) { v.push_back(4); }) == std::vector<int>{1, 4};
-    }));
+    CHECK(
+        in_child([&] { return prepared.get([](std::vector<int>& v) { v.push_back(4); }) == std::vector<int>{1, 4}; }));
     done = true;
     other.join();
     CHECK(prepared.value() == std::vector<int>{1, 2, 3});

@@ -173,6 +173,7 @@ struct AdamStep {
     float* first = nullptr;   // running mean of the gradient
     float* second = nullptr;  // running mean of its square
     float learning_rate = 0, beta1 = 0, beta2 = 0, epsilon = 0;
+    float rest1 = 1, rest2 = 1;                   // 1 - beta1, 1 - beta2
     float weight_decay = 0;                       // added to the gradient (Adam)
     float decoupled_decay = 0;                    // learning_rate * decay, taken off the weight (AdamW)
     float correction1 = 1, correction2_sqrt = 1;  // 1 - beta1^t, sqrt(1 - beta2^t)

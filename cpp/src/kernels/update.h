@@ -20,8 +20,8 @@ inline void store_some(float* p, Vec v, size_t n) { n == lanes ? store(p, v) : s
 
 // m = b1 m + (1 - b1) g; v = b2 v + (1 - b2) g^2; w -= lr * (m / c1) / (sqrt(v) / sqrt(c2) + eps)   (Kingma & Ba 2015)
 void adam(const AdamStep& s) {
-    const Vec b1 = broadcast(s.beta1), rest1 = broadcast(1.0f - s.beta1);
-    const Vec b2 = broadcast(s.beta2), rest2 = broadcast(1.0f - s.beta2);
+    const Vec b1 = broadcast(s.beta1), rest1 = broadcast(s.rest1);
+    const Vec b2 = broadcast(s.beta2), rest2 = broadcast(s.rest2);
     const Vec rate = broadcast(s.learning_rate / s.correction1), root = broadcast(s.correction2_sqrt);
     for_each_vector_of(s.size, [&](size_t i, size_t n) {
         Vec w = load_some(s.weight + i, n);

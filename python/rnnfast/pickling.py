@@ -1,0 +1,82 @@
+"""Layers and models in ``pickle``, ``copy`` and ``joblib``: through the bytes of a safetensors file, checked as a file's are.
+
+A copy has weights of its own, the same options and attributes, and goes on with the same dropout masks. Gradients are zero
+in it, as in a copy of a ``torch.nn.Module``.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rnnfast import _core
+from rnnfast._arrays import load_parameters
+
+_FORMAT = "rnnfast layer"
+_PLAIN = (bool, int, float, str, list, type(None))  # what JSON gives back as it was
+
+
+def reduced(layer: Any) -> tuple[Any, ...]:
+    """What ``__reduce__`` returns: :func:`restored`, its arguments, and the attributes that are set afterwards."""
+    options = layer._options()
+    plain = {name: value for name, value in options.items() if isinstance(value, _PLAIN)}
+    objects = {name: value for name, value in options.items() if name not in plain}
+    metadata = {
+        "format": _FORMAT,
+        "class": _own_class(type(layer)).__name__,
+        "options": json.dumps(plain),
+        "frozen": json.dumps(layer.frozen),
+    }
+    weights = layer.state_dict()
+    # A safetensors file of ours holds finite numbers only; a diverged layer can be copied all the same.
+    diverged = {name: value for name, value in weights.items() if not np.isfinite(value).all()}
+    finite = {name: value for name, value in weights.items() if name not in diverged}
+    data = _core.safetensors_bytes(finite, metadata, f"the pickled {type(layer).__name__}")
+    state = {name: value for name, value in vars(layer).items() if name != "_core"}
+    return restored, (type(layer), data, objects, diverged), state
+
+
+def restored(kind: Any, data: bytes, objects: dict[str, Any], diverged: dict[str, NDArray[np.float32]]) -> Any:
+    """The layer that :func:`reduced` took apart; ``FileFormatError`` if ``data`` is damaged or another class's."""
+    own = _own_class(kind)
+    name = f"the pickled {kind.__name__}"
+    tensors, metadata = _core.parse_safetensors(data, name)
+    if metadata.get("format") != _FORMAT or metadata.get("class") != own.__name__:
+        raise _core.Error(f"{name}: these are not the bytes of one; pickle it again with this version of rnnfast")
+    layer = kind.__new__(kind)
+    try:
+        own.__init__(layer, **json.loads(metadata["options"]), **objects)
+        load_parameters(layer._core, {**tensors, **diverged})
+        layer._core.set_frozen([str(name) for name in json.loads(metadata["frozen"])])
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError, MemoryError) as error:
+        raise _core.Error(f"{name}: its options and weights do not fit: {error}") from None
+    return layer
+
+
+def options_of(layer: Any) -> dict[str, Any]:
+    """The arguments of the layer's ``__init__``, which it keeps as attributes of the same names (``seed`` as ``_seed``)."""
+    options: dict[str, Any] = {}
+    for kind in _own_class(type(layer)).__mro__:
+        if "__init__" not in vars(kind):
+            continue
+        parameters = list(inspect.signature(vars(kind)["__init__"]).parameters.values())[1:]
+        named = [p.name for p in parameters if p.kind is not p.VAR_KEYWORD]
+        options.update({name: getattr(layer, "_seed" if name == "seed" else name) for name in named})
+        if len(named) == len(parameters):
+            return options
+    raise TypeError(f"{type(layer).__name__} cannot be copied: its options are unknown")
+
+
+def _own_class(kind: Any) -> Any:
+    """The class of this package that ``kind`` is or derives from."""
+    package = __name__.partition(".")[0]
+    own = [
+        k for k in getattr(kind, "__mro__", ()) if k.__module__.partition(".")[0] == package and hasattr(k, "_options")
+    ]
+    if not own:
+        raise TypeError(f"{kind!r} is not a layer or model of {package}")
+    return own[0]
