@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from rnnfast.commands import streams
-from rnnfast.commands.options import JSON_HELP, THREADS_HELP, groups, named, say, text_of, whole
+from rnnfast.commands.options import JSON_HELP, THREADS_HELP, groups, named, perplexity, say, text_of, whole
 
 
 def add_to(commands: Any) -> None:
@@ -33,8 +33,8 @@ def run(args: argparse.Namespace) -> None:
         raise ValueError(f"{args.model} has no vocabulary, so it cannot read a text")
     result = rf.evaluate(model, rf.Corpus.from_text(text_of(args.file), vocab=model.vocab, name=named(args.file)))
     say(
-        f"perplexity {result.perplexity:.3f} on {result.tokens:,} tokens, {result.bits_per_token:.3f} bits per token; "
-        f"{100 * result.oov_rate:.2f}% unknown, {result.perplexity_without_oov:.3f} without them",
+        f"perplexity {perplexity(result.perplexity)} on {result.tokens:,} tokens, {result.bits_per_token:.3f} bits per token; "
+        f"{100 * result.oov_rate:.2f}% unknown, {perplexity(result.perplexity_without_oov)} without them",
         args,
     )
     if args.json:

@@ -120,6 +120,11 @@ def real(low: float, high: float = float("inf"), *, open_low: bool = False) -> A
     return parse
 
 
+def perplexity(value: float) -> str:
+    """A perplexity as people read it: three digits after the point, or a power of ten where that would be a row of digits."""
+    return f"{value:.3f}" if value < 1e6 else f"{value:.2e}"
+
+
 def named(file: str) -> str:
     """What a text file is called in messages."""
     return "standard input" if file == "-" else file

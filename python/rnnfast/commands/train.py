@@ -8,7 +8,7 @@ import re
 from typing import Any
 
 from rnnfast import _core, presets
-from rnnfast.commands.options import groups, named, real, text_of, whole
+from rnnfast.commands.options import groups, named, perplexity, real, text_of, whole
 from rnnfast.commands.training import DEFAULTS, Run, add_options, option_of
 from rnnfast.text import BPE, TOKENIZERS
 
@@ -63,18 +63,20 @@ def run(args: argparse.Namespace) -> None:
     s = this.settings
     if s.file is not None and s.data is not None:
         raise ValueError(f"both the file {s.file} and --data {s.data} are given; give one of them")
-    train, valid, test, digest = _read(s)
+    train, valid, test, digest = _read(s, this.base and this.base.vocab)
     this.check_data(train.name, digest)
-    model = rf.LanguageModel(
+    model = this.base or rf.LanguageModel(
         train.vocab, cell=s.cell, embedding_size=s.embedding_size, hidden_size=s.hidden_size,
         num_layers=s.num_layers, dropout=s.dropout, init_scale=s.init_scale or None, variational=s.variational,
         tie_weights=s.tie_weights, seed=s.seed,
     )  # fmt: skip
     tokens = len(train) + len(valid) + len(test)
     this.say(f"{train.name}: {tokens:,} {s.tokenizer} tokens, vocabulary of {len(train.vocab):,}")
+    if this.args.start is not None:
+        this.say(f"{100 * (train.ids == 0).mean():.2f}% of the tokens to train on are not in the model's vocabulary")
     history = this.fit(model, train, valid, num_steps=s.num_steps, sampling=s.sampling)
     result = rf.evaluate(model, test)
-    this.say(f"test perplexity {result.perplexity:.3f}  ({result.bits_per_token:.3f} bits per token)")
+    this.say(f"test perplexity {perplexity(result.perplexity)}  ({result.bits_per_token:.3f} bits per token)")
     prompt = _opening(test.vocab.decode(test.ids))
     sample = rf.generate(
         model, prompt, length=300 if s.tokenizer.endswith("char") else 80, temperature=0.7, seed=s.seed
@@ -84,8 +86,8 @@ def run(args: argparse.Namespace) -> None:
     this.print_result(model, history, test_perplexity=result.perplexity)
 
 
-def _read(s: argparse.Namespace) -> tuple[Any, Any, Any, str]:
-    """Train, validation and test text, and the sum of all."""
+def _read(s: argparse.Namespace, known: Any) -> tuple[Any, Any, Any, str]:
+    """Train, validation and test text by the ``known`` vocabulary or a new one, and the sum of all."""
     import rnnfast as rf
     from rnnfast.datasets import python_topics
 
@@ -96,7 +98,7 @@ def _read(s: argparse.Namespace) -> tuple[Any, Any, Any, str]:
         text = python_topics() if s.file is None else text_of(s.file)
     parts = [text] if isinstance(text, str) else [text["train"], text["valid"], text["test"]]
     digest = hashlib.sha256("".join(parts).encode()).hexdigest()
-    vocab = rf.Vocab.bpe(parts[0], s.vocab_size) if s.tokenizer == BPE else None
+    vocab = rf.Vocab.bpe(parts[0], s.vocab_size) if s.tokenizer == BPE and known is None else known
     corpus = rf.Corpus.from_text(parts[0], tokenizer=s.tokenizer, min_freq=s.min_freq, vocab=vocab, name=name)
     if s.max_tokens:
         corpus = rf.Corpus(corpus.ids[: s.max_tokens], corpus.vocab, name=name)

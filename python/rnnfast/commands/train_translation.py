@@ -6,8 +6,10 @@ import argparse
 import hashlib
 from typing import Any
 
+import numpy as np
+
 from rnnfast import _core
-from rnnfast.commands.options import groups, real, whole
+from rnnfast.commands.options import groups, perplexity, real, whole
 from rnnfast.commands.training import DEFAULTS, Run, add_options, option_of
 from rnnfast.datasets import PAIRED
 from rnnfast.text import BPE, TOKENIZERS
@@ -78,10 +80,11 @@ def run(args: argparse.Namespace) -> None:
     train = rf.ParallelCorpus.from_pairs(
         parts[0][: s.max_pairs or None], tokenizer=s.tokenizer, lower=s.lower, min_freq=s.min_freq,
         vocab_size=s.vocab_size, max_length=s.max_length or None, name=name,
+        source_vocab=this.base and this.base.source_vocab, target_vocab=this.base and this.base.target_vocab,
     )  # fmt: skip
     vocabs: dict[str, Any] = {"source_vocab": train.source_vocab, "target_vocab": train.target_vocab}
     valid, test = (rf.ParallelCorpus.from_pairs(part, name=name, **vocabs) for part in parts[1:])
-    model = rf.Seq2Seq(
+    model = this.base or rf.Seq2Seq(
         train.source_vocab, train.target_vocab, cell=s.cell, embedding_size=s.embedding_size, hidden_size=s.hidden_size,
         num_layers=s.num_layers, bidirectional=s.bidirectional, context=s.context, decoder=s.decoder,
         attention=s.attention, readout=s.readout, teacher_forcing=s.teacher_forcing, dropout=s.dropout,
@@ -99,9 +102,13 @@ def run(args: argparse.Namespace) -> None:
         this.say(
             "so few short texts teach a translator phrases, not a language; give files of tens of thousands of pairs"
         )
+    if this.args.start is not None:
+        for side, ids in (("source", train.source_ids), ("target", train.target_ids)):
+            share = 100 * (np.concatenate(ids) == 0).mean()
+            this.say(f"{share:.2f}% of the {side} tokens to train on are not in the model's vocabulary")
     history = this.fit(model, train, valid)
     result = rf.evaluate(model, test)
-    this.say(f"test perplexity {result.perplexity:.3f}, {100 * result.token_accuracy:.1f}% of the tokens right")
+    this.say(f"test perplexity {perplexity(result.perplexity)}, {100 * result.token_accuracy:.1f}% of the tokens right")
     translations = rf.translate(model, test.sources)
     found = _bleu(translations, test, this)
     this.say("")

@@ -3,23 +3,35 @@
 from __future__ import annotations
 
 import argparse
-import os
 import time
+import warnings
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Callable
 
 from rnnfast.commands import streams
-from rnnfast.commands.options import JSON_HELP, LARGEST_SEED, THREADS_HELP, groups, real, say, sidecar, whole
+from rnnfast.commands.continuing import Recorded, architecture, paths, started_from
+from rnnfast.commands.options import (
+    JSON_HELP,
+    LARGEST_SEED,
+    THREADS_HELP,
+    groups,
+    perplexity,
+    real,
+    say,
+    sidecar,
+    whole,
+)
 from rnnfast.commands.output import FORCE_HELP, check_output, is_stdout, is_stream, refuse_folder
+from rnnfast.files import write_text
 
 # What is not given on the command line comes from here, or from the command's own. All of it goes into the checkpoint.
 DEFAULTS: dict[str, Any] = {
     "batch_size": 32, "epochs": 12, "seed": 0, "optimizer": "adam", "lr": 2e-3, "schedule": "constant", "clip_norm": 1.0,
     "clip_value": 0.0, "patience": 0, "keep_best": False, "force": False, "output": "rnnfast-model.safetensors",
 }  # fmt: skip
-_PATHS = ("file", "source", "target", "output")
+DIVERGED = 1  # exit status: the files are written, but the model knows less than nothing
 
 
 def option_of(parser: Any, defaults: Mapping[str, Any]) -> Callable[..., None]:
@@ -53,7 +65,14 @@ def add_options(parser: argparse.ArgumentParser, defaults: Mapping[str, Any]) ->
     output.add_argument("--json", action="store_true", help=JSON_HELP)
     option_of(run, defaults)("--seed", "of the first weights and of all chance", type=whole(0, LARGEST_SEED))
     run.add_argument("--threads", type=whole(1, 4096), help=THREADS_HELP)
-    run.add_argument("--resume", metavar="PATH", help="continue from a checkpoint, with its settings and its data")
+    begin = run.add_mutually_exclusive_group()
+    begin.add_argument(
+        "--resume", metavar="CHECKPOINT",
+        help="continue an unfinished run with its settings and data; --epochs, --lr, --patience and --output may change",
+    )  # fmt: skip
+    begin.add_argument(
+        "--from", dest="start", metavar="MODEL", help="train a finished model on, with its vocabulary and architecture"
+    )
     parser.set_defaults(works=True)
 
 
@@ -62,18 +81,17 @@ class Run:
 
     def __init__(self, args: argparse.Namespace, defaults: Mapping[str, Any], chosen: Mapping[str, Any]) -> None:
         """``chosen`` settings, a preset's, stand between the command line's and the defaults."""
-        from rnnfast.train import checkpoint_run
-
-        self.args, self.recorded = args, None
+        given = {**chosen, **{name: value for name, value in vars(args).items() if name in defaults}}
+        settings = {**defaults, **given}
+        self.args, self.recorded, self.base = args, None, None  # base: the model to train on, if it is not a new one
         if args.resume is not None:
-            self.recorded = checkpoint_run(Path(args.resume))
-            command = self.recorded.get("command", "train")
-            if command != args.command:
-                raise ValueError(f"{args.resume} was written by {command}: rnnfast {command} --resume {args.resume}")
-            self.settings = argparse.Namespace(**{**defaults, **self.recorded["settings"]})
-        else:
-            given = {name: value for name, value in vars(args).items() if name in defaults}
-            self.settings = argparse.Namespace(**{**defaults, **chosen, **given})
+            self.recorded = Recorded(Path(args.resume), args.command, defaults)
+            settings, self.base = self.recorded.settings(given), self.recorded.model()
+        elif args.start is not None:
+            self.base = started_from(args.start, args.command, given)
+            settings.update(architecture(self.base, settings))
+        self.settings = argparse.Namespace(**settings)
+        self.lr = given.get("lr") if self.recorded is not None else self.settings.lr
         refuse_folder("--output", self.settings.output)
         self.output = Path(self.settings.output)
         self.checkpoint: Path | None = Path(args.resume or sidecar(self.output, ".checkpoint.safetensors"))
@@ -108,49 +126,64 @@ class Run:
 
     def check_data(self, name: str, digest: str) -> None:
         """The data must be that of the run that is continued."""
-        if self.recorded is not None and self.recorded["sha256"] != digest:
-            raise ValueError(f"{name} has changed since {self.checkpoint} was written; start anew without --resume")
+        if self.recorded is not None:
+            self.recorded.check(name, digest)
         self._digest = digest
 
     def fit(self, model: Any, train: Any, valid: Any, **reading: Any) -> Any:
         """Trains with a line and a record an epoch; the model file takes the checkpoint's place at the end."""
         import rnnfast as rf
-        from rnnfast.train import fit
 
         s = self.settings
         self.say(
             f"{s.cell}, {model.num_parameters:,} parameters, {rf.get_num_threads()} threads, {rf.info()['isa_active']}"
         )
-        if self.recorded is None and self.log is not None:
-            self.log.unlink(missing_ok=True)
-        absolute = {name: os.path.abspath(vars(s)[name]) for name in _PATHS if vars(s).get(name) not in (None, "-")}
-        kept = {"command": self.args.command, "settings": {**vars(s), **absolute}, "sha256": self._digest}
+        self._records: list[dict[str, float]] = [] if self.recorded is None else self.recorded.history
+        kept = {"command": self.args.command, "sha256": self._digest, **paths(s, self.checkpoint)}
         started = time.monotonic()
-        history = fit(
-            model, train, valid, epochs=s.epochs, batch_size=s.batch_size, seed=s.seed, optimizer=s.optimizer, lr=s.lr,
+        history = self._fitted(
+            model, train, valid, epochs=s.epochs, batch_size=s.batch_size, seed=s.seed, optimizer=s.optimizer, lr=self.lr,
             schedule=s.schedule, clip_norm=s.clip_norm or None, clip_value=s.clip_value or None,
             patience=s.patience or None, keep_best=s.keep_best, checkpoint=self.checkpoint,
             resume=self.recorded is not None, run=kept, on_epoch=self._on_epoch,
             callbacks=[rf.TensorBoard(self.args.tensorboard)] if self.args.tensorboard else [], **reading,
         )  # fmt: skip
         self.seconds = time.monotonic() - started
+        self._records = history.records
         model.save(self.output)
+        self._write_log()
         if self.checkpoint is not None:
             self.checkpoint.unlink(missing_ok=True)
-        if self.log is not None:
-            self.log.write_text("".join(streams.to_json(record) + "\n" for record in history), encoding="utf-8")
         if history.stopped:
             self.say(f"stopped: {history.stopped}")
         return history
 
+    def _fitted(self, *texts: Any, **options: Any) -> Any:
+        """What ``fit`` returns; its warnings are lines, and a full disk is told with the way to continue."""
+        from rnnfast.train import fit
+
+        with warnings.catch_warnings():
+            warnings.filterwarnings("always", message="training diverges")
+            warnings.showwarning = lambda message, *_: streams.note(f"rnnfast: {message}")
+            try:
+                return fit(*texts, **options)
+            except OSError as error:
+                if self.checkpoint is None or not self.checkpoint.exists():
+                    raise
+                command = f"rnnfast {self.args.command} --resume {self.checkpoint}"
+                raise type(error)(f"{error}; what was saved before continues with: {command}") from error
+
     def _on_epoch(self, record: Mapping[str, float]) -> None:
-        if self.log is not None:
-            with self.log.open("a", encoding="utf-8") as lines:
-                lines.write(streams.to_json(record) + "\n")
+        self._records.append(dict(record))
+        self._write_log()
         self.say(
-            f"epoch {record['epoch']:>3}/{self.settings.epochs}  train perplexity {record['train_perplexity']:8.3f}  "
-            f"validation {record['valid_perplexity']:8.3f}  {record['tokens_per_second']:10,.0f} tokens/s"
+            f"epoch {record['epoch']:>3}/{self.settings.epochs}  train perplexity {perplexity(record['train_perplexity']):>8}  "
+            f"validation {perplexity(record['valid_perplexity']):>8}  {record['tokens_per_second']:10,.0f} tokens/s"
         )
+
+    def _write_log(self) -> None:
+        if self.log is not None:
+            write_text(self.log, "".join(streams.to_json(record) + "\n" for record in self._records))
 
     def tell(self, history: Any, hint: str) -> None:
         """Draws the loss curve, and says which files there are now and what to do with them."""
@@ -166,9 +199,17 @@ class Run:
             self.say(f"try: {hint}")
 
     def print_result(self, model: Any, history: Any, **tested: Any) -> None:
-        """The JSON of ``--json``."""
-        if not self.args.json:
-            return
+        """The JSON of ``--json``; then the exit status 1 if training diverged."""
+        if self.args.json:
+            self._print_json(model, history, tested)
+        if history.diverged:
+            streams.note(
+                f"rnnfast: training diverged: the last training perplexity is "
+                f"{perplexity(history[-1]['train_perplexity'])}, worse than guessing; try a smaller --lr"
+            )
+            raise SystemExit(DIVERGED)
+
+    def _print_json(self, model: Any, history: Any, tested: Mapping[str, Any]) -> None:
         result = {
             "train_perplexity": history[-1]["train_perplexity"],
             "valid_perplexity": history[-1]["valid_perplexity"],
@@ -178,6 +219,7 @@ class Run:
             "parameters": model.num_parameters,
             "epochs": len(history),
             "stopped": history.stopped,
+            "notes": history.notes,
             "model": str(self.output),
         }
         with suppress(streams.ReaderGone):  # the model is written, which was the work
