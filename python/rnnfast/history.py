@@ -13,7 +13,7 @@ class History(Sequence[Mapping[str, float]]):
     """One record an epoch: train and validation perplexity, learning rate, gradient norm, share of clipped steps, ...
 
     ``stopped`` tells why training ended before its last epoch; None if it did not. ``notes`` tell what was changed when the run
-    was resumed; ``diverged`` is True when the last epoch's training perplexity was more than twice that of guessing.
+    was resumed; ``diverged`` is True when the last epoch's training perplexity was more than ten times that of guessing.
 
     >>> History([{"epoch": 1, "train_perplexity": 9.5}])[-1]["train_perplexity"]
     9.5

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import signal
-import sys
 import threading
 import time
 import warnings
@@ -39,7 +38,7 @@ from rnnfast.text import PathLike
 __all__ = ["Interrupted", "NonFiniteLoss", "checkpoint_run", "fit"]
 
 LEARNING_RATE = 2e-3
-_DIVERGED = 2.0  # times the perplexity of guessing: what training has made worse than knowing nothing
+_DIVERGED = 10.0  # times the perplexity of guessing: a first epoch of too many steps at a high rate stays below
 
 
 class NonFiniteLoss(ArithmeticError):
@@ -158,7 +157,7 @@ def fit(
     on_epoch : called with each epoch's record, after the checkpoint is written
     callbacks : see :class:`rnnfast.callbacks.Callback`; ``TensorBoard(folder)`` is one
 
-    Raises ``NonFiniteLoss`` when a number is no longer finite, and warns when the perplexity is twice that of guessing; the last
+    Raises ``NonFiniteLoss`` when a number is no longer finite, and warns when the perplexity is ten times that of guessing; the last
     good checkpoint stays. Raises ``Interrupted`` after SIGINT or SIGTERM, once the step or the epoch's end at hand is finished and
     the checkpoint written; a second Ctrl-C does not wait for that. Both carry the ``history``.
 
@@ -183,13 +182,17 @@ def fit(
     for text in (train, valid):
         if text is not None:
             check_fits(model, text)
+    try:
+        kept_run = json.dumps(run, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"run cannot be kept in a checkpoint, which is JSON: {error}") from None
     file = None if checkpoint is None else Path(checkpoint)
     rules: dict[str, Any] = {"schedule": repr(plan), "keep_best": keep_best}
     if file is not None:
         limits = {"clip_norm": clip_norm, "clip_value": clip_value}
         rules.update((name, None if limit == math.inf else limit) for name, limit in limits.items())
         rules.update(optimizer.options, train=fingerprint(train), valid=fingerprint(valid))
-    place = _Place(model, optimizer, read_as.settings, rules, run, epochs, patience)
+    place = _Place(model, optimizer, read_as.settings, rules, kept_run, epochs, patience)
     if resume and file is not None:
         place.load(file, own_lr, read_as)
         for note in place.notes:
@@ -285,7 +288,7 @@ class _Place:
         optimizer: Optimizer,
         reading: Mapping[str, Any],
         rules: Mapping[str, Any],
-        run: Any,
+        run: str,
         epochs: int,
         patience: int | None,
     ) -> None:
@@ -418,7 +421,7 @@ class _Place:
         parts = self.state if isinstance(self.state, tuple) else () if self.state is None else (self.state,)
         tensors.update((f"state.{i}", part) for i, part in enumerate(parts))
         tensors.update((f"best.{name}", value) for name, value in (self.best or {}).items())
-        self.model.save(file, tensors=tensors, metadata={"checkpoint": as_json(place), "run": json.dumps(self.run)})
+        self.model.save(file, tensors=tensors, metadata={"checkpoint": as_json(place), "run": self.run})
         self.saved_at = time.monotonic()
 
     def load(self, file: Path, lr: float | None, read_as: Any) -> None:

@@ -507,6 +507,14 @@ def test_a_callback_that_raises_does_not_lose_the_epoch(tmp_path, moment):
     assert same_weights(reference, resumed)
 
 
+def test_a_run_s_note_that_json_cannot_hold_is_refused_before_training():
+    for run, kind in (({"x": math.nan}, ValueError), ({"x": object()}, TypeError)):
+        model = small()
+        with pytest.raises(kind, match="run cannot be kept in a checkpoint"):
+            rf.fit(model, TRAIN, epochs=1, run=run, **OPTIONS)
+        assert model.steps == 0
+
+
 def test_a_record_may_hold_what_a_callback_adds_to_it(tmp_path):
     class Adds(rf.Callback):
         def on_epoch(self, record, model):
