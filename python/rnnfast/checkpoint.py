@@ -23,7 +23,7 @@ from rnnfast.text import PathLike
 _LARGEST_COUNT = 2**53  # a double holds every integer up to here
 _LARGEST_REAL = float(np.finfo(np.float32).max)
 _LONGEST = 10_000  # characters of a sentence
-_PIECE = 1 << 20  # ids that are read at a time, so that a text may be larger than memory
+_PIECE = 1 << 18  # ids that are read at a time, so that a text may be larger than memory
 
 
 def _count(value: Any) -> bool:
@@ -52,7 +52,7 @@ def _perplexity(value: Any) -> bool:
 
 def _setting(value: Any) -> bool:
     if isinstance(value, list):
-        return len(value) <= 8 and all(map(_setting, value))
+        return len(value) <= 1000 and all(_setting(one) and not isinstance(one, list) for one in value)
     return value is None or isinstance(value, bool) or _number(value) or value == "" or _sentence(value)
 
 

@@ -191,7 +191,7 @@ def fit(
     if file is not None:
         limits = {"clip_norm": clip_norm, "clip_value": clip_value}
         rules.update((name, None if limit == math.inf else limit) for name, limit in limits.items())
-        rules.update(optimizer.options, train=fingerprint(train), valid=fingerprint(valid))
+        rules.update(optimizer.options, frozen=sorted(model.frozen), train=fingerprint(train), valid=fingerprint(valid))
     place = _Place(model, optimizer, read_as.settings, rules, kept_run, epochs, patience)
     if resume and file is not None:
         place.load(file, own_lr, read_as)
@@ -266,6 +266,10 @@ def _optimizer_for(model: Any, optimizer: Any, lr: float | None) -> tuple[Optimi
     """The optimizer, and the learning rate that the caller chose if there is one."""
     if isinstance(optimizer, type):
         raise TypeError(f"optimizer is the class {optimizer.__name__}; give {optimizer.__name__}(model) or its name")
+    if not isinstance(optimizer, (str, Optimizer)):
+        raise TypeError(
+            f"optimizer is a {type(optimizer).__name__}, expected a name, or an optimizer made for this model"
+        )
     if not isinstance(optimizer, str):
         if lr is not None and lr != optimizer.lr:
             raise ValueError(f"lr is {lr}, but the optimizer brings its own, {optimizer.lr}; give one of them")

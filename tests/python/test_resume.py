@@ -7,6 +7,7 @@ import math
 import os
 import signal
 import struct
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 import rnnfast as rf
 from rnnfast import _core
 from rnnfast.checkpoint import fingerprint, read_checkpoint
+from rnnfast.mapped import write_ids
 from rnnfast.train import Interrupted
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "checkpoint_v1.safetensors"
@@ -87,6 +89,7 @@ OTHER = rf.Corpus(TRAIN.ids[::-1].copy(), TRAIN.vocab)
         ({"clip_norm": 0.5, "clip_value": 0.1}, "clip_norm is 0.5, in the checkpoint 1.0; clip_value is 0.1, in the"),
         ({"schedule": "cosine"}, r"schedule is 'Cosine\(warmup=0.0, end=0.0\)', in the checkpoint 'Constant\(\)'"),
         ({"keep_best": False}, "keep_best is False, in the checkpoint True"),
+        ({"model": small().requires_grad_(False, "output.bias")}, "frozen is"),
         ({"model": small(seed=1)}, "seed is 1, in the checkpoint 0; resume the same model"),
         ({"model": small("lstm", dropout=0.5)}, "cell is 'lstm', in the checkpoint 'rnn'; dropout is 0.5"),
         ({"epochs": 1}, "is in epoch 2, but epochs is 1; give at least as many"),
@@ -161,6 +164,24 @@ def test_texts_are_told_apart_by_every_id():
         ["<unk>", *map(str, range(49))], tokenizer="word")))  # fmt: skip
     pairs = [rf.ParallelCorpus.from_pairs([("a b", text)], tokenizer="word") for text in ("c d", "d c")]
     assert fingerprint(pairs[0]) != fingerprint(pairs[0][[0, 0]])
+
+
+def test_a_text_larger_than_memory_is_read_in_pieces(tmp_path):
+    """4 million ids in a file: neither the checks, nor the fingerprint, nor training hold as much as half of them as int32."""
+    ids = (np.arange(4_000_000) % (len(TEXT.vocab) - 1) + 1).astype(np.int32)
+    write_ids(tmp_path / "text.ids", TEXT.vocab, [ids])
+    train = rf.Corpus.from_memory_map(tmp_path / "text.ids")
+    weights = []
+    for corpus in (train, rf.Corpus(ids, TEXT.vocab)):
+        model = small()
+        tracemalloc.start()
+        with pytest.raises(Enough):
+            rf.fit(model, corpus, VALID, checkpoint=tmp_path / "run", callbacks=[Stop(3)], **OPTIONS)
+        if corpus is train:
+            assert tracemalloc.get_traced_memory()[1] < ids.nbytes / 2
+        tracemalloc.stop()
+        weights.append(model)
+    assert same_weights(*weights)
 
 
 def written(file, place=None, tensors=None, drop=()):
@@ -399,6 +420,8 @@ def test_an_optimizer_of_another_model_is_refused():
         rf.fit(model, TRAIN, optimizer=rf.Adam(small()), **OPTIONS)
     with pytest.raises(TypeError, match=r"optimizer is the class Adam; give Adam\(model\) or its name"):
         rf.fit(model, TRAIN, optimizer=rf.Adam, **OPTIONS)
+    with pytest.raises(TypeError, match="optimizer is a int, expected a name"):
+        rf.fit(model, TRAIN, optimizer=3, **OPTIONS)
     with pytest.raises(ValueError, match="lr is 0.1, but the optimizer brings its own, 0.001"):
         rf.fit(model, TRAIN, optimizer=rf.Adam(model), lr=0.1, **OPTIONS)
     assert model.steps == 0
