@@ -52,7 +52,7 @@ def stream(
     ids = _prompt_ids(model, prompt)
     options = _sampler_options(model, temperature, top_k, top_p, seed, no_repeat_ngram_size, allow_unk)
     tokens = _samples(model, ids, options)(0)
-    return _until(_stops(stop), _pieces(model.vocab, int(ids[-1]), tokens, at_least(length, 0, "length")))
+    return _until(_stops(stop), _pieces(model.vocab, prompt, int(ids[-1]), tokens, at_least(length, 0, "length")))
 
 
 def generate(
@@ -86,7 +86,7 @@ def generate(
         samples = _samples(model, ids, options)
         count = 1 if num_samples is None else positive(num_samples, "num_samples")
         texts = [
-            prompt + "".join(_until(stops, _pieces(model.vocab, last, samples(number), length)))
+            prompt + "".join(_until(stops, _pieces(model.vocab, prompt, last, samples(number), length)))
             for number in range(count)
         ]
         return texts[0] if num_samples is None else texts
@@ -96,7 +96,7 @@ def generate(
         )
     never = [] if allow_unk else _reserved_ids(model.vocab)
     added = _beam_search(model, ids, length, beam_size, never, no_repeat_ngram_size)
-    return prompt + "".join(_until(stops, _pieces(model.vocab, last, iter(added), length)))
+    return prompt + "".join(_until(stops, _pieces(model.vocab, prompt, last, iter(added), length)))
 
 
 def _sampler_options(
@@ -146,11 +146,15 @@ def _prompt_ids(model: Any, prompt: str) -> NDArray[np.int32]:
     return ids
 
 
-def _pieces(vocab: Any, last: int, tokens: Iterator[int], length: int) -> Iterator[str]:
-    """The texts of at most ``length`` tokens that follow the token ``last``."""
+def _pieces(vocab: Any, prompt: str, last: int, tokens: Iterator[int], length: int) -> Iterator[str]:
+    """The texts of at most ``length`` tokens that follow the prompt, whose last token is ``last``."""
     decoder = Decoder(vocab, last)
+    # A blank at the prompt's end that is no token already separates the words.
+    separated = prompt[-1:].isspace() and not vocab.decode([last])[-1:].isspace()
     for _, token in zip(range(length), tokens):
-        yield decoder.text(token)
+        piece = decoder.text(token)
+        yield piece.lstrip(" ") if separated else piece
+        separated = separated and not piece
     if rest := decoder.rest():
         yield rest
 

@@ -437,3 +437,92 @@ def test_a_picture_without_an_ending_is_the_file_that_is_announced(call, folder)
     assert [file.name for file in (folder / "pictures").iterdir()] == ["curve.png"]
     assert call("stats", "text.txt", "--plot", "curve.svg")[0] == 0
     assert "<svg" in (folder / "curve.svg").read_text()
+
+
+def test_lines_are_scored_one_by_one(call, folder):
+    arpa = "\\data\\\nngram 1=5\nngram 2=4\n\n\\1-grams:\n-1.0\t<unk>\n-99\t<s>\t-0.3\n-0.8\t</s>\n-0.5\ta\t-0.2\n-0.6\tb\t-0.1\n\n"
+    arpa += "\\2-grams:\n-0.2\t<s> a\n-0.3\ta b\n-0.4\tb </s>\n-0.7\tb a\n\n\\end\\\n"
+    (folder / "m.lm").write_text(arpa)
+    (folder / "lines.txt").write_text("a b\n\na\n")
+    status, out, _ = call("eval", "m.lm", "lines.txt", "--per-line")
+    rows = [line.split("\t") for line in out.splitlines()]
+    assert status == 0
+    assert [row[2:] for row in rows] == [["3", "a b"], ["1", ""], ["2", "a"]]
+    expected = [-0.9, -1.1, -1.2]  # log10: what kenlm gives these sentences
+    assert [float(row[0]) / np.log(10) for row in rows] == pytest.approx(expected, abs=1e-4)
+    assert float(rows[0][1]) == pytest.approx(10**0.3, abs=1e-4)
+    objects = [json.loads(line) for line in call("eval", "m.lm", "lines.txt", "--per-line", "--json")[1].splitlines()]
+    assert objects[0]["log_prob"] == pytest.approx(-0.9 * np.log(10), abs=1e-6)
+    assert [each["text"] for each in objects] == ["a b", "", "a"]
+    objects = call("eval", "m.safetensors", "text.txt", "--per-line", "--json")[
+        1
+    ].splitlines()  # a network of characters
+    assert [json.loads(line)["tokens"] for line in objects] == [68] * 12
+
+
+@pytest.mark.fault("C12")
+@pytest.mark.parametrize("tokenizer", ["word", "whitespace", "char"])
+def test_a_blank_at_the_prompt_s_end_is_not_doubled(call, tokenizer):
+    vocab = rf.Corpus.from_text(TEXT, tokenizer=tokenizer).vocab
+    rf.LanguageModel(vocab, hidden_size=6, seed=0).save("w.safetensors")
+    for options in (["--temperature", 1, "--seed", 4], ["--beam-size", 2], ["--num-samples", 1]):
+        with_blank = call("generate", "w.safetensors", "--prompt", "It would ", "--length", 3, "--no-unk", *options)[1]
+        without = call("generate", "w.safetensors", "--prompt", "It would", "--length", 3, "--no-unk", *options)[1]
+        assert "  " not in with_blank or tokenizer == "char"
+        if tokenizer != "char":  # before a full stop the prompt's blank stays
+            assert with_blank.replace("would ", "would") == without.replace("would ", "would")
+
+
+def test_generation_takes_samples_stops_and_refusals(call, folder):
+    rf.NGram(2).fit(rf.Corpus.from_text(TEXT, tokenizer="whitespace")).save_arpa("m.arpa")
+    prompt = ["generate", "m.arpa", "--prompt", "It", "--length", 6]
+    assert (
+        call(*prompt, "--temperature", 0, "--stop", "nowhere", "--stop", " convenient")[1] == "It would be remarkably\n"
+    )
+    texts = call(*prompt, "--num-samples", 3)[1].rstrip("\n").split("\n---\n")
+    assert len(texts) == 3
+    told = json.loads(call(*prompt, "--num-samples", 3, "--json")[1])
+    assert told == {"prompt": "It", "texts": texts}
+    assert "<unk>" not in call("generate", "m.safetensors", "--prompt", "It", "--no-unk", "--temperature", 9)[1]
+    words = call("generate", "m.safetensors", "--prompt", "It", "--no-repeat-ngram", 2, "--length", 90)[1].rstrip("\n")
+    assert len({words[i : i + 2] for i in range(len(words) - 1)}) == len(words) - 1 or "<unk>" in words
+    assert refused(call(*prompt, "--num-samples", 2, "--beam-size", 2), "leave out --num-samples")
+
+
+@pytest.mark.fault("C10")
+@pytest.mark.filterwarnings("error")
+def test_labels_are_drawn_literally_and_characters_without_a_font_do_not_warn(folder):
+    pytest.importorskip("matplotlib")
+    from matplotlib.cbook import is_math_text
+
+    from rnnfast.plot import literal
+
+    names = ["$x_$", "a $ b", r"\$", "中文", "$$"]
+    classifier = rf.SequenceClassifier("gru", 3, epochs=1, seed=0).fit(["ab", "ba", "cc", "cb", "a"], names)
+    figure = classifier.plot_confusion(["ab", "ba"], ["$x_$", "中文"], "confusion.png")
+    shown = {label.get_text() for label in figure.axes[0].get_xticklabels()}
+    assert shown == {literal(name) for name in names}
+    for name in names:
+        text, is_formula = type(figure.axes[0].title)(0, 0, "")._preprocess_math(literal(name))
+        assert (text, bool(is_formula)) == (name, False)
+    assert is_math_text("$x_$")
+    assert (folder / "confusion.png").read_bytes()[:4] == b"\x89PNG"
+
+
+@pytest.mark.fault("C10", "C13")
+def test_every_plotting_function_makes_its_folder_and_the_file_it_names(corpus, folder):
+    pytest.importorskip("matplotlib")
+    model = rf.LanguageModel(corpus.vocab, hidden_size=3, seed=0)
+    series = np.sin(np.arange(90) / 5)
+    flow = rf.gradient_flow(model, next(iter(rf.batches(corpus, batch_size=2, num_steps=5))))
+    draw = {
+        "flow": flow.plot,
+        "history": rf.History([{"epoch": 1, "train_perplexity": 9.5, "lr": 0.1, "grad_norm": 1.0}]).plot,
+        "series": lambda path: rf.LinearAR(2).fit(series).plot(series, path),
+    }
+    for name, plot in draw.items():
+        figure = plot(f"new/{name}/a.png")
+        assert (folder / "new" / name / "a.png").read_bytes()[:4] == b"\x89PNG"
+        assert figure._repr_png_()[:4] == b"\x89PNG"  # what a notebook displays
+        with pytest.raises(ValueError, match="no kind of picture"):
+            plot(f"{name}.docx")

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import math
 from typing import Any
 
 from rnnfast.commands import streams
 from rnnfast.commands.options import JSON_HELP, THREADS_HELP, groups, named, perplexity, say, text_of, whole
+
+_LINES = 1024  # scored together
 
 
 def add_to(commands: Any) -> None:
@@ -19,7 +22,12 @@ def add_to(commands: Any) -> None:
     data, output, run_ = groups(evaluation, "data", "output", "run")
     data.add_argument("model", metavar="MODEL", help="a model file, or an n-gram model in the ARPA format")
     data.add_argument("file", metavar="FILE", help="UTF-8 text, .gz too; - is standard input")
-    output.add_argument("--json", action="store_true", help=JSON_HELP)
+    output.add_argument(
+        "--per-line", action="store_true",
+        help="print a line for each line of FILE: its log-probability in nats, perplexity, tokens and text, with tabs between; "
+        "each is predicted by itself, after a line's end and with its own, if the model knows line ends",
+    )  # fmt: skip
+    output.add_argument("--json", action="store_true", help=JSON_HELP + "; with --per-line, one object a line")
     run_.add_argument("--threads", type=whole(1, 4096), help=THREADS_HELP)
     evaluation.set_defaults(run=run)
 
@@ -31,6 +39,9 @@ def run(args: argparse.Namespace) -> None:
     model = rf.load(args.model, kind="language_model")
     if model.vocab is None:
         raise ValueError(f"{args.model} has no vocabulary, so it cannot read a text")
+    if args.per_line:
+        _print_lines(model, args)
+        return
     result = rf.evaluate(model, rf.Corpus.from_text(text_of(args.file), vocab=model.vocab, name=named(args.file)))
     say(
         f"perplexity {perplexity(result.perplexity)} on {result.tokens:,} tokens, {result.bits_per_token:.3f} bits per token; "
@@ -39,3 +50,25 @@ def run(args: argparse.Namespace) -> None:
     )
     if args.json:
         streams.write_json(result.as_dict())
+
+
+def _print_lines(model: Any, args: argparse.Namespace) -> None:
+    import rnnfast as rf
+
+    lines = text_of(args.file).split("\n")
+    if lines[-1] == "":
+        lines.pop()
+    ids = model.vocab.encode_text("\n")
+    end = "\n" if len(ids) and (ids != model.vocab.unk).all() else ""
+    for first in range(0, len(lines), _LINES):
+        chunk = lines[first : first + _LINES]
+        for line, tokens in zip(chunk, rf.surprisal(model, [line + end for line in chunk], context=end)):
+            log_prob = -math.log(2) * sum(bits for _, bits in tokens)
+            mean = -log_prob / len(tokens) if tokens else 0.0
+            perplexity = math.exp(mean) if mean < 700 else math.inf
+            if args.json:
+                streams.write_json(
+                    {"log_prob": log_prob, "perplexity": perplexity, "tokens": len(tokens), "text": line}
+                )
+            else:
+                streams.write(f"{log_prob:.4f}\t{perplexity:.4f}\t{len(tokens)}\t{line}")

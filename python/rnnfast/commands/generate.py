@@ -30,9 +30,20 @@ def add_to(commands: Any) -> None:
     sampling.add_argument(
         "--beam-size", type=whole(1), default=1, help="above 1: the most probable text that beam search finds"
     )
+    sampling.add_argument(
+        "--no-repeat-ngram", type=whole(0), default=0, metavar="N", help="no N tokens in a row occur twice; 0: they may"
+    )
+    sampling.add_argument("--no-unk", action="store_true", help="never generate <unk>, <pad> or <bos>")
+    sampling.add_argument(
+        "--stop", action="append", metavar="TEXT", help="end before this text; may be given several times"
+    )
+    sampling.add_argument(
+        "--num-samples", type=whole(1), metavar="N", help="print so many texts, a line --- between them"
+    )
     sampling.add_argument("--seed", type=whole(0, LARGEST_SEED), default=0, help="the same seed gives the same text")
+    run_.add_argument("--json", action="store_true", help="print one JSON object: the prompt and a list of texts")
     run_.add_argument("--threads", type=whole(1, 4096), help=THREADS_HELP)
-    generate.set_defaults(run=run, json=False)
+    generate.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -47,17 +58,28 @@ def run(args: argparse.Namespace) -> None:
         prompt = model.vocab.decode([min(1, len(model.vocab) - 1)])
     if unknown := _unknown(model.vocab, prompt):
         streams.note(f"note: the model does not know {unknown} and reads <unk> there")
+    options: dict[str, Any] = {
+        "length": args.length, "no_repeat_ngram_size": args.no_repeat_ngram, "allow_unk": not args.no_unk, "stop": args.stop,
+    }  # fmt: skip
     if args.beam_size > 1:
-        streams.write(rf.generate(model, prompt, length=args.length, beam_size=args.beam_size))
+        if args.num_samples is not None:
+            raise ValueError("--beam-size draws nothing at random, so it has one text; leave out --num-samples")
+        options["beam_size"] = args.beam_size
+    else:
+        options.update(temperature=args.temperature, top_k=args.top_k, top_p=args.top_p, seed=args.seed)
+    if args.beam_size == 1 and args.num_samples is None and not args.json:
+        pieces = rf.stream(model, prompt, **options)
+        streams.write(prompt, end="")
+        for piece in pieces:
+            streams.write(piece, end="")
+        streams.write("")
         return
-    pieces = rf.stream(
-        model, prompt, length=args.length, temperature=args.temperature, top_k=args.top_k, top_p=args.top_p,
-        seed=args.seed,
-    )  # fmt: skip
-    streams.write(prompt, end="")
-    for piece in pieces:
-        streams.write(piece, end="")
-    streams.write("")
+    texts = rf.generate(model, prompt, **options, num_samples=args.num_samples)
+    texts = [texts] if isinstance(texts, str) else texts
+    if args.json:
+        streams.write_json({"prompt": prompt, "texts": texts})
+    else:
+        streams.write("\n---\n".join(texts))
 
 
 def _unknown(vocab: Any, prompt: str) -> str:
