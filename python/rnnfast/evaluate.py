@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rnnfast import html
 from rnnfast._arrays import positive
 from rnnfast.data import Corpus, ids_of
 from rnnfast.parallel import ParallelCorpus
@@ -33,6 +34,9 @@ class Evaluation:
         """For JSON."""
         return asdict(self)
 
+    def _repr_html_(self) -> str:
+        return html.table(type(self).__name__, ("measure", "value"), [*self.as_dict().items()])
+
 
 @dataclass(frozen=True)
 class PairEvaluation:
@@ -46,6 +50,9 @@ class PairEvaluation:
     def as_dict(self) -> dict[str, float]:
         """For JSON."""
         return asdict(self)
+
+    def _repr_html_(self) -> str:
+        return html.table(type(self).__name__, ("measure", "value"), [*self.as_dict().items()])
 
 
 def _exp(x: float) -> float:

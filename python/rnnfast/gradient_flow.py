@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from rnnfast import html
 from rnnfast._arrays import as_int32
 from rnnfast.nn import GRU, LSTM, RNN
 from rnnfast.plot import finish, new_figure
@@ -27,6 +28,11 @@ class GradientFlow:
             raise ValueError(f"clip_norm is {clip_norm}, expected more than 0")
         scaled: NDArray[np.float64] = self.norms * min(1.0, clip_norm / max(self.gradient_norm, 1e-300))
         return scaled
+
+    def _repr_html_(self) -> str:
+        rows = [[layer, float(norms[0]), float(norms[-1])] for layer, norms in enumerate(self.norms)]
+        caption = f"Norm of dL/dh_t over {self.norms.shape[1]} steps; of all gradients {self.gradient_norm:.4g}"
+        return html.table(caption, ("layer", "first step", "last step"), rows)
 
     def plot(self, path: PathLike | None = None, *, clip_norm: float | None = None) -> Any:
         """The norms over the steps, with clipping as dashed lines, written to ``path`` if given (extra: ``plot``)."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rnnfast import html
 from rnnfast.plot import finish, new_figure
 from rnnfast.text import PathLike
 
@@ -38,6 +39,12 @@ class History(Sequence[Mapping[str, float]]):
 
     def __repr__(self) -> str:
         return f"History({self.records!r})"
+
+    def _repr_html_(self) -> str:
+        keys = list(dict.fromkeys(key for record in self.records for key in record))
+        ended = f", stopped: {self.stopped}" if self.stopped else ""
+        rows = [[record.get(key, "") for key in keys] for record in self.records]
+        return html.table(f"History of {len(self)} epochs{ended}", [key.replace("_", " ") for key in keys], rows)
 
     def column(self, key: str) -> list[float]:
         """One value of every epoch that has it."""

@@ -12,7 +12,7 @@ from typing import Any, Callable, Optional, Union
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from rnnfast import _core
+from rnnfast import _core, html
 from rnnfast._arrays import as_float32, as_int32, load_parameters, new_seed, positive
 from rnnfast.pickling import options_of, reduced
 
@@ -83,6 +83,9 @@ class Layer:
     def frozen(self) -> tuple[str, ...]:
         """The names of the parameters that :meth:`requires_grad_` has frozen."""
         return tuple(self._core.frozen())
+
+    def _repr_html_(self) -> str:
+        return html.of_parameters(repr(self), self.parameters())
 
 
 class _Recurrent(Layer):
