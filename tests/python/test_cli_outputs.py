@@ -526,3 +526,13 @@ def test_every_plotting_function_makes_its_folder_and_the_file_it_names(corpus, 
         assert figure._repr_png_()[:4] == b"\x89PNG"  # what a notebook displays
         with pytest.raises(ValueError, match="no kind of picture"):
             plot(f"{name}.docx")
+
+
+def test_the_most_frequent_tokens_make_the_vocabulary(call):
+    words = ["--tokenizer", "word", "--max-vocab", 4]
+    assert call(*TRAIN, "--epochs", 1, *words)[0] == 0
+    assert len(rf.load("rnnfast-model.safetensors").vocab) == 5
+    assert json.loads(call("stats", "text.txt", *words, "--json")[1])["vocabulary"] == 4
+    assert refused(
+        call(*TRAIN[:2], "--from", "m.safetensors", "--output", "b.safetensors", "--max-vocab", 4), "max-vocab"
+    )

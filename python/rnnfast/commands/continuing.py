@@ -138,7 +138,7 @@ def started_from(path: str, command: str, given: Mapping[str, Any]) -> Any:
     return model
 
 
-_OF_A_NEW_MODEL = ("vocab_size", "min_freq", "init_scale")
+_OF_A_NEW_MODEL = ("vocab_size", "min_freq", "max_vocab", "init_scale")
 _ARCHITECTURE = (
     "cell", "hidden_size", "num_layers", "embedding_size", "dropout", "output_dropout", "variational", "tie_weights",
     "bidirectional", "context", "decoder", "attention", "readout", "teacher_forcing", "tokenizer", "lower",

@@ -24,6 +24,9 @@ def add_to(commands: Any) -> None:
     data, output = groups(stats, "data", "output")
     data.add_argument("file", metavar="FILE", help="UTF-8 text, .gz too; - is standard input")
     data.add_argument("--tokenizer", choices=TOKENIZERS, default="word", help="what counts as a token")
+    data.add_argument(
+        "--max-vocab", type=whole(1), metavar="N", help="count all but the N most frequent tokens as <unk>"
+    )
     output.add_argument("--top", type=whole(1), default=10, help="how many n-grams of each order")
     output.add_argument("--plot", metavar="PICTURE", help="draw the frequencies, both axes logarithmic (PNG, PDF, SVG)")
     output.add_argument("--force", action="store_true", help=FORCE_HELP)
@@ -40,7 +43,7 @@ def run(args: argparse.Namespace) -> None:
 
     picture = check_picture("--plot", args, inputs=[args.file])
     name = named(args.file)
-    corpus = rf.Corpus.from_text(text_of(args.file), tokenizer=args.tokenizer, name=name)
+    corpus = rf.Corpus.from_text(text_of(args.file), tokenizer=args.tokenizer, max_vocab=args.max_vocab, name=name)
     levels = count(corpus.ids.astype(np.int64), 3, len(corpus.vocab), -1)
     kinds, result = ("unigrams", "bigrams", "trigrams"), {}
     if picture is not None:  # before the text, whose reader may go

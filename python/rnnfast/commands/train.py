@@ -14,7 +14,7 @@ from rnnfast.text import BPE, TOKENIZERS
 
 _DATA = ("ptb", "timemachine", "tinyshakespeare")
 _DEFAULTS: dict[str, Any] = {
-    "file": None, "data": None, "tokenizer": "char", "vocab_size": 8000, "min_freq": 1, "max_tokens": 0,
+    "file": None, "data": None, "tokenizer": "char", "vocab_size": 8000, "min_freq": 1, "max_vocab": 0, "max_tokens": 0,
     "cell": "rnn", "hidden_size": 256, "num_layers": 1, "embedding_size": 0, "dropout": 0.0, "variational": False,
     "tie_weights": False, "init_scale": 0.0, "num_steps": 50, "sampling": "sequential", **DEFAULTS,
 }  # fmt: skip
@@ -36,6 +36,7 @@ def add_to(commands: Any) -> None:
     option("--tokenizer", "what counts as a token", choices=(*TOKENIZERS, BPE))
     option("--vocab-size", "tokens of the tokenizer bpe", type=whole(1))
     option("--min-freq", "rarer tokens read as <unk>", type=whole(1))
+    option("--max-vocab", "the most frequent tokens only, others read as <unk>; 0: all", type=whole(0), metavar="N")
     option("--max-tokens", "read no more of the text; 0: all", type=whole(0, 2**62))
     option("--num-steps", "time steps of a batch; gradients stop at its first", type=whole(1))
     option("--sampling", "batches that continue one another, or begin anywhere", choices=("sequential", "random"))
@@ -99,7 +100,9 @@ def _read(s: argparse.Namespace, known: Any) -> tuple[Any, Any, Any, str]:
     parts = [text] if isinstance(text, str) else [text["train"], text["valid"], text["test"]]
     digest = hashlib.sha256("".join(parts).encode()).hexdigest()
     vocab = rf.Vocab.bpe(parts[0], s.vocab_size) if s.tokenizer == BPE and known is None else known
-    corpus = rf.Corpus.from_text(parts[0], tokenizer=s.tokenizer, min_freq=s.min_freq, vocab=vocab, name=name)
+    corpus = rf.Corpus.from_text(
+        parts[0], tokenizer=s.tokenizer, min_freq=s.min_freq, max_vocab=s.max_vocab or None, vocab=vocab, name=name
+    )
     if s.max_tokens:
         corpus = rf.Corpus(corpus.ids[: s.max_tokens], corpus.vocab, name=name)
     if len(parts) == 1:

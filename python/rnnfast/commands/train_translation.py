@@ -16,7 +16,7 @@ from rnnfast.text import BPE, TOKENIZERS
 
 _DECODERS = ("context_as_state", "context_as_input", "context_and_previous", "previous", "d2l")
 _DEFAULTS: dict[str, Any] = {
-    "source": None, "target": None, "data": None, "tokenizer": "word", "vocab_size": 8000, "lower": False, "min_freq": 2,
+    "source": None, "target": None, "data": None, "tokenizer": "word", "vocab_size": 8000, "lower": False, "min_freq": 2, "max_vocab": 0,
     "max_length": 0, "max_pairs": 0, "cell": "gru", "hidden_size": 256, "num_layers": 1, "embedding_size": 256,
     "bidirectional": False, "context": "last", "decoder": "context_and_previous", "attention": "none", "readout": "state",
     "teacher_forcing": 1.0, "dropout": 0.0, "output_dropout": None, "init_scale": 0.0, **DEFAULTS, "batch_size": 64,
@@ -46,6 +46,9 @@ def add_to(commands: Any) -> None:
     option("--vocab-size", "tokens of the tokenizer bpe, each side", type=whole(1))
     option("--lower", "put both sides into lower case", action="store_true")
     option("--min-freq", "rarer tokens read as <unk>", type=whole(1))
+    option(
+        "--max-vocab", "each side's most frequent tokens only, others read as <unk>; 0: all", type=whole(0), metavar="N"
+    )
     option("--max-length", "cut sentences to so many tokens, <eos> among them; 0: none", type=whole(0))
     option("--max-pairs", "train on no more pairs; 0: all", type=whole(0))
     option = option_of(model, _DEFAULTS)
@@ -78,7 +81,7 @@ def run(args: argparse.Namespace) -> None:
     digest = hashlib.sha256("\n".join(f"{a}\t{b}" for part in parts for a, b in part).encode()).hexdigest()
     this.check_data(name, digest)
     train = rf.ParallelCorpus.from_pairs(
-        parts[0][: s.max_pairs or None], tokenizer=s.tokenizer, lower=s.lower, min_freq=s.min_freq,
+        parts[0][: s.max_pairs or None], tokenizer=s.tokenizer, lower=s.lower, min_freq=s.min_freq, max_vocab=s.max_vocab or None,
         vocab_size=s.vocab_size, max_length=s.max_length or None, name=name,
         source_vocab=this.base and this.base.source_vocab, target_vocab=this.base and this.base.target_vocab,
     )  # fmt: skip
