@@ -14,11 +14,12 @@ HERE = Path(__file__).parent
 
 # Runs in a process of its own, with failing_calls.c before libc: one writer, every call, every kind of failure.
 DRIVER = '''
-import ctypes, errno, os, sys
+import contextlib, ctypes, errno, io, os, sys
 from pathlib import Path
 import numpy as np
 import rnnfast as rf
 from rnnfast import files
+from rnnfast.cli import main
 
 shim = ctypes.CDLL(None)
 folder = Path(sys.argv[1])
@@ -98,8 +99,49 @@ def check(writer):
     path.unlink()
 
 
+def check_command():
+    """`rnnfast train` over an old model: checkpoint, history and model."""
+    text, output = folder.parent / "text.txt", folder / "m.safetensors"
+    text.write_text("abcab" * 30)
+    rf.History.plot = no_plot
+    arguments = ["train", text, "--output", output, "--force", "--epochs", 1, "--hidden-size", 2, "--batch-size", 2]
+    arguments = [*map(str, arguments), "--num-steps", "10"]
+
+    def attempt(call):
+        for file in folder.iterdir():
+            file.unlink()
+        models[0].save(output)
+        told = io.StringIO()
+        with contextlib.redirect_stderr(told), contextlib.redirect_stdout(io.StringIO()):
+            shim.fail_call(os.fsencode(folder), call, errno.ENOSPC)
+            status = main(arguments)
+            made = shim.calls_made()
+            shim.fail_call(b"", 0, 0)
+        return status, told.getvalue(), made, output.read_bytes()
+
+    old, (status, told, made, new) = sources[0].read_bytes(), attempt(0)
+    assert status == 0 and made > 18 and old != new, (status, told, made)
+    for call in range(1, made + 1):
+        status, told, _, left = attempt(call)
+        case = call, status, told
+        assert left in (old, new), case
+        assert (status, told.count(chr(10))) == (2, 1), case
+        assert str(folder) in told and "cannot be written: No space left on device; " in told, case
+        names = {file.name for file in folder.iterdir()}
+        assert names <= {"m.safetensors", "m.checkpoint.safetensors", "m.history.jsonl"}, (case, names)
+        for name in names - {"m.history.jsonl"}:
+            rf.load(folder / name)
+        if left == old and "m.checkpoint.safetensors" in names:
+            assert "--resume" in told, case
+
+
+def no_plot(*_):
+    raise ImportError("not here")
+
+
 for writer in WRITERS:
     check(writer)
+check_command()
 '''
 
 

@@ -6,6 +6,7 @@ import argparse
 import os
 import stat
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 FORCE_HELP = "overwrite files that exist"
@@ -108,8 +109,11 @@ def _try_to_write(file: Path, option: str) -> None:
         raise NotADirectoryError(f"{target.parent} is not a folder; make it, or give another {option}")
     trial = f"{target}.tmp-{os.getpid()}-0"
     try:
-        os.close(os.open(trial, os.O_WRONLY | os.O_CREAT, 0o600))
-        os.unlink(trial)
+        try:
+            os.close(os.open(trial, os.O_WRONLY | os.O_CREAT, 0o600))
+        finally:
+            with suppress(FileNotFoundError):
+                os.unlink(trial)
         if target.exists() and not os.access(target, os.W_OK):
             raise PermissionError(0, "permission denied")
     except OSError as error:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import time
 import warnings
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Callable
 
@@ -133,6 +133,7 @@ class Run:
     def fit(self, model: Any, train: Any, valid: Any, **reading: Any) -> Any:
         """Trains with a line and a record an epoch; the model file takes the checkpoint's place at the end."""
         import rnnfast as rf
+        from rnnfast.train import fit
 
         s = self.settings
         self.say(
@@ -141,32 +142,32 @@ class Run:
         self._records: list[dict[str, float]] = [] if self.recorded is None else self.recorded.history
         kept = {"command": self.args.command, "sha256": self._digest, **paths(s, self.checkpoint)}
         started = time.monotonic()
-        history = self._fitted(
-            model, train, valid, epochs=s.epochs, batch_size=s.batch_size, seed=s.seed, optimizer=s.optimizer, lr=self.lr,
-            schedule=s.schedule, clip_norm=s.clip_norm or None, clip_value=s.clip_value or None,
-            patience=s.patience or None, keep_best=s.keep_best, checkpoint=self.checkpoint,
-            resume=self.recorded is not None, run=kept, on_epoch=self._on_epoch,
-            callbacks=[rf.TensorBoard(self.args.tensorboard)] if self.args.tensorboard else [], **reading,
-        )  # fmt: skip
-        self.seconds = time.monotonic() - started
-        self._records = history.records
-        model.save(self.output)
-        self._write_log()
+        with self._told():
+            history = fit(
+                model, train, valid, epochs=s.epochs, batch_size=s.batch_size, seed=s.seed, optimizer=s.optimizer,
+                lr=self.lr, schedule=s.schedule, clip_norm=s.clip_norm or None, clip_value=s.clip_value or None,
+                patience=s.patience or None, keep_best=s.keep_best, checkpoint=self.checkpoint,
+                resume=self.recorded is not None, run=kept, on_epoch=self._on_epoch,
+                callbacks=[rf.TensorBoard(self.args.tensorboard)] if self.args.tensorboard else [], **reading,
+            )  # fmt: skip
+            self.seconds = time.monotonic() - started
+            self._records = history.records
+            model.save(self.output)
+            self._write_log()
         if self.checkpoint is not None:
             self.checkpoint.unlink(missing_ok=True)
         if history.stopped:
             self.say(f"stopped: {history.stopped}")
         return history
 
-    def _fitted(self, *texts: Any, **options: Any) -> Any:
-        """What ``fit`` returns; its warnings are lines, and a full disk is told with the way to continue."""
-        from rnnfast.train import fit
-
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Warnings become lines, and a disk that is full is told with the way to continue."""
         with warnings.catch_warnings():
             warnings.filterwarnings("always", message="training diverges")
             warnings.showwarning = lambda message, *_: streams.note(f"rnnfast: {message}")
             try:
-                return fit(*texts, **options)
+                yield
             except OSError as error:
                 if self.checkpoint is None or not self.checkpoint.exists():
                     raise
