@@ -18,6 +18,12 @@ def _as_array(value: Any, name: str) -> NDArray[Any]:
         raise TypeError(f"{name} cannot be read as an array: {error}") from None
 
 
+def brief(value: Any) -> str:
+    """``value`` as Python shows it, on one short line, for a message."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
 def as_float32(value: Any, name: str) -> NDArray[np.float32]:
     """``value`` as float32; whole numbers and other float widths are converted, nothing else is.
 
@@ -73,7 +79,8 @@ def _integers(value: Any, name: str) -> NDArray[Any]:
 
 
 def _is_whole(value: Any) -> bool:
-    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    # NumPy takes a span of time for an integer.
+    return isinstance(value, (int, np.integer)) and not isinstance(value, (bool, np.timedelta64))
 
 
 def positive(value: Any, name: str) -> int:
@@ -83,8 +90,8 @@ def positive(value: Any, name: str) -> int:
 
 def at_least(value: Any, least: int, name: str) -> int:
     """``value`` as an int of at least ``least``; says which argument is wrong otherwise."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise TypeError(f"{name} is {value!r}, expected a whole number")
+    if not _is_whole(value):
+        raise TypeError(f"{name} is {brief(value)}, expected a whole number")
     if value < least:
         raise ValueError(f"{name} is {value}, expected at least {least}")
     return int(value)
@@ -104,7 +111,7 @@ def real(value: Any, name: str) -> float:
             raise TypeError
         return float(value)
     except (TypeError, ValueError):
-        raise TypeError(f"{name} is {value!r}, expected a number") from None
+        raise TypeError(f"{name} is {brief(value)}, expected a number") from None
 
 
 def new_seed(seed: int | None) -> int:

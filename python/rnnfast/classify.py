@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from rnnfast._arrays import positive
+from rnnfast._arrays import brief, positive
 from rnnfast.estimator import (
     CELL,
     TOKENIZER,
@@ -17,6 +17,7 @@ from rnnfast.estimator import (
     Network,
     Trainer,
     also_named,
+    check_size,
     check_sizes,
     checked_reals,
     epochs_shown,
@@ -190,7 +191,7 @@ class SequenceClassifier(Estimator):
     def _ids(self, vocab: Vocab, row: Any, n: int) -> NDArray[np.int32]:
         ids = vocab.encode(vocab.tokenize(row) if isinstance(row, str) else row)
         if not len(ids):
-            raise ValueError(f"sequence {n}: the sequence {row!r} is empty, expected at least one token")
+            raise ValueError(f"sequence {n}: the sequence {brief(row)} is empty, expected at least one token")
         return ids
 
     def _rows(self, X: Any) -> list[NDArray[Any]]:
@@ -253,8 +254,8 @@ class SequenceClassifier(Estimator):
         rows = places(labels, self.classes_)
         if (rows < 0).any():
             label = labels[rows < 0].tolist()[0]
-            names = ", ".join(map(str, self.classes_))
-            raise ValueError(f"the label {label!r} was not among those fitted: {names}")
+            names = ", ".join(map(str, self.classes_[:20])) + ", ..." * (len(self.classes_) > 20)
+            raise ValueError(f"the label {brief(label)} was not among those fitted: {names}")
         matrix = np.zeros((len(self.classes_), len(self.classes_)), np.int64)
         np.add.at(matrix, (rows, guesses), 1)
         return matrix
@@ -311,6 +312,7 @@ class ClassNetwork(Network):
     def __init__(self, params: dict[str, Any], num_classes: int, seed: int, *, num_tokens: int, features: int) -> None:
         self._pooling, self._num_layers = params["pooling"], params["num_layers"]
         width = params["embedding_size"] if num_tokens else features
+        check_size("the embedding", num_tokens * width)
         super().__init__(
             **({"embedding": Embedding(num_tokens, width, seed=seed)} if num_tokens else {}),
             rnn=recurrent_layer(params["cell"], width, params["hidden_size"], params["num_layers"], seed + 1),

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rnnfast import _core
-from rnnfast._arrays import at_least, new_seed, positive
+from rnnfast._arrays import at_least, between, brief, new_seed, positive
 from rnnfast.models import FORMAT, FORMAT_VERSION, write_tensors
 from rnnfast.nn import GRU, LSTM, RNN, Array, Layer
 from rnnfast.optim import Adam, clip_grad_norm_
@@ -24,6 +24,8 @@ Check = Callable[[Any, str], Any]
 Method = TypeVar("Method", bound=Callable[..., Any])
 
 _CELLS: dict[str, Any] = {"rnn": RNN, "gru": GRU, "lstm": LSTM}
+_MOST_WEIGHTS = 1 << 30  # of one layer: 4 GB, and as much for its gradients and each of Adam's two means
+_MOST_LAYERS = 10_000
 
 
 # Parameters: the constructor stores what it is given, fit checks it ---------------------------------------------------
@@ -34,7 +36,7 @@ def one_of(*names: str) -> Check:
 
     def check(value: Any, name: str) -> str:
         if not isinstance(value, str) or value not in names:
-            raise ValueError(f"unknown {name} {value!r}: expected one of {', '.join(names)}")
+            raise ValueError(f"unknown {name} {brief(value)}: expected one of {', '.join(names)}")
         return str(value)
 
     return check
@@ -42,8 +44,10 @@ def one_of(*names: str) -> Check:
 
 def above_zero(value: Any, name: str) -> float:
     """``value`` as a finite float of more than 0."""
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
-        raise TypeError(f"{name} is {value!r}, expected a number")
+    if isinstance(value, (bool, np.bool_, np.timedelta64)) or not isinstance(
+        value, (int, float, np.integer, np.floating)
+    ):
+        raise TypeError(f"{name} is {brief(value)}, expected a number")
     if not 0 < value < math.inf:
         raise ValueError(f"{name} is {value}, expected more than 0 and finite")
     return float(value)
@@ -61,13 +65,13 @@ def largest_norm(value: Any, name: str) -> float | None:
 def flag(value: Any, name: str) -> bool:
     """``value`` as True or False."""
     if not isinstance(value, (bool, np.bool_, int, np.integer)):
-        raise TypeError(f"{name} is {value!r}, expected True or False")
+        raise TypeError(f"{name} is {brief(value)}, expected True or False")
     return bool(value)
 
 
 def _tokenizer(value: Any, name: str) -> str:
     if not isinstance(value, str):
-        raise TypeError(f"{name} is {value!r}, expected the name of a tokenizer")
+        raise TypeError(f"{name} is {brief(value)}, expected the name of a tokenizer")
     check_tokenizer(value)
     return str(value)
 
@@ -80,9 +84,13 @@ def _seed(value: Any, name: str) -> int | None:
     return int(value)
 
 
+def _num_layers(value: Any, name: str) -> int:
+    return between(value, 1, _MOST_LAYERS, name)
+
+
 CELL, TOKENIZER, SEED = one_of(*_CELLS), _tokenizer, _seed
 TRAINING: dict[str, Check] = {
-    "num_layers": positive, "epochs": positive, "batch_size": positive, "lr": above_zero, "clip_norm": largest_norm,
+    "num_layers": _num_layers, "epochs": positive, "batch_size": positive, "lr": above_zero, "clip_norm": largest_norm,
     "seed": SEED, "verbose": flag,
 }  # fmt: skip
 
@@ -103,8 +111,17 @@ def also_named(**names: str) -> Callable[[Method], Method]:
 # Networks -----------------------------------------------------------------------------------------------------------
 
 
+def check_size(what: str, weights: int) -> None:
+    """``ValueError`` for more weights than any memory should be asked for, before it is asked."""
+    if weights > _MOST_WEIGHTS:
+        raise ValueError(
+            f"{what} would have {weights:.3g} weights, expected at most {_MOST_WEIGHTS:.3g}: make a size or the number of layers smaller"
+        )
+
+
 def recurrent_layer(cell: str, input_size: int, hidden_size: int, num_layers: int, seed: int) -> Any:
     """The layer of a cell by its name."""
+    check_size("the recurrent layer", 4 * num_layers * hidden_size * (hidden_size + 1) + 4 * hidden_size * input_size)
     return _CELLS[cell](input_size, hidden_size, num_layers, seed=seed)
 
 
@@ -309,7 +326,7 @@ class Estimator:
             "kind"
         ) != self.kind:
             raise _core.Error(
-                f"the pickled {type(self).__name__} holds {metadata.get('kind')!r} of another version; update rnnfast"
+                f"the pickled {type(self).__name__} holds {brief(metadata.get('kind'))} of another version; update rnnfast"
             )
         config = json.loads(metadata["config"])
         params = {name: check(config["params"][name], name) for name, check in self._checks.items()}
@@ -347,7 +364,7 @@ def named_columns(names: Any, size: int) -> dict[str, Any]:
     if names is None:
         return {}
     if not isinstance(names, list) or len(names) != size or not all(isinstance(name, str) for name in names):
-        raise ValueError(f"the names of the columns are {names!r}, expected {size} strings")
+        raise ValueError(f"the names of the columns are {brief(names)}, expected {size} strings")
     return {"feature_names_in_": np.array(names, object)}
 
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from rnnfast._arrays import positive
+from rnnfast._arrays import brief, positive
 from rnnfast.estimator import (
     CELL,
     TRAINING,
@@ -164,7 +164,7 @@ class Forecaster(Estimator):
         mean, flat = checked_reals(config["mean"], "mean"), config["flat"]
         scale = checked_reals(config["scale"], "scale", len(mean), positive=True)
         if not isinstance(flat, bool) or (flat and len(mean) > 1):
-            raise ValueError(f"flat is {flat!r} for {len(mean)} columns")
+            raise ValueError(f"flat is {brief(flat)} for {len(mean)} columns")
         names = named_columns(config.get("features"), len(mean))
         return {"mean_": mean, "scale_": scale, "n_features_in_": len(mean), "_flat": flat, **names}
 

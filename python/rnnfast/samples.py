@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from rnnfast._arrays import brief
+
 Reals = NDArray[np.float64]
 
 TOKENS, REAL, INTEGERS = "tokens", "real", "integers"
@@ -54,7 +56,7 @@ def as_array(value: Any, name: str) -> NDArray[Any]:
     try:
         return np.asarray(value)
     except (ValueError, TypeError, RuntimeError) as error:
-        raise ValueError(f"{name} cannot be read as an array: {error}") from None
+        raise ValueError(f"{name} cannot be read as an array: {' '.join(str(error).split())}") from None
 
 
 def as_reals(value: Any, name: str) -> Reals:
@@ -65,7 +67,9 @@ def as_reals(value: Any, name: str) -> Reals:
     if array.dtype == object:
         for item in array.flat:
             if isinstance(item, (str, bytes)) or not hasattr(item, "__float__"):
-                raise TypeError(f"{name} holds {item!r}: the argument must be a number, not a string or another object")
+                raise TypeError(
+                    f"{name} holds {brief(item)}: the argument must be a number, not a string or another object"
+                )
         try:
             return array.astype(np.float64)
         except (TypeError, ValueError) as error:
@@ -187,7 +191,7 @@ def _read(row: Any, name: str) -> tuple[str, Any]:
             return REAL, None  # a row for each step
         raise TypeError(f"{name} holds lists, expected a list of tokens or numbers (T, D)")
     for t in types:
-        if t is type(None) or issubclass(t, (bytes, Mapping, AbstractSet)):
+        if t is type(None) or issubclass(t, (bytes, Mapping, AbstractSet, np.datetime64, np.timedelta64)):
             raise TypeError(f"{name} holds a {t.__name__}, expected strings, integers or real numbers")
     _not_empty(tokens, name)
     integers = all(issubclass(t, (int, np.integer, np.bool_)) for t in types)
@@ -196,7 +200,7 @@ def _read(row: Any, name: str) -> tuple[str, Any]:
 
 def _not_empty(tokens: Any, name: str) -> Any:
     if not len(tokens):
-        raise ValueError(f"{name}: the sequence {tokens!r} is empty, expected at least one token")
+        raise ValueError(f"{name}: the sequence {brief(tokens)} is empty, expected at least one token")
     return tokens
 
 
@@ -251,9 +255,9 @@ def _family(label: Any, name: str) -> str:
     if isinstance(label, np.datetime64):
         return "times"
     for kind, family in _FAMILIES:
-        if isinstance(label, kind):
+        if isinstance(label, kind) and not isinstance(label, np.timedelta64):  # an np.integer to NumPy
             return family
-    raise TypeError(f"{name} holds {label!r} of type {type(label).__name__}, expected {_LABELS}")
+    raise TypeError(f"{name} holds {brief(label)} of type {type(label).__name__}, expected {_LABELS}")
 
 
 def family_of(labels: NDArray[Any]) -> str:
@@ -278,6 +282,7 @@ def read_labels(value: Any, count: int, name: str = "y") -> NDArray[Any]:
         raise ValueError(f"{count} sequences and {len(labels)} labels, expected as many")
     if labels.dtype.kind not in "biufUSMO" or (labels.dtype.kind == "f" and labels.dtype.itemsize > 8):
         raise TypeError(f"{name} has dtype {labels.dtype}, expected {_LABELS}")
+    labels = labels.astype(labels.dtype.newbyteorder("="), copy=False)
     if labels.dtype.kind in "fM":
         _check_no_missing(np.isnat(labels) if labels.dtype.kind == "M" else ~np.isfinite(labels), labels, name)
     return labels
@@ -300,7 +305,7 @@ def _uniform(labels: list[Any], name: str) -> NDArray[Any]:
     for label in labels:
         if isinstance(label, (list, tuple, np.ndarray)):
             raise TypeError(
-                f"{name} holds {label!r} of type {type(label).__name__}, expected one label for each sequence: {_LABELS}"
+                f"{name} holds {brief(label)} of type {type(label).__name__}, expected one label for each sequence: {_LABELS}"
             )
     families = {_family(label, name) for label in labels}
     if len(families) > 1 and families != {"integers", "floats"}:
@@ -343,7 +348,7 @@ def labels_for_json(classes: NDArray[Any]) -> tuple[list[Any], str]:
 def labels_from_json(values: list[Any], kind: str | None) -> NDArray[Any]:
     """The classes that :func:`labels_for_json` wrote; ``ValueError`` or ``TypeError`` for others."""
     if not isinstance(values, list) or not values:
-        raise ValueError(f"the classes are {values!r}, expected a list of at least one")
+        raise ValueError(f"the classes are {brief(values)}, expected a list of at least one")
     if kind is None:  # a file of version 0.1
         classes = _uniform(values, "the list of classes")
     elif _TIMES.fullmatch(kind):
@@ -358,7 +363,7 @@ def labels_from_json(values: list[Any], kind: str | None) -> NDArray[Any]:
         if family_of(classes) != kind:
             raise ValueError(f"the classes are {family_of(classes)}, expected {kind}")
     else:
-        raise ValueError(f"the classes are of the unknown type {kind!r}; update rnnfast")
+        raise ValueError(f"the classes are of the unknown type {brief(kind)}; update rnnfast")
     if classes.ndim != 1 or len(np.unique(classes)) != len(classes) or (classes[1:] < classes[:-1]).any():
         raise ValueError("the classes are not sorted, or one is there twice")
     return classes
@@ -372,7 +377,7 @@ def check_storable(texts: Iterable[Any], name: str) -> None:
                 text.encode()
             except UnicodeEncodeError:
                 raise ValueError(
-                    f"{name} holds {text!r}, half of a surrogate pair, which no file of UTF-8 can hold"
+                    f"{name} holds {brief(text)}, half of a surrogate pair, which no file of UTF-8 can hold"
                 ) from None
 
 

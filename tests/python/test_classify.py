@@ -282,6 +282,7 @@ def test_a_constant_feature_is_left_out_of_the_scale():
         (np.ma.masked_array([0, 1, 0], [True, False, False]), ValueError, "y is a masked array"),
         (np.array([0, 1, 0], complex), TypeError, "y has dtype complex128"),
         (np.array([0, 1, 0], "m8[s]"), TypeError, "y has dtype timedelta64"),
+        ([np.timedelta64(1), np.timedelta64(2), np.timedelta64(1)], TypeError, "of type timedelta64"),
     ],
 )
 def test_labels_of_another_shape_or_type_are_refused(method, labels, error, sentence):
@@ -371,12 +372,17 @@ def test_text_that_no_file_can_hold_is_refused_before_training():
         ({"seed": -1}, ValueError, "seed is -1"),
         ({"seed": 2**64}, ValueError, "expected less than"),
         ({"seed": 1.0}, TypeError, "seed is 1.0"),
+        ({"hidden_size": 10**6}, ValueError, r"the recurrent layer would have 4e\+12 weights, expected at most"),
+        ({"embedding_size": 2**70}, ValueError, "weights, expected at most"),
+        ({"num_layers": 10**9}, ValueError, "num_layers is 1000000000, expected 1 to 10000"),
+        ({"epochs": np.timedelta64(3)}, TypeError, r"epochs is np.timedelta64\(3\)|epochs is numpy.timedelta64\(3\)"),
+        ({"hidden_size": np.zeros((3, 2))}, TypeError, r"hidden_size is array\(\[\[0., 0.\], \[0., 0.\]"),
         ({"verbose": "yes"}, TypeError, "verbose is 'yes'"),
     ],
 )
 def test_fit_checks_every_parameter_and_the_constructor_none(options, error, sentence):
     model = rf.SequenceClassifier(**options)
-    assert model.get_params()[next(iter(options))] == pytest.approx(next(iter(options.values())), nan_ok=True)
+    assert all(model.get_params()[name] is value for name, value in options.items())
     with pytest.raises(error, match=sentence):
         model.fit(["ab", "ba"], [0, 1])
     assert not hasattr(model, "classes_")

@@ -278,6 +278,7 @@ def test_searches_and_pipelines_take_texts_ragged_sequences_and_series(sklearn):
     assert scaled.score(SERIES[:, None]) == pytest.approx(rf.LinearAR(3).fit(SERIES).score(SERIES), rel=1e-9)
 
 
+@pytest.mark.slow
 def test_a_search_runs_in_several_processes(sklearn):
     from sklearn.model_selection import GridSearchCV
 

@@ -82,7 +82,7 @@ def test_a_model_is_saved_and_loaded(tmp_path):
     assert np.array_equal(again.predict(NOISY_SINE[:50]), model.predict(NOISY_SINE[:50]), equal_nan=True)
     assert again.forecast(4).shape == (4,)
     tensors, metadata = rf._core.read_safetensors(str(tmp_path / "sine.safetensors"))
-    for old, new in (('"hidden_size": 16', '"hidden_size": 999999999'), ('"num_layers": 2', '"num_layers": 99999')):
+    for old, new in (('"hidden_size": 16', '"hidden_size": 999999999'), ('"num_layers": 2', '"num_layers": 9999')):
         damaged = {**metadata, "config": metadata["config"].replace(old, new)}
         assert damaged != metadata
         rf._core.write_safetensors(str(tmp_path / "bad.safetensors"), tensors, damaged)

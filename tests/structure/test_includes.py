@@ -43,7 +43,7 @@ IMPORTS = {
     "compare_text": {"data", "info", "nn", "optim", "plot", "sequence", "text"},
     "models": {"_core", "_arrays", "files", "nn", "text", "vocab"},
     "seq2seq": {"_core", "_arrays", "models", "nn", "text", "vocab"},
-    "samples": set(),
+    "samples": {"_arrays"},
     "estimator": {"_core", "_arrays", "models", "nn", "optim", "text"},
     "forecast": {"_arrays", "estimator", "nn", "plot", "samples", "text"},
     "classify": {"_arrays", "estimator", "nn", "plot", "samples", "text", "vocab"},
