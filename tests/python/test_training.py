@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -169,7 +170,7 @@ def test_top_p_keeps_the_fewest_tokens_that_reach_it(corpus):
     order = np.argsort(-logits[0], kind="stable")
     sums = np.cumsum(np.exp(logits[0, order]) / np.exp(logits[0]).sum())
     kept = int(np.searchsorted(sums, 0.3)) + 1
-    sampler = rf._core.Sampler(rf._core.SamplerOptions(1.0, 0, 0.3, 5))
+    sampler = rf._core.Sampler(rf._core.SamplerOptions(1.0, 0, 0.3, 5, 0, []))
     drawn = {sampler.sample(logits[0]) for _ in range(500)}
     assert drawn == set(order[:kept].tolist())
     everything = rf.generate(model, "the", length=40, top_p=1.0, seed=3)
@@ -178,13 +179,11 @@ def test_top_p_keeps_the_fewest_tokens_that_reach_it(corpus):
 
 
 def test_the_compiled_loop_and_the_step_by_step_one_write_the_same(corpus):
-    from rnnfast.generate import _network_tokens, _stepwise_tokens
-
     model = small(corpus, "lstm")
-    ids = corpus.vocab.encode_text("the ")
-    options = (0.9, 10, 0.8, 11)
-    loops = (_network_tokens, _stepwise_tokens)
-    one, two = ([t for t, _ in zip(f(model, ids, rf._core.SamplerOptions(*options)), range(50))] for f in loops)
+    stepwise = types.SimpleNamespace(vocab=model.vocab, step=model.step)  # any model, as far as generate knows
+    one, two = (
+        rf.generate(m, "the ", length=50, temperature=0.9, top_k=10, top_p=0.8, seed=11) for m in (model, stepwise)
+    )
     assert one == two
 
 
