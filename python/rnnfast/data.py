@@ -42,7 +42,7 @@ class Corpus:
     _mapped: NDArray[Any] | None = None  # ids of a file: read-only, and checked when it was opened
 
     def __init__(self, ids: ArrayLike, vocab: Vocab, *, name: str = "text") -> None:
-        _check_vocab(vocab)
+        check_vocab(vocab)
         self.ids: NDArray[Any] = np.ascontiguousarray(as_ids(ids, name, len(vocab), ndim=1), np.int32)
         self.vocab, self.name = vocab, name
 
@@ -64,7 +64,7 @@ class Corpus:
         check_text(text, name)
         if vocab is None:
             vocab = Vocab(tokenize(text, tokenizer), min_freq=min_freq, max_size=max_vocab, tokenizer=tokenizer)
-        _check_vocab(vocab)
+        check_vocab(vocab)
         return cls(_at_least_two(vocab.encode_text(text), name), vocab, name=name)
 
     @classmethod
@@ -91,7 +91,7 @@ class Corpus:
         name = ", ".join(map(checked_path, paths))
         check_tokenizer(tokenizer)
         if vocab is not None:
-            _check_vocab(vocab)
+            check_vocab(vocab)
         size = -1 if memory_map is False else _PIECE
         if memory_map is not False:
             for each in paths:
@@ -134,11 +134,7 @@ class Corpus:
 
     def split(self, *fractions: float) -> tuple[Corpus, ...]:
         """Contiguous parts, in order: ``train, valid, test = corpus.split(0.9, 0.05, 0.05)``."""
-        for f in fractions:
-            if isinstance(f, bool) or not isinstance(f, (int, float, np.integer, np.floating)):
-                raise TypeError(f"the split fraction {f!r} is a {type(f).__name__}, expected a number")
-        if not fractions or not all(f > 0 for f in fractions) or abs(sum(fractions) - 1) > 1e-6:
-            raise ValueError(f"split fractions {fractions} must be positive and sum to 1")
+        check_fractions(fractions)
         ends = np.round(np.cumsum(fractions) * len(self)).astype(int)
         parts = np.split(self.ids, ends[:-1])
         if min(map(len, parts)) < 2:
@@ -149,9 +145,19 @@ class Corpus:
         return tuple(make(part, self.vocab, name=self.name) for part in parts)
 
 
-def _check_vocab(vocab: Any) -> None:
+def check_fractions(fractions: Sequence[Any]) -> None:
+    """What ``split`` takes: positive numbers whose sum is 1."""
+    for f in fractions:
+        if isinstance(f, bool) or not isinstance(f, (int, float, np.integer, np.floating)):
+            raise TypeError(f"the split fraction {f!r} is a {type(f).__name__}, expected a number")
+    if not fractions or not all(f > 0 for f in fractions) or abs(sum(fractions) - 1) > 1e-6:
+        raise ValueError(f"split fractions {tuple(fractions)} must be positive and sum to 1")
+
+
+def check_vocab(vocab: Any, name: str = "vocab") -> None:
+    """``TypeError`` for what is no Vocab."""
     if not isinstance(vocab, Vocab):
-        raise TypeError(f"vocab is a {type(vocab).__name__}, expected a Vocab")
+        raise TypeError(f"{name} is a {type(vocab).__name__}, expected a Vocab")
 
 
 def _at_least_two(ids: Ids, name: str) -> Ids:

@@ -9,14 +9,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rnnfast import arpa
-from rnnfast._arrays import as_ids, at_least, positive
+from rnnfast._arrays import as_ids, at_least, between
 from rnnfast.arpa import HIGHEST_ORDER
 from rnnfast.data import Corpus, ids_of
 from rnnfast.grams import SMOOTHINGS, Grams, Ints, Reals, count, tokens_of
 from rnnfast.text import END_OF_SENTENCE, PathLike
 from rnnfast.vocab import Vocab
 
-_LARGEST_GUESS = 1 << 24  # tokens of a vocabulary that the largest id alone may ask memory for
+_LARGEST = 1 << 26  # tokens of a vocabulary: a model has 32 bytes for each
+_LARGEST_GUESS = 1 << 24  # tokens that the largest id alone may ask memory for
 
 
 def _where_found(values: Reals, place: Ints, otherwise: Any) -> Reals:
@@ -92,7 +93,7 @@ class NGram:
         if vocab is not None:
             vocab_size = len(vocab)
         elif vocab_size is not None:
-            positive(vocab_size, "vocab_size")
+            between(vocab_size, 1, _LARGEST, "vocab_size")
         ids = ids_of(corpus, vocab_size)
         if len(ids) < 2:
             raise ValueError(f"the text has shape {ids.shape}, expected one row of at least 2 token ids")
@@ -209,7 +210,7 @@ class NGram:
     def sample(self, length: int, *, context: str | Sequence[str] | ArrayLike = (), seed: int = 0) -> NDArray[np.int32]:
         """``length`` token ids drawn one after the other, each from the distribution after those before it."""
         random = np.random.default_rng(at_least(seed, 0, "seed"))
-        at_least(length, 0, "length")
+        between(length, 0, 2**31 - 1, "length")
         ids = list(self._ids(context))
         begin = len(ids)
         for _ in range(length):

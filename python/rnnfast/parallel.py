@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rnnfast._arrays import as_ids, positive
-from rnnfast.data import Ids, Reading
+from rnnfast._arrays import as_ids, at_least, positive
+from rnnfast.data import Ids, Reading, check_fractions, check_vocab
 from rnnfast.text import BEGIN_OF_SENTENCE, BPE, END_OF_SENTENCE, PADDING, PathLike, read_text
 from rnnfast.vocab import Vocab
 
@@ -71,6 +71,8 @@ class ParallelCorpus:
         skipped: int = 0,
         truncated: int = 0,
     ) -> None:
+        check_vocab(source_vocab, "source_vocab")
+        check_vocab(target_vocab, "target_vocab")
         if len(source_ids) != len(target_ids):
             raise ValueError(f"{name}: {len(source_ids)} sources and {len(target_ids)} targets, expected as many")
         if not len(source_ids):
@@ -99,11 +101,16 @@ class ParallelCorpus:
         name: str = "pairs",
     ) -> ParallelCorpus:
         """From (source, target) sentences."""
-        if max_length is not None and max_length < 2:
+        if max_length is not None and at_least(max_length, 1, "max_length") < 2:
             raise ValueError(f"max_length is {max_length}, expected at least 2: a token and {END_OF_SENTENCE}")
+        if isinstance(pairs, str) or not isinstance(pairs, Iterable):
+            raise TypeError(f"{name} is a {type(pairs).__name__}, expected a list of (source, target)")
+        for side, given in (("source_vocab", source_vocab), ("target_vocab", target_vocab)):
+            if given is not None:
+                check_vocab(given, side)
         listed = list(pairs)
         for i, pair in enumerate(listed):
-            if len(pair) != 2 or not all(isinstance(sentence, str) for sentence in pair):
+            if not isinstance(pair, (tuple, list)) or [isinstance(sentence, str) for sentence in pair] != [True, True]:
                 raise TypeError(f"{name}: pair {i} is {pair!r}, expected two sentences")
         kept = [(source, target) for source, target in listed if source.strip() and target.strip()]
         sides, vocabs = [[pair[side] for pair in kept] for side in (0, 1)], []
@@ -143,6 +150,8 @@ class ParallelCorpus:
 
     def __getitem__(self, chosen: slice | Sequence[int] | NDArray[Any]) -> ParallelCorpus:
         """Some of the pairs, by a slice or by their numbers, with the vocabularies of all."""
+        if isinstance(chosen, str) or not isinstance(chosen, (slice, Sequence, np.ndarray)):
+            raise TypeError(f"pairs are chosen by a slice or a list of numbers, not by {chosen!r}")
         numbers = np.arange(len(self))[chosen]
         if numbers.ndim != 1:
             raise TypeError(f"pairs are chosen by a slice or a list of numbers, not by {chosen!r}")
@@ -165,6 +174,8 @@ class ParallelCorpus:
 
     def batch(self, numbers: Sequence[int] | NDArray[Any]) -> PairBatch:
         """The pairs of these numbers as one batch, in this order."""
+        if len(numbers) == 0:
+            raise ValueError("a batch of no pairs, expected at least one")
         lengths = np.array([len(self.source_ids[i]) for i in numbers], np.int64)
         source = np.full((len(numbers), lengths.max()), PAD, np.int32)
         target = np.full((len(numbers), 1 + max(len(self.target_ids[i]) for i in numbers)), -1, np.int32)
@@ -180,6 +191,8 @@ class ParallelCorpus:
         The same ``seed`` and ``epoch`` always give the same batches; ``start`` is the batch to begin with, for resuming.
         """
         positive(batch_size, "batch_size")
+        for name, number in (("seed", seed), ("epoch", epoch), ("start", start)):
+            at_least(number, 0, name)
         random = np.random.default_rng([seed, epoch])
         order, chosen = random.permutation(len(self)), []
         for pool in range(0, len(order), _POOL * batch_size):
@@ -189,6 +202,7 @@ class ParallelCorpus:
 
     def in_order(self, batch_size: int) -> list[NDArray[np.int64]]:
         """Numbers of the pairs, batch by batch from short to long: no chance in it, for evaluation."""
+        positive(batch_size, "batch_size")
         rows = self._by_length(np.arange(len(self)))
         return [rows[i : i + batch_size] for i in range(0, len(rows), batch_size)]
 
@@ -235,11 +249,10 @@ def split_numbers(
     keys: Sequence[Hashable], fractions: Sequence[float], *, seed: int = 0, name: str = "pairs"
 ) -> list[NDArray[np.int64]]:
     """Numbers 0 to len - 1 in parts by chance, in order within each; those with the same key fall into the same part."""
-    if not fractions or any(f <= 0 for f in fractions) or abs(sum(fractions) - 1) > 1e-6:
-        raise ValueError(f"split fractions {tuple(fractions)} must be positive and sum to 1")
+    check_fractions(fractions)
     groups: dict[Hashable, int] = {}
     group_of = np.array([groups.setdefault(key, len(groups)) for key in keys], np.int64)
-    place = np.random.default_rng(seed).permutation(len(groups))[group_of]
+    place = np.random.default_rng(at_least(seed, 0, "seed")).permutation(len(groups))[group_of]
     order = np.argsort(place, kind="stable")
     wanted = np.round(np.cumsum(fractions) * len(keys)).astype(int)[:-1]
     ends = np.searchsorted(place[order], place[order][np.minimum(wanted, len(keys) - 1)])  # no group is cut

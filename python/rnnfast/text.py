@@ -154,23 +154,33 @@ def _char_tokens(text: str) -> list[str]:
     return list(text)
 
 
-@lru_cache(maxsize=1)
-def _word_patterns() -> tuple[re.Pattern[str], re.Pattern[str]]:
+_FIRST_MARK = "\u0300"
+
+
+@lru_cache(maxsize=2)
+def _word_patterns(astral: bool) -> tuple[re.Pattern[str], re.Pattern[str]]:
     """What continues a character, and a token of a text that has such.
 
     The first: combining marks (categories Mn, Mc, Me) and the joiners U+200C and U+200D, which \\w leaves out. They are made of
-    this Python's tables when they are first needed: only planes 0, 1 and 14 of Unicode have marks.
+    this Python's tables when they are first needed: only planes 0, 1 and 14 of Unicode have marks. Those beyond plane 0 make a pattern
+    slow, so they are in it for ``astral`` texts alone.
     """
-    codes = [*range(0x20000), *range(0xE0000, 0xE1000)]
-    marks = re.escape("".join(c for c in map(chr, codes) if unicodedata.category(c)[0] == "M")) + "\u200c\u200d"
-    word = rf"\w[\w{marks}]*"
-    return re.compile(f"[{marks}]"), re.compile(rf"<{word}>|{word}(?:['’]{word})*|[^\w\s][{marks}]*|\n")
+    in_plane_0, beyond = (
+        "".join(c for c in map(chr, codes) if unicodedata.category(c)[0] == "M")
+        for codes in (range(0x10000), [*range(0x10000, 0x20000), *range(0xE0000, 0xE1000)])
+    )
+    joined = f"[{in_plane_0}\u200c\u200d]"
+    word = rf"\w[\w{joined[1:-1]}]*"
+    if astral:
+        joined = rf"(?:{joined}|(?=[\U00010000-\U0010ffff])[{beyond}])"
+        word = rf"\w(?:\w|{joined})*"
+    return re.compile(joined), re.compile(rf"<{word}>|{word}(?:['’]{word})*|[^\w\s]{joined}*|\n")
 
 
 def _word_tokens(text: str) -> list[str]:
-    if text.isascii():
+    if (highest := max(text, default="")) < _FIRST_MARK:
         return _letter_tokens(text)
-    mark, token = _word_patterns()
+    mark, token = _word_patterns(highest > "\uffff")
     return _findall(token, text) if mark.search(text) else _letter_tokens(text)
 
 

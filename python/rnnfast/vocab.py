@@ -181,6 +181,8 @@ class Vocab:
     @classmethod
     def from_description(cls, held: Mapping[str, Any]) -> Vocab:
         """The vocabulary that :meth:`description` describes; ``KeyError``, ``TypeError`` or ``ValueError`` for another."""
+        if not isinstance(held, Mapping):
+            raise TypeError(f"a vocabulary is described by a {type(held).__name__}, expected a mapping")
         tokens, lower = held["tokens"], held.get("lower", False)
         if not isinstance(tokens, list):
             raise ValueError(f"a vocabulary's tokens are a {type(tokens).__name__}, expected a list")
@@ -228,7 +230,9 @@ class Vocab:
     def __getitem__(self, token: str | list[str] | tuple[str, ...]) -> int | list[int]:
         if isinstance(token, str):
             return self.token_to_idx.get(token, self.unk)
-        return [self.token_to_idx.get(t, self.unk) for t in token]
+        if not isinstance(token, (list, tuple)):
+            raise TypeError(f"{token!r} is a {type(token).__name__}, expected a token or a list of tokens")
+        return [int(i) for i in self.encode(token)]
 
     @overload
     def to_tokens(self, ids: int) -> str: ...
@@ -254,8 +258,15 @@ class Vocab:
 
     def encode(self, tokens: Iterable[str]) -> NDArray[np.int32]:
         """Ids of ``tokens`` as int32; tokens not in the vocabulary become ``<unk>``."""
-        get, unk = self.token_to_idx.get, self.unk
-        return np.fromiter((get(token, unk) for token in tokens), np.int32)
+        if not isinstance(tokens, Iterable):
+            raise TypeError(f"tokens is a {type(tokens).__name__}, expected a list of str")
+        get, unk, listed = self.token_to_idx.get, self.unk, list(tokens)
+        ids = np.fromiter((get(token, unk) for token in listed), np.int32, len(listed))
+        if (ids == unk).any():
+            for token in listed:
+                if not isinstance(token, str):
+                    raise TypeError(f"the token {token!r} is a {type(token).__name__}, expected a str")
+        return ids
 
     def tokenize(self, text: str) -> list[str]:
         """A text cut up by this vocabulary's tokeniser."""
