@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import random
-import time
 
 import numpy as np
 import pytest
@@ -262,14 +261,11 @@ def test_corpora_made_of_ids_have_readable_texts():
         rf.ParallelCorpus(ids, ids * 2, vocab, vocab)
 
 
-def test_multi30k_has_the_published_sizes_and_loads_fast(data_folder):
+def test_multi30k_has_the_published_sizes(data_folder):
     parts = rf.datasets.load("multi30k-de-en")
     assert {name: len(part) for name, part in parts.items()} == {"train": 29_000, "valid": 1_014, "test": 1_000}
     assert parts["test"][0][0].startswith("Ein Mann mit einem orangefarbenen Hut")
-    started = time.perf_counter()
     train = rf.ParallelCorpus.from_pairs(parts["train"], lower=True, min_freq=2)
-    seconds = time.perf_counter() - started
-    assert seconds < 15, "it takes about a second"
     assert (len(train), train.skipped) == (29_000, 0)
     assert 5_000 < len(train.target_vocab) < 7_000 < len(train.source_vocab) < 9_000
     assert rf.datasets.load("multi30k-en-fr")["valid"][0][0] == parts["valid"][0][1]
