@@ -22,7 +22,7 @@ public:
         const Array<float> x = fits ? py::reinterpret_borrow<Array<float>>(given) : as_float32(given, "input");
         const bool flat = check_rows(x, inputs_, "input");
         Array<float> y = out.is_none() ? new_output(flat) : given_output(out, flat);
-        const Busy busy(busy_);
+        const SoleUse busy = use();
         if (stream_.flops() < worth_releasing) {
             stream_.step(x.data(), y.mutable_data());
         } else {
@@ -35,7 +35,7 @@ public:
     }
 
     py::object state() const {
-        const Busy busy(busy_);
+        const SoleUse busy = use();
         const bool has_c = stream_.layer().cell().has_c;
         Array<float> h(state_shape()), c(has_c ? state_shape() : std::vector<py::ssize_t>{0});
         stream_.get_state(h.mutable_data(), has_c ? c.mutable_data() : nullptr);
@@ -56,12 +56,12 @@ public:
             check_shape(c, state_shape(), "c");
         }
         check_shape(h, state_shape(), "h");
-        const Busy busy(busy_, true);
+        const SoleUse busy = use(true);
         stream_.set_state(h.data(), c.size() ? c.data() : nullptr);
     }
 
     void reset() {
-        const Busy busy(busy_, true);
+        const SoleUse busy = use(true);
         stream_.set_state(nullptr, nullptr);
     }
 
@@ -69,19 +69,9 @@ public:
 
 private:
     // A stream is one conversation: two threads in it at once would mix their states.
-    struct Busy {
-        std::unique_lock<ForkSafeMutex> lock;
-        explicit Busy(ForkSafeMutex& mutex, bool writes_all = false) : lock(mutex, std::try_to_lock) {
-            if (!lock)
-                throw std::runtime_error(
-                    "this stream is in use by another thread: give each thread a stream of its own");
-            if (writes_all) mutex.settled();
-            if (mutex.abandoned())
-                throw std::runtime_error(
-                    "this process was forked while another thread was in this stream, so its state is incomplete: "
-                    "reset() it, or set its state");
-        }
-    };
+    SoleUse use(bool writes_all = false) const {
+        return {busy_, "this stream", "reset() it, or set its state", writes_all};
+    }
 
     static Array<float> as_float32(py::handle given, const char* name) {
         return py::cast<Array<float>>(py::module_::import("rnnfast._arrays").attr("as_float32")(given, name));

@@ -190,3 +190,15 @@ def test_a_child_forked_while_another_thread_steps_a_stream_can_reset_it():
     assert outcomes(lambda: stream(x), work) == {"computed"}
     for outcome in outcomes(lambda: stream(x), lambda: stream(x)):
         assert outcome == "computed" or "reset() it" in outcome
+
+
+def test_a_child_forked_while_another_thread_steps_an_attention_state_can_begin_anew():
+    layer, x = rf.SelfAttention(256, 4, causal=True, seed=0), np.ones((8, 256), np.float32)
+    first, held = layer.step(x)
+
+    def work():
+        assert np.array_equal(layer.step(x)[0], first)
+
+    assert outcomes(lambda: layer.step(x, held), work) == {"computed"}
+    for outcome in outcomes(lambda: layer.step(x, held), lambda: layer.step(x, held)):
+        assert outcome == "computed" or "begin anew, with None" in outcome

@@ -367,26 +367,6 @@ void SelfAttention::append(AttentionCache& cache, const float* projected) const 
     ++cache.length;
 }
 
-namespace {
-
-// Holds the cache for one step.
-class InUse {
-public:
-    explicit InUse(std::atomic<bool>& flag) : flag_(flag) {
-        if (flag_.exchange(true, std::memory_order_acquire))
-            throw std::runtime_error(
-                "SelfAttention: another thread is at a step with this state; give each thread its own");
-    }
-    InUse(const InUse&) = delete;
-    InUse& operator=(const InUse&) = delete;
-    ~InUse() { flag_.store(false, std::memory_order_release); }
-
-private:
-    std::atomic<bool>& flag_;
-};
-
-}  // namespace
-
 void SelfAttention::fit(AttentionCache& cache, size_t rows) const {
     const auto text = [](size_t dim, size_t heads, size_t n) {
         return "embed_dim " + std::to_string(dim) + ", num_heads " + std::to_string(heads) + " and " +
@@ -408,7 +388,7 @@ void SelfAttention::fit(AttentionCache& cache, size_t rows) const {
 }
 
 void SelfAttention::step(const float* x, size_t rows, AttentionCache& cache, float* y) const {
-    const InUse alone_here(cache.in_use);
+    const SoleUse use(cache.mutex, "this state of SelfAttention", "begin anew, with None");
     fit(cache, rows);
     const Forward& p = packed_forward();
     const size_t D = options_.embed_dim, heads = heads_.heads, padded = heads_.padded();

@@ -3,7 +3,6 @@
 // maximum and sum.
 #pragma once
 
-#include <atomic>
 #include <vector>
 
 #include "core/conv.h"
@@ -40,7 +39,7 @@ struct AttentionCache {
     size_t rows = 0, length = 0, capacity = 0;
     size_t embed_dim = 0, num_heads = 0;
     const Kernels* kernels = nullptr;  // whose panels these are
-    std::atomic<bool> in_use{false};   // by a step: two at once would both make it grow
+    ForkSafeMutex mutex;               // held by a step: two at once would both make it grow
     Buffer keys;                       // [N][heads][capacity / width][head size][width]: transposed panels
     Buffer values;                     // [N][heads][panels][capacity][width]
     size_t bytes() const { return (keys.size() + values.size()) * sizeof(float); }

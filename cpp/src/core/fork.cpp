@@ -1,6 +1,7 @@
 #include "core/fork.h"
 
 #include <stdexcept>
+#include <string>
 #include <thread>
 
 #if defined(__unix__) || defined(__APPLE__)
@@ -35,6 +36,17 @@ void ForkSafeMutex::renew() {
         held_.store(false);
         generation_.store(ready);
     }
+}
+
+SoleUse::SoleUse(ForkSafeMutex& mutex, const char* what, const char* remedy, bool writes_all)
+    : lock_(mutex, std::try_to_lock) {
+    if (!lock_)
+        throw std::runtime_error(std::string(what) + " is in use by another thread: give each thread one of its own");
+    if (writes_all) mutex.settled();
+    if (mutex.abandoned())
+        throw std::runtime_error(
+            std::string(what) +
+            " was in use by another thread when this process was forked, so it is incomplete: " + remedy);
 }
 
 GradientLock::GradientLock(ForkSafeMutex& mutex) : lock_(mutex) {

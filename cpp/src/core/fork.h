@@ -96,6 +96,17 @@ private:
     std::lock_guard<ForkSafeMutex> lock_;
 };
 
+// Holds what belongs to one thread at a time for one call. Throws std::runtime_error, with `what` it is, if another
+// thread is in it; and in a child that was forked while one was, where it may be half-written, with the `remedy`.
+class SoleUse {
+public:
+    // writes_all: the call replaces all that may be half-written
+    SoleUse(ForkSafeMutex& mutex, const char* what, const char* remedy, bool writes_all = false);
+
+private:
+    std::unique_lock<ForkSafeMutex> lock_;
+};
+
 // Something made from the weights at its first use, and made again after they have changed.
 template <class T>
 class Prepared {
