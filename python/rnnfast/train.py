@@ -14,6 +14,8 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Callable
 
+import numpy as np
+
 from rnnfast import _core
 from rnnfast._arrays import positive
 from rnnfast.callbacks import Callback
@@ -166,8 +168,13 @@ def fit(
     positive(epochs, "epochs")
     optimizer, own_lr = _optimizer_for(model, optimizer, lr)
     for name, limit in (("clip_norm", clip_norm), ("clip_value", clip_value), ("patience", patience)):
+        if limit is not None and (isinstance(limit, bool) or not isinstance(limit, (int, float, np.number))):
+            raise TypeError(f"{name} is {limit!r}, expected a number, or None")
         if limit is not None and not limit > 0:
             raise ValueError(f"{name} is {limit}, expected more than 0, or None")
+    patience = None if patience == math.inf else patience
+    if not isinstance(checkpoint_every, (int, float)):
+        raise TypeError(f"checkpoint_every is {checkpoint_every!r}, expected a number of seconds")
     if len(model.frozen) == len(model.parameters()):
         raise ValueError("every parameter of the model is frozen: free some with model.requires_grad_(True)")
     plan = schedule_named(schedule)
@@ -190,7 +197,9 @@ def fit(
     rules: dict[str, Any] = {"schedule": repr(plan), "keep_best": keep_best}
     if file is not None:
         limits = {"clip_norm": clip_norm, "clip_value": clip_value}
-        rules.update((name, None if limit == math.inf else limit) for name, limit in limits.items())
+        rules.update(
+            (name, None if limit is None or limit == math.inf else float(limit)) for name, limit in limits.items()
+        )
         rules.update(optimizer.options, frozen=sorted(model.frozen), train=fingerprint(train), valid=fingerprint(valid))
     place = _Place(model, optimizer, read_as.settings, rules, kept_run, epochs, patience)
     if resume and file is not None:

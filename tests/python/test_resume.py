@@ -538,6 +538,32 @@ def test_a_run_s_note_that_json_cannot_hold_is_refused_before_training():
         assert model.steps == 0
 
 
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"seed": None}, "seed is None, expected a whole number"),
+        ({"clip_norm": "1"}, "clip_norm is '1', expected a number, or None"),
+        ({"patience": True}, "patience is True"),
+        ({"checkpoint_every": "1"}, "checkpoint_every is '1', expected a number of seconds"),
+    ],
+)
+def test_an_option_of_another_type_is_named(options, sentence):
+    with pytest.raises(TypeError, match=sentence):
+        rf.fit(small(), TRAIN, VALID, **{**OPTIONS, **options})
+    pairs = rf.ParallelCorpus.from_pairs([("a b", "c d")] * 3, tokenizer="word")
+    model = rf.Seq2Seq(pairs.source_vocab, pairs.target_vocab, embedding_size=2, hidden_size=3, seed=0)
+    with pytest.raises(TypeError, match=sentence):
+        rf.fit(model, pairs, pairs, progress=False, **options)
+
+
+def test_numbers_of_numpy_and_infinite_limits_are_kept_in_a_checkpoint(tmp_path):
+    file = tmp_path / "run.safetensors"
+    options = {"num_steps": np.int64(10), "batch_size": np.int32(4), "lr": np.float32(0.01), "progress": False}
+    options |= {"patience": math.inf, "clip_norm": math.inf, "clip_value": np.float32(1), "epochs": np.int64(2)}
+    rf.fit(small(), TRAIN, VALID, checkpoint=file, **options)
+    assert len(rf.fit(small(), TRAIN, VALID, checkpoint=file, resume=True, **options)) == 2
+
+
 def test_a_record_may_hold_what_a_callback_adds_to_it(tmp_path):
     class Adds(rf.Callback):
         def on_epoch(self, record, model):
