@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -102,7 +103,7 @@ def gradient_flow(model: Any, batch: tuple[ArrayLike, ArrayLike], *, last_only: 
     return GradientFlow(norms, float(np.sqrt(squares)))
 
 
-def _single_layer(config: dict[str, Any], weights: dict[str, Any], layer: int) -> Any:
+def _single_layer(config: Mapping[str, Any], weights: dict[str, Any], layer: int) -> Any:
     kinds: dict[str, Any] = {"rnn": RNN, "rnn_relu": RNN, "gru": GRU, "lstm": LSTM}
     if config["cell"] not in kinds:
         raise ValueError(f"gradient_flow knows the cells {', '.join(kinds)}, not {config['cell']!r}")
