@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rnnfast._expect import brief, choice, kind_of
+
 
 def _as_array(value: Any, name: str) -> NDArray[Any]:
     if getattr(value, "requires_grad", False):
@@ -40,12 +42,6 @@ def own(array: NDArray[Any], given: Any) -> NDArray[Any]:
     """
     fresh = array.base is None and array is not given and isinstance(given, (np.ndarray, list, tuple))
     return array if fresh else array.copy()
-
-
-def brief(value: Any) -> str:
-    """``value`` as Python shows it, on one short line, for a message."""
-    text = " ".join(repr(value).split())
-    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def as_float32(value: Any, name: str) -> NDArray[np.float32]:
@@ -170,14 +166,14 @@ def dropout_share(value: Any, name: str = "dropout") -> float:
 
 def precision(weights: Any) -> str:
     """``weights`` if it is the name of a precision."""
-    if weights not in ("f32", "bf16", "int8"):
-        raise ValueError(f"weights is {weights!r}, expected one of f32, bf16, int8")
-    return str(weights)
+    return choice(weights, ("f32", "bf16", "int8"), "weights")
 
 
 def load_parameters(core: Any, state: Mapping[str, Any], *, strict: bool = True) -> None:
     """Copies ``state`` into ``core``'s parameters, all or nothing: names and shapes are checked before any is written."""
     own = core.parameters()
+    if isinstance(state, type) or not (hasattr(state, "keys") and hasattr(state, "__getitem__")):
+        raise TypeError(f"state_dict is {kind_of(state)}, expected a mapping from names to arrays")
     missing, unexpected = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
     if strict and (missing or unexpected):
         raise ValueError(

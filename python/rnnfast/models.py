@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from rnnfast import _core
 from rnnfast._arrays import as_float32, as_int32, at_least, dropout_share, new_seed, positive, precision
+from rnnfast._expect import brief, choice
 from rnnfast.files import replacing
 from rnnfast.nn import Array, Layer, State
 from rnnfast.text import PathLike
@@ -30,7 +31,7 @@ def rounded(parameters: Mapping[str, Array], weights: str, exact: tuple[str, ...
     Those named in ``exact`` stay as they are.
     """
     if weights not in WEIGHTS:
-        raise ValueError(f"weights is {weights!r}, expected one of {', '.join(WEIGHTS)}")
+        raise ValueError(f"weights is {brief(weights)}, expected one of {', '.join(WEIGHTS)}")
     stored: dict[str, NDArray[Any]] = dict(parameters)
     for name, value in parameters.items():
         if value.ndim != 2 or name in exact:
@@ -164,7 +165,7 @@ class LanguageModel(Layer):
         self.vocab = vocab if isinstance(vocab, Vocab) else None
         size = len(vocab) if isinstance(vocab, Vocab) else positive(vocab, "vocab")
         self._config: dict[str, Any] = {
-            "cell": cell,
+            "cell": choice(cell, GATES, "cell"),
             "vocab_size": size,
             "embedding_size": at_least(embedding_size, 0, "embedding_size"),
             "hidden_size": positive(hidden_size, "hidden_size"),

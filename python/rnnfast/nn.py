@@ -25,6 +25,7 @@ from rnnfast._arrays import (
     precision,
     row_lengths,
 )
+from rnnfast._expect import brief
 from rnnfast.pickling import reduced
 
 Array = NDArray[np.float32]
@@ -164,7 +165,7 @@ class Layer:
         for name in names or own:
             found = [n for n in own if n == name or n.startswith(f"{name}.")]
             if not found:
-                raise ValueError(f"no parameter is called {name!r}: there are {', '.join(own)}")
+                raise ValueError(f"no parameter is called {brief(name)}: there are {', '.join(own)}")
             chosen = chosen - set(found) if requires_grad else chosen | set(found)
         self._core.set_frozen(sorted(chosen))
         return self
@@ -229,7 +230,7 @@ class _Recurrent(Layer):
         known = (*(n for n in self._made_with if not n.endswith(("_size", "_layers"))), "batch_first", "seed")
         refuse_options(type(self).__name__, known, unknown)
         if recompute not in (None, "sqrt"):
-            raise ValueError(f"recompute is {recompute!r}, expected None or 'sqrt'")
+            raise ValueError(f"recompute is {brief(recompute)}, expected None or 'sqrt'")
         if self.dropout and self.num_layers == 1:
             warnings.warn(
                 f"dropout acts between layers and num_layers is 1, so dropout={self.dropout} has no effect",
@@ -421,7 +422,7 @@ class _Tape:
 def cell_of(nonlinearity: str) -> str:
     """The name of Elman's cell with this nonlinearity."""
     if nonlinearity not in ("tanh", "relu"):
-        raise ValueError(f"nonlinearity is {nonlinearity!r}, expected 'tanh' or 'relu'")
+        raise ValueError(f"nonlinearity is {brief(nonlinearity)}, expected 'tanh' or 'relu'")
     return "rnn" if nonlinearity == "tanh" else "rnn_relu"
 
 

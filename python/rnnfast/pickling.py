@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from rnnfast import _core
 from rnnfast._arrays import load_parameters
+from rnnfast._expect import brief
 
 _FORMAT = "rnnfast layer"
 _PLAIN = (bool, int, float, str, list, type(None))  # what JSON gives back as it was
@@ -66,5 +67,5 @@ def _own_class(kind: Any) -> Any:
         k for k in getattr(kind, "__mro__", ()) if k.__module__.partition(".")[0] == package and hasattr(k, "_options")
     ]
     if not own:
-        raise TypeError(f"{kind!r} is not a layer or model of {package}")
+        raise TypeError(f"{brief(kind)} is not a layer or model of {package}")
     return own[0]

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from rnnfast import _core
 from rnnfast._arrays import as_int32, at_least, dropout_share, new_seed, positive, precision
+from rnnfast._expect import brief, choice
 from rnnfast.models import GATES, check_memory, initialise, options_with, write_model
 from rnnfast.nn import Array, Layer
 from rnnfast.text import PathLike
@@ -125,13 +126,13 @@ class Seq2Seq(Layer):
         self.source_vocab = source_vocab if isinstance(source_vocab, Vocab) else None
         self.target_vocab = target_vocab if isinstance(target_vocab, Vocab) else None
         if decoder not in DECODERS:
-            raise ValueError(f"decoder is {decoder!r}, expected one of {', '.join(DECODERS)}")
+            raise ValueError(f"decoder is {brief(decoder)}, expected one of {', '.join(DECODERS)}")
         if readout not in READOUTS:
-            raise ValueError(f"readout is {readout!r}, expected one of {', '.join(READOUTS)}")
+            raise ValueError(f"readout is {brief(readout)}, expected one of {', '.join(READOUTS)}")
         preset_state, preset_reads = DECODERS[decoder]
         read = preset_reads if reads is None else _checked_reads(reads)
         self._config: dict[str, Any] = {
-            "cell": cell,
+            "cell": choice(cell, GATES, "cell"),
             "source_vocab_size": _size(source_vocab, "source_vocab"),
             "target_vocab_size": _size(target_vocab, "target_vocab"),
             "embedding_size": positive(embedding_size, "embedding_size"),
@@ -281,6 +282,6 @@ def _size(vocab: Vocab | int, name: str) -> int:
     missing = [token for token in _IDS if token not in vocab]
     if missing:
         raise ValueError(
-            f"{name} has no {', '.join(missing)}: build it with reserved=({PAD!r}, {BOS!r}, {EOS!r}), as ParallelCorpus does"
+            f"{name} has no {', '.join(missing)}: build it with reserved=({brief(PAD)}, {brief(BOS)}, {brief(EOS)}), as ParallelCorpus does"
         )
     return len(vocab)

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 
 from rnnfast import _core
 from rnnfast._arrays import as_float32, between, new_seed, own, positive, row_lengths
+from rnnfast._expect import brief
 from rnnfast.nn import Array, Layer, Option
 
 Backward = Callable[..., Optional[Array]]
@@ -151,7 +152,7 @@ class Conv1d(Layer):
         elif padding == "causal":
             before, after = reach, 0
         elif isinstance(padding, str):
-            raise ValueError(f"padding is {padding!r}, expected a number of steps, 'same' or 'causal'")
+            raise ValueError(f"padding is {brief(padding)}, expected a number of steps, 'same' or 'causal'")
         else:
             before = after = between(padding, 0, 2**31 - 1, "padding")
         self._seed = new_seed(seed)
