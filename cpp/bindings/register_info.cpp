@@ -2,6 +2,7 @@
 
 #include "bindings/arrays.h"
 #include "core/cell.h"
+#include "core/cores.h"
 #include "core/dispatch.h"
 #include "core/machine_rates.h"
 #include "core/parallel.h"
@@ -39,6 +40,9 @@ void register_info(py::module_& m) {
         info["isas_supported"] = supported;
         info["isa_active"] = active().name;
         info["threads"] = num_threads();
+        info["cores_allowed"] = cores_allowed();
+        const double quota = cpu_quota();
+        info["cpu_quota"] = quota > 0 ? py::object(py::float_(quota)) : py::none();
         info["openmp"] = openmp_version();
         return info;
     });

@@ -10,15 +10,17 @@ from typing import Any
 import numpy as np
 
 from rnnfast import _core
+from rnnfast._arrays import between
 
 
 def set_num_threads(threads: int) -> None:
     """Threads every computation may use from now on; results are the same to the bit for any number."""
-    _core.set_num_threads(int(threads))
+    _core.set_num_threads(between(threads, 1, 4096, "threads"))
 
 
 def get_num_threads() -> int:
-    """By default the smallest of the cores this process may use, RNNFAST_NUM_THREADS and OMP_NUM_THREADS."""
+    """By default the smallest of the cores this process may use (its affinity and its container's CPU quota count),
+    RNNFAST_NUM_THREADS and OMP_NUM_THREADS."""
     return int(_core.num_threads())
 
 
@@ -34,10 +36,11 @@ def _openmp_runtimes() -> list[str]:
 
 
 def info() -> dict[str, Any]:
-    """Version, compiler, ISAs built / supported / active, threads, OpenMP runtimes in this process.
+    """Version, compiler, ISAs built / supported / active, threads, cores allowed, the container's CPU quota in cores (None: no
+    limit), OpenMP runtimes in this process.
 
     >>> sorted(info())[:4]
-    ['compiler', 'isa_active', 'isas_built', 'isas_supported']
+    ['compiler', 'cores_allowed', 'cpu_quota', 'isa_active']
     """
     runtimes = _openmp_runtimes()
     return {

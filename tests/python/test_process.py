@@ -69,9 +69,38 @@ def test_thread_counts_from_the_environment():
     code = "import rnnfast as rf; print(rf.get_num_threads())"
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     clean = {"OMP_NUM_THREADS": "", "RNNFAST_NUM_THREADS": ""}
-    assert int(python(code, **clean)) == cores
+    allowed = rf.info()["cores_allowed"]  # a container may have a quota below the cores of the machine
+    assert 1 <= allowed <= cores
+    assert int(python(code, **clean)) == allowed
     assert int(python(code, **clean | {"OMP_NUM_THREADS": "1"})) == 1
     assert int(python(code, **clean | {"RNNFAST_NUM_THREADS": "1"})) == 1
+
+
+@pytest.mark.fault("R13")
+def test_a_thread_count_in_the_environment_that_is_none_is_an_error_at_first_use():
+    code = f"""
+import os, numpy as np, rnnfast as rf
+for bad in {["banana", "0", "-5", "4097", "99999", "9" * 30, "1e3", "2.0", "2 "]}:
+    os.environ["RNNFAST_NUM_THREADS"] = bad
+    for use in (rf.get_num_threads, rf.info, lambda: rf.LSTM(3, 4, seed=0)(np.ones((5, 2, 3), np.float32))):
+        try:
+            use()
+        except ValueError as error:
+            assert str(error).startswith(f"RNNFAST_NUM_THREADS={{bad}}: expected an integer from 1 to 4096"), error
+        else:
+            raise AssertionError(bad)
+os.environ["RNNFAST_NUM_THREADS"] = "3"
+os.environ["OMP_NUM_THREADS"] = "1,2"
+assert rf.get_num_threads() == 1
+"""
+    python(code, OMP_NUM_THREADS="", RNNFAST_NUM_THREADS="")
+
+
+@pytest.mark.fault("R13")
+@pytest.mark.parametrize("threads", [0, -1, 4097, 10**14, 2**64])
+def test_a_thread_count_out_of_range_is_refused(threads):
+    with pytest.raises(ValueError, match=f"threads is {threads}, expected 1 to 4096"):
+        rf.set_num_threads(threads)
 
 
 def test_torch_beside_us_keeps_its_threads_and_we_keep_ours():

@@ -7,11 +7,9 @@
 #include <string>
 #include <thread>
 
+#include "core/cores.h"
 #include "core/fork.h"
 
-#if defined(__linux__)
-#include <sched.h>
-#endif
 #ifdef _OPENMP
 #include <omp.h>
 #endif
@@ -20,6 +18,7 @@ namespace rnnfast {
 
 namespace {
 
+constexpr int most_threads = 4096;
 std::atomic<int> chosen_threads{0};  // 0: not chosen yet
 #ifdef _OPENMP
 // fork_count() when the first team was started, or -1. OpenMP's threads do not survive a fork after that.
@@ -33,21 +32,29 @@ bool team_may_start() {
 }
 #endif
 
-int limit_from(const char* variable, int otherwise) {
-    const char* text = std::getenv(variable);
-    if (!text || !*text) return otherwise;
-    char* end = nullptr;
-    const long value = std::strtol(text, &end, 10);  // OMP_NUM_THREADS may be a list; its first number counts
-    return end != text && value >= 1 && value < 4096 ? static_cast<int>(value) : otherwise;
+// The number an environment variable holds, as far as `end`, or -1 if it is not from 1 to most_threads.
+int number_in(const char* text, const char*& end) {
+    while (*text == ' ') ++text;
+    int value = 0;
+    for (end = text; *end >= '0' && *end <= '9' && value <= most_threads; ++end) value = 10 * value + (*end - '0');
+    return end != text && value >= 1 && value <= most_threads ? value : -1;
 }
 
-int cores_allowed() {
-#if defined(__linux__)
-    cpu_set_t set;
-    CPU_ZERO(&set);
-    if (sched_getaffinity(0, sizeof set, &set) == 0) return std::max(1, CPU_COUNT(&set));
-#endif
-    return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+int own_limit(int otherwise) {
+    const char *text = std::getenv("RNNFAST_NUM_THREADS"), *end = nullptr;
+    if (!text || !*text) return otherwise;
+    const int value = number_in(text, end);
+    if (value < 0 || *end)
+        throw std::invalid_argument("RNNFAST_NUM_THREADS=" + std::string(text) + ": expected an integer from 1 to " +
+                                    std::to_string(most_threads) + ", or unset it for all cores");
+    return value;
+}
+
+// OpenMP's own variable may be a list, whose first number counts; its runtime complains about anything else.
+int openmp_limit(int otherwise) {
+    const char *text = std::getenv("OMP_NUM_THREADS"), *end = nullptr;
+    const int value = text ? number_in(text, end) : -1;
+    return value > 0 && (*end == '\0' || *end == ',' || *end == ' ') ? value : otherwise;
 }
 
 inline void pause() {
@@ -63,15 +70,15 @@ inline void pause() {
 int num_threads() {
     if (const int chosen = chosen_threads.load(std::memory_order_relaxed)) return chosen;
     const int cores = cores_allowed();
-    const int threads =
-        std::min({cores, limit_from("RNNFAST_NUM_THREADS", cores), limit_from("OMP_NUM_THREADS", cores)});
+    const int threads = std::min({cores, own_limit(cores), openmp_limit(cores)});
     chosen_threads.store(threads, std::memory_order_relaxed);
     return threads;
 }
 
 void set_num_threads(int threads) {
-    if (threads < 1 || threads > 4096)
-        throw std::invalid_argument("set_num_threads: got " + std::to_string(threads) + ", expected 1 to 4096");
+    if (threads < 1 || threads > most_threads)
+        throw std::invalid_argument("set_num_threads: got " + std::to_string(threads) + ", expected 1 to " +
+                                    std::to_string(most_threads));
     chosen_threads.store(threads, std::memory_order_relaxed);
 }
 

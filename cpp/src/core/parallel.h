@@ -6,8 +6,10 @@
 
 namespace rnnfast {
 
-// Threads a parallel region may use: what set_num_threads said, else the smallest of the cores this process may use,
-// RNNFAST_NUM_THREADS and OMP_NUM_THREADS. Never changes OpenMP's own setting, which other libraries share.
+// Threads a parallel region may use: what set_num_threads said, else the smallest of the cores this process may use
+// (its affinity and its container's CPU quota count), RNNFAST_NUM_THREADS and OMP_NUM_THREADS. Throws
+// std::invalid_argument if RNNFAST_NUM_THREADS is not an integer from 1 to 4096. Never changes OpenMP's own setting,
+// which other libraries share.
 int num_threads();
 void set_num_threads(int threads);
 

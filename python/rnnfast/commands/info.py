@@ -26,6 +26,9 @@ def run(args: argparse.Namespace) -> None:
 
     info = rf.info()
     for name, value in info.items():
-        say(f"{name + ':':18}{', '.join(value) if isinstance(value, list) else value}", args)
+        say(
+            f"{name + ':':18}{', '.join(value) if isinstance(value, list) else 'none' if value is None else value}",
+            args,
+        )
     if args.json:
         streams.write_json(info)
