@@ -8,8 +8,7 @@ import os
 import nox
 
 nox.options.sessions = ["tests", "lint", "stubs"]
-PRESETS = ["dev", "asan", "tsan", "neon"]
-SANITIZER_LIBRARIES = ["libasan.so", "libstdc++.so.6"]
+PRESETS = ["dev", "asan", "tsan", "neon", "riscv"]
 LINT = ["ruff==0.8.4", "codespell==2.3.0", "clang-format==18.1.8", "mypy==1.13.0", "numpy", "tqdm"]
 
 
@@ -69,31 +68,21 @@ def stubs(session: nox.Session) -> None:
 
 
 @nox.session
-def boundary(session: nox.Session) -> None:
-    """100,000 calls of the Python package with arguments of every kind, under AddressSanitizer and UBSan."""
-    session.install("scikit-build-core>=0.11", "pybind11>=3", "numpy", "tqdm", "hypothesis", "matplotlib")
-    flags = "-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer"
-    session.install(
-        "--no-build-isolation", "--no-deps", ".", "-Cbuild-dir=build/asan-python", "-Cinstall.strip=false",
-        "-Ccmake.build-type=Debug", f"-Ccmake.define.CMAKE_CXX_FLAGS={flags}",
-    )  # fmt: skip
-    files = [
-        session.run("gcc", f"-print-file-name={n}", external=True, silent=True).strip() for n in SANITIZER_LIBRARIES
-    ]
-    environment = {
-        "LD_PRELOAD": " ".join(files),
-        "PYTHONMALLOC": "malloc",
-        "ASAN_OPTIONS": "detect_leaks=0:allocator_may_return_null=1",
-        "MPLBACKEND": "agg",
-    }
-    session.run("python", "tests/fuzz/python_boundary.py", *(session.posargs or ["--calls", "100000"]), env=environment)
+@nox.parametrize("preset", PRESETS)
+def cpp(session: nox.Session, preset: str) -> None:
+    """The C++ tests: plain, under sanitizers, for ARM and RISC-V under an emulator."""
+    session.run("cmake", "--workflow", "--preset", preset, external=True)
 
 
 @nox.session
-@nox.parametrize("preset", PRESETS)
-def cpp(session: nox.Session, preset: str) -> None:
-    """The C++ tests: plain, under sanitizers, for ARM under an emulator."""
-    session.run("cmake", "--workflow", "--preset", preset, external=True)
+def headers(session: nox.Session) -> None:
+    """Every header compiles alone: with the installed compiler, and with libc++ where clang 16 and libc++-16-dev are."""
+    session.run("python", "tools/check_headers.py", *session.posargs)
+    if not session.posargs and os.path.exists("/usr/lib/llvm-16/include/c++/v1/string"):
+        libcxx = ["-stdlib=libc++", "-D_LIBCPP_REMOVE_TRANSITIVE_INCLUDES"]
+        session.run("python", "tools/check_headers.py", "clang++-16", *libcxx)
+    elif not session.posargs:
+        session.log("skipped: clang++-16 with libc++-16-dev is not installed")
 
 
 @nox.session

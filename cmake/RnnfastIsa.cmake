@@ -1,3 +1,18 @@
+# rnnfast_family(OUT PROCESSOR BYTE_ORDER) sets OUT to the family of a processor, by any of its names: x86_64, aarch64 or other.
+function(rnnfast_family out processor byte_order)
+  string(TOLOWER "${processor}" name)
+  if(byte_order STREQUAL "BIG_ENDIAN" OR name MATCHES "_be$|^(s390x?|powerpc|ppc|ppc64|sparc.*)$")
+    message(FATAL_ERROR "rnnfast: ${processor} is big-endian; model files and packed weights need a little-endian CPU")
+  endif()
+  if(name MATCHES "^(x86_64|x86-64|amd64|x64)$")
+    set(${out} x86_64 PARENT_SCOPE)
+  elseif(name MATCHES "^(aarch64|arm64)(e|ec|v8.*)?$")
+    set(${out} aarch64 PARENT_SCOPE)
+  else()
+    set(${out} other PARENT_SCOPE)
+  endif()
+endfunction()
+
 # rnnfast_add_isa(NAME FLAGS...) compiles cpp/src/kernels/isa_NAME.cpp with FLAGS into the library and lists it for dispatch.
 # No exceptions, no RTTI, never LTO or a precompiled header: nothing of this file's instructions may leave it but its table.
 function(rnnfast_add_isa name)
@@ -5,12 +20,13 @@ function(rnnfast_add_isa name)
   target_include_directories(rnnfast_isa_${name} PRIVATE cpp/src)
   target_link_libraries(rnnfast_isa_${name} PRIVATE rnnfast_options)
   # GCC's own AVX-512 header reads an undefined register on purpose and warns about it (GCC bug 105593).
-  target_compile_options(rnnfast_isa_${name} PRIVATE ${ARGN} -O3 -fno-exceptions -fno-rtti
+  target_compile_options(rnnfast_isa_${name} PRIVATE ${ARGN} $<IF:$<CONFIG:MinSizeRel>,-Os,-O3> -fno-exceptions -fno-rtti
                                                      "$<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized;-Wno-uninitialized>")
   set_target_properties(rnnfast_isa_${name} PROPERTIES INTERPROCEDURAL_OPTIMIZATION OFF UNITY_BUILD OFF
                                                        DISABLE_PRECOMPILE_HEADERS ON)
   target_sources(rnnfast PRIVATE $<TARGET_OBJECTS:rnnfast_isa_${name}>)
   set_property(TARGET rnnfast APPEND PROPERTY RNNFAST_ISA_OBJECTS $<TARGET_OBJECTS:rnnfast_isa_${name}>)
+  set_property(TARGET rnnfast APPEND PROPERTY RNNFAST_ISAS ${name})
   string(TOUPPER ${name} upper)
   target_compile_definitions(rnnfast PRIVATE RNNFAST_HAVE_${upper})
 endfunction()

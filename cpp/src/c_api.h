@@ -1,9 +1,14 @@
 // What the files of the C API share: handles that know their kind, exceptions as statuses, room for results.
 #pragma once
 
+#include <cstddef>
+#include <cstdint>
 #include <cstring>
+#include <exception>
 #include <new>
 #include <stdexcept>
+#include <string>
+#include <utility>
 
 #include "rnnfast/error.hpp"
 #include "rnnfast/rnnfast.h"

@@ -11,8 +11,9 @@ namespace rnnfast {
 
 constexpr size_t alignment = 64;  // a cache line, and the widest vector
 
-// Aligned memory or std::bad_alloc; freed with std::free. Large blocks ask for huge pages.
+// Aligned memory or std::bad_alloc; freed with release(). Large blocks ask for huge pages.
 void* allocate(size_t bytes);
+void release(void* memory) noexcept;
 
 class Buffer {
 public:
@@ -40,7 +41,7 @@ public:
 
 private:
     struct Free {
-        void operator()(float* p) const { std::free(p); }
+        void operator()(float* p) const { release(p); }
     };
     std::unique_ptr<float, Free> data_;
     size_t size_ = 0;

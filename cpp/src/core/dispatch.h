@@ -16,7 +16,8 @@ struct Isa {
 // Every ISA in this build, best first.
 const std::vector<Isa>& isas();
 
-// The table for new objects: the best supported one, or what RNNFAST_ISA names. Throws Error, listing the right names.
+// The table for new objects: the best supported one, or what RNNFAST_ISA names. A wrong name throws
+// std::invalid_argument, which lists the right ones.
 const Kernels& active();
 
 // A supported table by name, for tests that hold one ISA against another.

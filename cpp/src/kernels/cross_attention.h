@@ -1,6 +1,7 @@
 // One query beside the keys of its row. Vectors run along the units, so a row's numbers depend on nothing but that row.
 #pragma once
 
+#include "kernels/attention.h"
 #include "kernels/table.h"
 #include "kernels/update.h"
 #include "simd/math.h"

@@ -1,17 +1,11 @@
 #include "models/safetensors.h"
 
-#include <fcntl.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <cerrno>
 #include <cmath>
 #include <cstring>
-#include <system_error>
 
 #include "models/json.h"
+#include "models/system_file.h"
 #include "rnnfast/error.hpp"
 
 namespace rnnfast {
@@ -20,42 +14,6 @@ namespace {
 
 constexpr uint64_t largest_header = 16u << 20;
 constexpr size_t length_bytes = 8;
-
-std::string reason() { return std::strerror(errno); }
-
-class Descriptor {
-public:
-    explicit Descriptor(int fd) : fd_(fd) {}
-    ~Descriptor() { close(); }
-    Descriptor(const Descriptor&) = delete;
-    Descriptor& operator=(const Descriptor&) = delete;
-    int get() const { return fd_; }
-    bool close() {
-        const int fd = fd_;
-        fd_ = -1;
-        return fd < 0 || ::close(fd) == 0;
-    }
-
-private:
-    int fd_;
-};
-
-struct Mapping {
-    std::shared_ptr<const void> memory;  // unmaps at the end
-    size_t size = 0;
-};
-
-Mapping map_file(const std::string& path) {
-    const Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-    struct stat status;
-    if (file.get() < 0 || ::fstat(file.get(), &status) != 0) throw Error(path + ": cannot be opened: " + reason());
-    if (!S_ISREG(status.st_mode)) throw Error(path + ": is not a file");
-    const auto size = static_cast<size_t>(status.st_size);
-    if (size == 0) return {};
-    void* memory = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, file.get(), 0);
-    if (memory == MAP_FAILED) throw Error(path + ": cannot be read: " + reason());
-    return {std::shared_ptr<const void>(memory, [size](const void* p) { ::munmap(const_cast<void*>(p), size); }), size};
-}
 
 struct DtypeName {
     const char* name;
@@ -125,25 +83,15 @@ Entry parse_entry(const std::string& name, const Json& json, const std::string& 
     return entry;
 }
 
-void write_all(int fd, const void* data, size_t size) {
-    const char* at = static_cast<const char*>(data);
-    while (size) {
-        const ssize_t put = ::write(fd, at, size);
-        if (put < 0 && errno == EINTR) continue;
-        if (put <= 0) throw std::system_error(put < 0 ? errno : ENOSPC, std::generic_category());
-        at += put;
-        size -= static_cast<size_t>(put);
-    }
-}
-
 using NamedTensor = const std::pair<const std::string, TensorView>*;
 
 // Wide numbers first, so that each is aligned; among equals in the order of their names.
 std::vector<NamedTensor> in_file_order(const std::map<std::string, TensorView>& tensors) {
     std::vector<NamedTensor> order;
     for (const auto& named_tensor : tensors) order.push_back(&named_tensor);
-    std::stable_sort(order.begin(), order.end(), [](NamedTensor a, NamedTensor b) {
-        return bytes_of(a->second.dtype) > bytes_of(b->second.dtype);
+    std::sort(order.begin(), order.end(), [](NamedTensor a, NamedTensor b) {
+        const size_t wide = bytes_of(a->second.dtype), other = bytes_of(b->second.dtype);
+        return wide != other ? wide > other : a->first < b->first;
     });
     return order;
 }
@@ -206,9 +154,9 @@ const float* as_floats(const TensorView& tensor, Buffer& buffer) {
 }
 
 SafetensorsFile SafetensorsFile::open(const std::string& path) {
-    const Mapping mapping = map_file(path);
-    SafetensorsFile file = view({static_cast<const char*>(mapping.memory.get()), mapping.size}, path);
-    file.mapping_ = mapping.memory;
+    const FileBytes bytes = read_file(path);
+    SafetensorsFile file = view({static_cast<const char*>(bytes.memory.get()), bytes.size}, path);
+    file.mapping_ = bytes.memory;
     return file;
 }
 
@@ -287,10 +235,9 @@ void write_safetensors(int descriptor, const std::string& name, const std::map<s
 
 void write_safetensors(const std::string& path, const std::map<std::string, TensorView>& tensors,
                        const std::map<std::string, std::string>& metadata) {
-    Descriptor file(::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666));
-    if (file.get() < 0) throw Error(path + ": cannot be written: " + reason());
-    write_safetensors(file.get(), path, tensors, metadata);
-    if (!file.close()) throw Error(path + ": cannot be written: " + reason());
+    OutputFile file(path);
+    write_safetensors(file.descriptor(), path, tensors, metadata);
+    file.close();
 }
 
 }  // namespace rnnfast

@@ -37,8 +37,9 @@ void for_each_batch(const Sentences& sentences, size_t batch_size, Body body) {
     if (batch_size == 0) throw std::invalid_argument("batch_size is 0: expected at least 1");
     std::vector<size_t> order(sentences.size());
     std::iota(order.begin(), order.end(), size_t{0});
-    std::stable_sort(order.begin(), order.end(),
-                     [&](size_t a, size_t b) { return sentences[a].size() < sentences[b].size(); });
+    std::sort(order.begin(), order.end(), [&](size_t a, size_t b) {
+        return sentences[a].size() != sentences[b].size() ? sentences[a].size() < sentences[b].size() : a < b;
+    });
     for (size_t at = 0; at < order.size(); at += batch_size)
         body(order.data() + at, std::min(batch_size, order.size() - at));
 }

@@ -5,9 +5,14 @@
 #include <cstddef>
 #include <cstdint>
 
+// Tables that use no intrinsic: WIDE and GENERIC by name, and any CPU that has no branch of its own below.
+#if defined(RNNFAST_WIDE) || defined(RNNFAST_GENERIC) || !(defined(__SSE2__) || defined(__aarch64__))
+#define RNNFAST_NO_INTRINSICS
+#endif
+
 #if defined(__SSE2__)
 #include <immintrin.h>
-#elif defined(__ARM_NEON)
+#elif defined(__aarch64__)
 #include <arm_neon.h>
 #endif
 
@@ -43,10 +48,10 @@ inline void store_partial(float* p, Vec v, size_t n) {
 inline IntVec as_int(Vec v) { return (IntVec)v; }  // same bits
 inline Vec as_float(IntVec v) { return (Vec)v; }
 
-// fma(a, b, c) = a * b + c rounded once (twice on the baseline, which has no FMA and promises only its own bits).
-// min and max return the SECOND operand when either is NaN, so min(hi, max(lo, x)) lets a NaN in x through.
-#if defined(RNNFAST_WIDE)
-// AVX-512's shape without its instructions: a test build's way to run 16-lane code on any CPU.
+// fma(a, b, c) = a * b + c, rounded once. Without the instruction (baseline, and generic on some CPUs) it is rounded
+// twice, and the table promises only its own bits. min and max return the SECOND operand when either is NaN, so min(hi,
+// max(lo, x)) lets a NaN in x through.
+#if defined(RNNFAST_NO_INTRINSICS)
 template <class Operation>
 inline Vec each_lane(Operation operation) {
     Vec result;
@@ -56,9 +61,13 @@ inline Vec each_lane(Operation operation) {
 inline Vec broadcast(float x) {
     return each_lane([x](size_t) { return x; });
 }
+#if defined(__FMA__) || defined(__FP_FAST_FMAF) || defined(__ARM_FEATURE_FMA) || defined(__riscv_flen)
 inline Vec fma(Vec a, Vec b, Vec c) {
     return each_lane([&](size_t i) { return __builtin_fmaf(a[i], b[i], c[i]); });
 }
+#else
+inline Vec fma(Vec a, Vec b, Vec c) { return a * b + c; }
+#endif
 inline Vec min(Vec a, Vec b) { return a < b ? a : b; }
 inline Vec max(Vec a, Vec b) { return a > b ? a : b; }
 inline Vec sqrt(Vec a) {
@@ -82,14 +91,12 @@ inline Vec fma(Vec a, Vec b, Vec c) { return a * b + c; }
 inline Vec min(Vec a, Vec b) { return _mm_min_ps(a, b); }
 inline Vec max(Vec a, Vec b) { return _mm_max_ps(a, b); }
 inline Vec sqrt(Vec a) { return _mm_sqrt_ps(a); }
-#elif defined(__ARM_NEON)
+#else  // NEON of aarch64; that of 32-bit ARM flushes denormals
 inline Vec broadcast(float x) { return Vec(vdupq_n_f32(x)); }
 inline Vec fma(Vec a, Vec b, Vec c) { return Vec(vfmaq_f32(float32x4_t(c), float32x4_t(a), float32x4_t(b))); }
 inline Vec min(Vec a, Vec b) { return Vec(vminq_f32(float32x4_t(a), float32x4_t(b))); }
 inline Vec max(Vec a, Vec b) { return Vec(vmaxq_f32(float32x4_t(a), float32x4_t(b))); }
 inline Vec sqrt(Vec a) { return Vec(vsqrtq_f32(float32x4_t(a))); }
-#else
-#error "this ISA has no Vec: add its five operations here"
 #endif
 
 // c + a1 b1 + a0 b0 where a lane of a and b is a pair of bf16, the first in its low half. Each term is one fused
@@ -134,7 +141,7 @@ constexpr bool dot_int8_is_one_instruction = false;
 inline Vec dot_int8(Vec a, Vec b, Vec sum) {
     return as_float((IntVec)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)a, (__m512i)b));
 }
-#elif defined(__SSE2__) && !defined(RNNFAST_WIDE)
+#elif defined(__SSE2__) && !defined(RNNFAST_NO_INTRINSICS)
 typedef int16_t ShortVec __attribute__((vector_size(lanes * 4)));
 typedef uint16_t UnsignedShortVec __attribute__((vector_size(lanes * 4)));
 

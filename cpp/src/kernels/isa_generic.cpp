@@ -1,0 +1,3 @@
+#define RNNFAST_ISA generic
+#define RNNFAST_GENERIC
+#include "kernels/kernels.inc"

@@ -1,0 +1,55 @@
+"""Compiles every public and internal header alone, and every source, without generating code: each includes what it uses.
+
+    python tools/check_headers.py [COMPILER [OPTION ...]]
+
+Another standard library shows what this one brings by accident: clang++-16 -stdlib=libc++ -D_LIBCPP_REMOVE_TRANSITIVE_INCLUDES
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+OPTIONS = [
+    "-std=c++17",
+    "-fsyntax-only",
+    "-Wall",
+    "-Wextra",
+    "-Werror",
+    "-Wno-unused-function",
+    "-DRNNFAST_ISA=baseline",
+]
+OPTIONS += ['-DRNNFAST_VERSION="0"', f"-I{ROOT / 'cpp' / 'include'}", f"-I{ROOT / 'cpp' / 'src'}"]
+
+
+def files() -> list[Path]:
+    """Headers, and the sources that are not compiled for an instruction set of their own."""
+    headers = [*ROOT.glob("cpp/include/**/*.h*"), *ROOT.glob("cpp/src/**/*.h")]
+    return sorted([*headers, *(p for p in ROOT.glob("cpp/src/**/*.cpp") if not p.stem.startswith("isa_"))])
+
+
+def errors(command: list[str], file: Path) -> str:
+    """What the compiler says of one file; nothing if it is right."""
+    if file.suffix == ".cpp":
+        done = subprocess.run([*command, *OPTIONS, file], capture_output=True, text=True)
+    else:
+        done = subprocess.run(
+            [*command, *OPTIONS, "-x", "c++", "-"], input=f'#include "{file}"\n', capture_output=True, text=True
+        )
+    return f"{file.relative_to(ROOT)}:\n{done.stderr}" if done.returncode else ""
+
+
+def main() -> int:
+    """The number of files that do not compile."""
+    command = sys.argv[1:] or ["c++"]
+    with ThreadPoolExecutor(2) as pool:
+        wrong = [text for text in pool.map(lambda file: errors(command, file), files()) if text]
+    print("".join(wrong) + f"{' '.join(command)}: {len(files())} files, {len(wrong)} do not compile alone")
+    return len(wrong)
+
+
+if __name__ == "__main__":
+    sys.exit(min(main(), 1))
