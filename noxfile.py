@@ -9,6 +9,7 @@ import nox
 
 nox.options.sessions = ["tests", "lint", "stubs"]
 PRESETS = ["dev", "asan", "tsan", "neon", "riscv"]
+SANITIZER_LIBRARIES = ["libasan.so", "libstdc++.so.6"]
 LINT = ["ruff==0.8.4", "codespell==2.3.0", "clang-format==18.1.8", "mypy==1.13.0", "numpy", "tqdm"]
 
 
@@ -65,6 +66,27 @@ def stubs(session: nox.Session) -> None:
     out = session.create_tmp()
     session.run("pybind11-stubgen", "rnnfast._core", "--output-dir", out)
     session.run("diff", "python/rnnfast/_core.pyi", os.path.join(out, "rnnfast", "_core.pyi"), external=True)
+
+
+@nox.session
+def boundary(session: nox.Session) -> None:
+    """100,000 calls of the Python package with arguments of every kind, under AddressSanitizer and UBSan."""
+    session.install("scikit-build-core>=0.11", "pybind11>=3", "numpy", "tqdm", "hypothesis", "matplotlib")
+    flags = "-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer"
+    session.install(
+        "--no-build-isolation", "--no-deps", ".", "-Cbuild-dir=build/asan-python", "-Cinstall.strip=false",
+        "-Ccmake.build-type=Debug", f"-Ccmake.define.CMAKE_CXX_FLAGS={flags}",
+    )  # fmt: skip
+    files = [
+        session.run("gcc", f"-print-file-name={n}", external=True, silent=True).strip() for n in SANITIZER_LIBRARIES
+    ]
+    environment = {
+        "LD_PRELOAD": " ".join(files),
+        "PYTHONMALLOC": "malloc",
+        "ASAN_OPTIONS": "detect_leaks=0:allocator_may_return_null=1",
+        "MPLBACKEND": "agg",
+    }
+    session.run("python", "tests/fuzz/python_boundary.py", *(session.posargs or ["--calls", "100000"]), env=environment)
 
 
 @nox.session

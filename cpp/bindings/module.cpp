@@ -1,3 +1,6 @@
+#include <new>
+#include <stdexcept>
+
 #include "bindings/arrays.h"
 #include "rnnfast/error.hpp"
 
@@ -5,6 +8,15 @@ PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used()) {
     using namespace rnnfast::bindings;
     m.doc() = "The compiled core of rnnfast; use the rnnfast package.";
     py::register_exception<rnnfast::Error>(m, "Error", PyExc_ValueError);
+    py::register_exception_translator([](std::exception_ptr error) {
+        try {
+            std::rethrow_exception(error);
+        } catch (const std::bad_alloc&) {
+            py::set_error(PyExc_MemoryError, "not enough memory for arrays of this size: choose smaller sizes");
+        } catch (const std::length_error&) {
+            py::set_error(PyExc_MemoryError, "no memory holds arrays of this size: choose smaller sizes");
+        }
+    });
     register_info(m);
     register_files(m);
     register_optimizer(m);

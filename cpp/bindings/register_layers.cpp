@@ -8,6 +8,7 @@
 #include "core/embedding.h"
 #include "core/linear.h"
 #include "core/random.h"
+#include "core/weights_stamp.h"
 
 namespace rnnfast::bindings {
 
@@ -36,10 +37,14 @@ struct LinearLayer {
     const PackedLinear& packed() {
         return packed_.get([&](PackedLinear& p) { p.pack(weight.value.data(), bias_data()); });
     }
-    void weights_changed() { packed_.weights_changed(); }
+    void weights_changed() {
+        packed_.weights_changed();
+        stamp.renew();
+    }
 
     Parameter weight, bias;
     Pool<Buffer> scratch;
+    WeightsStamp stamp;
 
 private:
     Prepared<PackedLinear> packed_;
@@ -56,7 +61,8 @@ Array<float> linear_forward(LinearLayer& l, const Array<float>& x) {
     return y;
 }
 
-Array<float> linear_gradients(LinearLayer& l, const Array<float>& x, const Array<float>& dy) {
+// stamp: of the weights at forward
+Array<float> linear_gradients(LinearLayer& l, const Array<float>& x, const Array<float>& dy, uint64_t stamp) {
     check_shape(dy, {x.shape(0), signed_size(l.outputs())}, "gradient of the output");
     Array<float> dx({x.shape(0), x.shape(1)});
     LinearGradients g{};
@@ -71,6 +77,7 @@ Array<float> linear_gradients(LinearLayer& l, const Array<float>& x, const Array
     g.dbias = l.bias.size() ? l.bias.grad.data() : nullptr;
     const py::gil_scoped_release release;
     const GradientLock lock(l.gradients_mutex());
+    l.stamp.check(stamp);
     linear_backward(active(), g);
     return dx;
 }
@@ -105,7 +112,8 @@ void register_layers(py::module_& m) {
         .def(py::init<size_t, size_t, bool, uint64_t>(), py::arg("in_features"), py::arg("out_features"),
              py::arg("bias") = true, py::arg("seed") = 0)
         .def("forward", &linear_forward, py::arg("x"))
-        .def("backward", &linear_gradients, py::arg("x"), py::arg("dy"));
+        .def("backward", &linear_gradients, py::arg("x"), py::arg("dy"), py::arg("stamp"))
+        .def_property_readonly("weights_stamp", [](const LinearLayer& l) { return l.stamp.now(); });
     add_parameters<LinearLayer>(
         linear, [](LinearLayer& l) { return l.bias.size() ? Parameters{&l.weight, &l.bias} : Parameters{&l.weight}; },
         [](LinearLayer& l) { l.weights_changed(); });

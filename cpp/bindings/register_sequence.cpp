@@ -54,7 +54,9 @@ Array<float> conv_forward(ConvLayer& l, const Array<float>& x) {
     return y;
 }
 
-py::object conv_backward(ConvLayer& l, const Array<float>& x, const Array<float>& dy, bool input_gradient) {
+// stamp: of the weights at forward
+py::object conv_backward(ConvLayer& l, const Array<float>& x, const Array<float>& dy, bool input_gradient,
+                         uint64_t stamp) {
     const Layout in = layout_of(x, l.conv.options().in_channels, l.batch_first, "in_channels");
     const Layout out = with(in, l.conv.output_steps(in.steps), l.conv.options().out_channels, l.batch_first);
     check_shape(dy, shape_of(out, l.batch_first), "gradient of the output");
@@ -63,6 +65,7 @@ py::object conv_backward(ConvLayer& l, const Array<float>& x, const Array<float>
     {
         const py::gil_scoped_release release;
         const GradientLock lock(l.gradients_mutex());
+        l.conv.weights_stamp().check(stamp);
         l.conv.backward(x.data(), in, dy.data(), out, to);
     }
     return input_gradient ? py::object(dx) : py::none();
@@ -153,7 +156,8 @@ void register_sequence(py::module_& m) {
              py::arg("before") = 0, py::arg("after") = 0, py::arg("bias") = true, py::arg("batch_first") = false,
              py::arg("seed") = 0)
         .def("forward", &conv_forward, py::arg("x"))
-        .def("backward", &conv_backward, py::arg("x"), py::arg("dy"), py::arg("input_gradient"))
+        .def("backward", &conv_backward, py::arg("x"), py::arg("dy"), py::arg("input_gradient"), py::arg("stamp"))
+        .def_property_readonly("weights_stamp", [](const ConvLayer& l) { return l.conv.weights_stamp().now(); })
         .def("step", &conv_step, py::arg("window"));
     add_parameters<ConvLayer>(
         conv, [](ConvLayer& l) { return l.conv.parameters(); }, [](ConvLayer& l) { l.conv.weights_changed(); });

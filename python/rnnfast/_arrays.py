@@ -8,20 +8,40 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rnnfast._expect import brief, choice, kind_of
+
 
 def _as_array(value: Any, name: str) -> NDArray[Any]:
     if getattr(value, "requires_grad", False):
         value = value.detach()  # a torch parameter: its numbers are wanted, not its graph
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        raise ValueError(f"{name} has masked entries, which have no value: fill them, or leave their rows out")
     try:
-        return np.asarray(value)
-    except (ValueError, TypeError, RuntimeError) as error:
+        array = _numpy(value)
+    except (ValueError, TypeError, RuntimeError, BufferError) as error:
         raise TypeError(f"{name} cannot be read as an array: {error}") from None
+    if array.dtype.kind == "V" and array.dtype.name.startswith(("bfloat16", "float8")):  # of ml_dtypes, as JAX has
+        return array.astype(np.float32)
+    return array
 
 
-def brief(value: Any) -> str:
-    """``value`` as Python shows it, on one short line, for a message."""
-    text = " ".join(repr(value).split())
-    return text if len(text) <= 80 else f"{text[:77]}..."
+def _numpy(value: Any) -> NDArray[Any]:
+    if isinstance(value, np.ndarray):
+        return np.asarray(value)
+    if str(getattr(value, "dtype", "")) == "torch.bfloat16":  # a type that NumPy does not have
+        value = value.float()
+    if hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):
+        return np.from_dlpack(value)
+    return np.asarray(value)
+
+
+def own(array: NDArray[Any], given: Any) -> NDArray[Any]:
+    """``array``, made from ``given``, or a copy of it if the caller might still write to its memory.
+
+    What backward reads later is owned: the numbers are those of forward, whatever the caller does meanwhile.
+    """
+    fresh = array.base is None and array is not given and isinstance(given, (np.ndarray, list, tuple))
+    return array if fresh else array.copy()
 
 
 def as_float32(value: Any, name: str) -> NDArray[np.float32]:
@@ -40,7 +60,8 @@ def as_int32(value: Any, name: str) -> NDArray[np.int32]:
     """``value`` as int32; floats are refused, since a token id with a fraction is a mistake."""
     array = _integers(value, name)
     if array.size and (array.max() > np.iinfo(np.int32).max or array.min() < np.iinfo(np.int32).min):
-        raise IndexError(f"{name} holds {array.max()}, which is no int32")  # before the conversion, which cuts off
+        wrong = array.max() if array.max() > np.iinfo(np.int32).max else array.min()
+        raise IndexError(f"{name} holds {wrong}, which is no int32")  # before the conversion, which cuts off
     return np.ascontiguousarray(array, dtype=np.int32)
 
 
@@ -83,9 +104,23 @@ def _is_whole(value: Any) -> bool:
     return isinstance(value, (int, np.integer)) and not isinstance(value, (bool, np.timedelta64))
 
 
+def row_lengths(value: Any, rows: int, steps: int) -> list[int]:
+    """``lengths`` of ``rows`` rows, each from 0 to ``steps``."""
+    lengths = _integers(value, "lengths")
+    if lengths.shape != (rows,):
+        raise ValueError(f"lengths has shape {lengths.shape}, expected ({rows},): one a row")
+    counts: list[int] = lengths.tolist()
+    for n, count in enumerate(counts):
+        if not 0 <= count <= steps:
+            raise ValueError(f"lengths[{n}] is {count}: expected 0 to {steps} (the input's steps)")
+    return counts
+
+
 def positive(value: Any, name: str) -> int:
-    """``value`` as an int of at least 1."""
-    return at_least(value, 1, name)
+    """``value`` as an int of at least 1 that is no larger than sizes can be."""
+    if at_least(value, 1, name) > 2**31 - 1:
+        raise ValueError(f"{name} is {value}, expected at most {2**31 - 1}")
+    return int(value)
 
 
 def at_least(value: Any, least: int, name: str) -> int:
@@ -122,12 +157,27 @@ def new_seed(seed: int | None) -> int:
     """``seed``, or one from NumPy's global generator, so that ``np.random.seed`` governs it."""
     if seed is None:
         return int(np.random.randint(0, 2**31))  # noqa: NPY002 the generator np.random.seed governs is the point
-    return at_least(seed, 0, "seed")
+    return between(seed, 0, 2**64 - 1, "seed")
+
+
+def dropout_share(value: Any, name: str = "dropout") -> float:
+    """``value`` as a float from 0 up to, but not including, 1."""
+    share = real(value, name)
+    if not 0 <= share < 1:
+        raise ValueError(f"{name} is {value}, expected at least 0 and less than 1")
+    return share
+
+
+def precision(weights: Any) -> str:
+    """``weights`` if it is the name of a precision."""
+    return choice(weights, ("f32", "bf16", "int8"), "weights")
 
 
 def load_parameters(core: Any, state: Mapping[str, Any], *, strict: bool = True) -> None:
     """Copies ``state`` into ``core``'s parameters, all or nothing: names and shapes are checked before any is written."""
     own = core.parameters()
+    if isinstance(state, type) or not (hasattr(state, "keys") and hasattr(state, "__getitem__")):
+        raise TypeError(f"state_dict is {kind_of(state)}, expected a mapping from names to arrays")
     missing, unexpected = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
     if strict and (missing or unexpected):
         raise ValueError(

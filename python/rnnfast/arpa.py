@@ -19,6 +19,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rnnfast._expect import brief
 from rnnfast.files import replacing
 from rnnfast.grams import Grams, Ints, Reals
 from rnnfast.text import END_OF_SENTENCE, UNKNOWN, PathLike, checked_path, read_text
@@ -39,7 +40,9 @@ def write(path: PathLike, vocab: Vocab, end: int, grams: Sequence[Grams], tokens
     """
     for token in vocab.idx_to_token:
         if not token or re.search(r"\s", token) or token in (BEGIN, END):
-            raise ValueError(f"the token {token!r} cannot stand in an ARPA file, which separates words by white space")
+            raise ValueError(
+                f"the token {brief(token)} cannot stand in an ARPA file, which separates words by white space"
+            )
     with _lines_to(path) as lines:
         _write_header(lines, [len(g.keys) for g in grams], 1 if end >= 0 else 2)
         for n, (level, ids) in enumerate(zip(grams, tokens), 1):
@@ -112,7 +115,9 @@ def read(path: PathLike, tokenizer: str) -> tuple[Vocab, list[Grams], str | None
     for n, size in enumerate(sizes[1:], 2):
         grams.append(_next_level(name, vocab, ends, _read_section(name, lines, n, size, ids), grams))
     if (line := next((line for _, line in lines if line.strip()), "the end of the file")).strip() != "\\end\\":
-        raise ValueError(f"{name}, line {lines.number - 1}: {line!r}, expected '\\end\\'; the file may have been cut")
+        raise ValueError(
+            f"{name}, line {lines.number - 1}: {brief(line)}, expected '\\end\\'; the file may have been cut"
+        )
     return vocab, grams, END_OF_SENTENCE if ends else None
 
 
@@ -135,7 +140,7 @@ def _next_level(name: str, vocab: Vocab, ends: bool, read: _Section, grams: Sequ
         bad = place.argmin()
         gram = " ".join(vocab.idx_to_token[column[bad]] for column in tokens)
         raise ValueError(
-            f"{name}, line {numbers[bad]}: the {n}-gram {gram!r} stands without its first {n - 1} words as an n-gram"
+            f"{name}, line {numbers[bad]}: the {n}-gram {brief(gram)} stands without its first {n - 1} words as an n-gram"
         )
     keys = place * len(vocab) + tokens[-1]
     order = np.argsort(keys, kind="stable")
@@ -182,15 +187,15 @@ def _read_header(name: str, lines: _Lines) -> list[int]:
         if begun and re.match(r"ngram\s", line):
             match = re.fullmatch(r"ngram\s+(\d{1,18})\s*=\s*(\d{1,18})", line)
             if not match or int(match[1]) != len(sizes) + 1:
-                raise ValueError(f"{name}, line {number}: {line!r}, expected 'ngram {len(sizes) + 1}=COUNT'")
+                raise ValueError(f"{name}, line {number}: {brief(line)}, expected 'ngram {len(sizes) + 1}=COUNT'")
             sizes.append(int(match[2]))
             if len(sizes) > HIGHEST_ORDER:
-                raise ValueError(f"{name}, line {number}: {line!r}, expected orders up to {HIGHEST_ORDER}")
+                raise ValueError(f"{name}, line {number}: {brief(line)}, expected orders up to {HIGHEST_ORDER}")
         elif sizes and line.startswith("\\"):
             lines.at, lines.number = at, number  # the line is read again, by who expects it
             return sizes
         elif sizes and line:
-            raise ValueError(f"{name}, line {number}: {line!r}, expected '\\1-grams:'")
+            raise ValueError(f"{name}, line {number}: {brief(line)}, expected '\\1-grams:'")
         at = lines.at
     if sizes:
         raise ValueError(f"{name}, line {number}: the file ends before '\\1-grams:'; it may have been cut")
@@ -215,7 +220,7 @@ def _read_section(name: str, lines: _Lines, n: int, size: int, ids: Mapping[byte
             break
         if line.strip():
             if size:
-                raise ValueError(f"{name}, line {header}: {line!r}, expected '\\{n}-grams:'")
+                raise ValueError(f"{name}, line {header}: {brief(line)}, expected '\\{n}-grams:'")
             lines.at, lines.number = at, header  # an order without n-grams may lack its section
             break
         at = lines.at
@@ -307,7 +312,7 @@ def _read_unigrams(name: str, read: _Section, tokenizer: str) -> tuple[Vocab, di
     at: dict[str, int] = {}
     for i, word in enumerate(words):
         if at.setdefault(word, i) != i:
-            raise ValueError(f"{name}, line {read.numbers[i]}: the word {word!r} stands twice among the unigrams")
+            raise ValueError(f"{name}, line {read.numbers[i]}: the word {brief(word)} stands twice among the unigrams")
     ends = END in at and read.log_p[at[END]] > -np.inf
     unknown = UNKNOWN if UNKNOWN in at or _UNKNOWN_IN_CAPITALS not in at else _UNKNOWN_IN_CAPITALS
     kept = [unknown, *(w for w in words if w not in (unknown, BEGIN) and (w != END or ends))]

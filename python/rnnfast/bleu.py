@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from rnnfast._expect import brief
+
 NEEDS_SACREBLEU = "corpus BLEU needs sacrebleu: pip install 'rnnfast[mt]'"
 
 
@@ -94,7 +96,10 @@ def corpus_bleu(
         raise ValueError(
             "the sentences have different numbers of references, expected as many for each, and at least one"
         )
-    metric = BLEU(lowercase=lower, tokenize=tokenize)
+    try:
+        metric = BLEU(lowercase=lower, tokenize=tokenize)
+    except KeyError:
+        raise ValueError(f"tokenize is {brief(tokenize)}, which is no tokenizer of sacrebleu's") from None
     found = metric.corpus_score(list(predictions), [list(stream) for stream in zip(*each)])
     return CorpusBleu(
         score=float(found.score), precisions=tuple(map(float, found.precisions)), brevity_penalty=float(found.bp),

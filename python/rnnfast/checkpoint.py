@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rnnfast import _core
+from rnnfast._expect import brief
 from rnnfast.data import Corpus
 from rnnfast.io import read
 from rnnfast.nn import Array
@@ -198,7 +199,7 @@ def _plain(value: Any) -> Any:
     """NumPy's numbers, which callbacks may put into a record."""
     if isinstance(value, np.generic):
         return value.item()
-    raise TypeError(f"a checkpoint cannot hold {value!r}; give what JSON can hold")
+    raise TypeError(f"a checkpoint cannot hold {brief(value)}; give what JSON can hold")
 
 
 def differences(given: Mapping[str, Any], kept: Mapping[str, Any]) -> list[str]:

@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from rnnfast._arrays import brief, positive
+from rnnfast._arrays import positive
+from rnnfast._expect import brief
 from rnnfast.estimator import (
     CELL,
     TOKENIZER,

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rnnfast._arrays import as_ids, at_least, positive
+from rnnfast._expect import brief
 from rnnfast.mapped import read_ids, write_ids
 from rnnfast.text import (
     PathLike,
@@ -149,7 +150,7 @@ def check_fractions(fractions: Sequence[Any]) -> None:
     """What ``split`` takes: positive numbers whose sum is 1."""
     for f in fractions:
         if isinstance(f, bool) or not isinstance(f, (int, float, np.integer, np.floating)):
-            raise TypeError(f"the split fraction {f!r} is a {type(f).__name__}, expected a number")
+            raise TypeError(f"the split fraction {brief(f)} is a {type(f).__name__}, expected a number")
     if not fractions or not all(f > 0 for f in fractions) or abs(sum(fractions) - 1) > 1e-6:
         raise ValueError(f"split fractions {tuple(fractions)} must be positive and sum to 1")
 
@@ -272,7 +273,7 @@ def batches(
     for name, number in (("seed", seed), ("epoch", epoch), ("start", start)):
         at_least(number, 0, name)
     if sampling not in SAMPLINGS:
-        raise ValueError(f"unknown sampling {sampling!r}: expected one of {', '.join(SAMPLINGS)}")
+        raise ValueError(f"unknown sampling {brief(sampling)}: expected one of {', '.join(SAMPLINGS)}")
     random = np.random.default_rng([seed, epoch])
     offset = int(random.integers(num_steps))
     # A short text keeps its tokens: the offset only moves within what is left over.

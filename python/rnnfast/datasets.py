@@ -24,6 +24,8 @@ from typing import Any
 
 import numpy as np
 
+from rnnfast._expect import brief
+
 _GITHUB = "https://raw.githubusercontent.com"
 _MULTI30K = f"{_GITHUB}/multi30k/dataset/master/data/task1/raw"
 _LANGUAGES = (
@@ -144,7 +146,7 @@ def load(name: str) -> Any:
             for part, split in _SPLITS.items()
         }
     if name not in _FILES:
-        raise ValueError(f"unknown data set {name!r}: expected one of {', '.join(names())}")
+        raise ValueError(f"unknown data set {brief(name)}: expected one of {', '.join(names())}")
     texts = {key: _text(file) for key, file in _FILES[name].items()}
     if name == "multi30k" or name == "names":
         return {key: _lines(text) for key, text in texts.items()}

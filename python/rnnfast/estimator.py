@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rnnfast import _core
-from rnnfast._arrays import at_least, between, brief, new_seed, positive
+from rnnfast._arrays import at_least, between, new_seed, positive
+from rnnfast._expect import brief
 from rnnfast.models import FORMAT, FORMAT_VERSION, write_tensors
 from rnnfast.nn import GRU, LSTM, RNN, Array, Layer
 from rnnfast.optim import Adam, clip_grad_norm_
@@ -234,7 +235,9 @@ class Estimator:
         """Changes arguments of the constructor, all or none; they count from the next ``fit`` on."""
         for name in params:
             if name not in self._names():
-                raise ValueError(f"{type(self).__name__} has no parameter {name!r}: it has {', '.join(self._names())}")
+                raise ValueError(
+                    f"{type(self).__name__} has no parameter {brief(name)}: it has {', '.join(self._names())}"
+                )
         for name, value in params.items():
             setattr(self, name, value)
         return self

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from rnnfast import html
 from rnnfast._arrays import positive
+from rnnfast._expect import offers
 from rnnfast.data import Corpus, ids_of
 from rnnfast.parallel import ParallelCorpus
 from rnnfast.text import BEGIN_OF_SENTENCE
@@ -268,7 +269,8 @@ def _as_texts(texts: Any) -> list[str]:
 
 
 def _surprisals(model: Any, texts: list[str], context: str) -> list[list[tuple[str, float]]]:
-    vocab = getattr(model, "vocab", None)
+    offers(model, "model", "a LanguageModel or an NGram", "vocab", "nll")
+    vocab = model.vocab
     if vocab is None:
         raise ValueError("the model has no vocabulary to read text with; use model.nll with token ids")
     if not isinstance(context, str):

@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from rnnfast._arrays import brief, positive
+from rnnfast._arrays import between, positive
+from rnnfast._expect import brief
 from rnnfast.estimator import (
     CELL,
     TRAINING,
@@ -68,7 +69,7 @@ class Forecaster(Estimator):
 
     def forecast(self, k: int, series: ArrayLike | None = None) -> Reals:
         """The ``k`` values after the end of ``series`` (None: of the one that was fitted), each from those before it."""
-        positive(k, "k")
+        between(k, 1, 2**31 - 1, "k")
         self._check_fitted()
         if series is None:
             flat, ahead = self._flat, self._continued(k)

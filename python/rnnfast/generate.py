@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from rnnfast import _core
 from rnnfast._arrays import at_least, between, positive, real
+from rnnfast._expect import brief, offers
 from rnnfast.text import BEGIN_OF_SENTENCE, PADDING
 from rnnfast.vocab import Decoder
 
@@ -127,7 +128,7 @@ def _stops(stop: Stop) -> list[str]:
     stops = [stop] if isinstance(stop, str) else list(stop or ())
     for text in stops:
         if not isinstance(text, str):
-            raise TypeError(f"stop holds {text!r}, expected strings")
+            raise TypeError(f"stop holds {brief(text)}, expected strings")
         if not text:
             raise ValueError("stop holds an empty string, which every text contains")
     return stops
@@ -136,13 +137,14 @@ def _stops(stop: Stop) -> list[str]:
 def _prompt_ids(model: Any, prompt: str) -> NDArray[np.int32]:
     if getattr(model, "kind", None) == "seq2seq":
         raise TypeError("a Seq2Seq does not continue texts: rf.translate translates them")
+    offers(model, "model", "a LanguageModel or an NGram", "vocab", "step")
     if not isinstance(prompt, str):
         raise TypeError(f"the prompt is a {type(prompt).__name__}, expected one text")
     if model.vocab is None:
         raise ValueError("the model has no vocabulary to read a prompt with; use model.step with token ids")
     ids: NDArray[np.int32] = model.vocab.encode_text(prompt)
     if len(ids) == 0:
-        raise ValueError(f"the prompt {prompt!r} has no token: expected at least one to start from")
+        raise ValueError(f"the prompt {brief(prompt)} has no token: expected at least one to start from")
     return ids
 
 

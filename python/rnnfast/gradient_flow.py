@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from rnnfast import html
 from rnnfast._arrays import as_int32
+from rnnfast._expect import brief, offers
 from rnnfast.nn import GRU, LSTM, RNN
 from rnnfast.plot import finish, new_figure
 from rnnfast.text import PathLike
@@ -63,6 +65,9 @@ def gradient_flow(model: Any, batch: tuple[ArrayLike, ArrayLike], *, last_only: 
     >>> gradient_flow(model, ([[0], [1], [2]], [[1], [2], [3]])).norms.shape
     (2, 3)
     """
+    offers(model, "model", "a LanguageModel", "config", "state_dict", "step")
+    if not isinstance(batch, (tuple, list)) or len(batch) != 2:
+        raise TypeError(f"batch is {brief(batch)}, expected the pair (x, y)")
     x, y = as_int32(batch[0], "x"), as_int32(batch[1], "y")
     if x.ndim != 2 or x.shape != y.shape or x.size == 0:
         raise ValueError(f"x and y have shapes {x.shape} and {y.shape}, expected the same (T, N)")
@@ -102,7 +107,7 @@ def gradient_flow(model: Any, batch: tuple[ArrayLike, ArrayLike], *, last_only: 
     return GradientFlow(norms, float(np.sqrt(squares)))
 
 
-def _single_layer(config: dict[str, Any], weights: dict[str, Any], layer: int) -> Any:
+def _single_layer(config: Mapping[str, Any], weights: dict[str, Any], layer: int) -> Any:
     kinds: dict[str, Any] = {"rnn": RNN, "rnn_relu": RNN, "gru": GRU, "lstm": LSTM}
     if config["cell"] not in kinds:
         raise ValueError(f"gradient_flow knows the cells {', '.join(kinds)}, not {config['cell']!r}")

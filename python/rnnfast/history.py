@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rnnfast import html
+from rnnfast._expect import listed
 from rnnfast.plot import finish, new_figure
 from rnnfast.text import PathLike
 
@@ -28,7 +29,7 @@ class History(Sequence[Mapping[str, float]]):
         notes: Sequence[str] = (),
         diverged: bool = False,
     ) -> None:
-        self.records = [dict(r) for r in records]
+        self.records = [dict(r) for r in listed(records, "records", "a list of one mapping an epoch")]
         self.stopped, self.notes, self.diverged = stopped, list(notes), diverged
 
     def __getitem__(self, index: Any) -> Any:

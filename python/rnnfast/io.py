@@ -9,13 +9,14 @@ import zlib
 from typing import Any
 
 from rnnfast import _core
+from rnnfast._expect import brief
 from rnnfast.classify import SequenceClassifier
 from rnnfast.forecast import Autoregressor, LinearAR
 from rnnfast.models import FORMAT, FORMAT_VERSION, VERSION_OF_ROUNDED, WEIGHTS, LanguageModel, restored, rounded
 from rnnfast.ngram import NGram
 from rnnfast.nn import Array
 from rnnfast.seq2seq import Seq2Seq
-from rnnfast.text import PathLike
+from rnnfast.text import PathLike, checked_path
 from rnnfast.vocab import Vocab
 
 _ESTIMATORS: dict[str, Any] = {kind.kind: kind for kind in (Autoregressor, LinearAR, SequenceClassifier)}
@@ -38,8 +39,9 @@ def load(path: PathLike, *, weights: str | None = None, kind: str | None = None)
 
     Raises ``rf.FileFormatError`` for a file that is damaged, of another version or kind, or not rnnfast's.
     """
+    path = checked_path(path)
     if kind is not None and kind not in _KINDS:
-        raise ValueError(f"kind is {kind!r}, expected one of {', '.join(_KINDS)}")
+        raise ValueError(f"kind is {brief(kind)}, expected one of {', '.join(_KINDS)}")
     arpa = _is_arpa(path)
     model: Any = NGram.from_arpa(path) if arpa else read(path, weights=weights)[0]
     held = LanguageModel.kind if arpa else model.kind
@@ -76,9 +78,9 @@ def _start(path: PathLike) -> bytes:
 
 def read(path: PathLike, *, weights: str | None = None) -> tuple[Any, dict[str, Array], dict[str, str]]:
     """The model, the tensors that are not its weights, and the metadata. Every byte is checked before use."""
-    name = os.fspath(path)
+    name = checked_path(path)
     if weights is not None and weights not in WEIGHTS:
-        raise ValueError(f"weights is {weights!r}, expected one of {', '.join(WEIGHTS)}")
+        raise ValueError(f"weights is {brief(weights)}, expected one of {', '.join(WEIGHTS)}")
     if not os.path.exists(name):
         raise FileNotFoundError(f"{name} does not exist; give the path of a model file")
     start = _start(name)
@@ -98,7 +100,7 @@ def read(path: PathLike, *, weights: str | None = None) -> tuple[Any, dict[str, 
         raise _core.Error(f"{name}: holds a {kind!r}, this rnnfast knows {', '.join(_KINDS)}; update rnnfast")
     if kind in _ESTIMATORS:
         if weights not in (None, "f32"):
-            raise ValueError(f"weights is {weights!r}, but {name} holds a {kind}, which is float32 only")
+            raise ValueError(f"weights is {brief(weights)}, but {name} holds a {kind}, which is float32 only")
         return _build_estimator(name, _ESTIMATORS[kind], metadata, tensors), {}, metadata
     try:
         tensors = restored(tensors)

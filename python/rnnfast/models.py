@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rnnfast import _core
-from rnnfast._arrays import as_float32, as_int32, at_least, new_seed, positive
+from rnnfast._arrays import as_float32, as_int32, at_least, dropout_share, new_seed, positive, precision
+from rnnfast._expect import brief, choice
 from rnnfast.files import replacing
 from rnnfast.nn import Array, Layer, State
 from rnnfast.text import PathLike
@@ -29,7 +31,7 @@ def rounded(parameters: Mapping[str, Array], weights: str, exact: tuple[str, ...
     Those named in ``exact`` stay as they are.
     """
     if weights not in WEIGHTS:
-        raise ValueError(f"weights is {weights!r}, expected one of {', '.join(WEIGHTS)}")
+        raise ValueError(f"weights is {brief(weights)}, expected one of {', '.join(WEIGHTS)}")
     stored: dict[str, NDArray[Any]] = dict(parameters)
     for name, value in parameters.items():
         if value.ndim != 2 or name in exact:
@@ -97,7 +99,7 @@ def write_model(
 ) -> None:
     """``model``'s weights, configuration and vocabularies (by their names in the file) as one safetensors file."""
     stored = rounded(model.parameters(), weights, model.exact)
-    config = model.config if weights == "f32" else {**model.config, "weights": weights}
+    config = {**model.config, **({} if weights == "f32" else {"weights": weights})}
     own = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION if weights == "f32" else VERSION_OF_ROUNDED,
@@ -162,31 +164,31 @@ class LanguageModel(Layer):
     ) -> None:
         self.vocab = vocab if isinstance(vocab, Vocab) else None
         size = len(vocab) if isinstance(vocab, Vocab) else positive(vocab, "vocab")
-        self.config: dict[str, Any] = {
-            "cell": cell,
+        self._config: dict[str, Any] = {
+            "cell": choice(cell, GATES, "cell"),
             "vocab_size": size,
             "embedding_size": at_least(embedding_size, 0, "embedding_size"),
             "hidden_size": positive(hidden_size, "hidden_size"),
             "num_layers": positive(num_layers, "num_layers"),
-            "dropout": float(dropout),
-            "weights": weights,
+            "dropout": dropout_share(dropout),
+            "weights": precision(weights),
             "seed": new_seed(seed),
         }
         # Options that came later stand in a file only where they are used, so that older readers read the others.
-        self.config.update({n: True for n, on in (("variational", variational), ("tie_weights", tie_weights)) if on})
-        c, gates = self.config, GATES.get(cell, 1)
+        self._config.update({n: True for n, on in (("variational", variational), ("tie_weights", tie_weights)) if on})
+        c, gates = self._config, GATES.get(cell, 1)
         first = gates * c["hidden_size"] * ((c["embedding_size"] or size) + c["hidden_size"])
         later = gates * 2 * c["hidden_size"] ** 2 * (c["num_layers"] - 1)
         check_memory(size * (c["embedding_size"] + c["hidden_size"]) + first + later)
         self.steps = 0  # of training; with the seed it decides the dropout masks
         self._core = _core.LanguageModel(
-            cell, size, self.config["embedding_size"], self.config["hidden_size"], self.config["num_layers"],
-            self.config["dropout"], self.config["seed"], weights, bool(variational),
+            cell, size, self._config["embedding_size"], self._config["hidden_size"], self._config["num_layers"],
+            self._config["dropout"], self._config["seed"], weights, bool(variational),
             bool(tie_weights),
         )  # fmt: skip
 
         if init_scale is not None:
-            initialise(self, init_scale, self.config["seed"])
+            initialise(self, init_scale, self._config["seed"])
 
     def _options(self) -> dict[str, Any]:
         return options_with(self.config, {"vocab": self.vocab})
@@ -194,6 +196,11 @@ class LanguageModel(Layer):
     def __repr__(self) -> str:
         shown = ", ".join(f"{name}={value!r}" for name, value in self.config.items() if name != "seed")
         return f"LanguageModel({shown})"
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """What the model was made with, read-only: it has been compiled in, so another value could not count."""
+        return MappingProxyType(self._config)
 
     @property
     def num_parameters(self) -> int:
@@ -217,7 +224,7 @@ class LanguageModel(Layer):
 
     def _loss(self, x: ArrayLike, y: ArrayLike, state: Any, *, train: bool) -> tuple[NDArray[np.float64], State]:
         h0, c0 = self._split(state)
-        key = ((self.config["seed"] << 32) + self.steps) & (2**64 - 1)
+        key = ((self._config["seed"] << 32) + self.steps) & (2**64 - 1)
         nll, h, c = self._core.loss(as_int32(x, "x"), as_int32(y, "y"), h0, c0, train, key)
         return nll, h if c is None else (h, c)
 

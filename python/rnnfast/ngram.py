@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from rnnfast import arpa
 from rnnfast._arrays import as_ids, at_least, between
+from rnnfast._expect import brief
 from rnnfast.arpa import HIGHEST_ORDER
 from rnnfast.data import Corpus, ids_of
 from rnnfast.grams import SMOOTHINGS, Grams, Ints, Reals, count, tokens_of
@@ -64,15 +65,15 @@ class NGram:
         sentence_end: str | None = END_OF_SENTENCE,
     ) -> None:
         if isinstance(order, bool) or not isinstance(order, (int, np.integer)) or not 1 <= order <= HIGHEST_ORDER:
-            raise ValueError(f"order is {order!r}, expected a whole number from 1 to {HIGHEST_ORDER}")
+            raise ValueError(f"order is {brief(order)}, expected a whole number from 1 to {HIGHEST_ORDER}")
         if not isinstance(smoothing, str) or smoothing not in SMOOTHINGS:
-            raise ValueError(f"unknown smoothing {smoothing!r}: expected one of {', '.join(SMOOTHINGS)}")
+            raise ValueError(f"unknown smoothing {brief(smoothing)}: expected one of {', '.join(SMOOTHINGS)}")
         if isinstance(alpha, bool) or not isinstance(alpha, (int, float, np.integer, np.floating)):
-            raise TypeError(f"alpha is {alpha!r}, expected a number")
+            raise TypeError(f"alpha is {brief(alpha)}, expected a number")
         if not 0 < alpha < float("inf"):
             raise ValueError(f"alpha is {alpha}, expected more than 0")
         if sentence_end is not None and not isinstance(sentence_end, str):
-            raise TypeError(f"sentence_end is {sentence_end!r}, expected a token, or None")
+            raise TypeError(f"sentence_end is {brief(sentence_end)}, expected a token, or None")
         self.order, self.smoothing, self.alpha, self.sentence_end = int(order), smoothing, float(alpha), sentence_end
         self.vocab: Vocab | None = None
         self.vocab_size = 0

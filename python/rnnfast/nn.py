@@ -6,29 +6,122 @@ that takes the output's gradient, adds to ``grads`` and returns the input's.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Callable, Optional, Union
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Callable, Generic, NoReturn, Optional, TypeVar, Union, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rnnfast import _core, html
-from rnnfast._arrays import as_float32, as_int32, load_parameters, new_seed, positive
-from rnnfast.pickling import options_of, reduced
+from rnnfast._arrays import (
+    as_float32,
+    as_int32,
+    dropout_share,
+    load_parameters,
+    new_seed,
+    own,
+    positive,
+    precision,
+    row_lengths,
+)
+from rnnfast._expect import brief
+from rnnfast.pickling import reduced
 
 Array = NDArray[np.float32]
 State = Union[Array, "tuple[Array, Array]"]
 Backward = Callable[..., "tuple[Optional[Array], State]"]
 
 
+_T = TypeVar("_T")
+
+
+class Option(Generic[_T]):
+    """A read-only attribute: an option that the layer was made with.
+
+    The compiled layer was built from it, so another value could not count.
+    """
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    @overload
+    def __get__(self, layer: None, owner: type) -> Option[_T]: ...
+    @overload
+    def __get__(self, layer: Any, owner: type) -> _T: ...
+    def __get__(self, layer: Any, owner: type) -> Option[_T] | _T:
+        if layer is None:
+            return self
+        try:
+            value: _T = layer._made_with[self._name]
+        except (AttributeError, KeyError):
+            raise AttributeError(f"{self._name} of this {owner.__name__} has not been set") from None
+        return value
+
+    def __set__(self, layer: Any, value: Any) -> NoReturn:
+        kind = type(layer).__name__
+        raise AttributeError(
+            f"{self._name} is fixed when a {kind} is made: make another {kind} with {self._name}={value!r}"
+        )
+
+
+class Gradients(Mapping[str, Array]):
+    """Gradients by name. An array is live, ``backward`` adds to it; assigning to a name copies into it."""
+
+    def __init__(self, arrays: dict[str, Array]) -> None:
+        self._arrays = arrays
+
+    def __getitem__(self, name: str) -> Array:
+        return self._arrays[name]
+
+    def __setitem__(self, name: str, value: ArrayLike) -> None:
+        own, given = self._arrays[name], as_float32(value, f"the gradient of {name}")
+        if given.shape != own.shape:
+            raise ValueError(f"the gradient of {name} has shape {given.shape}, expected {own.shape}")
+        own[...] = given
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._arrays)
+
+    def __len__(self) -> int:
+        return len(self._arrays)
+
+    def __repr__(self) -> str:
+        return f"Gradients({self._arrays!r})"
+
+
+class Weights(Mapping[str, Array]):
+    """Read-only views of the weights by name; ``load_state_dict`` and optimisers change them."""
+
+    def __init__(self, arrays: dict[str, Array]) -> None:
+        self._arrays = arrays
+
+    def __getitem__(self, name: str) -> Array:
+        return self._arrays[name]
+
+    def __setitem__(self, name: str, value: Any) -> NoReturn:
+        raise TypeError(f"parameters() is read-only: use load_state_dict({{{name!r}: value}}, strict=False)")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._arrays)
+
+    def __len__(self) -> int:
+        return len(self._arrays)
+
+    def __repr__(self) -> str:
+        return f"Weights({self._arrays!r})"
+
+
 class Layer:
     """What every layer offers: its weights, their gradients, and PyTorch's ``state_dict``."""
 
     _core: Any
+    _made_with: dict[str, Any]
+    _seed: int
 
     def _options(self) -> dict[str, Any]:
         """The arguments that make a layer like this one."""
-        return options_of(self)
+        return {**self._made_with, "seed": self._seed}
 
     def __reduce__(self) -> tuple[Any, ...]:
         return reduced(self)
@@ -46,15 +139,13 @@ class Layer:
         load_parameters(self._core, state_dict, strict=strict)
 
     @property
-    def grads(self) -> dict[str, Array]:
-        """Gradients by name, live: ``backward`` adds to them, ``zero_grad`` clears them."""
-        gradients: dict[str, Array] = self._core.gradients()
-        return gradients
+    def grads(self) -> Gradients:
+        """Gradients by name, live: ``backward`` adds to them, ``zero_grad`` clears them, assignment copies into them."""
+        return Gradients(self._core.gradients())
 
-    def parameters(self) -> dict[str, Array]:
+    def parameters(self) -> Weights:
         """Read-only views of the weights by name; an optimiser or ``load_state_dict`` changes them."""
-        parameters: dict[str, Array] = self._core.parameters()
-        return parameters
+        return Weights(self._core.parameters())
 
     def zero_grad(self) -> None:
         """Sets every gradient to zero."""
@@ -74,7 +165,7 @@ class Layer:
         for name in names or own:
             found = [n for n in own if n == name or n.startswith(f"{name}.")]
             if not found:
-                raise ValueError(f"no parameter is called {name!r}: there are {', '.join(own)}")
+                raise ValueError(f"no parameter is called {brief(name)}: there are {', '.join(own)}")
             chosen = chosen - set(found) if requires_grad else chosen | set(found)
         self._core.set_frozen(sorted(chosen))
         return self
@@ -88,8 +179,26 @@ class Layer:
         return html.of_parameters(repr(self), self.parameters())
 
 
+def one_state(state: Any, hx: Any) -> Any:
+    """``hx`` is PyTorch's name of ``state``."""
+    if state is not None and hx is not None:
+        raise TypeError("state and hx are two names of one argument, expected one of them")
+    return hx if state is None else state
+
+
+def refuse_options(kind: str, known: Iterable[str], unknown: Mapping[str, Any]) -> None:
+    """Raises a ``TypeError`` that names the options there are."""
+    if unknown:
+        more = "; projections are not supported" if "proj_size" in unknown else ""
+        raise TypeError(f"{kind} has no option {', '.join(map(repr, unknown))}, expected {', '.join(known)}{more}")
+
+
 class _Recurrent(Layer):
     _cell: str
+
+    input_size, hidden_size, num_layers = Option[int](), Option[int](), Option[int]()
+    bias, bidirectional, variational = Option[bool](), Option[bool](), Option[bool]()
+    dropout, weights, recompute = Option[float](), Option[str](), Option[Optional[str]]()
 
     def __init__(
         self,
@@ -105,28 +214,46 @@ class _Recurrent(Layer):
         weights: str = "f32",
         recompute: str | None = None,
         seed: int | None = None,
+        **unknown: Any,
     ) -> None:
-        self.input_size = positive(input_size, "input_size")
-        self.hidden_size = positive(hidden_size, "hidden_size")
-        self.num_layers = positive(num_layers, "num_layers")
-        self.bias, self.batch_first = bool(bias), bool(batch_first)
-        self.dropout, self.bidirectional = float(dropout), bool(bidirectional)
-        self.variational = bool(variational)
-        self.weights, self.recompute = weights, recompute
+        self._made_with: dict[str, Any] = {
+            "input_size": positive(input_size, "input_size"),
+            "hidden_size": positive(hidden_size, "hidden_size"),
+            "num_layers": positive(num_layers, "num_layers"),
+            "bias": bool(bias),
+            "dropout": dropout_share(dropout),
+            "bidirectional": bool(bidirectional),
+            "variational": bool(variational),
+            "weights": precision(weights),
+            "recompute": recompute,
+        }
+        known = (*(n for n in self._made_with if not n.endswith(("_size", "_layers"))), "batch_first", "seed")
+        refuse_options(type(self).__name__, known, unknown)
         if recompute not in (None, "sqrt"):
-            raise ValueError(f"recompute is {recompute!r}, expected None or 'sqrt'")
+            raise ValueError(f"recompute is {brief(recompute)}, expected None or 'sqrt'")
+        if self.dropout and self.num_layers == 1:
+            warnings.warn(
+                f"dropout acts between layers and num_layers is 1, so dropout={self.dropout} has no effect",
+                UserWarning,
+                stacklevel=3 if isinstance(self, RNN) else 2,
+            )
+        self.batch_first = bool(batch_first)  # the one option that may change: it counts from the next call on
         self._seed = new_seed(seed)
         self._steps = 0
         self._core = _core.Recurrent(
             self._cell, self.input_size, self.hidden_size, self.num_layers, self.bias, self.bidirectional,
-            self.dropout, self._seed, weights, recompute == "sqrt", False, self.variational,
+            self.dropout, self._seed, self.weights, recompute == "sqrt", False, self.variational,
         )  # fmt: skip
+
+    def _options(self) -> dict[str, Any]:
+        return {**super()._options(), "batch_first": self.batch_first}
 
     def __repr__(self) -> str:
         extra = "".join(
             f", {name}={value}"
             for name, value, default in (
                 ("num_layers", self.num_layers, 1),
+                ("nonlinearity", getattr(self, "nonlinearity", "tanh"), "tanh"),
                 ("bias", self.bias, True),
                 ("batch_first", self.batch_first, False),
                 ("dropout", self.dropout, 0.0),
@@ -139,42 +266,47 @@ class _Recurrent(Layer):
         )
         return f"{type(self).__name__}({self.input_size}, {self.hidden_size}{extra})"
 
-    def __call__(self, input: ArrayLike, state: Any = None, *, lengths: ArrayLike | None = None) -> tuple[Array, State]:
+    def __call__(
+        self, input: ArrayLike, state: Any = None, *, hx: Any = None, lengths: ArrayLike | None = None
+    ) -> tuple[Array, State]:
         """Output and last state; nothing is saved for backward, no dropout.
 
         Parameters are those of :meth:`forward`.
         """
-        y, final, _ = self._run(input, state, lengths, save=False)
+        y, final, *_ = self._run(input, one_state(state, hx), lengths, save=False)
         return y, final
 
     def forward(
-        self, input: ArrayLike, state: Any = None, *, lengths: ArrayLike | None = None
+        self, input: ArrayLike, state: Any = None, *, hx: Any = None, lengths: ArrayLike | None = None
     ) -> tuple[Array, State, Backward]:
         """Output, last state and the function that back-propagates through time.
 
         Parameters
         ----------
-        input : (T, N, input_size), or (N, T, input_size) with ``batch_first``
-        state : initial state (num_layers * directions, N, hidden_size); an LSTM's is the pair (h, c). None: zeros.
-        lengths : (N,) steps of each row, 0 to T; beyond them outputs are zero and nothing is learnt; a row of length 0 keeps
-            its initial state. None: all T.
+        input : (T, N, input_size), or (N, T, input_size) with ``batch_first``; (T, input_size) for a single row
+        state : initial state (num_layers * directions, N, hidden_size), without N for a single row; an LSTM's is the pair
+            (h, c). None: zeros.
+        hx : PyTorch's name of ``state``
+        lengths : (N,) steps of each row, 0 to T; beyond them outputs are zero and nothing is learnt; a row of length 0
+            keeps its initial state. None: all T.
 
         Returns
         -------
         y : (T, N, directions * hidden_size), read-only, since backward still needs it (not with ``recompute``)
         state : the state after each row's last step
-        backward : ``backward(dy, dstate=None, *, input_gradient=True) -> (dx, dstate_0)``; adds to ``grads``. Once.
+        backward : ``backward(dy, dstate=None, *, input_gradient=True) -> (dx, dstate_0)``; adds to ``grads``. Once. The input
+            may change in between; if the weights have, it raises ``ValueError``.
         """
-        y, final, tape = self._run(input, state, lengths, save=True)
+        y, final, tape, layout = self._run(input, one_state(state, hx), lengths, save=True)
         y.flags.writeable = self.recompute is not None
 
         def backward(
             dy: ArrayLike | None = None, dstate: Any = None, *, input_gradient: bool = True
         ) -> tuple[Array | None, State]:
-            grad = None if dy is None else self._time_first(as_float32(dy, "gradient of the output"))
-            dh, dc = self._split(dstate, "gradient of the state")
+            grad = None if dy is None else self._checked(as_float32(dy, "gradient of the output"), layout, y.shape)
+            dh, dc = self._split(dstate, "gradient of the state", layout)
             dx, dh0, dc0 = self._core.backward(tape.core, grad, dh, dc, input_gradient)
-            return None if dx is None else self._time_first(dx), self._join(dh0, dc0)
+            return None if dx is None else layout.given(dx), self._join(dh0, dc0, layout)
 
         return y, final, backward
 
@@ -197,34 +329,87 @@ class _Recurrent(Layer):
         """
         return _core.Stream(self._core, positive(rows, "rows"))
 
-    def _run(self, input: ArrayLike, state: Any, lengths: Any, *, save: bool) -> tuple[Array, State, _Tape]:
-        x = as_float32(input, "input")
-        if x.ndim != 3:
-            raise ValueError(f"input has shape {x.shape}, expected three dimensions (T, N, input_size)")
-        x = self._time_first(x)
-        h0, c0 = self._split(state, "state")
-        counts = None if lengths is None else as_int32(lengths, "lengths").tolist()
+    def _run(self, input: ArrayLike, state: Any, lengths: Any, *, save: bool) -> tuple[Array, State, _Tape, _Layout]:
+        given = as_float32(input, "input")
+        layout = _Layout.of(given, self.input_size, self.batch_first)
+        x = layout.time_first(given)
+        if save:
+            x = own(x, given if x is not given else input)
+        h0, c0 = self._split(state, "state", layout)
+        if lengths is not None and layout.flat:
+            raise ValueError("lengths are those of rows, and the input is a single row (T, input_size): cut it instead")
+        counts = None if lengths is None else row_lengths(lengths, layout.rows, layout.steps)
         self._steps += save
         key = (self._seed << 32) + self._steps
         y, h, c, core_tape = self._core.forward(x, h0, c0, counts, save, key & (2**64 - 1))
         kept = (x,) if self.recompute else (x, y)
-        return self._time_first(y), self._join(h, c), _Tape(core_tape, *kept)
+        return layout.given(y), self._join(h, c, layout), _Tape(core_tape, *kept), layout
 
-    def _time_first(self, array: Array) -> Array:
-        return np.ascontiguousarray(array.swapaxes(0, 1)) if self.batch_first and array.ndim > 1 else array
+    def _checked(self, grad: Array, layout: _Layout, shape: tuple[int, ...]) -> Array:
+        if grad.shape != shape:
+            raise ValueError(f"gradient of the output has shape {grad.shape}, expected {shape}")
+        return layout.time_first(grad)
 
-    def _split(self, state: Any, name: str) -> tuple[Array | None, Array | None]:
+    def _split(self, state: Any, name: str, layout: _Layout) -> tuple[Array | None, Array | None]:
         if state is None:
             return None, None
         if not self._core.has_c:
-            return as_float32(state, name), None
+            return self._lanes(state, name, layout), None
         if not isinstance(state, (tuple, list)) or len(state) != 2:
             raise TypeError(f"{name} of an LSTM is the pair (h, c), got {type(state).__name__}")
-        h, c = state
-        return (None if h is None else as_float32(h, "h")), (None if c is None else as_float32(c, "c"))
+        h, c = (
+            None if part is None else self._lanes(part, f"{letter} of the {name}", layout)
+            for part, letter in zip(state, "hc")
+        )
+        return h, c
 
-    def _join(self, h: Array, c: Array | None) -> State:
+    def _lanes(self, state: Any, name: str, layout: _Layout) -> Array:
+        array, lanes = as_float32(state, name), self.num_layers * (1 + self.bidirectional)
+        wanted = (lanes, self.hidden_size) if layout.flat else (lanes, layout.rows, self.hidden_size)
+        if array.shape != wanted:
+            what = "" if layout.flat else ", whatever batch_first" if self.batch_first else ""
+            raise ValueError(f"{name} has shape {array.shape}, expected {wanted}{what}")
+        return array[:, None] if layout.flat else array
+
+    def _join(self, h: Array, c: Array | None, layout: _Layout) -> State:
+        if layout.flat:
+            h, c = h[:, 0], None if c is None else c[:, 0]
         return h if c is None else (h, c)
+
+
+class _Layout:
+    """How a sequence was given: (T, N, D), (N, T, D) or, flat, (T, D); the compiled layers read (T, N, D)."""
+
+    def __init__(self, steps: int, rows: int, flat: bool, batch_first: bool) -> None:
+        self.steps, self.rows, self.flat, self.batch_first = steps, rows, flat, batch_first
+
+    @classmethod
+    def of(cls, input: Array, features: int, batch_first: bool) -> _Layout:
+        batched = "(N, T, {0})" if batch_first else "(T, N, {0})"
+        wanted = f"{batched} or, of a single row, (T, {{0}})".format(features)
+        if input.ndim not in (2, 3):
+            raise ValueError(f"input has shape {input.shape}, expected three dimensions {wanted}")
+        if input.shape[-1] != features:
+            raise ValueError(
+                f"input has {input.shape[-1]} features, expected {features} (input_size): its shape is {input.shape}, "
+                f"expected {wanted}"
+            )
+        flat = input.ndim == 2
+        steps, rows = (len(input), 1) if flat else input.shape[1::-1] if batch_first else input.shape[:2]
+        if steps == 0:
+            raise ValueError(f"input has shape {input.shape}, expected {wanted} with at least one step")
+        return cls(steps, rows, flat, batch_first and not flat)
+
+    def time_first(self, array: Array) -> Array:
+        if self.flat:
+            return array[:, None]
+        return np.ascontiguousarray(array.swapaxes(0, 1)) if self.batch_first else array
+
+    def given(self, array: Array) -> Array:
+        """The opposite of ``time_first``."""
+        if self.flat:
+            return array[:, 0]
+        return np.ascontiguousarray(array.swapaxes(0, 1)) if self.batch_first else array
 
 
 class _Tape:
@@ -232,6 +417,13 @@ class _Tape:
 
     def __init__(self, core: Any, *arrays: Array) -> None:
         self.core, self.arrays = core, arrays
+
+
+def cell_of(nonlinearity: str) -> str:
+    """The name of Elman's cell with this nonlinearity."""
+    if nonlinearity not in ("tanh", "relu"):
+        raise ValueError(f"nonlinearity is {brief(nonlinearity)}, expected 'tanh' or 'relu'")
+    return "rnn" if nonlinearity == "tanh" else "rnn_relu"
 
 
 class RNN(_Recurrent):
@@ -261,6 +453,8 @@ class RNN(_Recurrent):
     ((7, 2, 5), (1, 2, 5))
     """
 
+    nonlinearity = Option[str]()
+
     def __init__(
         self,
         input_size: int,
@@ -270,11 +464,9 @@ class RNN(_Recurrent):
         nonlinearity: str = "tanh",
         **options: Any,
     ) -> None:
-        if nonlinearity not in ("tanh", "relu"):
-            raise ValueError(f"nonlinearity is {nonlinearity!r}, expected 'tanh' or 'relu'")
-        self.nonlinearity = nonlinearity
-        self._cell = "rnn" if nonlinearity == "tanh" else "rnn_relu"
+        self._cell = cell_of(nonlinearity)
         super().__init__(input_size, hidden_size, num_layers, **options)
+        self._made_with["nonlinearity"] = nonlinearity
 
 
 class GRU(_Recurrent):
@@ -314,31 +506,51 @@ class Linear(Layer):
     (5, 2)
     """
 
+    in_features, out_features, bias = Option[int](), Option[int](), Option[bool]()
+
     def __init__(self, in_features: int, out_features: int, *, bias: bool = True, seed: int | None = None) -> None:
-        self.in_features = positive(in_features, "in_features")
-        self.out_features = positive(out_features, "out_features")
-        self.bias, self._seed = bool(bias), new_seed(seed)
+        self._made_with = {
+            "in_features": positive(in_features, "in_features"),
+            "out_features": positive(out_features, "out_features"),
+            "bias": bool(bias),
+        }
+        self._seed = new_seed(seed)
         self._core = _core.Linear(self.in_features, self.out_features, self.bias, self._seed)
 
+    def __repr__(self) -> str:
+        return f"Linear(in_features={self.in_features}, out_features={self.out_features}, bias={self.bias})"
+
     def __call__(self, input: ArrayLike) -> Array:
-        return self.forward(input)[0]
+        """y; nothing is saved."""
+        return self._product(self._checked(input))
 
     def forward(self, input: ArrayLike) -> tuple[Array, Callable[[ArrayLike], Array]]:
-        """y, and ``backward(dy) -> dx``, which adds to ``grads``."""
-        x = as_float32(input, "input")
-        if x.ndim == 0 or x.shape[-1] != self.in_features:
-            raise ValueError(f"input has shape {x.shape}, expected (..., {self.in_features}) (in_features)")
-        rows = x.reshape(-1, self.in_features)
-        y = self._core.forward(rows).reshape(*x.shape[:-1], self.out_features)
+        """y, and ``backward(dy) -> dx``, which adds to ``grads``. The input may change in between; if the weights have,
+        ``backward`` raises ``ValueError``."""
+        x = own(self._checked(input), input)
+        stamp = self._core.weights_stamp
+        y = self._product(x)
+        shape = y.shape
 
         def backward(dy: ArrayLike) -> Array:
             grad = as_float32(dy, "gradient of the output")
-            if grad.shape != y.shape:
-                raise ValueError(f"gradient of the output has shape {grad.shape}, expected {y.shape}")
-            dx: Array = self._core.backward(rows, grad.reshape(-1, self.out_features)).reshape(x.shape)
+            if grad.shape != shape:
+                raise ValueError(f"gradient of the output has shape {grad.shape}, expected {shape}")
+            rows, drows = x.reshape(-1, self.in_features), grad.reshape(-1, self.out_features)
+            dx: Array = self._core.backward(rows, drows, stamp).reshape(x.shape)
             return dx
 
         return y, backward
+
+    def _checked(self, input: ArrayLike) -> Array:
+        x = as_float32(input, "input")
+        if x.ndim == 0 or x.shape[-1] != self.in_features:
+            raise ValueError(f"input has shape {x.shape}, expected (..., {self.in_features}) (in_features)")
+        return x
+
+    def _product(self, x: Array) -> Array:
+        y: Array = self._core.forward(x.reshape(-1, self.in_features))
+        return y.reshape(*x.shape[:-1], self.out_features)
 
 
 class Embedding(Layer):
@@ -348,22 +560,37 @@ class Embedding(Layer):
     (3, 4)
     """
 
+    num_embeddings, embedding_dim = Option[int](), Option[int]()
+
     def __init__(self, num_embeddings: int, embedding_dim: int, *, seed: int | None = None) -> None:
-        self.num_embeddings = positive(num_embeddings, "num_embeddings")
-        self.embedding_dim = positive(embedding_dim, "embedding_dim")
+        self._made_with = {
+            "num_embeddings": positive(num_embeddings, "num_embeddings"),
+            "embedding_dim": positive(embedding_dim, "embedding_dim"),
+        }
         self._seed = new_seed(seed)
         self._core = _core.Embedding(self.num_embeddings, self.embedding_dim, self._seed)
 
+    def __repr__(self) -> str:
+        return f"Embedding({self.num_embeddings}, {self.embedding_dim})"
+
     def __call__(self, ids: ArrayLike) -> Array:
-        return self.forward(ids)[0]
+        """y; nothing is saved."""
+        return self._rows(as_int32(ids, "ids"))
 
     def forward(self, ids: ArrayLike) -> tuple[Array, Callable[[ArrayLike], None]]:
-        """y, and ``backward(dy)``, which adds to ``grads``."""
-        tokens = as_int32(ids, "ids")
-        flat = tokens.reshape(-1)
-        y: Array = self._core.forward(flat).reshape(*tokens.shape, self.embedding_dim)
+        """y, and ``backward(dy)``, which adds to ``grads``. The ids may change in between."""
+        tokens = own(as_int32(ids, "ids"), ids)
+        y = self._rows(tokens)
+        shape = y.shape
 
         def backward(dy: ArrayLike) -> None:
-            self._core.backward(flat, as_float32(dy, "gradient of the output").reshape(-1, self.embedding_dim))
+            grad = as_float32(dy, "gradient of the output")
+            if grad.shape != shape:
+                raise ValueError(f"gradient of the output has shape {grad.shape}, expected {shape}")
+            self._core.backward(tokens.reshape(-1), grad.reshape(-1, self.embedding_dim))
 
         return y, backward
+
+    def _rows(self, tokens: Any) -> Array:
+        y: Array = self._core.forward(tokens.reshape(-1))
+        return y.reshape(*tokens.shape, self.embedding_dim)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from rnnfast import _core
 from rnnfast._arrays import as_float32
+from rnnfast._expect import brief
 from rnnfast.nn import Layer
 
 Layers = Union[Layer, "Sequence[Layer]"]
@@ -27,7 +28,7 @@ def _check(name: str, value: Any, low: float, high: float = _LARGEST) -> float:
     try:
         number = float(value)
     except (TypeError, ValueError):
-        raise TypeError(f"{name} is {value!r}, expected a number") from None
+        raise TypeError(f"{name} is {brief(value)}, expected a number") from None
     if not low <= number < high:
         below = f" and below {high:g}" if high < _LARGEST else " and finite"
         raise ValueError(f"{name} is {value}, expected at least {low:g}{below}")
@@ -333,7 +334,7 @@ class Adam(Optimizer):
     def _checked(self, options: Mapping[str, Any]) -> dict[str, Any]:
         betas = options["betas"]
         if not isinstance(betas, (list, tuple)) or len(betas) != 2:
-            raise ValueError(f"betas is {betas!r}, expected two numbers from 0 to below 1")
+            raise ValueError(f"betas is {brief(betas)}, expected two numbers from 0 to below 1")
         return {
             "betas": (_check("betas[0]", betas[0], 0.0, 1.0), _check("betas[1]", betas[1], 0.0, 1.0)),
             "eps": _check("eps", options["eps"], 0.0),
@@ -390,7 +391,7 @@ def _limit(name: str, value: Any) -> float:
     try:
         number = float(value)
     except (TypeError, ValueError):
-        raise TypeError(f"{name} is {value!r}, expected a number") from None
+        raise TypeError(f"{name} is {brief(value)}, expected a number") from None
     if not number > 0:
         raise ValueError(f"{name} is {value}, expected more than 0")
     return number

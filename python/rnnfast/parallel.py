@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rnnfast._arrays import as_ids, at_least, positive
+from rnnfast._expect import brief
 from rnnfast.data import Ids, Reading, check_fractions, check_vocab
 from rnnfast.text import BEGIN_OF_SENTENCE, BPE, END_OF_SENTENCE, PADDING, PathLike, read_text
 from rnnfast.vocab import Vocab
@@ -111,7 +112,7 @@ class ParallelCorpus:
         listed = list(pairs)
         for i, pair in enumerate(listed):
             if not isinstance(pair, (tuple, list)) or [isinstance(sentence, str) for sentence in pair] != [True, True]:
-                raise TypeError(f"{name}: pair {i} is {pair!r}, expected two sentences")
+                raise TypeError(f"{name}: pair {i} is {brief(pair)}, expected two sentences")
         kept = [(source, target) for source, target in listed if source.strip() and target.strip()]
         sides, vocabs = [[pair[side] for pair in kept] for side in (0, 1)], []
         for sentences, given in zip(sides, (source_vocab, target_vocab)):
@@ -151,10 +152,10 @@ class ParallelCorpus:
     def __getitem__(self, chosen: slice | Sequence[int] | NDArray[Any]) -> ParallelCorpus:
         """Some of the pairs, by a slice or by their numbers, with the vocabularies of all."""
         if isinstance(chosen, str) or not isinstance(chosen, (slice, Sequence, np.ndarray)):
-            raise TypeError(f"pairs are chosen by a slice or a list of numbers, not by {chosen!r}")
+            raise TypeError(f"pairs are chosen by a slice or a list of numbers, not by {brief(chosen)}")
         numbers = np.arange(len(self))[chosen]
         if numbers.ndim != 1:
-            raise TypeError(f"pairs are chosen by a slice or a list of numbers, not by {chosen!r}")
+            raise TypeError(f"pairs are chosen by a slice or a list of numbers, not by {brief(chosen)}")
 
         def of(side: Sequence[Any]) -> list[Any]:
             return [side[i] for i in numbers]
@@ -212,7 +213,7 @@ class ParallelCorpus:
         """How ``fit`` reads pairs."""
         if num_steps is not None or sampling is not None:
             raise ValueError(
-                f"num_steps is {num_steps} and sampling {sampling!r}, but pairs are read whole and in random order; "
+                f"num_steps is {num_steps} and sampling {brief(sampling)}, but pairs are read whole and in random order; "
                 "ParallelCorpus(..., max_length=...) cuts long sentences"
             )
         return Reading(self.batches, batch_size=batch_size, seed=seed)

@@ -6,8 +6,8 @@ in it, as in a copy of a ``torch.nn.Module``.
 
 from __future__ import annotations
 
-import inspect
 import json
+import warnings
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from rnnfast import _core
 from rnnfast._arrays import load_parameters
+from rnnfast._expect import brief
 
 _FORMAT = "rnnfast layer"
 _PLAIN = (bool, int, float, str, list, type(None))  # what JSON gives back as it was
@@ -49,26 +50,14 @@ def restored(kind: Any, data: bytes, objects: dict[str, Any], diverged: dict[str
         raise _core.Error(f"{name}: these are not the bytes of one; pickle it again with this version of rnnfast")
     layer = kind.__new__(kind)
     try:
-        own.__init__(layer, **json.loads(metadata["options"]), **objects)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # they were given when the original was made
+            own.__init__(layer, **json.loads(metadata["options"]), **objects)
         load_parameters(layer._core, {**tensors, **diverged})
         layer._core.set_frozen([str(name) for name in json.loads(metadata["frozen"])])
     except (KeyError, TypeError, ValueError, OverflowError, RecursionError, MemoryError) as error:
         raise _core.Error(f"{name}: its options and weights do not fit: {error}") from None
     return layer
-
-
-def options_of(layer: Any) -> dict[str, Any]:
-    """The arguments of the layer's ``__init__``, which it keeps as attributes of the same names (``seed`` as ``_seed``)."""
-    options: dict[str, Any] = {}
-    for kind in _own_class(type(layer)).__mro__:
-        if "__init__" not in vars(kind):
-            continue
-        parameters = list(inspect.signature(vars(kind)["__init__"]).parameters.values())[1:]
-        named = [p.name for p in parameters if p.kind is not p.VAR_KEYWORD]
-        options.update({name: getattr(layer, "_seed" if name == "seed" else name) for name in named})
-        if len(named) == len(parameters):
-            return options
-    raise TypeError(f"{type(layer).__name__} cannot be copied: its options are unknown")
 
 
 def _own_class(kind: Any) -> Any:
@@ -78,5 +67,5 @@ def _own_class(kind: Any) -> Any:
         k for k in getattr(kind, "__mro__", ()) if k.__module__.partition(".")[0] == package and hasattr(k, "_options")
     ]
     if not own:
-        raise TypeError(f"{kind!r} is not a layer or model of {package}")
+        raise TypeError(f"{brief(kind)} is not a layer or model of {package}")
     return own[0]

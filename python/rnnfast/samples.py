@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rnnfast._arrays import brief
+from rnnfast._expect import brief
 
 Reals = NDArray[np.float64]
 

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
+from rnnfast._expect import brief, kind_of
+
 
 class Schedule:
     """What every schedule offers: the factor the learning rate is multiplied by."""
@@ -143,18 +145,20 @@ def schedule_named(spec: str | Schedule) -> Schedule:
     """
     if isinstance(spec, Schedule):
         return spec
+    if not isinstance(spec, str):
+        raise TypeError(f"schedule is {kind_of(spec)}, expected a name or one of rf.schedules")
     name, _, rest = spec.partition(":")
     if name not in SCHEDULES:
-        raise ValueError(f"unknown schedule {name!r}: expected one of {', '.join(SCHEDULES)}")
+        raise ValueError(f"unknown schedule {brief(name)}: expected one of {', '.join(SCHEDULES)}")
     kind = SCHEDULES[name]
     known: dict[str, Any] = {field.name: type(field.default) for field in fields(kind)}  # type: ignore[arg-type]
     options: dict[str, float] = {}
     for part in filter(None, rest.split(",")):
         key, _, value = part.partition("=")
         if key not in known:
-            raise ValueError(f"schedule {name!r} has no option {key!r}: it has {', '.join(known) or 'none'}")
+            raise ValueError(f"schedule {brief(name)} has no option {brief(key)}: it has {', '.join(known) or 'none'}")
         try:
             options[key] = known[key](value)
         except ValueError:
-            raise ValueError(f"{key} of schedule {name!r} is {value!r}, expected a number") from None
+            raise ValueError(f"{key} of schedule {brief(name)} is {brief(value)}, expected a number") from None
     return kind(**options)

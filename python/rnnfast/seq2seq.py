@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rnnfast import _core
-from rnnfast._arrays import as_int32, at_least, new_seed, positive
+from rnnfast._arrays import as_int32, at_least, dropout_share, new_seed, positive, precision
+from rnnfast._expect import brief, choice
 from rnnfast.models import GATES, check_memory, initialise, options_with, write_model
 from rnnfast.nn import Array, Layer
 from rnnfast.text import PathLike
@@ -124,15 +126,13 @@ class Seq2Seq(Layer):
         self.source_vocab = source_vocab if isinstance(source_vocab, Vocab) else None
         self.target_vocab = target_vocab if isinstance(target_vocab, Vocab) else None
         if decoder not in DECODERS:
-            raise ValueError(f"decoder is {decoder!r}, expected one of {', '.join(DECODERS)}")
+            raise ValueError(f"decoder is {brief(decoder)}, expected one of {', '.join(DECODERS)}")
         if readout not in READOUTS:
-            raise ValueError(f"readout is {readout!r}, expected one of {', '.join(READOUTS)}")
-        if not 0.0 <= teacher_forcing <= 1.0:
-            raise ValueError(f"teacher_forcing is {teacher_forcing}, expected 0 to 1: the share of steps that read y")
+            raise ValueError(f"readout is {brief(readout)}, expected one of {', '.join(READOUTS)}")
         preset_state, preset_reads = DECODERS[decoder]
         read = preset_reads if reads is None else _checked_reads(reads)
-        self.config: dict[str, Any] = {
-            "cell": cell,
+        self._config: dict[str, Any] = {
+            "cell": choice(cell, GATES, "cell"),
             "source_vocab_size": _size(source_vocab, "source_vocab"),
             "target_vocab_size": _size(target_vocab, "target_vocab"),
             "embedding_size": positive(embedding_size, "embedding_size"),
@@ -144,14 +144,14 @@ class Seq2Seq(Layer):
             "reads": list(read),
             "attention": attention,
             "readout": readout,
-            "dropout": float(dropout),
-            "output_dropout": float(dropout if output_dropout is None else output_dropout),
-            "teacher_forcing": float(teacher_forcing),
-            "weights": weights,
+            "dropout": dropout_share(dropout),
+            "output_dropout": dropout_share(dropout if output_dropout is None else output_dropout, "output_dropout"),
+            "teacher_forcing": _checked_share(teacher_forcing),
+            "weights": precision(weights),
             "seed": new_seed(seed),
         }
         self.steps = 0  # of training; with the seed it decides dropout's masks and the coins
-        c, h = self.config, self.config["hidden_size"]
+        c, h = self._config, self._config["hidden_size"]
         layers = GATES.get(cell, 1) * h * (c["embedding_size"] + h + 2 * h * (c["num_layers"] - 1))
         vocabularies = (c["source_vocab_size"] + c["target_vocab_size"]) * c["embedding_size"]
         check_memory(vocabularies + c["target_vocab_size"] * h + 2 * layers)
@@ -169,6 +169,20 @@ class Seq2Seq(Layer):
     def __repr__(self) -> str:
         shown = ", ".join(f"{name}={value!r}" for name, value in self.config.items() if name != "seed")
         return f"Seq2Seq({shown})"
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """What the model was made with, read-only: it has been compiled in, so another value could not count."""
+        return MappingProxyType({**self._config, "reads": list(self._config["reads"])})
+
+    @property
+    def teacher_forcing(self) -> float:
+        """The share of steps at which training reads the true y_{t-1}; a new value counts from the next ``loss`` on."""
+        return float(self._config["teacher_forcing"])
+
+    @teacher_forcing.setter
+    def teacher_forcing(self, share: float) -> None:
+        self._config["teacher_forcing"] = _checked_share(share)
 
     @property
     def num_parameters(self) -> int:
@@ -223,8 +237,8 @@ class Seq2Seq(Layer):
         if (ids[0] < 0).any():
             raise ValueError(f"target[0] is {ids[0].tolist()}, expected <bos> ({self.special(BOS)}) in every column")
         lengths = as_int32(source_lengths, "source_lengths").astype(np.int64)
-        key = ((self.config["seed"] << 32) + self.steps) & (2**64 - 1)
-        forcing = self.config["teacher_forcing"] if train else 1.0
+        key = ((self._config["seed"] << 32) + self.steps) & (2**64 - 1)
+        forcing = self.teacher_forcing if train else 1.0
         nll = self._core.loss(as_int32(source, "source"), lengths, inputs, targets, train, forcing, key)
         return nll, targets >= 0
 
@@ -249,6 +263,12 @@ class Seq2Seq(Layer):
         return _IDS[token] if self.target_vocab is None else self.target_vocab[token]
 
 
+def _checked_share(share: float) -> float:
+    if not 0.0 <= share <= 1.0:
+        raise ValueError(f"teacher_forcing is {share}, expected 0 to 1: the share of steps that read y")
+    return float(share)
+
+
 def _checked_reads(reads: Iterable[str]) -> tuple[str, ...]:
     given = {reads} if isinstance(reads, str) else set(reads)
     if not given <= set(READS):
@@ -262,6 +282,6 @@ def _size(vocab: Vocab | int, name: str) -> int:
     missing = [token for token in _IDS if token not in vocab]
     if missing:
         raise ValueError(
-            f"{name} has no {', '.join(missing)}: build it with reserved=({PAD!r}, {BOS!r}, {EOS!r}), as ParallelCorpus does"
+            f"{name} has no {', '.join(missing)}: build it with reserved=({brief(PAD)}, {brief(BOS)}, {brief(EOS)}), as ParallelCorpus does"
         )
     return len(vocab)

@@ -12,18 +12,48 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from rnnfast import _core
-from rnnfast._arrays import as_float32, as_int32, at_least, new_seed, positive
-from rnnfast.nn import Array, Layer
+from rnnfast._arrays import as_float32, between, new_seed, own, positive, row_lengths
+from rnnfast._expect import brief
+from rnnfast.nn import Array, Layer, Option
 
 Backward = Callable[..., Optional[Array]]
 
 
-def _three_dimensions(input: ArrayLike, last: str, batch_first: bool) -> Array:
+def _sequence(input: ArrayLike, channels: int, name: str, batch_first: bool, *, kept: bool) -> tuple[Array, bool]:
+    """The input with three dimensions, and whether it came without rows, as (T, channels)."""
     x = as_float32(input, "input")
-    if x.ndim != 3:
-        wanted = f"(N, T, {last})" if batch_first else f"(T, N, {last})"
+    wanted = f"({'N, T' if batch_first else 'T, N'}, {channels}) or, of a single row, (T, {channels})"
+    if x.ndim not in (2, 3):
         raise ValueError(f"input has shape {x.shape}, expected three dimensions {wanted}")
-    return x
+    if x.shape[-1] != channels:
+        raise ValueError(
+            f"input has {x.shape[-1]} channels, expected {channels} ({name}), the last dimension of {wanted}; "
+            "torch's (N, C, L) needs its last two axes swapped"
+        )
+    x = own(x, input) if kept else x
+    return (x, False) if x.ndim == 3 else (_with_row(x, batch_first), True)
+
+
+def _with_row(x: Array, batch_first: bool) -> Array:
+    return x[None] if batch_first else x[:, None]
+
+
+def _without_row(x: Array, flat: bool, batch_first: bool) -> Array:
+    return x if not flat else x[0] if batch_first else x[:, 0]
+
+
+def _gradient(dy: ArrayLike, shape: tuple[int, ...], flat: bool, batch_first: bool) -> Array:
+    grad = as_float32(dy, "gradient of the output")
+    if grad.shape != shape:
+        raise ValueError(f"gradient of the output has shape {grad.shape}, expected {shape}")
+    return _with_row(grad, batch_first) if flat else grad
+
+
+def _step_input(input: ArrayLike, channels: int) -> tuple[Array, bool]:
+    x = as_float32(input, "input")
+    if x.ndim not in (1, 2) or x.shape[-1] != channels:
+        raise ValueError(f"a step's input has shape {x.shape}, expected (N, {channels}) or ({channels},)")
+    return (x, False) if x.ndim == 2 else (x[None], True)
 
 
 def _checked_state(state: Any, kind: type) -> Any:
@@ -92,6 +122,9 @@ class Conv1d(Layer):
     (7, 2, 5)
     """
 
+    in_channels, out_channels, kernel_size, dilation = Option[int](), Option[int](), Option[int](), Option[int]()
+    padding, bias, batch_first = Option["int | str"](), Option[bool](), Option[bool]()
+
     def __init__(
         self,
         in_channels: int,
@@ -104,20 +137,24 @@ class Conv1d(Layer):
         batch_first: bool = False,
         seed: int | None = None,
     ) -> None:
-        self.in_channels = positive(in_channels, "in_channels")
-        self.out_channels = positive(out_channels, "out_channels")
-        self.kernel_size = positive(kernel_size, "kernel_size")
-        self.dilation, self.padding = positive(dilation, "dilation"), padding
-        self.bias, self.batch_first = bool(bias), bool(batch_first)
+        self._made_with = {
+            "in_channels": positive(in_channels, "in_channels"),
+            "out_channels": positive(out_channels, "out_channels"),
+            "kernel_size": positive(kernel_size, "kernel_size"),
+            "dilation": positive(dilation, "dilation"),
+            "padding": padding,
+            "bias": bool(bias),
+            "batch_first": bool(batch_first),
+        }
         reach = self.dilation * (self.kernel_size - 1)
         if padding == "same":
             before, after = reach // 2, reach - reach // 2
         elif padding == "causal":
             before, after = reach, 0
         elif isinstance(padding, str):
-            raise ValueError(f"padding is {padding!r}, expected a number of steps, 'same' or 'causal'")
+            raise ValueError(f"padding is {brief(padding)}, expected a number of steps, 'same' or 'causal'")
         else:
-            before = after = at_least(padding, 0, "padding")
+            before = after = between(padding, 0, 2**31 - 1, "padding")
         self._seed = new_seed(seed)
         self._core = _core.Conv1d(
             self.in_channels, self.out_channels, self.kernel_size, self.dilation, before, after, self.bias,
@@ -129,35 +166,38 @@ class Conv1d(Layer):
         return f"Conv1d({self.in_channels}, {self.out_channels}, {self.kernel_size}{options})"
 
     def __call__(self, input: ArrayLike) -> Array:
-        """y; nothing is saved."""
-        y: Array = self._core.forward(_three_dimensions(input, str(self.in_channels), self.batch_first))
-        return y
+        """y of x (T, N, in_channels), (N, T, in_channels) with ``batch_first``, or (T, in_channels); nothing is saved."""
+        x, flat = _sequence(input, self.in_channels, "in_channels", self.batch_first, kept=False)
+        return _without_row(self._core.forward(x), flat, self.batch_first)
 
     def forward(self, input: ArrayLike) -> tuple[Array, Backward]:
-        """y, and ``backward(dy, *, input_gradient=True) -> dx``, which adds to ``grads``."""
-        x = _three_dimensions(input, str(self.in_channels), self.batch_first)
-        y: Array = self._core.forward(x)
+        """y, and ``backward(dy, *, input_gradient=True) -> dx``, which adds to ``grads``. The input may change in
+        between; if the weights have, ``backward`` raises ``ValueError``."""
+        x, flat = _sequence(input, self.in_channels, "in_channels", self.batch_first, kept=True)
+        stamp = self._core.weights_stamp
+        y = _without_row(self._core.forward(x), flat, self.batch_first)
+        shape = y.shape
 
         def backward(dy: ArrayLike, *, input_gradient: bool = True) -> Array | None:
-            dx: Array | None = self._core.backward(x, as_float32(dy, "gradient of the output"), input_gradient)
-            return dx
+            grad = _gradient(dy, shape, flat, self.batch_first)
+            dx: Array | None = self._core.backward(x, grad, input_gradient, stamp)
+            return None if dx is None else _without_row(dx, flat, self.batch_first)
 
         return y, backward
 
     def step(self, input: ArrayLike, state: ConvState | None = None) -> tuple[Array, ConvState]:
-        """One more step of a causal convolution: input (N, in_channels), y (N, out_channels), equal to ``forward``'s.
+        """One more step of a causal convolution: input (N, in_channels) or (in_channels,), y likewise, equal
+        to ``forward``'s.
 
         ``state`` holds the last dilation·(k-1) inputs, whatever has gone before; None starts anew. It is changed in
         place and returned; ``state.bytes`` is its size. A state of another shape of layer or batch is a ``ValueError``.
         """
         if self.padding != "causal":
             raise ValueError(f"step needs padding='causal', this layer has {self.padding!r}: it would look ahead")
-        x = as_float32(input, "input")
-        if x.ndim != 2 or x.shape[1] != self.in_channels:
-            raise ValueError(f"a step's input has shape {x.shape}, expected (N, {self.in_channels})")
+        x, flat = _step_input(input, self.in_channels)
         ring = ConvState(self, len(x)) if state is None else _checked_state(state, ConvState)
         y: Array = self._core.step(ring._window(self, x))
-        return y, ring
+        return y[0] if flat else y, ring
 
 
 class SelfAttention(Layer):
@@ -185,6 +225,9 @@ class SelfAttention(Layer):
     (5, 3, 8)
     """
 
+    embed_dim, num_heads = Option[int](), Option[int]()
+    causal, bias, batch_first = Option[bool](), Option[bool](), Option[bool]()
+
     def __init__(
         self,
         embed_dim: int,
@@ -195,9 +238,13 @@ class SelfAttention(Layer):
         batch_first: bool = False,
         seed: int | None = None,
     ) -> None:
-        self.embed_dim = positive(embed_dim, "embed_dim")
-        self.num_heads = positive(num_heads, "num_heads")
-        self.causal, self.bias, self.batch_first = bool(causal), bool(bias), bool(batch_first)
+        self._made_with = {
+            "embed_dim": positive(embed_dim, "embed_dim"),
+            "num_heads": positive(num_heads, "num_heads"),
+            "causal": bool(causal),
+            "bias": bool(bias),
+            "batch_first": bool(batch_first),
+        }
         self._seed = new_seed(seed)
         self._core = _core.SelfAttention(
             self.embed_dim, self.num_heads, self.causal, self.bias, self.batch_first, self._seed
@@ -208,28 +255,35 @@ class SelfAttention(Layer):
 
     def __call__(self, input: ArrayLike, *, lengths: ArrayLike | None = None) -> Array:
         """y; nothing is saved. Parameters are those of :meth:`forward`."""
-        return self._run(input, lengths, save=False)[1]
+        _, y, _, flat = self._run(input, lengths, save=False)
+        return _without_row(y, flat, self.batch_first)
 
     def forward(self, input: ArrayLike, *, lengths: ArrayLike | None = None) -> tuple[Array, Backward]:
         """y, and ``backward(dy, *, input_gradient=True) -> dx``, which adds to ``grads``. Once.
 
-        ``lengths`` (N,) are the steps of each row, 0 to T; what lies beyond is not seen, its output is zero and nothing is
+        x is (T, N, embed_dim), (N, T, embed_dim) with ``batch_first``, or (T, embed_dim). It may change in between; if the
+        weights have, ``backward`` raises ``ValueError``. ``lengths`` (N,) are the steps of each row, 0 to T; what lies beyond is not seen, its output is zero and nothing is
         learnt from it. None: all T.
         """
-        x, y, tape = self._run(input, lengths, save=True)
+        x, y, tape, flat = self._run(input, lengths, save=True)
+        y = _without_row(y, flat, self.batch_first)
+        shape = y.shape
 
         def backward(dy: ArrayLike, *, input_gradient: bool = True) -> Array | None:
-            grad = as_float32(dy, "gradient of the output")
+            grad = _gradient(dy, shape, flat, self.batch_first)
             dx: Array | None = self._core.backward(tape, x, grad, input_gradient)
-            return dx
+            return None if dx is None else _without_row(dx, flat, self.batch_first)
 
         return y, backward
 
-    def _run(self, input: ArrayLike, lengths: ArrayLike | None, *, save: bool) -> tuple[Array, Array, Any]:
-        x = _three_dimensions(input, str(self.embed_dim), self.batch_first)
-        counts = None if lengths is None else as_int32(lengths, "lengths").tolist()
+    def _run(self, input: ArrayLike, lengths: ArrayLike | None, *, save: bool) -> tuple[Array, Array, Any, bool]:
+        x, flat = _sequence(input, self.embed_dim, "embed_dim", self.batch_first, kept=save)
+        if lengths is not None and flat:
+            raise ValueError("lengths are those of rows, and the input is a single row (T, embed_dim): cut it instead")
+        rows, steps = x.shape[:2] if self.batch_first else x.shape[1::-1]
+        counts = None if lengths is None else row_lengths(lengths, rows, steps)
         y, tape = self._core.forward(x, counts, save)
-        return x, y, tape
+        return x, y, tape, flat
 
     def step(self, input: ArrayLike, state: _core.AttentionCache | None = None) -> tuple[Array, _core.AttentionCache]:
         """One more step of a causal layer: input and y (N, embed_dim), the bits ``forward`` gives for that step.
@@ -241,5 +295,6 @@ class SelfAttention(Layer):
         if not self.causal:
             raise ValueError("step needs causal=True: this layer's outputs depend on steps that have not come yet")
         cache = _core.AttentionCache() if state is None else _checked_state(state, _core.AttentionCache)
-        y: Array = self._core.step(as_float32(input, "input"), cache)
-        return y, cache
+        x, flat = _step_input(input, self.embed_dim)
+        y: Array = self._core.step(x, cache)
+        return y[0] if flat else y, cache

@@ -16,7 +16,8 @@ from typing import Any, Callable, Union
 
 import numpy as np
 
-from rnnfast._arrays import positive
+from rnnfast._arrays import between
+from rnnfast._expect import brief, kind_of
 
 PathLike = Union[str, "os.PathLike[str]"]
 
@@ -32,7 +33,7 @@ _NO_SPACE_AFTER = set("([{$“")
 def checked_path(path: Any) -> str:
     """``path`` as a str; ``TypeError`` for what names no file."""
     if not isinstance(path, (str, os.PathLike)):
-        raise TypeError(f"path is a {type(path).__name__}, expected a str or a Path")
+        raise TypeError(f"path is {kind_of(path)}, expected a str or a Path")
     return os.fsdecode(path)
 
 
@@ -268,7 +269,7 @@ def tokenizer_in_file(name: str) -> str:
         if name == held:
             return tokenizer
     if name in _NAMES_IN_FILES:
-        raise ValueError(f"unknown tokenizer {name!r} in a file")
+        raise ValueError(f"unknown tokenizer {brief(name)} in a file")
     return name
 
 
@@ -282,7 +283,7 @@ def check_tokenizer(name: str, rules: str | None = None) -> None:
 
 def _named(name: str) -> tuple[Callable[[str], list[str]], Callable[[Iterable[str]], str]]:
     if not isinstance(name, str) or name not in _TOKENIZERS:
-        raise ValueError(f"unknown tokenizer {name!r}: expected one of {', '.join(TOKENIZERS)}")
+        raise ValueError(f"unknown tokenizer {brief(name)}: expected one of {', '.join(TOKENIZERS)}")
     return _TOKENIZERS[name]
 
 
@@ -293,7 +294,7 @@ def train_bpe(text: str, size: int, reserved: Sequence[str] = ()) -> tuple[str, 
     Bytes are the smallest parts, so no text has unknown ones. Source: R. Sennrich et al., arXiv:1508.07909; on bytes: GPT-2.
     """
     check_text(text)
-    positive(size, "size")
+    between(size, 1, 2**24, "size")
     kit = _tokenizers()
     alphabet = kit.pre_tokenizers.ByteLevel.alphabet()
     if size <= len(alphabet) + len(reserved):
@@ -422,5 +423,5 @@ def detokenize(tokens: Iterable[str], tokenizer: str = "char") -> str:
     listed = list(tokens)
     for token in listed:
         if not isinstance(token, str):
-            raise TypeError(f"the token {token!r} is a {type(token).__name__}, expected a str")
+            raise TypeError(f"the token {brief(token)} is a {type(token).__name__}, expected a str")
     return _named(tokenizer)[1](listed)

@@ -18,6 +18,7 @@ import numpy as np
 
 from rnnfast import _core
 from rnnfast._arrays import positive
+from rnnfast._expect import brief, kind_of
 from rnnfast.callbacks import Callback
 from rnnfast.checkpoint import (
     as_json,
@@ -169,12 +170,12 @@ def fit(
     optimizer, own_lr = _optimizer_for(model, optimizer, lr)
     for name, limit in (("clip_norm", clip_norm), ("clip_value", clip_value), ("patience", patience)):
         if limit is not None and (isinstance(limit, bool) or not isinstance(limit, (int, float, np.number))):
-            raise TypeError(f"{name} is {limit!r}, expected a number, or None")
+            raise TypeError(f"{name} is {brief(limit)}, expected a number, or None")
         if limit is not None and not limit > 0:
             raise ValueError(f"{name} is {limit}, expected more than 0, or None")
     patience = None if patience == math.inf else patience
     if not isinstance(checkpoint_every, (int, float)):
-        raise TypeError(f"checkpoint_every is {checkpoint_every!r}, expected a number of seconds")
+        raise TypeError(f"checkpoint_every is {brief(checkpoint_every)}, expected a number of seconds")
     if len(model.frozen) == len(model.parameters()):
         raise ValueError("every parameter of the model is frozen: free some with model.requires_grad_(True)")
     plan = schedule_named(schedule)
@@ -276,9 +277,7 @@ def _optimizer_for(model: Any, optimizer: Any, lr: float | None) -> tuple[Optimi
     if isinstance(optimizer, type):
         raise TypeError(f"optimizer is the class {optimizer.__name__}; give {optimizer.__name__}(model) or its name")
     if not isinstance(optimizer, (str, Optimizer)):
-        raise TypeError(
-            f"optimizer is a {type(optimizer).__name__}, expected a name, or an optimizer made for this model"
-        )
+        raise TypeError(f"optimizer is {kind_of(optimizer)}, expected a name, or an optimizer made for this model")
     if not isinstance(optimizer, str):
         if lr is not None and lr != optimizer.lr:
             raise ValueError(f"lr is {lr}, but the optimizer brings its own, {optimizer.lr}; give one of them")
@@ -288,7 +287,7 @@ def _optimizer_for(model: Any, optimizer: Any, lr: float | None) -> tuple[Optimi
             )
         return optimizer, optimizer.lr
     if optimizer not in OPTIMIZERS:
-        raise ValueError(f"unknown optimizer {optimizer!r}: expected one of {', '.join(OPTIMIZERS)}")
+        raise ValueError(f"unknown optimizer {brief(optimizer)}: expected one of {', '.join(OPTIMIZERS)}")
     return OPTIMIZERS[optimizer](model, lr=LEARNING_RATE if lr is None else lr), lr
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rnnfast import _core
-from rnnfast._arrays import as_int32, positive
+from rnnfast._arrays import as_int32, between, positive, real
 from rnnfast.nn import Array
 from rnnfast.parallel import BOS, EOS, PAD, RESERVED, encode_sentence
 from rnnfast.text import END_OF_SENTENCE, UNKNOWN, PathLike
@@ -77,7 +77,7 @@ def translate(
 
     Source: d2l.ai, section 10.8, for the search and the score.
     """
-    lists = n_best > 1 or attention
+    lists = n_best > 1 or bool(attention)
     options = _options(beam_size, n_best, max_length, length_penalty, scores=lists)
     found = _searched(model, sentences, options, batch_size, attention)
     if lists:
@@ -103,11 +103,13 @@ def translations(
 
 
 def _options(beam_size: int, n_best: int, max_length: int | None, length_penalty: float, *, scores: bool) -> Any:
-    positive(beam_size, "beam_size")
+    between(beam_size, 1, 2**31 - 1, "beam_size")
     if positive(n_best, "n_best") > beam_size:
         raise ValueError(f"n_best is {n_best}, expected at most beam_size, {beam_size}")
-    longest = 0 if max_length is None else positive(max_length, "max_length")
-    return _core.DecodeOptions(beam_size, n_best, longest, float(length_penalty), PAD, BOS, EOS, scores)
+    longest = 0 if max_length is None else between(max_length, 1, 2**31 - 1, "max_length")
+    return _core.DecodeOptions(
+        beam_size, n_best, longest, real(length_penalty, "length_penalty"), PAD, BOS, EOS, scores
+    )
 
 
 def _searched(
@@ -122,7 +124,7 @@ def _searched(
     found: list[list[Translation]] = [[] for _ in sources]
     for first in range(0, len(order), 16 * batch_size):  # Ctrl-C acts between them
         some = order[first : first + 16 * batch_size]
-        results = _core.translate(model._core, [sources[i] for i in some], options, attention, batch_size)
+        results = _core.translate(model._core, [sources[i] for i in some], options, bool(attention), batch_size)
         for i, result in zip(some, results):
             found[i] = [_translation(model, sources[i], *each) for each in result]
     return found

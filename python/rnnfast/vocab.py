@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rnnfast._arrays import as_ids, positive
+from rnnfast._expect import brief, kind_of
 from rnnfast.files import write_text
 from rnnfast.text import (
     BPE,
@@ -21,6 +22,7 @@ from rnnfast.text import (
     bpe_tokenize,
     check_text,
     check_tokenizer,
+    checked_path,
     detokenize,
     is_byte_level,
     name_in_file,
@@ -112,6 +114,8 @@ class Vocab:
         >>> Vocab.from_counts({"b": 2, "a": 5, "c": 1}, max_size=2).idx_to_token
         ['<unk>', 'a', 'b']
         """
+        if not isinstance(counts, Mapping):
+            raise TypeError(f"counts is {kind_of(counts)}, expected a mapping from tokens to how often they occur")
         vocab = cls()
         vocab._count(counts, min_freq, max_size, reserved, tokenizer, lower)
         return vocab
@@ -127,7 +131,7 @@ class Vocab:
     ) -> None:
         positive(min_freq, "min_freq")
         if isinstance(reserved, str):
-            raise TypeError(f"reserved is {reserved!r}, expected a list of tokens")
+            raise TypeError(f"reserved is {brief(reserved)}, expected a list of tokens")
         first = [UNKNOWN, *reserved]
         if len(set(first)) != len(first):
             raise ValueError(f"reserved tokens {list(reserved)} repeat one another or {UNKNOWN}")
@@ -187,7 +191,7 @@ class Vocab:
         if not isinstance(tokens, list):
             raise ValueError(f"a vocabulary's tokens are a {type(tokens).__name__}, expected a list")
         if not isinstance(lower, bool):
-            raise ValueError(f"a vocabulary's lower is {lower!r}, expected true or false")
+            raise ValueError(f"a vocabulary's lower is {brief(lower)}, expected true or false")
         return cls.from_list(
             tokens, tokenizer=tokenizer_in_file(held["tokenizer"]), rules=held.get("rules"), lower=lower
         )
@@ -195,6 +199,7 @@ class Vocab:
     @classmethod
     def load(cls, path: PathLike) -> Vocab:
         """The vocabulary that :meth:`save` wrote."""
+        checked_path(path)
         try:
             held = json.loads(read_text(path))
             vocab = cls.from_description(held)
@@ -231,7 +236,7 @@ class Vocab:
         if isinstance(token, str):
             return self.token_to_idx.get(token, self.unk)
         if not isinstance(token, (list, tuple)):
-            raise TypeError(f"{token!r} is a {type(token).__name__}, expected a token or a list of tokens")
+            raise TypeError(f"{brief(token)} is a {type(token).__name__}, expected a token or a list of tokens")
         return [int(i) for i in self.encode(token)]
 
     @overload
@@ -265,7 +270,7 @@ class Vocab:
         if (ids == unk).any():
             for token in listed:
                 if not isinstance(token, str):
-                    raise TypeError(f"the token {token!r} is a {type(token).__name__}, expected a str")
+                    raise TypeError(f"the token {brief(token)} is a {type(token).__name__}, expected a str")
         return ids
 
     def tokenize(self, text: str) -> list[str]:

@@ -102,7 +102,7 @@ def test_a_cell_learns():
         (
             lambda: rf.GRUCell(3, 4)(np.zeros((2, 3)), np.zeros(4)),
             ValueError,
-            r"state has shape \(4,\), expected \(N, 4\)",
+            r"state has shape \(4,\), expected \(2, 4\)",
         ),
         (lambda: rf.GRUCell(3, 4)(np.zeros((2, 3)), np.zeros((3, 4))), ValueError, "expected"),
         (lambda: rf.RNNCell(3, 4, nonlinearity="sin"), ValueError, "'tanh' or 'relu'"),

@@ -22,11 +22,11 @@ TEXT = "It would be remarkably convenient for the historian to travel back.\n" *
 SMALL = ["--hidden-size", "24", "--batch-size", "8", "--num-steps", "10", "--lr", "0.01"]
 
 
-def run(*args, cwd, env=None):
-    """The command line in this process, which needs no start; with ``env``, in one of its own."""
-    if env is not None:
+def run(*args, cwd, env=None, input=None):
+    """The command line in this process, which needs no start; with ``env`` or ``input``, in one of its own."""
+    if env is not None or input is not None:
         program = [sys.executable, "-m", "rnnfast", *map(str, args)]
-        return subprocess.run(program, cwd=cwd, capture_output=True, text=True, timeout=600, env=env)
+        return subprocess.run(program, cwd=cwd, capture_output=True, text=True, env=env, input=input)
     out, err, before = io.StringIO(), io.StringIO(), os.getcwd()
     os.chdir(cwd)
     try:

@@ -222,7 +222,7 @@ def test_any_array_like_is_taken_and_the_given_array_is_left_alone():
         (lambda: rf.LSTM(3, 4, dropout=1.0), ValueError, "dropout is 1"),
         (lambda: rf.RNN(3, 4, nonlinearity="sin"), ValueError, "'tanh' or 'relu'"),
         (lambda: rf.LSTM(3, 4)(np.zeros((2, 2, 5))), ValueError, "input has 5 features, expected 3"),
-        (lambda: rf.LSTM(3, 4)(np.zeros((2, 3))), ValueError, "three dimensions"),
+        (lambda: rf.LSTM(3, 4)(np.zeros(3)), ValueError, "three dimensions"),
         (lambda: rf.LSTM(3, 4)(np.zeros((0, 2, 3))), ValueError, "at least one step"),
         (lambda: rf.LSTM(3, 4)(np.zeros((2, 2, 3), complex)), TypeError, "complex"),
         (lambda: rf.LSTM(3, 4)(np.array([[["a"] * 3]])), TypeError, "expected numbers"),

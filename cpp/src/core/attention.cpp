@@ -85,6 +85,7 @@ SelfAttention::SelfAttention(const AttentionOptions& options, uint64_t seed, con
 void SelfAttention::weights_changed() {
     forward_.weights_changed();
     backward_.weights_changed();
+    stamp_.renew();
 }
 
 Parameters SelfAttention::parameters() {
@@ -185,6 +186,7 @@ Head head_of(const AttentionTape& tape, const HeadPanels& shape, const Kernels& 
 
 void SelfAttention::forward(const float* x, const Layout& layout, const int64_t* lengths, float* y, AttentionTape& tape,
                             bool save) const {
+    const uint64_t stamp = stamp_.now();  // before the weights are read
     const Forward& p = packed_forward();
     const size_t T = layout.steps, N = layout.rows, D = options_.embed_dim, heads = heads_.heads;
     tape.layout = layout;
@@ -194,6 +196,7 @@ void SelfAttention::forward(const float* x, const Layout& layout, const int64_t*
     tape.maximum.reserve(N * heads * T);
     tape.inverse.reserve(N * heads * T);
     tape.saved = save;
+    tape.weights = stamp;
     const double flops = static_cast<double>(N * T) * static_cast<double>(8 * D + 4 * T) * static_cast<double>(D);
     const size_t threads = threads_for(flops), each = round_up(attend_scratch(heads_, *kernels_), unit_block);
     Buffer scratch(threads * each, Buffer::Uninitialised{});
@@ -220,6 +223,7 @@ void SelfAttention::forward(const float* x, const Layout& layout, const int64_t*
 
 void SelfAttention::backward(AttentionTape& tape, const float* x, const float* dy, float* dx) {
     if (!tape.saved) throw std::invalid_argument("backward has already used this tape: run forward again");
+    stamp_.check(tape.weights);
     tape.saved = false;
     const Backward& packed = packed_backward();
     const Layout& layout = tape.layout;

@@ -31,6 +31,7 @@ struct AttentionTape {
     Buffer context;           // [T, N, D] in the input's layout
     Buffer maximum, inverse;  // [N, heads, T] of every row of scores; 1 / sum
     bool saved = false;
+    uint64_t weights = 0;  // their stamp
 };
 
 // Keys and values of the steps so far, for one row after another of generation. Grows by doubling. Its first step fits
@@ -87,6 +88,7 @@ private:
     Parameter in_weight_, in_bias_, out_weight_, out_bias_;  // [3 D, D], [3 D], [D, D], [D]
     mutable Prepared<Forward> forward_;
     mutable Prepared<Backward> backward_;
+    WeightsStamp stamp_;
 };
 
 }  // namespace rnnfast

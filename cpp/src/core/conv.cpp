@@ -147,6 +147,7 @@ Conv1d::Conv1d(const Conv1dOptions& options, uint64_t seed, const Kernels& kerne
 void Conv1d::weights_changed() {
     forward_.weights_changed();
     backward_.weights_changed();
+    stamp_.renew();
 }
 
 Parameters Conv1d::parameters() { return options_.bias ? Parameters{&weight_, &bias_} : Parameters{&weight_}; }

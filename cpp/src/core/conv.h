@@ -6,6 +6,7 @@
 #include "core/optim.h"
 #include "core/packing.h"
 #include "core/parallel.h"
+#include "core/weights_stamp.h"
 
 namespace rnnfast {
 
@@ -73,6 +74,7 @@ public:
     const Kernels& kernels() const { return *kernels_; }
     Parameters parameters();
     void weights_changed();
+    const WeightsStamp& weights_stamp() const { return stamp_; }
     // Steps that come out of `steps`; throws if the kernel reaches over the padded sequence.
     size_t output_steps(size_t steps) const;
 
@@ -97,6 +99,7 @@ private:
     const Kernels* kernels_;
     Parameter weight_, bias_;  // [O, C, k], [O]
     mutable Prepared<Packed> forward_, backward_;
+    WeightsStamp stamp_;
 };
 
 }  // namespace rnnfast

@@ -111,6 +111,7 @@ void Recurrent::renew_packed() const {
 void Recurrent::weights_changed() {
     const ForkLock lock(packed_->mutex, [&] { renew_packed(); });
     forget_packed();
+    packed_->stamp.renew();
 }
 
 ScanParameters Recurrent::scan_parameters(size_t lane) const {
@@ -211,6 +212,7 @@ void Recurrent::forward(const RecurrentInput& input, const RecurrentState& start
     if (input.part.begin == 0) tape.set(input.lengths, input.steps, input.rows);
     const Range part = steps_asked(input.part, tape.steps.count());
     const bool begins = part.begin == 0, ends = part.end == tape.steps.count();
+    if (begins) tape.weights = packed_->stamp.now();
     prepare(input.tokens != nullptr, false, false);
     tape.input = input;
     tape.saved = save;
@@ -336,6 +338,7 @@ void Recurrent::backward(RecurrentTape& tape, const float* dy, const RecurrentSt
                          const RecurrentStateOut& dstart, float* dfixed) {
     if (!tape.saved)
         throw std::invalid_argument("backward: nothing was saved, or it was used already; run forward again");
+    check_weights(tape);
     tape.saved = false;
     const bool input_gradient = (dx && options_.input_size) || (dfixed && options_.fixed_size);
     prepare(false, true, input_gradient);

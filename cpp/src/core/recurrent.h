@@ -9,6 +9,7 @@
 #include "core/fork.h"
 #include "core/optim.h"
 #include "core/recompute.h"
+#include "core/weights_stamp.h"
 
 namespace rnnfast {
 
@@ -55,6 +56,7 @@ struct RecurrentTape : RaggedRows {
     };
     RecurrentInput input;
     bool saved = false;
+    uint64_t weights = 0;  // their stamp
     uint64_t dropout_key = 0;
     std::vector<int32_t> tokens, tokens_reversed;
     const float* first_x = nullptr;  // [total, D] the first layer's input, the caller's memory if rows are even
@@ -104,6 +106,8 @@ public:
     std::deque<Parameter> parameters;  // PyTorch's names and order; a layer that reads nothing has no weight_ih
     // The weights were written: they are packed again before their next use.
     void weights_changed();
+    // Throws std::invalid_argument if they were since the forward that left the tape.
+    void check_weights(const RecurrentTape& tape) const { packed_->stamp.check(tape.weights); }
 
     // y: [T, N, directions * H]. With `save`, the tape holds what backward needs; input.x and y must live until then.
     // Rows beyond their length give zeros.
@@ -137,6 +141,7 @@ private:
     std::vector<LaneParameters> lane_parameters_;
     struct Packed {
         ForkSafeMutex mutex;
+        WeightsStamp stamp;
         std::vector<ScanWeights> lanes;
         std::atomic<bool> dense{false}, tokens{false};  // ready; read without the lock
         bool back = false, back_input = false;

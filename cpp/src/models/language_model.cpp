@@ -135,6 +135,7 @@ void LanguageModel::backward() {
     Training& m = training_;
     if (!m.pending)
         throw std::invalid_argument("backward: no loss to differentiate; call loss first, once for every backward");
+    rnn_.check_weights(m.tape);
     const GradientLock gradients(gradients_mutex_);
     m.pending = false;
     const size_t tokens = m.ids.size(), hidden = options_.hidden_size, width = options_.embedding_size;

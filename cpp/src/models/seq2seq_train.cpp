@@ -193,6 +193,7 @@ void Seq2Seq::backward() {
     const ForkLock lock(training_mutex_, [&] { renew_training(); });
     if (!pending_)
         throw std::invalid_argument("backward: no loss to differentiate; call loss first, once for every backward");
+    encoder_.check_weights(training_.memory.encoder);
     const GradientLock gradients(gradients_mutex_);
     pending_ = false;
     output_.add_gradients(training_.output);

@@ -1,0 +1,43 @@
+"""Absurd arguments end in one sentence: a sample of what ``nox -s boundary`` tries 100,000 times under AddressSanitizer."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import rnnfast as rf
+
+FUZZER = Path(__file__).parents[1] / "fuzz" / "python_boundary.py"
+
+
+def test_public_functions_answer_or_refuse_in_one_sentence_whatever_the_arguments(tmp_path):
+    pytest.importorskip("hypothesis")
+    command = [sys.executable, FUZZER, "--calls", "1500", "--log", tmp_path / "calls.txt"]
+    ran = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "MPLBACKEND": "agg"})
+    call = (tmp_path / "calls.txt").read_text(encoding="utf-8").strip()
+    assert ran.returncode == 0, f"{ran.stdout[-3000:]}\n{ran.stderr[-3000:]}\nlast call: {call}"
+
+
+def test_a_number_is_not_a_path(tmp_path):
+    descriptor = os.open(tmp_path / "file", os.O_CREAT | os.O_RDWR)
+    for call in (rf.load, rf.Corpus.from_file, rf.Vocab.load, rf.NGram.from_arpa, lambda path: rf.quantize(path, "x")):
+        with pytest.raises(TypeError, match="expected a str or a Path"):
+            call(descriptor)
+    os.close(descriptor)  # nobody closed it: open(3) takes a number for a file that is open
+
+
+def test_what_is_another_kind_of_thing_is_named():
+    corpus = rf.Corpus.from_text("ab ba")
+    for call in (rf.surprisal, rf.log_prob, rf.generate):
+        with pytest.raises(TypeError, match="model is a Corpus, expected a LanguageModel or an NGram"):
+            call(corpus, "ab")
+    with pytest.raises(TypeError, match="optimizer is an int, expected a name, or an optimizer"):
+        rf.fit(rf.LanguageModel(corpus.vocab, hidden_size=2), corpus, optimizer=3)
+    with pytest.raises(TypeError, match="records is None, expected a list of one mapping an epoch"):
+        rf.History(None)
+    with pytest.raises(MemoryError, match="choose smaller sizes"):
+        rf.Linear(2**31 - 1, 2**31 - 1)
