@@ -81,7 +81,7 @@ class _ConvBody:
         return x, state
 
     def state_bytes(self, state: Any) -> int:
-        return sum(ring.nbytes for ring, _ in state)
+        return sum(each.bytes for each in state)
 
 
 def positions(start: int, count: int, d: int) -> Array:

@@ -117,7 +117,7 @@ def test_the_precision_is_saved_with_the_model_and_may_be_chosen_at_load(tmp_pat
 
 
 def test_an_unknown_precision_is_an_error_that_names_the_known_ones(tmp_path):
-    with pytest.raises(ValueError, match="unknown weights 'fp16': expected f32, bf16 or int8"):
+    with pytest.raises(ValueError, match="weights is 'fp16', expected one of f32, bf16, int8"):
         rf.LSTM(3, 4, weights="fp16")
     rf.LanguageModel(7, hidden_size=4, seed=0).save(tmp_path / "m.safetensors")
     with pytest.raises(ValueError, match="weights is 'fp16', expected one of f32, bf16"):

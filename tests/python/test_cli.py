@@ -326,7 +326,7 @@ def bad_files(folder):
         ("generate translator.safetensors", "holds a translator, for `rnnfast translate`; expected a language model"),
         ("eval sizes.safetensors text.txt", "its configuration wants"),
         ("eval huge.safetensors text.txt", "cannot be used"),
-        ("eval cell.safetensors text.txt", "unknown cell"),
+        ("eval cell.safetensors text.txt", "cell is 'nnr', expected one of"),
         ("eval nan.safetensors text.txt", "NaN or infinity"),
         ("eval other.safetensors text.txt", "not a model of rnnfast"),
         ("generate good.safetensors --prompt= ", "at least one to start from"),

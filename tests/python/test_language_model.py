@@ -310,7 +310,7 @@ def test_linear_and_embedding_equal_numpy():
 @pytest.mark.parametrize(
     ("call", "error", "sentence"),
     [
-        (lambda: rf.LanguageModel(5, cell="grru"), ValueError, "expected one of rnn, rnn_relu, lstm, gru"),
+        (lambda: rf.LanguageModel(5, cell="grru"), ValueError, "expected one of rnn, rnn_relu, gru, lstm"),
         (lambda: rf.LanguageModel(0), ValueError, "vocab is 0"),
         (lambda: rf.LanguageModel(5, hidden_size=0), ValueError, "hidden_size is 0"),
         (
