@@ -1,20 +1,25 @@
 #include <pybind11/stl.h>
 
+#include <optional>
+
 #include <cerrno>
 #include <system_error>
 
 #include "bindings/arrays.h"
 #include "core/dispatch.h"
 #include "core/packing.h"
-#include "models/safetensors.h"
+#include "models/translator_file.h"
 
 namespace rnnfast::bindings {
 
 namespace {
 
-py::tuple as_python(const SafetensorsFile& file) {
+// What can be read as floats; tensors of other dtypes are left out. I8 stays as it is.
+py::tuple as_python(SafetensorsFile file) {
     py::dict tensors;
+    file.check_finite();
     for (const auto& [name, tensor] : file.tensors()) {
+        if (tensor.dtype == Dtype::other) continue;
         const std::vector<py::ssize_t> shape(tensor.shape.begin(), tensor.shape.end());
         if (tensor.dtype == Dtype::i8) {
             Array<int8_t> array(shape);
@@ -24,10 +29,26 @@ py::tuple as_python(const SafetensorsFile& file) {
         }
         Array<float> array(shape);
         Buffer buffer;
-        std::copy_n(as_floats(tensor, buffer), tensor.size, array.mutable_data());
+        std::copy_n(file.floats(name, tensor, buffer), tensor.size, array.mutable_data());
         tensors[py::str(name)] = array;
     }
     return py::make_tuple(tensors, file.metadata());
+}
+
+// The checks that the C++ API makes when it loads a model; other kinds and other files are left to the caller.
+void check_model(const SafetensorsFile& file, const std::optional<std::string>& weights) {
+    const auto is = [&](const char* key, const char* value) {
+        const auto found = file.metadata().find(key);
+        return found != file.metadata().end() && found->second == value;
+    };
+    if (!is("format", "rnnfast")) return;
+    if (is("kind", "language_model")) {
+        const LanguageModelFile model(file);
+        model.check(weights ? weights_named(*weights) : model.weights);
+    } else if (is("kind", "seq2seq")) {
+        const TranslatorFile model(file);
+        model.check(weights ? weights_named(*weights) : model.options.weights);
+    }
 }
 
 // float32 is written as F32, int8 as I8, uint16 as the bits of BF16.
@@ -60,6 +81,14 @@ void register_files(py::module_& m) {
     m.def(
         "read_safetensors", [](const std::string& path) { return as_python(SafetensorsFile::open(path)); },
         py::arg("path"));
+    m.def(
+        "read_model",  // as read_safetensors, after every check of a model's configuration, vocabulary and shapes
+        [](const std::string& path, const std::optional<std::string>& weights) {
+            const SafetensorsFile file = SafetensorsFile::open(path);
+            check_model(file, weights);
+            return as_python(file);
+        },
+        py::arg("path"), py::arg("weights") = py::none());
     m.def(
         "parse_safetensors",
         [](const py::bytes& bytes, const std::string& name) {

@@ -216,6 +216,9 @@ void State::restore(const void* bytes, size_t size) {
     });
 }
 
+size_t State::hidden_size() const { return impl().stream.hidden; }
+size_t State::num_layers() const { return impl().stream.layers; }
+
 const float* State::hidden(size_t layer) const {
     const StreamState& s = impl().stream;
     if (layer >= s.layers)
@@ -229,19 +232,34 @@ struct Sampler::Impl {
 Sampler::Sampler(double temperature, size_t top_k, uint64_t seed, double top_p)
     : Sampler(SamplerOptions{temperature, top_k, seed, top_p}) {}
 Sampler::Sampler(const SamplerOptions& options) : impl_(new Impl{internal::TokenSampler(options)}) {}
+Sampler::Sampler(const Sampler& other) { *this = other; }
+Sampler& Sampler::operator=(const Sampler& other) {
+    if (this != &other) impl_ = other ? std::make_unique<Impl>(*other.impl_) : nullptr;
+    return *this;
+}
 Sampler::Sampler(Sampler&&) noexcept = default;
 Sampler& Sampler::operator=(Sampler&&) noexcept = default;
 Sampler::~Sampler() = default;
+Sampler::Impl& Sampler::impl() const {
+    if (!impl_) throw std::invalid_argument("this Sampler is empty: it was moved from; make another");
+    return *impl_;
+}
 void Sampler::read(const int32_t* tokens, size_t count) {
-    if (!impl_) throw std::invalid_argument("this sampler was moved from");
-    if (!tokens && count) throw std::invalid_argument("tokens is null: expected the tokens to read");
-    impl_->sampler.read(tokens, count);
+    internal::TokenSampler& sampler = impl().sampler;
+    if (count) check_pointer(tokens, "tokens");
+    sampler.read(tokens, count);
 }
 int32_t Sampler::sample(const std::vector<float>& logits) { return sample(logits.data(), logits.size()); }
 int32_t Sampler::sample(const float* logits, size_t size) {
-    if (!impl_) throw std::invalid_argument("this sampler was moved from");
+    internal::TokenSampler& sampler = impl().sampler;
     if (!logits || size == 0) throw std::invalid_argument("no logits: expected one for each token of the vocabulary");
-    return impl_->sampler.sample(logits, size);
+    return sampler.sample(logits, size);
+}
+std::vector<uint8_t> Sampler::save() const { return impl().sampler.save(); }
+void Sampler::restore(const void* bytes, size_t size) {
+    check_pointer(bytes, "the saved sampler");
+    auto restored = std::make_unique<Impl>(Impl{internal::TokenSampler::restored(bytes, size)});
+    impl_ = std::move(restored);
 }
 
 struct LanguageModel::Impl {
@@ -338,32 +356,49 @@ void LanguageModel::score(const int32_t* tokens, size_t count, State& state, dou
     network.score(tokens, count, s.stream, log_probabilities, s.memory);
 }
 
-std::vector<int32_t> LanguageModel::generate(const std::vector<int32_t>& prompt, size_t length, Sampler& sampler,
-                                             State& state) const {
+std::vector<int32_t> LanguageModel::generate(const std::vector<int32_t>& prompt, const GenerateOptions& options,
+                                             Sampler& sampler, State& state) const {
+    impl().network.check_ids(options.stop.data(), options.stop.size());
     if (prompt.empty()) throw std::invalid_argument("the prompt is empty: expected at least one token to start from");
     std::vector<float> logits;
     run(prompt, state, logits);
     sampler.read(prompt.data(), prompt.size());
     std::vector<int32_t> ids;
-    for (size_t i = 0; i < length; ++i) {
-        if (i) step(ids.back(), state, logits);
-        ids.push_back(sampler.sample(logits));
+    while (ids.size() < options.max_length) {
+        if (!ids.empty()) step(ids.back(), state, logits);
+        const int32_t id = sampler.sample(logits);
+        if (std::find(options.stop.begin(), options.stop.end(), id) != options.stop.end()) break;
+        ids.push_back(id);
+        if (options.on_token && !options.on_token(id)) break;
     }
     return ids;
 }
 
-std::string LanguageModel::generate(std::string_view prompt, size_t length, Sampler& sampler) const {
+std::vector<int32_t> LanguageModel::generate(const std::vector<int32_t>& prompt, size_t length, Sampler& sampler,
+                                             State& state) const {
+    GenerateOptions options;
+    options.max_length = length;
+    return generate(prompt, options, sampler, state);
+}
+
+std::string LanguageModel::generate(std::string_view prompt, const GenerateOptions& options, Sampler& sampler) const {
     const std::vector<int32_t> read = vocab().encode(prompt);
     State state = initial_state();
     int32_t last = read.empty() ? 0 : read.back();
     std::string text;
-    for (const int32_t id : generate(read, length, sampler, state)) {
+    for (const int32_t id : generate(read, options, sampler, state)) {
         // Decoded as a pair: whether a space comes before a word depends on the token before it.
         const int32_t pair[] = {last, id};
         text += vocab().decode(pair, 2).substr(vocab().decode(pair, 1).size());
         last = id;
     }
     return text;
+}
+
+std::string LanguageModel::generate(std::string_view prompt, size_t length, Sampler& sampler) const {
+    GenerateOptions options;
+    options.max_length = length;
+    return generate(prompt, options, sampler);
 }
 
 }  // namespace v1

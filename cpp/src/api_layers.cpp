@@ -139,7 +139,7 @@ Recurrent::Recurrent(const Tensors& tensors, const std::string& prefix, const st
                                             (bias ? "missing, but " : "there, but there is no ") + prefix +
                                             "bias_ih_l0" + (bias ? " is there" : "") +
                                             ": either all layers have both biases, or none has one");
-        check_packed_size(file, ih, inputs, GateOrder{cell.gates, hidden}.columns());
+        check_packed_size(file, ih, inputs, GateOrder{cell.gates, hidden}.columns(), weights);
         impl->stack.add_layer({tensor_values(file, ih, {gate_rows, inputs}, buffers[0]),
                                tensor_values(file, prefix + "weight_hh" + end, {gate_rows, hidden}, buffers[1]),
                                bias ? tensor_values(file, prefix + "bias_ih" + end, {gate_rows}, buffers[2]) : nullptr,
@@ -208,10 +208,10 @@ struct Linear::Impl {
 Linear::Linear(const Tensors& tensors, const std::string& weight, const std::string& bias, Weights weights) {
     const SafetensorsFile& file = tensors.impl().file;
     const std::vector<size_t> shape = matrix_shape(file, weight);
-    check_packed_size(file, weight, shape[1], shape[0]);
+    check_packed_size(file, weight, shape[1], shape[0], checked(weights));
     Buffer buffer, bias_buffer;
     auto impl = std::make_shared<Impl>();
-    impl->packed = PackedLinear(active(), checked(weights), shape[1], shape[0]);
+    impl->packed = PackedLinear(active(), weights, shape[1], shape[0]);
     impl->packed.pack(tensor_values(file, weight, shape, buffer),
                       bias.empty() ? nullptr : tensor_values(file, bias, {shape[0]}, bias_buffer));
     impl_ = std::move(impl);

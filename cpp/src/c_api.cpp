@@ -1,6 +1,5 @@
 // The C API: checks what C cannot, catches everything, keeps the sentence, returns a status.
 #include "c_api.h"
-#include "rnnfast/layers.hpp"
 
 namespace rnnfast::c_api {
 
@@ -16,32 +15,26 @@ rnnfast_status fail(rnnfast_status status, const char* text) {
     return status;
 }
 
+State* const* checked_states(rnnfast_state* const* states, size_t count) {
+    if (count) given(states, "states");
+    thread_local std::vector<State*> all;
+    all.resize(count);
+    for (size_t i = 0; i < count; ++i) all[i] = &checked_state(states[i]);
+    return all.data();
+}
+
 }  // namespace rnnfast::c_api
 
 using namespace rnnfast::c_api;
-
-struct rnnfast_model : Handle<rnnfast::LanguageModel, Kind::model> {
-    using Handle::Handle;
-};
-struct rnnfast_state : Handle<rnnfast::State, Kind::state> {
-    using Handle::Handle;
-};
-struct rnnfast_sampler : Handle<rnnfast::Sampler, Kind::sampler> {
-    using Handle::Handle;
-};
-struct rnnfast_recurrent : Handle<rnnfast::Recurrent, Kind::recurrent> {
-    using Handle::Handle;
-};
-struct rnnfast_linear : Handle<rnnfast::Linear, Kind::linear> {
-    using Handle::Handle;
-};
 
 namespace {
 
 const rnnfast::LanguageModel& checked_model(const rnnfast_model* m) {
     return checked(const_cast<rnnfast_model*>(m), "model");
 }
-rnnfast::State& checked_state(const rnnfast_state* s) { return checked(const_cast<rnnfast_state*>(s), "state"); }
+rnnfast::Sampler& checked_sampler(const rnnfast_sampler* s) {
+    return checked(const_cast<rnnfast_sampler*>(s), "sampler");
+}
 
 }  // namespace
 
@@ -55,13 +48,26 @@ rnnfast_status rnnfast_set_num_threads(int threads) {
     });
 }
 
+rnnfast_status rnnfast_num_threads(int* threads) {
+    return guarded([&] {
+        given(threads, "threads") = rnnfast::num_threads();
+        return RNNFAST_OK;
+    });
+}
+
+rnnfast_status rnnfast_instruction_set(char* name, size_t* size) {
+    return guarded([&] {
+        given(size, "size");
+        return give_text(rnnfast::instruction_set(), name, size);
+    });
+}
+
 rnnfast_status rnnfast_model_load(const char* path, int weights, rnnfast_model** model) {
     return guarded([&] {
         given(model, "the place for the model") = nullptr;
         const std::string name = &given(path, "path");
         *model =
-            new rnnfast_model(weights == RNNFAST_AS_STORED ? rnnfast::LanguageModel::load(name)
-                                                           : rnnfast::LanguageModel::load(name, precision(weights)));
+            new rnnfast_model(load_as(weights, [&](auto... as) { return rnnfast::LanguageModel::load(name, as...); }));
         return RNNFAST_OK;
     });
 }
@@ -69,9 +75,8 @@ rnnfast_status rnnfast_model_load(const char* path, int weights, rnnfast_model**
 rnnfast_status rnnfast_model_load_memory(const void* bytes, size_t size, int weights, rnnfast_model** model) {
     return guarded([&] {
         given(model, "the place for the model") = nullptr;
-        *model = new rnnfast_model(weights == RNNFAST_AS_STORED
-                                       ? rnnfast::LanguageModel::load(bytes, size)
-                                       : rnnfast::LanguageModel::load(bytes, size, precision(weights)));
+        *model = new rnnfast_model(
+            load_as(weights, [&](auto... as) { return rnnfast::LanguageModel::load(bytes, size, as...); }));
         return RNNFAST_OK;
     });
 }
@@ -87,15 +92,50 @@ rnnfast_status rnnfast_model_vocab_size(const rnnfast_model* model, size_t* size
     });
 }
 
+rnnfast_status rnnfast_model_sizes(const rnnfast_model* model, size_t* vocabulary, size_t* hidden, size_t* num_layers) {
+    return guarded([&] {
+        const auto& m = checked_model(model);
+        if (vocabulary) *vocabulary = m.vocab_size();
+        if (hidden) *hidden = m.hidden_size();
+        if (num_layers) *num_layers = m.num_layers();
+        return RNNFAST_OK;
+    });
+}
+
+rnnfast_status rnnfast_model_cell(const rnnfast_model* model, char* cell, size_t* size) {
+    return guarded([&] {
+        given(size, "size");
+        return give_text(checked_model(model).cell(), cell, size);
+    });
+}
+
+rnnfast_status rnnfast_model_weights(const rnnfast_model* model, int* weights) {
+    return guarded([&] {
+        given(weights, "weights") = static_cast<int>(checked_model(model).weights());
+        return RNNFAST_OK;
+    });
+}
+
+rnnfast_status rnnfast_token(const rnnfast_model* model, int32_t id, char* text, size_t* size) {
+    return guarded([&] {
+        given(size, "size");
+        return give_text(checked_model(model).vocab().token(id), text, size);
+    });
+}
+
+rnnfast_status rnnfast_tokenizer(const rnnfast_model* model, char* text, size_t* size) {
+    return guarded([&] {
+        given(size, "size");
+        return give_text(checked_model(model).vocab().tokenizer(), text, size);
+    });
+}
+
 rnnfast_status rnnfast_encode(const rnnfast_model* model, const char* text, size_t size, int32_t* ids, size_t* count) {
     return guarded([&] {
         given(count, "count");
         if (!text && size) refuse("text is NULL");
         const auto found = checked_model(model).vocab().encode({text, size});
-        if (*count < found.size() || (!ids && !found.empty())) return too_small(count, found.size(), "ids");
-        if (!found.empty()) std::memcpy(ids, found.data(), found.size() * sizeof(int32_t));
-        *count = found.size();
-        return RNNFAST_OK;
+        return give(found.data(), found.size(), ids, count, "ids");
     });
 }
 
@@ -133,10 +173,7 @@ rnnfast_status rnnfast_state_reset(rnnfast_state* state) {
 rnnfast_status rnnfast_state_save(const rnnfast_state* state, void* bytes, size_t* size) {
     return guarded([&] {
         const auto saved = checked_state(state).save();
-        if (given(size, "size") < saved.size() || !bytes) return too_small(size, saved.size(), "bytes");
-        std::memcpy(bytes, saved.data(), saved.size());
-        *size = saved.size();
-        return RNNFAST_OK;
+        return give(saved.data(), saved.size(), static_cast<uint8_t*>(bytes), size, "bytes");
     });
 }
 
@@ -144,6 +181,20 @@ rnnfast_status rnnfast_state_restore(rnnfast_state* state, const void* bytes, si
     return guarded([&] {
         checked_state(state).restore(bytes, size);
         return RNNFAST_OK;
+    });
+}
+
+rnnfast_status rnnfast_state_size(const rnnfast_state* state, size_t* size) {
+    return guarded([&] {
+        given(size, "size") = checked_state(state).saved_size();
+        return RNNFAST_OK;
+    });
+}
+
+rnnfast_status rnnfast_state_hidden(const rnnfast_state* state, size_t layer, float* hidden, size_t* size) {
+    return guarded([&] {
+        const rnnfast::State& s = checked_state(state);
+        return give(s.hidden(layer), s.hidden_size(), hidden, size, "hidden");
     });
 }
 
@@ -167,11 +218,7 @@ rnnfast_status rnnfast_step_many(const rnnfast_model* model, const int32_t* toke
         const auto& m = checked_model(model);
         if (const rnnfast_status room = check_room(size, product(count, m.vocab_size(), "count"), "logits"))
             return room;
-        if (count) given(states, "states");
-        thread_local std::vector<rnnfast::State*> all;  // grows at a thread's first call
-        all.resize(count);
-        for (size_t i = 0; i < count; ++i) all[i] = &checked_state(states[i]);
-        m.step(tokens, all.data(), count, logits);
+        m.step(tokens, checked_states(states, count), count, logits);
         return RNNFAST_OK;
     });
 }
@@ -208,7 +255,29 @@ rnnfast_status rnnfast_sampler_new(double temperature, size_t top_k, double top_
 rnnfast_status rnnfast_sample(rnnfast_sampler* sampler, const float* logits, size_t size, int32_t* token) {
     return guarded([&] {
         given(token, "token");
-        *token = checked(sampler, "sampler").sample(logits, size);
+        *token = checked_sampler(sampler).sample(logits, size);
+        return RNNFAST_OK;
+    });
+}
+
+rnnfast_status rnnfast_sampler_copy(const rnnfast_sampler* from, rnnfast_sampler** sampler) {
+    return guarded([&] {
+        given(sampler, "the place for the sampler") = nullptr;
+        *sampler = new rnnfast_sampler(static_cast<const rnnfast::Sampler&>(checked_sampler(from)));
+        return RNNFAST_OK;
+    });
+}
+
+rnnfast_status rnnfast_sampler_save(const rnnfast_sampler* sampler, void* bytes, size_t* size) {
+    return guarded([&] {
+        const auto saved = checked_sampler(sampler).save();
+        return give(saved.data(), saved.size(), static_cast<uint8_t*>(bytes), size, "bytes");
+    });
+}
+
+rnnfast_status rnnfast_sampler_restore(rnnfast_sampler* sampler, const void* bytes, size_t size) {
+    return guarded([&] {
+        checked_sampler(sampler).restore(bytes, size);
         return RNNFAST_OK;
     });
 }
@@ -221,91 +290,43 @@ rnnfast_status rnnfast_generate(const rnnfast_model* model, const char* prompt, 
                                 char* text, size_t* size) {
     return guarded([&] {
         given(size, "size");
-        return give_text(checked_model(model).generate(&given(prompt, "prompt"), length, checked(sampler, "sampler")),
+        return give_text(checked_model(model).generate(&given(prompt, "prompt"), length, checked_sampler(sampler)),
                          text, size);
     });
 }
 
-rnnfast_status rnnfast_recurrent_load(const char* path, const char* prefix, const char* cell, int weights,
-                                      rnnfast_recurrent** layers) {
+rnnfast_status rnnfast_generate_defaults(rnnfast_generate_options* options) {
     return guarded([&] {
-        given(layers, "the place for the layers") = nullptr;
-        const auto file = rnnfast::Tensors::open(&given(path, "path"));
-        *layers = new rnnfast_recurrent(file, prefix ? prefix : "", &given(cell, "cell"), precision(weights));
+        const rnnfast::GenerateOptions o;
+        given(options, "options") = {sizeof(rnnfast_generate_options), o.max_length, nullptr, 0, nullptr, nullptr};
         return RNNFAST_OK;
     });
 }
 
-rnnfast_status rnnfast_recurrent_sizes(const rnnfast_recurrent* layers, size_t* input, size_t* hidden,
-                                       size_t* num_layers) {
+rnnfast_status rnnfast_generate_ids(const rnnfast_model* model, const int32_t* prompt, size_t count,
+                                    const rnnfast_generate_options* options, rnnfast_sampler* sampler,
+                                    rnnfast_state* state, int32_t* ids, size_t* id_count) {
     return guarded([&] {
-        const auto& l = checked(const_cast<rnnfast_recurrent*>(layers), "layers");
-        if (input) *input = l.input_size();
-        if (hidden) *hidden = l.hidden_size();
-        if (num_layers) *num_layers = l.num_layers();
-        return RNNFAST_OK;
+        const auto& m = checked_model(model);
+        given(id_count, "id_count");
+        if (count) given(prompt, "prompt");
+        rnnfast::GenerateOptions o;
+        if (options) {
+            if (options->struct_size != sizeof *options)
+                refuse("options has struct_size " + std::to_string(options->struct_size) + ", expected " +
+                       std::to_string(sizeof *options) + ": fill it in with rnnfast_generate_defaults");
+            o.max_length = options->max_length;
+            if (options->stop_count) {
+                given(options->stop, "options' stop");
+                o.stop.assign(options->stop, options->stop + options->stop_count);
+            }
+            if (options->on_token)
+                o.on_token = [options](int32_t token) { return options->on_token(token, options->user_data) == 0; };
+        }
+        // Before anything is drawn: it could not be taken back.
+        if (*id_count < o.max_length || (!ids && o.max_length)) return too_small(id_count, o.max_length, "ids");
+        const auto found = m.generate(count ? std::vector<int32_t>(prompt, prompt + count) : std::vector<int32_t>(), o,
+                                      checked_sampler(sampler), checked_state(state));
+        return give(found.data(), found.size(), ids, id_count, "ids");
     });
-}
-
-rnnfast_status rnnfast_recurrent_state_new(const rnnfast_recurrent* layers, rnnfast_state** state) {
-    return guarded([&] {
-        given(state, "the place for the state") = nullptr;
-        *state = new rnnfast_state(checked(const_cast<rnnfast_recurrent*>(layers), "layers").initial_state());
-        return RNNFAST_OK;
-    });
-}
-
-rnnfast_status rnnfast_recurrent_run(const rnnfast_recurrent* layers, const float* x, size_t x_size, size_t steps,
-                                     rnnfast_state* state, float* y, size_t y_size) {
-    return guarded([&] {
-        const auto& l = checked(const_cast<rnnfast_recurrent*>(layers), "layers");
-        const size_t wanted = product(steps, l.input_size(), "steps");
-        if (x_size != wanted)
-            refuse("x has " + std::to_string(x_size) + " floats, expected " + std::to_string(wanted) +
-                   " (steps times input)");
-        if (const rnnfast_status room = check_room(y_size, product(steps, l.hidden_size(), "steps"), "y")) return room;
-        l.run(x, steps, checked_state(state), y);
-        return RNNFAST_OK;
-    });
-}
-
-void rnnfast_recurrent_free(rnnfast_recurrent* layers) {
-    if (layers && layers->tag == Kind::recurrent) delete layers;
-}
-
-rnnfast_status rnnfast_linear_load(const char* path, const char* weight, const char* bias, int weights,
-                                   rnnfast_linear** linear) {
-    return guarded([&] {
-        given(linear, "the place for the layer") = nullptr;
-        const auto file = rnnfast::Tensors::open(&given(path, "path"));
-        *linear = new rnnfast_linear(file, &given(weight, "weight"), bias ? bias : "", precision(weights));
-        return RNNFAST_OK;
-    });
-}
-
-rnnfast_status rnnfast_linear_sizes(const rnnfast_linear* linear, size_t* input, size_t* output) {
-    return guarded([&] {
-        const auto& l = checked(const_cast<rnnfast_linear*>(linear), "linear");
-        if (input) *input = l.in_features();
-        if (output) *output = l.out_features();
-        return RNNFAST_OK;
-    });
-}
-
-rnnfast_status rnnfast_linear_run(const rnnfast_linear* linear, const float* x, size_t x_size, size_t rows, float* y,
-                                  size_t y_size) {
-    return guarded([&] {
-        const auto& l = checked(const_cast<rnnfast_linear*>(linear), "linear");
-        const size_t wanted = product(rows, l.in_features(), "rows");
-        if (x_size != wanted)
-            refuse("x has " + std::to_string(x_size) + " floats, expected " + std::to_string(wanted) +
-                   " (rows times inputs)");
-        if (const rnnfast_status room = check_room(y_size, product(rows, l.out_features(), "rows"), "y")) return room;
-        l.forward(x, y, rows);
-        return RNNFAST_OK;
-    });
-}
-
-void rnnfast_linear_free(rnnfast_linear* linear) {
-    if (linear && linear->tag == Kind::linear) delete linear;
 }

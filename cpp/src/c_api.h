@@ -10,9 +10,8 @@
 #include <string>
 #include <utility>
 
-#include "rnnfast/error.hpp"
+#include "rnnfast/layers.hpp"
 #include "rnnfast/rnnfast.h"
-#include "rnnfast/weights.hpp"
 
 namespace rnnfast::c_api {
 
@@ -25,6 +24,7 @@ enum class Kind : uint64_t {
     linear = 0x7261656e69666e72u,
     translator = 0x6c736e6172666e72u,
     translations = 0x746c757365666e72u,
+    tensors = 0x736e657473666e72u,
     freed = 0
 };
 
@@ -45,6 +45,8 @@ template <class Body>
 rnnfast_status guarded(Body body) noexcept {
     try {
         return body();
+    } catch (const rnnfast::UnsupportedCpu& error) {
+        return fail(RNNFAST_UNSUPPORTED_CPU, error.what());
     } catch (const rnnfast::Error& error) {
         return fail(RNNFAST_BAD_FILE, error.what());
     } catch (const std::out_of_range& error) {
@@ -107,12 +109,55 @@ inline Weights precision(int weights) {
     refuse("weights is " + std::to_string(weights) + ": expected RNNFAST_F32, RNNFAST_BF16 or RNNFAST_INT8");
 }
 
-// Copies a text and its zero, if there is room.
-inline rnnfast_status give_text(const std::string& from, char* text, size_t* size) {
-    if (!text || *size < from.size() + 1) return too_small(size, from.size() + 1, "text");
-    std::memcpy(text, from.c_str(), from.size() + 1);
-    *size = from.size() + 1;
+// Loads a model with the precision that is asked for: load() as the file says, load(weights) another.
+template <class Load>
+auto load_as(int weights, Load load) {
+    if (weights == RNNFAST_AS_STORED) return load();
+    if (weights < RNNFAST_AS_STORED || weights > RNNFAST_INT8)
+        refuse("weights is " + std::to_string(weights) +
+               ": expected RNNFAST_AS_STORED, RNNFAST_F32, RNNFAST_BF16 or RNNFAST_INT8");
+    return load(precision(weights));
+}
+
+// Copies things, if there is room. *room: in, the room; out, how many there are.
+template <class T>
+rnnfast_status give(const T* from, size_t count, T* to, size_t* room, const char* what) {
+    if (given(room, "the place for the size") < count || (!to && count)) return too_small(room, count, what);
+    if (count) std::memcpy(to, from, count * sizeof(T));
+    *room = count;
     return RNNFAST_OK;
 }
+
+// Copies a text and its zero, if there is room.
+inline rnnfast_status give_text(const std::string& from, char* text, size_t* size) {
+    return give(from.c_str(), from.size() + 1, text, size, "text");
+}
+
+}  // namespace rnnfast::c_api
+
+struct rnnfast_model : rnnfast::c_api::Handle<rnnfast::LanguageModel, rnnfast::c_api::Kind::model> {
+    using Handle::Handle;
+};
+struct rnnfast_state : rnnfast::c_api::Handle<rnnfast::State, rnnfast::c_api::Kind::state> {
+    using Handle::Handle;
+};
+struct rnnfast_sampler : rnnfast::c_api::Handle<rnnfast::Sampler, rnnfast::c_api::Kind::sampler> {
+    using Handle::Handle;
+};
+struct rnnfast_tensors : rnnfast::c_api::Handle<rnnfast::Tensors, rnnfast::c_api::Kind::tensors> {
+    using Handle::Handle;
+};
+struct rnnfast_recurrent : rnnfast::c_api::Handle<rnnfast::Recurrent, rnnfast::c_api::Kind::recurrent> {
+    using Handle::Handle;
+};
+struct rnnfast_linear : rnnfast::c_api::Handle<rnnfast::Linear, rnnfast::c_api::Kind::linear> {
+    using Handle::Handle;
+};
+
+namespace rnnfast::c_api {
+
+inline State& checked_state(const rnnfast_state* s) { return checked(const_cast<rnnfast_state*>(s), "state"); }
+// The states of a call over several, in memory that grows at a thread's first call.
+State* const* checked_states(rnnfast_state* const* states, size_t count);
 
 }  // namespace rnnfast::c_api

@@ -73,8 +73,8 @@ rnnfast_status rnnfast_translator_load(const char* path, int weights, rnnfast_tr
     return guarded([&] {
         given(translator, "the place for the translator") = nullptr;
         const std::string name = &given(path, "path");
-        *translator = new rnnfast_translator(weights == RNNFAST_AS_STORED ? Translator::load(name)
-                                                                          : Translator::load(name, precision(weights)));
+        *translator =
+            new rnnfast_translator(load_as(weights, [&](auto... as) { return Translator::load(name, as...); }));
         return RNNFAST_OK;
     });
 }
@@ -84,8 +84,7 @@ rnnfast_status rnnfast_translator_load_memory(const void* bytes, size_t size, in
     return guarded([&] {
         given(translator, "the place for the translator") = nullptr;
         *translator =
-            new rnnfast_translator(weights == RNNFAST_AS_STORED ? Translator::load(bytes, size)
-                                                                : Translator::load(bytes, size, precision(weights)));
+            new rnnfast_translator(load_as(weights, [&](auto... as) { return Translator::load(bytes, size, as...); }));
         return RNNFAST_OK;
     });
 }
@@ -153,10 +152,7 @@ rnnfast_status rnnfast_translations_ids(const rnnfast_translations* translations
     return guarded([&] {
         given(count, "count");
         const std::vector<int32_t>& tokens = numbered(translations, number).tokens;
-        if (*count < tokens.size() || (!ids && !tokens.empty())) return too_small(count, tokens.size(), "ids");
-        if (!tokens.empty()) std::memcpy(ids, tokens.data(), tokens.size() * sizeof(int32_t));
-        *count = tokens.size();
-        return RNNFAST_OK;
+        return give(tokens.data(), tokens.size(), ids, count, "ids");
     });
 }
 

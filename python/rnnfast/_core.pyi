@@ -6,7 +6,7 @@ import collections.abc
 import numpy
 import numpy.typing
 import typing
-__all__: list[str] = ['AttentionCache', 'AttentionTape', 'Conv1d', 'DecodeOptions', 'DecoderState', 'Embedding', 'EncodedSource', 'Error', 'Generator', 'LanguageModel', 'Linear', 'Optimizer', 'OptimizerOptions', 'Recurrent', 'Sampler', 'SamplerOptions', 'SelfAttention', 'Seq2Seq', 'Stream', 'Tape', 'bf16_rate', 'bf16_rows', 'cells', 'info', 'int8_rows', 'multiply_add_rate', 'num_threads', 'parse_safetensors', 'read_rate', 'read_safetensors', 'safetensors_bytes', 'score_pairs', 'set_num_threads', 'translate', 'write_safetensors', 'write_safetensors_to']
+__all__: list[str] = ['AttentionCache', 'AttentionTape', 'Conv1d', 'DecodeOptions', 'DecoderState', 'Embedding', 'EncodedSource', 'Error', 'Generator', 'LanguageModel', 'Linear', 'Optimizer', 'OptimizerOptions', 'Recurrent', 'Sampler', 'SamplerOptions', 'SelfAttention', 'Seq2Seq', 'Stream', 'Tape', 'bf16_rate', 'bf16_rows', 'cells', 'info', 'int8_rows', 'multiply_add_rate', 'num_threads', 'parse_safetensors', 'read_model', 'read_rate', 'read_safetensors', 'safetensors_bytes', 'score_pairs', 'set_num_threads', 'translate', 'write_safetensors', 'write_safetensors_to']
 class AttentionCache:
     def __init__(self) -> None:
         ...
@@ -344,6 +344,8 @@ def multiply_add_rate(threads: typing.SupportsInt | typing.SupportsIndex, second
 def num_threads() -> int:
     ...
 def parse_safetensors(data: bytes, name: str = 'bytes') -> tuple:
+    ...
+def read_model(path: str, weights: str | None = None) -> tuple:
     ...
 def read_rate(bytes: typing.SupportsInt | typing.SupportsIndex, threads: typing.SupportsInt | typing.SupportsIndex, seconds: typing.SupportsFloat | typing.SupportsIndex) -> float:
     ...

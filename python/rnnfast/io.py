@@ -28,7 +28,6 @@ _KINDS = {
     SequenceClassifier.kind: "a classifier of sequences",
 }
 _START = 1 << 16  # bytes of a file that show what it is
-_LARGEST = 1 << 28  # weights of one matrix a file may ask for: 1 GB
 
 
 def load(path: PathLike, *, weights: str | None = None, kind: str | None = None) -> Any:
@@ -86,7 +85,7 @@ def read(path: PathLike, *, weights: str | None = None) -> tuple[Any, dict[str, 
     start = _start(name)
     if b"\0" not in start and start[8:9] != b"{" and start.strip():  # a number of eight bytes would hold zeros
         raise _core.Error(f"{name}: is not a safetensors file but looks like text; give the path of a model file")
-    tensors, metadata = _core.read_safetensors(name)
+    tensors, metadata = _core.read_model(name, weights)  # one set of rules for Python and C++
     if metadata.get("format") != FORMAT:
         raise _core.Error(f"{name}: a safetensors file, but not a model of rnnfast; train one with `rnnfast train`")
     version = metadata.get("format_version")
@@ -102,20 +101,9 @@ def read(path: PathLike, *, weights: str | None = None) -> tuple[Any, dict[str, 
         if weights not in (None, "f32"):
             raise ValueError(f"weights is {brief(weights)}, but {name} holds a {kind}, which is float32 only")
         return _build_estimator(name, _ESTIMATORS[kind], metadata, tensors), {}, metadata
-    try:
-        tensors = restored(tensors)
-    except ValueError as error:
-        raise _core.Error(f"{name}: {error}") from None
-    model = _build(name, kind, metadata, tensors, {} if weights is None else {"weights": weights})
-    own = model.parameters()
-    for parameter, value in own.items():
-        if parameter not in tensors:
-            raise _core.Error(f"{name}: the weights {parameter} are missing")
-        if tensors[parameter].shape != value.shape:
-            raise _core.Error(
-                f"{name}: {parameter} has shape {tensors[parameter].shape}, its configuration wants {value.shape}"
-            )
-    values = {parameter: tensors.pop(parameter) for parameter in own}
+    tensors = restored(tensors)
+    model = _build(name, kind, metadata, {} if weights is None else {"weights": weights})
+    values = {parameter: tensors.pop(parameter) for parameter in model.parameters()}
     if kind == Seq2Seq.kind and model.config["weights"] == "int8":
         # Its products round a word beside the context, so the words must be those of a rounded file already.
         values = restored(rounded(values, "int8", model.exact))
@@ -123,49 +111,29 @@ def read(path: PathLike, *, weights: str | None = None) -> tuple[Any, dict[str, 
     return model, tensors, metadata
 
 
+# What a constructor raises for a configuration that it cannot use.
+_UNUSABLE = (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError)
+
+
 def _build_estimator(name: str, kind: Any, metadata: dict[str, str], tensors: dict[str, Array]) -> Any:
     try:
         return kind.from_parts(json.loads(metadata["config"]), tensors)
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
+    except _UNUSABLE as error:
         raise _core.Error(f"{name}: its configuration cannot be used: {error}") from None
 
 
-def _build(name: str, kind: str, metadata: dict[str, str], tensors: dict[str, Array], chosen: dict[str, str]) -> Any:
+def _build(name: str, kind: str, metadata: dict[str, str], chosen: dict[str, str]) -> Any:
     try:
         config = {**json.loads(metadata["config"]), **chosen}
-        held = sum(value.size for value in tensors.values())
-        return (_translator if kind == Seq2Seq.kind else _language_model)(config, metadata, held)
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        if kind == Seq2Seq.kind:
+            sizes = [config.pop(f"{side}_vocab_size") for side in ("source", "target")]
+            source, target = (_vocabulary(metadata, f"{side}_vocabulary") for side in ("source", "target"))
+            return Seq2Seq(source or sizes[0], target or sizes[1], **config)
+        size = config.pop("vocab_size")
+        return LanguageModel(_vocabulary(metadata, "vocabulary") or size, **config)
+    except _UNUSABLE as error:
         raise _core.Error(f"{name}: its configuration cannot be used: {error}") from None
 
 
-def _language_model(config: dict[str, Any], metadata: dict[str, str], held: int) -> LanguageModel:
-    size = int(config.pop("vocab_size"))
-    vocab = _vocabulary(metadata, "vocabulary", size)
-    _check_size(config, [size], held)
-    return LanguageModel(size if vocab is None else vocab, **config)
-
-
-def _translator(config: dict[str, Any], metadata: dict[str, str], held: int) -> Seq2Seq:
-    sizes = [int(config.pop("source_vocab_size")), int(config.pop("target_vocab_size"))]
-    vocabs = [_vocabulary(metadata, f"{side}_vocabulary", n) for side, n in zip(("source", "target"), sizes)]
-    _check_size(config, sizes, held)
-    source, target = (size if vocab is None else vocab for vocab, size in zip(vocabs, sizes))
-    return Seq2Seq(source, target, **config)
-
-
-def _vocabulary(metadata: dict[str, str], key: str, size: int) -> Vocab | None:
-    if key not in metadata:
-        return None
-    vocab = Vocab.from_description(json.loads(metadata[key]))
-    if len(vocab) != size:
-        raise ValueError(f"the {key.replace('_', ' ')} has {len(vocab)} tokens, the configuration says {size}")
-    return vocab
-
-
-def _check_size(config: dict[str, Any], vocab_sizes: list[int], held: int) -> None:
-    """Before memory is taken for what a file claims, its tensors must be of that size."""
-    hidden, embedding, layers = (int(config[name]) for name in ("hidden_size", "embedding_size", "num_layers"))
-    size = max(vocab_sizes)
-    if max(size * hidden, layers * hidden * hidden, size * embedding, layers) > min(held, _LARGEST):
-        raise ValueError("the configuration asks for more weights than the file holds")
+def _vocabulary(metadata: dict[str, str], key: str) -> Vocab | None:
+    return Vocab.from_description(json.loads(metadata[key])) if key in metadata else None

@@ -284,4 +284,9 @@ def _size(vocab: Vocab | int, name: str) -> int:
         raise ValueError(
             f"{name} has no {', '.join(missing)}: build it with reserved=({brief(PAD)}, {brief(BOS)}, {brief(EOS)}), as ParallelCorpus does"
         )
+    if vocab.idx_to_token[1 : 1 + len(_IDS)] != list(_IDS):
+        raise ValueError(
+            f"{name} begins with {vocab.idx_to_token[: 1 + len(_IDS)]}, expected <unk>, {', '.join(_IDS)}, which "
+            "translating and files rely on; build it with reserved=rf.parallel.RESERVED"
+        )
     return len(vocab)

@@ -5,6 +5,7 @@
 
 #include <fstream>
 #include <iterator>
+#include <stdexcept>
 #include <string>
 
 #include "helpers.h"
@@ -73,6 +74,19 @@ inline std::string model_bytes(const ModelSizes& m) {
     const std::string bytes = write_model(path, m, metadata_of(m));
     unlink(path.c_str());
     return bytes;
+}
+
+inline bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
+
+// The sentence of the std::invalid_argument that body throws; empty if it throws none.
+template <class Body>
+std::string sentence_of(Body body) {
+    try {
+        body();
+    } catch (const std::invalid_argument& error) {
+        return error.what();
+    }
+    return "";
 }
 
 }  // namespace rnnfast::tests

@@ -151,19 +151,6 @@ TEST_CASE("a state that is twice in a batched step is refused, and no state move
 
 namespace {
 
-// The sentence of the std::invalid_argument that body throws.
-template <class Body>
-std::string sentence_of(Body body) {
-    try {
-        body();
-    } catch (const std::invalid_argument& error) {
-        return error.what();
-    }
-    return "";
-}
-
-bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
-
 // Every use of a handle that was default-constructed, and of one that was moved from, is refused in a sentence.
 template <class Handle>
 void check_empty_handles(const Handle& good, const std::vector<std::function<void(Handle&)>>& uses) {
@@ -487,6 +474,81 @@ TEST_CASE("tokens that are never drawn, n-grams that do not repeat, samples with
     CHECK_THROWS_AS(generated(options, 1), std::out_of_range);
 }
 
+TEST_CASE("a generation stops, is cancelled, and continues elsewhere from saved bytes [R11]") {
+    const LanguageModel model = small_model({});
+    rnnfast::SamplerOptions chosen;
+    chosen.temperature = 2;
+    chosen.seed = 5;
+    chosen.no_repeat_ngram_size = 4;
+    chosen.never = {0};
+    rnnfast::Sampler whole(chosen), sampler(chosen);
+    State whole_state = model.initial_state(), state = model.initial_state();
+    const std::vector<int32_t> expected = model.generate({1, 2}, 40, whole, whole_state);
+
+    rnnfast::GenerateOptions options;
+    options.max_length = 15;
+    std::vector<int32_t> found = model.generate({1, 2}, options, sampler, state), seen;
+    const std::vector<uint8_t> state_bytes = state.save(), sampler_bytes = sampler.save();
+    State elsewhere = model.initial_state();
+    rnnfast::Sampler restored, copy = sampler;
+    elsewhere.restore(state_bytes.data(), state_bytes.size());
+    restored.restore(sampler_bytes.data(), sampler_bytes.size());
+    CHECK(restored.save() == sampler_bytes);
+    // Token by token, as generate() goes on: the last token was drawn but not yet read by the state.
+    const auto continued = [&](rnnfast::Sampler& from, State& at) {
+        std::vector<int32_t> all = found;
+        std::vector<float> logits;
+        while (all.size() < expected.size()) {
+            model.step(all.back(), at, logits);
+            all.push_back(from.sample(logits));
+        }
+        return all;
+    };
+    CHECK(continued(restored, elsewhere) == expected);
+    CHECK(continued(copy, state) == expected);
+    for (size_t size = 0; size < sampler_bytes.size(); ++size)
+        CHECK_THROWS_AS(restored.restore(sampler_bytes.data(), size), std::invalid_argument);
+    for (size_t i = 0; i < sampler_bytes.size(); ++i) {  // damaged bytes are another sampler, or none
+        std::vector<uint8_t> damaged = sampler_bytes;
+        damaged[i] ^= 0x80;
+        try {
+            restored.restore(damaged.data(), damaged.size());
+        } catch (const std::invalid_argument&) {
+        }
+    }
+
+    rnnfast::Sampler stopping(chosen), cancelled(chosen);
+    options.max_length = 40;
+    options.stop = {expected[6]};
+    const auto end = std::find(expected.begin(), expected.end(), expected[6]);
+    CHECK(model.generate({1, 2}, options, stopping, whole_state = model.initial_state()) ==
+          std::vector<int32_t>(expected.begin(), end));
+    options.stop.clear();
+    options.on_token = [&](int32_t token) {
+        seen.push_back(token);
+        return seen.size() < 9;
+    };
+    CHECK(model.generate({1, 2}, options, cancelled, whole_state = model.initial_state()) == seen);
+    CHECK(seen == std::vector<int32_t>(expected.begin(), expected.begin() + 9));
+    options.stop = {6};
+    CHECK_THROWS_AS(model.generate({1, 2}, options, cancelled, whole_state), std::out_of_range);
+    options = {};
+    options.max_length = 5;
+    rnnfast::Sampler one(0.9, 3, 7), two(0.9, 3, 7);
+    CHECK(model.generate("ab", options, one) == model.generate("ab", 5, two));
+
+    rnnfast::Sampler moved = std::move(one);
+    CHECK_FALSE(one);
+    CHECK_THROWS_AS(one.save(), std::invalid_argument);
+    CHECK_THROWS_AS(one.sample({1, 2}), std::invalid_argument);
+    CHECK_THROWS_AS(one.read(nullptr, 0), std::invalid_argument);
+    CHECK_THROWS_AS(moved.read(nullptr, 1), std::invalid_argument);
+    rnnfast::Sampler empty_copy = one;
+    CHECK_FALSE(empty_copy);
+    empty_copy = moved;
+    CHECK(empty_copy.save() == moved.save());
+}
+
 TEST_CASE("eight threads share a model, each with a state of its own") {
     for (const Weights weights : precisions) {
         const LanguageModel model = small_model({"lstm", 4, 6, 3, 40, 2}, weights);
@@ -504,28 +566,4 @@ TEST_CASE("eight threads share a model, each with a state of its own") {
         for (std::thread& thread : threads) thread.join();
         for (const auto& logits : found) CHECK(logits == expected);
     }
-}
-
-TEST_CASE("layers run on tensors of one's own") {
-    const std::string bytes = model_bytes({"gru", 3, 6, 4, 17, 2});
-    const auto tensors = rnnfast::Tensors::parse(bytes.data(), bytes.size());
-    CHECK(tensors.shape("rnn.weight_hh_l1") == std::vector<size_t>{51, 17});
-    const rnnfast::Recurrent gru(tensors, "rnn.", "gru");
-    CHECK(gru.input_size() == 4);
-    CHECK(gru.num_layers() == 2);
-    const rnnfast::Linear output(tensors, "output.weight", "output.bias");
-    const std::vector<float> table = tensors.values("embedding.weight");
-
-    const LanguageModel model = LanguageModel::load(bytes.data(), bytes.size());
-    State model_state = model.initial_state(), state = gru.initial_state();
-    std::vector<float> expected, logits(6), h(17);
-    for (const int32_t token : {1, 2, 3}) {
-        model.step(token, model_state, expected);
-        gru.step(table.data() + 4 * token, state, h.data());
-        output.forward(h.data(), logits.data());
-        CHECK(logits == expected);
-    }
-    CHECK_THROWS_AS(rnnfast::Recurrent(tensors, "rnn.", "lstm"), std::invalid_argument);
-    CHECK_THROWS_AS(rnnfast::Recurrent(tensors, "other.", "gru"), std::invalid_argument);
-    CHECK_THROWS_AS(rnnfast::Linear(tensors, "output.bias", ""), std::invalid_argument);
 }

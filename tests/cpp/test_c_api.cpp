@@ -1,8 +1,12 @@
 // Every C function given NULL, a handle of another kind, too little room or a wrong size returns a status and a
 // sentence.
+#include <algorithm>
+#include <tuple>
+
+#include "core/dispatch.h"
 #include "model_files.h"
 
-#include "rnnfast/rnnfast.h"
+#include "c_api.h"
 
 using namespace rnnfast::tests;
 
@@ -251,4 +255,267 @@ TEST_CASE("C: handles of another kind, little room and wrong sizes are refused")
     check_refused(rnnfast_set_num_threads(0));
     const float bad[] = {NAN, NAN};
     check_refused(rnnfast_sample(o.sampler, bad, 2, &id), RNNFAST_FAILED);
+}
+
+TEST_CASE("C: a state that is twice in a batched step is refused [R7]") {
+    Objects o;
+    rnnfast_state* const twice[] = {o.state, o.state};
+    const int32_t tokens[] = {1, 2};
+    float logits[12];
+    check_refused(rnnfast_step_many(o.model, tokens, twice, 2, logits, 12));
+    CHECK(std::string(rnnfast_last_error()).find("states[1] is also states[0]") == 0);
+    rnnfast_state* layer_state;
+    REQUIRE(rnnfast_recurrent_state_new(o.layers, &layer_state) == RNNFAST_OK);
+    rnnfast_state* const layer_twice[] = {layer_state, layer_state};
+    const float x[6] = {};
+    check_refused(rnnfast_recurrent_step_many(o.layers, x, 6, layer_twice, 2, logits, 10));
+    rnnfast_state_free(layer_state);
+}
+
+TEST_CASE("C: NaN in a layer's input is refused [R10]") {
+    Objects o;
+    rnnfast_state* state;
+    REQUIRE(rnnfast_recurrent_state_new(o.layers, &state) == RNNFAST_OK);
+    const float x[] = {0, NAN, 0};
+    float y[5];
+    check_refused(rnnfast_recurrent_run(o.layers, x, 3, 1, state, y, 5));
+    rnnfast_state_free(state);
+}
+
+TEST_CASE("C: a precision that does not exist is refused with all that do [R10] [R13]") {
+    Objects o;
+    rnnfast_model* model;
+    rnnfast_translator* translator;
+    rnnfast_recurrent* layers;
+    for (const int weights : {77, -2, 3}) {
+        check_refused(rnnfast_model_load(o.path.c_str(), weights, &model));
+        CHECK(std::string(rnnfast_last_error()) == "weights is " + std::to_string(weights) +
+                                                       ": expected RNNFAST_AS_STORED, RNNFAST_F32, RNNFAST_BF16 or "
+                                                       "RNNFAST_INT8");
+        check_refused(rnnfast_model_load_memory("x", 1, weights, &model));
+        check_refused(rnnfast_translator_load(o.path.c_str(), weights, &translator));
+        check_refused(rnnfast_recurrent_load(o.path.c_str(), "rnn.", "lstm", weights, &layers));
+    }
+    check_refused(rnnfast_recurrent_load(o.path.c_str(), "rnn.", "lstm", RNNFAST_AS_STORED, &layers));
+    CHECK(std::string(rnnfast_last_error()) == "weights is -1: expected RNNFAST_F32, RNNFAST_BF16 or RNNFAST_INT8");
+}
+
+TEST_CASE("C: what a model and the library are can be asked [R11]") {
+    Objects o;
+    size_t vocabulary, hidden, layers, size = 16;
+    CHECK(rnnfast_model_sizes(o.model, &vocabulary, &hidden, &layers) == RNNFAST_OK);
+    CHECK(vocabulary == 6);
+    CHECK(hidden == 5);
+    CHECK(layers == 2);
+    CHECK(rnnfast_model_sizes(o.model, nullptr, nullptr, nullptr) == RNNFAST_OK);
+    char text[16];
+    CHECK(rnnfast_model_cell(o.model, text, &size) == RNNFAST_OK);
+    CHECK(std::string(text) == "lstm");
+    CHECK(size == 5);
+    check_refused(rnnfast_model_cell(o.model, nullptr, &size), RNNFAST_BUFFER_TOO_SMALL);
+    check_refused(rnnfast_model_cell(nullptr, text, &size));
+    check_refused(rnnfast_model_cell(o.model, text, nullptr));
+    check_refused(rnnfast_model_sizes(nullptr, nullptr, nullptr, nullptr));
+    int weights = 9, threads = 0;
+    CHECK(rnnfast_model_weights(o.model, &weights) == RNNFAST_OK);
+    CHECK(weights == RNNFAST_F32);
+    check_refused(rnnfast_model_weights(o.model, nullptr));
+    size = 16;
+    CHECK(rnnfast_token(o.model, 2, text, &size) == RNNFAST_OK);
+    CHECK(std::string(text) == "b");
+    check_refused(rnnfast_token(o.model, 6, text, &size), RNNFAST_OUT_OF_RANGE);
+    CHECK(std::string(rnnfast_last_error()) == "token id 6: expected 0 to 5 (the vocabulary)");
+    size = 16;
+    CHECK(rnnfast_tokenizer(o.model, text, &size) == RNNFAST_OK);
+    CHECK(std::string(text) == "char");
+    check_refused(rnnfast_tokenizer(o.model, text, nullptr));
+    CHECK(rnnfast_num_threads(&threads) == RNNFAST_OK);
+    CHECK(threads >= 1);
+    check_refused(rnnfast_num_threads(nullptr));
+    size = 16;
+    CHECK(rnnfast_instruction_set(text, &size) == RNNFAST_OK);
+    CHECK(std::string(text) == rnnfast::active().name);
+    check_refused(rnnfast_instruction_set(text, nullptr));
+
+    float before[5], h[5], logits[6];
+    size = 5;
+    CHECK(rnnfast_state_hidden(o.state, 1, before, &size) == RNNFAST_OK);
+    CHECK(rnnfast_step(o.model, 1, o.state, logits, 6) == RNNFAST_OK);
+    CHECK(rnnfast_state_hidden(o.state, 1, h, &size) == RNNFAST_OK);
+    CHECK(before[0] == 0);
+    CHECK(h[0] != 0);
+    size = 4;
+    check_refused(rnnfast_state_hidden(o.state, 1, h, &size), RNNFAST_BUFFER_TOO_SMALL);
+    CHECK(size == 5);
+    check_refused(rnnfast_state_hidden(o.state, 2, h, &size), RNNFAST_OUT_OF_RANGE);
+    check_refused(rnnfast_state_hidden(nullptr, 0, h, &size));
+    check_refused(rnnfast_state_hidden(o.state, 0, h, nullptr));
+    std::vector<char> bytes(1000);
+    size_t saved = 0;
+    size = bytes.size();
+    CHECK(rnnfast_state_size(o.state, &saved) == RNNFAST_OK);
+    CHECK(rnnfast_state_save(o.state, bytes.data(), &size) == RNNFAST_OK);
+    CHECK(size == saved);
+    check_refused(rnnfast_state_size(o.state, nullptr));
+}
+
+TEST_CASE("C: tensors are listed and read, and layers made of them in memory [R11]") {
+    Objects o;
+    const std::string bytes = read_bytes(o.path);
+    rnnfast_tensors *tensors, *opened;
+    REQUIRE(rnnfast_tensors_parse(bytes.data(), bytes.size(), &tensors) == RNNFAST_OK);
+    REQUIRE(rnnfast_tensors_open(o.path.c_str(), &opened) == RNNFAST_OK);
+    size_t count = 0, other = 0, size = 64, shape[8], dimensions = 8, room = 18;
+    CHECK(rnnfast_tensors_count(tensors, &count) == RNNFAST_OK);
+    CHECK(rnnfast_tensors_count(opened, &other) == RNNFAST_OK);
+    CHECK(count == 11);
+    CHECK(other == 11);
+    char name[64];
+    CHECK(rnnfast_tensors_name(tensors, 0, name, &size) == RNNFAST_OK);
+    CHECK(std::string(name) == "embedding.weight");
+    check_refused(rnnfast_tensors_name(tensors, 11, name, &size), RNNFAST_OUT_OF_RANGE);
+    CHECK(rnnfast_tensors_shape(tensors, name, shape, &dimensions) == RNNFAST_OK);
+    CHECK(dimensions == 2);
+    CHECK(shape[0] == 6);
+    CHECK(shape[1] == 3);
+    float table[18];
+    CHECK(rnnfast_tensors_values(tensors, name, table, &room) == RNNFAST_OK);
+    room = 17;
+    check_refused(rnnfast_tensors_values(tensors, name, table, &room), RNNFAST_BUFFER_TOO_SMALL);
+    CHECK(room == 18);
+    dimensions = 1;
+    check_refused(rnnfast_tensors_shape(tensors, name, shape, &dimensions), RNNFAST_BUFFER_TOO_SMALL);
+    check_refused(rnnfast_tensors_shape(tensors, "no", shape, &dimensions));
+    check_refused(rnnfast_tensors_values(tensors, "no", table, &room));
+
+    rnnfast_recurrent* layers;
+    rnnfast_linear* linear;
+    REQUIRE(rnnfast_recurrent_new(tensors, "rnn.", "lstm", RNNFAST_F32, &layers) == RNNFAST_OK);
+    REQUIRE(rnnfast_linear_new(tensors, "output.weight", "output.bias", RNNFAST_F32, &linear) == RNNFAST_OK);
+    rnnfast_tensors_free(tensors);
+    rnnfast_tensors_free(opened);
+    rnnfast_state *first, *second, *alone;
+    REQUIRE(rnnfast_recurrent_state_new(layers, &first) == RNNFAST_OK);
+    REQUIRE(rnnfast_recurrent_state_new(layers, &second) == RNNFAST_OK);
+    REQUIRE(rnnfast_recurrent_state_new(layers, &alone) == RNNFAST_OK);
+    rnnfast_state* const both[] = {first, second};
+    float y[10], h[5], logits[6], expected[6];
+    CHECK(rnnfast_recurrent_step_many(layers, table + 3, 6, both, 2, y, 10) == RNNFAST_OK);
+    CHECK(rnnfast_recurrent_run(layers, table + 6, 3, 1, alone, h, 5) == RNNFAST_OK);
+    CHECK(std::equal(h, h + 5, y + 5));
+    CHECK(rnnfast_linear_run(linear, h, 5, 1, logits, 6) == RNNFAST_OK);
+    CHECK(rnnfast_step(o.model, 2, o.state, expected, 6) == RNNFAST_OK);
+    CHECK(std::equal(logits, logits + 6, expected));
+    check_refused(rnnfast_recurrent_step_many(layers, table, 5, both, 2, y, 10));
+    check_refused(rnnfast_recurrent_step_many(layers, table, 6, both, 2, y, 9), RNNFAST_BUFFER_TOO_SMALL);
+    check_refused(rnnfast_recurrent_step_many(layers, nullptr, 6, both, 2, y, 10));
+    check_refused(rnnfast_recurrent_step_many(layers, table, 6, nullptr, 2, y, 10));
+    check_refused(rnnfast_recurrent_step_many(layers, table, 0, both, 0, y, 10));
+    check_refused(rnnfast_recurrent_step_many(nullptr, table, 6, both, 2, y, 10));
+    for (rnnfast_state* state : {first, second, alone}) rnnfast_state_free(state);
+    rnnfast_recurrent_free(layers);
+    rnnfast_linear_free(linear);
+
+    check_refused(rnnfast_tensors_open(nullptr, &tensors));
+    check_refused(rnnfast_tensors_open("/nowhere", &tensors), RNNFAST_BAD_FILE);
+    check_refused(rnnfast_tensors_open(o.path.c_str(), nullptr));
+    check_refused(rnnfast_tensors_parse(nullptr, 8, &tensors));
+    check_refused(rnnfast_tensors_parse("x", 1, nullptr));
+    check_refused(rnnfast_tensors_count(nullptr, &count));
+    check_refused(rnnfast_tensors_name(nullptr, 0, name, &size));
+    check_refused(rnnfast_recurrent_new(nullptr, "rnn.", "lstm", RNNFAST_F32, &layers));
+    check_refused(rnnfast_linear_new(nullptr, "output.weight", nullptr, RNNFAST_F32, &linear));
+    check_refused(rnnfast_tensors_count(reinterpret_cast<rnnfast_tensors*>(o.model), &count));
+    rnnfast_tensors_free(nullptr);
+}
+
+TEST_CASE("C: generation stops, is cancelled, and continues from saved bytes [R11]") {
+    Objects o;
+    rnnfast_generate_options options;
+    REQUIRE(rnnfast_generate_defaults(&options) == RNNFAST_OK);
+    CHECK(options.max_length == 256);
+    options.max_length = 30;
+    const int32_t prompt[] = {1, 2};
+    std::vector<int32_t> seen, ids(30), again(30);
+    options.user_data = &seen;
+    options.on_token = [](int32_t token, void* data) {
+        auto* all = static_cast<std::vector<int32_t>*>(data);
+        all->push_back(token);
+        return all->size() == 12 ? 1 : 0;
+    };
+    std::vector<char> state(1000), sampler(1000);
+    size_t count = 30, state_size = 1000, sampler_size = 1000;
+    CHECK(rnnfast_generate_ids(o.model, prompt, 2, &options, o.sampler, o.state, ids.data(), &count) == RNNFAST_OK);
+    CHECK(count == 12);
+    ids.resize(count);
+    CHECK(ids == seen);
+    CHECK(rnnfast_state_save(o.state, state.data(), &state_size) == RNNFAST_OK);
+    CHECK(rnnfast_sampler_save(o.sampler, sampler.data(), &sampler_size) == RNNFAST_OK);
+
+    // The rest, here and elsewhere
+    options.on_token = nullptr;
+    std::vector<int32_t> rest(30), elsewhere(30);
+    Objects other;
+    CHECK(rnnfast_state_restore(other.state, state.data(), state_size) == RNNFAST_OK);
+    CHECK(rnnfast_sampler_restore(other.sampler, sampler.data(), sampler_size) == RNNFAST_OK);
+    rnnfast_sampler* copy;
+    REQUIRE(rnnfast_sampler_copy(o.sampler, &copy) == RNNFAST_OK);
+    rnnfast_state* state_copy;
+    REQUIRE(rnnfast_state_copy(o.state, &state_copy) == RNNFAST_OK);
+    for (const auto& [s, st, out] : {std::tuple{o.sampler, o.state, &rest},
+                                     {other.sampler, other.state, &elsewhere},
+                                     {copy, state_copy, &again}}) {
+        count = 30;
+        CHECK(rnnfast_generate_ids(o.model, &ids.back(), 1, &options, s, st, out->data(), &count) == RNNFAST_OK);
+        CHECK(count == 30);
+    }
+    CHECK(rest == elsewhere);
+    CHECK(rest == again);
+    rnnfast_sampler_free(copy);
+    rnnfast_state_free(state_copy);
+
+    options.stop = &rest[3];
+    options.stop_count = 1;
+    count = 30;
+    CHECK(rnnfast_state_restore(other.state, state.data(), state_size) == RNNFAST_OK);
+    CHECK(rnnfast_sampler_restore(other.sampler, sampler.data(), sampler_size) == RNNFAST_OK);
+    CHECK(rnnfast_generate_ids(o.model, &ids.back(), 1, &options, other.sampler, other.state, again.data(), &count) ==
+          RNNFAST_OK);
+    CHECK(count == static_cast<size_t>(std::find(rest.begin(), rest.end(), rest[3]) - rest.begin()));
+
+    const int32_t outside = 6;
+    options.stop = &outside;
+    count = 30;
+    check_refused(rnnfast_generate_ids(o.model, prompt, 2, &options, o.sampler, o.state, ids.data(), &count),
+                  RNNFAST_OUT_OF_RANGE);
+    options.stop = nullptr;
+    check_refused(rnnfast_generate_ids(o.model, prompt, 2, &options, o.sampler, o.state, again.data(), &count));
+    options.stop_count = 0;
+    count = 29;
+    check_refused(rnnfast_generate_ids(o.model, prompt, 2, &options, o.sampler, o.state, again.data(), &count),
+                  RNNFAST_BUFFER_TOO_SMALL);
+    CHECK(count == 30);
+    check_refused(rnnfast_generate_ids(o.model, prompt, 0, &options, o.sampler, o.state, again.data(), &count));
+    check_refused(rnnfast_generate_ids(o.model, nullptr, 2, &options, o.sampler, o.state, again.data(), &count));
+    check_refused(rnnfast_generate_ids(nullptr, prompt, 2, &options, o.sampler, o.state, again.data(), &count));
+    check_refused(rnnfast_generate_ids(o.model, prompt, 2, &options, nullptr, o.state, again.data(), &count));
+    check_refused(rnnfast_generate_ids(o.model, prompt, 2, &options, o.sampler, nullptr, again.data(), &count));
+    check_refused(rnnfast_generate_ids(o.model, prompt, 2, &options, o.sampler, o.state, again.data(), nullptr));
+    options.struct_size = 0;
+    check_refused(rnnfast_generate_ids(o.model, prompt, 2, &options, o.sampler, o.state, again.data(), &count));
+    check_refused(rnnfast_generate_defaults(nullptr));
+    check_refused(rnnfast_sampler_copy(nullptr, &copy));
+    check_refused(rnnfast_sampler_save(o.sampler, nullptr, &sampler_size), RNNFAST_BUFFER_TOO_SMALL);
+    check_refused(rnnfast_sampler_restore(o.sampler, nullptr, 3));
+    for (size_t size = 0; size < sampler_size; ++size)
+        check_refused(rnnfast_sampler_restore(o.sampler, sampler.data(), size));
+}
+
+TEST_CASE("C: an instruction set that is not there is no bad file, but a status of its own [R13]") {
+    const auto status = rnnfast::c_api::guarded([]() -> rnnfast_status {
+        rnnfast::kernels_named("banana");
+        return RNNFAST_OK;
+    });
+    check_refused(status, RNNFAST_UNSUPPORTED_CPU);
+    CHECK(std::string(rnnfast_last_error()).find("RNNFAST_ISA=banana: no such instruction set") == 0);
 }

@@ -3,8 +3,10 @@
 
 #include <unistd.h>
 
+#include <cstdio>
 #include <fstream>
 #include <iterator>
+#include <map>
 #include <string>
 
 #include "models/json.h"
@@ -46,7 +48,7 @@ TEST_CASE("a file survives being written and read") {
     CHECK(file.metadata().at("note") == "tab\t quote\" é");
     CHECK(file.tensors().size() == 3);
     Buffer buffer;
-    const float* x = as_floats(file.tensors().at("x"), buffer);
+    const float* x = file.floats("x", file.tensors().at("x"), buffer);
     CHECK(std::vector<float>(x, x + 3) == values);
     CHECK(file.tensors().at("empty").shape == std::vector<size_t>{0, 4});
 
@@ -89,8 +91,83 @@ TEST_CASE("hostile headers are refused") {
     CHECK_FALSE(loads(with_length(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}})", eight)));  // a hole
     CHECK_FALSE(loads(with_length("[]")));
     CHECK_FALSE(loads(std::string(8, '\xff')));
-    CHECK_FALSE(loads(with_length(good, std::string("\0\0\xc0\x7f\0\0\0\0", 8))));  // NaN
+    CHECK_FALSE(loads(with_length(R"({"w":{"dtype":"","shape":[2],"data_offsets":[0,8]}})", eight)));
+    CHECK_FALSE(loads(with_length(R"({"w":{"dtype":"F33","shape":[2],"data_offsets":[0,8]}})", eight)));
+    CHECK_FALSE(loads(with_length(R"({"w":{"dtype":["F32"],"shape":[2],"data_offsets":[0,8]}})", eight)));
+    CHECK_FALSE(loads(with_length(R"({"w":{"dtype":"F4","shape":[15],"data_offsets":[0,8]}})", eight)));
+    CHECK_FALSE(loads(with_length(R"({"w":{"dtype":"I64","shape":[2],"data_offsets":[0,8]}})", eight)));
     CHECK(loads(with_length("{}")));
+}
+
+namespace {
+
+// The numbers of a tensor of two in this dtype, or the sentence it is refused with.
+std::string read(const std::string& dtype, const std::string& bytes) {
+    const std::string whole =
+        with_length(R"({"good":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"t":{"dtype":")" + dtype +
+                        R"(","shape":[2],"data_offsets":[8,)" + std::to_string(8 + bytes.size()) + "]}}",
+                    eight + bytes);
+    const auto file = SafetensorsFile::view(whole, "test");
+    Buffer buffer;
+    const float* zeros = file.floats("good", file.tensors().at("good"), buffer);
+    CHECK(zeros[1] == 0);  // whatever stands beside it
+    try {
+        const float* values = file.floats("t", file.tensors().at("t"), buffer);
+        std::string text;
+        for (int i = 0; i < 2; ++i) {
+            char number[40];
+            std::snprintf(number, sizeof number, "%.9g ", static_cast<double>(values[i]));
+            text += number;
+        }
+        return text;
+    } catch (const Error& error) {
+        return error.what();
+    }
+}
+
+template <class T>
+std::string bytes_of_two(T a, T b) {
+    const T two[] = {a, b};
+    return {reinterpret_cast<const char*>(two), sizeof two};
+}
+
+}  // namespace
+
+TEST_CASE("a tensor of a foreign dtype, or with NaN, is refused when it is asked for, and nothing else is [R6]") {
+    const std::string sixteen(16, '\0');
+    for (const auto& [dtype, size] : std::map<std::string, size_t>{{"I64", 16},
+                                                                   {"U64", 16},
+                                                                   {"I32", 8},
+                                                                   {"U32", 8},
+                                                                   {"I16", 4},
+                                                                   {"U16", 4},
+                                                                   {"U8", 2},
+                                                                   {"BOOL", 2},
+                                                                   {"F8_E4M3", 2},
+                                                                   {"F8_E5M2", 2},
+                                                                   {"F4", 1},
+                                                                   {"C64", 16}}) {
+        CAPTURE(dtype);
+        CHECK(read(dtype, sixteen.substr(0, size)) ==
+              "test: tensor \"t\" has dtype " + dtype + "; only F32, F64, F16, BF16 or I8 can be read as float32");
+    }
+    CHECK(read("F32", bytes_of_two(1.5f, -2.0f)) == "1.5 -2 ");
+    CHECK(read("F64", bytes_of_two(0.1, -3e-60)) == "0.100000001 -0 ");
+    CHECK(read("F64", bytes_of_two(3.4028235e38, -3.4028235677973362e38)) == "3.40282347e+38 -3.40282347e+38 ");
+    CHECK(read("F16", bytes_of_two<uint16_t>(0x3c00, 0xc400)) == "1 -4 ");
+    CHECK(read("F16", bytes_of_two<uint16_t>(0x7bff, 0x0001)) == "65504 5.96046448e-08 ");  // largest, smallest
+    CHECK(read("F16", bytes_of_two<uint16_t>(0x83ff, 0x8000)) == "-6.09755516e-05 -0 ");    // subnormal
+    CHECK(read("BF16", bytes_of_two<uint16_t>(0x3f80, 0xc080)) == "1 -4 ");
+    CHECK(read("I8", bytes_of_two<int8_t>(-128, 127)) == "-128 127 ");
+    const char* sentence =
+        "test: tensor \"t\" holds NaN or infinity at 1; the model was damaged or its training diverged";
+    CHECK(read("F32", bytes_of_two(0.0f, NAN)) == sentence);
+    CHECK(read("F64", bytes_of_two(0.0, static_cast<double>(INFINITY))) == sentence);
+    CHECK(read("F16", bytes_of_two<uint16_t>(0, 0xfc00)) == sentence);
+    CHECK(read("F16", bytes_of_two<uint16_t>(0, 0x7e01)) == sentence);
+    CHECK(read("BF16", bytes_of_two<uint16_t>(0, 0x7f81)) == sentence);
+    CHECK(read("F64", bytes_of_two(0.0, 3.4028235677973366e38)) ==
+          "test: tensor \"t\" holds a number at 1 that is too large for float32");
 }
 
 TEST_CASE("JSON is read strictly") {

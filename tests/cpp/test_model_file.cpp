@@ -26,8 +26,6 @@ std::string refused(const std::string& key, const std::string& value, const Mode
     return sentence;
 }
 
-bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
-
 }  // namespace
 
 TEST_CASE("a model whose configuration and tensors disagree is refused") {
@@ -51,6 +49,7 @@ TEST_CASE("a model whose configuration and tensors disagree is refused") {
     CHECK(contains(config({"lstm", 4, 6, 3, 6}), "has shape"));
     CHECK(contains(config({"lstm", 4, 6, 3, 0}), "hidden_size must be"));
     CHECK(contains(config({"lstm", 4, 6, 3, 5, 3}), "rnn.weight_ih_l2 are missing"));
+    CHECK(contains(config({"lstm", 4, 6, 3, 5, 1}), "holds rnn.bias_hh_l1, for which its configuration has no place"));
     CHECK(contains(config({"lstm", 4, 6, 3, 5, 2000000000}), "are missing"));
     CHECK(contains(config({"lstm", 4, 6, 3, 5, 99999999999}), "num_layers must be"));
     CHECK(contains(refused("config", R"({"cell":"lstm","tie":true})"), "\"tie\" is not known"));
@@ -72,8 +71,31 @@ TEST_CASE("every damaged byte gives a model or an Error") {
     CHECK(loaded > 0);  // a flipped bit of a weight is another weight
 }
 
+TEST_CASE("options of training have values that they can have [R3]") {
+    const auto with = [](const std::string& option) {
+        std::string config = config_of({});
+        config.resize(config.find(",\"dropout\""));
+        return refused("config", config + "," + option + "}");
+    };
+    for (const char* good : {R"("dropout":0)", R"("dropout":0.99)", R"("seed":0)", R"("seed":18446744073709551615)",
+                             R"("variational":true)", R"("weights":"int8")"})
+        CHECK(with(good) == "");
+    for (const char* bad :
+         {R"("dropout":1)", R"("dropout":-0.1)", R"("dropout":"0")", R"("dropout":null)", R"("dropout":1e999)",
+          R"("seed":-1)", R"("seed":1.5)", R"("seed":null)", R"("seed":18446744073709551616)", R"("variational":1)",
+          R"("weights":"f16")", R"("weights":1)", R"("tie_weights":true)", R"("init_scale":1)"})
+        CHECK(contains(with(bad), "configuration cannot be used"));
+}
+
+TEST_CASE("files of other kinds say what they are [R13]") {
+    CHECK(contains(refused("kind", "sequence_classifier"), "this is a sequence classifier's file; load it in Python"));
+    CHECK(contains(refused("kind", "autoregressor"), "this is a forecaster's file; load it in Python"));
+    CHECK(contains(refused("kind", "seq2seq"), "load it as a Translator"));
+    CHECK(contains(refused("kind", "new"), "update rnnfast"));
+}
+
 TEST_CASE("a few very long rows are refused before they are packed") {
-    const ModelSizes wide{"rnn", 1, 400000, 0, 1, 1};
+    const ModelSizes wide{"rnn", 1, 6, 400000, 1, 1};
     const std::string path = temporary_path("wide");
     auto metadata = metadata_of({"rnn", 1, 6, 0, 1, 1});
     metadata.erase("vocabulary");

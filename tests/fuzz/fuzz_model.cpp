@@ -1,5 +1,5 @@
-// libFuzzer on everything that reads a file from outside: a model, its tensors, JSON, a saved state. Each input either
-// loads or is refused by an exception with a sentence, and takes no memory out of proportion.
+// libFuzzer on everything that reads a file from outside: a model, its tensors, JSON, a saved state or sampler. Each
+// input either loads or is refused by an exception with a sentence, and takes no memory out of proportion.
 //
 //     cmake --preset fuzz && cmake --build --preset fuzz
 //     build/fuzz/tests/fuzz/fuzz_model -max_len=8192 corpus tests/fuzz/corpus
@@ -80,13 +80,27 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     expect_error_or_success([&] { use(rnnfast::Translator::load(data, size, weights)); });
     expect_error_or_success([&] {
         const auto tensors = rnnfast::Tensors::parse(data, size);
-        for (const std::string& name : tensors.names()) tensors.values(name);
+        for (const std::string& name : tensors.names())
+            expect_error_or_success([&] { tensors.values(name); });  // refused for its dtype, or numbers too large
+        expect_error_or_success([&] {
+            const auto names = tensors.names();
+            if (names.empty()) return;
+            const rnnfast::Linear linear(tensors, names[0], names.size() > 1 ? names[1] : "", weights);
+            const std::vector<float> x(linear.in_features());
+            std::vector<float> y(linear.out_features());
+            linear.forward(x.data(), y.data());
+        });
         const rnnfast::Recurrent gru(tensors, "rnn.", size % 2 ? "gru" : "lstm", weights);
         const std::vector<float> x(gru.input_size());
         std::vector<float> y(gru.hidden_size());
         rnnfast::State state = gru.initial_state();
         gru.step(x.data(), state, y.data());
         state.restore(data, size);
+    });
+    expect_error_or_success([&] {
+        rnnfast::Sampler sampler;
+        sampler.restore(data, size);
+        sampler.save();
     });
     expect_error_or_success([&] { rnnfast::parse_json({reinterpret_cast<const char*>(data), size}); });
     limit = SIZE_MAX;

@@ -5,10 +5,22 @@ python tests/fuzz/make_corpus.py tests/fuzz/corpus
 
 from __future__ import annotations
 
+import struct
 import sys
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import save
 
 import rnnfast as rf
+from rnnfast import _core
+
+
+def retyped(model: bytes, dtype: Any) -> bytes:
+    """The model with every tensor in another dtype."""
+    tensors, metadata = _core.parse_safetensors(model)
+    return save({name: value.astype(dtype) for name, value in tensors.items()}, metadata=metadata)
 
 
 def main(folder: Path) -> None:
@@ -28,6 +40,13 @@ def main(folder: Path) -> None:
                          readout="all", seed=1)  # fmt: skip
     bridged.save(folder / "translator_bridged")
     whole = (folder / "lstm_f32").read_bytes()
+    (folder / "doubles").write_bytes(retyped(whole, np.float64))
+    (folder / "halves").write_bytes(retyped(whole, np.float16))
+    (folder / "foreign").write_bytes(retyped(whole, np.int64))
+    read = struct.pack("<Qi", 1, 5)  # one token, as each list of ids is written
+    (folder / "sampler").write_bytes(
+        b"rnnfsm01" + struct.pack("<2d5QQ", 1.0, 1.0, 0, 7, 0, 2, 3, 0) + read + struct.pack("<Q", 1) + read + read
+    )
     (folder / "cut_short").write_bytes(whole[:-5])
     (folder / "header_only").write_bytes(whole[: 8 + int.from_bytes(whole[:8], "little")])
     (folder / "other_version").write_bytes(whole.replace(b'"format_version":"1"', b'"format_version":"9"'))

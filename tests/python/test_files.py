@@ -128,7 +128,7 @@ def test_a_scale_of_another_length_is_refused(tmp_path):
     tensors, metadata = _core.read_safetensors(str(tmp_path / "m"))
     tensors["output.weight.scale"] = np.ones(3, np.float32)
     _core.write_safetensors(str(tmp_path / "m"), tensors, metadata)
-    with pytest.raises(rf.FileFormatError, match="one for each row"):
+    with pytest.raises(rf.FileFormatError, match=r"output.weight.scale has shape \[3\], expected \[20\]"):
         rf.load(tmp_path / "m")
 
 

@@ -79,18 +79,18 @@ def test_each_kind_of_file_is_told_from_the_other(tmp_path, corpus):
 HOSTILE = [
     ({"hidden_size": 10**6}, "more weights than the file holds"),
     ({"num_layers": 10**6}, "more weights than the file holds"),
-    ({"source_vocab_size": 10**9}, "source vocabulary has 11 tokens, the configuration says 1000000000"),
-    ({"hidden_size": 9}, "encoder.rnn.weight_ih_l0 has shape .* its configuration wants"),
+    ({"source_vocab_size": 10**9}, "source_vocabulary has 11 tokens, its size is 1000000000"),
+    ({"hidden_size": 9}, "encoder.rnn.weight_ih_l0 has shape .* expected"),
     ({"hidden_size": -8}, "cannot be used"),
     ({"hidden_size": None}, "cannot be used"),
     ({"cell": "mgu"}, "unknown cell 'mgu'"),
     ({"reads": 5}, "cannot be used"),
-    ({"reads": ["context", "future"]}, "reads is"),
+    ({"reads": ["context", "future"]}, "reads has \"future\""),
     ({"attention": "hard"}, "unknown attention 'hard'"),
     ({"initial_state": "learnt"}, "initial_state is 'learnt'"),
     ({"bidirectional": True}, "weights encoder.rnn.weight_ih_l0_reverse are missing"),
     ({"teacher_forcing": "often"}, "cannot be used"),
-    ({"output_dropout": 1.0}, "output_dropout is 1"),
+    ({"output_dropout": 1.0}, "output_dropout must be a number from 0 to below 1"),
     ({"beams": 5}, "cannot be used"),
 ]
 
@@ -113,7 +113,7 @@ def test_a_configuration_that_does_not_fit_the_weights_is_refused(tmp_path, chan
         (
             "source_vocabulary",
             '{"tokenizer": "word", "tokens": ["<unk>", "a"]}',
-            "has 2 tokens, the configuration says 11",
+            "has 2 tokens, its size is 11",
         ),
         ("config", "[]", "cannot be used"),
         ("config", "{}", "cannot be used"),

@@ -16,6 +16,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -83,8 +84,10 @@ public:
     std::vector<uint8_t> save() const;
     size_t saved_size() const;  // how many bytes save() gives
     void restore(const void* bytes, size_t size);
-    // The hidden state of a layer: hidden_size numbers, valid until the next step.
+    // The hidden state of a layer: hidden_size() numbers, valid until the next step.
     const float* hidden(size_t layer) const;
+    size_t hidden_size() const;
+    size_t num_layers() const;
 
     struct Impl;
     explicit State(std::unique_ptr<Impl> impl);
@@ -101,8 +104,12 @@ public:
     // likeliest that together reach this probability
     explicit Sampler(double temperature = 1.0, size_t top_k = 0, uint64_t seed = 0, double top_p = 1.0);
     explicit Sampler(const SamplerOptions& options);
+    // A copy goes on from where the original is: both draw the same.
+    Sampler(const Sampler&);
+    Sampler& operator=(const Sampler&);
     Sampler(Sampler&&) noexcept;
     Sampler& operator=(Sampler&&) noexcept;
+    explicit operator bool() const { return impl_ != nullptr; }  // false: moved from
     ~Sampler();
 
     // Tokens that precede those to be drawn, for no_repeat_ngram_size. LanguageModel::generate reads its prompt, and
@@ -113,9 +120,21 @@ public:
     int32_t sample(const std::vector<float>& logits);
     int32_t sample(const float* logits, size_t size);
 
+    // Options, and how far it is, as bytes: with the saved State, a generation continues in another process.
+    std::vector<uint8_t> save() const;
+    void restore(const void* bytes, size_t size);
+
 private:
     struct Impl;
+    Impl& impl() const;
     std::unique_ptr<Impl> impl_;
+};
+
+struct GenerateOptions {
+    size_t max_length = 256;      // most tokens
+    std::vector<int32_t> stop{};  // ids that end the text; they are not part of it
+    // Receives every token as it is drawn, but a stop token. Return false to end with this token.
+    std::function<bool(int32_t token)> on_token{};
 };
 
 class RNNFAST_API LanguageModel {
@@ -162,6 +181,11 @@ public:
     std::string generate(std::string_view prompt, size_t length, Sampler& sampler) const;
     // The continuation of ids by ids; the state goes on from where it is.
     std::vector<int32_t> generate(const std::vector<int32_t>& prompt, size_t length, Sampler& sampler,
+                                  State& state) const;
+    // The same with stop tokens, and a callback that may cancel. The state has then read the prompt and all drawn
+    // tokens but the last: to continue, give that as the next prompt.
+    std::string generate(std::string_view prompt, const GenerateOptions& options, Sampler& sampler) const;
+    std::vector<int32_t> generate(const std::vector<int32_t>& prompt, const GenerateOptions& options, Sampler& sampler,
                                   State& state) const;
 
     struct Impl;

@@ -109,7 +109,8 @@ const Kernels& choose() {
     if (const char* forced = std::getenv("RNNFAST_ISA"); forced && *forced) return kernels_named(forced);
     for (const Isa& isa : isas())
         if (isa.supported) return *isa.kernels;
-    throw Error("rnnfast: none of the instruction sets in this build runs on this CPU; build from source on it");
+    throw UnsupportedCpu(
+        "rnnfast: none of the instruction sets in this build runs on this CPU; build from source on it");
 }
 
 }  // namespace
@@ -132,9 +133,9 @@ const Kernels& kernels_named(const std::string& name) {
         built = built || isa.kernels->name == name;
         if (isa.supported) supported += (supported.empty() ? "" : ", ") + std::string(isa.kernels->name);
     }
-    throw std::invalid_argument("RNNFAST_ISA=" + name +
-                                (built ? ": this CPU does not have it" : ": no such instruction set in this build") +
-                                "; choose one of " + supported + ", or unset it");
+    throw UnsupportedCpu("RNNFAST_ISA=" + name +
+                         (built ? ": this CPU does not have it" : ": no such instruction set in this build") +
+                         "; choose one of " + supported + ", or unset it");
 }
 
 }  // namespace rnnfast

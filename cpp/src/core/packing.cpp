@@ -23,8 +23,6 @@ const GemmKernel& gemm_for(const Kernels& kernels, Weights weights, size_t gates
 
 namespace {
 
-constexpr size_t deepest_int8 = 131072;  // terms whose sum of products of two bytes fits 32 bits
-
 uint32_t word_bits(float word) {
     uint32_t bits;
     std::memcpy(&bits, &word, sizeof bits);

@@ -10,6 +10,8 @@
 
 namespace rnnfast {
 
+constexpr size_t deepest_int8 = 131072;  // terms whose sum of products of two bytes fits 32 bits
+
 // "f32", "bf16" or "int8"; throws std::invalid_argument that lists the names.
 Weights weights_named(const std::string& name);
 

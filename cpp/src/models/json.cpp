@@ -1,5 +1,6 @@
 #include "models/json.h"
 
+#include <cerrno>
 #include <cstdlib>
 #include <unordered_set>
 
@@ -158,8 +159,9 @@ private:
         value.kind = plain ? Json::Kind::integer : Json::Kind::number;
         value.number = std::strtod(spelled.c_str(), nullptr);
         if (!plain) return value;
-        if (length > 19) fail("integer too large");
+        errno = 0;
         value.integer = std::strtoull(spelled.c_str(), nullptr, 10);
+        if (errno == ERANGE) fail("integer too large");
         return value;
     }
 

@@ -14,22 +14,38 @@ namespace {
 
 constexpr uint64_t largest_header = 16u << 20;
 constexpr size_t length_bytes = 8;
+constexpr double beyond_float = 0x1.ffffffp127;  // rounds to infinity
 
-struct DtypeName {
+struct DtypeInfo {
     const char* name;
     Dtype dtype;
     size_t bytes;
+    unsigned exponent;  // its bits in the upper half, or quarter, of a number; 0 for integers
 };
-constexpr DtypeName dtypes[] = {{"F32", Dtype::f32, 4}, {"BF16", Dtype::bf16, 2}, {"I8", Dtype::i8, 1}};
+constexpr DtypeInfo dtypes[] = {
+    {"F32", Dtype::f32, 4, 0x7f80}, {"BF16", Dtype::bf16, 2, 0x7f80}, {"I8", Dtype::i8, 1, 0},
+    {"F16", Dtype::f16, 2, 0x7c00}, {"F64", Dtype::f64, 8, 0x7ff0},
+};
+constexpr const char* readable = "F32, F64, F16, BF16 or I8";
 
-const DtypeName& named(Dtype dtype) { return dtypes[static_cast<size_t>(dtype)]; }
+// The format's other dtypes, which are not read here.
+struct ForeignDtype {
+    const char* name;
+    size_t bits;
+};
+constexpr ForeignDtype foreign_dtypes[] = {{"BOOL", 8},    {"U8", 8},   {"I16", 16},    {"U16", 16},    {"I32", 32},
+                                           {"U32", 32},    {"I64", 64}, {"U64", 64},    {"F8_E4M3", 8}, {"F8_E5M2", 8},
+                                           {"F8_E8M0", 8}, {"F4", 4},   {"F6_E2M3", 6}, {"F6_E3M2", 6}, {"C64", 64}};
 
-// Place of the first NaN or infinity, or `size`. Sixteen bits hold sign, exponent and the upper part of a number in
-// both.
+const DtypeInfo& named(Dtype dtype) { return dtypes[static_cast<size_t>(dtype)]; }
+
+// Place of the first NaN or infinity, or `size`: those whose exponent is all ones, which the number's last 16 bits
+// hold.
 size_t first_not_finite(const TensorView& t) {
+    if (t.dtype == Dtype::other || t.dtype == Dtype::i8) return t.size;
     const size_t bytes = named(t.dtype).bytes;
-    if (t.dtype == Dtype::i8) return t.size;
-    const char* at = static_cast<const char*>(t.data) + (bytes - 2);  // little-endian: the upper half comes last
+    const unsigned ones = named(t.dtype).exponent;
+    const char* at = static_cast<const char*>(t.data) + (bytes - 2);  // little-endian: the upper part comes last
     constexpr size_t block = 4096;
     for (size_t first = 0; first < t.size; first += block) {
         const size_t end = std::min(t.size, first + block);
@@ -37,15 +53,28 @@ size_t first_not_finite(const TensorView& t) {
         for (size_t i = first; i < end; ++i) {
             uint16_t upper;
             std::memcpy(&upper, at + i * bytes, sizeof upper);
-            found |= (upper & 0x7f80u) == 0x7f80u;
+            found |= (upper & ones) == ones;
         }
         for (size_t i = first; found && i < end; ++i) {
             uint16_t upper;
             std::memcpy(&upper, at + i * bytes, sizeof upper);
-            if ((upper & 0x7f80u) == 0x7f80u) return i;
+            if ((upper & ones) == ones) return i;
         }
     }
     return t.size;
+}
+
+float float_of(uint32_t bits) {
+    float value;
+    std::memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+// Exact: a finite half has five bits of exponent and ten of mantissa.
+float float_of_half(uint32_t half) {
+    const uint32_t sign = (half & 0x8000u) << 16, mantissa = half & 0x03ffu, exponent = half >> 10 & 0x1fu;
+    if (exponent) return float_of(sign | (exponent + 112) << 23 | mantissa << 13);
+    return float_of(sign | 0x3f800000u) * static_cast<float>(mantissa) * 0x1p-24f;  // subnormal, or zero
 }
 
 struct Entry {
@@ -59,11 +88,14 @@ Entry parse_entry(const std::string& name, const Json& json, const std::string& 
     const Json *dtype = json.find("dtype"), *shape = json.find("shape"), *offsets = json.find("data_offsets");
     if (json.kind != Json::Kind::object || json.members.size() != 3 || !dtype || !shape || !offsets)
         fail("expected exactly dtype, shape and data_offsets");
-    const auto known =
-        std::find_if(std::begin(dtypes), std::end(dtypes), [&](const DtypeName& d) { return dtype->string == d.name; });
-    if (dtype->kind != Json::Kind::string || known == std::end(dtypes)) fail("expected dtype F32, BF16 or I8");
+    const auto is_named = [&](const auto& d) { return dtype->string == d.name; };
+    const auto* known = std::find_if(std::begin(dtypes), std::end(dtypes), is_named);
+    const auto* foreign = std::find_if(std::begin(foreign_dtypes), std::end(foreign_dtypes), is_named);
+    const bool reads = known != std::end(dtypes);
+    if (dtype->kind != Json::Kind::string || (!reads && foreign == std::end(foreign_dtypes)))
+        fail(std::string("its dtype is none of safetensors'; expected ") + readable);
     if (shape->kind != Json::Kind::array || shape->items.size() > 8) fail("expected a shape of at most 8 dimensions");
-    Entry entry{name, {{}, nullptr, 0, known->dtype}, 0, 0};
+    Entry entry{name, {{}, nullptr, 0, reads ? known->dtype : Dtype::other, reads ? "" : dtype->string}, 0, 0};
     uint64_t size = 1;
     for (const Json& dimension : shape->items) {
         if (dimension.kind != Json::Kind::integer) fail("a dimension is not a whole number");
@@ -75,9 +107,10 @@ Entry parse_entry(const std::string& name, const Json& json, const std::string& 
         fail("expected two data_offsets");
     entry.begin = offsets->items[0].integer;
     entry.end = offsets->items[1].integer;
-    uint64_t bytes = 0;
+    uint64_t bits = 0;
     if (entry.begin > entry.end || entry.end > data_bytes) fail("lies outside the file; it may be cut short");
-    if (__builtin_mul_overflow(size, known->bytes, &bytes) || entry.end - entry.begin != bytes)
+    if (__builtin_mul_overflow(size, reads ? 8 * known->bytes : foreign->bits, &bits) || bits % 8 != 0 ||
+        entry.end - entry.begin != bits / 8)
         fail("its shape and its bytes do not agree");
     entry.view.size = size;
     return entry;
@@ -136,21 +169,58 @@ void check_finite(const std::map<std::string, TensorView>& tensors, const std::s
 
 }  // namespace
 
-size_t bytes_of(Dtype dtype) { return named(dtype).bytes; }
+size_t bytes_of(Dtype dtype) { return dtype == Dtype::other ? 0 : named(dtype).bytes; }
 
-const float* as_floats(const TensorView& tensor, Buffer& buffer) {
+void SafetensorsFile::check_finite() {
+    for (const auto& [tensor, view] : tensors_) {
+        const size_t bad = first_not_finite(view);
+        if (bad != view.size)
+            throw Error(name_ + ": tensor " + json_quoted(tensor) + " holds NaN or infinity at " + std::to_string(bad) +
+                        "; the model was damaged or its training diverged");
+    }
+    finite_ = true;
+}
+
+const float* SafetensorsFile::floats(const std::string& name, const TensorView& tensor, Buffer& buffer) const {
+    const auto fail = [&](const std::string& why) { throw Error(name_ + ": tensor " + json_quoted(name) + " " + why); };
+    if (tensor.dtype == Dtype::other)
+        fail("has dtype " + tensor.foreign + "; only " + readable + " can be read as float32");
+    if (!finite_)
+        if (const size_t bad = first_not_finite(tensor); bad != tensor.size)
+            fail("holds NaN or infinity at " + std::to_string(bad) +
+                 "; the model was damaged or its training diverged");
     if (tensor.dtype == Dtype::f32 && reinterpret_cast<uintptr_t>(tensor.data) % alignof(float) == 0)
         return static_cast<const float*>(tensor.data);
     buffer.reserve(tensor.size);
+    float* to = buffer.data();
     const auto* from = static_cast<const unsigned char*>(tensor.data);
-    if (tensor.dtype == Dtype::f32 && tensor.size) std::memcpy(buffer.data(), from, tensor.size * sizeof(float));
-    for (size_t i = 0; tensor.dtype == Dtype::bf16 && i < tensor.size; ++i) {
-        const uint32_t bits = static_cast<uint32_t>(from[2 * i] | from[2 * i + 1] << 8) << 16;
-        std::memcpy(buffer.data() + i, &bits, sizeof bits);
+    const auto two_bytes = [from](size_t i) { return static_cast<uint32_t>(from[2 * i] | from[2 * i + 1] << 8); };
+    switch (tensor.dtype) {
+        case Dtype::f32:
+            if (tensor.size) std::memcpy(to, from, tensor.size * sizeof(float));
+            break;
+        case Dtype::bf16:
+            for (size_t i = 0; i < tensor.size; ++i) to[i] = float_of(two_bytes(i) << 16);
+            break;
+        case Dtype::f16:
+            for (size_t i = 0; i < tensor.size; ++i) to[i] = float_of_half(two_bytes(i));
+            break;
+        case Dtype::f64:
+            for (size_t i = 0; i < tensor.size; ++i) {
+                double value;
+                std::memcpy(&value, from + i * sizeof value, sizeof value);
+                if (std::abs(value) >= beyond_float)
+                    fail("holds a number at " + std::to_string(i) + " that is too large for float32");
+                to[i] = static_cast<float>(value);
+            }
+            break;
+        case Dtype::i8:
+            for (size_t i = 0; i < tensor.size; ++i) to[i] = static_cast<float>(static_cast<int8_t>(from[i]));
+            break;
+        case Dtype::other:
+            break;
     }
-    if (tensor.dtype == Dtype::i8)
-        for (size_t i = 0; i < tensor.size; ++i) buffer.data()[i] = static_cast<float>(static_cast<int8_t>(from[i]));
-    return buffer.data();
+    return to;
 }
 
 SafetensorsFile SafetensorsFile::open(const std::string& path) {
@@ -203,9 +273,6 @@ SafetensorsFile SafetensorsFile::view(std::string_view bytes, const std::string&
 
     for (Entry& entry : entries) {
         entry.view.data = bytes.data() + length_bytes + header + entry.begin;
-        if (const size_t bad = first_not_finite(entry.view); bad != entry.view.size)
-            throw Error(name + ": tensor " + json_quoted(entry.name) + " holds NaN or infinity at " +
-                        std::to_string(bad) + "; the model was damaged or its training diverged");
         file.tensors_.emplace(std::move(entry.name), std::move(entry.view));
     }
     return file;

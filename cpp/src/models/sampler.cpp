@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <limits>
 #include <numeric>
 #include <stdexcept>
@@ -140,6 +141,103 @@ int32_t Sampler::draw(const float* logits, size_t vocabulary, float top) {
     const double share = random_uniform(random_key(options_.seed, options_.sample), draws_++);
     const double point = std::min(share * total, std::nextafter(total, 0.0));  // below total, so on a possible token
     return ids_[static_cast<size_t>(std::upper_bound(weights_.begin(), weights_.end(), point) - weights_.begin())];
+}
+
+namespace {
+
+constexpr char sampler_magic[] = "rnnfsm01";
+
+class Writer {
+public:
+    template <class T>
+    void put(const T& value) {
+        const auto* from = reinterpret_cast<const uint8_t*>(&value);
+        bytes.insert(bytes.end(), from, from + sizeof value);
+    }
+    void put(const std::vector<int32_t>& ids) {
+        put(static_cast<uint64_t>(ids.size()));
+        for (const int32_t id : ids) put(id);
+    }
+    std::vector<uint8_t> bytes;
+};
+
+// Of bytes nobody vouches for.
+class Reader {
+public:
+    Reader(const void* bytes, size_t size) : at_(static_cast<const uint8_t*>(bytes)), left_(size) {}
+    template <class T>
+    T get() {
+        T value;
+        if (left_ < sizeof value) fail();
+        std::memcpy(&value, at_, sizeof value);
+        at_ += sizeof value;
+        left_ -= sizeof value;
+        return value;
+    }
+    std::vector<int32_t> ids() {
+        const auto count = get<uint64_t>();
+        if (count > left_ / sizeof(int32_t)) fail();
+        std::vector<int32_t> all(static_cast<size_t>(count));
+        for (int32_t& id : all) id = get<int32_t>();
+        return all;
+    }
+    bool at_end() const { return left_ == 0; }
+    [[noreturn]] static void fail() {
+        throw std::invalid_argument(
+            "these bytes are no saved sampler; they were cut short, damaged, or of another kind");
+    }
+
+private:
+    const uint8_t* at_;
+    size_t left_;
+};
+
+}  // namespace
+
+std::vector<uint8_t> Sampler::save() const {
+    Writer w;
+    for (size_t i = 0; i + 1 < sizeof sampler_magic; ++i) w.put(sampler_magic[i]);
+    w.put(options_.temperature);
+    w.put(options_.top_p);
+    for (const uint64_t n :
+         {uint64_t{options_.top_k}, options_.seed, options_.sample, uint64_t{options_.no_repeat_ngram_size}, draws_})
+        w.put(n);
+    w.put(options_.never);
+    w.put(recent_);
+    w.put(static_cast<uint64_t>(followers_.size()));
+    for (const auto& [before, after] : followers_) {
+        w.put(before);
+        w.put(after);
+    }
+    return std::move(w.bytes);
+}
+
+Sampler Sampler::restored(const void* bytes, size_t size) {
+    Reader r(bytes, size);
+    for (size_t i = 0; i + 1 < sizeof sampler_magic; ++i)
+        if (r.get<char>() != sampler_magic[i]) Reader::fail();
+    SamplerOptions o;
+    o.temperature = r.get<double>();
+    o.top_p = r.get<double>();
+    o.top_k = static_cast<size_t>(r.get<uint64_t>());
+    o.seed = r.get<uint64_t>();
+    o.sample = r.get<uint64_t>();
+    o.no_repeat_ngram_size = static_cast<size_t>(r.get<uint64_t>());
+    const auto draws = r.get<uint64_t>();
+    o.never = r.ids();
+    const size_t before = o.no_repeat_ngram_size ? o.no_repeat_ngram_size - 1 : 0;
+    Sampler sampler(std::move(o));
+    sampler.draws_ = draws;
+    sampler.recent_ = r.ids();
+    if (sampler.recent_.size() > before) Reader::fail();
+    for (auto count = r.get<uint64_t>(); count; --count) {
+        std::vector<int32_t> key = r.ids(), after = r.ids();
+        if (!sampler.options_.no_repeat_ngram_size || key.size() != before || after.empty() ||
+            !sampler.followers_.emplace(std::move(key), std::move(after)).second)
+            Reader::fail();
+    }
+    if (!r.at_end()) Reader::fail();
+    return sampler;
 }
 
 }  // namespace rnnfast

@@ -19,6 +19,10 @@ public:
     // A sampler that has read and drawn the same tokens, with the random stream of another sample.
     Sampler numbered(uint64_t sample) const;
 
+    // Options, what was read and how often it drew, as bytes. restored() throws std::invalid_argument for others.
+    std::vector<uint8_t> save() const;
+    static Sampler restored(const void* bytes, size_t size);
+
 private:
     const float* allowed(const float* logits, size_t vocabulary);
     int32_t draw(const float* logits, size_t vocabulary, float top);

@@ -17,6 +17,7 @@ constexpr size_t steps_at_once = 64;  // of a long run: their states and logits 
 
 TokenNetwork::TokenNetwork(const LanguageModelFile& m, Weights weights, const Kernels& kernels)
     : vocabulary_(m.vocabulary), embedding_size_(m.embedding_size), weights_(weights) {
+    m.check(weights);
     const CellInfo& cell = cell_named(m.cell);
     const size_t hidden = m.hidden_size, gate_rows = cell.gates * hidden;
     Buffer buffers[4];
@@ -36,7 +37,6 @@ TokenNetwork::TokenNetwork(const LanguageModelFile& m, Weights weights, const Ke
                                values("rnn.weight_hh" + end, {gate_rows, hidden}, 1),
                                values("rnn.bias_ih" + end, {gate_rows}, 2),
                                values("rnn.bias_hh" + end, {gate_rows}, 3)};
-        check_packed_size(m.file, "rnn.weight_ih" + end, inputs, GateOrder{cell.gates, hidden}.columns());
         stack_.add_layer(p, inputs, layer == 0 && !embedding_size_);
     }
     output_ = PackedLinear(kernels, weights, hidden, vocabulary_);

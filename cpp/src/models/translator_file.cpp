@@ -4,6 +4,7 @@
 #include <iterator>
 #include <stdexcept>
 
+#include "core/dispatch.h"
 #include "rnnfast/error.hpp"
 
 namespace rnnfast {
@@ -69,6 +70,9 @@ Seq2SeqOptions options_of(const Json& config) {
     const std::string readout = config_text(config, "readout");
     if (readout != "state" && readout != "all") throw Error("readout must be \"state\" or \"all\"");
     o.readout_all = readout == "all";
+    for (const char* key : {"dropout", "output_dropout"}) config_check_share(config, key, false);
+    config_check_share(config, "teacher_forcing", true);
+    config_check_seed(config);
     if (config.find("weights")) o.weights = weights_named(config_text(config, "weights"));
     return o;
 }
@@ -77,12 +81,12 @@ Seq2SeqOptions options_of(const Json& config) {
 
 TranslatorFile::TranslatorFile(SafetensorsFile opened) : file(std::move(opened)) {
     check_format(file, "seq2seq");
+    file.check_finite();
     const std::string& config = metadata_of(file, "config", "has no configuration");
     try {
         options = options_of(parse_json(config));
         source = vocabulary(file, "source_vocabulary", options.source_vocabulary);
         target = vocabulary(file, "target_vocabulary", options.target_vocabulary);
-        if (!source.size() != !target.size()) throw Error("it has one vocabulary of text: expected both or none");
         check_sizes(file, options);
     } catch (const std::exception& error) {
         throw Error(file.name() + ": its configuration cannot be used: " + error.what());
@@ -110,18 +114,38 @@ void pack(const Seq2Seq& model) {
 
 }  // namespace
 
-std::unique_ptr<const Seq2Seq> translator_of(const TranslatorFile& f, Weights weights, const Kernels& kernels) {
+namespace {
+
+// The model of a configuration, without numbers.
+std::unique_ptr<Seq2Seq> bare_model(const TranslatorFile& f, Weights weights, const Kernels& kernels) {
     Seq2SeqOptions options = f.options;
     options.weights = weights;
     options.bare = true;
-    std::unique_ptr<Seq2Seq> model;
     try {
-        model = std::make_unique<Seq2Seq>(options, 0, kernels);
+        return std::make_unique<Seq2Seq>(options, 0, kernels);
     } catch (const std::invalid_argument& error) {
         throw Error(f.file.name() + ": its configuration cannot be used: " + error.what());
     }
+}
+
+void check(const TranslatorFile& f, Seq2Seq& model) {
+    std::vector<ExpectedTensor> all;
+    for (const Parameter* p : model.parameters()) {
+        const bool packed =
+            p->name.find("embedding.") == std::string::npos && p->name.find("initial_") == std::string::npos;
+        all.push_back({p->name, p->shape, packed_columns(*p, model), packed ? Packing::panels : Packing::rows});
+    }
+    check_tensors(f.file, all, {"encoder.", "decoder.", "bridge.", "attention.", "output."}, model.options().weights);
+}
+
+}  // namespace
+
+void TranslatorFile::check(Weights weights) const { rnnfast::check(*this, *bare_model(*this, weights, active())); }
+
+std::unique_ptr<const Seq2Seq> translator_of(const TranslatorFile& f, Weights weights, const Kernels& kernels) {
+    std::unique_ptr<Seq2Seq> model = bare_model(f, weights, kernels);
+    check(f, *model);
     for (Parameter* p : model->parameters()) {
-        if (p->shape.size() == 2) check_packed_size(f.file, p->name, p->shape[1], packed_columns(*p, *model));
         Buffer buffer;
         const float* values = tensor_values(f.file, p->name, p->shape, buffer);
         if (values != buffer.data()) {

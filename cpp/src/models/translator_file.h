@@ -11,7 +11,10 @@ struct TranslatorFile {
 
     SafetensorsFile file;
     Seq2SeqOptions options;     // with the weights the file asks for
-    TokenTable source, target;  // of size 0 if the model has no vocabularies of text
+    TokenTable source, target;  // of size 0 if the model has no vocabulary of text there
+
+    // Every check of the tensors, for products in this precision.
+    void check(Weights weights) const;
 };
 
 // Ids 0 to 3 of both vocabularies

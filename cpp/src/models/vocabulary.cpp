@@ -158,13 +158,18 @@ TokenTable::TokenTable(std::string_view json) {
     const auto fail = [](const std::string& why) { throw Error("its vocabulary cannot be used: " + why); };
     Json root = parse_json(json);
     const Json* tokenizer = root.find("tokenizer");
-    const TokenizerInfo* known = tokenizer ? tokenizer_with(&TokenizerInfo::name_in_file, tokenizer->string) : nullptr;
+    const bool is_name = tokenizer && tokenizer->kind == Json::Kind::string;
+    const TokenizerInfo* known = is_name ? tokenizer_with(&TokenizerInfo::name_in_file, tokenizer->string) : nullptr;
     if (!known) fail("its tokenizer is not known here; update rnnfast");
     tokenizer_ = known->name;
     if (const Json* lower = root.find("lower")) {
         if (lower->kind != Json::Kind::boolean) fail("expected true or false for lower");
         lower_ = lower->boolean;
     }
+    const Json* rules = root.find("rules");
+    const bool has_rules = rules && rules->kind == Json::Kind::string;
+    if ((rules && !has_rules) || has_rules != (tokenizer_ == "bpe"))
+        fail("expected rules, as a string, with the tokenizer bpe and no other");
     for (auto& [key, value] : root.members)
         if (key == "tokens") tokens_ = std::move(value);
     if (tokens_.kind != Json::Kind::strings || token(0) != "<unk>") fail("expected tokens of which the first is <unk>");
@@ -216,14 +221,15 @@ std::vector<int32_t> TokenTable::encode(std::string_view text) const {
 }
 
 std::string TokenTable::decode(const int32_t* ids, size_t count) const {
-    if (size() && !tokenizer_named(tokenizer_)->space)
+    if (!size()) throw std::invalid_argument("the model has no vocabulary to make a text with; use the ids");
+    if (!tokenizer_named(tokenizer_)->space)
         throw std::invalid_argument("tokens of \"" + tokenizer_ + "\" become text in Python only; use their ids");
     std::string text;
     std::string_view before;
     for (size_t i = 0; i < count; ++i) {
         if (ids[i] < 0 || static_cast<size_t>(ids[i]) >= size())
             throw std::out_of_range("token id " + std::to_string(ids[i]) + ": expected 0 to " +
-                                    std::to_string(size() ? size() - 1 : 0) + " (the vocabulary)");
+                                    std::to_string(size() - 1) + " (the vocabulary)");
         const TokenizerInfo& tokenizer = *tokenizer_named(tokenizer_);
         const std::string_view token_ = token(static_cast<size_t>(ids[i]));
         if (i && tokenizer.space(before, token_)) text += ' ';
