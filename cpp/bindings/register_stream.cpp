@@ -1,5 +1,6 @@
 #include "bindings/arrays.h"
 #include "bindings/layer.h"
+#include "core/finite.h"
 #include "core/stream.h"
 
 namespace rnnfast::bindings {
@@ -22,6 +23,7 @@ public:
         const Array<float> x = fits ? py::reinterpret_borrow<Array<float>>(given) : as_float32(given, "input");
         const bool flat = check_rows(x, inputs_, "input");
         Array<float> y = out.is_none() ? new_output(flat) : given_output(out, flat);
+        check_finite(x, inputs_, "input");
         const SoleUse busy = use();
         if (stream_.flops() < worth_releasing) {
             stream_.step(x.data(), y.mutable_data());
@@ -56,6 +58,8 @@ public:
             check_shape(c, state_shape(), "c");
         }
         check_shape(h, state_shape(), "h");
+        check_finite(h, hidden_, "h");
+        if (c.size()) check_finite(c, hidden_, "c");
         const SoleUse busy = use(true);
         stream_.set_state(h.data(), c.size() ? c.data() : nullptr);
     }
@@ -79,6 +83,15 @@ private:
 
     std::vector<py::ssize_t> state_shape() const {
         return {signed_size(stream_.layer().lanes()), signed_size(rows_), signed_size(hidden_)};
+    }
+
+    // A NaN would stay in the state for good, and come out of every later step.
+    static void check_finite(const Array<float>& array, size_t width, const char* name) {
+        const auto size = static_cast<size_t>(array.size());
+        if (const size_t at = first_not_finite(array.data(), size); at != size)
+            throw std::invalid_argument(std::string(name) + " holds NaN or infinity in row " +
+                                        std::to_string(at / width) + " at " + std::to_string(at % width) +
+                                        ": fill in missing values first");
     }
 
     // True for a single row without its axis.

@@ -85,7 +85,7 @@ HOSTILE = [
     ({"hidden_size": None}, "cannot be used"),
     ({"cell": "mgu"}, "unknown cell 'mgu'"),
     ({"reads": 5}, "cannot be used"),
-    ({"reads": ["context", "future"]}, "reads has \"future\""),
+    ({"reads": ["context", "future"]}, 'reads has "future"'),
     ({"attention": "hard"}, "unknown attention 'hard'"),
     ({"initial_state": "learnt"}, "initial_state is 'learnt'"),
     ({"bidirectional": True}, "weights encoder.rnn.weight_ih_l0_reverse are missing"),

@@ -176,3 +176,21 @@ def test_streams_give_the_same_bits_on_every_isa(isa):
         for name in ("avx2", isa)
     ]
     assert run[0] == run[1]
+
+
+@pytest.mark.fault("R10")
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_stream_refuses_what_would_stay_in_its_state_for_good(bad):
+    stream = rf.LSTM(3, 4, seed=1).stream(rows=2)
+    x = np.ones((2, 3), np.float32)
+    first, before = stream(x), stream.state
+    x[1, 2] = bad
+    with pytest.raises(ValueError, match="input holds NaN or infinity in row 1 at 2: fill in missing values first"):
+        stream(x)
+    spoilt = before[1].copy()
+    spoilt[0, 1, 3] = bad
+    with pytest.raises(ValueError, match="c holds NaN or infinity in row 1 at 3"):
+        stream.state = (before[0], spoilt)
+    assert all(np.array_equal(a, b) for a, b in zip(stream.state, before))
+    stream.reset()
+    assert np.array_equal(stream(np.ones((2, 3))), first)
