@@ -78,7 +78,8 @@ void RaggedRows::set(const int64_t* lengths, size_t count, size_t rows) {
         even = even && static_cast<size_t>(lengths[n]) == count;
     }
     if (even) return set_even(steps, count, rows);
-    std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return lengths[a] > lengths[b]; });
+    std::sort(order.begin(), order.end(),
+              [&](size_t a, size_t b) { return lengths[a] != lengths[b] ? lengths[a] > lengths[b] : a < b; });
     for (size_t n = 0; n < rows; ++n) length[n] = static_cast<size_t>(lengths[order[n]]);
     steps.offset.assign(1, 0);
     for (size_t t = 0, running = rows; t < length[0]; ++t) {
