@@ -17,12 +17,15 @@ def blocks(name):
         yield "\n" * text[: match.start(1)].count("\n") + match[1]
 
 
-def test_readme_s_code_runs(tmp_path, monkeypatch):
+@pytest.mark.fault("C14")
+def test_readme_s_code_runs_and_its_network_forecasts_better_than_a_line(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = {}
     for block in blocks("README.md"):
         exec(compile(block, "README.md", "exec"), names)
     assert (tmp_path / "model.safetensors").exists()
+    fresh = names["series"][300:]
+    assert names["forecaster"].score(fresh) > 0.9 > names["linear"].score(fresh)
 
 
 @pytest.mark.fault("C13")
