@@ -9,7 +9,7 @@
 int main(int argc, char** argv) {
     try {
         std::printf("instruction set: %s\n", rnnfast::active().name);
-    } catch (const rnnfast::Error& error) {
+    } catch (const rnnfast::UnsupportedCpu& error) {
         std::printf("skipped: %s\n", error.what());
         return 77;
     }
