@@ -392,6 +392,12 @@ std::string LanguageModel::generate(std::string_view prompt, const GenerateOptio
         text += vocab().decode(pair, 2).substr(vocab().decode(pair, 1).size());
         last = id;
     }
+    // A blank at the prompt's end that is no token already separates the words.
+    const auto ends_blank = [](std::string_view t) {
+        return !t.empty() && std::strchr(" \t\n\v\f\r", t.back()) && t.back();
+    };
+    if (ends_blank(prompt) && !ends_blank(vocab().decode(&read.back(), 1)))
+        text.erase(0, std::min(text.find_first_not_of(' '), text.size()));
     return text;
 }
 
