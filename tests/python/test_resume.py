@@ -420,7 +420,7 @@ def test_an_optimizer_of_another_model_is_refused():
         rf.fit(model, TRAIN, optimizer=rf.Adam(small()), **OPTIONS)
     with pytest.raises(TypeError, match=r"optimizer is the class Adam; give Adam\(model\) or its name"):
         rf.fit(model, TRAIN, optimizer=rf.Adam, **OPTIONS)
-    with pytest.raises(TypeError, match="optimizer is a int, expected a name"):
+    with pytest.raises(TypeError, match="optimizer is an int, expected a name"):
         rf.fit(model, TRAIN, optimizer=3, **OPTIONS)
     with pytest.raises(ValueError, match="lr is 0.1, but the optimizer brings its own, 0.001"):
         rf.fit(model, TRAIN, optimizer=rf.Adam(model), lr=0.1, **OPTIONS)
