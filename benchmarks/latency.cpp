@@ -12,10 +12,10 @@
 #include <cstdio>
 #include <cstdlib>
 
-#include "core/machine_rates.h"
-#include "core/random.h"
-#include "models/safetensors.h"
+#include "files/safetensors.h"
 #include "rnnfast/layers.hpp"
+#include "runtime/machine_rates.h"
+#include "runtime/random.h"
 
 namespace {
 

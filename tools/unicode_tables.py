@@ -1,7 +1,7 @@
 """Writes what Python knows about characters for C++: \\w and \\s of its regular expressions, marks, and str.lower().
 
-python tools/unicode_tables.py words > cpp/src/models/unicode.inc
-python tools/unicode_tables.py lower > cpp/src/models/lower_case.inc
+python tools/unicode_tables.py words > cpp/src/files/unicode.inc
+python tools/unicode_tables.py lower > cpp/src/files/lower_case.inc
 """
 
 from __future__ import annotations

@@ -7,9 +7,12 @@
 #include <string>
 #include <vector>
 
+namespace rnnfast::core {}
+
 namespace rnnfast::bindings {
 
 namespace py = pybind11;
+using namespace core;
 
 template <class T>
 using Array = py::array_t<T, py::array::c_style>;

@@ -1,11 +1,13 @@
 // What Python's recurrent layers hold.
 #pragma once
 
-#include "core/dispatch.h"
-#include "core/fork.h"
-#include "core/recurrent.h"
+#include "layers/recurrent.h"
+#include "runtime/dispatch.h"
+#include "runtime/fork.h"
 
 namespace rnnfast::bindings {
+
+using namespace core;
 
 struct Layer {
     explicit Layer(RecurrentOptions options, uint64_t seed) : rnn(std::move(options), seed, active()) {}

@@ -6,8 +6,8 @@
 #include <algorithm>
 
 #include "bindings/arrays.h"
-#include "core/fork.h"
-#include "core/optim.h"
+#include "layers/optim.h"
+#include "runtime/fork.h"
 
 namespace rnnfast::bindings {
 

@@ -6,9 +6,9 @@
 #include <system_error>
 
 #include "bindings/arrays.h"
-#include "core/dispatch.h"
-#include "core/packing.h"
-#include "models/translator_file.h"
+#include "models/seq2seq/translator_file.h"
+#include "ops/packing.h"
+#include "runtime/dispatch.h"
 
 namespace rnnfast::bindings {
 

@@ -1,11 +1,11 @@
 #include <pybind11/stl.h>
 
 #include "bindings/arrays.h"
-#include "core/cell.h"
-#include "core/cores.h"
-#include "core/dispatch.h"
-#include "core/machine_rates.h"
-#include "core/parallel.h"
+#include "ops/cell.h"
+#include "runtime/cores.h"
+#include "runtime/dispatch.h"
+#include "runtime/machine_rates.h"
+#include "runtime/parallel.h"
 
 namespace rnnfast::bindings {
 

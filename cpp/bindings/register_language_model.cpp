@@ -1,10 +1,12 @@
 #include <pybind11/stl.h>
 
 #include "bindings/parameters.h"
-#include "core/dispatch.h"
 #include "models/language_model.h"
+#include "runtime/dispatch.h"
 
 namespace rnnfast::bindings {
+
+using namespace core;
 
 namespace {
 

@@ -4,13 +4,15 @@
 #include <cmath>
 
 #include "bindings/parameters.h"
-#include "core/dispatch.h"
-#include "core/embedding.h"
-#include "core/linear.h"
-#include "core/random.h"
-#include "core/weights_stamp.h"
+#include "ops/embedding.h"
+#include "ops/packed_linear.h"
+#include "runtime/dispatch.h"
+#include "runtime/random.h"
+#include "runtime/weights_stamp.h"
 
 namespace rnnfast::bindings {
+
+using namespace core;
 
 namespace {
 

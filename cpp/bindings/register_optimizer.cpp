@@ -1,7 +1,7 @@
 #include <pybind11/stl.h>
 
 #include "bindings/arrays.h"
-#include "core/optim.h"
+#include "layers/optim.h"
 
 namespace rnnfast::bindings {
 

@@ -5,6 +5,8 @@
 
 namespace rnnfast::bindings {
 
+using namespace core;
+
 namespace {
 
 using Lengths = std::optional<std::vector<int64_t>>;

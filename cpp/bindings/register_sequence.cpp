@@ -2,11 +2,13 @@
 #include <pybind11/stl.h>
 
 #include "bindings/parameters.h"
-#include "core/attention.h"
-#include "core/conv.h"
-#include "core/dispatch.h"
+#include "layers/conv1d.h"
+#include "layers/self_attention.h"
+#include "runtime/dispatch.h"
 
 namespace rnnfast::bindings {
+
+using namespace core;
 
 namespace {
 

@@ -1,7 +1,7 @@
 #include "bindings/arrays.h"
 #include "bindings/layer.h"
-#include "core/finite.h"
-#include "core/stream.h"
+#include "layers/stream.h"
+#include "runtime/finite.h"
 
 namespace rnnfast::bindings {
 

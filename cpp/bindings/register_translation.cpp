@@ -1,7 +1,7 @@
 #include <pybind11/stl.h>
 
 #include "bindings/arrays.h"
-#include "models/translation.h"
+#include "models/seq2seq/translation.h"
 
 namespace rnnfast::bindings {
 

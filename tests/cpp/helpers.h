@@ -7,8 +7,12 @@
 #include <cstring>
 #include <vector>
 
-#include "core/dispatch.h"
-#include "core/random.h"
+#include "runtime/dispatch.h"
+#include "runtime/random.h"
+
+namespace rnnfast {
+using namespace core;  // tests look inside
+}
 
 namespace rnnfast::tests {
 

@@ -3,12 +3,12 @@
 
 #include <cstdio>
 
-#include "core/dispatch.h"
 #include "rnnfast/error.hpp"
+#include "runtime/dispatch.h"
 
 int main(int argc, char** argv) {
     try {
-        std::printf("instruction set: %s\n", rnnfast::active().name);
+        std::printf("instruction set: %s\n", rnnfast::core::active().name);
     } catch (const rnnfast::UnsupportedCpu& error) {
         std::printf("skipped: %s\n", error.what());
         return 77;

@@ -8,8 +8,8 @@
 #include <stdexcept>
 #include <string>
 
+#include "files/safetensors.h"
 #include "helpers.h"
-#include "models/safetensors.h"
 
 namespace rnnfast::tests {
 

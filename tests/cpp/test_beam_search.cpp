@@ -4,9 +4,9 @@
 #include <numeric>
 #include <stdexcept>
 
-#include "core/loss.h"
 #include "helpers.h"
 #include "models/beam_search.h"
+#include "ops/softmax_loss.h"
 
 using namespace rnnfast;
 using namespace rnnfast::tests;

@@ -3,10 +3,10 @@
 #include <algorithm>
 #include <tuple>
 
-#include "core/dispatch.h"
 #include "model_files.h"
+#include "runtime/dispatch.h"
 
-#include "c_api.h"
+#include "api/c_api.h"
 
 using namespace rnnfast::tests;
 

@@ -1,5 +1,5 @@
 // How many cores a container's quota leaves.
-#include "core/cores.h"
+#include "runtime/cores.h"
 
 #include <unistd.h>
 

@@ -4,8 +4,8 @@
 #include <functional>
 #include <stdexcept>
 
-#include "core/cross_attention.h"
 #include "helpers.h"
+#include "layers/cross_attention.h"
 
 using namespace rnnfast;
 using namespace rnnfast::tests;

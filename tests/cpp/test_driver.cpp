@@ -1,9 +1,9 @@
 // The recurrent driver from C++: finite differences, memory, ragged rows against rows one by one.
 #include <algorithm>
 
-#include "core/parallel.h"
-#include "core/recurrent.h"
 #include "helpers.h"
+#include "layers/recurrent.h"
+#include "runtime/parallel.h"
 
 using namespace rnnfast;
 using namespace rnnfast::tests;

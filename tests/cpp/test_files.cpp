@@ -9,8 +9,8 @@
 #include <map>
 #include <string>
 
-#include "models/json.h"
-#include "models/safetensors.h"
+#include "files/json.h"
+#include "files/safetensors.h"
 #include "rnnfast/error.hpp"
 
 using namespace rnnfast;

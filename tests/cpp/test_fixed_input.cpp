@@ -1,6 +1,6 @@
 // Inputs that are the same at every step are computed once a row; written out at every step they give the same.
-#include "core/recurrent.h"
 #include "helpers.h"
+#include "layers/recurrent.h"
 
 using namespace rnnfast;
 using namespace rnnfast::tests;

@@ -1,4 +1,4 @@
-// Locks in the child of a fork: see core/fork.h.
+// Locks in the child of a fork: see runtime/fork.h.
 #include <doctest/doctest.h>
 
 #if defined(__unix__) || defined(__APPLE__)
@@ -8,9 +8,9 @@
 #include <atomic>
 #include <thread>
 
-#include "core/buffer.h"
-#include "core/fork.h"
 #include "helpers.h"
+#include "runtime/buffer.h"
+#include "runtime/fork.h"
 
 using namespace rnnfast;
 

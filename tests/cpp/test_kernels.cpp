@@ -1,6 +1,6 @@
 // Every kernel of the active ISA against double precision, at lengths around its vector width and misaligned pointers.
-#include "core/packing.h"
 #include "helpers.h"
+#include "ops/packing.h"
 
 #include <algorithm>
 #include <limits>
@@ -59,15 +59,15 @@ void check_product(const GemmKernel& kernel, Product p, bool from_start) {
 
 TEST_CASE("products equal double precision for every tile height and edge width") {
     const Kernels& k = active();
-    for (const GemmKernel& kernel : {k.gemm, k.gemm_of_3, k.gemm_narrow[0], k.gemm_narrow[1]})
+    for (const GemmKernel& kernel : k.gemm[gemm_f32])
         for (const size_t rows : {1, 2, 3, 4, 5, 6, 7, 11, 13, 25})
             for (const size_t columns :
                  {size_t{1}, kernel.width - 1, kernel.width, kernel.width + 1, 4 * kernel.width + 3})
                 for (const size_t depth : {0, 1, 5, 33})
                     for (const bool from_start : {false, true})
                         check_product(kernel, {rows, depth, columns}, from_start);
-    check_product(k.gemm, {13, 1300, 20}, true);  // several depth blocks
-    check_product(k.gemm, {1, 1300, 20}, false);
+    check_product(k.product(), {13, 1300, 20}, true);  // several depth blocks
+    check_product(k.product(), {1, 1300, 20}, false);
 }
 
 TEST_CASE("a product of depth 0 ends, in every precision, and is its start [M2]") {
@@ -100,7 +100,7 @@ float nearest_bf16(float x) {
 }  // namespace
 
 TEST_CASE("bf16 words hold the nearest bf16, ties to even") {
-    const GemmKernel& kernel = active().gemm_bf16;
+    const GemmKernel& kernel = active().gemm[gemm_bf16][gemm_wide];
     auto x = random_vector(200, 3, 1e3);
     x[0] = 1.00390625f;  // a tie: to 1
     x[1] = 1.01171875f;  // a tie: to 1.015625
@@ -176,10 +176,10 @@ TEST_CASE("bf16 products equal double precision on rounded numbers") {
 
 TEST_CASE("a row of a product has the same bits alone and beside others, and for split depth") {
     const Kernels& k = active();
-    const size_t rows = 17, depth = 1100, columns = k.gemm.width + 5;
+    const size_t rows = 17, depth = 1100, columns = k.product().width + 5;
     const auto a = random_vector(rows * depth, 1), b = random_vector(depth * columns, 2);
-    const auto panels = pack(b, depth, columns, k.gemm.width);
-    const std::vector<float> zeros(2 * k.gemm.width);
+    const auto panels = pack(b, depth, columns, k.product().width);
+    const std::vector<float> zeros(2 * k.product().width);
     std::vector<float> together(rows * columns), alone(columns), split(columns);
     Gemm g;
     g.rows = rows;
@@ -189,12 +189,12 @@ TEST_CASE("a row of a product has the same bits alone and beside others, and for
     g.panels = panels.data();
     g.start = zeros.data();
     g.c = {together.data(), columns, 0, 0};
-    k.gemm.run(g);
+    k.product().run(g);
     for (const size_t r : {size_t{0}, size_t{9}, rows - 1}) {
         g.rows = 1;
         g.a.base = a.data() + r * depth;
         g.c = {alone.data(), columns, 0, 0};
-        k.gemm.run(g);
+        k.product().run(g);
         CHECK(std::equal(alone.begin(), alone.end(), together.begin() + static_cast<ptrdiff_t>(r * columns)));
     }
     // A in runs of 100 terms that lie apart
@@ -204,7 +204,7 @@ TEST_CASE("a row of a product has the same bits alone and beside others, and for
     g.inner = 100;
     g.outer_step = 128;
     g.c = {split.data(), columns, 0, 0};
-    k.gemm.run(g);
+    k.product().run(g);
     CHECK(std::equal(split.begin(), split.end(), together.begin()));
 }
 
@@ -212,8 +212,8 @@ TEST_CASE("rows may lie in runs with gaps") {
     const Kernels& k = active();
     const size_t depth = 9, columns = 5;
     const auto a = random_vector(200, 1), b = random_vector(depth * columns, 2);
-    const auto panels = pack(b, depth, columns, k.gemm.width);
-    const std::vector<float> zeros(k.gemm.width);
+    const auto panels = pack(b, depth, columns, k.product().width);
+    const std::vector<float> zeros(k.product().width);
     std::vector<float> c(200, -7.0f);
     Gemm g;
     g.rows = 8;  // four runs of two
@@ -223,7 +223,7 @@ TEST_CASE("rows may lie in runs with gaps") {
     g.panels = panels.data();
     g.start = zeros.data();
     g.c = {c.data(), columns, 2, 30};
-    k.gemm.run(g);
+    k.product().run(g);
     std::vector<double> expected(200, -7.0);
     for (size_t r = 0; r < 8; ++r)
         for (size_t j = 0; j < columns; ++j) {
@@ -356,7 +356,7 @@ TEST_CASE("the sum of exponentials equals double precision at every length and a
 
 TEST_CASE("sums over panels run over all panels and columns") {
     const Kernels& k = active();
-    const size_t width = k.gemm.width, rows = 5, panels = 3;
+    const size_t width = k.product().width, rows = 5, panels = 3;
     const auto x = random_vector(panels * rows * width, 1);
     std::vector<float> sums(rows, 2.0f);
     const size_t columns = panels * width - (width > unit_block ? unit_block : 0);  // the last panel is not whole

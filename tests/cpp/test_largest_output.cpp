@@ -2,8 +2,8 @@
 #include <algorithm>
 #include <numeric>
 
-#include "core/largest_output.h"
 #include "helpers.h"
+#include "ops/argmax.h"
 
 using namespace rnnfast;
 using namespace rnnfast::tests;

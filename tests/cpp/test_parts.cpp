@@ -1,6 +1,6 @@
 // A sequence given in parts, as it is where a step reads what those before it said, leaves the bits of the whole.
-#include "core/recurrent.h"
 #include "helpers.h"
+#include "layers/recurrent.h"
 
 using namespace rnnfast;
 using namespace rnnfast::tests;

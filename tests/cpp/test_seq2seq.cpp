@@ -2,9 +2,9 @@
 #include <thread>
 
 #include "allocations.h"
-#include "core/tanh.h"
 #include "helpers.h"
-#include "models/seq2seq.h"
+#include "models/seq2seq/seq2seq.h"
+#include "ops/elementwise.h"
 
 using namespace rnnfast;
 using namespace rnnfast::tests;

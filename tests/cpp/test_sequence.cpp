@@ -1,9 +1,9 @@
 // Convolution and attention: their kernels against double, finite differences, and the same bits everywhere.
 #include <algorithm>
 
-#include "core/attention.h"
-#include "core/conv.h"
 #include "helpers.h"
+#include "layers/conv1d.h"
+#include "layers/self_attention.h"
 
 using namespace rnnfast;
 using namespace rnnfast::tests;

@@ -1,7 +1,7 @@
 // A stream's step allocates nothing and gives the bits of the whole sequence.
 #include "allocations.h"
-#include "core/stream.h"
 #include "helpers.h"
+#include "layers/stream.h"
 
 using namespace rnnfast;
 using namespace rnnfast::tests;

@@ -3,11 +3,11 @@
 #include <functional>
 #include <thread>
 
-#include "core/dispatch.h"
 #include "model_files.h"
-#include "models/translation.h"
+#include "models/seq2seq/translation.h"
 #include "rnnfast/rnnfast.h"
 #include "rnnfast/translator.hpp"
+#include "runtime/dispatch.h"
 
 using namespace rnnfast::tests;
 using rnnfast::DecodeOptions;

@@ -8,7 +8,7 @@
 #include <cstdlib>
 #include <string_view>
 
-#include "models/json.h"
+#include "files/json.h"
 #include "rnnfast/error.hpp"
 #include "rnnfast/layers.hpp"
 #include "rnnfast/translator.hpp"

@@ -324,6 +324,8 @@ def test_the_command_draws_attention(folder):
     ],
 )
 def test_bad_input_to_the_command_is_one_line_and_status_2(folder, worded, args, sentence):
+    if "--attention-plot" in args:
+        pytest.importorskip("matplotlib")  # without it the command asks for that first
     rf.LanguageModel(rf.Vocab("abc"), hidden_size=3, seed=0).save(folder / "lm.safetensors")
     model_of().save(folder / "sizes.safetensors")
     rf.Seq2Seq(worded.source_vocab, worded.target_vocab, hidden_size=4, embedding_size=3, seed=0).save(

@@ -10,8 +10,12 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 SOURCES = ROOT / "cpp" / "src"
-# A folder includes only what is to its left; the file name is what stands in #include "folder/file".
-LEVELS = ["simd", "kernels", "core", "models", "src", "bindings"]  # src: the public API, cpp/src/*.cpp
+# A folder includes only what is to its left; files/ stands beside them.
+FLOORS = ["simd", "kernels", "runtime", "ops", "layers", "models", "api", "bindings"]
+ALLOWED = {
+    floor: {*FLOORS[: i + 1], *(["files"] if i >= FLOORS.index("models") else [])} for i, floor in enumerate(FLOORS)
+}
+ALLOWED["files"] = {"kernels", "runtime", "ops", "files"}
 # The same for Python modules; what stands together may import one another only in the order given.
 IMPORTS = {
     "_expect": set(),
@@ -77,12 +81,22 @@ def cpp_files(*folders):
     return files
 
 
+def floor_of(file):
+    """The first folder below cpp/src, or bindings."""
+    return file.relative_to(SOURCES).parts[0] if SOURCES in file.parents else file.parent.name
+
+
 def test_cpp_includes_point_to_the_left():
     for file in cpp_files("src", "bindings"):
-        level = LEVELS.index(file.parent.name)
         for folder in re.findall(r'#include "(\w+)/', file.read_text()):
-            if folder != "rnnfast":
-                assert LEVELS.index(folder) <= level, f"{file} includes {folder}/"
+            assert folder in ALLOWED[floor_of(file)] | {"rnnfast"}, f"{file} includes {folder}/"
+
+
+def test_internal_code_lives_in_the_inner_namespace():
+    """Public names live in rnnfast::v1 (api/ and the public headers), all others in rnnfast::core."""
+    for file in cpp_files("src"):
+        for name in re.findall(r"^namespace (rnnfast[\w:]*)", file.read_text(), re.MULTILINE):
+            assert name.startswith("rnnfast::core") or floor_of(file) == "api", f"{file} opens namespace {name}"
 
 
 def test_kernel_files_include_only_sizes_and_simd():
@@ -106,7 +120,8 @@ def test_intrinsics_openmp_and_python_have_one_place_each():
 def test_public_headers_show_no_isa_openmp_or_third_party():
     for file in cpp_files("include"):
         assert not re.search(
-            r"__AVX|__SSE|__ARM|_OPENMP|#include \"(core|kernels|simd|models)/", file.read_text()
+            r"__AVX|__SSE|__ARM|_OPENMP|#include \"(simd|kernels|runtime|ops|layers|models|files|api)/",
+            file.read_text(),
         ), file
 
 

@@ -32,7 +32,7 @@ def check(isa: str, target: Path) -> None:
     symbols = subprocess.run(["nm", target], check=True, capture_output=True, text=True).stdout
     kinds = {line.split()[-1]: line.split()[-2] for line in symbols.splitlines()}
     leaving = {name: kind for name, kind in kinds.items() if kind.isupper() and kind != "U"}
-    assert list(leaving) == [f"_ZN7rnnfast{len(isa)}{isa}7kernelsE"], leaving
+    assert list(leaving) == [f"_ZN7rnnfast4core{len(isa)}{isa}7kernelsE"], leaving
     assert not {name for name, kind in kinds.items() if kind in "wWvV"}
     needed = {name for name, kind in kinds.items() if kind == "U"} - {"_GLOBAL_OFFSET_TABLE_"}
     assert needed <= {"memcpy", "memset", "fmaf", "sqrtf"}, needed

@@ -4,7 +4,7 @@
 #include "kernels/table.h"
 #include "simd/math.h"
 
-namespace rnnfast::RNNFAST_ISA {
+namespace rnnfast::core::RNNFAST_ISA {
 namespace {
 
 // How many keys each of `lanes` queries sees; all ones in the lanes that see key j.
@@ -107,4 +107,4 @@ void row_dots(const RowDots& d) {
 }
 
 }  // namespace
-}  // namespace rnnfast::RNNFAST_ISA
+}  // namespace rnnfast::core::RNNFAST_ISA

@@ -3,7 +3,7 @@
 
 #include "kernels/table.h"
 
-namespace rnnfast::RNNFAST_ISA {
+namespace rnnfast::core::RNNFAST_ISA {
 namespace {
 
 // Nearest bf16, ties to even, in the low half. A NaN stays one; a number below 1.2e-38 becomes zero, as in the product.
@@ -37,4 +37,4 @@ void bf16_across(size_t size, const float* even, const float* odd, float* words)
 }
 
 }  // namespace
-}  // namespace rnnfast::RNNFAST_ISA
+}  // namespace rnnfast::core::RNNFAST_ISA

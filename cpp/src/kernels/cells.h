@@ -5,7 +5,7 @@
 #include "kernels/table.h"
 #include "simd/math.h"
 
-namespace rnnfast::RNNFAST_ISA {
+namespace rnnfast::core::RNNFAST_ISA {
 namespace {
 
 inline Vec load_units(const float* p, size_t left) { return left >= lanes ? load(p) : load_partial(p, left); }
@@ -139,4 +139,4 @@ void gru_backward(const CellBackward& s) {
 }
 
 }  // namespace
-}  // namespace rnnfast::RNNFAST_ISA
+}  // namespace rnnfast::core::RNNFAST_ISA

@@ -6,7 +6,7 @@
 #include "kernels/update.h"
 #include "simd/math.h"
 
-namespace rnnfast::RNNFAST_ISA {
+namespace rnnfast::core::RNNFAST_ISA {
 namespace {
 
 // `Vectors` vectors of y in registers for all rows
@@ -104,4 +104,4 @@ void tanh_gradient(size_t size, const float* y, float* dy) {
 }
 
 }  // namespace
-}  // namespace rnnfast::RNNFAST_ISA
+}  // namespace rnnfast::core::RNNFAST_ISA

@@ -4,7 +4,7 @@
 #include "kernels/table.h"
 #include "simd/vec.h"
 
-namespace rnnfast::RNNFAST_ISA {
+namespace rnnfast::core::RNNFAST_ISA {
 namespace {
 
 // A tile of `tile_rows` x `panel_vectors` accumulators, its panel row and one broadcast must fit the registers. With
@@ -222,4 +222,4 @@ void gemm(const Gemm& g) {
 }
 
 }  // namespace
-}  // namespace rnnfast::RNNFAST_ISA
+}  // namespace rnnfast::core::RNNFAST_ISA

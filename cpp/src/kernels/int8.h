@@ -5,7 +5,7 @@
 
 #include "kernels/gemm.h"
 
-namespace rnnfast::RNNFAST_ISA {
+namespace rnnfast::core::RNNFAST_ISA {
 namespace {
 
 inline float float_of(int32_t bits) {
@@ -71,4 +71,4 @@ void int8_rescale(const Rescale& s) {
 }
 
 }  // namespace
-}  // namespace rnnfast::RNNFAST_ISA
+}  // namespace rnnfast::core::RNNFAST_ISA

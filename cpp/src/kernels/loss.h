@@ -4,7 +4,7 @@
 #include "kernels/table.h"
 #include "simd/math.h"
 
-namespace rnnfast::RNNFAST_ISA {
+namespace rnnfast::core::RNNFAST_ISA {
 namespace {
 
 // loss of a row = log(sum e^(z - max)) - (z_target - max); its gradient = softmax(z) - one_hot(target)
@@ -84,4 +84,4 @@ void panel_row_sums(size_t rows, size_t columns, size_t panel_stride, size_t wid
 }
 
 }  // namespace
-}  // namespace rnnfast::RNNFAST_ISA
+}  // namespace rnnfast::core::RNNFAST_ISA

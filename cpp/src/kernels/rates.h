@@ -4,7 +4,7 @@
 
 #include "simd/vec.h"
 
-namespace rnnfast::RNNFAST_ISA {
+namespace rnnfast::core::RNNFAST_ISA {
 namespace {
 
 // Sums that do not wait for one another: enough to fill two units of latency 4 (four units on ARM), as registers allow.
@@ -56,4 +56,4 @@ float read_rate(size_t size, size_t passes, const float* x) {
 }
 
 }  // namespace
-}  // namespace rnnfast::RNNFAST_ISA
+}  // namespace rnnfast::core::RNNFAST_ISA

@@ -5,7 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 
-namespace rnnfast {
+namespace rnnfast::core {
 
 // Gates of the same 16 units lie side by side: a gate row is [H/16 blocks][G gates][16 units].
 constexpr size_t unit_block = 16;
@@ -212,14 +212,21 @@ struct GemmKernel {
     void (*rescale)(const Rescale&);  // int8, else nullptr: what run leaves in C is no number yet
 };
 
+// Rows and columns of the table of products. Only f32 has the narrow shapes, which the heads of attention use.
+enum GemmPrecision { gemm_f32, gemm_bf16, gemm_int8, gemm_precisions };
+enum GemmShape {
+    gemm_wide,  // panels whose width is a power of two
+    gemm_of_3,  // panels that fit blocks of three gates
+    gemm_32,    // panels of 32 and 16 columns, or the nearest width of this ISA
+    gemm_16,
+    gemm_shapes
+};
+
 struct Kernels {
     const char* name;
-    size_t lanes;          // floats in a vector
-    GemmKernel gemm;       // panels of width 2^n
-    GemmKernel gemm_of_3;  // panels that fit blocks of three gates
-    GemmKernel gemm_bf16, gemm_bf16_of_3;
-    GemmKernel gemm_int8, gemm_int8_of_3;
-    GemmKernel gemm_narrow[2];  // panels of 32 and 16 columns, or the nearest this ISA has: heads of attention
+    size_t lanes;  // floats in a vector
+    GemmKernel gemm[gemm_precisions][gemm_shapes];
+    const GemmKernel& product() const { return gemm[gemm_f32][gemm_wide]; }
     CellKernels cells[cell_count];
     void (*softmax_loss)(const SoftmaxLoss&);
     // The largest of a row of logits, and the sum of e^(x - largest)
@@ -251,4 +258,4 @@ struct Kernels {
     float (*read_rate)(size_t size, size_t passes, const float* x);
 };
 
-}  // namespace rnnfast
+}  // namespace rnnfast::core

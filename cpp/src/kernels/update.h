@@ -4,7 +4,7 @@
 #include "kernels/table.h"
 #include "simd/vec.h"
 
-namespace rnnfast::RNNFAST_ISA {
+namespace rnnfast::core::RNNFAST_ISA {
 namespace {
 
 // Calls body(i, n) for whole vectors (n = lanes) and once for the rest.
@@ -88,4 +88,4 @@ void column_sums(size_t rows, size_t columns, const float* x, size_t stride, flo
 }
 
 }  // namespace
-}  // namespace rnnfast::RNNFAST_ISA
+}  // namespace rnnfast::core::RNNFAST_ISA

@@ -7,10 +7,10 @@
 #include <stdexcept>
 #include <string>
 
-#include "core/loss.h"
-#include "core/parallel.h"
+#include "ops/softmax_loss.h"
+#include "runtime/parallel.h"
 
-namespace rnnfast {
+namespace rnnfast::core {
 
 namespace {
 
@@ -317,4 +317,4 @@ std::vector<double> forced_scores(StepModel& model, const std::vector<std::vecto
     return scores;
 }
 
-}  // namespace rnnfast
+}  // namespace rnnfast::core

@@ -7,7 +7,7 @@
 
 #include "kernels/table.h"
 
-namespace rnnfast {
+namespace rnnfast::core {
 
 // A model as a search sees it. A row is a beginning of a sequence; the model keeps what each row's state needs.
 class StepModel {
@@ -62,4 +62,4 @@ std::vector<std::vector<Hypothesis>> search(StepModel& model, const SearchSource
 std::vector<double> forced_scores(StepModel& model, const std::vector<std::vector<int32_t>>& targets,
                                   const DecodeOptions& options);
 
-}  // namespace rnnfast
+}  // namespace rnnfast::core

@@ -4,11 +4,11 @@
 #include <cmath>
 #include <stdexcept>
 
-#include "core/dropout.h"
-#include "core/embedding.h"
-#include "core/random.h"
+#include "ops/dropout.h"
+#include "ops/embedding.h"
+#include "runtime/random.h"
 
-namespace rnnfast {
+namespace rnnfast::core {
 
 namespace {
 
@@ -39,14 +39,12 @@ LanguageModel::LanguageModel(LanguageModelOptions options, uint64_t seed, const 
     if (options_.embedding_size && !options_.tie_weights) {
         own_.push_back(make_parameter("embedding.weight", {vocabulary, options_.embedding_size}));
         embedding_ = &own_.back();
-        for (size_t i = 0; i < embedding_->size(); ++i)
-            embedding_->value.data()[i] = static_cast<float>(random_normal(random_key(seed, 2), i));
+        normal_(*embedding_, random_key(seed, 2));
     }
     const double bound = 1.0 / std::sqrt(static_cast<double>(hidden));
     const auto add_output = [&](const char* name, std::vector<size_t> shape, uint64_t key) {
         own_.push_back(make_parameter(name, std::move(shape)));
-        for (size_t i = 0; i < own_.back().size(); ++i)
-            own_.back().value.data()[i] = static_cast<float>((2.0 * random_uniform(key, i) - 1.0) * bound);
+        uniform_(own_.back(), bound, key);
         return &own_.back();
     };
     const char* table = options_.tie_weights ? "embedding.weight" : "output.weight";
@@ -200,4 +198,4 @@ int32_t Generator::next() {
     return last_ = sampler_.sample(logits_.data(), logits_.size());
 }
 
-}  // namespace rnnfast
+}  // namespace rnnfast::core

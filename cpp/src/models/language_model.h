@@ -3,12 +3,12 @@
 
 #include <memory>
 
-#include "core/dropout.h"
-#include "core/recurrent.h"
-#include "models/output_layer.h"
+#include "layers/recurrent.h"
+#include "layers/softmax_output.h"
 #include "models/sampler.h"
+#include "ops/dropout.h"
 
-namespace rnnfast {
+namespace rnnfast::core {
 
 struct LanguageModelOptions {
     std::string cell = "rnn";
@@ -105,4 +105,4 @@ private:
     int32_t last_ = -1;
 };
 
-}  // namespace rnnfast
+}  // namespace rnnfast::core

@@ -9,9 +9,9 @@
 #include <string>
 #include <utility>
 
-#include "core/random.h"
+#include "runtime/random.h"
 
-namespace rnnfast {
+namespace rnnfast::core {
 
 namespace {
 
@@ -240,4 +240,4 @@ Sampler Sampler::restored(const void* bytes, size_t size) {
     return sampler;
 }
 
-}  // namespace rnnfast
+}  // namespace rnnfast::core

@@ -5,7 +5,7 @@
 
 #include "rnnfast/sampler_options.hpp"
 
-namespace rnnfast {
+namespace rnnfast::core {
 
 // Draw i of a seed and sample is always the same for the same logits.
 class Sampler {
@@ -37,4 +37,4 @@ private:
     std::vector<float> masked_;
 };
 
-}  // namespace rnnfast
+}  // namespace rnnfast::core

@@ -5,9 +5,9 @@
 #include <stdexcept>
 #include <string>
 
-#include "core/loss.h"
+#include "ops/softmax_loss.h"
 
-namespace rnnfast {
+namespace rnnfast::core {
 
 namespace {
 
@@ -111,4 +111,4 @@ void TokenNetwork::score(const int32_t* tokens, size_t count, StreamState& state
     }
 }
 
-}  // namespace rnnfast
+}  // namespace rnnfast::core

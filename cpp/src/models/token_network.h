@@ -2,11 +2,11 @@
 // models/language_model to the bit, from weights packed straight out of a file. Immutable, so threads share one.
 #pragma once
 
-#include "core/linear.h"
-#include "models/model_file.h"
-#include "models/stream_stack.h"
+#include "files/model_file.h"
+#include "layers/stream_stack.h"
+#include "ops/packed_linear.h"
 
-namespace rnnfast {
+namespace rnnfast::core {
 
 class TokenNetwork {
 public:
@@ -38,4 +38,4 @@ private:
     PackedLinear output_;
 };
 
-}  // namespace rnnfast
+}  // namespace rnnfast::core

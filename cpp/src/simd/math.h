@@ -3,7 +3,7 @@
 
 #include "simd/vec.h"
 
-namespace rnnfast::RNNFAST_ISA {
+namespace rnnfast::core::RNNFAST_ISA {
 namespace {
 
 inline Vec clamp(Vec x, float lo, float hi) { return min(broadcast(hi), max(broadcast(lo), x)); }
@@ -51,4 +51,4 @@ inline Vec tanh(Vec x) {
 }
 
 }  // namespace
-}  // namespace rnnfast::RNNFAST_ISA
+}  // namespace rnnfast::core::RNNFAST_ISA

@@ -16,7 +16,7 @@
 #include <arm_neon.h>
 #endif
 
-namespace rnnfast::RNNFAST_ISA {
+namespace rnnfast::core::RNNFAST_ISA {
 namespace {
 
 #if defined(__AVX512F__) || defined(RNNFAST_WIDE)
@@ -173,4 +173,4 @@ inline Vec dot_int8(Vec a, Vec b, Vec sum) {
 #endif
 
 }  // namespace
-}  // namespace rnnfast::RNNFAST_ISA
+}  // namespace rnnfast::core::RNNFAST_ISA

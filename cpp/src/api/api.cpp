@@ -1,0 +1,411 @@
+// The public C++ classes: checks at the border, then one call inwards.
+#include "api/api.h"
+
+#include <algorithm>
+#include <cstring>
+#include <stdexcept>
+
+#include "runtime/finite.h"
+
+namespace rnnfast {
+inline namespace v1 {
+
+std::string version() { return RNNFAST_VERSION; }
+std::string instruction_set() { return active().name; }
+void set_num_threads(int threads) { core::set_num_threads(threads); }
+int num_threads() { return core::num_threads(); }
+
+void check_pointer(const void* p, const char* what) {
+    if (!p) throw std::invalid_argument(std::string(what) + " is null: expected memory for it");
+}
+
+std::string_view checked_bytes(const void* bytes, size_t size) {
+    check_pointer(bytes, "the model's bytes");
+    return {static_cast<const char*>(bytes), size};
+}
+
+Weights checked(Weights weights) {
+    switch (weights) {
+        case Weights::f32:
+        case Weights::bf16:
+        case Weights::int8:
+            return weights;
+    }
+    throw std::invalid_argument("weights is " + std::to_string(static_cast<int>(weights)) +
+                                ": expected Weights::f32, Weights::bf16 or Weights::int8");
+}
+
+Vocabulary::Vocabulary(std::shared_ptr<const Impl> impl) : impl_(std::move(impl)) {}
+const Vocabulary::Impl& Vocabulary::impl() const { return held(impl_, "Vocabulary", "take a model's vocab()"); }
+size_t Vocabulary::size() const { return impl().tokens.size(); }
+std::vector<int32_t> Vocabulary::encode(std::string_view text) const {
+    const TokenTable& tokens = impl().tokens;
+    if (text.size()) check_pointer(text.data(), "the text");
+    return tokens.encode(text);
+}
+std::string Vocabulary::decode(const std::vector<int32_t>& ids) const { return decode(ids.data(), ids.size()); }
+std::string Vocabulary::decode(const int32_t* ids, size_t count) const {
+    const TokenTable& tokens = impl().tokens;
+    if (count) check_pointer(ids, "ids");
+    return tokens.decode(ids, count);
+}
+std::string Vocabulary::tokenizer() const { return impl().tokens.tokenizer(); }
+std::string Vocabulary::token(int32_t id) const {
+    const TokenTable& tokens = impl().tokens;
+    if (id < 0 || static_cast<size_t>(id) >= tokens.size())
+        throw std::out_of_range("token id " + std::to_string(id) + ": " +
+                                (tokens.size()
+                                     ? "expected 0 to " + std::to_string(tokens.size() - 1) + " (the vocabulary)"
+                                     : "the model has no vocabulary of text; use ids as they are"));
+    return std::string(tokens.token(static_cast<size_t>(id)));
+}
+
+namespace {
+
+// A saved state: this, the cell's name, three sizes, then h and c without padding.
+constexpr char state_magic[8] = {'r', 'n', 'n', 'f', 's', 't', '0', '1'};
+constexpr size_t cell_bytes = 16;
+struct StateHeader {
+    char magic[8];
+    char cell[cell_bytes];
+    uint64_t layers, hidden, has_c;
+};
+
+StateHeader header_of(const StreamState& s) {
+    StateHeader header{};
+    std::memcpy(header.magic, state_magic, sizeof state_magic);
+    std::strncpy(header.cell, s.cell->name, cell_bytes - 1);
+    header.layers = s.layers;
+    header.hidden = s.hidden;
+    header.has_c = s.cell->has_c;
+    return header;
+}
+
+size_t size_of(const StreamState& s) {
+    return sizeof(StateHeader) + s.layers * s.hidden * sizeof(float) * (s.cell->has_c ? 2 : 1);
+}
+
+// Calls body(floats of a row, how many) for every row that is saved, in order.
+template <class Body>
+void for_each_row(StreamState& s, Body body) {
+    for (size_t l = 0; l < s.layers; ++l) body(s.h.data() + l * s.hidden, s.hidden);
+    for (size_t l = 0; l < s.layers && s.cell->has_c; ++l) body(s.c.data() + l * s.padded(), s.hidden);
+}
+
+std::string described(const StreamState& s) {
+    return std::string(s.cell->name) + " of " + std::to_string(s.layers) + " layers of " + std::to_string(s.hidden);
+}
+
+}  // namespace
+
+void check_fits(const StreamState& state, const StreamStack& stack) {
+    if (state.cell != &stack.cell() || state.layers != stack.layers() || state.hidden != stack.hidden_size())
+        throw std::invalid_argument("the state is of another model: it is of a " + described(state) +
+                                    ", the model is a " + described(stack.initial_state()) +
+                                    "; make it with this model's initial_state()");
+}
+
+StreamState* const* gather(State* const* states, size_t count, const StreamStack& stack) {
+    if (!states || count == 0) throw std::invalid_argument("no states: expected at least one");
+    for (size_t i = 0; i < count; ++i) {
+        if (!states[i]) throw std::invalid_argument("states[" + std::to_string(i) + "] is null");
+        check_fits(states[i]->impl().stream, stack);
+    }
+    std::vector<StreamState*>& together = states[0]->impl().together;
+    together.resize(count);
+    // Two rows of one state would overwrite each other's result.
+    size_t once = 0;
+    for (; once < count && !states[once]->impl().taken; ++once) {
+        states[once]->impl().taken = true;
+        together[once] = &states[once]->impl().stream;
+    }
+    for (size_t i = 0; i < once; ++i) states[i]->impl().taken = false;
+    if (once < count)
+        throw std::invalid_argument(
+            "states[" + std::to_string(once) + "] is also states[" +
+            std::to_string(std::find(states, states + once, states[once]) - states) +
+            "]: a state can take one step in a call; make a copy of it to continue it in two ways");
+    return together.data();
+}
+
+std::unique_ptr<State::Impl> new_state(const StreamStack& stack, const StepSizes& one_step) {
+    auto impl = std::make_unique<State::Impl>();
+    impl->stream = stack.initial_state();
+    impl->one_step = one_step;
+    return impl;
+}
+
+State::State() = default;
+State::State(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+State::State(State&&) noexcept = default;
+State& State::operator=(State&&) noexcept = default;
+State::~State() = default;
+
+State::State(const State& other) { *this = other; }
+State& State::operator=(const State& other) {
+    if (this == &other) return *this;
+    if (!other) {
+        impl_.reset();
+        return *this;
+    }
+    const Impl& from = other.impl();
+    if (!impl_) impl_ = std::make_unique<Impl>();
+    StreamState& to = impl_->stream;
+    if (!to.fits(from.stream)) to = StreamState(*from.stream.cell, from.stream.layers, from.stream.hidden);
+    std::copy_n(from.stream.h.data(), from.stream.h.size(), to.h.data());
+    std::copy_n(from.stream.c.data(), from.stream.c.size(), to.c.data());
+    impl_->one_step = from.one_step;
+    // A warm state's copy is warm too. Others stay small: of states that step together only the first needs memory.
+    if (!from.together.empty()) {
+        impl_->memory.reserve(from.one_step);
+        impl_->together.reserve(1);
+    }
+    return *this;
+}
+
+State::Impl& State::impl() const {
+    if (!impl_)
+        throw std::invalid_argument(
+            "this State is empty: it was default-constructed or moved from; make one with initial_state()");
+    return *impl_;
+}
+
+void State::reset() {
+    impl().stream.h.zero();
+    impl().stream.c.zero();
+}
+
+size_t State::saved_size() const { return size_of(impl().stream); }
+
+std::vector<uint8_t> State::save() const {
+    StreamState& s = impl().stream;
+    for_each_row(s, [](const float* row, size_t size) {
+        if (first_not_finite(row, size) != size)
+            throw std::domain_error(
+                "the state holds NaN or infinity and cannot be saved: weights or inputs are too large; reset() it");
+    });
+    std::vector<uint8_t> bytes(size_of(s));
+    const StateHeader header = header_of(s);
+    std::memcpy(bytes.data(), &header, sizeof header);
+    uint8_t* at = bytes.data() + sizeof header;
+    for_each_row(s, [&](float* row, size_t size) {
+        std::memcpy(at, row, size * sizeof(float));
+        at += size * sizeof(float);
+    });
+    return bytes;
+}
+
+void State::restore(const void* bytes, size_t size) {
+    StreamState& s = impl().stream;
+    check_pointer(bytes, "the saved state");
+    const StateHeader header = header_of(s);
+    if (size != size_of(s) || std::memcmp(bytes, &header, sizeof header) != 0)
+        throw std::invalid_argument("these " + std::to_string(size) + " bytes are no saved state of a " + described(s) +
+                                    ", which takes " + std::to_string(size_of(s)) +
+                                    " bytes; they were cut short, or saved from another model");
+    const auto* at = static_cast<const uint8_t*>(bytes) + sizeof header;
+    for (size_t i = 0; i < size - sizeof header; i += sizeof(float)) {
+        uint32_t number;
+        std::memcpy(&number, at + i, sizeof number);
+        if ((number & 0x7f800000u) == 0x7f800000u)
+            throw std::invalid_argument("the saved state holds NaN or infinity; it was damaged");
+    }
+    for_each_row(s, [&](float* row, size_t numbers) {
+        std::memcpy(row, at, numbers * sizeof(float));
+        at += numbers * sizeof(float);
+    });
+}
+
+size_t State::hidden_size() const { return impl().stream.hidden; }
+size_t State::num_layers() const { return impl().stream.layers; }
+
+const float* State::hidden(size_t layer) const {
+    const StreamState& s = impl().stream;
+    if (layer >= s.layers)
+        throw std::out_of_range("layer " + std::to_string(layer) + ": the state has " + std::to_string(s.layers));
+    return s.h.data() + layer * s.hidden;
+}
+
+struct Sampler::Impl {
+    core::Sampler sampler;
+};
+Sampler::Sampler(double temperature, size_t top_k, uint64_t seed, double top_p)
+    : Sampler(SamplerOptions{temperature, top_k, seed, top_p}) {}
+Sampler::Sampler(const SamplerOptions& options) : impl_(new Impl{core::Sampler(options)}) {}
+Sampler::Sampler(const Sampler& other) { *this = other; }
+Sampler& Sampler::operator=(const Sampler& other) {
+    if (this != &other) impl_ = other ? std::make_unique<Impl>(*other.impl_) : nullptr;
+    return *this;
+}
+Sampler::Sampler(Sampler&&) noexcept = default;
+Sampler& Sampler::operator=(Sampler&&) noexcept = default;
+Sampler::~Sampler() = default;
+Sampler::Impl& Sampler::impl() const {
+    if (!impl_) throw std::invalid_argument("this Sampler is empty: it was moved from; make another");
+    return *impl_;
+}
+void Sampler::read(const int32_t* tokens, size_t count) {
+    core::Sampler& sampler = impl().sampler;
+    if (count) check_pointer(tokens, "tokens");
+    sampler.read(tokens, count);
+}
+int32_t Sampler::sample(const std::vector<float>& logits) { return sample(logits.data(), logits.size()); }
+int32_t Sampler::sample(const float* logits, size_t size) {
+    core::Sampler& sampler = impl().sampler;
+    if (!logits || size == 0) throw std::invalid_argument("no logits: expected one for each token of the vocabulary");
+    return sampler.sample(logits, size);
+}
+std::vector<uint8_t> Sampler::save() const { return impl().sampler.save(); }
+void Sampler::restore(const void* bytes, size_t size) {
+    check_pointer(bytes, "the saved sampler");
+    auto restored = std::make_unique<Impl>(Impl{core::Sampler::restored(bytes, size)});
+    impl_ = std::move(restored);
+}
+
+struct LanguageModel::Impl {
+    Impl(LanguageModelFile&& file, Weights weights)
+        : network(file, weights, active()),
+          vocabulary(std::make_shared<Vocabulary::Impl>(Vocabulary::Impl{std::move(file.tokens)})) {}
+    TokenNetwork network;
+    Vocabulary vocabulary;
+};
+
+LanguageModel::LanguageModel(std::shared_ptr<const Impl> impl) : impl_(std::move(impl)) {}
+const LanguageModel::Impl& LanguageModel::impl() const {
+    return held(impl_, "LanguageModel", "load one with LanguageModel::load");
+}
+
+LanguageModel LanguageModel::load(const std::string& path) {
+    LanguageModelFile file(SafetensorsFile::open(path));
+    const Weights weights = file.weights;
+    return LanguageModel(std::make_shared<const Impl>(std::move(file), weights));
+}
+LanguageModel LanguageModel::load(const std::string& path, Weights weights) {
+    return LanguageModel(
+        std::make_shared<const Impl>(LanguageModelFile(SafetensorsFile::open(path)), checked(weights)));
+}
+LanguageModel LanguageModel::load(const void* bytes, size_t size) {
+    LanguageModelFile file(SafetensorsFile::view(checked_bytes(bytes, size), "the model in memory"));
+    const Weights weights = file.weights;
+    return LanguageModel(std::make_shared<const Impl>(std::move(file), weights));
+}
+LanguageModel LanguageModel::load(const void* bytes, size_t size, Weights weights) {
+    return LanguageModel(std::make_shared<const Impl>(
+        LanguageModelFile(SafetensorsFile::view(checked_bytes(bytes, size), "the model in memory")), checked(weights)));
+}
+
+const Vocabulary& LanguageModel::vocab() const { return impl().vocabulary; }
+size_t LanguageModel::vocab_size() const { return impl().network.vocabulary(); }
+size_t LanguageModel::hidden_size() const { return impl().network.stack().hidden_size(); }
+size_t LanguageModel::num_layers() const { return impl().network.stack().layers(); }
+std::string LanguageModel::cell() const { return impl().network.stack().cell().name; }
+Weights LanguageModel::weights() const { return impl().network.weights(); }
+State LanguageModel::initial_state() const {
+    return State(new_state(impl().network.stack(), impl().network.one_step()));
+}
+
+void LanguageModel::step(int32_t token, State& state, std::vector<float>& logits) const {
+    logits.resize(vocab_size());
+    step(token, state, logits.data());
+}
+
+void LanguageModel::step(int32_t token, State& state, float* logits) const {
+    State* states[] = {&state};
+    step(&token, states, 1, logits);
+}
+
+void LanguageModel::step(const int32_t* tokens, State* const* states, size_t count, float* logits) const {
+    const TokenNetwork& network = impl().network;
+    StreamState* const* streams = gather(states, count, network.stack());
+    check_pointer(tokens, "tokens");
+    check_pointer(logits, "logits");
+    network.check_ids(tokens, count);
+    network.step(tokens, streams, count, logits, states[0]->impl().memory);
+}
+
+void LanguageModel::run(const std::vector<int32_t>& tokens, State& state, std::vector<float>& logits) const {
+    logits.resize(vocab_size());
+    run(tokens.data(), tokens.size(), state, logits.data());
+}
+
+void LanguageModel::run(const int32_t* tokens, size_t count, State& state, float* logits) const {
+    const TokenNetwork& network = impl().network;
+    State::Impl& s = state.impl();
+    check_fits(s.stream, network.stack());
+    check_pointer(logits, "logits");
+    if (!tokens || count == 0) throw std::invalid_argument("no tokens: expected at least one to read");
+    network.check_ids(tokens, count);
+    network.run(tokens, count, s.stream, logits, s.memory);
+}
+
+std::vector<double> LanguageModel::score(const std::vector<int32_t>& tokens, State& state) const {
+    std::vector<double> log_probabilities(tokens.empty() ? 0 : tokens.size() - 1);
+    if (tokens.size() < 2) throw std::invalid_argument("fewer than two tokens: expected one to read and one to score");
+    score(tokens.data(), tokens.size(), state, log_probabilities.data());
+    return log_probabilities;
+}
+
+void LanguageModel::score(const int32_t* tokens, size_t count, State& state, double* log_probabilities) const {
+    const TokenNetwork& network = impl().network;
+    State::Impl& s = state.impl();
+    check_fits(s.stream, network.stack());
+    if (!tokens || count < 2)
+        throw std::invalid_argument("fewer than two tokens: expected one to read and one to score");
+    check_pointer(log_probabilities, "log_probabilities");
+    network.check_ids(tokens, count);
+    network.score(tokens, count, s.stream, log_probabilities, s.memory);
+}
+
+std::vector<int32_t> LanguageModel::generate(const std::vector<int32_t>& prompt, const GenerateOptions& options,
+                                             Sampler& sampler, State& state) const {
+    impl().network.check_ids(options.stop.data(), options.stop.size());
+    if (prompt.empty()) throw std::invalid_argument("the prompt is empty: expected at least one token to start from");
+    std::vector<float> logits;
+    run(prompt, state, logits);
+    sampler.read(prompt.data(), prompt.size());
+    std::vector<int32_t> ids;
+    while (ids.size() < options.max_length) {
+        if (!ids.empty()) step(ids.back(), state, logits);
+        const int32_t id = sampler.sample(logits);
+        if (std::find(options.stop.begin(), options.stop.end(), id) != options.stop.end()) break;
+        ids.push_back(id);
+        if (options.on_token && !options.on_token(id)) break;
+    }
+    return ids;
+}
+
+std::vector<int32_t> LanguageModel::generate(const std::vector<int32_t>& prompt, size_t length, Sampler& sampler,
+                                             State& state) const {
+    GenerateOptions options;
+    options.max_length = length;
+    return generate(prompt, options, sampler, state);
+}
+
+std::string LanguageModel::generate(std::string_view prompt, const GenerateOptions& options, Sampler& sampler) const {
+    const std::vector<int32_t> read = vocab().encode(prompt);
+    State state = initial_state();
+    int32_t last = read.empty() ? 0 : read.back();
+    std::string text;
+    for (const int32_t id : generate(read, options, sampler, state)) {
+        // Decoded as a pair: whether a space comes before a word depends on the token before it.
+        const int32_t pair[] = {last, id};
+        text += vocab().decode(pair, 2).substr(vocab().decode(pair, 1).size());
+        last = id;
+    }
+    // A blank at the prompt's end that is no token already separates the words.
+    const auto ends_blank = [](std::string_view t) {
+        return !t.empty() && std::strchr(" \t\n\v\f\r", t.back()) && t.back();
+    };
+    if (ends_blank(prompt) && !ends_blank(vocab().decode(&read.back(), 1)))
+        text.erase(0, std::min(text.find_first_not_of(' '), text.size()));
+    return text;
+}
+
+std::string LanguageModel::generate(std::string_view prompt, size_t length, Sampler& sampler) const {
+    GenerateOptions options;
+    options.max_length = length;
+    return generate(prompt, options, sampler);
+}
+
+}  // namespace v1
+}  // namespace rnnfast

@@ -1,0 +1,234 @@
+// The public layers on tensors of a file: checks at the border, then one call inwards.
+#include <cstring>
+#include <map>
+#include <stdexcept>
+
+#include "files/model_file.h"
+#include "runtime/finite.h"
+// Inner headers first: the public ones bring other classes of the same names.
+#include "api/api.h"
+
+namespace rnnfast {
+inline namespace v1 {
+
+struct Tensors::Impl {
+    std::string bytes;  // of a file in memory
+    SafetensorsFile file;
+};
+
+Tensors::Tensors(std::shared_ptr<const Impl> impl) : impl_(std::move(impl)) {}
+const Tensors::Impl& Tensors::impl() const { return held(impl_, "Tensors", "open a file with Tensors::open"); }
+
+Tensors Tensors::open(const std::string& path) {
+    auto impl = std::make_shared<Impl>();
+    impl->file = SafetensorsFile::open(path);
+    return Tensors(std::move(impl));
+}
+
+Tensors Tensors::parse(const void* bytes, size_t size) {
+    auto impl = std::make_shared<Impl>();
+    impl->bytes = checked_bytes(bytes, size);
+    impl->file = SafetensorsFile::view(impl->bytes, "the tensors in memory");
+    return Tensors(std::move(impl));
+}
+
+std::vector<std::string> Tensors::names() const {
+    std::vector<std::string> all;
+    for (const auto& [name, tensor] : impl().file.tensors()) all.push_back(name);
+    return all;
+}
+
+namespace {
+
+const TensorView& tensor_named(const SafetensorsFile& file, const std::string& name) {
+    const auto found = file.tensors().find(name);
+    if (found != file.tensors().end()) return found->second;
+    std::string names;
+    for (const auto& [other, tensor] : file.tensors())
+        if (names.size() < 200) names += (names.empty() ? "" : ", ") + other;
+    throw std::invalid_argument(file.name() + ": no tensor " + name + "; it has " + names);
+}
+
+std::vector<size_t> matrix_shape(const SafetensorsFile& file, const std::string& name) {
+    const TensorView& tensor = tensor_named(file, name);
+    if (tensor.shape.size() != 2 || tensor.size == 0)
+        throw std::invalid_argument(file.name() + ": " + name + " is no matrix of weights");
+    return tensor.shape;
+}
+
+}  // namespace
+
+std::vector<size_t> Tensors::shape(const std::string& name) const { return tensor_named(impl().file, name).shape; }
+
+std::vector<float> Tensors::values(const std::string& name) const {
+    const TensorView& tensor = tensor_named(impl().file, name);
+    Buffer buffer;
+    const float* values = tensor_values(impl().file, name, tensor.shape, buffer);
+    return {values, values + tensor.size};
+}
+
+struct Recurrent::Impl {
+    StreamStack stack;
+};
+
+namespace {
+
+// PyTorch's names of one layer's tensors.
+constexpr const char* kinds[] = {"weight_ih_l", "weight_hh_l", "bias_ih_l", "bias_hh_l"};
+
+// The layers that have a tensor, by number; what this library does not compute is refused by its name.
+size_t count_layers(const SafetensorsFile& file, const std::string& prefix) {
+    std::map<size_t, std::string> found;  // layer -> one of its tensors
+    for (const auto& [name, tensor] : file.tensors()) {
+        if (name.compare(0, prefix.size(), prefix) != 0) continue;
+        const std::string own = name.substr(prefix.size());
+        if (own.compare(0, 11, "weight_hr_l") == 0)
+            throw std::invalid_argument(file.name() + ": " + name + " projects the hidden state (proj_size), which " +
+                                        "is not supported; train without proj_size");
+        for (const char* kind : kinds) {
+            const size_t length = std::strlen(kind);
+            if (own.compare(0, length, kind) != 0) continue;
+            size_t digits = length;
+            while (digits < own.size() && own[digits] >= '0' && own[digits] <= '9') ++digits;
+            if (own.substr(digits) == "_reverse")
+                throw std::invalid_argument(file.name() + ": " + name + " runs backwards in time; a stream has no " +
+                                            "end to run back from");
+            if (digits == length || digits != own.size() || digits > length + 6) continue;
+            found.emplace(std::stoul(own.substr(length)), name);
+        }
+    }
+    size_t layers = 0;
+    for (const auto& [layer, name] : found) {
+        if (layer != layers)
+            throw std::invalid_argument(file.name() + ": has " + name + ", but no " + prefix + "weight_ih_l" +
+                                        std::to_string(layers) + ": a layer is missing");
+        ++layers;
+    }
+    return layers;
+}
+
+}  // namespace
+
+Recurrent::Recurrent(const Tensors& tensors, const std::string& prefix, const std::string& cell_name, Weights weights) {
+    const SafetensorsFile& file = tensors.impl().file;
+    const CellInfo& cell = cell_named(cell_name);
+    checked(weights);
+    const size_t layers = std::max<size_t>(1, count_layers(file, prefix));
+    const std::vector<size_t> recurrent = matrix_shape(file, prefix + "weight_hh_l0");
+    const size_t gate_rows = recurrent[0], hidden = gate_rows / cell.gates;
+    if (hidden * cell.gates != gate_rows || recurrent[1] != hidden)
+        throw std::invalid_argument(
+            file.name() + ": " + prefix + "weight_hh_l0 has shape [" + std::to_string(gate_rows) + ", " +
+            std::to_string(recurrent[1]) + "]; a " + cell.name + " has " + std::to_string(cell.gates) +
+            (cell.gates == 1 ? " gate" : " gates") + ", so [" + std::to_string(cell.gates * recurrent[1]) + ", " +
+            std::to_string(recurrent[1]) + "] is expected; is the file of another cell?");
+    const auto has = [&](const std::string& name) { return file.tensors().count(name) != 0; };
+    const bool bias = has(prefix + "bias_ih_l0");
+    auto impl = std::make_shared<Impl>();
+    impl->stack = StreamStack(active(), cell, hidden, weights);
+    Buffer buffers[4];
+    for (size_t layer = 0; layer < layers; ++layer) {
+        const std::string end = "_l" + std::to_string(layer), ih = prefix + "weight_ih" + end;
+        const size_t inputs = matrix_shape(file, ih)[1];
+        if (layer && inputs != hidden)
+            throw std::invalid_argument(file.name() + ": " + ih + " reads " + std::to_string(inputs) +
+                                        " numbers, the layer below gives " + std::to_string(hidden));
+        for (const char* one : {"bias_ih", "bias_hh"})
+            if (has(prefix + one + end) != bias)
+                throw std::invalid_argument(file.name() + ": " + prefix + one + end + " is " +
+                                            (bias ? "missing, but " : "there, but there is no ") + prefix +
+                                            "bias_ih_l0" + (bias ? " is there" : "") +
+                                            ": either all layers have both biases, or none has one");
+        check_packed_size(file, ih, inputs, GateOrder{cell.gates, hidden}.columns(), weights);
+        impl->stack.add_layer({tensor_values(file, ih, {gate_rows, inputs}, buffers[0]),
+                               tensor_values(file, prefix + "weight_hh" + end, {gate_rows, hidden}, buffers[1]),
+                               bias ? tensor_values(file, prefix + "bias_ih" + end, {gate_rows}, buffers[2]) : nullptr,
+                               bias ? tensor_values(file, prefix + "bias_hh" + end, {gate_rows}, buffers[3]) : nullptr},
+                              inputs, false);
+    }
+    impl_ = std::move(impl);
+}
+
+const Recurrent::Impl& Recurrent::impl() const { return held(impl_, "Recurrent", "make one from Tensors"); }
+size_t Recurrent::input_size() const { return impl().stack.input_size(); }
+size_t Recurrent::hidden_size() const { return impl().stack.hidden_size(); }
+size_t Recurrent::num_layers() const { return impl().stack.layers(); }
+std::string Recurrent::cell() const { return impl().stack.cell().name; }
+Weights Recurrent::weights() const { return impl().stack.weights(); }
+State Recurrent::initial_state() const {
+    const StreamStack& stack = impl().stack;
+    return State(new_state(stack, stack.one_step()));
+}
+
+namespace {
+
+// One NaN would stay in the state for good, and give NaN for every later step.
+void check_finite(const float* x, size_t steps, size_t rows, size_t inputs) {
+    const size_t size = steps * rows * inputs, at = first_not_finite(x, size);
+    if (at == size) return;
+    throw std::invalid_argument("x holds NaN or infinity at step " + std::to_string(at / (rows * inputs)) +
+                                ", stream " + std::to_string(at / inputs % rows) + ", input " +
+                                std::to_string(at % inputs) + ": fill in missing values first");
+}
+
+}  // namespace
+
+void Recurrent::step(const float* x, State& state, float* y) const { run(x, 1, state, y); }
+
+void Recurrent::step(const float* x, State* const* states, size_t count, float* y) const {
+    const StreamStack& stack = impl().stack;
+    StreamState* const* streams = gather(states, count, stack);
+    check_pointer(x, "x");
+    check_pointer(y, "y");
+    check_finite(x, 1, count, stack.input_size());
+    StreamInput input;
+    input.x = x;
+    input.rows = count;
+    stack.run(input, streams, y, states[0]->impl().memory);
+}
+
+void Recurrent::run(const float* x, size_t steps, State& state, float* y) const {
+    const StreamStack& stack = impl().stack;
+    State* states[] = {&state};
+    StreamState* const* streams = gather(states, 1, stack);
+    check_pointer(x, "x");
+    check_pointer(y, "y");
+    if (steps == 0) throw std::invalid_argument("no steps: expected at least one");
+    check_finite(x, steps, 1, stack.input_size());
+    StreamInput input;
+    input.x = x;
+    input.steps = steps;
+    stack.run(input, streams, y, state.impl().memory);
+}
+
+struct Linear::Impl {
+    PackedLinear packed;
+};
+
+Linear::Linear(const Tensors& tensors, const std::string& weight, const std::string& bias, Weights weights) {
+    const SafetensorsFile& file = tensors.impl().file;
+    const std::vector<size_t> shape = matrix_shape(file, weight);
+    check_packed_size(file, weight, shape[1], shape[0], checked(weights));
+    Buffer buffer, bias_buffer;
+    auto impl = std::make_shared<Impl>();
+    impl->packed = PackedLinear(active(), weights, shape[1], shape[0]);
+    impl->packed.pack(tensor_values(file, weight, shape, buffer),
+                      bias.empty() ? nullptr : tensor_values(file, bias, {shape[0]}, bias_buffer));
+    impl_ = std::move(impl);
+}
+
+const Linear::Impl& Linear::impl() const { return held(impl_, "Linear", "make one from Tensors"); }
+size_t Linear::in_features() const { return impl().packed.inputs(); }
+size_t Linear::out_features() const { return impl().packed.outputs(); }
+
+void Linear::forward(const float* x, float* y, size_t rows) const {
+    const PackedLinear& packed = impl().packed;
+    if (rows == 0) return;
+    check_pointer(x, "x");
+    check_pointer(y, "y");
+    thread_local Buffer scratch;  // grows at a thread's first call
+    packed.forward(x, packed.inputs(), rows, y, scratch, most_threads(rows));
+}
+
+}  // namespace v1
+}  // namespace rnnfast

@@ -1,0 +1,43 @@
+// A small strict JSON reader for text nobody vouches for, and the escaping a writer needs.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace rnnfast::core {
+
+struct Json {
+    enum class Kind { null, boolean, integer, number, string, array, strings, object };
+    Kind kind = Kind::null;
+    bool boolean = false;
+    uint64_t integer = 0;  // numbers written as plain non-negative digits
+    double number = 0;
+    std::string string;
+    // strings: an array of strings, at least one. They lie in `string` one after another, each up to its end: a
+    // vocabulary takes no more memory than its text.
+    std::vector<uint32_t> ends;
+    std::string_view item(size_t i) const {
+        const size_t begin = i ? ends[i - 1] : 0;
+        return std::string_view(string).substr(begin, ends[i] - begin);
+    }
+    std::vector<Json> items;                            // any other array
+    std::vector<std::pair<std::string, Json>> members;  // object, in order
+
+    const Json* find(std::string_view key) const;
+};
+
+// Throws Error with the place and the reason. Duplicate keys and invalid UTF-8 are refused, and what would take much
+// more memory than its text: deep nesting, and more values in an array or members in an object than any model has.
+Json parse_json(std::string_view text);
+
+// The text in quotes, escaped.
+std::string json_quoted(std::string_view text);
+
+// Offset of the first byte that is not part of valid UTF-8, or npos.
+size_t invalid_utf8(std::string_view text);
+
+}  // namespace rnnfast::core

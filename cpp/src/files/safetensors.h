@@ -1,0 +1,66 @@
+// The safetensors container: an 8-byte little-endian header length, a JSON header, then the tensors' bytes.
+// Stricter than the reference reader: duplicate keys, holes and numbers that are not finite are refused too, the
+// numbers when they are asked for. Tensors of dtypes that are not read as floats may be there.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "runtime/buffer.h"
+
+namespace rnnfast::core {
+
+enum class Dtype { f32, bf16, i8, f16, f64, other };
+size_t bytes_of(Dtype dtype);
+
+struct TensorView {
+    std::vector<size_t> shape;
+    const void* data;  // may lie at any address in a file of another writer
+    size_t size;       // numbers
+    Dtype dtype = Dtype::f32;
+    std::string foreign = {};  // the name of another dtype
+};
+
+// A file mapped into memory, or its bytes, checked before anything of it is used.
+class SafetensorsFile {
+public:
+    static SafetensorsFile open(const std::string& path);
+    // The bytes must outlive the result.
+    static SafetensorsFile view(std::string_view bytes, const std::string& name);
+
+    const std::string& name() const { return name_; }
+    const std::map<std::string, std::string>& metadata() const { return metadata_; }
+    const std::map<std::string, TensorView>& tensors() const { return tensors_; }
+    // Throws Error for a NaN or infinity in any tensor that can be read as floats.
+    void check_finite();
+
+    // The numbers of a tensor as floats: in place where they are aligned floats already, else in `buffer`. F16, BF16
+    // and I8 are exact, F64 is rounded. Throws Error for another dtype, for NaN, infinity, and numbers beyond a
+    // float's.
+    const float* floats(const std::string& name, const TensorView& tensor, Buffer& buffer) const;
+
+private:
+    std::string name_;
+    std::shared_ptr<const void> mapping_;
+    std::map<std::string, std::string> metadata_;
+    std::map<std::string, TensorView> tensors_;
+    bool finite_ = false;  // all of them are known to be
+};
+
+// The file's bytes, in memory; `name` is for messages.
+std::string safetensors_bytes(const std::map<std::string, TensorView>& tensors,
+                              const std::map<std::string, std::string>& metadata, const std::string& name);
+
+// Writes to an open file; `name` is for messages. Error, with nothing written, if a number is not finite;
+// std::system_error if the system cannot write.
+void write_safetensors(int descriptor, const std::string& name, const std::map<std::string, TensorView>& tensors,
+                       const std::map<std::string, std::string>& metadata);
+
+// The same over whatever stands at `path`. A caller that must not lose an old file renames a new one into its place.
+void write_safetensors(const std::string& path, const std::map<std::string, TensorView>& tensors,
+                       const std::map<std::string, std::string>& metadata);
+
+}  // namespace rnnfast::core

@@ -1,0 +1,111 @@
+#include "files/system_file.h"
+
+#include <fcntl.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <system_error>
+
+#include "rnnfast/error.hpp"
+
+#if defined(_WIN32)
+#include <io.h>
+#include <sys/stat.h>
+#else
+#include <unistd.h>
+#endif
+#if __has_include(<sys/mman.h>)
+#include <sys/mman.h>
+#include <sys/stat.h>
+#define RNNFAST_MAPS_FILES
+#endif
+
+namespace rnnfast::core {
+
+namespace {
+
+std::string reason() { return std::strerror(errno); }
+
+#if defined(_WIN32)
+int open_for_writing(const std::string& path) {
+    return ::_wopen(std::filesystem::u8path(path).c_str(), _O_WRONLY | _O_CREAT | _O_TRUNC | _O_BINARY | _O_NOINHERIT,
+                    _S_IREAD | _S_IWRITE);
+}
+int close_descriptor(int descriptor) { return ::_close(descriptor); }
+long long write_some(int descriptor, const void* data, size_t size) {
+    return ::_write(descriptor, data, static_cast<unsigned>(std::min(size, size_t{1} << 30)));
+}
+#else
+int open_for_writing(const std::string& path) {
+    return ::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+}
+int close_descriptor(int descriptor) { return ::close(descriptor); }
+ssize_t write_some(int descriptor, const void* data, size_t size) { return ::write(descriptor, data, size); }
+#endif
+
+}  // namespace
+
+#if defined(RNNFAST_MAPS_FILES)
+FileBytes read_file(const std::string& path) {
+    struct Descriptor {
+        int number;
+        ~Descriptor() {
+            if (number >= 0) ::close(number);
+        }
+    };
+    const Descriptor file{::open(path.c_str(), O_RDONLY | O_CLOEXEC)};
+    struct stat status;
+    if (file.number < 0 || ::fstat(file.number, &status) != 0) throw Error(path + ": cannot be opened: " + reason());
+    if (!S_ISREG(status.st_mode)) throw Error(path + ": is not a file");
+    const auto size = static_cast<size_t>(status.st_size);
+    if (size == 0) return {};
+    void* memory = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, file.number, 0);
+    if (memory == MAP_FAILED) throw Error(path + ": cannot be read: " + reason());
+    return {std::shared_ptr<const void>(memory, [size](const void* p) { ::munmap(const_cast<void*>(p), size); }), size};
+}
+#else
+FileBytes read_file(const std::string& path) {
+    const std::filesystem::path place = std::filesystem::u8path(path);
+    std::error_code error;
+    const bool regular = std::filesystem::is_regular_file(place, error);
+    if (error) throw Error(path + ": cannot be opened: " + error.message());
+    if (!regular) throw Error(path + ": is not a file");
+    const auto size = static_cast<size_t>(std::filesystem::file_size(place, error));
+    std::ifstream stream(place, std::ios::binary);
+    if (error || !stream) throw Error(path + ": cannot be opened: " + (error ? error.message() : reason()));
+    const std::shared_ptr<char> memory(new char[size], std::default_delete<char[]>());
+    if (!stream.read(memory.get(), static_cast<std::streamsize>(size)))
+        throw Error(path + ": cannot be read: " + reason());
+    return {memory, size};
+}
+#endif
+
+OutputFile::OutputFile(const std::string& path) : path_(path), descriptor_(open_for_writing(path)) {
+    if (descriptor_ < 0) throw Error(path_ + ": cannot be written: " + reason());
+}
+
+OutputFile::~OutputFile() {
+    if (descriptor_ >= 0) close_descriptor(descriptor_);
+}
+
+void OutputFile::close() {
+    const int descriptor = descriptor_;
+    descriptor_ = -1;
+    if (close_descriptor(descriptor) != 0) throw Error(path_ + ": cannot be written: " + reason());
+}
+
+void write_all(int descriptor, const void* data, size_t size) {
+    const char* at = static_cast<const char*>(data);
+    while (size) {
+        const auto put = write_some(descriptor, at, size);
+        if (put < 0 && errno == EINTR) continue;
+        if (put <= 0) throw std::system_error(put < 0 ? errno : ENOSPC, std::generic_category());
+        at += put;
+        size -= static_cast<size_t>(put);
+    }
+}
+
+}  // namespace rnnfast::core

@@ -1,0 +1,54 @@
+// torch.nn.Conv1d over time, forward, backward and step.
+#pragma once
+
+#include "layers/parameter.h"
+#include "ops/convolve.h"
+#include "runtime/fork.h"
+#include "runtime/weights_stamp.h"
+
+namespace rnnfast::core {
+
+struct Conv1dOptions {
+    size_t in_channels = 0, out_channels = 0, kernel_size = 1, dilation = 1;
+    size_t before = 0, after = 0;  // steps of zeros around the sequence
+    bool bias = true;
+};
+
+// torch.nn.Conv1d with stride 1 and one group, on sequences whose channels lie side by side.
+class Conv1d {
+public:
+    Conv1d(const Conv1dOptions& options, uint64_t seed, const Kernels& kernels);
+
+    const Conv1dOptions& options() const { return options_; }
+    const Kernels& kernels() const { return *kernels_; }
+    Parameters parameters();
+    void weights_changed();
+    const WeightsStamp& weights_stamp() const { return stamp_; }
+    // Steps that come out of `steps`; throws if the kernel reaches over the padded sequence.
+    size_t output_steps(size_t steps) const;
+
+    // On any number of threads.
+    void forward(const float* x, const Layout& in, float* y, const Layout& out) const;
+    // Adds to the parameters' gradients; dx is written unless nullptr.
+    void backward(const float* x, const Layout& in, const float* dy, const Layout& out, float* dx);
+    // One step of rows: window [kernel_size, N, C] are the inputs under the taps, y [N, O].
+    void step(const float* window, size_t rows, float* y) const;
+
+private:
+    Taps taps() const { return {options_.kernel_size, options_.dilation, static_cast<ptrdiff_t>(options_.before)}; }
+    Buffer taps_first() const;
+    struct Packed {
+        PackedMatrix weights;
+        Buffer start;  // what sums start from: the bias, or zeros
+    };
+    const Packed& packed_forward() const;
+    const Packed& packed_backward() const;
+
+    Conv1dOptions options_;
+    const Kernels* kernels_;
+    Parameter weight_, bias_;  // [O, C, k], [O]
+    mutable Prepared<Packed> forward_, backward_;
+    WeightsStamp stamp_;
+};
+
+}  // namespace rnnfast::core

@@ -1,0 +1,44 @@
+// The optimizers: PyTorch's update rules.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "layers/parameter.h"
+
+namespace rnnfast::core {
+
+enum class OptimizerKind { sgd, adam, adamw };
+
+struct OptimizerOptions {
+    OptimizerKind kind = OptimizerKind::sgd;
+    double momentum = 0, dampening = 0;
+    bool nesterov = false;
+    double beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8;
+    double weight_decay = 0;
+};
+
+// PyTorch's update rules, element by element.
+class Optimizer {
+public:
+    Optimizer(const Kernels& kernels, Parameters parameters, OptimizerOptions options);
+    // Moves every parameter that is not frozen.
+    void step(double learning_rate, double weight_decay);
+    void step(double learning_rate) { step(learning_rate, options_.weight_decay); }
+
+    const OptimizerOptions& options() const { return options_; }
+    const Parameters& parameters() const { return parameters_; }
+    // What has to be saved for an exact resume: the count of steps and the running means, of each parameter.
+    std::vector<int64_t> steps;
+    std::vector<Buffer> first, second;  // SGD: first = velocity
+
+private:
+    SgdStep sgd_step(size_t parameter, double learning_rate, double weight_decay) const;
+    AdamStep adam_step(size_t parameter, double learning_rate, double weight_decay) const;
+
+    const Kernels& kernels_;
+    Parameters parameters_;
+    OptimizerOptions options_;
+};
+
+}  // namespace rnnfast::core

@@ -1,0 +1,88 @@
+#include "layers/parameter.h"
+
+#include <cmath>
+#include <stdexcept>
+#include <utility>
+
+#include "runtime/random.h"
+
+namespace rnnfast::core {
+
+namespace {
+
+double sum_of_squares(const float* x, size_t size) {
+    double lanes[8] = {};
+    size_t i = 0;
+    for (; i + 8 <= size; i += 8)
+        for (size_t j = 0; j < 8; ++j) lanes[j] += static_cast<double>(x[i + j]) * static_cast<double>(x[i + j]);
+    for (; i < size; ++i) lanes[i % 8] += static_cast<double>(x[i]) * static_cast<double>(x[i]);
+    return ((lanes[0] + lanes[1]) + (lanes[2] + lanes[3])) + ((lanes[4] + lanes[5]) + (lanes[6] + lanes[7]));
+}
+
+Parameters not_frozen(const Parameters& all) {
+    Parameters some;
+    for (Parameter* p : all)
+        if (!p->frozen) some.push_back(p);
+    return some;
+}
+
+}  // namespace
+
+Parameter make_parameter(std::string name, std::vector<size_t> shape, bool bare) {
+    if (bare) return {std::move(name), std::move(shape), {}, {}};
+    size_t size = 1;
+    for (const size_t n : shape)
+        if (__builtin_mul_overflow(size, n, &size))
+            throw std::length_error(name + " would have more than 2^64 numbers");
+    return {std::move(name), std::move(shape), Buffer(size), Buffer(size)};
+}
+
+void uniform_(Parameter& p, double bound, uint64_t key) {
+    for (size_t i = 0; i < p.value.size(); ++i)
+        p.value.data()[i] = static_cast<float>((2.0 * random_uniform(key, i) - 1.0) * bound);
+}
+
+void normal_(Parameter& p, uint64_t key) {
+    for (size_t i = 0; i < p.value.size(); ++i) p.value.data()[i] = static_cast<float>(random_normal(key, i));
+}
+
+void zero_grad(const Parameters& parameters) {
+    for_each_chunk(parameters, [&](size_t i, size_t at, size_t n) {
+        std::memset(parameters[i]->grad.data() + at, 0, n * sizeof(float));
+    });
+}
+
+double grad_squares(const Parameters& all, double start) {
+    const Parameters parameters = not_frozen(all);
+    std::vector<std::vector<double>> sums(parameters.size());
+    for (size_t i = 0; i < parameters.size(); ++i) sums[i].resize((parameters[i]->size() + chunk - 1) / chunk);
+    for_each_chunk(parameters, [&](size_t i, size_t at, size_t n) {
+        sums[i][at / chunk] = sum_of_squares(parameters[i]->grad.data() + at, n);
+    });
+    double total = start;
+    for (const auto& parameter : sums)
+        for (const double sum : parameter) total += sum;
+    return total;
+}
+
+void scale_grads(const Kernels& kernels, const Parameters& all, double factor) {
+    const Parameters parameters = not_frozen(all);
+    for_each_chunk(parameters, [&](size_t i, size_t at, size_t n) {
+        kernels.scale(n, static_cast<float>(factor), parameters[i]->grad.data() + at);
+    });
+}
+
+double clip_grad_norm(const Kernels& kernels, const Parameters& parameters, double max_norm) {
+    const double norm = std::sqrt(grad_squares(parameters));
+    const double factor = max_norm / (norm + 1e-6);  // PyTorch's
+    if (factor < 1.0) scale_grads(kernels, parameters, factor);
+    return norm;
+}
+
+void clip_grad_value(const Kernels& kernels, const Parameters& all, float limit) {
+    const Parameters parameters = not_frozen(all);
+    for_each_chunk(parameters,
+                   [&](size_t i, size_t at, size_t n) { kernels.clip(n, limit, parameters[i]->grad.data() + at); });
+}
+
+}  // namespace rnnfast::core

@@ -1,0 +1,54 @@
+// Parameters with their gradients: what every layer owns, initializes and clips.
+#pragma once
+
+#include <algorithm>
+#include <string>
+#include <vector>
+
+#include "kernels/table.h"
+#include "runtime/buffer.h"
+#include "runtime/parallel.h"
+
+namespace rnnfast::core {
+
+struct Parameter {
+    std::string name;
+    std::vector<size_t> shape;
+    Buffer value, grad;
+    bool frozen = false;  // no optimizer moves it, and its gradient is not clipped and counts for no norm
+    size_t size() const { return value.size(); }
+};
+// bare: without memory for values and gradients, for a model that only runs and takes its values from a file.
+Parameter make_parameter(std::string name, std::vector<size_t> shape, bool bare = false);
+
+using Parameters = std::vector<Parameter*>;
+
+// Uniform in [-bound, bound), and standard normal: number i of the stream `key`.
+void uniform_(Parameter& p, double bound, uint64_t key);
+void normal_(Parameter& p, uint64_t key);
+
+constexpr size_t chunk = 16384;  // elements a thread takes at a time; the sum of squares adds chunk by chunk
+
+// Calls body(parameter index, first element, count) over all parameters' chunks, spread over threads.
+template <class Body>
+void for_each_chunk(const Parameters& parameters, Body body) {
+    size_t total = 0;
+    for (const Parameter* p : parameters) total += p->size();
+    parallel(threads_for(4.0 * static_cast<double>(total)), [&](const Team& team) {
+        size_t turn = 0;
+        for (size_t i = 0; i < parameters.size(); ++i)
+            for (size_t at = 0; at < parameters[i]->size(); at += chunk)
+                if (turn++ % team.size == team.index) body(i, at, std::min(chunk, parameters[i]->size() - at));
+    });
+}
+
+void zero_grad(const Parameters& parameters);
+// start + the sum of all squared gradients, added up in double in fixed blocks, one after another: so the sum over
+// several layers is that over one with all their parameters. Frozen parameters are left out here and below.
+double grad_squares(const Parameters& parameters, double start = 0);
+// Scales all gradients by max_norm / norm if their norm is larger; returns the norm before.
+double clip_grad_norm(const Kernels& kernels, const Parameters& parameters, double max_norm);
+void scale_grads(const Kernels& kernels, const Parameters& parameters, double factor);
+void clip_grad_value(const Kernels& kernels, const Parameters& parameters, float limit);
+
+}  // namespace rnnfast::core

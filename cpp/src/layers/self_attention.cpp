@@ -1,0 +1,442 @@
+#include "layers/self_attention.h"
+
+#include <algorithm>
+#include <cmath>
+#include <memory>
+#include <stdexcept>
+
+#include "runtime/random.h"
+
+namespace rnnfast::core {
+
+namespace {
+
+enum Part { part_q, part_k, part_v, parts };
+
+HeadPanels head_panels(const Kernels& kernels, size_t heads, size_t size) {
+    HeadPanels best{&kernels.product(), heads, size};
+    for (const GemmShape shape : {gemm_32, gemm_16}) {
+        const GemmKernel& narrow = kernels.gemm[gemm_f32][shape];
+        const HeadPanels other{&narrow, heads, size};
+        if (other.padded() < best.padded()) best = other;
+    }
+    return best;
+}
+
+// Calls body(n, steps) for this thread's share of all steps of all rows.
+template <class Body>
+void for_own_steps(const Team& team, const std::vector<size_t>& lengths, size_t steps, Body body) {
+    const Range own = split(lengths.size() * steps, team.size, team.index);
+    for (size_t at = own.begin; at < own.end;) {
+        const size_t n = at / steps, first = at % steps;
+        const size_t last = std::min(first + (own.end - at), steps);
+        if (first < lengths[n]) body(n, Range{first, std::min(last, lengths[n])});
+        at += last - first;
+    }
+}
+
+// Zeros beyond the lengths.
+void clear_padding(const AttentionTape& tape, float* y) {
+    for (size_t n = 0; n < tape.lengths.size(); ++n)
+        for (size_t t = tape.lengths[n]; t < tape.layout.steps; ++t)
+            std::fill_n(y + tape.layout.offset(t, n), tape.layout.channels, 0.0f);
+}
+
+bool ragged(const AttentionTape& tape) {
+    return std::any_of(tape.lengths.begin(), tape.lengths.end(), [&](size_t l) { return l < tape.layout.steps; });
+}
+
+std::vector<size_t> checked_lengths(const int64_t* lengths, const Layout& layout) {
+    std::vector<size_t> result(layout.rows, layout.steps);
+    for (size_t n = 0; lengths && n < layout.rows; ++n) {
+        if (lengths[n] < 0 || static_cast<uint64_t>(lengths[n]) > layout.steps)
+            throw std::invalid_argument("lengths[" + std::to_string(n) + "] is " + std::to_string(lengths[n]) +
+                                        ": expected 0 to " + std::to_string(layout.steps) + " (the input's steps)");
+        result[n] = static_cast<size_t>(lengths[n]);
+    }
+    return result;
+}
+
+}  // namespace
+
+SelfAttention::SelfAttention(const AttentionOptions& options, uint64_t seed, const Kernels& kernels)
+    : options_(options), kernels_(&kernels) {
+    const size_t D = options.embed_dim, heads = options.num_heads;
+    if (D == 0 || heads == 0) throw std::invalid_argument("SelfAttention: embed_dim and num_heads must be at least 1");
+    if (D % heads)
+        throw std::invalid_argument("SelfAttention: embed_dim is " + std::to_string(D) + " and num_heads " +
+                                    std::to_string(heads) + "; expected heads of equal size");
+    constexpr size_t most = 0x1fffffff;  // products of two sizes then fit 64 bits
+    if (D > most) throw std::invalid_argument("SelfAttention: embed_dim must be at most " + std::to_string(most));
+    heads_ = head_panels(kernels, heads, D / heads);
+    scale_ = static_cast<float>(1.0 / std::sqrt(static_cast<double>(heads_.size)));
+    in_weight_ = make_parameter("in_proj_weight", {3 * D, D});
+    in_bias_ = make_parameter("in_proj_bias", {options.bias ? 3 * D : 0});
+    out_weight_ = make_parameter("out_proj.weight", {D, D});
+    out_bias_ = make_parameter("out_proj.bias", {options.bias ? D : 0});
+    // PyTorch's initialization; biases are zero
+    uniform_(in_weight_, std::sqrt(6.0 / static_cast<double>(4 * D)), random_key(seed, 1));
+    uniform_(out_weight_, 1.0 / std::sqrt(static_cast<double>(D)), random_key(seed, 2));
+}
+
+void SelfAttention::weights_changed() {
+    forward_.weights_changed();
+    backward_.weights_changed();
+    stamp_.renew();
+}
+
+Parameters SelfAttention::parameters() {
+    if (!options_.bias) return {&in_weight_, &out_weight_};
+    return {&in_weight_, &in_bias_, &out_weight_, &out_bias_};
+}
+
+namespace {
+
+// Row of in_proj_weight behind a padded column, or `none` for padding.
+constexpr size_t none = static_cast<size_t>(-1);
+size_t row_behind(const HeadPanels& heads, size_t column) {
+    const size_t unit = column % heads.padded(), head = column / heads.padded();
+    return unit < heads.size ? head * heads.size + unit : none;
+}
+
+}  // namespace
+
+const SelfAttention::Forward& SelfAttention::packed_forward() const {
+    return forward_.get([&](Forward& p) {
+        const size_t D = options_.embed_dim;
+        if (p.in.depth() == 0) {
+            p.in = PackedMatrix(*heads_.kernel, D, parts * heads_.heads * heads_.padded());
+            p.out = PackedMatrix(kernels_->product(), D, D);
+            p.in_start = Buffer(p.in.padded_columns());
+            p.out_start = Buffer(p.out.padded_columns());
+        }
+        Buffer scaled(D * D, Buffer::Uninitialised{});  // the queries' weights carry the scale of the scores
+        for (size_t i = 0; i < D * D; ++i) scaled.data()[i] = in_weight_.value.data()[i] * scale_;
+        p.in.fill_from_columns([&](size_t j) -> const float* {
+            const size_t row = row_behind(heads_, j);
+            if (row == none) return nullptr;
+            return row < D ? scaled.data() + row * D : in_weight_.value.data() + row * D;
+        });
+        p.out.fill_from_columns([&](size_t j) { return out_weight_.value.data() + j * D; });
+        for (size_t j = 0; options_.bias && j < p.in.columns(); ++j) {
+            const size_t row = row_behind(heads_, j);
+            if (row != none) p.in_start.data()[j] = in_bias_.value.data()[row] * (row < D ? scale_ : 1.0f);
+        }
+        if (options_.bias) std::copy_n(out_bias_.value.data(), D, p.out_start.data());
+    });
+}
+
+const SelfAttention::Backward& SelfAttention::packed_backward() const {
+    return backward_.get([&](Backward& p) {
+        const size_t D = options_.embed_dim, padded = heads_.heads * heads_.padded();
+        if (p.out.depth() == 0) {
+            p.out = PackedMatrix(*heads_.kernel, D, padded);
+            p.in = PackedMatrix(kernels_->product(), parts * padded, D);
+            p.zeros = Buffer(std::max(p.out.padded_columns(), p.in.padded_columns()));
+        }
+        Buffer spread(D * padded);  // out_proj with every head padded
+        for (size_t o = 0; o < D; ++o)
+            for (size_t h = 0; h < heads_.heads; ++h)
+                std::copy_n(out_weight_.value.data() + o * D + h * heads_.size, heads_.size,
+                            spread.data() + o * padded + h * heads_.padded());
+        p.out.fill_from_rows([&](size_t o) { return spread.data() + o * padded; });
+        p.in.fill_from_rows([&](size_t j) -> const float* {
+            const size_t row = row_behind(heads_, j);
+            return row == none ? nullptr : in_weight_.value.data() + row * D;
+        });
+    });
+}
+
+// This thread's steps of x times weights, into panels [N][columns / width][T][width].
+void SelfAttention::project(const Team& team, const PackedMatrix& weights, const float* start, const float* x,
+                            const AttentionTape& tape, float* to) const {
+    const Layout& layout = tape.layout;
+    const size_t width = weights.width(), panels = weights.padded_columns() / width;
+    for_own_steps(team, tape.lengths, layout.steps, [&](size_t n, const Range& own) {
+        for (size_t p = 0; p < panels; ++p) {
+            Gemm g;
+            g.rows = own.size();
+            g.depth = weights.depth();
+            g.columns = width;
+            g.a = {x + layout.offset(own.begin, n), layout.step_stride, 0, 0};
+            g.panels = weights.panel(p * width);
+            g.start = start + p * width;
+            g.c = {to + ((n * panels + p) * layout.steps + own.begin) * width, width, 0, 0};
+            weights.kernel().run(g);
+        }
+    });
+}
+
+namespace {
+
+// Head h of row n in what `project` wrote.
+Head head_of(const AttentionTape& tape, const HeadPanels& shape, const Kernels& kernels, bool causal, size_t n,
+             size_t h) {
+    const size_t each = shape.padded() * tape.layout.steps;  // floats of one head
+    const float* row = tape.projected.data() + n * parts * shape.heads * each;
+    const auto part = [&](size_t p) { return row + (p * shape.heads + h) * each; };
+    return {&shape,       &kernels,     causal,      tape.lengths[n], tape.layout.steps * shape.width(),
+            part(part_q), part(part_k), part(part_v)};
+}
+
+}  // namespace
+
+void SelfAttention::forward(const float* x, const Layout& layout, const int64_t* lengths, float* y, AttentionTape& tape,
+                            bool save) const {
+    const uint64_t stamp = stamp_.now();  // before the weights are read
+    const Forward& p = packed_forward();
+    const size_t T = layout.steps, N = layout.rows, D = options_.embed_dim, heads = heads_.heads;
+    tape.layout = layout;
+    tape.lengths = checked_lengths(lengths, layout);
+    tape.projected.reserve(N * T * parts * heads * heads_.padded());
+    tape.context.reserve(layout.size());
+    tape.maximum.reserve(N * heads * T);
+    tape.inverse.reserve(N * heads * T);
+    tape.saved = save;
+    tape.weights = stamp;
+    const double flops = static_cast<double>(N * T) * static_cast<double>(8 * D + 4 * T) * static_cast<double>(D);
+    const size_t threads = threads_for(flops), each = round_up(attend_scratch(heads_, *kernels_), unit_block);
+    Buffer scratch(threads * each, Buffer::Uninitialised{});
+    if (ragged(tape)) clear_padding(tape, tape.context.data());
+    parallel(threads, [&](const Team& team) {
+        project(team, p.in, p.in_start.data(), x, tape, tape.projected.data());
+        team.wait();
+        size_t item = 0;  // threads take turns, so that long and short causal rows are shared
+        for (size_t n = 0; n < N; ++n)
+            for (size_t h = 0; h < heads; ++h) {
+                const Head head = head_of(tape, heads_, *kernels_, options_.causal, n, h);
+                const size_t row = (n * heads + h) * T;
+                for (size_t b = 0; b < head.query_blocks(); ++b)
+                    if (item++ % team.size == team.index)
+                        attend(head, b, tape.context.data() + layout.offset(0, n) + h * heads_.size, layout.step_stride,
+                               tape.maximum.data() + row, tape.inverse.data() + row,
+                               scratch.data() + team.index * each);
+            }
+        team.wait();
+        convolve(team, p.out, p.out_start.data(), Taps{}, tape.context.data(), layout, y, layout);
+    });
+    if (ragged(tape)) clear_padding(tape, y);
+}
+
+void SelfAttention::backward(AttentionTape& tape, const float* x, const float* dy, float* dx) {
+    if (!tape.saved) throw std::invalid_argument("backward has already used this tape: run forward again");
+    stamp_.check(tape.weights);
+    tape.saved = false;
+    const Backward& packed = packed_backward();
+    const Layout& layout = tape.layout;
+    const size_t T = layout.steps, N = layout.rows, D = options_.embed_dim, heads = heads_.heads;
+    const size_t padded = heads_.padded(), items = N * heads;
+    const double flops = static_cast<double>(N * T) * static_cast<double>(16 * D + 10 * T) * static_cast<double>(D);
+    const size_t threads = threads_for(flops);
+    const size_t each = round_up(
+        std::max(attend_backward_scratch(heads_, *kernels_), convolve_gradient_scratch(*kernels_, D, D)), unit_block);
+    Buffer scratch(threads * each, Buffer::Uninitialised{}), delta(items * T), masked;
+    Buffer dcontext(items * T * padded, Buffer::Uninitialised{}), dprojected(parts * items * T * padded);
+    if (ragged(tape)) {
+        masked = Buffer(layout.size(), Buffer::Uninitialised{});
+        std::copy_n(dy, layout.size(), masked.data());
+        clear_padding(tape, masked.data());
+        dy = masked.data();
+        if (dx) clear_padding(tape, dx);
+    }
+    // Heads beyond the last round that gives every thread one are shared, thread by thread in turn over their keys.
+    std::vector<std::atomic<size_t>> done(threads * threads);
+    parallel(threads, [&](const Team& team) {
+        float* own_scratch = scratch.data() + team.index * each;
+        project(team, packed.out, packed.zeros.data(), dy, tape, dcontext.data());
+        convolve_gradient(team, *kernels_, Taps{}, tape.context.data(), layout, dy, layout, out_weight_.grad.data(),
+                          own_scratch);
+        if (const Range own = split(D, team.size, team.index, unit_block); options_.bias && own.size())
+            kernels_->column_sums(T * N, own.size(), dy + own.begin, D, out_bias_.grad.data() + own.begin);
+        team.wait();
+        for (size_t item = team.index; item < items; item += team.size) {
+            const size_t n = item / heads, h = item % heads;
+            RowDots dots;
+            dots.rows = tape.lengths[n];
+            dots.columns = heads_.size;
+            dots.panels = dcontext.data() + item * T * padded;
+            dots.width = heads_.width();
+            dots.plane = T * heads_.width();
+            dots.y = tape.context.data() + layout.offset(0, n) + h * heads_.size;
+            dots.y_stride = layout.step_stride;
+            dots.sums = delta.data() + item * T;
+            kernels_->row_dots(dots);
+        }
+        team.wait();
+        const auto head_backward = [&](size_t item, size_t part, size_t of, const Turn& turn) {
+            const size_t n = item / heads, h = item % heads;
+            const Head head = head_of(tape, heads_, *kernels_, options_.causal, n, h);
+            float* row = dprojected.data() + n * parts * heads * T * padded;
+            HeadGradients g{};
+            g.dcontext = dcontext.data() + item * T * padded;
+            g.maximum = tape.maximum.data() + item * T;
+            g.inverse = tape.inverse.data() + item * T;
+            g.delta = delta.data() + item * T;
+            g.dq = row + (part_q * heads + h) * T * padded;
+            g.dk = row + (part_k * heads + h) * T * padded;
+            g.dv = row + (part_v * heads + h) * T * padded;
+            g.scale = scale_;
+            const size_t key_blocks = (head.length + key_block_backward - 1) / key_block_backward;
+            attend_backward(head, g, split(key_blocks, of, part), turn, own_scratch);
+        };
+        const size_t whole = items / team.size * team.size;
+        for (size_t item = team.index; item < whole; item += team.size) head_backward(item, 0, 1, {});
+        for (size_t item = whole; item < items; ++item) {
+            std::atomic<size_t>* counters = done.data() + (item - whole) * threads;
+            head_backward(item, team.index, team.size,
+                          {team.index ? counters + team.index - 1 : nullptr,
+                           team.index + 1 < team.size ? counters + team.index : nullptr});
+        }
+        team.wait();
+        learn(team, tape, x, dprojected.data(), own_scratch);
+        if (!dx) return;
+        for_own_steps(team, tape.lengths, T, [&](size_t n, const Range& own) {
+            const size_t width = heads_.width();
+            Gemm g;
+            g.rows = own.size();
+            g.depth = packed.in.depth();
+            g.columns = D;
+            g.a = {dprojected.data() + n * parts * heads * T * padded + own.begin * width, width, 0, 0};
+            g.inner = width;
+            g.outer_step = T * width;
+            g.panels = packed.in.panel(0);
+            g.start = packed.zeros.data();
+            g.c = {dx + layout.offset(own.begin, n), layout.step_stride, 0, 0};
+            kernels_->product().run(g);
+        });
+    });
+}
+
+// Gradients of in_proj: each thread adds the rows it owns, over the steps of one row of the batch after another.
+void SelfAttention::learn(const Team& team, const AttentionTape& tape, const float* x, const float* dprojected,
+                          float* scratch) {
+    const size_t T = tape.layout.steps, D = options_.embed_dim, width = heads_.width();
+    const size_t panels = parts * heads_.heads * heads_.panels();
+    const Range own = split(panels * width, team.size, team.index, unit_block);
+    for (size_t n = 0; n < tape.layout.rows; ++n)
+        for (size_t t = 0; t < tape.lengths[n]; t += position_block) {
+            const Positions block{{t, std::min(t + position_block, tape.lengths[n])}, {n, n + 1}};
+            if (own.size()) pack_positions(x, tape.layout, block, kernels_->product().width, scratch);
+            for (size_t j = own.begin; j < own.end;) {
+                const size_t end = std::min(own.end, (j / width + 1) * width);  // of this panel
+                const size_t row = row_behind(heads_, j);
+                const float* from = dprojected + ((n * panels + j / width) * T + t) * width + j % width;
+                Gemm g;
+                g.rows = row == none ? 0 : std::min(end - j, heads_.size - j % heads_.padded());
+                g.depth = block.count();
+                g.columns = D;
+                g.a = {from, 1, 0, 0};
+                g.step = width;
+                g.panels = scratch;
+                g.c = {in_weight_.grad.data() + row * D, D, 0, 0};
+                if (g.rows) kernels_->product().run(g);
+                if (g.rows && options_.bias)
+                    kernels_->column_sums(g.depth, g.rows, from, width, in_bias_.grad.data() + row);
+                j = end;
+            }
+        }
+}
+
+void SelfAttention::append(AttentionCache& cache, const float* projected) const {
+    const size_t heads = heads_.heads, padded = heads_.padded(), width = heads_.width(),
+                 panel = kernels_->product().width;
+    if (cache.length == cache.capacity) {
+        AttentionCache larger;
+        larger.capacity = std::max(query_block, 2 * cache.capacity);
+        larger.keys = Buffer(cache.rows * heads * larger.capacity * heads_.size);
+        larger.values = Buffer(cache.rows * heads * larger.capacity * padded);
+        for (size_t i = 0; i < cache.rows * heads; ++i)
+            std::copy_n(cache.keys.data() + i * cache.capacity * heads_.size, cache.capacity * heads_.size,
+                        larger.keys.data() + i * larger.capacity * heads_.size);
+        for (size_t i = 0; i < cache.rows * heads * heads_.panels(); ++i)
+            std::copy_n(cache.values.data() + i * cache.capacity * width, cache.length * width,
+                        larger.values.data() + i * larger.capacity * width);
+        cache.capacity = larger.capacity;
+        cache.keys = std::move(larger.keys);
+        cache.values = std::move(larger.values);
+    }
+    for (size_t i = 0; i < cache.rows * heads; ++i) {
+        const size_t n = i / heads, h = i % heads;
+        const float* k = projected + ((n * parts + part_k) * heads + h) * padded;
+        const float* v = projected + ((n * parts + part_v) * heads + h) * padded;
+        float* column = cache.keys.data() + i * cache.capacity * heads_.size +
+                        cache.length / panel * panel * heads_.size + cache.length % panel;
+        for (size_t d = 0; d < heads_.size; ++d) column[d * panel] = k[d];
+        for (size_t p = 0; p < heads_.panels(); ++p)
+            std::copy_n(v + p * width, width,
+                        cache.values.data() + ((i * heads_.panels() + p) * cache.capacity + cache.length) * width);
+    }
+    ++cache.length;
+}
+
+void SelfAttention::fit(AttentionCache& cache, size_t rows) const {
+    const auto text = [](size_t dim, size_t heads, size_t n) {
+        return "embed_dim " + std::to_string(dim) + ", num_heads " + std::to_string(heads) + " and " +
+               std::to_string(n) + (n == 1 ? " row" : " rows");
+    };
+    if (cache.length == 0) {
+        cache.rows = rows;
+        cache.embed_dim = options_.embed_dim;
+        cache.num_heads = options_.num_heads;
+        cache.kernels = kernels_;
+    }
+    if (cache.rows != rows || cache.embed_dim != options_.embed_dim || cache.num_heads != options_.num_heads)
+        throw std::invalid_argument("SelfAttention: the state is of " +
+                                    text(cache.embed_dim, cache.num_heads, cache.rows) + ", this step has " +
+                                    text(options_.embed_dim, options_.num_heads, rows) +
+                                    "; give the state that this layer returned, or None to begin");
+    if (cache.kernels != kernels_)
+        throw std::invalid_argument("SelfAttention: the state was made for another instruction set; begin anew");
+}
+
+void SelfAttention::step(const float* x, size_t rows, AttentionCache& cache, float* y) const {
+    const SoleUse use(cache.mutex, "this state of SelfAttention", "begin anew, with None");
+    fit(cache, rows);
+    const Forward& p = packed_forward();
+    const size_t D = options_.embed_dim, heads = heads_.heads, padded = heads_.padded();
+    AttentionTape tape;
+    tape.layout = Layout::time_first(1, rows, D);
+    tape.lengths.assign(rows, 1);
+    Buffer projected(rows * parts * heads * padded, Buffer::Uninitialised{}), context(rows * D), out(padded);
+    Buffer scores(key_block, Buffer::Uninitialised{});
+    const Buffer zeros(key_block);
+    const Team alone{0, 1, nullptr};
+    project(alone, p.in, p.in_start.data(), x, tape, projected.data());
+    append(cache, projected.data());
+    for (size_t i = 0; i < rows * heads; ++i) {
+        float top = -3.4e38f, sum = 0, rescale = 0;
+        out.zero();
+        for (size_t k = 0; k < cache.length; k += key_block) {
+            Gemm g;
+            g.rows = 1;
+            g.depth = heads_.size;
+            g.columns = std::min(key_block, cache.length - k);
+            g.a = {projected.data() + (i / heads * parts * heads + i % heads) * padded, 0, 0, 0};
+            g.panels = cache.keys.data() + (i * cache.capacity + k) * heads_.size;
+            g.start = zeros.data();
+            g.c = {scores.data(), 0, 0, 0};
+            kernels_->product().run(g);
+            AttentionBlock b;
+            b.keys = g.columns;
+            b.scores = scores.data();
+            b.maximum = &top;
+            b.sum = &sum;
+            b.rescale = &rescale;
+            kernels_->attention_softmax_row(b);
+            if (k) kernels_->scale(padded, rescale, out.data());
+            g.depth = b.keys;
+            g.columns = padded;
+            g.a = {scores.data(), 0, 0, 0};
+            g.panels = cache.values.data() + (i * heads_.panels() * cache.capacity + k) * heads_.width();
+            g.panel_stride = cache.capacity * heads_.width();
+            g.start = nullptr;
+            g.c = {out.data(), 0, 0, 0};
+            heads_.kernel->run(g);
+        }
+        kernels_->scale(padded, 1.0f / sum, out.data());
+        std::copy_n(out.data(), heads_.size, context.data() + i / heads * D + i % heads * heads_.size);
+    }
+    convolve(alone, p.out, p.out_start.data(), Taps{}, context.data(), tape.layout, y, tape.layout);
+}
+
+}  // namespace rnnfast::core

@@ -1,0 +1,154 @@
+#include "layers/softmax_output.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <stdexcept>
+
+#include "ops/softmax_loss.h"
+#include "runtime/parallel.h"
+
+namespace rnnfast::core {
+
+namespace {
+
+constexpr size_t int8_rows = 128;  // whose logits are alive at once when an int8 model is evaluated
+
+}  // namespace
+
+OutputLayer::OutputLayer(const Kernels& kernels, Weights weights, Parameter* weight, Parameter* bias)
+    : kernels_(&kernels),
+      weights_(weights),
+      weight_(weight),
+      bias_(bias),
+      packed_(std::make_unique<Packed>([&kernels, weights, inputs = inputs(), outputs = vocabulary()] {
+          return PackedLinear(kernels, weights, inputs, outputs);
+      })) {}
+
+void OutputLayer::weights_changed() {
+    packed_->linear.weights_changed();
+    packed_->screen.weights_changed();
+    packed_->rows.weights_changed();
+}
+
+const PackedLinear& OutputLayer::linear() const {
+    return packed_->linear.get([&](PackedLinear& p) { p.pack(weight_->value.data(), bias_->value.data()); });
+}
+
+const LargestOutput& OutputLayer::screen() const {
+    return packed_->screen.get([&](LargestOutput& p) {
+        p.pack(*kernels_, weight_->value.data(), bias_->value.data(), inputs(), vocabulary());
+    });
+}
+
+const OutputLayer::LeftRows& OutputLayer::left_rows(const GemmKernel& gemm) const {
+    return packed_->rows.get([&](LeftRows& p) {
+        p.words = (inputs() + gemm.terms - 1) / gemm.terms;
+        p.rows.reserve(vocabulary() * p.words);
+        for (size_t v = 0; v < vocabulary(); ++v)
+            gemm.along(inputs(), weight_->value.data() + v * inputs(), p.rows.data() + v * p.words);
+    });
+}
+
+void OutputLayer::logits(const float* z, size_t rows, float* logits, Buffer& scratch) const {
+    linear().forward(z, inputs(), rows, logits, scratch);
+}
+
+void OutputLayer::likeliest(const float* z, size_t rows, const std::vector<int32_t>& never, int32_t* tokens,
+                            LargestOutput::Scratch& scratch) const {
+    // With many rows the weights are read once for all, and with few weights from a near cache: then all logits are had
+    // as fast.
+    constexpr size_t most_rows = 8, least_weights = 1 << 16, deepest = 1 << 16;
+    if (weights_ == Weights::f32 && rows <= most_rows && weight_->size() >= least_weights && inputs() <= deepest) {
+        screen().find(linear(), z, rows, never, tokens, scratch);
+    } else {
+        scratch.outputs.reserve(rows * vocabulary());
+        logits(z, rows, scratch.outputs.data(), scratch.left);
+        for (size_t r = 0; r < rows; ++r) {
+            float* own = scratch.outputs.data() + r * vocabulary();
+            for (const int32_t id : never) own[id] = -std::numeric_limits<float>::infinity();
+            const float* best = std::max_element(own, own + vocabulary());
+            const bool nan = std::any_of(own, own + vocabulary(), [](float logit) { return logit != logit; });
+            tokens[r] = !nan && std::isfinite(*best) ? static_cast<int32_t>(best - own) : -1;
+        }
+    }
+    if (std::find(tokens, tokens + rows, -1) != tokens + rows)
+        throw std::domain_error("the logits are not finite: the model's weights are damaged");
+}
+
+void OutputLayer::loss_in_int8(const float* z, size_t rows, const int32_t* targets, double* nll,
+                               LossMemory& memory) const {
+    memory.logits.reserve(std::min(rows, int8_rows) * vocabulary());
+    for (size_t r = 0; r < rows; r += int8_rows) {
+        const size_t count = std::min(int8_rows, rows - r);
+        logits(z + r * inputs(), count, memory.logits.data(), memory.scratch);
+        nll_of_logits(*kernels_, memory.logits.data(), count, vocabulary(), targets + r, nll + r, memory.scratch);
+    }
+}
+
+void OutputLayer::choose(const float* z, size_t rows, float* products, int32_t* tokens, Buffer& scratch) const {
+    linear().product(z, inputs(), rows, products, scratch);
+    const float* bias = bias_->value.data();
+    parallel(threads_for(static_cast<double>(rows * vocabulary())), [&](const Team& team) {
+        const Range own = split(rows, team.size, team.index);
+        for (size_t r = own.begin; r < own.end; ++r) {
+            const float* row = products + r * vocabulary();
+            size_t best = 0;
+            for (size_t v = 1; v < vocabulary(); ++v)
+                if (row[v] + bias[v] > row[best] + bias[best]) best = v;
+            tokens[r] = static_cast<int32_t>(best);
+        }
+    });
+}
+
+void OutputLayer::loss(const float* z, size_t rows, const int32_t* targets, double* nll, float* dz, LossMemory& memory,
+                       const float* const* products) const {
+    if (weights_ == Weights::int8) return loss_in_int8(z, rows, targets, nll, memory);
+    OutputLoss l{};
+    l.rows = rows;
+    l.hidden = inputs();
+    l.vocabulary = vocabulary();
+    l.h = z;
+    l.h_stride = inputs();
+    l.weight = l.left = weight_->value.data();
+    l.left_stride = inputs();
+    l.gemm = &gemm_for(*kernels_, weights_);
+    if (l.gemm->along) {
+        const LeftRows& left = left_rows(*l.gemm);
+        l.left = left.rows.data();
+        l.left_stride = left.words;
+    }
+    l.bias = bias_->value.data();
+    l.targets = targets;
+    l.products = products;
+    l.nll = nll;
+    l.scratch = &memory.scratch;
+    if (dz) {
+        const auto counted = std::count_if(targets, targets + rows, [](int32_t id) { return id >= 0; });
+        l.weight_per_row = counted ? 1.0f / static_cast<float>(counted) : 0.0f;
+        memory.dweight.reserve(weight_->size());
+        memory.dbias.reserve(bias_->size());
+        if (rows == 0) {  // no row, no block that would write them
+            std::fill_n(memory.dweight.data(), weight_->size(), 0.0f);
+            std::fill_n(memory.dbias.data(), bias_->size(), 0.0f);
+        }
+        l.dh = dz;
+        l.dh_stride = inputs();
+        l.dweight = memory.dweight.data();
+        l.dbias = memory.dbias.data();
+    }
+    output_loss(*kernels_, l);
+}
+
+void OutputLayer::add_gradients(const LossMemory& memory) {
+    const auto add = [&](Parameter* p, const Buffer& gradient) {
+        parallel(threads_for(static_cast<double>(p->size())), [&](const Team& team) {
+            const Range own = split(p->size(), team.size, team.index, unit_block);
+            kernels_->add(own.size(), gradient.data() + own.begin, p->grad.data() + own.begin);
+        });
+    };
+    add(weight_, memory.dweight);
+    add(bias_, memory.dbias);
+}
+
+}  // namespace rnnfast::core

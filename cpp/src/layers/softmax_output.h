@@ -1,0 +1,68 @@
+// logits = z W^T + b, and their softmax cross-entropy: the last layer of every model over a vocabulary.
+#pragma once
+
+#include <memory>
+
+#include "layers/optim.h"
+#include "ops/argmax.h"
+#include "runtime/fork.h"
+
+namespace rnnfast::core {
+
+// The parameters stay with the model; here they are kept in the orders and the precision that products want.
+class OutputLayer {
+public:
+    OutputLayer() = default;
+    OutputLayer(const Kernels& kernels, Weights weights, Parameter* weight, Parameter* bias);  // [V, Z], [V]
+
+    size_t inputs() const { return weight_->shape[1]; }
+    size_t vocabulary() const { return weight_->shape[0]; }
+    void weights_changed();
+
+    // z: [rows, Z], logits: [rows, V]. May run on several threads at once, each with its scratch.
+    void logits(const float* z, size_t rows, float* logits, Buffer& scratch) const;
+
+    // tokens[r] = the id of the largest logit of row r, but for those of `never`, ties to the lower id: what logits()
+    // gives, found faster. Throws std::domain_error if there is none.
+    void likeliest(const float* z, size_t rows, const std::vector<int32_t>& never, int32_t* tokens,
+                   LargestOutput::Scratch& scratch) const;
+
+    // A model that reads its own words while it is trained: tokens[r] = the id of the largest logit, ties to the lower
+    // id, and products [rows, V] = z W^T, with which `loss` need not compute them again.
+    void choose(const float* z, size_t rows, float* products, int32_t* tokens, Buffer& scratch) const;
+
+    // nll: [rows] out, -log softmax(logits)[target] in nats, 0 where the target is negative. With dz [rows, Z] the
+    // gradients of the mean over the targets that count: dz, and the parameters' until add_gradients() adds them.
+    // products: of the rows that `choose` has seen, nullptr for others; or nullptr.
+    // Several threads may be in `loss` at a time, each with its own memory.
+    struct LossMemory {
+        Buffer dweight, dbias, logits, scratch;
+    };
+    void loss(const float* z, size_t rows, const int32_t* targets, double* nll, float* dz, LossMemory& memory,
+              const float* const* products = nullptr) const;
+    void add_gradients(const LossMemory& memory);
+
+private:
+    const PackedLinear& linear() const;
+    const LargestOutput& screen() const;
+    struct LeftRows {
+        Buffer rows;
+        size_t words = 0;
+    };
+    const LeftRows& left_rows(const GemmKernel& gemm) const;
+    void loss_in_int8(const float* z, size_t rows, const int32_t* targets, double* nll, LossMemory& memory) const;
+
+    const Kernels* kernels_ = nullptr;
+    Weights weights_ = Weights::f32;
+    Parameter *weight_ = nullptr, *bias_ = nullptr;
+    // The weights as the right-hand side of `logits` and, in a low precision, as the left rows of the loss.
+    struct Packed {
+        explicit Packed(std::function<PackedLinear()> empty) : linear(std::move(empty)) {}
+        Prepared<PackedLinear> linear;
+        Prepared<LargestOutput> screen;
+        Prepared<LeftRows> rows;
+    };
+    std::unique_ptr<Packed> packed_;
+};
+
+}  // namespace rnnfast::core

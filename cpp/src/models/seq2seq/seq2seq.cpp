@@ -1,0 +1,154 @@
+#include "models/seq2seq/seq2seq.h"
+
+#include <algorithm>
+#include <cmath>
+#include <stdexcept>
+
+#include "runtime/random.h"
+
+namespace rnnfast::core {
+
+namespace {
+
+[[noreturn]] void fail(const std::string& text) { throw std::invalid_argument(text); }
+
+void check_name(const std::string& what, const std::string& given, const std::vector<std::string>& known) {
+    if (std::find(known.begin(), known.end(), given) != known.end()) return;
+    std::string names;
+    for (const std::string& name : known) names += (names.empty() ? "'" : ", '") + name + "'";
+    fail(what + " is '" + given + "': expected one of " + names);
+}
+
+Seq2SeqOptions checked(Seq2SeqOptions o) {
+    if (o.source_vocabulary == 0) fail("the source vocabulary is empty: expected at least one token");
+    if (o.target_vocabulary == 0) fail("the target vocabulary is empty: expected at least one token");
+    if (o.embedding_size == 0) fail("embedding_size is 0: expected at least 1");
+    if (!(o.output_dropout >= 0 && o.output_dropout < 1))
+        fail("output_dropout is " + std::to_string(o.output_dropout) + ": expected at least 0 and less than 1");
+    check_name("context", o.context, {"last", "mean", "max"});
+    check_name("initial_state", o.initial_state, {"context", "learned", "zero"});
+    if (attention_named(o.attention) == AttentionKind::additive && !o.reads_context)
+        fail(
+            "attention is 'additive', whose context is what each step reads, and the decoder does not read the "
+            "context: "
+            "let it, as decoder 'd2l' does, or use 'dot' or 'general', which come after the recurrence");
+    if (o.initial_state != "context" && !o.reads_context && o.attention == "none")
+        fail("the decoder has initial_state '" + o.initial_state +
+             "' and does not read the context, so it would never see the source: make initial_state 'context', or let "
+             "it "
+             "read the context");
+    return o;
+}
+
+RecurrentOptions encoder_options(const Seq2SeqOptions& o) {
+    RecurrentOptions r;
+    r.cell = o.cell;
+    r.input_size = o.embedding_size;
+    r.hidden_size = o.hidden_size;
+    r.num_layers = o.num_layers;
+    r.bidirectional = o.bidirectional;
+    r.dropout = o.dropout;
+    r.weights = o.weights;
+    r.bare = o.bare;
+    return r;
+}
+
+RecurrentOptions decoder_options(const Seq2SeqOptions& o) {
+    RecurrentOptions r = encoder_options(o);
+    r.bidirectional = false;
+    r.input_size = o.reads_previous ? o.embedding_size : 0;
+    const size_t context = o.reads_context ? (o.bidirectional ? 2 : 1) * o.hidden_size : 0;
+    const bool at_each_step = attention_named(o.attention) == AttentionKind::additive;
+    (at_each_step ? r.input_size : r.fixed_size) += context;
+    return r;
+}
+
+enum SeedOf : uint64_t { encoder_rnn = 1, decoder_rnn, first_parameter, attention };
+
+}  // namespace
+
+Seq2Seq::Seq2Seq(Seq2SeqOptions options, uint64_t seed, const Kernels& kernels)
+    : options_(checked(std::move(options))),
+      encoder_(encoder_options(options_), random_key(seed, encoder_rnn), kernels, "encoder.rnn."),
+      decoder_(decoder_options(options_), random_key(seed, decoder_rnn), kernels, "decoder.rnn.") {
+    if (const AttentionKind kind = attention_named(options_.attention); kind != AttentionKind::none)
+        attention_ = std::make_unique<CrossAttention>(
+            CrossAttentionOptions{kind, options_.hidden_size, context_size(), options_.weights, options_.bare},
+            random_key(seed, attention), kernels);
+    add_parameters(seed);
+    output_ = OutputLayer(kernels, options_.weights, output_weight_, output_bias_);
+    if (bridge_weight_)
+        bridge_ = std::make_unique<Prepared<PackedLinear>>(
+            [&kernels, weights = options_.weights, inputs = context_size(), outputs = bridge_weight_->shape[0]] {
+                return PackedLinear(kernels, weights, inputs, outputs);
+            });
+}
+
+void Seq2Seq::add_parameters(uint64_t seed) {
+    const size_t embedding = options_.embedding_size, hidden = options_.hidden_size, layers = options_.num_layers;
+    const auto add = [&](const char* name, std::vector<size_t> shape) {
+        own_.push_back(make_parameter(name, std::move(shape), options_.bare));
+        return &own_.back();
+    };
+    const auto normal = [&](Parameter* p, uint64_t key) {
+        normal_(*p, random_key(seed, first_parameter, key));
+        return p;
+    };
+    const auto uniform = [&](Parameter* p, uint64_t key, size_t inputs) {
+        uniform_(*p, 1.0 / std::sqrt(static_cast<double>(inputs)), random_key(seed, first_parameter, key));
+        return p;
+    };
+    source_embedding_ = normal(add("encoder.embedding.weight", {options_.source_vocabulary, embedding}), 1);
+    if (options_.reads_previous)
+        target_embedding_ = normal(add("decoder.embedding.weight", {options_.target_vocabulary, embedding}), 2);
+    if (options_.initial_state == "learned") {
+        initial_h_ = add("decoder.initial_h", {layers, hidden});  // zeros at first
+        if (cell().has_c) initial_c_ = add("decoder.initial_c", {layers, hidden});
+    }
+    if (options_.initial_state == "context" && !hands_over()) {
+        bridge_weight_ = uniform(add("bridge.weight", {layers * hidden, context_size()}), 3, context_size());
+        bridge_bias_ = uniform(add("bridge.bias", {layers * hidden}), 4, context_size());
+    }
+    const size_t read = readout_size();
+    output_weight_ = uniform(add("output.weight", {options_.target_vocabulary, read}), 5, read);
+    output_bias_ = uniform(add("output.bias", {options_.target_vocabulary}), 6, read);
+}
+
+bool Seq2Seq::hands_over() const {
+    return options_.initial_state == "context" && options_.context == "last" && !options_.bidirectional;
+}
+
+size_t Seq2Seq::readout_size() const {
+    if (!options_.readout_all) return options_.hidden_size;
+    return options_.hidden_size + (has_context() ? context_size() : 0) +
+           (options_.reads_previous ? options_.embedding_size : 0);
+}
+
+Parameters Seq2Seq::parameters() {
+    Parameters all{source_embedding_};
+    const auto add = [&](Parameter* p) {
+        if (p) all.push_back(p);
+    };
+    for (Parameter& p : encoder_.parameters) all.push_back(&p);
+    add(bridge_weight_);
+    add(bridge_bias_);
+    add(initial_h_);
+    add(initial_c_);
+    add(target_embedding_);
+    for (Parameter& p : decoder_.parameters) all.push_back(&p);
+    if (attention_)
+        for (Parameter* p : attention_->parameters()) all.push_back(p);
+    add(output_weight_);
+    add(output_bias_);
+    return all;
+}
+
+void Seq2Seq::weights_changed() {
+    encoder_.weights_changed();
+    decoder_.weights_changed();
+    output_.weights_changed();
+    if (attention_) attention_->weights_changed();
+    if (bridge_) bridge_->weights_changed();
+}
+
+}  // namespace rnnfast::core

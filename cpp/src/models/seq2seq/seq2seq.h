@@ -1,0 +1,192 @@
+// Tokens -> encoder -> context -> decoder -> softmax over another vocabulary: the composition, written once.
+// S source steps, T target steps, N rows, E embedding, H hidden, L layers, C = H, or 2 H if the encoder is
+// bidirectional.
+#pragma once
+
+#include "layers/attending_recurrent.h"
+#include "layers/softmax_output.h"
+#include "ops/dropout.h"
+
+namespace rnnfast::core {
+
+struct Seq2SeqOptions {
+    std::string cell = "gru";
+    size_t source_vocabulary = 0, target_vocabulary = 0;
+    size_t embedding_size = 0, hidden_size = 0, num_layers = 1;
+    bool bidirectional = false;             // of the encoder
+    std::string context = "last";           // of the memory: "last", "mean" or "max"
+    std::string initial_state = "context";  // of the decoder: "context", "learned" or "zero"
+    bool reads_context = true, reads_previous = true;
+    // "none"; "additive": of the state before, its context replaces what the decoder reads; "dot" or "general": of the
+    // state itself, which becomes tanh(W_c [context ; state])
+    std::string attention = "none";
+    bool readout_all = false;        // the output reads [state ; context ; embedding], not the state alone
+    float dropout = 0;               // on both embeddings and between layers
+    float output_dropout = 0;        // on what the output reads
+    Weights weights = Weights::f32;  // of the products; parameters stay float32
+    bool bare = false;               // parameters without values: to run only, with those of a file
+};
+
+// Pairs of sentences as ids. What stands at a source's padding is not read.
+struct PairBatch {
+    size_t source_steps = 0, target_steps = 0, rows = 0;
+    const int32_t* source = nullptr;          // [S, N]
+    const int64_t* source_lengths = nullptr;  // [N] each in 1..S
+    const int32_t* inputs = nullptr;          // [T, N] <bos> y_1 y_2 ...: a valid id everywhere
+    const int32_t* targets = nullptr;         // [T, N] y_1 y_2 ... <eos>; negative: counts for nothing
+};
+
+// What the encoder leaves of a batch; all hypotheses of a row share it.
+struct EncodedSource {
+    size_t steps = 0, rows = 0;
+    std::vector<size_t> lengths;
+    Buffer memory;                // [S, N, C] the top layer's states, zeros at padding
+    Buffer keys;                  // [S, N, H] what attention made of them
+    Buffer context;               // [N, C]
+    Buffer fixed;                 // [N, G * H] what a decoder whose steps all read the context makes of it
+    Buffer h, c;                  // [L, N, H] the decoder's initial state
+    const void* model = nullptr;  // that encoded it, for callers who hold several
+};
+
+struct DecoderState {
+    size_t rows = 0;
+    Buffer h, c;                  // [L, rows, H]; c for cells that have one
+    std::vector<int32_t> source;  // [rows] the encoded row that each row translates
+    const void* model = nullptr;
+};
+
+class Seq2Seq {
+public:
+    Seq2Seq(Seq2SeqOptions options, uint64_t seed, const Kernels& kernels);
+
+    const Seq2SeqOptions& options() const { return options_; }
+    const Kernels& kernels() const { return encoder_.kernels(); }
+    const CellInfo& cell() const { return encoder_.cell(); }
+    size_t context_size() const { return encoder_.directions() * options_.hidden_size; }
+    Parameters parameters();
+    void weights_changed();
+    ForkSafeMutex& gradients_mutex() { return gradients_mutex_; }
+
+    // nll: [T * N] out, -log p(target) in nats, 0 where the target is negative. With `train`, backward() may follow: it
+    // gives the gradients of the mean over the targets that count. `key` makes dropout's masks and the coins; another
+    // one each step. teacher_forcing: the probability that a step reads `inputs`, for the whole batch; else it reads
+    // what this very pass, with its dropout, thinks the most probable tokens. No gradient flows through a choice, so
+    // those of the sequence that was read are exact.
+    void loss(const PairBatch& batch, double* nll, bool train, float teacher_forcing, uint64_t key);
+    void backward();
+
+    // What a call of the functions below works in; it grows, then stays. One for each thread.
+    struct Memory {
+        RecurrentTape encoder, decoder;
+        std::vector<int32_t> ids;
+        Buffer embedded, last_h, last_c, bridged, fixed, hidden, readout, scratch, zeros;
+        LargestOutput::Scratch largest;
+        Buffer query, weights, joined, combined;  // of attention
+    };
+    // source: [steps, rows] ids, lengths: [rows]
+    void encode(const int32_t* source, const int64_t* lengths, size_t steps, size_t rows, EncodedSource& encoded,
+                Memory& memory) const;
+    DecoderState initial_state(const EncodedSource& encoded) const;  // one row for each encoded row
+    // One token for each row; previous: [rows] ids, not looked at by a decoder that does not read them. logits: [rows,
+    // V]. attention: [rows, S] out, the weights of the source's words, or nullptr.
+    void step(const EncodedSource& encoded, const int32_t* previous, DecoderState& state, float* logits,
+              float* attention, Memory& memory) const;
+
+    // `step` that gives the likeliest token of each row alone, but for those of `never`: faster, and the same token.
+    void step_greedy(const EncodedSource& encoded, const int32_t* previous, DecoderState& state,
+                     const std::vector<int32_t>& never, int32_t* tokens, Memory& memory) const;
+
+private:
+    void add_parameters(uint64_t seed);
+    bool hands_over() const;  // the encoder's last states are the decoder's first, of every layer
+    bool additive() const { return attention_ && attention_->additive(); }
+    bool has_context() const { return options_.reads_context || attention_; }  // of every step, so readouts may have it
+    bool has_memory_gradient() const { return options_.context != "last" || attention_; }
+    size_t state_size(size_t rows) const { return options_.num_layers * rows * options_.hidden_size; }
+    size_t readout_size() const;
+
+    // encoding
+    void check_source(const int32_t* source, const int64_t* lengths, size_t steps, size_t rows) const;
+    void run_encoder(const int32_t* source, const int64_t* lengths, EncodedSource& e, Memory& m, bool train,
+                     uint64_t key) const;
+    void summarise(EncodedSource& e, const Memory& m) const;     // the context
+    void make_initial_state(EncodedSource& e, Memory& m) const;  // h and c
+    AttentionMemory attended(const EncodedSource& e) const;
+
+    // decoding: z = [h ; context ; embedded] of every row, those parts that the output reads
+    struct ReadoutParts {
+        const float *hidden, *context, *embedded;
+    };
+    void readout(const ReadoutParts& from, float* z) const;
+    struct StepInput {
+        RecurrentInput input;
+        const float* context = nullptr;  // of each row, or nullptr
+        size_t context_stride = 0;
+    };
+    StepInput step_input(const EncodedSource& encoded, const float* embedded, const DecoderState& state,
+                         float* attention, Memory& memory) const;
+    // `step` without the output: z [rows, Z] in memory
+    const float* advance(const EncodedSource& encoded, const int32_t* previous, DecoderState& state, float* attention,
+                         Memory& memory) const;
+
+    // training
+    struct Pass {  // from a loss to its backward
+        Memory memory;
+        EncodedSource encoded;
+        size_t steps = 0, rows = 0;        // of the target, without steps that are padding in every row
+        std::vector<int32_t> inputs;       // [T, N] as they were read
+        std::vector<int64_t> lengths;      // [N] of the targets
+        std::vector<size_t> places;        // t * N + n of every step of every row, in order
+        std::vector<size_t> first;         // [T + 1] where a step's places begin
+        std::vector<int32_t> targets;      // at those places
+        std::vector<double> nll;           // and what they cost
+        std::vector<const float*> known;   // their rows of `products`, nullptr where they have none
+        Buffer products;                   // of the output layer, for steps whose likeliest tokens were read
+        size_t kept = 0;                   // rows of it
+        std::vector<int32_t> chosen;       // by one step
+        Buffer embedded, hidden, readout;  // hidden: [T, N, H] what the output reads
+        Buffer states, contexts;           // dot and general: [T, N, H] before it; additive: [T, N, C] for readouts
+        AttendingTape attending;           // additive
+        CrossAttentionTape attention;      // dot and general
+        OutputLayer::LossMemory output;
+        uint64_t key = 0;
+    };
+    void run_loss(const PairBatch& batch, double* nll, bool train, float teacher_forcing, uint64_t key, Pass& pass);
+    void renew_training();  // in a child forked while another thread trained
+    void check_batch(const PairBatch& batch) const;
+    void lay_out(const PairBatch& batch, Pass& pass) const;
+    std::vector<size_t> own_steps(float teacher_forcing, uint64_t key, Pass& pass) const;
+    void choose_inputs(size_t step, Pass& pass);
+    void run_decoder(Range part, bool train, uint64_t key, Pass& pass) const;
+    void run_recurrence(const RecurrentInput& input, bool train, uint64_t key, Pass& pass) const;
+    const float* context_at(const Pass& pass, size_t place) const;
+    void gather_readout(Range places, Pass& pass) const;
+    void backward_decoder(Pass& pass);
+    void backward_recurrence(Pass& pass, float* dembedded);
+    void scatter_readout_gradient(const Pass& pass);
+    void backward_context(Pass& pass);
+    void backward_bridge(Pass& pass);
+    void backward_encoder(Pass& pass);
+
+    Seq2SeqOptions options_;
+    Recurrent encoder_, decoder_;
+    std::unique_ptr<CrossAttention> attention_;
+    std::deque<Parameter> own_;
+    Parameter *source_embedding_ = nullptr, *target_embedding_ = nullptr;
+    Parameter *initial_h_ = nullptr, *initial_c_ = nullptr;
+    Parameter *bridge_weight_ = nullptr, *bridge_bias_ = nullptr;
+    Parameter *output_weight_ = nullptr, *output_bias_ = nullptr;
+    OutputLayer output_;
+    std::unique_ptr<Prepared<PackedLinear>> bridge_;  // nullptr without one
+
+    // Kept from call to call. Evaluation has its own, so that it may come between a loss and its backward.
+    Pool<Pass> evaluation_;
+    Pass training_;
+    Buffer dreadout_, dhidden_, dstates_, dembedded_, dcontext_, dcontexts_, dh_, dc_, dlast_h_, dlast_c_, dmemory_;
+    Buffer dbridged_, dbridge_context_;
+    bool pending_ = false;          // a loss whose backward has not run
+    ForkSafeMutex training_mutex_;  // of the memory above: one loss or backward at a time
+    ForkSafeMutex gradients_mutex_;
+};
+
+}  // namespace rnnfast::core

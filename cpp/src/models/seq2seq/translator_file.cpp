@@ -1,0 +1,162 @@
+#include "models/seq2seq/translator_file.h"
+
+#include <algorithm>
+#include <iterator>
+#include <stdexcept>
+
+#include "rnnfast/error.hpp"
+#include "runtime/dispatch.h"
+
+namespace rnnfast::core {
+
+namespace {
+
+constexpr std::string_view reserved[] = {"<unk>", "<pad>", "<bos>", "<eos>"};
+
+bool reads(const Json& config, const char* what) {
+    const Json* list = config.find("reads");
+    if (list && list->kind == Json::Kind::array && list->items.empty()) return false;  // reads nothing
+    if (!list || list->kind != Json::Kind::strings) throw Error("reads must be a list of \"context\" and \"previous\"");
+    bool found = false;
+    for (size_t i = 0; i < list->ends.size(); ++i) {
+        if (list->item(i) != "context" && list->item(i) != "previous")
+            throw Error("reads has " + json_quoted(list->item(i)) + ", expected \"context\" and \"previous\"");
+        found |= list->item(i) == what;
+    }
+    return found;
+}
+
+TokenTable vocabulary(const SafetensorsFile& file, const char* key, size_t size) {
+    const auto text = file.metadata().find(key);
+    if (text == file.metadata().end()) return {};
+    TokenTable table(text->second);
+    if (table.size() != size)
+        throw Error(std::string(key) + " has " + std::to_string(table.size()) + " tokens, its size is " +
+                    std::to_string(size));
+    for (size_t id = 0; id < std::size(reserved); ++id)
+        if (table.size() <= id || table.token(id) != reserved[id])
+            throw Error(std::string(key) + " must begin with <unk>, <pad>, <bos>, <eos>");
+    return table;
+}
+
+// Before memory is taken for what a configuration claims, the file must hold so many numbers.
+void check_sizes(const SafetensorsFile& file, const Seq2SeqOptions& o) {
+    uint64_t held = 0;
+    for (const auto& [name, tensor] : file.tensors()) held += tensor.size;
+    // Each is below 2^31, so no product of two overflows.
+    const uint64_t words = std::max(o.source_vocabulary, o.target_vocabulary), hidden = o.hidden_size;
+    if (std::max({words * o.embedding_size, o.target_vocabulary * hidden, hidden * hidden}) > held ||
+        o.num_layers > file.tensors().size())
+        throw Error("it asks for more weights than the file holds");
+}
+
+Seq2SeqOptions options_of(const Json& config) {
+    check_known(config, {"cell", "source_vocab_size", "target_vocab_size", "embedding_size", "hidden_size",
+                         "num_layers", "bidirectional", "context", "initial_state", "reads", "attention", "readout",
+                         "dropout", "output_dropout", "teacher_forcing", "weights", "seed"});
+    Seq2SeqOptions o;
+    o.cell = config_text(config, "cell");
+    o.source_vocabulary = config_whole(config, "source_vocab_size", std::size(reserved));
+    o.target_vocabulary = config_whole(config, "target_vocab_size", std::size(reserved));
+    o.embedding_size = config_whole(config, "embedding_size", 1);
+    o.hidden_size = config_whole(config, "hidden_size", 1);
+    o.num_layers = config_whole(config, "num_layers", 1);
+    o.bidirectional = config_flag(config, "bidirectional");
+    o.context = config_text(config, "context");
+    o.initial_state = config_text(config, "initial_state");
+    o.reads_context = reads(config, "context");
+    o.reads_previous = reads(config, "previous");
+    o.attention = config_text(config, "attention");
+    const std::string readout = config_text(config, "readout");
+    if (readout != "state" && readout != "all") throw Error("readout must be \"state\" or \"all\"");
+    o.readout_all = readout == "all";
+    for (const char* key : {"dropout", "output_dropout"}) config_check_share(config, key, false);
+    config_check_share(config, "teacher_forcing", true);
+    config_check_seed(config);
+    if (config.find("weights")) o.weights = weights_named(config_text(config, "weights"));
+    return o;
+}
+
+}  // namespace
+
+TranslatorFile::TranslatorFile(SafetensorsFile opened) : file(std::move(opened)) {
+    check_format(file, "seq2seq");
+    file.check_finite();
+    const std::string& config = metadata_of(file, "config", "has no configuration");
+    try {
+        options = options_of(parse_json(config));
+        source = vocabulary(file, "source_vocabulary", options.source_vocabulary);
+        target = vocabulary(file, "target_vocabulary", options.target_vocabulary);
+        check_sizes(file, options);
+    } catch (const std::exception& error) {
+        throw Error(file.name() + ": its configuration cannot be used: " + error.what());
+    }
+}
+
+namespace {
+
+// Columns of a matrix when it is packed: whole blocks of units for those of a recurrent layer.
+size_t packed_columns(const Parameter& p, const Seq2Seq& model) {
+    const GateOrder order{model.cell().gates, model.options().hidden_size};
+    return p.name.find(".rnn.") == std::string::npos ? p.shape[0] : order.columns();
+}
+
+// Everything is packed now, not at the first sentence: one <eos> is translated.
+void pack(const Seq2Seq& model) {
+    const int64_t length = 1;
+    EncodedSource encoded;
+    Seq2Seq::Memory memory;
+    model.encode(&eos_id, &length, 1, 1, encoded, memory);
+    DecoderState state = model.initial_state(encoded);
+    std::vector<float> logits(model.options().target_vocabulary);
+    model.step(encoded, &bos_id, state, logits.data(), nullptr, memory);
+}
+
+}  // namespace
+
+namespace {
+
+// The model of a configuration, without numbers.
+std::unique_ptr<Seq2Seq> bare_model(const TranslatorFile& f, Weights weights, const Kernels& kernels) {
+    Seq2SeqOptions options = f.options;
+    options.weights = weights;
+    options.bare = true;
+    try {
+        return std::make_unique<Seq2Seq>(options, 0, kernels);
+    } catch (const std::invalid_argument& error) {
+        throw Error(f.file.name() + ": its configuration cannot be used: " + error.what());
+    }
+}
+
+void check(const TranslatorFile& f, Seq2Seq& model) {
+    std::vector<ExpectedTensor> all;
+    for (const Parameter* p : model.parameters()) {
+        const bool packed =
+            p->name.find("embedding.") == std::string::npos && p->name.find("initial_") == std::string::npos;
+        all.push_back({p->name, p->shape, packed_columns(*p, model), packed ? Packing::panels : Packing::rows});
+    }
+    check_tensors(f.file, all, {"encoder.", "decoder.", "bridge.", "attention.", "output."}, model.options().weights);
+}
+
+}  // namespace
+
+void TranslatorFile::check(Weights weights) const { core::check(*this, *bare_model(*this, weights, active())); }
+
+std::unique_ptr<const Seq2Seq> translator_of(const TranslatorFile& f, Weights weights, const Kernels& kernels) {
+    std::unique_ptr<Seq2Seq> model = bare_model(f, weights, kernels);
+    check(f, *model);
+    for (Parameter* p : model->parameters()) {
+        Buffer buffer;
+        const float* values = tensor_values(f.file, p->name, p->shape, buffer);
+        if (values != buffer.data()) {
+            const size_t size = f.file.tensors().at(p->name).size;
+            buffer = Buffer(size, Buffer::Uninitialised{});
+            std::copy_n(values, size, buffer.data());
+        }
+        p->value = std::move(buffer);
+    }
+    pack(*model);
+    return model;
+}
+
+}  // namespace rnnfast::core

@@ -1,0 +1,34 @@
+#include "ops/cell.h"
+
+#include <cmath>
+#include <stdexcept>
+
+namespace rnnfast::core {
+
+namespace {
+
+double torch_bound(size_t hidden) { return 1.0 / std::sqrt(static_cast<double>(hidden)); }
+
+}  // namespace
+
+const std::vector<CellInfo>& cells() {
+    static const std::vector<CellInfo> table = {
+        // name, kernels, gates, has_c, has_extra, initial_bound
+        {"rnn", cell_rnn_tanh, 1, false, false, torch_bound},
+        {"rnn_relu", cell_rnn_relu, 1, false, false, torch_bound},
+        {"lstm", cell_lstm, 4, true, false, torch_bound},
+        {"gru", cell_gru, 3, false, true, torch_bound},
+    };
+    return table;
+}
+
+const CellInfo& cell_named(const std::string& name) {
+    std::string names;
+    for (const CellInfo& cell : cells()) {
+        if (cell.name == name) return cell;
+        names += (names.empty() ? "" : ", ") + std::string(cell.name);
+    }
+    throw std::invalid_argument("unknown cell '" + name + "': expected one of " + names);
+}
+
+}  // namespace rnnfast::core

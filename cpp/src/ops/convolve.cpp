@@ -1,0 +1,128 @@
+#include "ops/convolve.h"
+
+#include <algorithm>
+#include <cmath>
+#include <stdexcept>
+
+#include "runtime/random.h"
+
+namespace rnnfast::core {
+
+namespace {
+
+// Taps of output step t that fall inside an input of `steps`.
+Range taps_inside(const Taps& taps, size_t steps, size_t t) {
+    const auto first_from = [&](size_t step) {  // the first tap that reads `step` or later
+        const ptrdiff_t gap = static_cast<ptrdiff_t>(step) + taps.before - static_cast<ptrdiff_t>(t);
+        if (gap <= 0) return size_t{0};
+        return std::min(taps.count, (static_cast<size_t>(gap) + taps.dilation - 1) / taps.dilation);
+    };
+    return {first_from(0), first_from(steps)};
+}
+
+// Output steps [t, end) whose taps are all the same.
+size_t end_of_run(const Taps& taps, size_t steps, size_t t, size_t last) {
+    const Range first = taps_inside(taps, steps, t);
+    for (++t; t < last; ++t) {
+        const Range next = taps_inside(taps, steps, t);
+        if (next.begin != first.begin || next.end != first.end) break;
+    }
+    return t;
+}
+
+// steps x rows of a layout as a product's rows, near neighbours one after another.
+template <class Pattern, class Float>
+Pattern pattern(Float* base, const Layout& layout, size_t steps, size_t rows) {
+    if (layout.step_stride < layout.row_stride) return {base, layout.step_stride, steps, layout.row_stride};
+    return {base, layout.row_stride, rows, layout.step_stride};
+}
+
+}  // namespace
+
+void convolve(const Team& team, const PackedMatrix& weights, const float* start, const Taps& taps, const float* x,
+              const Layout& in, float* y, const Layout& out) {
+    const bool by_step = out.steps >= out.rows;
+    const Range steps = by_step ? split(out.steps, team.size, team.index) : Range{0, out.steps};
+    const Range rows = by_step ? Range{0, out.rows} : split(out.rows, team.size, team.index);
+    if (rows.size() == 0) return;
+    const size_t width = weights.width();
+    for (size_t t = steps.begin; t < steps.end;) {
+        const Range inside = taps_inside(taps, in.steps, t);
+        const size_t end = end_of_run(taps, in.steps, t, steps.end);
+        if (inside.size() == 0) {  // nothing but padding under all taps
+            for (; t < end; ++t)
+                for (size_t n = rows.begin; n < rows.end; ++n) std::copy_n(start, out.channels, y + out.offset(t, n));
+            continue;
+        }
+        const size_t from = t + inside.begin * taps.dilation - static_cast<size_t>(taps.before);
+        Gemm g;
+        g.rows = (end - t) * rows.size();
+        g.depth = inside.size() * in.channels;
+        g.columns = out.channels;
+        g.a = pattern<ConstRows>(x + in.offset(from, rows.begin), in, end - t, rows.size());
+        g.inner = in.channels;
+        g.outer_step = taps.dilation * in.step_stride;
+        g.panels = weights.panel(0) + inside.begin * in.channels * width;
+        g.panel_stride = weights.depth() * width;
+        g.start = start;
+        g.c = pattern<Rows>(y + out.offset(t, rows.begin), out, end - t, rows.size());
+        weights.kernel().run(g);
+        t = end;
+    }
+}
+
+void pack_positions(const float* x, const Layout& in, const Positions& positions, size_t width, float* panels) {
+    const size_t count = positions.count();
+    size_t position = 0;
+    for (size_t t = positions.steps.begin; t < positions.steps.end; ++t)
+        for (size_t n = positions.rows.begin; n < positions.rows.end; ++n, ++position) {
+            const float* row = x + in.offset(t, n);
+            for (size_t c = 0; c < in.channels; c += width) {
+                float* to = panels + c * count + position * width;
+                const size_t valid = std::min(width, in.channels - c);
+                std::copy_n(row + c, valid, to);
+                std::fill(to + valid, to + width, 0.0f);
+            }
+        }
+}
+
+size_t convolve_gradient_scratch(const Kernels& kernels, size_t inputs, size_t outputs) {
+    return position_block * (round_up(inputs, kernels.product().width) + round_up(outputs, unit_block));
+}
+
+void convolve_gradient(const Team& team, const Kernels& kernels, const Taps& taps, const float* x, const Layout& in,
+                       const float* dy, const Layout& out, float* gradient, float* scratch) {
+    const Range own = split(out.channels, team.size, team.index, unit_block);
+    if (own.size() == 0) return;
+    const size_t width = kernels.product().width, columns = taps.count * in.channels;
+    float* panels = scratch;
+    float* left = scratch + position_block * round_up(in.channels, width);  // dy^T: [own / 16][positions][16]
+    for_each_block(out.steps, out.rows, [&](const Positions& block) {
+        Layout own_dy = out;
+        own_dy.channels = own.size();
+        pack_positions(dy + own.begin, own_dy, block, unit_block, left);
+        for (size_t tap = 0; tap < taps.count; ++tap) {
+            const ptrdiff_t shift = static_cast<ptrdiff_t>(tap * taps.dilation) - taps.before;
+            const auto clip = [&](size_t t) {  // the input step under output step t, kept inside the sequence
+                const ptrdiff_t at = static_cast<ptrdiff_t>(t) + shift;
+                return static_cast<size_t>(std::clamp(at, ptrdiff_t{0}, static_cast<ptrdiff_t>(in.steps)));
+            };
+            const Positions source{{clip(block.steps.begin), clip(block.steps.end)}, block.rows};
+            if (source.count() == 0) continue;
+            const auto skipped =
+                static_cast<size_t>(static_cast<ptrdiff_t>(source.steps.begin) - shift) - block.steps.begin;
+            pack_positions(x, in, source, width, panels);
+            Gemm g;
+            g.rows = own.size();
+            g.depth = source.count();
+            g.columns = in.channels;
+            g.a = {left + skipped * block.rows.size() * unit_block, 1, unit_block, block.count() * unit_block};
+            g.step = unit_block;
+            g.panels = panels;
+            g.c = {gradient + own.begin * columns + tap * in.channels, columns, 0, 0};
+            kernels.product().run(g);
+        }
+    });
+}
+
+}  // namespace rnnfast::core

@@ -1,0 +1,59 @@
+// Convolution over time: y[t] = b + sum over taps j of W_j x[t + j * dilation - before], as one product whose depth
+// runs over (tap, channel). Neighbouring taps of A are neighbouring steps of x, so nothing is copied out k times.
+#pragma once
+
+#include "ops/packing.h"
+#include "runtime/parallel.h"
+
+namespace rnnfast::core {
+
+// A sequence [steps, rows, channels] in memory, (T, N, C) or (N, T, C) alike.
+struct Layout {
+    size_t steps, rows, channels;
+    size_t step_stride, row_stride;  // floats from one step to the next, and from one row to the next
+
+    static Layout time_first(size_t steps, size_t rows, size_t channels) {
+        return {steps, rows, channels, rows * channels, channels};
+    }
+    static Layout batch_first(size_t steps, size_t rows, size_t channels) {
+        return {steps, rows, channels, channels, steps * channels};
+    }
+    size_t size() const { return steps * rows * channels; }
+    size_t offset(size_t step, size_t row) const { return step * step_stride + row * row_stride; }
+};
+
+// Tap j of output step t reads input step t + j * dilation - before; what lies outside the sequence is left out.
+struct Taps {
+    size_t count = 1, dilation = 1;
+    ptrdiff_t before = 0;
+};
+
+// This thread's share of y. weights: [(tap, channel), O]; start: the bias, or zeros, padded to whole panels.
+void convolve(const Team& team, const PackedMatrix& weights, const float* start, const Taps& taps, const float* x,
+              const Layout& in, float* y, const Layout& out);
+
+// gradient[o, (tap, c)] += sum over t, n of dy[t, n, o] * x[t + tap * dilation - before, n, c], positions in one order.
+// A thread adds the rows o it owns and needs scratch of its own.
+size_t convolve_gradient_scratch(const Kernels& kernels, size_t inputs, size_t outputs);
+void convolve_gradient(const Team& team, const Kernels& kernels, const Taps& taps, const float* x, const Layout& in,
+                       const float* dy, const Layout& out, float* gradient, float* scratch);
+
+// Positions of a sequence as a product's right-hand side: panels [C / width][positions][width], zeros at the end.
+struct Positions {
+    Range steps, rows;
+    size_t count() const { return steps.size() * rows.size(); }
+};
+void pack_positions(const float* x, const Layout& in, const Positions& positions, size_t width, float* panels);
+// Calls body(positions) for runs of at most `position_block` positions, in order.
+constexpr size_t position_block = 384;  // as in weight_gradient.cpp
+template <class Body>
+void for_each_block(size_t steps, size_t rows, Body body) {
+    if (rows == 0) return;
+    const size_t wide = rows < position_block ? rows : position_block;
+    const size_t high = position_block / wide;
+    for (size_t t = 0; t < steps; t += high)
+        for (size_t n = 0; n < rows; n += wide)
+            body(Positions{{t, t + high < steps ? t + high : steps}, {n, n + wide < rows ? n + wide : rows}});
+}
+
+}  // namespace rnnfast::core

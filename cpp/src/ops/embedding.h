@@ -1,0 +1,14 @@
+// Token ids to rows of a table.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace rnnfast::core {
+
+// y[r, :] = table[ids[r], :]; table: [V, E]
+void embedding_forward(const float* table, size_t width, const int32_t* ids, size_t rows, float* y);
+// dtable[ids[r], :] += dy[r, :], r ascending; threads own columns
+void embedding_backward(const float* dy, size_t width, const int32_t* ids, size_t rows, float* dtable);
+
+}  // namespace rnnfast::core

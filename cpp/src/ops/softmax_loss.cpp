@@ -1,0 +1,260 @@
+#include "ops/softmax_loss.h"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "runtime/parallel.h"
+
+namespace rnnfast::core {
+
+namespace {
+
+constexpr size_t logits_at_once =
+    4u << 20;                        // floats of logits alive, 16 MB: with 8 the weights are read more often, 5% slower
+constexpr size_t class_chunk = 126;  // classes whose weights stay in L2 while all rows use them: 21 full tiles
+constexpr size_t depth_chunk = 512;  // classes whose weights and dz stay in L2 while dh is summed: 1,024 do not
+
+// A block of rows and its scratch. Logits and the transposed h lie in panels of `width` rows.
+struct Block {
+    size_t first, rows, panels;
+    float* logits;  // [panels][V][width]
+    float* h;       // [panels][H][width]: the words of h transposed, later dh transposed
+    float* source;  // [H / width][panels * width][width]: h as the right-hand side of dW
+    float* sums;    // [panels * width] x 3: maximum, sum, target logit
+    int32_t* targets;
+};
+
+// Rows of a panel to compute, in whole vectors of any ISA: those beyond the block's rows are zeros.
+size_t panel_rows(const Block& b, size_t panel, size_t width) {
+    return std::min(width, round_up(b.rows - panel * width, unit_block));
+}
+
+// out[word * stride] = the words of a row of `size` numbers, zeros beyond `valid` of them
+void pack_column(const GemmKernel& kernel, const float* row, size_t valid, size_t size, float* out, size_t stride) {
+    if (!kernel.along) {
+        for (size_t k = 0; k < size; ++k) out[k * stride] = k < valid ? row[k] : 0.0f;
+        return;
+    }
+    constexpr size_t at_once = 32;
+    for (size_t k = 0; k < size; k += at_once) {
+        float words[at_once] = {};
+        if (k < valid) kernel.along(std::min(at_once, valid - k), row + k, words);
+        const size_t count = (std::min(at_once, size - k) + kernel.terms - 1) / kernel.terms;
+        for (size_t i = 0; i < count; ++i) out[(k / kernel.terms + i) * stride] = words[i];
+    }
+}
+
+void pack_block(const OutputLoss& l, const Block& b, size_t width, Range panels, bool gradient) {
+    const size_t block_rows = b.panels * width;
+    for (size_t r = panels.begin * width; r < panels.end * width; ++r) {
+        const bool real = r < b.rows;
+        const float* row = l.h + (b.first + (real ? r : 0)) * l.h_stride;
+        pack_column(*l.gemm, row, real ? l.hidden : 0, l.hidden, b.h + r / width * l.hidden * width + r % width, width);
+        b.targets[r] = real ? l.targets[b.first + r] : -1;
+        if (!gradient) continue;
+        for (size_t j = 0; j < l.hidden; j += width) {
+            const size_t valid = real ? std::min(width, l.hidden - j) : 0;
+            float* target = b.source + j * block_rows + r * width;
+            std::copy_n(row + j, valid, target);
+            std::fill(target + valid, target + width, 0.0f);
+        }
+    }
+}
+
+// Whether all products of a panel's rows are there already.
+bool known(const OutputLoss& l, const Block& b, size_t panel, size_t width) {
+    const size_t first = panel * width, last = std::min(first + width, b.rows);
+    return l.products && std::all_of(l.products + b.first + first, l.products + b.first + last,
+                                     [](const float* row) { return row != nullptr; });
+}
+
+// ... then they are taken over, zeros beyond the block's rows.
+void take_products(const OutputLoss& l, const Block& b, size_t panel, Range classes, size_t columns, const Rows& to) {
+    for (size_t v = 0; v < classes.size(); ++v)
+        for (size_t r = 0; r < columns; ++r) {
+            const size_t row = panel * l.gemm->width + r;
+            to.base[v * to.stride + r] = row < b.rows ? l.products[b.first + row][classes.begin + v] : 0.0f;
+        }
+}
+
+// logits[v, r] = W[v] · h[r], without bias
+void products(const OutputLoss& l, const Block& b, Range classes, const float* zeros) {
+    const size_t width = l.gemm->width;
+    for (size_t v = classes.begin; v < classes.end; v += class_chunk) {
+        Gemm g;
+        g.rows = std::min(class_chunk, classes.end - v);
+        g.depth = (l.hidden + l.gemm->terms - 1) / l.gemm->terms;
+        g.a = {l.left + v * l.left_stride, l.left_stride, 0, 0};
+        g.start = zeros;
+        for (size_t p = 0; p < b.panels; ++p) {
+            g.columns = panel_rows(b, p, width);
+            g.panels = b.h + p * l.hidden * width;
+            g.c = {b.logits + (p * l.vocabulary + v) * width, width, 0, 0};
+            if (known(l, b, p, width))
+                take_products(l, b, p, {v, v + g.rows}, g.columns, g.c);
+            else
+                l.gemm->run(g);
+        }
+    }
+}
+
+void softmax(const Kernels& kernels, const OutputLoss& l, const Block& b, Range vectors) {
+    const size_t width = kernels.product().width, lanes = kernels.lanes, block_rows = b.panels * width;
+    for (size_t i = vectors.begin; i < vectors.end; ++i) {
+        const size_t r = i * lanes;
+        SoftmaxLoss s;
+        s.vocabulary = l.vocabulary;
+        s.logits = b.logits + r / width * l.vocabulary * width + r % width;
+        s.stride = width;
+        s.bias = l.bias;
+        s.targets = b.targets + r;
+        s.weight = l.weight_per_row;
+        s.gradient = l.dh != nullptr;
+        s.maximum = b.sums + r;
+        s.sum = s.maximum + block_rows;
+        s.target_logit = s.sum + block_rows;
+        kernels.softmax_loss(s);
+        for (size_t j = r; j < std::min(r + lanes, b.rows); ++j)
+            l.nll[b.first + j] = b.targets[j] < 0 ? 0.0
+                                                  : std::log(static_cast<double>(b.sums[block_rows + j])) +
+                                                        static_cast<double>(b.sums[j]) -
+                                                        static_cast<double>(b.sums[2 * block_rows + j]);
+    }
+}
+
+// dh^T = W^T dz, the rows of dh^T (hidden units) owned by threads
+void hidden_gradient(const Kernels& kernels, const OutputLoss& l, const Block& b, Range units, const float* zeros) {
+    const size_t width = kernels.product().width;
+    Gemm g;
+    g.rows = units.size();
+    g.step = l.hidden;
+    for (size_t v = 0; v < l.vocabulary && g.rows; v += depth_chunk) {
+        g.depth = std::min(depth_chunk, l.vocabulary - v);
+        g.a = {l.weight + v * l.hidden + units.begin, 1, 0, 0};
+        g.start = v ? nullptr : zeros;
+        for (size_t p = 0; p < b.panels; ++p) {
+            g.columns = panel_rows(b, p, width);
+            g.panels = b.logits + (p * l.vocabulary + v) * width;
+            g.c = {b.h + (p * l.hidden + units.begin) * width, width, 0, 0};
+            kernels.product().run(g);
+        }
+    }
+    for (size_t r = 0; r < b.rows; ++r) {
+        const float* column = b.h + r / width * l.hidden * width + r % width;
+        for (size_t k = units.begin; k < units.end; ++k) l.dh[(b.first + r) * l.dh_stride + k] = column[k * width];
+    }
+}
+
+// dW = dz^T h over all blocks, the rows of dW (classes) owned by threads
+void weight_gradient(const Kernels& kernels, const OutputLoss& l, const Block& b, Range classes, const float* zeros) {
+    const size_t width = kernels.product().width;
+    for (size_t v = classes.begin; v < classes.end; v += class_chunk) {
+        Gemm g;
+        g.rows = std::min(class_chunk, classes.end - v);
+        g.depth = b.rows;
+        g.columns = l.hidden;
+        g.a = {b.logits + v * width, width, 0, 0};
+        g.inner = width;
+        g.outer_step = l.vocabulary * width;
+        g.panels = b.source;
+        g.panel_stride = b.panels * width * width;
+        g.start = b.first ? nullptr : zeros;
+        g.c = {l.dweight + v * l.hidden, l.hidden, 0, 0};
+        kernels.product().run(g);
+    }
+    if (!l.dbias || classes.size() == 0) return;
+    if (b.first == 0) std::fill_n(l.dbias + classes.begin, classes.size(), 0.0f);
+    kernels.panel_row_sums(classes.size(), round_up(b.rows, unit_block), l.vocabulary * width, width,
+                           b.logits + classes.begin * width, l.dbias + classes.begin);
+}
+
+}  // namespace
+
+void output_loss(const Kernels& kernels, const OutputLoss& l) {
+    const size_t width = kernels.product().width, hidden = l.hidden;
+    const bool gradient = l.dh != nullptr;
+    const size_t most = std::max<size_t>(1, logits_at_once / (l.vocabulary * width));
+    const size_t panels = std::min((l.rows + width - 1) / width, most);
+    const size_t block_rows = panels * width;
+    const size_t parts[] = {block_rows * l.vocabulary,
+                            block_rows * hidden,
+                            gradient ? block_rows * round_up(hidden, width) : 0,
+                            3 * block_rows,
+                            block_rows,
+                            round_up(std::max(hidden, width), width)};
+    size_t floats = 0;
+    for (const size_t part : parts) floats += round_up(part, alignment / 4);
+    l.scratch->reserve(floats);
+    float* at = l.scratch->data();
+    const auto take = [&](size_t part) { return std::exchange(at, at + round_up(part, alignment / 4)); };
+    Block block{0,
+                0,
+                0,
+                take(parts[0]),
+                take(parts[1]),
+                take(parts[2]),
+                take(parts[3]),
+                reinterpret_cast<int32_t*>(take(parts[4]))};
+    float* zeros = take(parts[5]);
+    std::fill_n(zeros, parts[5], 0.0f);
+
+    const double flops =
+        (gradient ? 6.0 : 2.0) * static_cast<double>(l.rows) * static_cast<double>(l.vocabulary * hidden);
+    parallel(threads_for(flops), [&](const Team& team) {
+        const Range classes = split(l.vocabulary, team.size, team.index, 6);
+        const Range units = split(hidden, team.size, team.index, 6);
+        Block b = block;
+        for (; b.first < l.rows; b.first += block_rows) {
+            b.rows = std::min(block_rows, l.rows - b.first);
+            b.panels = (b.rows + width - 1) / width;
+            pack_block(l, b, width, split(b.panels, team.size, team.index), gradient);
+            team.wait();
+            products(l, b, classes, zeros);
+            team.wait();
+            softmax(kernels, l, b, split(round_up(b.rows, unit_block) / kernels.lanes, team.size, team.index));
+            team.wait();
+            if (!gradient) continue;
+            hidden_gradient(kernels, l, b, units, zeros);
+            weight_gradient(kernels, l, b, classes, zeros);
+            team.wait();
+        }
+    });
+}
+
+void nll_of_logits(const Kernels& kernels, const float* logits, size_t rows, size_t vocabulary, const int32_t* targets,
+                   double* nll, Buffer& scratch) {
+    const size_t lanes = kernels.lanes;  // rows of one call of the kernel
+    scratch.reserve((vocabulary + 4) * lanes);
+    float* transposed = scratch.data();
+    SoftmaxLoss s;
+    s.vocabulary = vocabulary;
+    s.logits = transposed;
+    s.stride = lanes;
+    s.maximum = transposed + vocabulary * lanes;
+    s.sum = s.maximum + lanes;
+    s.target_logit = s.sum + lanes;
+    auto* lane_targets = reinterpret_cast<int32_t*>(s.target_logit + lanes);
+    s.targets = lane_targets;
+    for (size_t first = 0; first < rows; first += lanes) {
+        const size_t valid = std::min(lanes, rows - first);
+        for (size_t i = 0; i < lanes; ++i) lane_targets[i] = i < valid ? targets[first + i] : -1;
+        for (size_t v = 0; v < vocabulary; ++v)
+            for (size_t i = 0; i < lanes; ++i)
+                transposed[v * lanes + i] = i < valid ? logits[(first + i) * vocabulary + v] : 0.0f;
+        kernels.softmax_loss(s);
+        for (size_t i = 0; i < valid; ++i)
+            nll[first + i] = targets[first + i] < 0
+                                 ? 0.0
+                                 : std::log(static_cast<double>(s.sum[i])) + static_cast<double>(s.maximum[i]) -
+                                       static_cast<double>(s.target_logit[i]);
+    }
+}
+
+double log_sum_exp(const Kernels& kernels, const float* logits, size_t vocabulary) {
+    float maximum, sum;
+    kernels.exp_sum(vocabulary, logits, &maximum, &sum);
+    return std::log(static_cast<double>(sum)) + static_cast<double>(maximum);
+}
+
+}  // namespace rnnfast::core

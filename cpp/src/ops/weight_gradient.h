@@ -1,0 +1,42 @@
+// dW += dgates^T · rows, over the rows of all steps: one product in blocks of the depth, straight into PyTorch's order.
+#pragma once
+
+#include <initializer_list>
+
+#include "ops/scan.h"
+#include "runtime/parallel.h"
+
+namespace rnnfast::core {
+
+// The right-hand rows. With h0 set, row (t, n) is that of step t - 1, and h0's at the first step.
+struct SourceRows {
+    const float* rows;
+    size_t stride;
+    const float* h0;
+    size_t h0_stride;
+};
+
+// gradient[G*H, depth] += dgates^T · source, the gradient's rows `stride` floats apart
+struct GradientPart {
+    SourceRows source;
+    size_t depth;
+    float* gradient;
+    size_t stride;
+};
+
+// Floats of scratch a thread needs for parts of these depths together.
+size_t weight_gradient_scratch(const ScanWeights& w, size_t depth, size_t other_depth);
+
+struct WeightGradient {
+    const ScanWeights* weights;
+    const Steps* steps;
+    const float* gates;  // [total, G*H] gradients
+    float* scratch;      // this thread's
+
+    // Parts that share the gate gradients, which are read once; each thread adds the rows of the gate blocks it owns.
+    void add(const Team& team, std::initializer_list<GradientPart> parts) const;
+    // The same for one-hot rows: column `token` of the gradient += dgates of each row, in order.
+    void add_tokens(const Team& team, const int32_t* tokens, size_t depth, float* gradient) const;
+};
+
+}  // namespace rnnfast::core

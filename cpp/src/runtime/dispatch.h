@@ -1,0 +1,26 @@
+// Which kernel table this process uses.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "kernels/table.h"
+
+namespace rnnfast::core {
+
+struct Isa {
+    const Kernels* kernels;
+    bool supported;  // by this CPU and its operating system
+};
+
+// Every ISA in this build, best first.
+const std::vector<Isa>& isas();
+
+// The table for new objects: the best supported one, or what RNNFAST_ISA names. A wrong name throws
+// std::invalid_argument, which lists the right ones.
+const Kernels& active();
+
+// A supported table by name, for tests that hold one ISA against another.
+const Kernels& kernels_named(const std::string& name);
+
+}  // namespace rnnfast::core

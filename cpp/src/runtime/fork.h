@@ -1,0 +1,195 @@
+// Locks that survive fork(). A forked child has one thread, so a lock that another thread of the parent held at that
+// moment is never released in the child, and what it guards may be half-written there. Every lock of this library is
+// one of these: the child takes it, and makes the guarded memory anew or refuses, but never waits for ever.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <utility>
+#include <vector>
+
+namespace rnnfast::core {
+
+// Forks between the process that loaded this library and the current one.
+unsigned fork_count();
+
+// A std::mutex that is free in a forked child. Satisfies Lockable, for std::lock_guard and std::unique_lock.
+class ForkSafeMutex {
+public:
+    void lock() {
+        renew_after_fork();
+        mutex_.get()->lock();
+        held_.store(true, std::memory_order_release);
+    }
+    bool try_lock() {
+        renew_after_fork();
+        if (!mutex_.get()->try_lock()) return false;
+        held_.store(true, std::memory_order_release);
+        return true;
+    }
+    void unlock() {
+        held_.store(false, std::memory_order_release);
+        mutex_.get()->unlock();
+    }
+
+    // While holding it: true in a child that was forked while another thread held it, until settled() is called. What
+    // it guards may then be half-written.
+    bool abandoned() const { return abandoned_.load(); }
+    void settled() { abandoned_.store(false); }
+
+private:
+    // A mutex in place, so that a new one can take its place without the old one being destroyed while it is locked.
+    class InPlace {
+    public:
+        InPlace() { make(); }
+        ~InPlace() { get()->~mutex(); }
+        InPlace(const InPlace&) = delete;
+        InPlace& operator=(const InPlace&) = delete;
+        void make() { new (memory_) std::mutex; }
+        std::mutex* get() { return std::launder(reinterpret_cast<std::mutex*>(memory_)); }
+
+    private:
+        alignas(std::mutex) unsigned char memory_[sizeof(std::mutex)];
+    };
+
+    void renew_after_fork() {
+        if (generation_.load(std::memory_order_acquire) != 2 * fork_count()) renew();
+    }
+    void renew();
+
+    InPlace mutex_;
+    std::atomic<unsigned> generation_{2 * fork_count()};  // odd: a thread of this process is making the new mutex
+    std::atomic<bool> held_{false}, abandoned_{false};
+};
+
+// Replaces an object that may be half-written. The old one's memory is left as it is, since its pointers cannot be
+// trusted: the child of one fork leaks it once.
+template <class T>
+void replace_abandoned(T& old, T fresh = T()) {
+    static_cast<void>(new T(std::move(old)));
+    old = std::move(fresh);
+}
+
+// Holds a mutex whose guarded memory can be made anew: renew() runs first if the mutex was abandoned.
+class ForkLock {
+public:
+    template <class Renew>
+    ForkLock(ForkSafeMutex& mutex, const Renew& renew) : lock_(mutex) {
+        if (!mutex.abandoned()) return;
+        renew();
+        mutex.settled();
+    }
+
+private:
+    std::lock_guard<ForkSafeMutex> lock_;
+};
+
+// Holds the mutex of a layer's gradients; throws std::runtime_error in a child that was forked while another thread was
+// adding to them, until zero_grad() settles it.
+class GradientLock {
+public:
+    explicit GradientLock(ForkSafeMutex& mutex);
+
+private:
+    std::lock_guard<ForkSafeMutex> lock_;
+};
+
+// Holds what belongs to one thread at a time for one call. Throws std::runtime_error, with `what` it is, if another
+// thread is in it; and in a child that was forked while one was, where it may be half-written, with the `remedy`.
+class SoleUse {
+public:
+    // writes_all: the call replaces all that may be half-written
+    SoleUse(ForkSafeMutex& mutex, const char* what, const char* remedy, bool writes_all = false);
+
+private:
+    std::unique_lock<ForkSafeMutex> lock_;
+};
+
+// Something made from the weights at its first use, and made again after they have changed.
+template <class T>
+class Prepared {
+public:
+    // empty() gives a T before anything has been put into it.
+    explicit Prepared(std::function<T()> empty = [] { return T(); }) : empty_(std::move(empty)), value_(empty_()) {}
+
+    // fill(T&) runs if the weights have changed since it last did; other threads wait for it. Takes no lock otherwise.
+    template <class Fill>
+    const T& get(const Fill& fill) {
+        if (!ready_.load(std::memory_order_acquire)) {
+            const ForkLock lock(mutex_, [&] { renew(); });
+            if (!ready_.load(std::memory_order_relaxed)) fill(value_);
+            ready_.store(true, std::memory_order_release);
+        }
+        return value_;
+    }
+    // What get() has made.
+    const T& value() const { return value_; }
+
+    void weights_changed() {
+        const ForkLock lock(mutex_, [&] { renew(); });
+        ready_.store(false, std::memory_order_release);
+    }
+
+private:
+    void renew() {
+        ready_.store(false, std::memory_order_release);
+        replace_abandoned(value_, empty_());
+    }
+
+    std::function<T()> empty_;
+    ForkSafeMutex mutex_;
+    std::atomic<bool> ready_{false};
+    T value_;
+};
+
+// Working memory for calls: as many T as there are calls at a time, reused.
+template <class T>
+class Pool {
+public:
+    // A T for the length of one call.
+    class Loan {
+    public:
+        explicit Loan(Pool& pool) : pool_(pool), item_(pool.take()) {}
+        Loan(const Loan&) = delete;
+        Loan& operator=(const Loan&) = delete;
+        ~Loan() { pool_.put(std::move(item_)); }
+        T& operator*() { return *item_; }
+        T* operator->() { return item_.get(); }
+
+    private:
+        Pool& pool_;
+        std::unique_ptr<T> item_;
+    };
+
+private:
+    using Items = std::vector<std::unique_ptr<T>>;
+
+    std::unique_ptr<T> take() {
+        {
+            const ForkLock lock(mutex_, [&] { renew(); });
+            if (!idle_.empty()) {
+                auto item = std::move(idle_.back());
+                idle_.pop_back();
+                return item;
+            }
+            idle_.reserve(++made_);  // so that giving back never allocates
+        }
+        return std::make_unique<T>();
+    }
+    void put(std::unique_ptr<T> item) {
+        const ForkLock lock(mutex_, [&] { renew(); });
+        idle_.push_back(std::move(item));
+    }
+    void renew() {
+        replace_abandoned(idle_);
+        idle_.reserve(made_ + 1);
+    }
+
+    ForkSafeMutex mutex_;
+    Items idle_;
+    size_t made_ = 0;
+};
+
+}  // namespace rnnfast::core

@@ -1,0 +1,138 @@
+#include "runtime/parallel.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <cstdlib>
+#include <stdexcept>
+#include <string>
+#include <thread>
+
+#include "runtime/cores.h"
+#include "runtime/fork.h"
+
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+namespace rnnfast::core {
+
+namespace {
+
+constexpr int most_threads = 4096;
+std::atomic<int> chosen_threads{0};  // 0: not chosen yet
+#ifdef _OPENMP
+// fork_count() when the first team was started, or -1. OpenMP's threads do not survive a fork after that.
+std::atomic<int64_t> first_team{-1};
+
+bool team_may_start() {
+    const int64_t forks = fork_count();
+    int64_t first = first_team.load(std::memory_order_relaxed);
+    if (first < 0 && first_team.compare_exchange_strong(first, forks)) return true;
+    return first == forks;
+}
+#endif
+
+// The number an environment variable holds, as far as `end`, or -1 if it is not from 1 to most_threads.
+int number_in(const char* text, const char*& end) {
+    while (*text == ' ') ++text;
+    int value = 0;
+    for (end = text; *end >= '0' && *end <= '9' && value <= most_threads; ++end) value = 10 * value + (*end - '0');
+    return end != text && value >= 1 && value <= most_threads ? value : -1;
+}
+
+int own_limit(int otherwise) {
+    const char *text = std::getenv("RNNFAST_NUM_THREADS"), *end = nullptr;
+    if (!text || !*text) return otherwise;
+    const int value = number_in(text, end);
+    if (value < 0 || *end)
+        throw std::invalid_argument("RNNFAST_NUM_THREADS=" + std::string(text) + ": expected an integer from 1 to " +
+                                    std::to_string(most_threads) + ", or unset it for all cores");
+    return value;
+}
+
+// OpenMP's own variable may be a list, whose first number counts; its runtime complains about anything else.
+int openmp_limit(int otherwise) {
+    const char *text = std::getenv("OMP_NUM_THREADS"), *end = nullptr;
+    const int value = text ? number_in(text, end) : -1;
+    return value > 0 && (*end == '\0' || *end == ',' || *end == ' ') ? value : otherwise;
+}
+
+inline void pause() {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
+}  // namespace
+
+int num_threads() {
+    if (const int chosen = chosen_threads.load(std::memory_order_relaxed)) return chosen;
+    const int cores = cores_allowed();
+    const int threads = std::min({cores, own_limit(cores), openmp_limit(cores)});
+    chosen_threads.store(threads, std::memory_order_relaxed);
+    return threads;
+}
+
+void set_num_threads(int threads) {
+    if (threads < 1 || threads > most_threads)
+        throw std::invalid_argument("set_num_threads: got " + std::to_string(threads) + ", expected 1 to " +
+                                    std::to_string(most_threads));
+    chosen_threads.store(threads, std::memory_order_relaxed);
+}
+
+int openmp_version() {
+#ifdef _OPENMP
+    return _OPENMP;
+#else
+    return 0;
+#endif
+}
+
+Range split(size_t count, size_t parts, size_t index, size_t grain) {
+    const size_t grains = (count + grain - 1) / grain;
+    const size_t share = grains / parts, larger = grains % parts;
+    const size_t begin = index * share + std::min(index, larger);
+    const size_t end = begin + share + (index < larger ? 1 : 0);
+    return {std::min(begin * grain, count), std::min(end * grain, count)};
+}
+
+void Barrier::wait(int members) {
+    const unsigned round = round_.load(std::memory_order_relaxed);
+    if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == members) {
+        arrived_.store(0, std::memory_order_relaxed);
+        round_.store(round + 1, std::memory_order_release);
+        return;
+    }
+    for (int spins = 0; round_.load(std::memory_order_acquire) == round; ++spins) {
+        if (spins < 4096)
+            pause();
+        else
+            std::this_thread::yield();  // more threads than cores: let the late one run
+    }
+}
+
+void run_team([[maybe_unused]] size_t threads, void (*body)(const void*, const Team&), const void* object) {
+#ifdef _OPENMP
+    if (threads > 1 && team_may_start()) {
+        Barrier barrier;
+#pragma omp parallel num_threads(static_cast<int>(threads))
+        {
+            const auto size = static_cast<size_t>(omp_get_num_threads());  // may be fewer than asked for
+            body(object, Team{static_cast<size_t>(omp_get_thread_num()), size, &barrier});
+        }
+        return;
+    }
+#endif
+    body(object, Team{0, 1, nullptr});
+}
+
+size_t threads_for(double flops) {
+    constexpr double worth_a_thread = 2e5;  // 2 microseconds of arithmetic: what starting a region costs
+    const double wanted = flops / worth_a_thread;
+    const auto most = static_cast<double>(num_threads());
+    return wanted < 1 ? 1 : static_cast<size_t>(std::min(wanted, most));
+}
+
+}  // namespace rnnfast::core
