@@ -1,0 +1,136 @@
+"""Functions are short and take few arguments."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+MOST_LINES = 60
+MOST_PARAMETERS = 7
+# File and function of each exception, and why it is one.
+LONG: dict[str, str] = {
+    "cpp/bindings/parameters.h add_parameters": "not split yet",
+    "cpp/bindings/register_files.cpp register_files": "not split yet",
+    "cpp/bindings/register_language_model.cpp register_language_model": "not split yet",
+    "cpp/src/layers/recurrent.cpp Recurrent::backward": "not split yet",
+    "cpp/src/layers/recurrent.cpp Recurrent::forward": "not split yet",
+    "cpp/src/layers/self_attention.cpp SelfAttention::backward": "not split yet",
+    "cpp/src/ops/scan.cpp scan_backward": "not split yet",
+    "cpp/src/ops/scan.cpp scan_forward": "not split yet",
+    "python/rnnfast/seq2seq.py __init__": "not split yet",
+    "python/rnnfast/train.py fit": "not split yet",
+}
+WIDE: dict[str, str] = {
+    "cpp/src/models/language_model.h LanguageModel::loss": "the golden hashes of test_same_bits are taken through it",
+    "cpp/src/models/language_model.cpp LanguageModel::loss": "the golden hashes of test_same_bits are taken through it",
+    "cpp/include/rnnfast/rnnfast.h rnnfast_generate_ids": "C has no default arguments; the signature is public",
+    "cpp/src/api/c_api.cpp rnnfast_generate_ids": "C has no default arguments; the signature is public",
+    "cpp/bindings/register_seq2seq.cpp loss": "not grouped yet",
+    "cpp/src/layers/attending_recurrent.cpp attending_forward": "not grouped yet",
+    "cpp/src/layers/attending_recurrent.h attending_forward": "not grouped yet",
+    "cpp/src/layers/cross_attention.cpp CrossAttention::attend": "not grouped yet",
+    "cpp/src/layers/cross_attention.h CrossAttention::attend": "not grouped yet",
+    "cpp/src/models/language_model.cpp LanguageModel::run_loss": "not grouped yet",
+    "cpp/src/models/language_model.h LanguageModel::run_loss": "not grouped yet",
+    "cpp/src/ops/attention_blocks.cpp products_with_block": "not grouped yet",
+    "cpp/src/ops/attention_blocks.cpp add_products": "not grouped yet",
+    "cpp/src/ops/convolve.cpp convolve": "not grouped yet",
+    "cpp/src/ops/convolve.cpp convolve_gradient": "not grouped yet",
+    "cpp/src/ops/convolve.h convolve": "not grouped yet",
+    "cpp/src/ops/convolve.h convolve_gradient": "not grouped yet",
+    "cpp/src/ops/scan.cpp input_part": "not grouped yet",
+    "cpp/src/ops/scan.cpp multiply_walking": "not grouped yet",
+}
+# A definition or declaration that clang-format lays out: a name, its parameters, and what follows them.
+HEAD = re.compile(
+    r"^(?P<indent> *)(?!return|else|throw|new|delete|struct|class|enum|if|for|while|switch|using|#)[\w:<>,*&~\[\] ]*?(?P<name>[\w:~]+|operator[^\w\s(]+)\("
+)
+
+
+def cpp_files():
+    files = [p for p in sorted((ROOT / "cpp").rglob("*")) if p.suffix in {".h", ".hpp", ".cpp", ".inc"}]
+    assert files
+    return files
+
+
+def parameters_of(text: str) -> tuple[int, int]:
+    """How many parameters a list has, from just behind its opening bracket, and where it ends."""
+    depth, count, seen = 0, 0, False
+    for i, c in enumerate(text):
+        if c in "([{" or (c == "<" and text[i - 1].isalnum()):
+            depth += 1
+        elif c in ")]}" or (c == ">" and text[i - 1] not in "-=" and depth):
+            if depth == 0:
+                return (count + 1 if seen else 0), i
+            depth -= 1
+        elif c == "," and depth == 0:
+            count += 1
+        seen = seen or not c.isspace()
+    return 0, len(text)
+
+
+def cpp_functions(file: Path):
+    """(name, lines, parameters) of what looks like a function in a clang-formatted file; a class's own are Class::name."""
+    lines = file.read_text().splitlines()
+    owner = ""
+    for i, line in enumerate(lines):
+        if opened := re.match(r"(?:class|struct) (?:RNNFAST_API )?(\w+)[^;]*\{$", line):
+            owner = opened[1]
+        if line.startswith("};"):
+            owner = ""
+        head = HEAD.match(line)
+        if not head or len(head["indent"]) > (4 if owner else 0) or line.lstrip().startswith(("//", ":")):
+            continue
+        text = "\n".join(lines[i:])[head.end() :]
+        count, end = parameters_of(text)
+        defined = re.match(r"[^;{]*\{", text[end:])
+        last = next((j for j in range(i, len(lines)) if re.match(head["indent"] + r"\};?$", lines[j])), i)
+        one_line = "}" in line
+        name = (f"{owner}::" if owner else "") + head["name"]
+        yield name, last - i + 1 if defined and not one_line else 0, count
+
+
+def python_functions(file: Path):
+    """(name, lines without docstring, parameters that may be given by position)."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            first = node.body[0]
+            documented = isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant)
+            docstring = (first.end_lineno - first.lineno + 1) if documented else 0
+            given = [a.arg for a in [*node.args.posonlyargs, *node.args.args] if a.arg not in {"self", "cls"}]
+            yield node.name, node.end_lineno - node.lineno + 1 - docstring, len(given)
+
+
+def functions():
+    for file in cpp_files():
+        for found in cpp_functions(file):
+            yield str(file.relative_to(ROOT)), *found
+    for file in sorted((ROOT / "python").rglob("*.py")):
+        for found in python_functions(file):
+            yield str(file.relative_to(ROOT)), *found
+
+
+def test_no_function_is_longer_than_a_screen():
+    long = {f"{file} {name}": lines for file, name, lines, _ in functions() if lines > MOST_LINES}
+    assert not {k: v for k, v in long.items() if k not in LONG}
+    assert not set(LONG) - set(long), "exceptions that are none any more"
+
+
+def test_no_list_of_parameters_is_longer_than_a_hand_and_two_fingers():
+    """Options that can only be given by keyword, in Python, are named where they are used and do not count."""
+    wide = {f"{file} {name}": n for file, name, _, n in functions() if n > MOST_PARAMETERS}
+    assert not {k: v for k, v in wide.items() if k not in WIDE}
+    assert not set(WIDE) - set(wide), "exceptions that are none any more"
+
+
+def test_the_counting_sees_long_functions_and_wide_lists(tmp_path):
+    body = "".join(f"    x{i} = {i};\n" for i in range(70))
+    file = tmp_path / "a.cpp"
+    file.write_text(
+        f"void f(int a, std::pair<int, int> b,\n       int c) {{\n{body}}}\n\nint g() {{ return h(1, 2); }}\n"
+    )
+    found = {name: (lines, n) for name, lines, n in cpp_functions(file)}
+    assert found["f"] == (73, 3)
+    assert found["g"][1] == 0
