@@ -45,7 +45,7 @@ WIDE: dict[str, str] = {
 }
 # A definition or declaration that clang-format lays out: a name, its parameters, and what follows them.
 HEAD = re.compile(
-    r"^(?P<indent> *)(?!return|else|throw|new|delete|struct|class|enum|if|for|while|switch|using|#)[\w:<>,*&~\[\] ]*?(?P<name>[\w:~]+|operator[^\w\s(]+)\("
+    r"^(?P<indent> *)(?!(?:return|else|throw|new|delete|struct|class|enum|if|for|while|switch|using|namespace)\b|#)[\w:<>,*&~\[\] ]*?(?P<name>[\w:~]+|operator[^\w\s(]+)\("
 )
 
 
@@ -71,25 +71,37 @@ def parameters_of(text: str) -> tuple[int, int]:
     return 0, len(text)
 
 
+def body_end(text: str, start: int) -> int:
+    """Where the body of a function ends whose parameters end at `start`; `start` itself if it is only declared."""
+    at = start
+    while (opened := re.compile(r"[^;{]*\{").match(text, at)) is not None:
+        depth, at = 1, opened.end()
+        while depth and at < len(text):
+            depth += {"{": 1, "}": -1}.get(text[at], 0)
+            at += 1
+        if not re.compile(r"\s*[,{]").match(text, at):  # that was a member's initial value
+            return at
+    return start
+
+
 def cpp_functions(file: Path):
     """(name, lines, parameters) of what looks like a function in a clang-formatted file; a class's own are Class::name."""
-    lines = file.read_text().splitlines()
-    owner = ""
-    for i, line in enumerate(lines):
-        if opened := re.match(r"(?:class|struct) (?:RNNFAST_API )?(\w+)[^;]*\{$", line):
+    blank = lambda found: re.sub(r"[^\n]", "_", found[0])  # noqa: E731
+    source = re.sub(r'"(?:[^"\\\n]|\\.)*"|\'(?:[^\'\\\n]|\\.)+\'|//[^\n]*', blank, file.read_text())
+    owner, start = "", 0
+    for line in source.splitlines(keepends=True):
+        if opened := re.match(r"(?:class|struct) (?:RNNFAST_API )?([\w:]+)[^;]*\{$", line):
             owner = opened[1]
         if line.startswith("};"):
             owner = ""
         head = HEAD.match(line)
-        if not head or len(head["indent"]) > (4 if owner else 0) or line.lstrip().startswith(("//", ":")):
-            continue
-        text = "\n".join(lines[i:])[head.end() :]
-        count, end = parameters_of(text)
-        defined = re.match(r"[^;{]*\{", text[end:])
-        last = next((j for j in range(i, len(lines)) if re.match(head["indent"] + r"\};?$", lines[j])), i)
-        one_line = "}" in line
-        name = (f"{owner}::" if owner else "") + head["name"]
-        yield name, last - i + 1 if defined and not one_line else 0, count
+        if head and not head["name"].isupper() and len(head["indent"]) <= (4 if owner else 0):
+            rest = source[start + head.end() :]
+            count, end = parameters_of(rest)
+            last = body_end(rest, end)
+            lines = rest.count("\n", 0, last) + 1 if last > end else 0
+            yield (f"{owner}::" if owner else "") + head["name"], lines, count
+        start += len(line)
 
 
 def python_functions(file: Path):
