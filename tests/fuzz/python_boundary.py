@@ -134,9 +134,10 @@ def likely(draw, name, pool, target):
     )
     hidden = getattr(target, "hidden_size", 3)
     rows, steps = draw.choice([1, 2, 3]), draw.choice([1, 2, 4])
-    layers = getattr(target, "num_layers", 1) * (2 if getattr(target, "bidirectional", False) else 1)
-    if not isinstance(width, int) or not isinstance(hidden, int) or not isinstance(layers, int):
+    layers = getattr(target, "num_layers", 1)
+    if not all(isinstance(n, int) for n in (width, hidden, layers)):  # an estimator keeps whatever it was given
         width, hidden, layers = 3, 3, 1
+    layers *= 2 if getattr(target, "bidirectional", False) else 1
     if name in ("input", "x") and not isinstance(target, rf.LanguageModel):
         dims = [rows, width] if isinstance(target, (rf.RNNCell, rf.GRUCell, rf.LSTMCell)) else [steps, rows, width]
         return np.asarray(np.random.default_rng(draw.randint(0, 4)).normal(size=dims), np.float32)
