@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "bindings/parameters.h"
+#include "layers/packed.h"
 #include "ops/embedding.h"
 #include "ops/packed_linear.h"
 #include "runtime/dispatch.h"
@@ -49,7 +50,7 @@ struct LinearLayer {
     WeightsStamp stamp;
 
 private:
-    Prepared<PackedLinear> packed_;
+    Packed<PackedLinear> packed_;
     ForkSafeMutex gradients_mutex_;
 };
 

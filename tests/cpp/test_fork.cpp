@@ -9,6 +9,7 @@
 #include <thread>
 
 #include "helpers.h"
+#include "layers/packed.h"
 #include "runtime/buffer.h"
 #include "runtime/fork.h"
 
@@ -99,7 +100,7 @@ TEST_CASE(
 }
 
 TEST_CASE("what a forked child finds half made is made again [M3]") {
-    Prepared<std::vector<int>> prepared([] { return std::vector<int>{1}; });
+    Packed<std::vector<int>> prepared([] { return std::vector<int>{1}; });
     std::atomic<bool> inside{false}, done{false};
     std::thread other([&] {
         prepared.get([&](std::vector<int>& v) {

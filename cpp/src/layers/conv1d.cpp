@@ -53,8 +53,8 @@ Buffer Conv1d::taps_first() const {
     return turned;
 }
 
-const Conv1d::Packed& Conv1d::packed_forward() const {
-    return forward_.get([&](Packed& p) {
+const Conv1d::Panels& Conv1d::packed_forward() const {
+    return forward_.get([&](Panels& p) {
         if (p.weights.depth() == 0) {
             p.weights =
                 PackedMatrix(kernels_->product(), options_.kernel_size * options_.in_channels, options_.out_channels);
@@ -67,8 +67,8 @@ const Conv1d::Packed& Conv1d::packed_forward() const {
 }
 
 // The input's gradient is a convolution of dy with the taps in reverse.
-const Conv1d::Packed& Conv1d::packed_backward() const {
-    return backward_.get([&](Packed& p) {
+const Conv1d::Panels& Conv1d::packed_backward() const {
+    return backward_.get([&](Panels& p) {
         const size_t C = options_.in_channels, O = options_.out_channels, k = options_.kernel_size;
         if (p.weights.depth() == 0) {
             p.weights = PackedMatrix(kernels_->product(), k * O, C);
@@ -80,14 +80,14 @@ const Conv1d::Packed& Conv1d::packed_backward() const {
 }
 
 void Conv1d::forward(const float* x, const Layout& in, float* y, const Layout& out) const {
-    const Packed& packed = packed_forward();
+    const Panels& packed = packed_forward();
     const double flops = 2.0 * static_cast<double>(out.steps * out.rows) * static_cast<double>(weight_.size());
     parallel(threads_for(flops),
              [&](const Team& team) { convolve(team, packed.weights, packed.start.data(), taps(), x, in, y, out); });
 }
 
 void Conv1d::backward(const float* x, const Layout& in, const float* dy, const Layout& out, float* dx) {
-    const Packed* packed = dx ? &packed_backward() : nullptr;
+    const Panels* packed = dx ? &packed_backward() : nullptr;
     const size_t C = options_.in_channels, O = options_.out_channels, k = options_.kernel_size;
     Taps reversed = taps();
     reversed.before = static_cast<ptrdiff_t>((k - 1) * options_.dilation) - reversed.before;
@@ -112,7 +112,7 @@ void Conv1d::backward(const float* x, const Layout& in, const float* dy, const L
 }
 
 void Conv1d::step(const float* window, size_t rows, float* y) const {
-    const Packed& packed = packed_forward();
+    const Panels& packed = packed_forward();
     const Layout in = Layout::time_first(options_.kernel_size, rows, options_.in_channels);
     const Layout out = Layout::time_first(1, rows, options_.out_channels);
     const Taps side_by_side{options_.kernel_size, 1, 0};

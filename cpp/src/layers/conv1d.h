@@ -1,9 +1,9 @@
 // torch.nn.Conv1d over time, forward, backward and step.
 #pragma once
 
+#include "layers/packed.h"
 #include "layers/parameter.h"
 #include "ops/convolve.h"
-#include "runtime/fork.h"
 #include "runtime/weights_stamp.h"
 
 namespace rnnfast::core {
@@ -37,17 +37,17 @@ public:
 private:
     Taps taps() const { return {options_.kernel_size, options_.dilation, static_cast<ptrdiff_t>(options_.before)}; }
     Buffer taps_first() const;
-    struct Packed {
+    struct Panels {
         PackedMatrix weights;
         Buffer start;  // what sums start from: the bias, or zeros
     };
-    const Packed& packed_forward() const;
-    const Packed& packed_backward() const;
+    const Panels& packed_forward() const;
+    const Panels& packed_backward() const;
 
     Conv1dOptions options_;
     const Kernels* kernels_;
     Parameter weight_, bias_;  // [O, C, k], [O]
-    mutable Prepared<Packed> forward_, backward_;
+    Packed<Panels> forward_, backward_;
     WeightsStamp stamp_;
 };
 

@@ -16,8 +16,9 @@ AttentionKind attention_named(const std::string& name) {
     throw std::invalid_argument("unknown attention '" + name + "': expected none, additive, dot or general");
 }
 
-CrossAttention::Packed::Packed(const CrossAttentionOptions& options, const Kernels& kernels)
-    : forward([options, &kernels] {
+CrossAttention::CrossAttention(const CrossAttentionOptions& options, uint64_t seed, const Kernels& kernels,
+                               const std::string& prefix)
+    : options_(options), kernels_(&kernels), forward_([options, &kernels] {
           const size_t H = options.query_size, C = options.memory_size;
           const bool additive = options.kind == AttentionKind::additive;
           Forward f;
@@ -26,11 +27,7 @@ CrossAttention::Packed::Packed(const CrossAttentionOptions& options, const Kerne
           if (options.kind != AttentionKind::dot) f.key = PackedLinear(kernels, options.weights, C, H);
           if (!additive) f.combine = PackedLinear(kernels, options.weights, C + H, H);
           return f;
-      }) {}
-
-CrossAttention::CrossAttention(const CrossAttentionOptions& options, uint64_t seed, const Kernels& kernels,
-                               const std::string& prefix)
-    : options_(options), kernels_(&kernels), packed_(std::make_unique<Packed>(options, kernels)) {
+      }) {
     const size_t H = options.query_size, C = options.memory_size;
     if (H == 0 || C == 0) throw std::invalid_argument("attention: query_size and memory_size must be at least 1");
     if (options.kind == AttentionKind::none) throw std::invalid_argument("attention: the kind is none");
@@ -63,12 +60,12 @@ Parameters CrossAttention::parameters() {
 }
 
 void CrossAttention::weights_changed() {
-    packed_->forward.weights_changed();
-    packed_->query_back.weights_changed();
+    forward_.weights_changed();
+    query_back_.weights_changed();
 }
 
 const CrossAttention::Forward& CrossAttention::pack() const {
-    return packed_->forward.get([&](Forward& f) {
+    return forward_.get([&](Forward& f) {
         if (query_) f.query.pack(query_->value.data(), nullptr);
         if (key_) f.key.pack(key_->value.data(), key_bias_ ? key_bias_->value.data() : nullptr);
         if (combine_) f.combine.pack(combine_->value.data(), nullptr);
@@ -125,7 +122,7 @@ void CrossAttention::attend_row(const AttentionMemory& m, size_t row, const floa
         s.key = r.key;
         s.key_stride = r.key_stride;
         s.query = query;
-        s.v = packed_->forward.value().score.data();
+        s.v = forward_.value().score.data();
         s.scores = weights;
         kernels_->additive_scores(s);
     } else {
@@ -151,10 +148,10 @@ void CrossAttention::attend_row(const AttentionMemory& m, size_t row, const floa
     kernels_->weighted_rows(w);
 }
 
-size_t CrossAttention::project_scratch(size_t rows) const { return packed_->forward.value().query.scratch(rows); }
+size_t CrossAttention::project_scratch(size_t rows) const { return forward_.value().query.scratch(rows); }
 
 void CrossAttention::project(const float* states, size_t stride, size_t rows, float* query, Buffer& scratch) const {
-    packed_->forward.value().query.forward(states, stride, rows, query, scratch, 1);
+    forward_.value().query.forward(states, stride, rows, query, scratch, 1);
 }
 
 void CrossAttention::attend(const AttentionMemory& m, const float* states, size_t rows, const int32_t* source,
@@ -165,7 +162,7 @@ void CrossAttention::attend(const AttentionMemory& m, const float* states, size_
     const float* queries = states;
     if (additive()) {
         query.reserve(rows * H);
-        packed_->forward.value().query.forward(states, H, rows, query.data(), scratch);
+        forward_.value().query.forward(states, H, rows, query.data(), scratch);
         queries = query.data();
     }
     const auto work = static_cast<double>(m.steps * rows) * static_cast<double>(4 * options_.memory_size + 20 * H);
@@ -181,7 +178,7 @@ void CrossAttention::combine(const float* states, size_t rows, float* joined, fl
     pack();
     const size_t H = options_.query_size, C = options_.memory_size;
     for (size_t r = 0; r < rows; ++r) std::copy_n(states + r * H, H, joined + r * (C + H) + C);
-    packed_->forward.value().combine.forward(joined, C + H, rows, out, scratch);
+    forward_.value().combine.forward(joined, C + H, rows, out, scratch);
     kernels_->tanh(rows * H, out);
 }
 
@@ -203,7 +200,7 @@ void CrossAttention::start_backward(const AttentionMemory& m, CrossAttentionTape
     tape.dquery.reserve(queries * H);
     tape.dv.reserve(m.rows * H);
     std::fill_n(tape.dv.data(), m.rows * H, 0.0f);
-    packed_->query_back.get([&](PackedMatrix& back) {
+    query_back_.get([&](PackedMatrix& back) {
         if (back.depth() == 0) back = PackedMatrix(kernels_->product(), H, H);
         back.fill_from_rows([&](size_t k) { return query_->value.data() + k * H; });
     });
@@ -223,7 +220,7 @@ void CrossAttention::attend_row_backward(const AttentionMemory& m, size_t row, s
     g.key = r.key;
     g.key_stride = r.key_stride;
     g.query = tape.query.data() + q * H;
-    g.v = packed_->forward.value().score.data();
+    g.v = forward_.value().score.data();
     g.dscores = dscores;
     g.dkey = tape.dkeys.data() + row * H;
     g.dquery = tape.dquery.data() + q * H;
@@ -233,7 +230,7 @@ void CrossAttention::attend_row_backward(const AttentionMemory& m, size_t row, s
 
 void CrossAttention::project_backward(const float* dquery, size_t rows, float* dstates, size_t stride) const {
     const size_t H = options_.query_size;
-    multiply(packed_->query_back.value(), {{dquery, H, 0, 0}, rows}, 0, H, nullptr, {dstates, stride, 0, 0});
+    multiply(query_back_.value(), {{dquery, H, 0, 0}, rows}, 0, H, nullptr, {dstates, stride, 0, 0});
 }
 
 namespace {

@@ -7,12 +7,11 @@
 #pragma once
 
 #include <deque>
-#include <memory>
 
-#include "layers/optim.h"
+#include "layers/packed.h"
+#include "layers/parameter.h"
 #include "ops/packed_linear.h"
 #include "ops/scan.h"
-#include "runtime/fork.h"
 
 namespace rnnfast::core {
 
@@ -115,12 +114,8 @@ private:
         Buffer score;  // v in the weights' precision
     };
     const Forward& pack() const;
-    struct Packed {
-        Packed(const CrossAttentionOptions& options, const Kernels& kernels);
-        Prepared<Forward> forward;
-        Prepared<PackedMatrix> query_back;  // [H, H]: dquery to dstates
-    };
-    std::unique_ptr<Packed> packed_;
+    Packed<Forward> forward_;
+    Packed<PackedMatrix> query_back_;  // [H, H]: dquery to dstates
 };
 
 }  // namespace rnnfast::core

@@ -5,10 +5,10 @@
 
 #include <vector>
 
+#include "layers/packed.h"
 #include "layers/parameter.h"
 #include "ops/attention_blocks.h"
 #include "ops/convolve.h"
-#include "runtime/fork.h"
 #include "runtime/weights_stamp.h"
 
 namespace rnnfast::core {
@@ -81,8 +81,8 @@ private:
     HeadPanels heads_;
     float scale_;
     Parameter in_weight_, in_bias_, out_weight_, out_bias_;  // [3 D, D], [3 D], [D, D], [D]
-    mutable Prepared<Forward> forward_;
-    mutable Prepared<Backward> backward_;
+    Packed<Forward> forward_;
+    Packed<Backward> backward_;
     WeightsStamp stamp_;
 };
 

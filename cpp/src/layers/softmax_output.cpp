@@ -21,28 +21,28 @@ OutputLayer::OutputLayer(const Kernels& kernels, Weights weights, Parameter* wei
       weights_(weights),
       weight_(weight),
       bias_(bias),
-      packed_(std::make_unique<Packed>([&kernels, weights, inputs = inputs(), outputs = vocabulary()] {
+      linear_([&kernels, weights, inputs = inputs(), outputs = vocabulary()] {
           return PackedLinear(kernels, weights, inputs, outputs);
-      })) {}
+      }) {}
 
 void OutputLayer::weights_changed() {
-    packed_->linear.weights_changed();
-    packed_->screen.weights_changed();
-    packed_->rows.weights_changed();
+    linear_.weights_changed();
+    screen_.weights_changed();
+    rows_.weights_changed();
 }
 
 const PackedLinear& OutputLayer::linear() const {
-    return packed_->linear.get([&](PackedLinear& p) { p.pack(weight_->value.data(), bias_->value.data()); });
+    return linear_.get([&](PackedLinear& p) { p.pack(weight_->value.data(), bias_->value.data()); });
 }
 
 const LargestOutput& OutputLayer::screen() const {
-    return packed_->screen.get([&](LargestOutput& p) {
+    return screen_.get([&](LargestOutput& p) {
         p.pack(*kernels_, weight_->value.data(), bias_->value.data(), inputs(), vocabulary());
     });
 }
 
 const OutputLayer::LeftRows& OutputLayer::left_rows(const GemmKernel& gemm) const {
-    return packed_->rows.get([&](LeftRows& p) {
+    return rows_.get([&](LeftRows& p) {
         p.words = (inputs() + gemm.terms - 1) / gemm.terms;
         p.rows.reserve(vocabulary() * p.words);
         for (size_t v = 0; v < vocabulary(); ++v)

@@ -1,11 +1,9 @@
 // logits = z W^T + b, and their softmax cross-entropy: the last layer of every model over a vocabulary.
 #pragma once
 
-#include <memory>
-
-#include "layers/optim.h"
+#include "layers/packed.h"
+#include "layers/parameter.h"
 #include "ops/argmax.h"
-#include "runtime/fork.h"
 
 namespace rnnfast::core {
 
@@ -55,14 +53,9 @@ private:
     const Kernels* kernels_ = nullptr;
     Weights weights_ = Weights::f32;
     Parameter *weight_ = nullptr, *bias_ = nullptr;
-    // The weights as the right-hand side of `logits` and, in a low precision, as the left rows of the loss.
-    struct Packed {
-        explicit Packed(std::function<PackedLinear()> empty) : linear(std::move(empty)) {}
-        Prepared<PackedLinear> linear;
-        Prepared<LargestOutput> screen;
-        Prepared<LeftRows> rows;
-    };
-    std::unique_ptr<Packed> packed_;
+    Packed<PackedLinear> linear_;   // the right-hand side of `logits`
+    Packed<LargestOutput> screen_;  // for `likeliest`
+    Packed<LeftRows> rows_;         // the left rows of the loss, in a low precision
 };
 
 }  // namespace rnnfast::core

@@ -4,7 +4,6 @@
 #pragma once
 
 #include <atomic>
-#include <functional>
 #include <memory>
 #include <mutex>
 #include <utility>
@@ -105,43 +104,6 @@ public:
 
 private:
     std::unique_lock<ForkSafeMutex> lock_;
-};
-
-// Something made from the weights at its first use, and made again after they have changed.
-template <class T>
-class Prepared {
-public:
-    // empty() gives a T before anything has been put into it.
-    explicit Prepared(std::function<T()> empty = [] { return T(); }) : empty_(std::move(empty)), value_(empty_()) {}
-
-    // fill(T&) runs if the weights have changed since it last did; other threads wait for it. Takes no lock otherwise.
-    template <class Fill>
-    const T& get(const Fill& fill) {
-        if (!ready_.load(std::memory_order_acquire)) {
-            const ForkLock lock(mutex_, [&] { renew(); });
-            if (!ready_.load(std::memory_order_relaxed)) fill(value_);
-            ready_.store(true, std::memory_order_release);
-        }
-        return value_;
-    }
-    // What get() has made.
-    const T& value() const { return value_; }
-
-    void weights_changed() {
-        const ForkLock lock(mutex_, [&] { renew(); });
-        ready_.store(false, std::memory_order_release);
-    }
-
-private:
-    void renew() {
-        ready_.store(false, std::memory_order_release);
-        replace_abandoned(value_, empty_());
-    }
-
-    std::function<T()> empty_;
-    ForkSafeMutex mutex_;
-    std::atomic<bool> ready_{false};
-    T value_;
 };
 
 // Working memory for calls: as many T as there are calls at a time, reused.

@@ -78,7 +78,7 @@ Seq2Seq::Seq2Seq(Seq2SeqOptions options, uint64_t seed, const Kernels& kernels)
     add_parameters(seed);
     output_ = OutputLayer(kernels, options_.weights, output_weight_, output_bias_);
     if (bridge_weight_)
-        bridge_ = std::make_unique<Prepared<PackedLinear>>(
+        bridge_ = Packed<PackedLinear>(
             [&kernels, weights = options_.weights, inputs = context_size(), outputs = bridge_weight_->shape[0]] {
                 return PackedLinear(kernels, weights, inputs, outputs);
             });
@@ -148,7 +148,7 @@ void Seq2Seq::weights_changed() {
     decoder_.weights_changed();
     output_.weights_changed();
     if (attention_) attention_->weights_changed();
-    if (bridge_) bridge_->weights_changed();
+    bridge_.weights_changed();
 }
 
 }  // namespace rnnfast::core

@@ -177,7 +177,7 @@ private:
     Parameter *bridge_weight_ = nullptr, *bridge_bias_ = nullptr;
     Parameter *output_weight_ = nullptr, *output_bias_ = nullptr;
     OutputLayer output_;
-    std::unique_ptr<Prepared<PackedLinear>> bridge_;  // nullptr without one
+    Packed<PackedLinear> bridge_;
 
     // Kept from call to call. Evaluation has its own, so that it may come between a loss and its backward.
     Pool<Pass> evaluation_;

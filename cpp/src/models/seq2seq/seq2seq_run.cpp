@@ -122,7 +122,7 @@ void Seq2Seq::make_initial_state(EncodedSource& e, Memory& m) const {
     const size_t width = layers * hidden;
     m.bridged.reserve(e.rows * width);
     const PackedLinear& bridge =
-        bridge_->get([&](PackedLinear& p) { p.pack(bridge_weight_->value.data(), bridge_bias_->value.data()); });
+        bridge_.get([&](PackedLinear& p) { p.pack(bridge_weight_->value.data(), bridge_bias_->value.data()); });
     bridge.forward(e.context.data(), context_size(), e.rows, m.bridged.data(), m.scratch);
     tanh_forward(kernels(), e.rows, width, m.bridged.data(), m.bridged.data(), m.zeros);
     for (size_t i = 0; i < layers * e.rows; ++i)  // [N, L * H] -> [L, N, H]
