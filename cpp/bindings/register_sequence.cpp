@@ -52,7 +52,7 @@ Array<float> conv_forward(ConvLayer& l, const Array<float>& x) {
     Array<float> y(shape_of(out, l.batch_first));
     float* to = y.mutable_data();
     const py::gil_scoped_release release;
-    l.conv.forward(x.data(), in, to, out);
+    l.conv.forward({x.data(), in}, {to, out});
     return y;
 }
 
@@ -68,7 +68,7 @@ py::object conv_backward(ConvLayer& l, const Array<float>& x, const Array<float>
         const py::gil_scoped_release release;
         const GradientLock lock(l.gradients_mutex());
         l.conv.weights_stamp().check(stamp);
-        l.conv.backward(x.data(), in, dy.data(), out, to);
+        l.conv.backward({x.data(), in}, {dy.data(), out}, to);
     }
     return input_gradient ? py::object(dx) : py::none();
 }
@@ -111,10 +111,10 @@ py::tuple attention_forward(AttentionLayer& l, const Array<float>& x,
         const py::gil_scoped_release release;
         const int64_t* steps = lengths ? lengths->data() : nullptr;
         if (tape) {
-            l.attention.forward(x.data(), layout, steps, to, *tape, true);
+            l.attention.forward({x.data(), layout}, steps, to, *tape, true);
         } else {
             Pool<AttentionTape>::Loan inference(l.inference);
-            l.attention.forward(x.data(), layout, steps, to, *inference, false);
+            l.attention.forward({x.data(), layout}, steps, to, *inference, false);
         }
     }
     return py::make_tuple(y, tape ? py::cast(std::move(tape)) : py::none());

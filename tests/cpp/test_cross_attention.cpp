@@ -369,7 +369,7 @@ TEST_CASE("several hypotheses of one source row get what the row gets") {
     for (size_t r = 0; r < 3; ++r)
         std::copy_n(p.states.data() + static_cast<size_t>(source[r]) * p.H, p.H, states.data() + r * p.H);
     Buffer query;
-    p.attention.attend(p.memory(), states.data(), 3, source.data(), weights.data(), context.data(), p.C, query,
+    p.attention.attend(p.memory(), {states.data(), 3, source.data()}, {weights.data(), context.data(), p.C}, query,
                        p.scratch);
     for (size_t r = 0; r < 3; ++r)
         for (size_t j = 0; j < p.S; ++j)

@@ -210,18 +210,18 @@ TEST_CASE("gradients of convolution and attention equal finite differences") {
     c.after = 1;
     Conv1d conv(c, 3, active());
     const auto convolved = [&] {
-        conv.forward(problem.x.data(), problem.layout, y.data(), problem.layout);
+        conv.forward({problem.x.data(), problem.layout}, {y.data(), problem.layout});
         return problem.weighted(y);
     };
     convolved();
-    conv.backward(problem.x.data(), problem.layout, problem.dy.data(), problem.layout, dx.data());
+    conv.backward({problem.x.data(), problem.layout}, {problem.dy.data(), problem.layout}, dx.data());
     check_gradients(conv, problem, dx, convolved);
 
     for (const bool causal : {false, true}) {
         SelfAttention attention({6, 2, causal, true}, 3, active());
         AttentionTape tape;
         const auto attended = [&] {
-            attention.forward(problem.x.data(), problem.layout, problem.lengths.data(), y.data(), tape, true);
+            attention.forward({problem.x.data(), problem.layout}, problem.lengths.data(), y.data(), tape, true);
             return problem.weighted(y);
         };
         attended();
@@ -245,13 +245,13 @@ TEST_CASE("convolution and attention leave the bits written down here, on every 
     c.kernel_size = 4;
     c.before = 3;
     Conv1d conv(c, 5, active());
-    conv.forward(x.data(), layout, y.data(), layout);
-    conv.backward(x.data(), layout, dy.data(), layout, dx.data());
+    conv.forward({x.data(), layout}, {y.data(), layout});
+    conv.backward({x.data(), layout}, {dy.data(), layout}, dx.data());
     if (std::string(active().name) != "baseline") CHECK(hash(conv.parameters()) == 6632626811955301055u);
 
     SelfAttention attention({size, 2, true, true}, 5, active());
     AttentionTape tape;
-    attention.forward(x.data(), layout, nullptr, y.data(), tape, true);
+    attention.forward({x.data(), layout}, nullptr, y.data(), tape, true);
     attention.backward(tape, x.data(), dy.data(), dx.data());
     if (std::string(active().name) != "baseline") CHECK(hash(attention.parameters()) == 754790036374897581u);
 }

@@ -79,31 +79,32 @@ const Conv1d::Panels& Conv1d::packed_backward() const {
     });
 }
 
-void Conv1d::forward(const float* x, const Layout& in, float* y, const Layout& out) const {
+void Conv1d::forward(const ConstSequence& x, const Sequence& y) const {
     const Panels& packed = packed_forward();
-    const double flops = 2.0 * static_cast<double>(out.steps * out.rows) * static_cast<double>(weight_.size());
-    parallel(threads_for(flops),
-             [&](const Team& team) { convolve(team, packed.weights, packed.start.data(), taps(), x, in, y, out); });
+    const auto positions = static_cast<double>(y.layout.steps * y.layout.rows);
+    const Filter filter{packed.weights, packed.start.data(), taps()};
+    parallel(threads_for(2.0 * positions * static_cast<double>(weight_.size())),
+             [&](const Team& team) { convolve(team, filter, x, y); });
 }
 
-void Conv1d::backward(const float* x, const Layout& in, const float* dy, const Layout& out, float* dx) {
+void Conv1d::backward(const ConstSequence& x, const ConstSequence& dy, float* dx) {
     const Panels* packed = dx ? &packed_backward() : nullptr;
+    const size_t positions = dy.layout.steps * dy.layout.rows;
     const size_t C = options_.in_channels, O = options_.out_channels, k = options_.kernel_size;
     Taps reversed = taps();
     reversed.before = static_cast<ptrdiff_t>((k - 1) * options_.dilation) - reversed.before;
-    const size_t threads =
-        threads_for(4.0 * static_cast<double>(out.steps * out.rows) * static_cast<double>(weight_.size()));
+    const size_t threads = threads_for(4.0 * static_cast<double>(positions) * static_cast<double>(weight_.size()));
     Buffer gradient(k > 1 ? weight_.size() : 0);  // [O, k, C]
     float* sums = k > 1 ? gradient.data() : weight_.grad.data();
     const size_t each = convolve_gradient_scratch(*kernels_, C, O);
     Buffer scratch(threads * each, Buffer::Uninitialised{});
     parallel(threads, [&](const Team& team) {
-        if (packed) convolve(team, packed->weights, packed->start.data(), reversed, dy, out, dx, in);
-        convolve_gradient(team, *kernels_, taps(), x, in, dy, out, sums, scratch.data() + team.index * each);
+        if (packed) convolve(team, {packed->weights, packed->start.data(), reversed}, dy, {dx, x.layout});
+        convolve_gradient(team, *kernels_, taps(), x, dy, sums, scratch.data() + team.index * each);
         const Range own = split(O, team.size, team.index, unit_block);
         if (own.size() == 0) return;
         if (options_.bias)
-            kernels_->column_sums(out.steps * out.rows, own.size(), dy + own.begin, O, bias_.grad.data() + own.begin);
+            kernels_->column_sums(positions, own.size(), dy.base + own.begin, O, bias_.grad.data() + own.begin);
         for (size_t o = own.begin; k > 1 && o < own.end; ++o)
             for (size_t c = 0; c < C; ++c)
                 for (size_t tap = 0; tap < k; ++tap)
@@ -115,8 +116,8 @@ void Conv1d::step(const float* window, size_t rows, float* y) const {
     const Panels& packed = packed_forward();
     const Layout in = Layout::time_first(options_.kernel_size, rows, options_.in_channels);
     const Layout out = Layout::time_first(1, rows, options_.out_channels);
-    const Taps side_by_side{options_.kernel_size, 1, 0};
-    convolve(Team{0, 1, nullptr}, packed.weights, packed.start.data(), side_by_side, window, in, y, out);
+    const Filter side_by_side{packed.weights, packed.start.data(), {options_.kernel_size, 1, 0}};
+    convolve(Team{0, 1, nullptr}, side_by_side, {window, in}, {y, out});
 }
 
 }  // namespace rnnfast::core

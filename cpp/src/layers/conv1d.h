@@ -28,9 +28,9 @@ public:
     size_t output_steps(size_t steps) const;
 
     // On any number of threads.
-    void forward(const float* x, const Layout& in, float* y, const Layout& out) const;
-    // Adds to the parameters' gradients; dx is written unless nullptr.
-    void backward(const float* x, const Layout& in, const float* dy, const Layout& out, float* dx);
+    void forward(const ConstSequence& x, const Sequence& y) const;
+    // Adds to the parameters' gradients; writes dx, laid out like x, unless it is nullptr.
+    void backward(const ConstSequence& x, const ConstSequence& dy, float* dx);
     // One step of rows: window [kernel_size, N, C] are the inputs under the taps, y [N, O].
     void step(const float* window, size_t rows, float* y) const;
 

@@ -154,23 +154,22 @@ void CrossAttention::project(const float* states, size_t stride, size_t rows, fl
     forward_.value().query.forward(states, stride, rows, query, scratch, 1);
 }
 
-void CrossAttention::attend(const AttentionMemory& m, const float* states, size_t rows, const int32_t* source,
-                            float* weights, float* context, size_t context_stride, Buffer& query,
-                            Buffer& scratch) const {
+void CrossAttention::attend(const AttentionMemory& m, const AttentionQueries& queries, const Attended& out,
+                            Buffer& query, Buffer& scratch) const {
     pack();
-    const size_t H = options_.query_size;
-    const float* queries = states;
+    const size_t H = options_.query_size, rows = queries.rows;
+    const float* projected = queries.states;
     if (additive()) {
         query.reserve(rows * H);
-        forward_.value().query.forward(states, H, rows, query.data(), scratch);
-        queries = query.data();
+        forward_.value().query.forward(queries.states, H, rows, query.data(), scratch);
+        projected = query.data();
     }
     const auto work = static_cast<double>(m.steps * rows) * static_cast<double>(4 * options_.memory_size + 20 * H);
     parallel(threads_for(work), [&](const Team& team) {
         const Range own = split(rows, team.size, team.index);
         for (size_t r = own.begin; r < own.end; ++r)
-            attend_row(m, source ? static_cast<size_t>(source[r]) : r % m.rows, queries + r * H, weights + r * m.steps,
-                       context + r * context_stride);
+            attend_row(m, queries.source ? static_cast<size_t>(queries.source[r]) : r % m.rows, projected + r * H,
+                       out.weights + r * m.steps, out.context + r * out.context_stride);
     });
 }
 
@@ -319,7 +318,7 @@ void CrossAttention::forward(const AttentionMemory& m, const float* states, size
     }
     const size_t first = part.begin * m.rows, queries = part.size() * m.rows;
     float *joined = tape.joined.data() + first * wide, *y = tape.y.data() + first * H;
-    attend(m, states + first * H, queries, nullptr, tape.weights.data() + first * m.steps, joined, wide, tape.query,
+    attend(m, {states + first * H, queries}, {tape.weights.data() + first * m.steps, joined, wide}, tape.query,
            tape.scratch);
     combine(states + first * H, queries, joined, y, tape.scratch);
     std::copy_n(y, queries * H, out + first * H);

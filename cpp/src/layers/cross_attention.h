@@ -33,7 +33,20 @@ struct AttentionMemory {
     const size_t* lengths = nullptr;  // [N] each in 1..S: what lies beyond has no part
 };
 
-// What one forward leaves for its backward, and the memory both work in. Reused, it allocates nothing new. Rows of
+// States that look at a memory in one step.
+struct AttentionQueries {
+    const float* states;  // [rows, H]
+    size_t rows;
+    const int32_t* source = nullptr;  // [rows] the memory's row of each, or nullptr: row r of the memory for state r
+};
+
+struct Attended {
+    float* weights;  // [rows, S]
+    float* context;  // [rows, C]
+    size_t context_stride;
+};
+
+// What one forward leaves for its backward, and the workspace of both. Reused, it allocates nothing new. Rows of
 // different length lie as in ops/scan: Q of them in all, row (t, r) at steps.offset[t] + r.
 struct CrossAttentionTape {
     RaggedRows targets;
@@ -61,10 +74,9 @@ public:
     // values: [S, N, C]; keys: [S, N, H]
     void keys(const float* values, size_t steps, size_t rows, float* keys, Buffer& scratch) const;
 
-    // One step of `rows` states, [rows, H], each beside the memory's row source[r], or r itself without source.
-    // weights: [rows, S]; context: [rows, C], its rows context_stride apart. On any thread count.
-    void attend(const AttentionMemory& m, const float* states, size_t rows, const int32_t* source, float* weights,
-                float* context, size_t context_stride, Buffer& query, Buffer& scratch) const;
+    // One step of some rows, on any number of threads.
+    void attend(const AttentionMemory& m, const AttentionQueries& queries, const Attended& out, Buffer& query,
+                Buffer& scratch) const;
     // dot and general: joined [rows, C + H] has the context in place; the states join it; out = tanh(W_c [c ; s])
     void combine(const float* states, size_t rows, float* joined, float* out, Buffer& scratch) const;
 

@@ -147,27 +147,27 @@ const SelfAttention::Backward& SelfAttention::packed_backward() const {
     });
 }
 
-// This thread's steps of x times weights, into panels [N][columns / width][T][width].
-void SelfAttention::project(const Team& team, const PackedMatrix& weights, const float* start, const float* x,
-                            const AttentionTape& tape, float* to) const {
-    const Layout& layout = tape.layout;
-    const size_t width = weights.width(), panels = weights.padded_columns() / width;
-    for_own_steps(team, tape.lengths, layout.steps, [&](size_t n, const Range& own) {
+namespace {
+
+// This thread's steps of x times the filter's one tap, into panels [N][columns / width][T][width].
+void project(const Team& team, const Filter& filter, const ConstSequence& x, const std::vector<size_t>& lengths,
+             float* to) {
+    const PackedMatrix& weights = filter.weights;
+    const size_t width = weights.width(), panels = weights.padded_columns() / width, steps = x.layout.steps;
+    for_own_steps(team, lengths, steps, [&](size_t n, const Range& own) {
         for (size_t p = 0; p < panels; ++p) {
             Gemm g;
             g.rows = own.size();
             g.depth = weights.depth();
             g.columns = width;
-            g.a = {x + layout.offset(own.begin, n), layout.step_stride, 0, 0};
+            g.a = {x.at(own.begin, n), x.layout.step_stride, 0, 0};
             g.panels = weights.panel(p * width);
-            g.start = start + p * width;
-            g.c = {to + ((n * panels + p) * layout.steps + own.begin) * width, width, 0, 0};
+            g.start = filter.start + p * width;
+            g.c = {to + ((n * panels + p) * steps + own.begin) * width, width, 0, 0};
             weights.kernel().run(g);
         }
     });
 }
-
-namespace {
 
 // Head h of row n in what `project` wrote.
 Head head_of(const AttentionTape& tape, const HeadPanels& shape, const Kernels& kernels, bool causal, size_t n,
@@ -181,10 +181,11 @@ Head head_of(const AttentionTape& tape, const HeadPanels& shape, const Kernels& 
 
 }  // namespace
 
-void SelfAttention::forward(const float* x, const Layout& layout, const int64_t* lengths, float* y, AttentionTape& tape,
+void SelfAttention::forward(const ConstSequence& x, const int64_t* lengths, float* y, AttentionTape& tape,
                             bool save) const {
     const uint64_t stamp = stamp_.now();  // before the weights are read
     const Forward& p = packed_forward();
+    const Layout& layout = x.layout;
     const size_t T = layout.steps, N = layout.rows, D = options_.embed_dim, heads = heads_.heads;
     tape.layout = layout;
     tape.lengths = checked_lengths(lengths, layout);
@@ -199,7 +200,7 @@ void SelfAttention::forward(const float* x, const Layout& layout, const int64_t*
     Buffer scratch(threads * each, Buffer::Uninitialised{});
     if (ragged(tape)) clear_padding(tape, tape.context.data());
     parallel(threads, [&](const Team& team) {
-        project(team, p.in, p.in_start.data(), x, tape, tape.projected.data());
+        project(team, {p.in, p.in_start.data(), {}}, x, tape.lengths, tape.projected.data());
         team.wait();
         size_t item = 0;  // threads take turns, so that long and short causal rows are shared
         for (size_t n = 0; n < N; ++n)
@@ -213,114 +214,157 @@ void SelfAttention::forward(const float* x, const Layout& layout, const int64_t*
                                scratch.data() + team.index * each);
             }
         team.wait();
-        convolve(team, p.out, p.out_start.data(), Taps{}, tape.context.data(), layout, y, layout);
+        convolve(team, {p.out, p.out_start.data(), {}}, {tape.context.data(), layout}, {y, layout});
     });
     if (ragged(tape)) clear_padding(tape, y);
 }
+
+// What the threads of one backward share.
+struct SelfAttention::Work {
+    const Backward& packed;
+    const AttentionTape& tape;
+    ConstSequence x, dy;
+    Buffer delta;       // [N, heads, T] sum over keys of weight * dweight
+    Buffer dcontext;    // [N][heads][panels][T][width]
+    Buffer dprojected;  // like tape.projected
+    // Heads beyond the last round that gives every thread one are shared, thread by thread in turn over their keys.
+    std::vector<std::atomic<size_t>> done;
+    Buffer scratch;
+    size_t each;  // floats of scratch for a thread
+
+    size_t steps() const { return tape.layout.steps; }
+    float* own_scratch(const Team& team) { return scratch.data() + team.index * each; }
+};
 
 void SelfAttention::backward(AttentionTape& tape, const float* x, const float* dy, float* dx) {
     if (!tape.saved) throw std::invalid_argument("backward has already used this tape: run forward again");
     stamp_.check(tape.weights);
     tape.saved = false;
-    const Backward& packed = packed_backward();
     const Layout& layout = tape.layout;
-    const size_t T = layout.steps, N = layout.rows, D = options_.embed_dim, heads = heads_.heads;
-    const size_t padded = heads_.padded(), items = N * heads;
-    const double flops = static_cast<double>(N * T) * static_cast<double>(16 * D + 10 * T) * static_cast<double>(D);
-    const size_t threads = threads_for(flops);
-    const size_t each = round_up(
-        std::max(attend_backward_scratch(heads_, *kernels_), convolve_gradient_scratch(*kernels_, D, D)), unit_block);
-    Buffer scratch(threads * each, Buffer::Uninitialised{}), delta(items * T), masked;
-    Buffer dcontext(items * T * padded, Buffer::Uninitialised{}), dprojected(parts * items * T * padded);
+    Buffer masked(ragged(tape) ? layout.size() : 0, Buffer::Uninitialised{});
     if (ragged(tape)) {
-        masked = Buffer(layout.size(), Buffer::Uninitialised{});
         std::copy_n(dy, layout.size(), masked.data());
         clear_padding(tape, masked.data());
         dy = masked.data();
         if (dx) clear_padding(tape, dx);
     }
-    // Heads beyond the last round that gives every thread one are shared, thread by thread in turn over their keys.
-    std::vector<std::atomic<size_t>> done(threads * threads);
+    const size_t T = layout.steps, N = layout.rows, D = options_.embed_dim, items = N * heads_.heads;
+    const size_t per_item = T * heads_.padded();
+    const double flops = static_cast<double>(N * T) * static_cast<double>(16 * D + 10 * T) * static_cast<double>(D);
+    const size_t threads = threads_for(flops);
+    const size_t each = round_up(
+        std::max(attend_backward_scratch(heads_, *kernels_), convolve_gradient_scratch(*kernels_, D, D)), unit_block);
+    Work work{packed_backward(),
+              tape,
+              {x, layout},
+              {dy, layout},
+              Buffer(items * T),
+              Buffer(items * per_item, Buffer::Uninitialised{}),
+              Buffer(parts * items * per_item),
+              std::vector<std::atomic<size_t>>(threads * threads),
+              Buffer(threads * each, Buffer::Uninitialised{}),
+              each};
     parallel(threads, [&](const Team& team) {
-        float* own_scratch = scratch.data() + team.index * each;
-        project(team, packed.out, packed.zeros.data(), dy, tape, dcontext.data());
-        convolve_gradient(team, *kernels_, Taps{}, tape.context.data(), layout, dy, layout, out_weight_.grad.data(),
-                          own_scratch);
-        if (const Range own = split(D, team.size, team.index, unit_block); options_.bias && own.size())
-            kernels_->column_sums(T * N, own.size(), dy + own.begin, D, out_bias_.grad.data() + own.begin);
+        output_backward(team, work);
         team.wait();
-        for (size_t item = team.index; item < items; item += team.size) {
-            const size_t n = item / heads, h = item % heads;
-            RowDots dots;
-            dots.rows = tape.lengths[n];
-            dots.columns = heads_.size;
-            dots.panels = dcontext.data() + item * T * padded;
-            dots.width = heads_.width();
-            dots.plane = T * heads_.width();
-            dots.y = tape.context.data() + layout.offset(0, n) + h * heads_.size;
-            dots.y_stride = layout.step_stride;
-            dots.sums = delta.data() + item * T;
-            kernels_->row_dots(dots);
-        }
+        heads_backward(team, work);
         team.wait();
-        const auto head_backward = [&](size_t item, size_t part, size_t of, const Turn& turn) {
-            const size_t n = item / heads, h = item % heads;
-            const Head head = head_of(tape, heads_, *kernels_, options_.causal, n, h);
-            float* row = dprojected.data() + n * parts * heads * T * padded;
-            HeadGradients g{};
-            g.dcontext = dcontext.data() + item * T * padded;
-            g.maximum = tape.maximum.data() + item * T;
-            g.inverse = tape.inverse.data() + item * T;
-            g.delta = delta.data() + item * T;
-            g.dq = row + (part_q * heads + h) * T * padded;
-            g.dk = row + (part_k * heads + h) * T * padded;
-            g.dv = row + (part_v * heads + h) * T * padded;
-            g.scale = scale_;
-            const size_t key_blocks = (head.length + key_block_backward - 1) / key_block_backward;
-            attend_backward(head, g, split(key_blocks, of, part), turn, own_scratch);
-        };
-        const size_t whole = items / team.size * team.size;
-        for (size_t item = team.index; item < whole; item += team.size) head_backward(item, 0, 1, {});
-        for (size_t item = whole; item < items; ++item) {
-            std::atomic<size_t>* counters = done.data() + (item - whole) * threads;
-            head_backward(item, team.index, team.size,
-                          {team.index ? counters + team.index - 1 : nullptr,
-                           team.index + 1 < team.size ? counters + team.index : nullptr});
-        }
-        team.wait();
-        learn(team, tape, x, dprojected.data(), own_scratch);
-        if (!dx) return;
-        for_own_steps(team, tape.lengths, T, [&](size_t n, const Range& own) {
-            const size_t width = heads_.width();
-            Gemm g;
-            g.rows = own.size();
-            g.depth = packed.in.depth();
-            g.columns = D;
-            g.a = {dprojected.data() + n * parts * heads * T * padded + own.begin * width, width, 0, 0};
-            g.inner = width;
-            g.outer_step = T * width;
-            g.panels = packed.in.panel(0);
-            g.start = packed.zeros.data();
-            g.c = {dx + layout.offset(own.begin, n), layout.step_stride, 0, 0};
-            kernels_->product().run(g);
-        });
+        input_backward(team, work, dx);
     });
 }
 
-// Gradients of in_proj: each thread adds the rows it owns, over the steps of one row of the batch after another.
-void SelfAttention::learn(const Team& team, const AttentionTape& tape, const float* x, const float* dprojected,
-                          float* scratch) {
-    const size_t T = tape.layout.steps, D = options_.embed_dim, width = heads_.width();
+// Gradients of out_proj and of what it reads, and each query's delta.
+void SelfAttention::output_backward(const Team& team, Work& work) {
+    const AttentionTape& tape = work.tape;
+    const size_t T = work.steps(), D = options_.embed_dim, heads = heads_.heads;
+    project(team, {work.packed.out, work.packed.zeros.data(), {}}, work.dy, tape.lengths, work.dcontext.data());
+    convolve_gradient(team, *kernels_, Taps{}, {tape.context.data(), tape.layout}, work.dy, out_weight_.grad.data(),
+                      work.own_scratch(team));
+    if (const Range own = split(D, team.size, team.index, unit_block); options_.bias && own.size())
+        kernels_->column_sums(T * tape.layout.rows, own.size(), work.dy.base + own.begin, D,
+                              out_bias_.grad.data() + own.begin);
+    team.wait();
+    for (size_t item = team.index; item < tape.layout.rows * heads; item += team.size) {
+        const size_t n = item / heads, h = item % heads;
+        RowDots dots;
+        dots.rows = tape.lengths[n];
+        dots.columns = heads_.size;
+        dots.panels = work.dcontext.data() + item * T * heads_.padded();
+        dots.width = heads_.width();
+        dots.plane = T * heads_.width();
+        dots.y = tape.context.data() + tape.layout.offset(0, n) + h * heads_.size;
+        dots.y_stride = tape.layout.step_stride;
+        dots.sums = work.delta.data() + item * T;
+        kernels_->row_dots(dots);
+    }
+}
+
+// Gradients of Q, K and V: whole heads, a thread each, then what is left shared by all.
+void SelfAttention::heads_backward(const Team& team, Work& work) const {
+    const size_t T = work.steps(), heads = heads_.heads, each = T * heads_.padded(),
+                 items = work.tape.layout.rows * heads;
+    const auto head_backward = [&](size_t item, size_t part, size_t of, const Turn& turn) {
+        const size_t n = item / heads, h = item % heads;
+        const Head head = head_of(work.tape, heads_, *kernels_, options_.causal, n, h);
+        float* row = work.dprojected.data() + n * parts * heads * each;
+        HeadGradients g{};
+        g.dcontext = work.dcontext.data() + item * each;
+        g.maximum = work.tape.maximum.data() + item * T;
+        g.inverse = work.tape.inverse.data() + item * T;
+        g.delta = work.delta.data() + item * T;
+        g.dq = row + (part_q * heads + h) * each;
+        g.dk = row + (part_k * heads + h) * each;
+        g.dv = row + (part_v * heads + h) * each;
+        g.scale = scale_;
+        const size_t key_blocks = (head.length + key_block_backward - 1) / key_block_backward;
+        attend_backward(head, g, split(key_blocks, of, part), turn, work.own_scratch(team));
+    };
+    const size_t whole = items / team.size * team.size, threads = team.size;
+    for (size_t item = team.index; item < whole; item += team.size) head_backward(item, 0, 1, {});
+    for (size_t item = whole; item < items; ++item) {
+        std::atomic<size_t>* counters = work.done.data() + (item - whole) * threads;
+        head_backward(item, team.index, team.size,
+                      {team.index ? counters + team.index - 1 : nullptr,
+                       team.index + 1 < team.size ? counters + team.index : nullptr});
+    }
+}
+
+// Gradients of in_proj, and dx unless it is nullptr.
+void SelfAttention::input_backward(const Team& team, Work& work, float* dx) {
+    learn(team, work);
+    if (!dx) return;
+    const Sequence out{dx, work.tape.layout};
+    const size_t T = work.steps(), width = heads_.width(), row = parts * heads_.heads * T * heads_.padded();
+    for_own_steps(team, work.tape.lengths, T, [&](size_t n, const Range& own) {
+        Gemm g;
+        g.rows = own.size();
+        g.depth = work.packed.in.depth();
+        g.columns = options_.embed_dim;
+        g.a = {work.dprojected.data() + n * row + own.begin * width, width, 0, 0};
+        g.inner = width;
+        g.outer_step = T * width;
+        g.panels = work.packed.in.panel(0);
+        g.start = work.packed.zeros.data();
+        g.c = {out.at(own.begin, n), out.layout.step_stride, 0, 0};
+        kernels_->product().run(g);
+    });
+}
+
+// Each thread adds the rows it owns, over the steps of one row of the batch after another.
+void SelfAttention::learn(const Team& team, Work& work) {
+    const std::vector<size_t>& lengths = work.tape.lengths;
+    float* scratch = work.own_scratch(team);
+    const size_t T = work.steps(), D = options_.embed_dim, width = heads_.width();
     const size_t panels = parts * heads_.heads * heads_.panels();
     const Range own = split(panels * width, team.size, team.index, unit_block);
-    for (size_t n = 0; n < tape.layout.rows; ++n)
-        for (size_t t = 0; t < tape.lengths[n]; t += position_block) {
-            const Positions block{{t, std::min(t + position_block, tape.lengths[n])}, {n, n + 1}};
-            if (own.size()) pack_positions(x, tape.layout, block, kernels_->product().width, scratch);
+    for (size_t n = 0; n < lengths.size(); ++n)
+        for (size_t t = 0; t < lengths[n]; t += position_block) {
+            const Positions block{{t, std::min(t + position_block, lengths[n])}, {n, n + 1}};
+            if (own.size()) pack_positions(work.x, block, kernels_->product().width, scratch);
             for (size_t j = own.begin; j < own.end;) {
                 const size_t end = std::min(own.end, (j / width + 1) * width);  // of this panel
                 const size_t row = row_behind(heads_, j);
-                const float* from = dprojected + ((n * panels + j / width) * T + t) * width + j % width;
+                const float* from = work.dprojected.data() + ((n * panels + j / width) * T + t) * width + j % width;
                 Gemm g;
                 g.rows = row == none ? 0 : std::min(end - j, heads_.size - j % heads_.padded());
                 g.depth = block.count();
@@ -394,14 +438,12 @@ void SelfAttention::step(const float* x, size_t rows, AttentionCache& cache, flo
     fit(cache, rows);
     const Forward& p = packed_forward();
     const size_t D = options_.embed_dim, heads = heads_.heads, padded = heads_.padded();
-    AttentionTape tape;
-    tape.layout = Layout::time_first(1, rows, D);
-    tape.lengths.assign(rows, 1);
+    const Layout layout = Layout::time_first(1, rows, D);
     Buffer projected(rows * parts * heads * padded, Buffer::Uninitialised{}), context(rows * D), out(padded);
     Buffer scores(key_block, Buffer::Uninitialised{});
     const Buffer zeros(key_block);
     const Team alone{0, 1, nullptr};
-    project(alone, p.in, p.in_start.data(), x, tape, projected.data());
+    project(alone, {p.in, p.in_start.data(), {}}, {x, layout}, std::vector<size_t>(rows, 1), projected.data());
     append(cache, projected.data());
     for (size_t i = 0; i < rows * heads; ++i) {
         float top = -3.4e38f, sum = 0, rescale = 0;
@@ -436,7 +478,7 @@ void SelfAttention::step(const float* x, size_t rows, AttentionCache& cache, flo
         kernels_->scale(padded, 1.0f / sum, out.data());
         std::copy_n(out.data(), heads_.size, context.data() + i / heads * D + i % heads * heads_.size);
     }
-    convolve(alone, p.out, p.out_start.data(), Taps{}, context.data(), tape.layout, y, tape.layout);
+    convolve(alone, {p.out, p.out_start.data(), {}}, {context.data(), layout}, {y, layout});
 }
 
 }  // namespace rnnfast::core

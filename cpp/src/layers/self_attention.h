@@ -51,9 +51,8 @@ public:
     Parameters parameters();
     void weights_changed();
 
-    // lengths: [N] steps of each row, or nullptr; beyond them outputs are zero and nothing is seen or learnt.
-    void forward(const float* x, const Layout& layout, const int64_t* lengths, float* y, AttentionTape& tape,
-                 bool save) const;
+    // lengths: [N] steps of each row, or nullptr; steps beyond them have no part and give zeros.
+    void forward(const ConstSequence& x, const int64_t* lengths, float* y, AttentionTape& tape, bool save) const;
     // Adds to the parameters' gradients; writes dx unless it is nullptr. x is what forward had. Uses the tape up.
     void backward(AttentionTape& tape, const float* x, const float* dy, float* dx);
     // One more step of every row, which sees all steps in the cache: x, y [N, D]. The bits of a causal forward.
@@ -70,11 +69,13 @@ private:
     };
     const Forward& packed_forward() const;
     const Backward& packed_backward() const;
-    void project(const Team& team, const PackedMatrix& weights, const float* start, const float* x,
-                 const AttentionTape& tape, float* to) const;
     void fit(AttentionCache& cache, size_t rows) const;
     void append(AttentionCache& cache, const float* projected) const;
-    void learn(const Team& team, const AttentionTape& tape, const float* x, const float* dprojected, float* scratch);
+    struct Work;
+    void output_backward(const Team& team, Work& work);
+    void heads_backward(const Team& team, Work& work) const;
+    void input_backward(const Team& team, Work& work, float* dx);
+    void learn(const Team& team, Work& work);
 
     AttentionOptions options_;
     const Kernels* kernels_;

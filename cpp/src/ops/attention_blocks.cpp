@@ -22,34 +22,47 @@ void transpose_block(const Head& head, const float* from, size_t first, size_t c
     }
 }
 
-// scores[j, q] = rows [first, first + keys) of K (or V) times the transposed block
-void products_with_block(const Head& head, const float* rows, size_t first, size_t keys, const float* transposed,
-                         size_t queries, const float* zeros, float* scores) {
+// A block of queries after transpose_block.
+struct TransposedQueries {
+    const float* panels;
+    size_t count;
+    const float* zeros;  // [query_block]
+};
+
+// scores[j, q] = row j of K (or V, both in panels) times query q, for `keys` rows
+void products_with_block(const Head& head, const float* rows, size_t keys, const TransposedQueries& block,
+                         float* scores) {
     Gemm g;
     g.rows = keys;
     g.depth = head.shape->size;
-    g.columns = round_up(queries, unit_block);
-    g.a = {rows + first * head.shape->width(), head.shape->width(), 0, 0};
+    g.columns = round_up(block.count, unit_block);
+    g.a = {rows, head.shape->width(), 0, 0};
     g.inner = head.shape->width();
     g.outer_step = head.plane;
-    g.panels = transposed;
-    g.start = zeros;
+    g.panels = block.panels;
+    g.start = block.zeros;
     g.c = {scores, query_block, 0, 0};
     head.kernels->product().run(g);
 }
 
-// to[r, :] += A[r, k] * B[first + k, :] for B and `to` in panels
-void add_products(const Head& head, ConstRows a, size_t step, size_t rows, const float* b, size_t first, size_t depth,
-                  float* to) {
+// [rows, depth] numbers of a block of scores: by query, or by key.
+struct Coefficients {
+    const float* scores;  // [keys, query_block]
+    size_t rows, depth;
+    bool by_key;
+};
+
+// to[r, :] += sum over k of A[r, k] * B[k, :], for B and `to` in panels
+void add_products(const Head& head, const Coefficients& a, const float* b, float* to) {
     const size_t width = head.shape->width();
     for (size_t p = 0; p < head.shape->panels(); ++p) {
         Gemm g;
-        g.rows = rows;
-        g.depth = depth;
+        g.rows = a.rows;
+        g.depth = a.depth;
         g.columns = width;
-        g.a = a;
-        g.step = step;
-        g.panels = b + p * head.plane + first * width;
+        g.a = {a.scores, a.by_key ? query_block : 1, 0, 0};
+        g.step = a.by_key ? 1 : query_block;
+        g.panels = b + p * head.plane;
         g.c = {to + p * head.plane, width, 0, 0};
         head.shape->kernel->run(g);
     }
@@ -98,11 +111,13 @@ void attend(const Head& head, size_t block, float* context, size_t stride, float
     std::fill_n(sum, query_block, 0.0f);
     std::fill_n(out, query_block * padded, 0.0f);
     transpose_block(head, head.q, queries.first, queries.count, transposed);
+    const TransposedQueries q{transposed, queries.count, zeros};
+    const size_t width = head.shape->width();
 
     int32_t visible[query_block];
     for (size_t k = 0; k < queries.end_of_keys; k += key_block) {
         const size_t keys = std::min(key_block, queries.end_of_keys - k);
-        products_with_block(head, head.k, k, keys, transposed, queries.count, zeros, scores);
+        products_with_block(head, head.k + k * width, keys, q, scores);
         AttentionBlock b;
         b.keys = keys;
         b.queries = round_up(queries.count, unit_block);
@@ -120,7 +135,7 @@ void attend(const Head& head, size_t block, float* context, size_t stride, float
         g.columns = padded;
         g.a = {scores, 1, 0, 0};
         g.step = query_block;
-        g.panels = head.v + k * head.shape->width();
+        g.panels = head.v + k * width;
         g.panel_stride = head.plane;
         g.c = {out, padded, 0, 0};
         head.shape->kernel->run(g);
@@ -159,12 +174,13 @@ void attend_backward(const Head& head, const HeadGradients& gradients, Range key
         }
         for (size_t j = key_blocks.begin; j < key_blocks.end && j * block < queries.end_of_keys; ++j) {
             const size_t k = j * block, keys = std::min(block, queries.end_of_keys - k);
+            const size_t t = queries.first, count = queries.count;
             const float* zeros = rows + 3 * query_block;
-            products_with_block(head, head.k, k, keys, q, queries.count, zeros, scores);
-            products_with_block(head, head.v, k, keys, dcontext, queries.count, zeros, dscores);
+            products_with_block(head, head.k + k * width, keys, {q, count, zeros}, scores);
+            products_with_block(head, head.v + k * width, keys, {dcontext, count, zeros}, dscores);
             AttentionGradient b;
             b.keys = keys;
-            b.queries = round_up(queries.count, unit_block);
+            b.queries = round_up(count, unit_block);
             b.scores = scores;
             b.dweights = dscores;
             b.visible = visible_keys(head, queries, k, keys, visible);
@@ -172,13 +188,10 @@ void attend_backward(const Head& head, const HeadGradients& gradients, Range key
             b.inverse = rows + query_block;
             b.delta = rows + 2 * query_block;
             head.kernels->attention_gradient(b);
-            const ConstRows by_key{scores, query_block, 0, 0}, dby_key{dscores, query_block, 0, 0};
-            const size_t t = queries.first;
-            add_products(head, by_key, 1, keys, gradients.dcontext, t, queries.count, gradients.dv + k * width);
-            add_products(head, dby_key, 1, keys, head.q, t, queries.count, gradients.dk + k * width);
+            add_products(head, {scores, keys, count, true}, gradients.dcontext + t * width, gradients.dv + k * width);
+            add_products(head, {dscores, keys, count, true}, head.q + t * width, gradients.dk + k * width);
             if (j == key_blocks.begin) wait_for(turn.before, i + 1);
-            add_products(head, {dscores, 1, 0, 0}, query_block, queries.count, head.k, k, keys,
-                         gradients.dq + t * width);
+            add_products(head, {dscores, count, keys, false}, head.k + k * width, gradients.dq + t * width);
         }
         wait_for(turn.before, i + 1);
         for (size_t p = 0; !turn.done && p < head.shape->panels(); ++p)

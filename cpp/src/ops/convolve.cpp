@@ -1,10 +1,6 @@
 #include "ops/convolve.h"
 
 #include <algorithm>
-#include <cmath>
-#include <stdexcept>
-
-#include "runtime/random.h"
 
 namespace rnnfast::core {
 
@@ -32,15 +28,19 @@ size_t end_of_run(const Taps& taps, size_t steps, size_t t, size_t last) {
 
 // steps x rows of a layout as a product's rows, near neighbours one after another.
 template <class Pattern, class Float>
-Pattern pattern(Float* base, const Layout& layout, size_t steps, size_t rows) {
-    if (layout.step_stride < layout.row_stride) return {base, layout.step_stride, steps, layout.row_stride};
-    return {base, layout.row_stride, rows, layout.step_stride};
+Pattern pattern(const SequenceOf<Float>& from, const Positions& positions) {
+    const auto& [steps, rows] = positions;
+    const size_t by_step = from.layout.step_stride, by_row = from.layout.row_stride;
+    Float* base = from.at(steps.begin, rows.begin);
+    if (by_step < by_row) return {base, by_step, steps.size(), by_row};
+    return {base, by_row, rows.size(), by_step};
 }
 
 }  // namespace
 
-void convolve(const Team& team, const PackedMatrix& weights, const float* start, const Taps& taps, const float* x,
-              const Layout& in, float* y, const Layout& out) {
+void convolve(const Team& team, const Filter& filter, const ConstSequence& x, const Sequence& y) {
+    const auto& [weights, start, taps] = filter;
+    const Layout &in = x.layout, &out = y.layout;
     const bool by_step = out.steps >= out.rows;
     const Range steps = by_step ? split(out.steps, team.size, team.index) : Range{0, out.steps};
     const Range rows = by_step ? Range{0, out.rows} : split(out.rows, team.size, team.index);
@@ -51,7 +51,7 @@ void convolve(const Team& team, const PackedMatrix& weights, const float* start,
         const size_t end = end_of_run(taps, in.steps, t, steps.end);
         if (inside.size() == 0) {  // nothing but padding under all taps
             for (; t < end; ++t)
-                for (size_t n = rows.begin; n < rows.end; ++n) std::copy_n(start, out.channels, y + out.offset(t, n));
+                for (size_t n = rows.begin; n < rows.end; ++n) std::copy_n(start, out.channels, y.at(t, n));
             continue;
         }
         const size_t from = t + inside.begin * taps.dilation - static_cast<size_t>(taps.before);
@@ -59,27 +59,27 @@ void convolve(const Team& team, const PackedMatrix& weights, const float* start,
         g.rows = (end - t) * rows.size();
         g.depth = inside.size() * in.channels;
         g.columns = out.channels;
-        g.a = pattern<ConstRows>(x + in.offset(from, rows.begin), in, end - t, rows.size());
+        g.a = pattern<ConstRows>(x, {{from, from + (end - t)}, rows});
         g.inner = in.channels;
         g.outer_step = taps.dilation * in.step_stride;
         g.panels = weights.panel(0) + inside.begin * in.channels * width;
         g.panel_stride = weights.depth() * width;
         g.start = start;
-        g.c = pattern<Rows>(y + out.offset(t, rows.begin), out, end - t, rows.size());
+        g.c = pattern<Rows>(y, {{t, end}, rows});
         weights.kernel().run(g);
         t = end;
     }
 }
 
-void pack_positions(const float* x, const Layout& in, const Positions& positions, size_t width, float* panels) {
-    const size_t count = positions.count();
+void pack_positions(const ConstSequence& x, const Positions& positions, size_t width, float* panels) {
+    const size_t count = positions.count(), channels = x.layout.channels;
     size_t position = 0;
     for (size_t t = positions.steps.begin; t < positions.steps.end; ++t)
         for (size_t n = positions.rows.begin; n < positions.rows.end; ++n, ++position) {
-            const float* row = x + in.offset(t, n);
-            for (size_t c = 0; c < in.channels; c += width) {
+            const float* row = x.at(t, n);
+            for (size_t c = 0; c < channels; c += width) {
                 float* to = panels + c * count + position * width;
-                const size_t valid = std::min(width, in.channels - c);
+                const size_t valid = std::min(width, channels - c);
                 std::copy_n(row + c, valid, to);
                 std::fill(to + valid, to + width, 0.0f);
             }
@@ -90,17 +90,18 @@ size_t convolve_gradient_scratch(const Kernels& kernels, size_t inputs, size_t o
     return position_block * (round_up(inputs, kernels.product().width) + round_up(outputs, unit_block));
 }
 
-void convolve_gradient(const Team& team, const Kernels& kernels, const Taps& taps, const float* x, const Layout& in,
-                       const float* dy, const Layout& out, float* gradient, float* scratch) {
+void convolve_gradient(const Team& team, const Kernels& kernels, const Taps& taps, const ConstSequence& x,
+                       const ConstSequence& dy, float* gradient, float* scratch) {
+    const Layout &in = x.layout, &out = dy.layout;
     const Range own = split(out.channels, team.size, team.index, unit_block);
     if (own.size() == 0) return;
     const size_t width = kernels.product().width, columns = taps.count * in.channels;
     float* panels = scratch;
     float* left = scratch + position_block * round_up(in.channels, width);  // dy^T: [own / 16][positions][16]
     for_each_block(out.steps, out.rows, [&](const Positions& block) {
-        Layout own_dy = out;
-        own_dy.channels = own.size();
-        pack_positions(dy + own.begin, own_dy, block, unit_block, left);
+        ConstSequence own_dy{dy.base + own.begin, out};
+        own_dy.layout.channels = own.size();
+        pack_positions(own_dy, block, unit_block, left);
         for (size_t tap = 0; tap < taps.count; ++tap) {
             const ptrdiff_t shift = static_cast<ptrdiff_t>(tap * taps.dilation) - taps.before;
             const auto clip = [&](size_t t) {  // the input step under output step t, kept inside the sequence
@@ -111,7 +112,7 @@ void convolve_gradient(const Team& team, const Kernels& kernels, const Taps& tap
             if (source.count() == 0) continue;
             const auto skipped =
                 static_cast<size_t>(static_cast<ptrdiff_t>(source.steps.begin) - shift) - block.steps.begin;
-            pack_positions(x, in, source, width, panels);
+            pack_positions(x, source, width, panels);
             Gemm g;
             g.rows = own.size();
             g.depth = source.count();

@@ -22,28 +22,44 @@ struct Layout {
     size_t offset(size_t step, size_t row) const { return step * step_stride + row * row_stride; }
 };
 
+// A sequence's numbers: row n of step t is [channels] at at(t, n).
+template <class Float>
+struct SequenceOf {
+    Float* base = nullptr;
+    Layout layout{};
+    Float* at(size_t step, size_t row) const { return base + layout.offset(step, row); }
+    operator SequenceOf<const Float>() const { return {base, layout}; }
+};
+using Sequence = SequenceOf<float>;
+using ConstSequence = SequenceOf<const float>;
+
 // Tap j of output step t reads input step t + j * dilation - before; what lies outside the sequence is left out.
 struct Taps {
     size_t count = 1, dilation = 1;
     ptrdiff_t before = 0;
 };
 
-// This thread's share of y. weights: [(tap, channel), O]; start: the bias, or zeros, padded to whole panels.
-void convolve(const Team& team, const PackedMatrix& weights, const float* start, const Taps& taps, const float* x,
-              const Layout& in, float* y, const Layout& out);
+// What a convolution multiplies by.
+struct Filter {
+    const PackedMatrix& weights;  // [(tap, channel), O]
+    const float* start;           // the bias, or zeros, padded to whole panels
+    Taps taps;
+};
+// This thread's share of y.
+void convolve(const Team& team, const Filter& filter, const ConstSequence& x, const Sequence& y);
 
 // gradient[o, (tap, c)] += sum over t, n of dy[t, n, o] * x[t + tap * dilation - before, n, c], positions in one order.
-// A thread adds the rows o it owns and needs scratch of its own.
+// A thread adds the rows o it owns and needs its own scratch.
 size_t convolve_gradient_scratch(const Kernels& kernels, size_t inputs, size_t outputs);
-void convolve_gradient(const Team& team, const Kernels& kernels, const Taps& taps, const float* x, const Layout& in,
-                       const float* dy, const Layout& out, float* gradient, float* scratch);
+void convolve_gradient(const Team& team, const Kernels& kernels, const Taps& taps, const ConstSequence& x,
+                       const ConstSequence& dy, float* gradient, float* scratch);
 
 // Positions of a sequence as a product's right-hand side: panels [C / width][positions][width], zeros at the end.
 struct Positions {
     Range steps, rows;
     size_t count() const { return steps.size() * rows.size(); }
 };
-void pack_positions(const float* x, const Layout& in, const Positions& positions, size_t width, float* panels);
+void pack_positions(const ConstSequence& x, const Positions& positions, size_t width, float* panels);
 // Calls body(positions) for runs of at most `position_block` positions, in order.
 constexpr size_t position_block = 384;  // as in weight_gradient.cpp
 template <class Body>

@@ -179,8 +179,8 @@ const float* Seq2Seq::advance(const EncodedSource& encoded, const int32_t* previ
         context_stride = context_size() + hidden;
         m.joined.reserve(rows * context_stride);
         m.combined.reserve(rows * hidden);
-        attention_->attend(attended(encoded), read, rows, state.source.data(), attention, m.joined.data(),
-                           context_stride, m.query, m.scratch);
+        attention_->attend(attended(encoded), {read, rows, state.source.data()},
+                           {attention, m.joined.data(), context_stride}, m.query, m.scratch);
         attention_->combine(read, rows, m.joined.data(), m.combined.data(), m.scratch);
         read = m.combined.data();
         context = m.joined.data();
@@ -210,9 +210,9 @@ Seq2Seq::StepInput Seq2Seq::step_input(const EncodedSource& encoded, const float
         in.input.x = m.fixed.data();
         for (size_t r = 0; r < rows; ++r)
             if (width) std::copy_n(embedded + r * width, width, m.fixed.data() + r * in.context_stride);
-        attention_->attend(attended(encoded), state.h.data() + (options_.num_layers - 1) * rows * options_.hidden_size,
-                           rows, state.source.data(), attention, m.fixed.data() + width, in.context_stride, m.query,
-                           m.scratch);
+        const float* top = state.h.data() + (options_.num_layers - 1) * rows * options_.hidden_size;
+        attention_->attend(attended(encoded), {top, rows, state.source.data()},
+                           {attention, m.fixed.data() + width, in.context_stride}, m.query, m.scratch);
         return in;
     }
     in.input.fixed_part = encoded.fixed.data();
