@@ -23,7 +23,7 @@ import numpy as np
 import torch  # first: then both use the one OpenMP runtime it brings
 
 import rnnfast as rf
-from rnnfast.schedules import schedule_named
+from rnnfast.train.schedules import schedule_named
 
 
 class Ours:

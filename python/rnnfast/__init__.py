@@ -2,32 +2,39 @@
 
 from __future__ import annotations
 
-from rnnfast import datasets, presets, schedules
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from rnnfast import _moved, presets
 from rnnfast._core import Error as FileFormatError
 from rnnfast._core import __version__
 from rnnfast.bleu import CorpusBleu, bleu, corpus_bleu
-from rnnfast.callbacks import Callback, TensorBoard
-from rnnfast.cells import GRUCell, LSTMCell, RNNCell
-from rnnfast.classify import SequenceClassifier
-from rnnfast.data import Corpus, batches
-from rnnfast.estimator import NotFittedError
+from rnnfast.estimators.base import NotFittedError
+from rnnfast.estimators.classify import SequenceClassifier
+from rnnfast.estimators.forecast import Autoregressor, LinearAR
 from rnnfast.evaluate import Evaluation, evaluate, log_prob, surprisal
-from rnnfast.forecast import Autoregressor, LinearAR
 from rnnfast.generate import generate, stream
-from rnnfast.gradient_flow import GradientFlow, gradient_flow
-from rnnfast.history import History
 from rnnfast.info import get_num_threads, info, set_num_threads
-from rnnfast.io import load, quantize
-from rnnfast.models import LanguageModel
-from rnnfast.ngram import NGram
-from rnnfast.nn import GRU, LSTM, RNN, Embedding, Linear
-from rnnfast.optim import SGD, Adam, AdamW, clip_grad_norm_, clip_grad_value_
-from rnnfast.parallel import ParallelCorpus
-from rnnfast.seq2seq import Seq2Seq
-from rnnfast.sequence import Conv1d, SelfAttention
-from rnnfast.train import NonFiniteLoss, fit
+from rnnfast.markov.ngram import NGram
+from rnnfast.models.io import load, quantize
+from rnnfast.models.language_model import LanguageModel
+from rnnfast.models.seq2seq import Seq2Seq
+from rnnfast.nn.cells import GRUCell, LSTMCell, RNNCell
+from rnnfast.nn.embedding import Embedding
+from rnnfast.nn.linear import Linear
+from rnnfast.nn.recurrent import GRU, LSTM, RNN
+from rnnfast.nn.sequence import Conv1d, SelfAttention
+from rnnfast.study.gradient_flow import GradientFlow, gradient_flow
+from rnnfast.text import datasets
+from rnnfast.text.corpus import Corpus, batches
+from rnnfast.text.pairs import ParallelCorpus
+from rnnfast.text.vocab import Vocab
+from rnnfast.train import schedules
+from rnnfast.train.callbacks import Callback, TensorBoard
+from rnnfast.train.fit import NonFiniteLoss, fit
+from rnnfast.train.history import History
+from rnnfast.train.optim import SGD, Adam, AdamW, clip_grad_norm_, clip_grad_value_
 from rnnfast.translate import Translation, score_pairs, translate
-from rnnfast.vocab import Vocab
 
 __all__ = [
     "GRU",
@@ -86,3 +93,13 @@ __all__ = [
     "surprisal",
     "translate",
 ]
+
+_moved.install()
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> ModuleType:
+        """Modules that have moved, such as ``rnnfast.parallel``."""
+        if name in _moved.MOVED:
+            return _moved.moved(name, stacklevel=2)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

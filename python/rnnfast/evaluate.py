@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from rnnfast import html
 from rnnfast._arrays import positive
 from rnnfast._expect import offers
-from rnnfast.data import Corpus, ids_of
-from rnnfast.parallel import ParallelCorpus
-from rnnfast.text import BEGIN_OF_SENTENCE
+from rnnfast.text.corpus import Corpus, ids_of
+from rnnfast.text.pairs import ParallelCorpus
+from rnnfast.text.tokenise import BEGIN_OF_SENTENCE
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def evaluate(
     batch_size, num_steps : parts, and tokens of each, that are computed at once; pairs at once. None: 1, and 64 pairs. For the
         same ``parts`` they do not change the result, not by a bit
 
-    >>> from rnnfast.models import LanguageModel
+    >>> from rnnfast.models.language_model import LanguageModel
     >>> result = evaluate(LanguageModel(4, hidden_size=3, seed=0), np.array([1, 2, 3, 1, 2]))
     >>> result.tokens, 1 < result.perplexity < 16
     (4, True)
@@ -228,7 +228,7 @@ def surprisal(model: Any, text: Any, *, context: str = "") -> Any:
     first in the result. A sentence of a model of lines is best begun with ``context="\\n"``. Several texts are read in batches, each
     from its own beginning; that changes no result, not by a bit.
 
-    >>> from rnnfast.ngram import NGram
+    >>> from rnnfast.markov.ngram import NGram
     >>> model = NGram(1, "none").fit(Corpus.from_text("abab"))
     >>> surprisal(model, "ab"), surprisal(model, ["ba", "b"], context="a")
     ([('a', 1.0), ('b', 1.0)], [[('b', 1.0), ('a', 1.0)], [('b', 1.0)]])
@@ -245,7 +245,7 @@ def log_prob(model: Any, text: Any, *, context: str = "") -> Any:
     For a list of texts, such as the lines of a file, the list of theirs: each by itself, with nothing added. Write a line's end as
     ``"\\n"`` if it counts.
 
-    >>> from rnnfast.ngram import NGram
+    >>> from rnnfast.markov.ngram import NGram
     >>> log_prob(NGram(2, "none").fit(Corpus.from_text("abab")), ["ab", "", "b"])
     [-0.6931471805599453, 0.0, -0.6931471805599453]
     """

@@ -10,9 +10,11 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Union
 
-from rnnfast.text import PathLike
+from rnnfast._expect import kind_of
+
+PathLike = Union[str, "os.PathLike[str]"]
 
 _ADVICE = {
     errno.ENOSPC: "free some space, or write to another disk",
@@ -28,6 +30,13 @@ _ADVICE = {
 }
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
 _DESCRIPTOR = re.compile(r"/dev/(?:fd/|(?=std(?:out|err)$))(stdout|stderr|\d+)|/proc/self/fd/(\d+)")
+
+
+def checked_path(path: Any) -> str:
+    """``path`` as a str; ``TypeError`` for what names no file."""
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(f"path is {kind_of(path)}, expected a str or a Path")
+    return os.fsdecode(path)
 
 
 @contextmanager

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from rnnfast import _core
 from rnnfast._arrays import at_least, between, positive, real
 from rnnfast._expect import brief, offers
-from rnnfast.text import BEGIN_OF_SENTENCE, PADDING
-from rnnfast.vocab import Decoder
+from rnnfast.text.tokenise import BEGIN_OF_SENTENCE, PADDING
+from rnnfast.text.vocab import Decoder
 
 Stop = Union[str, Sequence[str], None]
 Samples = Callable[[int], Iterator[int]]  # from a sample's number to its tokens, without end

@@ -10,8 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from rnnfast.files import write_bytes
-from rnnfast.text import PathLike
+from rnnfast.files import PathLike, write_bytes
 
 # Tried in this order after the usual font, for the characters it lacks; those that are not installed are left out.
 _FALLBACK_FONTS = (

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from rnnfast import _core
 from rnnfast._arrays import as_int32, between, positive, real
-from rnnfast.nn import Array
-from rnnfast.parallel import BOS, EOS, PAD, RESERVED, encode_sentence
-from rnnfast.text import END_OF_SENTENCE, UNKNOWN, PathLike
+from rnnfast.files import PathLike
+from rnnfast.nn.layer import Array
+from rnnfast.text.pairs import BOS, EOS, PAD, RESERVED, encode_sentence
+from rnnfast.text.tokenise import END_OF_SENTENCE, UNKNOWN
 
 Ids = NDArray[np.int32]
 Sentence = Union[str, Sequence[int], Ids]

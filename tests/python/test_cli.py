@@ -222,7 +222,7 @@ def test_presets_are_defaults_that_other_options_change(text):
 
 def test_presets_name_options_that_exist():
     from rnnfast.commands.train import _DEFAULTS
-    from rnnfast.schedules import schedule_named
+    from rnnfast.train.schedules import schedule_named
 
     for preset in rf.presets.names():
         settings = rf.presets.load(preset)

@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from rnnfast import compare, compare_text
+from rnnfast.study import compare, compare_text
 
 TEXT = "the time traveller for so it will be convenient to speak of him was expounding a recondite matter to us.\n" * 60
 

@@ -175,7 +175,7 @@ def plain_objects(tmp_path):
         "History": (history, lambda h: (h.records, h.stopped)),
         "Evaluation": (rf.evaluate(ngram, TEXT), repr),
         "StepDecay": (rf.schedules.StepDecay(), repr),
-        "TensorBoard": (rf.callbacks.TensorBoard(tmp_path), lambda t: type(t).__name__),
+        "TensorBoard": (rf.TensorBoard(tmp_path), lambda t: type(t).__name__),
     }
 
 

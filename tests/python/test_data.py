@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import rnnfast as rf
-from rnnfast.text import TOKENIZERS, whole_tokens
+from rnnfast.text.tokenise import TOKENIZERS, whole_tokens
 
 sizes = st.integers(1, 7)
 
@@ -92,7 +92,7 @@ READERS = {
     "nll": lambda ids: rf.LanguageModel(4, hidden_size=2, seed=0).nll([ids], [[1, 1, 1][: len(ids)]]),
     "NGram.step": lambda ids: rf.NGram(2).fit([0, 1, 2, 3]).step(ids),
     "Vocab.decode": lambda ids: rf.Vocab("abc").decode(ids),
-    "ParallelCorpus": lambda ids: rf.ParallelCorpus([ids], [[3]], *[rf.Vocab("a", reserved=rf.parallel.RESERVED)] * 2),
+    "ParallelCorpus": lambda ids: rf.ParallelCorpus([ids], [[3]], *[rf.Vocab("a", reserved=rf.text.RESERVED)] * 2),
     "translate": lambda ids: rf.translate(rf.Seq2Seq(6, 6, hidden_size=2, embedding_size=2, seed=0), [ids]),
 }
 
@@ -148,7 +148,7 @@ TEXT = (
 @pytest.fixture
 def small_pieces(monkeypatch):
     """A function that sets how many bytes of a text are read at a time."""
-    return lambda size: monkeypatch.setattr(sys.modules["rnnfast.data"], "_PIECE", size)
+    return lambda size: monkeypatch.setattr(sys.modules["rnnfast.text.corpus"], "_PIECE", size)
 
 
 @pytest.mark.parametrize("name", ["t.txt", "t.txt.gz"])

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import rnnfast as rf
-from rnnfast.schedules import Constant, Cosine, ReduceOnPlateau, StepDecay, schedule_named
+from rnnfast.train.schedules import Constant, Cosine, ReduceOnPlateau, StepDecay, schedule_named
 
 OPTIONS = {"batch_size": 4, "num_steps": 10, "lr": 1e-2, "progress": False}
 
@@ -189,7 +189,7 @@ def test_tensorboard_reads_its_event_files_back(corpus, tmp_path):
 
 
 def test_event_files_have_the_format_tensorflow_documents(tmp_path):
-    from rnnfast.tensorboard import EventWriter, _masked_crc, crc32c
+    from rnnfast.train.tensorboard import EventWriter, _masked_crc, crc32c
 
     assert crc32c(b"123456789") == 0xE3069283  # the check value of Castagnoli's CRC
     writer = EventWriter(tmp_path)

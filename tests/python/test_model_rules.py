@@ -13,7 +13,7 @@ from rnnfast import _core
 
 oracle = pytest.importorskip("safetensors.numpy")
 WORDS = "a b c d e f".split()
-RESERVED = rf.parallel.RESERVED
+RESERVED = rf.text.RESERVED
 WRONG = [
     None, True, False, "", "lstm", "1", -1, 0, 1, 2, 3, 5, 1.0, 1.5, 0.5, 10**6, 2**31 - 1, 2**31, 2**63, 2**64 - 1, 2**64, 10**40,
     -(2**63), 1e300, float("nan"), float("inf"), -float("inf"), [], [1], ["context"], ["context", 1], {}, {"a": 1},

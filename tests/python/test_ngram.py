@@ -210,7 +210,7 @@ def test_arpa_files_read_alike_in_parts_of_any_size_and_with_weights_left_out(li
     (tmp_path / "short.arpa.gz").write_bytes(gzip.compress(text.replace("\n", "\r\n").encode("utf-8-sig")))
     whole = rf.NGram.from_arpa(tmp_path / "m.arpa")
     for part in (1, 50, 1 << 17):
-        monkeypatch.setattr("rnnfast.arpa._PART", part)
+        monkeypatch.setattr("rnnfast.markov.arpa._PART", part)
         for name in ("m.arpa", "short.arpa", "short.arpa.gz"):
             again = rf.NGram.from_arpa(tmp_path / name)
             assert again.vocab == whole.vocab

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import rnnfast as rf
-from rnnfast.schedules import ReduceOnPlateau
+from rnnfast.train.schedules import ReduceOnPlateau
 
 # What a step of Adam's may differ from torch's, in units of lr: 1 - 0.999 as a difference of floats is off by 1.3e-5.
 ADAM = 1e-5

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import rnnfast as rf
-from rnnfast.parallel import BOS, EOS, PAD, RESERVED, encode_sentence
+from rnnfast.text.pairs import BOS, EOS, PAD, RESERVED, encode_sentence
 
 PAIRS = [("Go on.", "Va !"), ("Stop!", "Ça suffit !"), ("I lost it.", "Je l'ai perdu."), ("Hi.", "Salut !")] * 5
 

@@ -7,6 +7,7 @@ import math
 import os
 import signal
 import struct
+import sys
 import tracemalloc
 from pathlib import Path
 
@@ -17,9 +18,9 @@ from hypothesis import strategies as st
 
 import rnnfast as rf
 from rnnfast import _core
-from rnnfast.checkpoint import fingerprint, read_checkpoint
-from rnnfast.mapped import write_ids
-from rnnfast.train import Interrupted
+from rnnfast.text.mapped import write_ids
+from rnnfast.train.checkpoint import fingerprint, read_checkpoint
+from rnnfast.train.fit import Interrupted
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "checkpoint_v1.safetensors"
 GOLDEN_TEXT = "a time for all, a tale of late hats.\n" * 24
@@ -321,7 +322,8 @@ def interrupting(event, number=signal.SIGINT):
 @pytest.mark.parametrize("event", ["evaluate", "callback", "on_epoch", "save", "best"])
 def test_a_signal_at_the_end_of_the_last_epoch_is_not_swallowed(tmp_path, monkeypatch, event, number):
     file, model = tmp_path / "run.safetensors", small()
-    evaluate, save, load_state_dict, calls = rf.train.evaluate, model.save, model.load_state_dict, []
+    module = sys.modules["rnnfast.train.fit"]  # rf.train.fit is the function
+    evaluate, save, load_state_dict, calls = module.evaluate, model.save, model.load_state_dict, []
 
     def sending(name, function, at):
         def call(*args, **kwargs):
@@ -332,7 +334,7 @@ def test_a_signal_at_the_end_of_the_last_epoch_is_not_swallowed(tmp_path, monkey
 
         return call
 
-    monkeypatch.setattr(rf.train, "evaluate", sending("evaluate", evaluate, 2))
+    monkeypatch.setattr(module, "evaluate", sending("evaluate", evaluate, 2))
     model.save = sending("save", save, 2)
     model.load_state_dict = sending("best", load_state_dict, 1)
     before = signal.getsignal(number)
@@ -479,7 +481,9 @@ def test_json_of_a_checkpoint_holds_no_infinity(tmp_path, monkeypatch):
     file, values = tmp_path / "run.safetensors", iter([math.inf, 3.0])
     evaluation = rf.evaluate(small(), VALID)
     monkeypatch.setattr(
-        rf.train, "evaluate", lambda *_: type(evaluation)(**{**evaluation.as_dict(), "perplexity": next(values)})
+        sys.modules["rnnfast.train.fit"],
+        "evaluate",
+        lambda *_: type(evaluation)(**{**evaluation.as_dict(), "perplexity": next(values)}),
     )
     options = {**OPTIONS, "epochs": 2, "keep_best": True}
     rf.fit(small(), TRAIN, VALID, checkpoint=file, **options)

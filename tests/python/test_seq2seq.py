@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import rnnfast as rf
-from rnnfast.seq2seq import DECODERS
+from rnnfast.models.seq2seq import DECODERS
 
 SOURCE, TARGET, EMBEDDING, HIDDEN = 11, 13, 5, 8
 

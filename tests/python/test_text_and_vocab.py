@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import rnnfast as rf
-from rnnfast.text import detokenize, read_text, tokenize
-from rnnfast.vocab import Decoder
+from rnnfast.text.tokenise import detokenize, read_text, tokenize
+from rnnfast.text.vocab import Decoder
 
 
 def test_frequency_sorts_the_vocabulary_and_ties_go_by_token():

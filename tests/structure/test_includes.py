@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import re
 from pathlib import Path
 
@@ -16,63 +17,31 @@ ALLOWED = {
     floor: {*FLOORS[: i + 1], *(["files"] if i >= FLOORS.index("models") else [])} for i, floor in enumerate(FLOORS)
 }
 ALLOWED["files"] = {"kernels", "runtime", "ops", "files"}
-# The same for Python modules; what stands together may import one another only in the order given.
+# What a folder or a module at the top of the Python package may import besides itself and SMALL.
+SMALL = {"_arrays", "_expect", "files", "html"}
 IMPORTS = {
     "_expect": set(),
-    "_arrays": set(),
-    "text": {"_arrays"},
-    "files": {"text"},
-    "vocab": {"_arrays", "files", "text"},
-    "mapped": {"files", "text", "vocab"},
-    "data": {"_arrays", "mapped", "text", "vocab"},
-    "parallel": {"_arrays", "data", "text", "vocab"},
-    "bleu": set(),
-    "datasets": set(),
-    "grams": set(),
-    "arpa": {"files", "grams", "text", "vocab"},
-    "ngram": {"_arrays", "arpa", "data", "grams", "text", "vocab"},
-    "plot": {"files", "text"},
-    "schedules": set(),
-    "tensorboard": {"text"},
-    "callbacks": {"tensorboard", "text"},
-    "history": {"html", "plot", "text"},
-    "progress": set(),
+    "_arrays": {"_expect"},
+    "_moved": set(),
+    "files": {"_expect"},
     "html": set(),
-    "info": {"_core", "_arrays"},
-    "pickling": {"_core", "_arrays"},
-    "nn": {"html", "_core", "_arrays", "pickling"},
-    "sequence": {"_core", "_arrays", "nn"},
-    "cells": {"_core", "_arrays", "nn"},
-    "optim": {"_core", "_arrays", "nn"},
-    "compare": {"info", "nn", "plot", "sequence", "text"},
-    "compare_text": {"data", "info", "nn", "optim", "plot", "sequence", "text"},
-    "models": {"_core", "_arrays", "files", "nn", "text", "vocab"},
-    "seq2seq": {"_core", "_arrays", "models", "nn", "text", "vocab"},
-    "samples": {"_arrays"},
-    "estimator": {"_core", "_arrays", "models", "nn", "optim", "text"},
-    "forecast": {"_arrays", "estimator", "nn", "plot", "samples", "text"},
-    "classify": {"_arrays", "estimator", "nn", "plot", "samples", "text", "vocab"},
-    "io": {"_core", "classify", "forecast", "models", "ngram", "nn", "seq2seq", "text", "vocab"},
-    "checkpoint": {"_core", "data", "io", "nn", "parallel", "text"},
-    "evaluate": {"html", "_arrays", "data", "parallel", "text"},
-    "gradient_flow": {"html", "_arrays", "nn", "plot", "text"},
-    "generate": {"_core", "_arrays", "text", "vocab"},
-    "translate": {"_core", "_arrays", "nn", "parallel", "plot", "text"},
-    "train": {
-        "_core",
-        "_arrays",
-        "callbacks",
-        "checkpoint",
-        "data",
-        "evaluate",
-        "files",
-        "history",
-        "optim",
-        "progress",
-        "schedules",
-        "text",
-    },  # fmt: skip
+    "plot": SMALL,
+    "presets": set(),
+    "bleu": SMALL,
+    "text": SMALL,
+    "markov": {*SMALL, "text"},
+    "info": {*SMALL, "_core"},
+    "pickling": {*SMALL, "_core"},
+    "nn": {*SMALL, "_core", "pickling"},
+    "models": {*SMALL, "_core", "markov", "nn", "text"},
+    "evaluate": {*SMALL, "models", "nn", "text"},
+    "generate": {*SMALL, "_core", "models", "nn", "text"},
+    "translate": {*SMALL, "_core", "models", "nn", "plot", "text"},
+    "train": {*SMALL, "_core", "evaluate", "models", "nn", "plot", "text"},
+    "estimators": {*SMALL, "_core", "models", "nn", "plot", "text", "train"},
+    "study": {*SMALL, "info", "models", "nn", "plot", "text", "train"},
 }
+ABOVE = {"__init__", "__main__", "cli", "commands"}  # which may import all of these
 
 
 def cpp_files(*folders):
@@ -125,32 +94,49 @@ def test_public_headers_show_no_isa_openmp_or_third_party():
         ), file
 
 
+PACKAGE = ROOT / "python" / "rnnfast"
+
+
+def python_modules():
+    """Every module of the package by its dotted name, without the package's."""
+    return {".".join(f.relative_to(PACKAGE).with_suffix("").parts): f for f in sorted(PACKAGE.rglob("*.py"))}
+
+
 def python_imports(file):
+    """The modules of the package that a file imports, by their dotted names."""
     found = set()
-    for node in ast.walk(ast.parse(file.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module == "rnnfast":
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("rnnfast."):
-            found.add(node.module.split(".")[1])
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "rnnfast":
+            module = node.module.partition(".")[2]
+            names = {".".join(filter(None, (module, alias.name))) for alias in node.names}
+            found |= {name if name in MODULES else module or name for name in names}
     return found
 
 
-@pytest.mark.parametrize("module", IMPORTS)
-def test_python_imports_point_down(module):
-    extra = (
-        python_imports(ROOT / "python" / "rnnfast" / f"{module}.py") - IMPORTS[module] - {"_expect"}
-    )  # which all may ask
-    assert not extra, f"{module} imports {extra}"
+MODULES = python_modules()
+
+
+@pytest.mark.parametrize("place", IMPORTS)
+def test_python_imports_point_down(place):
+    for name, file in MODULES.items():
+        if name.partition(".")[0] == place:
+            extra = {module.partition(".")[0] for module in python_imports(file)} - IMPORTS[place] - {place}
+            assert not extra, f"{name} imports {extra}"
+
+
+def test_python_modules_do_not_import_one_another_in_circles():
+    graph = {name: python_imports(file) & set(MODULES) for name, file in MODULES.items() if name not in ABOVE}
+    list(graphlib.TopologicalSorter(graph).static_order())
 
 
 def test_every_python_module_has_its_place():
-    modules = {f.stem for f in (ROOT / "python" / "rnnfast").glob("*.py")}
-    assert modules - {"__init__", "__main__", "cli"} == set(IMPORTS)
+    assert {name.partition(".")[0] for name in MODULES} - ABOVE == set(IMPORTS)
 
 
 def test_only_the_command_line_knows_its_commands():
-    package = ROOT / "python" / "rnnfast"
-    for file in package.glob("*.py"):
-        assert file.stem == "cli" or "commands" not in python_imports(file), file
-    for file in (package / "commands").glob("*.py"):
-        assert "cli" not in python_imports(file), file
+    for name, file in MODULES.items():
+        places = {module.partition(".")[0] for module in python_imports(file)}
+        if name.partition(".")[0] != "commands":
+            assert name == "cli" or "commands" not in places, name
+        else:
+            assert "cli" not in places, name

@@ -1,4 +1,4 @@
-// Tokens and their ids, and how a text is cut into tokens: what python/rnnfast/vocab.py and text.py do.
+// Tokens and their ids, and how a text is cut into tokens: what python/rnnfast/text/vocab.py and tokenise.py do.
 #pragma once
 
 #include <cstdint>

@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> None:
     """Measures, prints the table, draws the figure."""
     picture = check_picture("--plot", args, inputs=[args.text])
     if args.text:
-        from rnnfast import compare_text
+        from rnnfast.study import compare_text
 
         result = compare_text.compare_text(
             args.text, tokens=args.tokens, hidden_size=args.hidden_size, seed=args.seed,
@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> None:
         say(compare_text.table(result), args)
         shown: Any = result
     else:
-        from rnnfast import compare
+        from rnnfast.study import compare
 
         comparison = compare.compare(n=args.n, d=args.d, k=args.k, rounds=args.rounds)
         if picture is not None:
@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _table(c: Any) -> str:
-    from rnnfast.compare import KINDS, THEORY
+    from rnnfast.study.compare import KINDS, THEORY
 
     lines = [
         f"{c.threads} threads, forward; exponents with 95% confidence, theory in brackets",

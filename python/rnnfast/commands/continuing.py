@@ -20,7 +20,7 @@ class Recorded:
     """The settings and the data of the run that wrote a checkpoint."""
 
     def __init__(self, checkpoint: Path, command: str, defaults: Mapping[str, Any]) -> None:
-        from rnnfast.checkpoint import read_checkpoint
+        from rnnfast.train.checkpoint import read_checkpoint
 
         self._found = read_checkpoint(checkpoint)
         run = self._found.run
@@ -113,7 +113,7 @@ def paths(settings: argparse.Namespace, checkpoint: Path | None) -> dict[str, An
 
 def started_from(path: str, command: str, given: Mapping[str, Any]) -> Any:
     """The finished model to train on. ``ValueError`` names the given options that it contradicts."""
-    from rnnfast.io import load
+    from rnnfast.models.io import load
 
     model = load(path, kind="language_model" if command == "train" else "seq2seq")
     config = getattr(model, "config", None)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from rnnfast.commands import streams
-from rnnfast.text import decode_bytes, read_text, unpacked
+from rnnfast.text.tokenise import decode_bytes, read_text, unpacked
 
 BAD_INPUT = 2
 JSON_HELP = "print one JSON object last on stdout, human text on stderr; numbers that are not finite are null"

@@ -10,7 +10,7 @@ from typing import Any
 from rnnfast.commands import streams
 from rnnfast.commands.options import JSON_HELP, Formatter, groups, named, say, text_of, whole
 from rnnfast.commands.output import FORCE_HELP, check_picture
-from rnnfast.text import TOKENIZERS
+from rnnfast.text.tokenise import TOKENIZERS
 
 
 def add_to(commands: Any) -> None:
@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> None:
     import numpy as np
 
     import rnnfast as rf
-    from rnnfast.grams import count, tokens_of
+    from rnnfast.markov.grams import count, tokens_of
 
     picture = check_picture("--plot", args, inputs=[args.file])
     name = named(args.file)

@@ -10,7 +10,7 @@ from typing import Any
 from rnnfast import _core, presets
 from rnnfast.commands.options import groups, named, perplexity, real, text_of, whole
 from rnnfast.commands.training import DEFAULTS, Run, add_options, option_of
-from rnnfast.text import BPE, TOKENIZERS
+from rnnfast.text.tokenise import BPE, TOKENIZERS
 
 _DATA = ("ptb", "timemachine", "tinyshakespeare")
 _DEFAULTS: dict[str, Any] = {
@@ -90,7 +90,7 @@ def run(args: argparse.Namespace) -> None:
 def _read(s: argparse.Namespace, known: Any) -> tuple[Any, Any, Any, str]:
     """Train, validation and test text by the ``known`` vocabulary or a new one, and the sum of all."""
     import rnnfast as rf
-    from rnnfast.datasets import python_topics
+    from rnnfast.text.datasets import python_topics
 
     if s.data is not None:
         name, text = s.data, rf.datasets.load(s.data)

@@ -11,8 +11,8 @@ import numpy as np
 from rnnfast import _core
 from rnnfast.commands.options import groups, perplexity, real, whole
 from rnnfast.commands.training import DEFAULTS, Run, add_options, option_of
-from rnnfast.datasets import PAIRED
-from rnnfast.text import BPE, TOKENIZERS
+from rnnfast.text.datasets import PAIRED
+from rnnfast.text.tokenise import BPE, TOKENIZERS
 
 _DECODERS = ("context_as_state", "context_as_input", "context_and_previous", "previous", "d2l")
 _DEFAULTS: dict[str, Any] = {
@@ -126,8 +126,8 @@ def run(args: argparse.Namespace) -> None:
 
 def _read(s: argparse.Namespace) -> tuple[str, list[list[tuple[str, str]]]]:
     """The pairs to train, validate and test with."""
-    from rnnfast import datasets
-    from rnnfast.parallel import read_pairs, split_numbers
+    from rnnfast.text import datasets
+    from rnnfast.text.pairs import read_pairs, split_numbers
 
     if s.data is not None:
         name, pairs = s.data, datasets.load(s.data)

@@ -89,7 +89,7 @@ def _typed() -> Iterator[list[str]]:
 
 
 def _chunks(path: str) -> Iterator[list[str]]:
-    from rnnfast.text import read_text
+    from rnnfast.text.tokenise import read_text
 
     lines = read_text(path).split("\n")
     if lines[-1] == "":

@@ -1,0 +1,1 @@
+"""Estimators with the habits of scikit-learn: a classifier of sequences and forecasters of series."""

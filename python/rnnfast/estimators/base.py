@@ -1,0 +1,395 @@
+"""What the estimators share: scikit-learn's habits, and layers that are trained and saved together."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import json
+import math
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Callable, ClassVar, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rnnfast import _core
+from rnnfast._arrays import at_least, between, new_seed, positive
+from rnnfast._expect import brief
+from rnnfast.files import PathLike
+from rnnfast.models.storage import FORMAT, FORMAT_VERSION, write_tensors
+from rnnfast.nn.layer import Array, Layer
+from rnnfast.nn.recurrent import GRU, LSTM, RNN
+from rnnfast.text.tokenise import check_tokenizer
+from rnnfast.train.optim import Adam, clip_grad_norm_
+
+Check = Callable[[Any, str], Any]
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+_CELLS: dict[str, Any] = {"rnn": RNN, "gru": GRU, "lstm": LSTM}
+_MOST_WEIGHTS = 1 << 30  # of one layer: 4 GB, and as much for its gradients and each of Adam's two means
+_MOST_LAYERS = 10_000
+
+
+# Parameters: the constructor stores what it is given, fit checks it ---------------------------------------------------
+
+
+def one_of(*names: str) -> Check:
+    """A check that gives one of ``names``."""
+
+    def check(value: Any, name: str) -> str:
+        if not isinstance(value, str) or value not in names:
+            raise ValueError(f"unknown {name} {brief(value)}: expected one of {', '.join(names)}")
+        return str(value)
+
+    return check
+
+
+def above_zero(value: Any, name: str) -> float:
+    """``value`` as a finite float of more than 0."""
+    if isinstance(value, (bool, np.bool_, np.timedelta64)) or not isinstance(
+        value, (int, float, np.integer, np.floating)
+    ):
+        raise TypeError(f"{name} is {brief(value)}, expected a number")
+    if not 0 < value < math.inf:
+        raise ValueError(f"{name} is {value}, expected more than 0 and finite")
+    return float(value)
+
+
+def largest_norm(value: Any, name: str) -> float | None:
+    """``value`` as a float of more than 0; None or infinity, for no clipping, as None."""
+    return (
+        None
+        if value is None or (isinstance(value, (float, np.floating)) and value == math.inf)
+        else above_zero(value, name)
+    )
+
+
+def flag(value: Any, name: str) -> bool:
+    """``value`` as True or False."""
+    if not isinstance(value, (bool, np.bool_, int, np.integer)):
+        raise TypeError(f"{name} is {brief(value)}, expected True or False")
+    return bool(value)
+
+
+def _tokenizer(value: Any, name: str) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{name} is {brief(value)}, expected the name of a tokenizer")
+    check_tokenizer(value)
+    return str(value)
+
+
+def _seed(value: Any, name: str) -> int | None:
+    if value is None:
+        return None
+    if at_least(value, 0, name) >= 2**64 - 2:  # a network's layers use the two seeds that follow
+        raise ValueError(f"{name} is {value}, expected less than 2**64 - 2")
+    return int(value)
+
+
+def _num_layers(value: Any, name: str) -> int:
+    return between(value, 1, _MOST_LAYERS, name)
+
+
+CELL, TOKENIZER, SEED = one_of(*_CELLS), _tokenizer, _seed
+TRAINING: dict[str, Check] = {
+    "num_layers": _num_layers, "epochs": positive, "batch_size": positive, "lr": above_zero, "clip_norm": largest_norm,
+    "seed": SEED, "verbose": flag,
+}  # fmt: skip
+
+
+def also_named(**names: str) -> Callable[[Method], Method]:
+    """Lets a method's arguments be given by the names they had in version 0.1 too."""
+
+    def decorate(method: Method) -> Method:
+        @functools.wraps(method)
+        def called(*args: Any, **options: Any) -> Any:
+            return method(*args, **{names.get(name, name): value for name, value in options.items()})
+
+        return called  # type: ignore[return-value]
+
+    return decorate
+
+
+# Networks -----------------------------------------------------------------------------------------------------------
+
+
+def check_size(what: str, weights: int) -> None:
+    """``ValueError`` for more weights than any memory should be asked for, before it is asked."""
+    if weights > _MOST_WEIGHTS:
+        raise ValueError(
+            f"{what} would have {weights:.3g} weights, expected at most {_MOST_WEIGHTS:.3g}: make a size or the number of layers smaller"
+        )
+
+
+def recurrent_layer(cell: str, input_size: int, hidden_size: int, num_layers: int, seed: int) -> Any:
+    """The layer of a cell by its name."""
+    check_size("the recurrent layer", 4 * num_layers * hidden_size * (hidden_size + 1) + 4 * hidden_size * input_size)
+    return _CELLS[cell](input_size, hidden_size, num_layers, seed=seed)
+
+
+class Network:
+    """Several layers by name."""
+
+    def __init__(self, **layers: Layer) -> None:
+        self.layers = layers
+
+    def __getitem__(self, name: str) -> Any:
+        return self.layers[name]
+
+    def state_dict(self) -> dict[str, Array]:
+        """The weights by ``layer.name``."""
+        return {f"{n}.{p}": v for n, layer in self.layers.items() for p, v in layer.state_dict().items()}
+
+    def load_state_dict(self, state: Mapping[str, Array]) -> None:
+        """Copies weights in; ``ValueError`` for a missing, unexpected or misshapen one."""
+        own = self.state_dict()
+        if own.keys() != state.keys():
+            raise ValueError(
+                f"weights do not fit: missing {sorted(own.keys() - state)}, unexpected {sorted(state.keys() - own)}"
+            )
+        for name, layer in self.layers.items():
+            prefix = name + "."
+            layer.load_state_dict({n[len(prefix) :]: v for n, v in state.items() if n.startswith(prefix)})
+
+
+class Trainer:
+    """Adam on the layers of a network, whose gradients are clipped by their common norm."""
+
+    def __init__(self, network: Network, clip_norm: float | None) -> None:
+        self._network, self._clip_norm = network, math.inf if clip_norm is None else clip_norm
+        self._optimizers = [Adam(layer) for layer in network.layers.values()]
+
+    def step(self, lr: float, loss: float) -> None:
+        """One step along the gradients of ``loss``, which are then zero."""
+        layers = self._network.layers.values()
+        norm = math.sqrt(sum(clip_grad_norm_(layer, math.inf) ** 2 for layer in layers))
+        if not math.isfinite(norm) or not math.isfinite(loss):
+            raise OverflowError(f"training diverged: the loss is {loss}, the gradient's norm {norm}; try a smaller lr")
+        for layer, optimizer in zip(layers, self._optimizers):
+            if norm > self._clip_norm:
+                for gradient in layer.grads.values():
+                    gradient *= self._clip_norm / norm
+            optimizer.lr = lr
+            optimizer.step()
+            optimizer.zero_grad()
+
+
+def epochs_shown(epochs: int, losses: list[float], *, shown: bool) -> Iterator[int]:
+    """The numbers below ``epochs``, with a progress bar and the last of ``losses`` if ``shown``."""
+    if not shown:
+        yield from range(epochs)
+        return
+    from tqdm.auto import tqdm
+
+    with tqdm(total=epochs, unit="epoch") as bar:
+        for epoch in range(epochs):
+            yield epoch
+            bar.set_postfix_str(f"loss {losses[-1]:.4g}", refresh=False)
+            bar.update()
+
+
+def falling_rate(lr: float, epoch: int, epochs: int) -> float:
+    """Half a cosine from ``lr`` to almost 0."""
+    return lr * (1 + math.cos(math.pi * epoch / epochs)) / 2
+
+
+def shuffled(count: int, batch_size: int, random: np.random.Generator) -> Iterable[Any]:
+    """The numbers below ``count`` in random order, ``batch_size`` at once."""
+    order = random.permutation(count)
+    return (order[i : i + batch_size] for i in range(0, count, batch_size))
+
+
+# Estimators ---------------------------------------------------------------------------------------------------------
+
+
+class NotFittedError(ValueError, AttributeError):
+    """An estimator was asked for what only ``fit`` gives it. Where scikit-learn is loaded, it is scikit-learn's error too."""
+
+
+@functools.lru_cache(maxsize=1)
+def _not_fitted_with(theirs: type[Exception]) -> type[NotFittedError]:
+    return type("NotFittedError", (NotFittedError, theirs), {"__module__": __name__})
+
+
+def _not_fitted(message: str) -> NotFittedError:
+    loaded = sys.modules.get("sklearn.exceptions")  # nobody can catch the error of a module that is not loaded
+    return NotFittedError(message) if loaded is None else _not_fitted_with(loaded.NotFittedError)(message)
+
+
+class Estimator:
+    """scikit-learn's habits: the constructor stores, ``fit`` checks and returns self, what is learnt ends in ``_``.
+
+    What is learnt, ``params_`` included, is replaced as a whole when ``fit`` has succeeded, and is all that predictions use:
+    :meth:`set_params` changes the next ``fit`` alone.
+    """
+
+    kind: str
+    params_: dict[str, Any]  # the parameters of the fit, checked
+    _checks: ClassVar[Mapping[str, Check]]
+    _learnt: ClassVar[tuple[str, ...]]  # the names of what fit sets
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """The constructor's arguments; ``deep`` changes nothing, since none of them is an estimator."""
+        return {name: getattr(self, name) for name in self._names()}
+
+    def set_params(self, **params: Any) -> Any:
+        """Changes arguments of the constructor, all or none; they count from the next ``fit`` on."""
+        for name in params:
+            if name not in self._names():
+                raise ValueError(
+                    f"{type(self).__name__} has no parameter {brief(name)}: it has {', '.join(self._names())}"
+                )
+        for name, value in params.items():
+            setattr(self, name, value)
+        return self
+
+    @classmethod
+    def _names(cls) -> list[str]:
+        return [name for name in inspect.signature(cls.__init__).parameters if name != "self"]
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{n}={v!r}' for n, v in self.get_params().items())})"
+
+    def _checked(self) -> dict[str, Any]:
+        """The parameters as plain numbers and strings; says which one is wrong."""
+        return {name: check(getattr(self, name), name) for name, check in self._checks.items()}
+
+    def _learn(self, params: dict[str, Any], **learnt: Any) -> None:
+        """Replaces all that an earlier fit has learnt."""
+        for name in self._learnt:
+            self.__dict__.pop(name, None)
+        self.__dict__.update(learnt, params_=params)
+
+    def _columns(self) -> list[str] | None:
+        """The names of the columns fitted, if they had names."""
+        return list(self.feature_names_in_) if hasattr(self, "feature_names_in_") else None
+
+    def _losses(self) -> dict[str, list[float]]:
+        """The loss of each epoch for a file; an estimator from a file of version 0.1 does not know it."""
+        return {"loss_curve": self.loss_curve_} if hasattr(self, "loss_curve_") else {}
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "params_")
+
+    def _check_fitted(self) -> None:
+        if not hasattr(self, "params_"):
+            raise _not_fitted(f"the {type(self).__name__} has learnt nothing yet; call fit first")
+
+    def _tags(self, estimator_type: str | None, *, requires_y: bool, **inputs: bool) -> Any:
+        """scikit-learn's description of this estimator; scikit-learn alone asks for it."""
+        from sklearn.utils import ClassifierTags, InputTags, Tags, TargetTags
+
+        return Tags(
+            estimator_type=estimator_type,
+            target_tags=TargetTags(required=requires_y, one_d_labels=requires_y),
+            classifier_tags=ClassifierTags() if estimator_type == "classifier" else None,
+            non_deterministic=getattr(self, "seed", 0) is None,
+            input_tags=InputTags(two_d_array=True, **inputs),
+        )
+
+    # Files and pickles hold the same bytes
+
+    def _parts(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+        """What was learnt, as JSON and as tensors; ``params_`` aside."""
+        raise NotImplementedError
+
+    def _restore(self, params: dict[str, Any], config: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> None:
+        """Takes back what :meth:`_parts` gave; everything is checked."""
+        raise NotImplementedError
+
+    def _file(self) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
+        self._check_fitted()
+        learnt, tensors = self._parts()
+        config = json.dumps({"params": self.params_, **learnt}, ensure_ascii=False, allow_nan=False)
+        return tensors, {"format": FORMAT, "format_version": FORMAT_VERSION, "kind": self.kind, "config": config}
+
+    def save(self, path: PathLike) -> None:
+        """What was learnt in one safetensors file; :func:`rnnfast.load` reads it.
+
+        The estimator it gives has the parameters of the fit.
+        """
+        write_tensors(path, *self._file())
+
+    @classmethod
+    def from_parts(cls, config: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> Any:
+        """The estimator in a file's configuration and tensors."""
+        estimator = cls(**config["params"])
+        estimator._restore(estimator._checked(), config, tensors)
+        return estimator
+
+    def __getstate__(self) -> dict[str, Any]:
+        held = {name: value for name, value in vars(self).items() if name not in (*self._learnt, "params_")}
+        return {"held": held, "model": _core.safetensors_bytes(*self._file()) if hasattr(self, "params_") else None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state["held"])
+        if state["model"] is None:
+            return
+        tensors, metadata = _core.parse_safetensors(state["model"], f"the pickled {type(self).__name__}")
+        if (metadata.get("format"), metadata.get("format_version")) != (FORMAT, FORMAT_VERSION) or metadata.get(
+            "kind"
+        ) != self.kind:
+            raise _core.Error(
+                f"the pickled {type(self).__name__} holds {brief(metadata.get('kind'))} of another version; update rnnfast"
+            )
+        config = json.loads(metadata["config"])
+        params = {name: check(config["params"][name], name) for name, check in self._checks.items()}
+        self._restore(params, config, tensors)
+
+
+# Files --------------------------------------------------------------------------------------------------------------
+
+
+def check_sizes(tensors: Mapping[str, NDArray[Any]], num_layers: int, *asked: int) -> None:
+    """``ValueError`` if a file's configuration asks for larger weights than the file holds."""
+    if not 0 < num_layers <= len(tensors) or max(asked) > sum(value.size for value in tensors.values()):
+        raise ValueError("the configuration asks for more weights than the file holds")
+
+
+def checked_reals(values: Any, name: str, size: int | None = None, *, positive: bool = False) -> NDArray[np.float64]:
+    """A file's list of finite numbers (size,)."""
+    array = np.array(values, np.float64)
+    if array.ndim != 1 or len(array) == 0 or (size is not None and len(array) != size):
+        raise ValueError(
+            f"the {name} has shape {array.shape}, expected {'a list of numbers' if size is None else (size,)}"
+        )
+    if not np.isfinite(array).all() or (positive and not (array > 0).all()):
+        raise ValueError(f"the {name} holds a number that is not finite{' and more than 0' if positive else ''}")
+    return array
+
+
+def losses_in(config: Mapping[str, Any]) -> dict[str, list[float]]:
+    """The loss of each epoch, if a file has it."""
+    return {"loss_curve_": checked_reals(config["loss_curve"], "loss_curve").tolist()} if "loss_curve" in config else {}
+
+
+def named_columns(names: Any, size: int) -> dict[str, Any]:
+    """scikit-learn's attribute with the names of ``size`` columns; nothing if they have none."""
+    if names is None:
+        return {}
+    if not isinstance(names, list) or len(names) != size or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"the names of the columns are {brief(names)}, expected {size} strings")
+    return {"feature_names_in_": np.array(names, object)}
+
+
+def doubles_as_bytes(values: NDArray[np.float64]) -> NDArray[np.int8]:
+    """Double-precision numbers (R, C) as a file's tensor (R, 8 C): it has no other type that holds them exactly."""
+    return np.ascontiguousarray(values, "<f8").view(np.int8)
+
+
+def doubles_from_bytes(tensor: NDArray[Any], name: str, shape: tuple[int, int]) -> NDArray[np.float64]:
+    """The numbers that :func:`doubles_as_bytes` wrote, of that shape and finite."""
+    if tensor.dtype != np.int8 or tensor.shape != (shape[0], 8 * shape[1]):
+        raise ValueError(
+            f"{name} has shape {tensor.shape} and type {tensor.dtype}, expected {(shape[0], 8 * shape[1])} and int8"
+        )
+    values = np.ascontiguousarray(tensor).view("<f8").astype(np.float64)
+    if not np.isfinite(values).all():
+        raise ValueError(f"{name} holds NaN or infinity")
+    return values
+
+
+def fresh_seed(params: Mapping[str, Any]) -> int:
+    """The parameter ``seed``, or a new one."""
+    return new_seed(params["seed"])

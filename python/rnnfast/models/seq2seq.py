@@ -1,0 +1,293 @@
+"""Sequence to sequence: an encoder, a context, a decoder. The composition is compiled; here are shapes and options."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from rnnfast import _core
+from rnnfast._arrays import as_int32, at_least, dropout_share, new_seed, positive, precision
+from rnnfast._expect import brief, choice
+from rnnfast.files import PathLike
+from rnnfast.models.base import GATES, check_memory, initialise, options_with
+from rnnfast.models.storage import write_model
+from rnnfast.nn.layer import Array, Layer
+from rnnfast.text.vocab import Vocab
+
+# What each named decoder is: where its initial state comes from, and what every step reads.
+DECODERS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "context_as_state": ("context", ()),
+    "context_as_input": ("learned", ("context",)),
+    "context_and_previous": ("learned", ("context", "previous")),
+    "previous": ("context", ("previous",)),
+    "d2l": ("context", ("context", "previous")),
+}
+READS = ("context", "previous")
+READOUTS = ("state", "all")
+PAD, BOS, EOS = "<pad>", "<bos>", "<eos>"
+_IDS = {PAD: 1, BOS: 2, EOS: 3}  # where a model has sizes instead of vocabularies
+
+
+class Seq2Seq(Layer):
+    r"""P(y_1 ... y_T | x_1 ... x_S): one network reads a sentence, another writes its translation.
+
+    .. math::
+        m_t &= \mathrm{cell}(E_s[x_t], m_{t-1}), \quad c = q(m_1 \ldots m_S) \\
+        s_t &= \mathrm{cell}([E_t[y_{t-1}]; c], s_{t-1}), \quad P = \mathrm{softmax}(s_t W^\top + b)
+
+    with y_0 = ``<bos>``. The decoder is two choices: where s_0 comes from, and what each step reads. ``decoder`` names
+    five of them; ``initial_state`` and ``reads`` say it in full.
+
+    ======================== =============== ====================== =========================================
+    decoder                  initial state   reads                  known from
+    ======================== =============== ====================== =========================================
+    ``context_as_state``     context         nothing
+    ``context_as_input``     learned         context
+    ``context_and_previous`` learned         context, previous      Cho et al., arXiv:1406.1078
+    ``previous``             context         previous               Sutskever et al., arXiv:1409.3215
+    ``d2l``                  context         context, previous      Dive into Deep Learning, chapter 10.7
+    ======================== =============== ====================== =========================================
+
+    An initial state from the context is the encoder's own last state, layer by layer (h, and c of an LSTM), if the
+    context is ``"last"`` and the encoder reads in one direction; otherwise tanh(c W^T + b), and zeros for an LSTM's c.
+
+    With attention every step has a context of its own, :math:`c_t = \sum_j a_{tj} m_j` with
+    :math:`a_t = \mathrm{softmax}(e_t)` over the words of the source, padding left out:
+
+    ============ ================================== ==================================================================
+    attention    score :math:`e_{tj}`               what becomes of c_t
+    ============ ================================== ==================================================================
+    ``additive`` v . tanh(W_q s_{t-1} + W_k m_j + b) the step reads it in c's place (Bahdanau et al., arXiv:1409.0473)
+    ``dot``      s_t . m_j                          tanh(W_c [c_t; s_t]) takes the place of s_t in the output
+    ``general``  s_t . W m_j                        the same (Luong et al., arXiv:1508.04025)
+    ============ ================================== ==================================================================
+
+    Parameters
+    ----------
+    source_vocab, target_vocab : Vocab with ``<pad>``, ``<bos>`` and ``<eos>``, or the number of tokens; then their ids
+        are 1, 2 and 3
+    cell : ``"rnn"``, ``"rnn_relu"``, ``"gru"`` or ``"lstm"``, of encoder and decoder
+    embedding_size, hidden_size, num_layers : of both
+    bidirectional : the encoder reads the sentence in both directions; the context is then 2 * hidden_size wide
+    context : q above: ``"last"`` (the top layer's last state; of both directions side by side), ``"mean"`` or ``"max"``
+    initial_state : ``"context"``, ``"learned"`` or ``"zero"``; None: the decoder's
+    reads : some of ``"context"`` and ``"previous"``; None: the decoder's
+    attention : ``"none"``, ``"additive"`` (the decoder must read the context), ``"dot"`` (hidden_size must be the size
+        of the encoder's outputs, so it reads in one direction) or ``"general"``
+    readout : what the output product reads: ``"state"``, or ``"all"`` for [s_t; c; E_t[y_{t-1}]], those that are read
+    dropout : on both embeddings and between layers, in training only
+    output_dropout : on what the output product reads; None: as ``dropout``
+    teacher_forcing : the share of steps at which training reads the true y_{t-1}; at the others it reads the model's
+        own most probable token of the step before, in this very pass with its dropout; one coin for the whole batch
+        and step.
+    weights : ``"f32"``, ``"bf16"``, or ``"int8"`` for running only, as for LanguageModel
+    init_scale : the first weights are uniform in plus or minus this; None: those PyTorch's layers begin with, and zeros
+        for a learned initial state
+    seed : of the initial weights, of dropout and of teacher forcing's coins
+
+    >>> model = Seq2Seq(10, 12, embedding_size=4, hidden_size=8, seed=0)
+    >>> model.config["initial_state"], model.config["reads"]
+    ('learned', ['context', 'previous'])
+    >>> source, lengths = [[4, 5], [6, 3], [3, -1]], [3, 2]  # two sentences, each ended by <eos>
+    >>> target = [[2, 2], [7, 8], [3, 9], [-1, 3]]  # <bos> ... <eos>
+    >>> loss, _ = model.loss(source, lengths, target)
+    >>> model.backward()
+    """
+
+    kind = "seq2seq"
+    exact = ("decoder.initial_h", "decoder.initial_c")  # states, not factors of products: a file never rounds them
+
+    def __init__(
+        self,
+        source_vocab: Vocab | int,
+        target_vocab: Vocab | int,
+        *,
+        cell: str = "gru",
+        embedding_size: int = 256,
+        hidden_size: int = 256,
+        num_layers: int = 1,
+        bidirectional: bool = False,
+        context: str = "last",
+        decoder: str = "context_and_previous",
+        initial_state: str | None = None,
+        reads: Iterable[str] | None = None,
+        attention: str = "none",
+        readout: str = "state",
+        dropout: float = 0.0,
+        output_dropout: float | None = None,
+        teacher_forcing: float = 1.0,
+        weights: str = "f32",
+        init_scale: float | None = None,
+        seed: int | None = None,
+    ) -> None:
+        self.source_vocab = source_vocab if isinstance(source_vocab, Vocab) else None
+        self.target_vocab = target_vocab if isinstance(target_vocab, Vocab) else None
+        if decoder not in DECODERS:
+            raise ValueError(f"decoder is {brief(decoder)}, expected one of {', '.join(DECODERS)}")
+        if readout not in READOUTS:
+            raise ValueError(f"readout is {brief(readout)}, expected one of {', '.join(READOUTS)}")
+        preset_state, preset_reads = DECODERS[decoder]
+        read = preset_reads if reads is None else _checked_reads(reads)
+        self._config: dict[str, Any] = {
+            "cell": choice(cell, GATES, "cell"),
+            "source_vocab_size": _size(source_vocab, "source_vocab"),
+            "target_vocab_size": _size(target_vocab, "target_vocab"),
+            "embedding_size": positive(embedding_size, "embedding_size"),
+            "hidden_size": positive(hidden_size, "hidden_size"),
+            "num_layers": positive(num_layers, "num_layers"),
+            "bidirectional": bool(bidirectional),
+            "context": context,
+            "initial_state": preset_state if initial_state is None else initial_state,
+            "reads": list(read),
+            "attention": attention,
+            "readout": readout,
+            "dropout": dropout_share(dropout),
+            "output_dropout": dropout_share(dropout if output_dropout is None else output_dropout, "output_dropout"),
+            "teacher_forcing": _checked_share(teacher_forcing),
+            "weights": precision(weights),
+            "seed": new_seed(seed),
+        }
+        self.steps = 0  # of training; with the seed it decides dropout's masks and the coins
+        c, h = self._config, self._config["hidden_size"]
+        layers = GATES.get(cell, 1) * h * (c["embedding_size"] + h + 2 * h * (c["num_layers"] - 1))
+        vocabularies = (c["source_vocab_size"] + c["target_vocab_size"]) * c["embedding_size"]
+        check_memory(vocabularies + c["target_vocab_size"] * h + 2 * layers)
+        self._core = _core.Seq2Seq(
+            cell, c["source_vocab_size"], c["target_vocab_size"], c["embedding_size"], c["hidden_size"],
+            c["num_layers"], c["bidirectional"], context, c["initial_state"], "context" in read, "previous" in read,
+            attention, readout == "all", c["dropout"], c["output_dropout"], c["seed"], weights,
+        )  # fmt: skip
+        if init_scale is not None:
+            initialise(self, init_scale, c["seed"])
+
+    def _options(self) -> dict[str, Any]:
+        return options_with(self.config, {"source_vocab": self.source_vocab, "target_vocab": self.target_vocab})
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{name}={value!r}" for name, value in self.config.items() if name != "seed")
+        return f"Seq2Seq({shown})"
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """What the model was made with, read-only: it has been compiled in, so another value could not count."""
+        return MappingProxyType({**self._config, "reads": list(self._config["reads"])})
+
+    @property
+    def teacher_forcing(self) -> float:
+        """The share of steps at which training reads the true y_{t-1}; a new value counts from the next ``loss`` on."""
+        return float(self._config["teacher_forcing"])
+
+    @teacher_forcing.setter
+    def teacher_forcing(self, share: float) -> None:
+        self._config["teacher_forcing"] = _checked_share(share)
+
+    @property
+    def num_parameters(self) -> int:
+        """How many numbers training adjusts."""
+        return sum(value.size for value in self.parameters().values())
+
+    @property
+    def decoder(self) -> str | None:
+        """The name of this decoder's two choices, None if they have none."""
+        choices = (self.config["initial_state"], tuple(self.config["reads"]))
+        return next((name for name, preset in DECODERS.items() if preset == choices), None)
+
+    def loss(self, source: ArrayLike, source_lengths: ArrayLike, target: ArrayLike) -> tuple[float, None]:
+        """Mean cross-entropy in nats of every target token after the first; no state is carried on, hence the None.
+
+        For training: dropout acts, teacher forcing's coins are thrown, and :meth:`backward` may follow.
+
+        Parameters
+        ----------
+        source : (S, N) ids; what stands beyond a row's length is not read
+        source_lengths : (N,) each in 1 to S
+        target : (T + 1, N) ids, each column ``<bos>`` ... ``<eos>``, filled up with negative numbers, which count for
+            nothing
+        """
+        self.steps += 1
+        nll, counts = self._loss(source, source_lengths, target, train=True)
+        counted = nll[counts]  # summed without the padding's zeros, which would change the sum's order
+        return float(counted.sum() / max(counted.size, 1)), None
+
+    def nll(self, source: ArrayLike, source_lengths: ArrayLike, target: ArrayLike) -> NDArray[np.float64]:
+        """-log P of every target token after the first, (T, N) in nats; zero at padding. Teacher forcing, no dropout."""
+        return self._loss(source, source_lengths, target, train=False)[0]
+
+    def predictions(self, source: ArrayLike, source_lengths: ArrayLike, target: ArrayLike) -> NDArray[np.int32]:
+        """The most probable token at every place of the target after the first, (T, N) ids, each after the true ones before it."""
+        ids = np.maximum(as_int32(target, "target"), 0)
+        lengths = as_int32(source_lengths, "source_lengths").astype(np.int64)
+        encoded = self._core.encode(as_int32(source, "source"), lengths)
+        state = self._core.initial_state(encoded)
+        likeliest = [self._core.step(encoded, row, state).argmax(axis=1) for row in ids[:-1]]
+        return np.array(likeliest, np.int32).reshape(len(ids) - 1, ids.shape[1])
+
+    def _loss(
+        self, source: ArrayLike, source_lengths: ArrayLike, target: ArrayLike, *, train: bool
+    ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        ids = as_int32(target, "target")
+        if ids.ndim != 2 or len(ids) < 2:
+            raise ValueError(
+                f"target has shape {ids.shape}, expected (T + 1, N) with <bos> and at least one token more"
+            )
+        inputs, targets = np.maximum(ids[:-1], 0), np.ascontiguousarray(ids[1:])
+        if (ids[0] < 0).any():
+            raise ValueError(f"target[0] is {ids[0].tolist()}, expected <bos> ({self.special(BOS)}) in every column")
+        lengths = as_int32(source_lengths, "source_lengths").astype(np.int64)
+        key = ((self._config["seed"] << 32) + self.steps) & (2**64 - 1)
+        forcing = self.teacher_forcing if train else 1.0
+        nll = self._core.loss(as_int32(source, "source"), lengths, inputs, targets, train, forcing, key)
+        return nll, targets >= 0
+
+    def backward(self) -> None:
+        """Adds the gradients of the last :meth:`loss` to ``grads``."""
+        self._core.backward()
+
+    def save(
+        self,
+        path: PathLike,
+        *,
+        tensors: Mapping[str, Array] | None = None,
+        metadata: Mapping[str, str] | None = None,
+        weights: str = "f32",
+    ) -> None:
+        """Weights, configuration and both vocabularies in one file, as LanguageModel.save does (docs/model-file.md)."""
+        vocabularies = {"source_vocabulary": self.source_vocab, "target_vocabulary": self.target_vocab}
+        write_model(self, path, vocabularies, tensors=tensors, metadata=metadata, weights=weights)
+
+    def special(self, token: str) -> int:
+        """The id of ``"<pad>"``, ``"<bos>"`` or ``"<eos>"`` in the target's vocabulary."""
+        return _IDS[token] if self.target_vocab is None else self.target_vocab[token]
+
+
+def _checked_share(share: float) -> float:
+    if not 0.0 <= share <= 1.0:
+        raise ValueError(f"teacher_forcing is {share}, expected 0 to 1: the share of steps that read y")
+    return float(share)
+
+
+def _checked_reads(reads: Iterable[str]) -> tuple[str, ...]:
+    given = {reads} if isinstance(reads, str) else set(reads)
+    if not given <= set(READS):
+        raise ValueError(f"reads is {sorted(given)}, expected some of {', '.join(READS)}")
+    return tuple(name for name in READS if name in given)
+
+
+def _size(vocab: Vocab | int, name: str) -> int:
+    if not isinstance(vocab, Vocab):
+        return at_least(vocab, 1 + max(_IDS.values()), name)
+    missing = [token for token in _IDS if token not in vocab]
+    if missing:
+        raise ValueError(
+            f"{name} has no {', '.join(missing)}: build it with reserved=({brief(PAD)}, {brief(BOS)}, {brief(EOS)}), as ParallelCorpus does"
+        )
+    if vocab.idx_to_token[1 : 1 + len(_IDS)] != list(_IDS):
+        raise ValueError(
+            f"{name} begins with {vocab.idx_to_token[: 1 + len(_IDS)]}, expected <unk>, {', '.join(_IDS)}, which "
+            "translating and files rely on; build it with reserved=rf.text.RESERVED"
+        )
+    return len(vocab)

@@ -1,0 +1,139 @@
+"""Single time steps with PyTorch's names and weights: RNNCell, GRUCell, LSTMCell."""
+
+from __future__ import annotations
+
+from typing import Any, Callable
+
+from numpy.typing import ArrayLike
+
+from rnnfast import _core
+from rnnfast._arrays import as_float32, new_seed, own, positive
+from rnnfast.nn.layer import Array, Layer, Option, State, one_state, refuse_options
+from rnnfast.nn.recurrent import _Tape, cell_of
+
+
+class _Cell(Layer):
+    _cell: str
+
+    input_size, hidden_size, bias = Option[int](), Option[int](), Option[bool]()
+
+    def __init__(
+        self, input_size: int, hidden_size: int, *, bias: bool = True, seed: int | None = None, **unknown: Any
+    ) -> None:
+        refuse_options(type(self).__name__, ("bias", "seed"), unknown)
+        self._made_with: dict[str, Any] = {
+            "input_size": positive(input_size, "input_size"),
+            "hidden_size": positive(hidden_size, "hidden_size"),
+            "bias": bool(bias),
+        }
+        self._seed = new_seed(seed)
+        self._core = _core.Recurrent(
+            self._cell, self.input_size, self.hidden_size, bias=self.bias, seed=self._seed, single=True
+        )
+
+    def __repr__(self) -> str:
+        relu = getattr(self, "nonlinearity", "tanh") == "relu"
+        extra = ("" if self.bias else ", bias=False") + (", nonlinearity=relu" if relu else "")
+        return f"{type(self).__name__}({self.input_size}, {self.hidden_size}{extra})"
+
+    def __call__(self, input: ArrayLike, state: Any = None, *, hx: Any = None) -> State:
+        """The next state: h, or (h, c) of an LSTM. Nothing is saved. Parameters are those of :meth:`forward`."""
+        return self._run(input, one_state(state, hx), save=False)[0]
+
+    def forward(
+        self, input: ArrayLike, state: Any = None, *, hx: Any = None
+    ) -> tuple[State, Callable[..., tuple[Array | None, State]]]:
+        """The next state, and the function that back-propagates through this step.
+
+        Parameters
+        ----------
+        input : (N, input_size), or (input_size,) for a single row
+        state : h (N, hidden_size) or (hidden_size,); an LSTM's is the pair (h, c). None: zeros.
+        hx : PyTorch's name of ``state``
+
+        Returns
+        -------
+        state : the next one, shaped like the given
+        backward : ``backward(dstate, *, input_gradient=True) -> (dx, dstate_0)``; adds to ``grads``. Once. The
+            input may change in between; if the weights have, it raises ``ValueError``.
+        """
+        after, tape, flat, rows = self._run(input, one_state(state, hx), save=True)
+
+        def backward(dstate: Any, *, input_gradient: bool = True) -> tuple[Array | None, State]:
+            dh, dc = self._split(dstate, flat, rows, "gradient of the state")
+            dx, dh0, dc0 = self._core.backward(tape.core, None, dh, dc, input_gradient)
+            return None if dx is None else dx[0, 0] if flat else dx[0], self._join(dh0, dc0, flat)
+
+        return after, backward
+
+    def _run(self, input: ArrayLike, state: Any, *, save: bool) -> tuple[State, _Tape, bool, int]:
+        x = as_float32(input, "input")
+        if x.ndim not in (1, 2) or x.shape[-1] != self.input_size:
+            raise ValueError(f"input has shape {x.shape}, expected (N, {self.input_size}) or ({self.input_size},)")
+        flat, rows = x.ndim == 1, x.size // self.input_size
+        x = (own(x, input) if save else x).reshape(1, -1, self.input_size)
+        h0, c0 = self._split(state, flat, rows, "state")
+        y, h, c, tape = self._core.forward(x, h0, c0, None, save, 0)
+        return self._join(h, c, flat), _Tape(tape, x, y), flat, rows
+
+    def _split(self, state: Any, flat: bool, rows: int, name: str) -> tuple[Array | None, Array | None]:
+        if state is None:
+            return None, None
+        if not self._core.has_c:
+            return self._with_layer_axis(state, flat, rows, name), None
+        if not isinstance(state, (tuple, list)) or len(state) != 2:
+            raise TypeError(f"{name} of an LSTM is the pair (h, c), got {type(state).__name__}")
+        h, c = (None if part is None else self._with_layer_axis(part, flat, rows, name) for part in state)
+        return h, c
+
+    def _with_layer_axis(self, state: Any, flat: bool, rows: int, name: str) -> Array:
+        array = as_float32(state, name)
+        wanted = (self.hidden_size,) if flat else (rows, self.hidden_size)
+        if array.shape != wanted:
+            raise ValueError(f"{name} has shape {array.shape}, expected {wanted}")
+        return array.reshape(1, -1, self.hidden_size)
+
+    def _join(self, h: Array, c: Array | None, flat: bool) -> State:
+        h = h[0, 0] if flat else h[0]
+        return h if c is None else (h, c[0, 0] if flat else c[0])
+
+
+class RNNCell(_Cell):
+    """One step of :class:`RNN`, as ``torch.nn.RNNCell``: h' = φ(W_ih x + b_ih + W_hh h + b_hh).
+
+    Parameters: input_size, hidden_size, bias, seed as the layer's; ``nonlinearity`` ``"tanh"`` or ``"relu"``.
+    Weights: weight_ih (H, D), weight_hh (H, H), bias_ih (H,), bias_hh (H,).
+
+    >>> RNNCell(3, 5, seed=0)(np.zeros((2, 3))).shape
+    (2, 5)
+    """
+
+    nonlinearity = Option[str]()
+
+    def __init__(self, input_size: int, hidden_size: int, *, nonlinearity: str = "tanh", **options: Any) -> None:
+        self._cell = cell_of(nonlinearity)
+        super().__init__(input_size, hidden_size, **options)
+        self._made_with["nonlinearity"] = nonlinearity
+
+
+class GRUCell(_Cell):
+    """One step of :class:`GRU`, as ``torch.nn.GRUCell``; weights of 3·H rows in the order r z n.
+
+    >>> GRUCell(3, 5, seed=0)(np.zeros(3)).shape
+    (5,)
+    """
+
+    _cell = "gru"
+
+
+class LSTMCell(_Cell):
+    """One step of :class:`LSTM`, as ``torch.nn.LSTMCell``; weights of 4·H rows in the order i f g o.
+
+    >>> h, c = LSTMCell(3, 5, seed=0)(np.zeros((2, 3)))
+    >>> (h, c), backward = LSTMCell(3, 5, seed=0).forward(np.zeros((2, 3)), (h, c))
+    >>> dx, (dh, dc) = backward((np.ones_like(h), None))
+    >>> dx.shape, dc.shape
+    ((2, 3), (2, 5))
+    """
+
+    _cell = "lstm"

@@ -1,0 +1,176 @@
+"""What every layer offers: options that are fixed when it is made, weights, gradients and PyTorch's ``state_dict``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Generic, NoReturn, TypeVar, Union, overload
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from rnnfast import html
+from rnnfast._arrays import as_float32, load_parameters
+from rnnfast._expect import brief
+from rnnfast.pickling import reduced
+
+Array = NDArray[np.float32]
+State = Union[Array, "tuple[Array, Array]"]
+_T = TypeVar("_T")
+
+
+class Option(Generic[_T]):
+    """A read-only attribute: an option that the layer was made with.
+
+    The compiled layer was built from it, so another value could not count.
+    """
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    @overload
+    def __get__(self, layer: None, owner: type) -> Option[_T]: ...
+    @overload
+    def __get__(self, layer: Any, owner: type) -> _T: ...
+    def __get__(self, layer: Any, owner: type) -> Option[_T] | _T:
+        if layer is None:
+            return self
+        try:
+            value: _T = layer._made_with[self._name]
+        except (AttributeError, KeyError):
+            raise AttributeError(f"{self._name} of this {owner.__name__} has not been set") from None
+        return value
+
+    def __set__(self, layer: Any, value: Any) -> NoReturn:
+        kind = type(layer).__name__
+        raise AttributeError(
+            f"{self._name} is fixed when a {kind} is made: make another {kind} with {self._name}={value!r}"
+        )
+
+
+class Gradients(Mapping[str, Array]):
+    """Gradients by name. An array is live, ``backward`` adds to it; assigning to a name copies into it."""
+
+    def __init__(self, arrays: dict[str, Array]) -> None:
+        self._arrays = arrays
+
+    def __getitem__(self, name: str) -> Array:
+        return self._arrays[name]
+
+    def __setitem__(self, name: str, value: ArrayLike) -> None:
+        own, given = self._arrays[name], as_float32(value, f"the gradient of {name}")
+        if given.shape != own.shape:
+            raise ValueError(f"the gradient of {name} has shape {given.shape}, expected {own.shape}")
+        own[...] = given
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._arrays)
+
+    def __len__(self) -> int:
+        return len(self._arrays)
+
+    def __repr__(self) -> str:
+        return f"Gradients({self._arrays!r})"
+
+
+class Weights(Mapping[str, Array]):
+    """Read-only views of the weights by name; ``load_state_dict`` and optimisers change them."""
+
+    def __init__(self, arrays: dict[str, Array]) -> None:
+        self._arrays = arrays
+
+    def __getitem__(self, name: str) -> Array:
+        return self._arrays[name]
+
+    def __setitem__(self, name: str, value: Any) -> NoReturn:
+        raise TypeError(f"parameters() is read-only: use load_state_dict({{{name!r}: value}}, strict=False)")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._arrays)
+
+    def __len__(self) -> int:
+        return len(self._arrays)
+
+    def __repr__(self) -> str:
+        return f"Weights({self._arrays!r})"
+
+
+class Layer:
+    """What every layer offers: its weights, their gradients, and PyTorch's ``state_dict``."""
+
+    _core: Any
+    _made_with: dict[str, Any]
+    _seed: int
+
+    def _options(self) -> dict[str, Any]:
+        """The arguments that make a layer like this one."""
+        return {**self._made_with, "seed": self._seed}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return reduced(self)
+
+    def state_dict(self) -> dict[str, Array]:
+        """A copy of the weights by PyTorch's names; ``torch.nn``'s ``load_state_dict`` takes it once made into tensors."""
+        return {name: np.array(value) for name, value in self._core.parameters().items()}
+
+    def load_state_dict(self, state_dict: Mapping[str, ArrayLike], *, strict: bool = True) -> None:
+        """Copies weights in; ``torch_module.state_dict()`` fits as it is.
+
+        Raises ``ValueError`` for a missing or unexpected name (unless ``strict=False``) or a wrong shape; then
+        nothing has been changed.
+        """
+        load_parameters(self._core, state_dict, strict=strict)
+
+    @property
+    def grads(self) -> Gradients:
+        """Gradients by name, live: ``backward`` adds to them, ``zero_grad`` clears them, assignment copies into them."""
+        return Gradients(self._core.gradients())
+
+    def parameters(self) -> Weights:
+        """Read-only views of the weights by name; an optimiser or ``load_state_dict`` changes them."""
+        return Weights(self._core.parameters())
+
+    def zero_grad(self) -> None:
+        """Sets every gradient to zero."""
+        self._core.zero_grad()
+
+    def requires_grad_(self, requires_grad: bool = True, *names: str) -> Any:
+        """Freezes parameters with ``False``, frees them with ``True``; returns the layer.
+
+        Optimizers leave frozen parameters as they are, and clipping and norms leave them out; ``backward`` still adds to
+        their gradients. ``names`` are parameters, or what their names begin with: ``"embedding"`` is
+        ``"embedding.weight"``. None given: all.
+
+        >>> from rnnfast.nn.linear import Linear
+        >>> Linear(2, 3).requires_grad_(False, "bias").frozen
+        ('bias',)
+        """
+        own, chosen = list(self._core.parameters()), set(self._core.frozen())
+        for name in names or own:
+            found = [n for n in own if n == name or n.startswith(f"{name}.")]
+            if not found:
+                raise ValueError(f"no parameter is called {brief(name)}: there are {', '.join(own)}")
+            chosen = chosen - set(found) if requires_grad else chosen | set(found)
+        self._core.set_frozen(sorted(chosen))
+        return self
+
+    @property
+    def frozen(self) -> tuple[str, ...]:
+        """The names of the parameters that :meth:`requires_grad_` has frozen."""
+        return tuple(self._core.frozen())
+
+    def _repr_html_(self) -> str:
+        return html.of_parameters(repr(self), self.parameters())
+
+
+def one_state(state: Any, hx: Any) -> Any:
+    """``hx`` is PyTorch's name of ``state``."""
+    if state is not None and hx is not None:
+        raise TypeError("state and hx are two names of one argument, expected one of them")
+    return hx if state is None else state
+
+
+def refuse_options(kind: str, known: Iterable[str], unknown: Mapping[str, Any]) -> None:
+    """Raises a ``TypeError`` that names the options there are."""
+    if unknown:
+        more = "; projections are not supported" if "proj_size" in unknown else ""
+        raise TypeError(f"{kind} has no option {', '.join(map(repr, unknown))}, expected {', '.join(known)}{more}")

@@ -1,0 +1,334 @@
+"""Layers with PyTorch's names, shapes and weights: RNN, GRU, LSTM, Linear, Embedding.
+
+Calling a layer computes its output and saves nothing. ``forward`` returns a third value, ``backward``: a function
+that takes the output's gradient, adds to ``grads`` and returns the input's.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any, Callable, Optional
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from rnnfast import _core
+from rnnfast._arrays import (
+    as_float32,
+    dropout_share,
+    new_seed,
+    own,
+    positive,
+    precision,
+    row_lengths,
+)
+from rnnfast._expect import brief
+from rnnfast.nn.layer import Array, Layer, Option, State, one_state, refuse_options
+
+Backward = Callable[..., "tuple[Optional[Array], State]"]
+
+
+class _Recurrent(Layer):
+    _cell: str
+
+    input_size, hidden_size, num_layers = Option[int](), Option[int](), Option[int]()
+    bias, bidirectional, variational = Option[bool](), Option[bool](), Option[bool]()
+    dropout, weights, recompute = Option[float](), Option[str](), Option[Optional[str]]()
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        *,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        variational: bool = False,
+        weights: str = "f32",
+        recompute: str | None = None,
+        seed: int | None = None,
+        **unknown: Any,
+    ) -> None:
+        self._made_with: dict[str, Any] = {
+            "input_size": positive(input_size, "input_size"),
+            "hidden_size": positive(hidden_size, "hidden_size"),
+            "num_layers": positive(num_layers, "num_layers"),
+            "bias": bool(bias),
+            "dropout": dropout_share(dropout),
+            "bidirectional": bool(bidirectional),
+            "variational": bool(variational),
+            "weights": precision(weights),
+            "recompute": recompute,
+        }
+        known = (*(n for n in self._made_with if not n.endswith(("_size", "_layers"))), "batch_first", "seed")
+        refuse_options(type(self).__name__, known, unknown)
+        if recompute not in (None, "sqrt"):
+            raise ValueError(f"recompute is {brief(recompute)}, expected None or 'sqrt'")
+        if self.dropout and self.num_layers == 1:
+            warnings.warn(
+                f"dropout acts between layers and num_layers is 1, so dropout={self.dropout} has no effect",
+                UserWarning,
+                stacklevel=3 if isinstance(self, RNN) else 2,
+            )
+        self.batch_first = bool(batch_first)  # the one option that may change: it counts from the next call on
+        self._seed = new_seed(seed)
+        self._steps = 0
+        self._core = _core.Recurrent(
+            self._cell, self.input_size, self.hidden_size, self.num_layers, self.bias, self.bidirectional,
+            self.dropout, self._seed, self.weights, recompute == "sqrt", False, self.variational,
+        )  # fmt: skip
+
+    def _options(self) -> dict[str, Any]:
+        return {**super()._options(), "batch_first": self.batch_first}
+
+    def __repr__(self) -> str:
+        extra = "".join(
+            f", {name}={value}"
+            for name, value, default in (
+                ("num_layers", self.num_layers, 1),
+                ("nonlinearity", getattr(self, "nonlinearity", "tanh"), "tanh"),
+                ("bias", self.bias, True),
+                ("batch_first", self.batch_first, False),
+                ("dropout", self.dropout, 0.0),
+                ("bidirectional", self.bidirectional, False),
+                ("variational", self.variational, False),
+                ("weights", self.weights, "f32"),
+                ("recompute", self.recompute, None),
+            )
+            if value != default
+        )
+        return f"{type(self).__name__}({self.input_size}, {self.hidden_size}{extra})"
+
+    def __call__(
+        self, input: ArrayLike, state: Any = None, *, hx: Any = None, lengths: ArrayLike | None = None
+    ) -> tuple[Array, State]:
+        """Output and last state; nothing is saved for backward, no dropout.
+
+        Parameters are those of :meth:`forward`.
+        """
+        y, final, *_ = self._run(input, one_state(state, hx), lengths, save=False)
+        return y, final
+
+    def forward(
+        self, input: ArrayLike, state: Any = None, *, hx: Any = None, lengths: ArrayLike | None = None
+    ) -> tuple[Array, State, Backward]:
+        """Output, last state and the function that back-propagates through time.
+
+        Parameters
+        ----------
+        input : (T, N, input_size), or (N, T, input_size) with ``batch_first``; (T, input_size) for a single row
+        state : initial state (num_layers * directions, N, hidden_size), without N for a single row; an LSTM's is the pair
+            (h, c). None: zeros.
+        hx : PyTorch's name of ``state``
+        lengths : (N,) steps of each row, 0 to T; beyond them outputs are zero and nothing is learnt; a row of length 0
+            keeps its initial state. None: all T.
+
+        Returns
+        -------
+        y : (T, N, directions * hidden_size), read-only, since backward still needs it (not with ``recompute``)
+        state : the state after each row's last step
+        backward : ``backward(dy, dstate=None, *, input_gradient=True) -> (dx, dstate_0)``; adds to ``grads``. Once. The input
+            may change in between; if the weights have, it raises ``ValueError``.
+        """
+        y, final, tape, layout = self._run(input, one_state(state, hx), lengths, save=True)
+        y.flags.writeable = self.recompute is not None
+
+        def backward(
+            dy: ArrayLike | None = None, dstate: Any = None, *, input_gradient: bool = True
+        ) -> tuple[Array | None, State]:
+            grad = None if dy is None else self._checked(as_float32(dy, "gradient of the output"), layout, y.shape)
+            dh, dc = self._split(dstate, "gradient of the state", layout)
+            dx, dh0, dc0 = self._core.backward(tape.core, grad, dh, dc, input_gradient)
+            return None if dx is None else layout.given(dx), self._join(dh0, dc0, layout)
+
+        return y, final, backward
+
+    def stream(self, rows: int = 1) -> _core.Stream:
+        """A function of one time step that keeps the state, for input that arrives bit by bit: ``y = step(x)``.
+
+        x is (rows, input_size), or (input_size,) for one row; y likewise with hidden_size. The results are those of
+        calling the layer on the whole sequence, to the bit. ``step(x, out=y)`` writes into ``y``; ``step.state`` reads
+        and sets the state in PyTorch's form, ``step.reset()`` makes it zero. No allocation, lock or system call
+        happens in the step itself, so one takes microseconds; without ``out``, NumPy makes the new array. Changed weights count from the next step on. A
+        stream belongs to one thread at a time and computes on it; make one for each.
+
+        Raises ``ValueError`` for a bidirectional layer: its second half needs the end of the sequence.
+
+        >>> layer = GRU(3, 5, seed=0)
+        >>> step, x = layer.stream(), np.ones((4, 1, 3), np.float32)
+        >>> y = [step(row) for row in x]
+        >>> np.array_equal(y, layer(x)[0]), step.state.shape
+        (True, (1, 1, 5))
+        """
+        return _core.Stream(self._core, positive(rows, "rows"))
+
+    def _run(self, input: ArrayLike, state: Any, lengths: Any, *, save: bool) -> tuple[Array, State, _Tape, _Layout]:
+        given = as_float32(input, "input")
+        layout = _Layout.of(given, self.input_size, self.batch_first)
+        x = layout.time_first(given)
+        if save:
+            x = own(x, given if x is not given else input)
+        h0, c0 = self._split(state, "state", layout)
+        if lengths is not None and layout.flat:
+            raise ValueError("lengths are those of rows, and the input is a single row (T, input_size): cut it instead")
+        counts = None if lengths is None else row_lengths(lengths, layout.rows, layout.steps)
+        self._steps += save
+        key = (self._seed << 32) + self._steps
+        y, h, c, core_tape = self._core.forward(x, h0, c0, counts, save, key & (2**64 - 1))
+        kept = (x,) if self.recompute else (x, y)
+        return layout.given(y), self._join(h, c, layout), _Tape(core_tape, *kept), layout
+
+    def _checked(self, grad: Array, layout: _Layout, shape: tuple[int, ...]) -> Array:
+        if grad.shape != shape:
+            raise ValueError(f"gradient of the output has shape {grad.shape}, expected {shape}")
+        return layout.time_first(grad)
+
+    def _split(self, state: Any, name: str, layout: _Layout) -> tuple[Array | None, Array | None]:
+        if state is None:
+            return None, None
+        if not self._core.has_c:
+            return self._lanes(state, name, layout), None
+        if not isinstance(state, (tuple, list)) or len(state) != 2:
+            raise TypeError(f"{name} of an LSTM is the pair (h, c), got {type(state).__name__}")
+        h, c = (
+            None if part is None else self._lanes(part, f"{letter} of the {name}", layout)
+            for part, letter in zip(state, "hc")
+        )
+        return h, c
+
+    def _lanes(self, state: Any, name: str, layout: _Layout) -> Array:
+        array, lanes = as_float32(state, name), self.num_layers * (1 + self.bidirectional)
+        wanted = (lanes, self.hidden_size) if layout.flat else (lanes, layout.rows, self.hidden_size)
+        if array.shape != wanted:
+            what = "" if layout.flat else ", whatever batch_first" if self.batch_first else ""
+            raise ValueError(f"{name} has shape {array.shape}, expected {wanted}{what}")
+        return array[:, None] if layout.flat else array
+
+    def _join(self, h: Array, c: Array | None, layout: _Layout) -> State:
+        if layout.flat:
+            h, c = h[:, 0], None if c is None else c[:, 0]
+        return h if c is None else (h, c)
+
+
+class _Layout:
+    """How a sequence was given: (T, N, D), (N, T, D) or, flat, (T, D); the compiled layers read (T, N, D)."""
+
+    def __init__(self, steps: int, rows: int, flat: bool, batch_first: bool) -> None:
+        self.steps, self.rows, self.flat, self.batch_first = steps, rows, flat, batch_first
+
+    @classmethod
+    def of(cls, input: Array, features: int, batch_first: bool) -> _Layout:
+        batched = "(N, T, {0})" if batch_first else "(T, N, {0})"
+        wanted = f"{batched} or, of a single row, (T, {{0}})".format(features)
+        if input.ndim not in (2, 3):
+            raise ValueError(f"input has shape {input.shape}, expected three dimensions {wanted}")
+        if input.shape[-1] != features:
+            raise ValueError(
+                f"input has {input.shape[-1]} features, expected {features} (input_size): its shape is {input.shape}, "
+                f"expected {wanted}"
+            )
+        flat = input.ndim == 2
+        steps, rows = (len(input), 1) if flat else input.shape[1::-1] if batch_first else input.shape[:2]
+        if steps == 0:
+            raise ValueError(f"input has shape {input.shape}, expected {wanted} with at least one step")
+        return cls(steps, rows, flat, batch_first and not flat)
+
+    def time_first(self, array: Array) -> Array:
+        if self.flat:
+            return array[:, None]
+        return np.ascontiguousarray(array.swapaxes(0, 1)) if self.batch_first else array
+
+    def given(self, array: Array) -> Array:
+        """The opposite of ``time_first``."""
+        if self.flat:
+            return array[:, 0]
+        return np.ascontiguousarray(array.swapaxes(0, 1)) if self.batch_first else array
+
+
+class _Tape:
+    """Keeps the arrays alive that the compiled tape points into."""
+
+    def __init__(self, core: Any, *arrays: Array) -> None:
+        self.core, self.arrays = core, arrays
+
+
+def cell_of(nonlinearity: str) -> str:
+    """The name of Elman's cell with this nonlinearity."""
+    if nonlinearity not in ("tanh", "relu"):
+        raise ValueError(f"nonlinearity is {brief(nonlinearity)}, expected 'tanh' or 'relu'")
+    return "rnn" if nonlinearity == "tanh" else "rnn_relu"
+
+
+class RNN(_Recurrent):
+    r"""Elman's recurrent layer, as ``torch.nn.RNN``.
+
+    .. math:: H_t = \phi(X_t W_{ih}^T + b_{ih} + H_{t-1} W_{hh}^T + b_{hh})
+
+    Parameters
+    ----------
+    input_size, hidden_size, num_layers : D, H and the number of stacked layers
+    nonlinearity : ``"tanh"`` or ``"relu"``
+    bias, batch_first, dropout, bidirectional : as in PyTorch; ``dropout`` acts between layers, in ``forward`` only
+    variational : the same dropout masks at every step (Gal and Ghahramani, arXiv:1512.05287)
+    weights : ``"f32"``, or ``"bf16"`` for products, forward and backward, of numbers rounded to bfloat16 (relative error
+        2⁻⁹) whose sums are float32; parameters, states and gradients stay float32
+    recompute : None, or ``"sqrt"`` for long sequences: ``forward`` keeps the state of every √T-th step instead of
+        (G + 1) H numbers a row and step, ``backward`` computes the rest again, for the time of one more forward. Between
+        stacked layers each step's output is kept still. Gradients are summed in another order than with None, so
+        their last bits differ; they are the same for any number of threads. After T. Chen et al., arXiv:1604.06174
+    seed : of the initial weights, uniform in ±1/sqrt(H), and of dropout; None takes one from NumPy
+
+    Source: J. L. Elman, Finding structure in time, Cognitive Science 14 (1990).
+
+    >>> rnn = RNN(3, 5, seed=0)
+    >>> y, h = rnn(np.zeros((7, 2, 3)))
+    >>> y.shape, h.shape
+    ((7, 2, 5), (1, 2, 5))
+    """
+
+    nonlinearity = Option[str]()
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        *,
+        nonlinearity: str = "tanh",
+        **options: Any,
+    ) -> None:
+        self._cell = cell_of(nonlinearity)
+        super().__init__(input_size, hidden_size, num_layers, **options)
+        self._made_with["nonlinearity"] = nonlinearity
+
+
+class GRU(_Recurrent):
+    r"""Gated recurrent unit, as ``torch.nn.GRU``; options as :class:`RNN`'s.
+
+    .. math::
+        r, z = \sigma(\ldots), \quad n = \tanh(W_{in} x + b_{in} + r (W_{hn} h + b_{hn})), \quad h' = (1 - z) n + z h
+
+    Source: K. Cho et al., arXiv:1406.1078, in cuDNN's form.
+
+    >>> GRU(3, 5, seed=0)(np.zeros((7, 2, 3)))[0].shape
+    (7, 2, 5)
+    """
+
+    _cell = "gru"
+
+
+class LSTM(_Recurrent):
+    r"""Long short-term memory, as ``torch.nn.LSTM``; the state is the pair (h, c), options as :class:`RNN`'s.
+
+    .. math:: i, f, o = \sigma(\ldots), \quad g = \tanh(\ldots), \quad c' = f c + i g, \quad h' = o \tanh(c')
+
+    Source: S. Hochreiter and J. Schmidhuber, Neural Computation 9 (1997), with the forget gate of Gers et al. (2000).
+
+    >>> y, (h, c) = LSTM(3, 5, seed=0)(np.zeros((7, 2, 3)))
+    >>> c.shape
+    (1, 2, 5)
+    """
+
+    _cell = "lstm"

@@ -1,0 +1,422 @@
+"""Convolution, recurrence and self-attention side by side: what theory says of n tokens of d dimensions, measured.
+
+================  ===========  =====================  ============
+layer             cost         sequential operations  longest path
+================  ===========  =====================  ============
+convolution       O(k·n·d²)    O(1)                   O(n/k)
+recurrent         O(n·d²)      O(n)                   O(n)
+self-attention    O(n²·d)      O(1)                   O(1)
+================  ===========  =====================  ============
+
+Source: A. Zhang et al., Dive into Deep Learning, section 11.6; A. Vaswani et al., arXiv:1706.03762, table 1.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Callable
+
+import numpy as np
+
+from rnnfast.files import PathLike
+from rnnfast.info import get_num_threads, set_num_threads
+from rnnfast.nn.layer import Array
+from rnnfast.nn.recurrent import GRU, LSTM, RNN
+from rnnfast.nn.sequence import Conv1d, SelfAttention
+
+KINDS = ("conv", "rnn", "gru", "lstm", "attention")
+RECURRENT = {"rnn": RNN, "gru": GRU, "lstm": LSTM}
+GATES = {"rnn": 1, "gru": 3, "lstm": 4}
+THEORY = {kind: {"n": 2 if kind == "attention" else 1, "d": 1 if kind == "attention" else 2} for kind in KINDS}
+HEAD = 64  # dimensions of a head, where d is a multiple; so the softmax's share is the same for every d
+# 97.5% points of Student's t distribution by degrees of freedom, for confidence intervals of a slope
+_STUDENT = (12.71, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
+
+
+class _Projections:
+    """The part of attention's work that grows with n and not with n²: into queries, keys and values, and out again."""
+
+    def __init__(self, d: int) -> None:
+        self.into, self.out = Conv1d(d, 3 * d, 1, seed=0), Conv1d(d, d, 1, seed=0)
+
+    def __call__(self, x: Array) -> Array:
+        self.into(x)
+        return self.out(x)
+
+
+def make_layer(kind: str, d: int, k: int) -> Any:
+    """A layer that maps d dimensions to d: causal Conv1d with kernel k, recurrent, or SelfAttention with heads of 64.
+
+    ``"projections"`` is what attention does besides attending.
+    """
+    if kind == "projections":
+        return _Projections(d)
+    if kind == "conv":
+        return Conv1d(d, d, k, padding="causal", seed=0)
+    if kind == "attention":
+        return SelfAttention(d, d // HEAD if d % HEAD == 0 else 1, seed=0)
+    return RECURRENT[kind](d, d, seed=0)
+
+
+def multiplications(kind: str, n: int, d: int, k: int) -> float:
+    """Of one row of n tokens; attention's include its four projections, a recurrent cell's the input's part."""
+    if kind == "conv":
+        return float(k * n * d * d)
+    if kind == "attention":
+        return float(2 * n * n * d + 4 * n * d * d)
+    return float(2 * GATES[kind] * n * d * d)
+
+
+def _noise(n: int, rows: int, d: int) -> Array:
+    return np.random.default_rng(n + d).normal(size=(n, rows, d)).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Point:
+    """One size of a sweep: seconds of the best and the median run, for `rows` sequences of n tokens."""
+
+    kind: str
+    n: int
+    d: int
+    rows: int
+    best: float
+    median: float
+
+
+def sweep(sizes: Sequence[tuple[str, int, int, int]], k: int, rounds: int) -> list[Point]:
+    """Forward times for (kind, n, d, rows), interleaved: every round visits all sizes, so a slow moment hits all alike."""
+    programs: list[Callable[[], Any]] = []
+    for kind, n, d, rows in sizes:
+        layer, x = make_layer(kind, d, k), _noise(n, rows, d)
+        programs.append(lambda layer=layer, x=x: layer(x))  # type: ignore[misc]
+    times: list[list[float]] = [[] for _ in sizes]
+    for turn in range(rounds + 1):
+        for program, own in zip(programs, times):
+            spent, started = 0, time.perf_counter()
+            while True:  # short programs run several times, so that the clock's step does not count
+                program()
+                spent += 1
+                seconds = time.perf_counter() - started
+                if seconds > 2e-3:
+                    break
+            if turn:  # the first round warms up
+                own.append(seconds / spent)
+    return [Point(*size, min(own), statistics.median(own)) for size, own in zip(sizes, times)]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """time ∝ size^exponent by least squares in logarithms, with the half-width of its 95% confidence interval."""
+
+    exponent: float
+    confidence: float
+    theory: float
+    sizes: list[int]
+    residuals: list[float]  # measured / fitted - 1, by size
+
+    @property
+    def agrees(self) -> bool:
+        """Within ±0.15 of theory."""
+        return abs(self.exponent - self.theory) <= 0.15
+
+
+def fit(sizes: Sequence[int], seconds: Sequence[float], theory: float) -> Fit | None:
+    """The exponent of a power law through the points; None with fewer than three, which give no confidence.
+
+    >>> fit([1, 2, 4, 8], [3, 12, 48, 192], 2).exponent
+    2.0
+    """
+    if len(set(sizes)) < 3:
+        return None
+    x, y = np.log(np.asarray(sizes, float)), np.log(np.asarray(seconds, float))
+    spread = ((x - x.mean()) ** 2).sum()
+    slope = float(((x - x.mean()) * (y - y.mean())).sum() / spread)
+    rest = y - y.mean() - slope * (x - x.mean())
+    freedom = len(x) - 2
+    error = math.sqrt(float((rest**2).sum()) / freedom / float(spread))
+    student = _STUDENT[min(freedom, len(_STUDENT)) - 1]
+    return Fit(round(slope, 6), student * error, theory, [int(s) for s in sizes], [float(r) for r in np.exp(rest) - 1])
+
+
+def asymptotic(kind: str, n: int, d: int) -> bool:
+    """Where the leading term rules: for attention n ≥ 8·d, so that projections are at most a fifth of the work."""
+    return n >= 8 * d if kind == "attention" else n >= 128
+
+
+def sequential_operations(kind: str, n: int, d: int = 16, k: int = 3) -> int:
+    """The longest chain of steps that wait for one another, counted while the layer's output is computed step by step.
+
+    Every step is computed from the inputs and from nothing else if it can be; a recurrent step needs the state that the
+    one before it leaves, so its chain is one longer. The steps' outputs must equal the layer's own.
+    """
+    layer, x = make_layer(kind, d, k), _noise(n, 1, d)
+    outputs, chain, longest, state = [], 0, 0, None
+    for t in range(n):
+        if kind in RECURRENT:
+            y, state = layer(x[t : t + 1], state)
+            chain += 1  # waits for the state of step t - 1
+        else:
+            first = max(0, t - k + 1) if kind == "conv" else 0
+            y = layer(x[first : t + 1])[-1:] if kind == "conv" else layer(x)[t : t + 1]
+            chain = 1  # waits for no other step
+        outputs.append(y)
+        longest = max(longest, chain)
+    whole = layer(x)
+    if not np.array_equal(np.concatenate(outputs), whole[0] if kind in RECURRENT else whole):
+        raise AssertionError(f"{kind}: the steps do not add up to the layer")
+    return longest
+
+
+def longest_path(kind: str, n: int, d: int = 16, k: int = 3) -> int:
+    """Layers (of a recurrent layer: steps) until the gradient of the last output reaches the first input.
+
+    Only whether a gradient is zero is used. Where it is not, random numbers take its place, so that it cannot fade out
+    on its way through hundreds of layers.
+    """
+    layer, x = make_layer(kind, d, k), _noise(n, 1, d)
+    random = np.random.default_rng(1)
+    dy = np.zeros_like(x)
+    dy[-1] = random.normal(size=(1, d))
+    if kind in RECURRENT:
+        step = layer.forward(x[:1])[0]
+        dstate: Any = None
+        for count in range(1, n + 1):
+            _, _, backward = layer.forward(x[n - count : n - count + 1])
+            dx, dstate = backward(dy[-1:] if count == 1 else np.zeros_like(step), dstate)
+            if count == n:
+                return count if np.any(dx) else -1
+            parts = dstate if isinstance(dstate, tuple) else (dstate,)
+            fresh = tuple(np.where(part != 0, random.normal(size=part.shape), 0).astype(np.float32) for part in parts)
+            dstate = fresh if isinstance(dstate, tuple) else fresh[0]
+    for count in range(1, n + 1):
+        _, backward = layer.forward(x)
+        dx = backward(dy)
+        if np.any(dx[0]):
+            return count
+        dy = np.where(np.any(dx != 0, axis=2, keepdims=True), random.normal(size=x.shape), 0).astype(np.float32)
+    return -1
+
+
+def _peak(program: Callable[[], Any]) -> int | None:
+    """Bytes by which a program's largest resident memory exceeds what was there before; None where Linux is not."""
+    reset, status = Path("/proc/self/clear_refs"), Path("/proc/self/status")
+
+    def read(field: str) -> int:
+        return int(next(line for line in status.read_text().splitlines() if line.startswith(field)).split()[1]) * 1024
+
+    try:
+        before = read("VmRSS")
+        reset.write_text("5")
+    except OSError:
+        return None
+    program()
+    return read("VmHWM") - before
+
+
+def _memory_child() -> None:
+    """Reads sizes and threads from stdin, prints the peak of a training step for each."""
+    request = json.loads(sys.stdin.read())
+    set_num_threads(request["threads"])
+    peaks = []
+    for kind, n, d, k in request["sizes"]:
+        layer, x = make_layer(kind, d, k), _noise(n, 1, d)
+
+        def train(layer: Any = layer, x: Array = x) -> None:
+            result = layer.forward(x)
+            result[-1](result[0])
+
+        layer.forward(x[:64])[-1](np.zeros((64, 1, d), np.float32))  # weights packed, threads started
+        peaks.append(_peak(train))
+    print(json.dumps(peaks))
+
+
+def memory(sizes: Sequence[tuple[str, int, int, int]]) -> list[int | None]:
+    """Peak bytes of forward and backward for (kind, n, d, k), in a process of its own that returns memory at once."""
+    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
+    request = json.dumps({"threads": get_num_threads(), "sizes": [list(s) for s in sizes]})
+    child = [sys.executable, "-c", "from rnnfast.study.compare import _memory_child; _memory_child()"]
+    done = subprocess.run(child, input=request, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"the process that measures memory failed: {done.stderr.strip()[-300:]}")
+    peaks: list[int | None] = json.loads(done.stdout)
+    return peaks
+
+
+def crossover(points: Sequence[Point], kind: str) -> float | None:
+    """The n at which attention's time passes that of a recurrent layer, between sizes by a straight line in logarithms.
+
+    None if it does not within the sweep; the smallest size if attention is dearer from the start.
+    """
+    own = {p.n: p.best for p in points if p.kind == kind}
+    ratio = [(p.n, math.log(p.best / own[p.n])) for p in points if p.kind == "attention" and p.n in own]
+    ratio.sort()
+    if not ratio or ratio[-1][1] <= 0:
+        return None
+    last_cheaper = max((i for i, (_, r) in enumerate(ratio) if r <= 0), default=-1)
+    if last_cheaper < 0:
+        return float(ratio[0][0])
+    (n0, r0), (n1, r1) = ratio[last_cheaper], ratio[last_cheaper + 1]
+    return float(math.exp(math.log(n0) + (math.log(n1) - math.log(n0)) * -r0 / (r1 - r0)))
+
+
+def attending(points: Sequence[Point]) -> list[Point]:
+    """Attention's n²·d part: its time less that of the projections, named ``attention``; beside it the other kinds."""
+    projections = {p.n: p for p in points if p.kind == "projections"}
+    parts = [p for p in points if p.kind in RECURRENT]
+    for p in points:
+        if p.kind == "attention" and p.n in projections:
+            other = projections[p.n]
+            least = 0.01 * p.best  # the difference of two measured times may come out below nothing
+            parts.append(
+                Point(p.kind, p.n, p.d, p.rows, max(p.best - other.best, least), max(p.median - other.median, least))
+            )
+    return parts
+
+
+def predicted_crossover(points: Sequence[Point], kind: str, d: int, k: int) -> float:
+    """Where multiplications over the measured rates are equal: (2 n d + 4 d²) / rate of attention = 2 G d² / rate of cell.
+
+    With equal rates and without the projections this is n = G · d: for the plain RNN n = d.
+    """
+
+    def rate(which: str) -> float:
+        largest = max((p for p in points if p.kind == which), key=lambda p: p.n)
+        return multiplications(which, largest.n, d, k) / largest.best
+
+    return d * (GATES[kind] * rate("attention") / rate(kind) - 2)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All that :func:`compare` measured."""
+
+    d: int  # of the sweep over n
+    k: int
+    threads: int
+    over_n: list[Point]
+    over_d: list[Point]
+    fits: dict[str, dict[str, Fit | None]]  # kind -> "n", "d", "memory"
+    memory: list[dict[str, Any]]  # kind, n, bytes
+    sequential: dict[str, dict[int, int]]
+    path: dict[str, dict[int, int]]
+    crossovers: dict[str, dict[str, float | None]]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+
+def compare(
+    *,
+    n: Sequence[int] = (64, 128, 256, 512, 1024, 2048, 4096, 8192),
+    d: Sequence[int] = (64, 128, 192, 256, 384, 512),
+    k: int = 3,
+    rounds: int = 7,
+) -> Comparison:
+    """Measures everything: times over n (at d = 128, one row) and over d, memory, chains of waiting steps, paths, crossover.
+
+    Over d, convolution and the recurrent layers work on 1,024 tokens; the latter in 32 rows, since with one row a step only
+    waits for its weights, and where those lie (L1, L2, L3) changes with d. Attention works on max(n) / 2 tokens up to the d
+    that is an eighth of that.
+    """
+    if min(*n, *d, k, rounds) < 1:
+        raise ValueError("n, d, k and rounds must be at least 1")
+    width, long = 128, max(max(n) // 2, 64)
+    kinds = (*KINDS, "projections")
+    over_n = sweep([(kind, size, width, 1) for size in sorted(set(n)) for kind in kinds], k, rounds)
+    tokens = {"conv": (1024, 1), "attention": (long, 1)}
+    at_d = [
+        (kind, length, size, rows)
+        for size in sorted(set(d))
+        for kind in KINDS
+        for length, rows in [tokens.get(kind, (32, 32))]
+    ]
+    over_d = sweep([s for s in at_d if s[0] != "attention" or asymptotic(*s[:3])], k, rounds)
+    lengths = [max(max(n) * 2 // 2**i, 64) for i in (3, 2, 1, 0)]
+    asked = [(kind, size, 64, k) for kind in KINDS for size in lengths]
+    peaks: list[dict[str, Any]] = [
+        {"kind": kind, "n": size, "d": width_, "bytes": peak}
+        for (kind, size, width_, _), peak in zip(asked, memory(asked))
+    ]
+    fits: dict[str, dict[str, Fit | None]] = {}
+    for kind in KINDS:
+        by_n = [p for p in over_n if p.kind == kind and asymptotic(kind, p.n, p.d)]
+        by_d = [p for p in over_d if p.kind == kind and (p.n >= 16 * p.d if kind == "attention" else p.d >= 128)]
+        used = [m for m in peaks if m["kind"] == kind and m["bytes"]]
+        fits[kind] = {
+            "n": fit([p.n for p in by_n], [p.best for p in by_n], THEORY[kind]["n"]),
+            "d": fit([p.d for p in by_d], [p.best for p in by_d], THEORY[kind]["d"]),
+            "memory": fit([m["n"] for m in used], [m["bytes"] for m in used], 1),
+        }
+    return Comparison(
+        d=width,
+        k=k,
+        threads=get_num_threads(),
+        over_n=over_n,
+        over_d=over_d,
+        fits=fits,
+        memory=peaks,
+        sequential={kind: {size: sequential_operations(kind, size, k=k) for size in (16, 64)} for kind in KINDS},
+        path={kind: {size: longest_path(kind, size, k=k) for size in (16, 64, 256)} for kind in KINDS},
+        crossovers={
+            kind: {
+                "part_by_multiplications": float(GATES[kind] * width),
+                "part_measured": crossover(attending(over_n), kind),
+                "whole_by_rates": predicted_crossover(over_n, kind, width, k),
+                "whole_measured": crossover(over_n, kind),
+            }
+            for kind in RECURRENT
+        },
+    )
+
+
+def plot(result: Mapping[str, Any] | Comparison, path: PathLike | None = None) -> Any:
+    """Log-log curves of time over n and over d and of memory over n, with the fitted exponents (extra: ``plot``)."""
+    from rnnfast.plot import finish, new_figure
+
+    r = result if isinstance(result, Comparison) else Comparison(**result)
+    figure, (left, middle, right) = new_figure(3)
+    colours = dict(zip(KINDS, ("#1b7837", "#fdb863", "#e66101", "#b2182b", "#2166ac")))
+    panels = (
+        (left, "n", [(p.kind, p.n, p.best * 1e3) for p in r.over_n], f"tokens n  (d = {r.d}, one row)", "milliseconds"),
+        (middle, "d", [(p.kind, p.d, p.best * 1e3) for p in r.over_d], "dimensions d", "milliseconds"),
+        (
+            right,
+            "memory",
+            [(m["kind"], m["n"], m["bytes"] / 2**20) for m in r.memory if m["bytes"]],
+            "tokens n  (d = 64, training)",
+            "MiB at the peak",
+        ),
+    )
+    for axes, fitted, values, label, unit in panels:
+        for kind in KINDS:
+            own = [(size, value) for name, size, value in values if name == kind]
+            if not own:
+                continue
+            found = r.fits[kind][fitted]
+            name = f"{kind} {fitted if fitted != 'memory' else 'n'}^{found.exponent:.2f}" if found else kind
+            axes.loglog(*zip(*own), "o-", ms=4, lw=1.6, color=colours[kind], label=name)
+        ticks = sorted({size for _, size, _ in values})
+        axes.set_xticks(ticks[:: max(1, len(ticks) // 7)])
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+        axes.minorticks_off()
+        axes.set_xlabel(label)
+        axes.set_ylabel(unit)
+        axes.legend(fontsize=8)
+    part = [(p.n, p.best * 1e3) for p in attending(r.over_n) if p.kind == "attention"]
+    if part:
+        left.plot(*zip(*part), "--", lw=1.2, color=colours["attention"], label="attention without projections")
+        left.legend(fontsize=8)
+    left.set_title("Time over tokens", fontsize=10)
+    middle.set_title("Time over dimensions", fontsize=10)
+    right.set_title("Memory", fontsize=10)
+    return finish(figure, path, dpi=150)

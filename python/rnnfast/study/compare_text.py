@@ -1,0 +1,349 @@
+"""Three language models of equal size on one text: a causal conv stack, an LSTM, causal self-attention with positions.
+
+The models are put together here in Python, from the package's layers, because they are made to be compared and read, not to be
+served; ``rf.LanguageModel`` is the one for use. All three share embedding, output layer, loss, optimiser, batches and
+tokens, and differ in what lies between: a body that maps (T, N, d) to (T, N, d), whole or one step at a time.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Mapping
+from typing import Any, Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rnnfast.files import PathLike
+from rnnfast.info import get_num_threads
+from rnnfast.nn.embedding import Embedding
+from rnnfast.nn.layer import Array, Layer
+from rnnfast.nn.linear import Linear
+from rnnfast.nn.recurrent import LSTM
+from rnnfast.nn.sequence import Conv1d, SelfAttention
+from rnnfast.text.corpus import Corpus, batches
+from rnnfast.train.optim import Adam
+
+KINDS = ("conv", "lstm", "attention")
+CONV_BLOCKS, KERNEL = 5, 3  # dilations 1, 2, 4, 8, 16 see 63 tokens
+ATTENTION_BLOCKS, HEADS = 2, 4
+NUM_STEPS, BATCH_SIZE, LEARNING_RATE, CLIP_NORM = 64, 32, 3e-3, 1.0
+POSITIONS = (10, 100, 1000)
+
+Back = Callable[[Array], Any]  # the output's gradient to the input's
+
+
+class _LstmBody:
+    """One LSTM layer."""
+
+    def __init__(self, d: int, seed: int) -> None:
+        self.lstm = LSTM(d, d, seed=seed)
+        self.layers: list[Layer] = [self.lstm]
+
+    def forward(self, x: Array) -> tuple[Array, Back]:
+        y, _, backward = self.lstm.forward(x)
+        return y, lambda dy: backward(dy)[0]
+
+    def step(self, x: Array, state: Any) -> tuple[Array, Any]:
+        y, state = self.lstm(x[None], state)
+        return y[0], state
+
+    def state_bytes(self, state: Any) -> int:
+        return sum(part.nbytes for part in state)
+
+
+class _ConvBody:
+    """x ← x + relu(causal conv(x)) / sqrt(blocks), the dilation doubling from block to block."""
+
+    def __init__(self, d: int, seed: int) -> None:
+        self.convs = [Conv1d(d, d, KERNEL, padding="causal", dilation=2**i, seed=seed + i) for i in range(CONV_BLOCKS)]
+        self.layers: list[Layer] = list(self.convs)
+        self.share = np.float32(CONV_BLOCKS**-0.5)
+
+    def forward(self, x: Array) -> tuple[Array, Back]:
+        backs: list[tuple[Any, Any]] = []
+        for conv in self.convs:
+            z, back = conv.forward(x)
+            x = x + self.share * np.maximum(z, 0)
+            backs.append((z > 0, back))
+
+        def backward(dy: Array) -> Array:
+            for active, back in reversed(backs):
+                dy = dy + back(self.share * dy * active)
+            return dy
+
+        return x, backward
+
+    def step(self, x: Array, state: Any) -> tuple[Array, Any]:
+        state = state or [None] * CONV_BLOCKS
+        for i, conv in enumerate(self.convs):
+            z, state[i] = conv.step(x, state[i])
+            x = x + self.share * np.maximum(z, 0)
+        return x, state
+
+    def state_bytes(self, state: Any) -> int:
+        return sum(each.bytes for each in state)
+
+
+def positions(start: int, count: int, d: int) -> Array:
+    """Sines and cosines of growing wavelength, (count, 1, d); A. Vaswani et al., arXiv:1706.03762, section 3.5."""
+    rates = 10_000.0 ** (-np.arange(0, d, 2) / d)
+    angles = np.arange(start, start + count)[:, None] * rates
+    return np.stack([np.sin(angles), np.cos(angles)], -1).reshape(count, 1, -1)[..., :d].astype(np.float32)
+
+
+class _AttentionBody:
+    """Positions, then x ← x + attention(x) / s and x ← x + W relu(V x) / s with s = sqrt(2 blocks)."""
+
+    def __init__(self, d: int, hidden: int, seed: int) -> None:
+        self.d = d
+        self.blocks: list[tuple[SelfAttention, Linear, Linear]] = []
+        for i in range(ATTENTION_BLOCKS):
+            attention = SelfAttention(d, HEADS, causal=True, seed=seed + 10 * i)
+            self.blocks.append(
+                (attention, Linear(d, hidden, seed=seed + 10 * i + 1), Linear(hidden, d, seed=seed + 10 * i + 2))
+            )
+        self.layers: list[Layer] = [layer for block in self.blocks for layer in block]
+        self.share = np.float32((2 * ATTENTION_BLOCKS) ** -0.5)
+
+    def forward(self, x: Array) -> tuple[Array, Back]:
+        x = x + positions(0, len(x), self.d)
+        backs: list[tuple[Any, Any, Any, Any]] = []
+        for attention, up, down in self.blocks:
+            z, attention_back = attention.forward(x)
+            x = x + self.share * z
+            wide, up_back = up.forward(x)
+            z, down_back = down.forward(np.maximum(wide, 0))
+            x = x + self.share * z
+            backs.append((attention_back, up_back, wide > 0, down_back))
+
+        def backward(dy: Array) -> Array:
+            for attention_back, up_back, active, down_back in reversed(backs):
+                dy = dy + up_back(down_back(self.share * dy) * active)
+                dy = dy + attention_back(self.share * dy)
+            return dy
+
+        return x, backward
+
+    def step(self, x: Array, state: Any) -> tuple[Array, Any]:
+        beginning: tuple[int, list[Any]] = (0, [None] * ATTENTION_BLOCKS)
+        at, caches = state or beginning
+        x = x + positions(at, 1, self.d)[0]
+        for i, (attention, up, down) in enumerate(self.blocks):
+            z, caches[i] = attention.step(x, caches[i])
+            x = x + self.share * z
+            x = x + self.share * down(np.maximum(up(x), 0))
+        return x, (at + 1, caches)
+
+    def state_bytes(self, state: Any) -> int:
+        return sum(cache.bytes for cache in state[1])
+
+
+class Model:
+    """Embedding, body, output layer; trained on the mean cross-entropy of the next token."""
+
+    def __init__(self, kind: str, vocabulary: int, d: int, hidden: int, seed: int) -> None:
+        self.kind, self.d = kind, d
+        self.embedding = Embedding(vocabulary, d, seed=seed)
+        self.body: Any
+        if kind == "attention":
+            self.body = _AttentionBody(d, hidden, seed + 100)
+        else:
+            self.body = _LstmBody(d, seed + 100) if kind == "lstm" else _ConvBody(d, seed + 100)
+        self.output = Linear(d, vocabulary, seed=seed + 1)
+        self.layers: list[Layer] = [self.embedding, *self.body.layers, self.output]
+        self.num_parameters = sum(value.size for layer in self.layers for value in layer.parameters().values())
+
+    def loss(self, x: NDArray[np.int32], y: NDArray[np.int32], *, learn: bool) -> float:
+        """Mean -log P of the targets y (T, N) in nats; with ``learn`` adds to the gradients."""
+        embedded, embedding_back = self.embedding.forward(x)
+        hidden, body_back = self.body.forward(embedded)
+        logits, output_back = self.output.forward(hidden)
+        logits = logits - logits.max(-1, keepdims=True)
+        weights = np.exp(logits)
+        sums = weights.sum(-1, keepdims=True)
+        at = (*np.ogrid[: y.shape[0], : y.shape[1]], y)
+        nll = float((np.log(sums[..., 0]) - logits[at]).mean(dtype=np.float64))
+        if learn:
+            weights /= sums
+            weights[at] -= 1
+            embedding_back(body_back(output_back(weights / np.float32(y.size))))
+        return nll
+
+    def clip(self, limit: float) -> None:
+        """Scales all gradients so that their common norm is at most ``limit``."""
+        squares = sum(float((g.astype(np.float64) ** 2).sum()) for layer in self.layers for g in layer.grads.values())
+        if squares > limit**2:
+            for layer in self.layers:
+                for gradient in layer.grads.values():
+                    gradient *= np.float32(limit / math.sqrt(squares))
+
+    def step(self, token: NDArray[np.int32], state: Any) -> tuple[Array, Any]:
+        """Logits of what follows one token (N,), and the state to go on with."""
+        hidden, state = self.body.step(self.embedding(token), state)
+        return self.output(hidden), state
+
+
+def _count(kind: str, vocabulary: int, d: int, hidden: int) -> int:
+    ends = vocabulary * d + vocabulary * d + vocabulary
+    if kind == "lstm":
+        return ends + 4 * d * (2 * d + 2)
+    if kind == "conv":
+        return ends + CONV_BLOCKS * (KERNEL * d * d + d)
+    return ends + ATTENTION_BLOCKS * (4 * d * d + 4 * d + 2 * d * hidden + hidden + d)
+
+
+def equal_models(vocabulary: int, hidden_size: int, seed: int) -> list[Model]:
+    """The three models with the LSTM's number of parameters, each within 2% of it."""
+    target = _count("lstm", vocabulary, hidden_size, 0)
+    conv = min(range(1, 4 * hidden_size), key=lambda d: abs(_count("conv", vocabulary, d, 0) - target))
+    widths = range(2 * HEADS, 4 * hidden_size, 2 * HEADS)  # the inner width is twice the model's, then made to fit
+    d = min(widths, key=lambda d: abs(_count("attention", vocabulary, d, 2 * d) - target))
+    hidden = min(range(1, 8 * d), key=lambda h: abs(_count("attention", vocabulary, d, h) - target))
+    sizes = {"conv": (conv, 0), "lstm": (hidden_size, 0), "attention": (d, hidden)}
+    models = [Model(kind, vocabulary, *sizes[kind], seed) for kind in KINDS]
+    for model in models:
+        if abs(model.num_parameters / target - 1) > 0.02:
+            raise ValueError(
+                f"{model.kind} cannot have as many parameters as the LSTM: {model.num_parameters:,} against {target:,}; "
+                "choose a larger hidden size"
+            )
+    return models
+
+
+def _train(model: Model, corpus: Corpus, tokens: int, seed: int) -> tuple[list[tuple[int, float]], float]:
+    """Trains on ``tokens`` predictions; the loss along the way, and the seconds spent."""
+    optimizer = Adam(model.layers, lr=LEARNING_RATE)
+    curve, seen, epoch, seconds = [], 0, 0, 0.0
+    while seen < tokens:
+        for x, y in batches(
+            corpus, batch_size=BATCH_SIZE, num_steps=NUM_STEPS, sampling="random", seed=seed, epoch=epoch
+        ):
+            started = time.perf_counter()
+            loss = model.loss(x, y, learn=True)
+            model.clip(CLIP_NORM)
+            optimizer.lr = LEARNING_RATE * max(0.1, 1 - seen / tokens)
+            optimizer.step()
+            optimizer.zero_grad()
+            seconds += time.perf_counter() - started
+            seen += x.size
+            curve.append((seen, loss))
+            if seen >= tokens:
+                break
+        epoch += 1
+    return curve, seconds
+
+
+def _perplexity(model: Model, corpus: Corpus) -> float:
+    """Of stretches of 64 tokens, each read without memory of what came before, the same for all three models."""
+    rows = (len(corpus) - 1) // NUM_STEPS
+    size = min(BATCH_SIZE, rows)
+    parts = batches(corpus, batch_size=size, num_steps=NUM_STEPS, sampling="random", seed=0)
+    return math.exp(statistics.fmean(model.loss(x, y, learn=False) for x, y in parts))
+
+
+def _generation(model: Model, vocabulary: int) -> dict[int, dict[str, float]]:
+    """Microseconds for one more token, and bytes of state, after 10, 100 and 1,000 tokens."""
+    tokens = np.random.default_rng(0).integers(0, vocabulary, (max(POSITIONS) + 16, 1)).astype(np.int32)
+    times: list[list[float]] = []
+    sizes: list[int] = []
+    for turn in range(4):
+        state: Any = None
+        own = []
+        for token in tokens:
+            started = time.perf_counter()
+            _, state = model.step(token, state)
+            own.append(time.perf_counter() - started)
+            if turn == 0:
+                sizes.append(model.body.state_bytes(state))
+        times.append(own)
+    best = np.min(times[1:], axis=0)  # of every position, over the runs
+    return {
+        at: {"microseconds": 1e6 * float(np.median(best[at : at + 16])), "state_bytes": sizes[at - 1]}
+        for at in POSITIONS
+    }
+
+
+def compare_text(
+    path: str,
+    *,
+    tokens: int = 600_000,
+    hidden_size: int = 128,
+    seed: int = 0,
+    report: Callable[[str], None] = print,
+) -> dict[str, Any]:
+    """Trains the three models on the characters of a text: perplexity, tokens a second, cost of one more token.
+
+    90% of the text are for training, the last tenth is what they are tested on.
+    """
+    corpus = Corpus.from_file(path)
+    train, test = corpus.split(0.9, 0.1)
+    if len(test) <= NUM_STEPS or len(train) <= NUM_STEPS * BATCH_SIZE:
+        raise ValueError(f"{path} has {len(corpus)} tokens, expected at least {10 * (NUM_STEPS + 2) * 4}")
+    report(
+        f"{path}: {len(corpus):,} characters, vocabulary of {len(corpus.vocab)}; {tokens:,} tokens to train each model"
+    )
+    result: dict[str, Any] = {"file": str(path), "tokens": tokens, "threads": get_num_threads(), "models": {}}
+    for model in equal_models(len(corpus.vocab), hidden_size, seed):
+        curve, seconds = _train(model, train, tokens, seed)
+        perplexity = _perplexity(model, test)
+        result["models"][model.kind] = {
+            "parameters": model.num_parameters,
+            "d": model.d,
+            "perplexity": perplexity,
+            "tokens_per_second": curve[-1][0] / seconds,
+            "generation": _generation(model, len(corpus.vocab)),
+            "curve": curve,
+        }
+        report(f"{model.kind}: {model.num_parameters:,} parameters, perplexity {perplexity:.3f}, {seconds:.1f} s")
+    return result
+
+
+def table(result: Mapping[str, Any]) -> str:
+    """The comparison in columns."""
+    lines = [
+        f"{'':11}{'parameters':>11}{'perplexity':>12}{'tokens/s':>11}"
+        + "".join(f"{f'at {at:,}':>12}" for at in POSITIONS)
+        + "".join(f"{f'at {at:,}':>12}" for at in POSITIONS),
+        f"{'':11}{'':>11}{'(test)':>12}{'(training)':>11}{'microseconds for one more token':>36}{'KiB of state':>36}",
+    ]
+    for kind, m in result["models"].items():
+        lines.append(
+            f"{kind:11}{m['parameters']:>11,}{m['perplexity']:>12.3f}{m['tokens_per_second']:>11,.0f}"
+            + "".join(f"{m['generation'][at]['microseconds']:>12.1f}" for at in POSITIONS)
+            + "".join(f"{m['generation'][at]['state_bytes'] / 1024:>12.1f}" for at in POSITIONS)
+        )
+    return "\n".join(["", *lines])
+
+
+def plot(result: Mapping[str, Any], path: PathLike | None = None) -> Any:
+    """Training loss over tokens; time and state of one more token over its position (extra: ``plot``)."""
+    from rnnfast.plot import finish, new_figure
+
+    figure, (left, middle, right) = new_figure(3)
+    for kind, colour in zip(KINDS, ("#1b7837", "#b2182b", "#2166ac")):
+        m = result["models"][kind]
+        seen, loss = (np.asarray(part, float) for part in zip(*m["curve"]))
+        width = max(1, len(loss) // 40)
+        smooth = np.convolve(loss, np.ones(width) / width, mode="valid")
+        left.plot(seen[width - 1 :] / 1e3, smooth, color=colour, label=f"{kind}, test perplexity {m['perplexity']:.2f}")
+        costs = [m["generation"][at] for at in POSITIONS]
+        middle.semilogx(POSITIONS, [c["microseconds"] for c in costs], "o-", color=colour, label=kind)
+        right.loglog(POSITIONS, [c["state_bytes"] / 1024 for c in costs], "o-", color=colour, label=kind)
+    left.set_xlabel("thousand tokens seen")
+    left.set_ylabel("training loss, nats per character")
+    left.set_title("Learning", fontsize=10)
+    middle.set_ylabel("microseconds for one more token")
+    middle.set_ylim(bottom=0)
+    middle.set_title("Time to generate", fontsize=10)
+    right.set_ylabel("KiB of state")
+    right.set_title("Memory to generate", fontsize=10)
+    for axes in (middle, right):
+        axes.set_xlabel("position in the text")
+        axes.set_xticks(POSITIONS, [f"{at:,}" for at in POSITIONS])
+        axes.minorticks_off()
+    for axes in (left, middle, right):
+        axes.legend(fontsize=8)
+    return finish(figure, path, dpi=150)

@@ -1,0 +1,296 @@
+"""A text as ids, and the minibatches training reads from it."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any, Callable
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from rnnfast._arrays import as_ids, at_least, positive
+from rnnfast._expect import brief
+from rnnfast.files import PathLike, checked_path
+from rnnfast.text.mapped import read_ids, write_ids
+from rnnfast.text.tokenise import (
+    check_text,
+    check_tokenizer,
+    count_tokens,
+    is_byte_level,
+    read_pieces,
+    tokenize,
+    whole_tokens,
+)
+from rnnfast.text.vocab import Vocab
+
+Ids = NDArray[np.int32]
+_PIECE = 1 << 22  # bytes of a text that are read at a time
+SAMPLINGS = ("sequential", "random")
+
+
+class Corpus:
+    """A text as token ids, with the vocabulary they belong to.
+
+    >>> corpus = Corpus.from_text("to be or not to be")
+    >>> corpus, corpus.ids[:4].tolist()
+    (Corpus(18 char tokens, vocabulary of 8), [3, 2, 1, 4])
+    """
+
+    _mapped: NDArray[Any] | None = None  # ids of a file: read-only, and checked when it was opened
+
+    def __init__(self, ids: ArrayLike, vocab: Vocab, *, name: str = "text") -> None:
+        check_vocab(vocab)
+        self.ids: NDArray[Any] = np.ascontiguousarray(as_ids(ids, name, len(vocab), ndim=1), np.int32)
+        self.vocab, self.name = vocab, name
+
+    @classmethod
+    def from_text(
+        cls,
+        text: str,
+        *,
+        tokenizer: str = "char",
+        min_freq: int = 1,
+        max_vocab: int | None = None,
+        vocab: Vocab | None = None,
+        name: str = "text",
+    ) -> Corpus:
+        """Tokens of ``text``. The vocabulary is that of the whole text, unless ``vocab`` brings one.
+
+        Tokens rarer than ``min_freq``, and all but the ``max_vocab`` most frequent ones, read as ``<unk>``.
+        """
+        check_text(text, name)
+        if vocab is None:
+            vocab = Vocab(tokenize(text, tokenizer), min_freq=min_freq, max_size=max_vocab, tokenizer=tokenizer)
+        check_vocab(vocab)
+        return cls(_at_least_two(vocab.encode_text(text), name), vocab, name=name)
+
+    @classmethod
+    def from_file(
+        cls,
+        path: PathLike | Sequence[PathLike],
+        *,
+        tokenizer: str = "char",
+        min_freq: int = 1,
+        max_vocab: int | None = None,
+        vocab: Vocab | None = None,
+        memory_map: PathLike | bool = False,
+    ) -> Corpus:
+        """:meth:`from_text` of a UTF-8 file, ``.gz`` too, or of several, whose tokens follow one another.
+
+        With ``memory_map`` the text may be larger than memory: it is read in pieces, twice if there is no ``vocab``, and its ids go
+        to the file ``memory_map`` (True: the first path with ``.ids`` added), which is mapped. Tokens, vocabulary and batches are
+        the same. :meth:`from_memory_map` opens the file again. :class:`rnnfast.Vocab` ``.bpe`` learns from a text in memory, a part of the
+        file for example; give the result as ``vocab``.
+        """
+        paths = [*path] if isinstance(path, (list, tuple)) else [checked_path(path)]
+        if not paths:
+            raise ValueError("no file is given, expected at least one")
+        name = ", ".join(map(checked_path, paths))
+        check_tokenizer(tokenizer)
+        if vocab is not None:
+            check_vocab(vocab)
+        size = -1 if memory_map is False else _PIECE
+        if memory_map is not False:
+            for each in paths:
+                if os.path.exists(each) and not os.path.isfile(each):
+                    raise ValueError(f"{each} is not a regular file, and memory_map reads it twice")
+            if vocab is not None and vocab.rules is not None and not is_byte_level(vocab.rules):
+                raise ValueError(
+                    "memory_map reads byte pairs in pieces only by rules of Vocab.bpe's kind; leave memory_map"
+                )
+        total = None
+        if vocab is None:
+            counts: Counter[str] = Counter()
+            for piece in _pieces(paths, tokenizer, False, size):
+                count_tokens(piece, tokenizer, counts)
+            vocab = Vocab.from_counts(counts, min_freq=min_freq, max_size=max_vocab, tokenizer=tokenizer)
+            total = sum(counts.values())
+        pieces = map(vocab.encode_text, _pieces(paths, vocab.tokenizer, vocab.lower, size))
+        if memory_map is False:
+            return cls(_at_least_two(np.concatenate(list(pieces)), name), vocab, name=name)
+        target = f"{os.fspath(paths[0])}.ids" if memory_map is True else os.fspath(memory_map)
+        write_ids(target, vocab, pieces, expected=total)
+        return cls._of(read_ids(target, check=False)[0], vocab, name)
+
+    @classmethod
+    def from_memory_map(cls, path: PathLike) -> Corpus:
+        """The corpus in a file that :meth:`from_file` wrote as its ``memory_map``, with its vocabulary."""
+        return cls._of(*read_ids(path), os.fspath(path))
+
+    @classmethod
+    def _of(cls, ids: NDArray[Any], vocab: Vocab, name: str) -> Corpus:
+        corpus = cls([], vocab, name=name)
+        corpus.ids = corpus._mapped = ids
+        return corpus
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __repr__(self) -> str:
+        return f"Corpus({len(self)} {self.vocab.tokenizer} tokens, vocabulary of {len(self.vocab)})"
+
+    def split(self, *fractions: float) -> tuple[Corpus, ...]:
+        """Contiguous parts, in order: ``train, valid, test = corpus.split(0.9, 0.05, 0.05)``."""
+        check_fractions(fractions)
+        ends = np.round(np.cumsum(fractions) * len(self)).astype(int)
+        parts = np.split(self.ids, ends[:-1])
+        if min(map(len, parts)) < 2:
+            raise ValueError(
+                f"{self.name} has {len(self)} tokens, too few for parts of {fractions}: each needs at least 2"
+            )
+        make = Corpus if self._mapped is None else Corpus._of
+        return tuple(make(part, self.vocab, name=self.name) for part in parts)
+
+
+def check_fractions(fractions: Sequence[Any]) -> None:
+    """What ``split`` takes: positive numbers whose sum is 1."""
+    for f in fractions:
+        if isinstance(f, bool) or not isinstance(f, (int, float, np.integer, np.floating)):
+            raise TypeError(f"the split fraction {brief(f)} is a {type(f).__name__}, expected a number")
+    if not fractions or not all(f > 0 for f in fractions) or abs(sum(fractions) - 1) > 1e-6:
+        raise ValueError(f"split fractions {tuple(fractions)} must be positive and sum to 1")
+
+
+def check_vocab(vocab: Any, name: str = "vocab") -> None:
+    """``TypeError`` for what is no Vocab."""
+    if not isinstance(vocab, Vocab):
+        raise TypeError(f"{name} is a {type(vocab).__name__}, expected a Vocab")
+
+
+def _at_least_two(ids: Ids, name: str) -> Ids:
+    if len(ids) < 2:
+        raise ValueError(f"{name} has {len(ids)} tokens, expected at least 2: one to read and one to predict")
+    return ids
+
+
+def _pieces(paths: Sequence[PathLike], tokenizer: str, lower: bool, size: int) -> Iterator[str]:
+    """The files' texts; in pieces of whole tokens if ``size`` is one."""
+    for path in paths:
+        pieces = read_pieces(path, size)
+        yield from pieces if size < 0 else whole_tokens(pieces, tokenizer, lower=lower)
+
+
+def ids_of(corpus: Any, vocab_size: int | None = None) -> NDArray[Any]:
+    """The ids (T,) of a Corpus or an array, each of which ``vocab_size`` tokens have, or the Corpus's vocabulary."""
+    if not isinstance(corpus, Corpus):
+        return as_ids(corpus, "the text", vocab_size, ndim=1)
+    known = len(corpus.vocab)
+    if corpus.ids is corpus._mapped and not corpus.ids.flags.writeable and (vocab_size is None or known <= vocab_size):
+        return corpus.ids
+    return as_ids(corpus.ids, corpus.name, known if vocab_size is None else min(vocab_size, known), ndim=1)
+
+
+class Reading:
+    """How ``fit`` reads a corpus: ``settings``, which a checkpoint keeps, and the batches of every epoch.
+
+    An epoch's batches have ``len``, ``tokens`` (predictions in all), ``carries_state`` and ``predictions(batch)``; each is what
+    ``model.loss`` takes.
+    """
+
+    def __init__(self, read: Callable[..., Any], **settings: Any) -> None:
+        self._read, self.settings = read, settings
+
+    def epoch(self, number: int, start: int = 0) -> Any:
+        """The batches of an epoch, from batch ``start`` on."""
+        return self._read(**self.settings, epoch=number, start=start)
+
+
+def reading(
+    corpus: Any, *, batch_size: int, seed: int, num_steps: int | None = None, sampling: str | None = None
+) -> Reading:
+    """How a corpus is read: as its own ``reading`` says, else as a text by :func:`batches`."""
+    own = getattr(corpus, "reading", None)
+    if own is not None:
+        said: Reading = own(batch_size=batch_size, seed=seed, num_steps=num_steps, sampling=sampling)
+        return said
+    return Reading(
+        partial(batches, corpus), batch_size=batch_size, num_steps=35 if num_steps is None else num_steps,
+        sampling=sampling or "sequential", seed=seed,
+    )  # fmt: skip
+
+
+class Batches:
+    """What :func:`batches` returns: iterate for (x, y); ``len`` counts the batches, ``tokens`` the predictions."""
+
+    def __init__(
+        self, starts: NDArray[np.int64], rows: NDArray[np.int64], steps: NDArray[np.int64], ids: NDArray[Any], carries_state: bool,
+        first: int,
+    ) -> None:  # fmt: skip
+        """Row n of batch i begins at ``starts[i] + rows``: starts are (B, 1) or (B, N), rows (N,)."""
+        self._starts, self._rows, self._steps, self._ids, self._first = starts, rows, steps, ids, first
+        self.carries_state = carries_state
+        self.tokens = int(steps.sum()) * len(rows)
+
+    def __len__(self) -> int:
+        return len(self._steps)
+
+    def __iter__(self) -> Iterator[tuple[Ids, Ids]]:
+        for start, steps in zip(self._starts[self._first :], self._steps[self._first :]):
+            at = (start + self._rows)[None, :] + np.arange(steps)[:, None]
+            yield self._ids[at].astype(np.int32, copy=False), self._ids[at + 1].astype(np.int32, copy=False)
+
+    @staticmethod
+    def predictions(batch: tuple[Ids, Ids]) -> int:
+        """How many tokens a batch predicts."""
+        return batch[1].size
+
+
+def batches(
+    corpus: Any,
+    *,
+    batch_size: int,
+    num_steps: int,
+    sampling: str = "sequential",
+    seed: int = 0,
+    epoch: int = 0,
+    start: int = 0,
+) -> Batches:
+    """Minibatches (x, y) of int32 (T, N), y being x shifted by one token.
+
+    The text starts at a random offset below ``num_steps``, another one each epoch.
+
+    Parameters
+    ----------
+    corpus : Corpus, or an array of ids
+    batch_size, num_steps : N and T; a last sequential batch may have fewer steps
+    sampling : ``"sequential"`` cuts the text into N parts that are read side by side, so that row n of a batch goes
+        on where it stopped in the one before and state carries over; ``"random"`` shuffles stretches of T tokens
+    seed, epoch : the same two always give the same batches
+    start : the batch to begin with, for resuming
+
+    >>> for x, y in batches(np.arange(9), batch_size=2, num_steps=2, epoch=2):
+    ...     print(x.T.tolist(), y.T.tolist())
+    [[1, 2], [4, 5]] [[2, 3], [5, 6]]
+    [[3], [6]] [[4], [7]]
+    """
+    ids = ids_of(corpus)
+    positive(batch_size, "batch_size")
+    positive(num_steps, "num_steps")
+    for name, number in (("seed", seed), ("epoch", epoch), ("start", start)):
+        at_least(number, 0, name)
+    if sampling not in SAMPLINGS:
+        raise ValueError(f"unknown sampling {brief(sampling)}: expected one of {', '.join(SAMPLINGS)}")
+    random = np.random.default_rng([seed, epoch])
+    offset = int(random.integers(num_steps))
+    # A short text keeps its tokens: the offset only moves within what is left over.
+    needed = batch_size * (num_steps if sampling == "random" else 1)
+    offset = min(offset, max(0, len(ids) - 1 - needed))
+    left = len(ids) - 1 - offset  # predictions
+    if left < needed:
+        raise ValueError(
+            f"the text has {len(ids)} tokens, fewer than one batch of {batch_size} x {num_steps} needs "
+            f"({needed + 1}); give more text or a smaller batch_size or num_steps"
+        )
+    if sampling == "sequential":
+        length = left // batch_size
+        rows = offset + np.arange(batch_size) * length
+        begins = np.arange(0, length, num_steps)
+        return Batches(begins[:, None], rows, np.minimum(num_steps, length - begins), ids, True, start)
+    count = left // num_steps // batch_size * batch_size
+    begins = random.permutation(left // num_steps)[:count]
+    begins *= num_steps  # in place: of a long text they are many
+    starts = begins.reshape(-1, batch_size)
+    return Batches(starts, np.full(batch_size, offset), np.full(len(starts), num_steps), ids, False, start)

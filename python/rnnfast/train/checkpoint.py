@@ -1,0 +1,265 @@
+"""Checkpoints of ``fit``: a model file that also holds where training stands, checked before anything of it is used."""
+
+from __future__ import annotations
+
+import json
+import math
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rnnfast import _core
+from rnnfast._expect import brief
+from rnnfast.files import PathLike
+from rnnfast.models.io import read
+from rnnfast.nn.layer import Array
+from rnnfast.text.corpus import Corpus
+from rnnfast.text.pairs import ParallelCorpus
+
+_LARGEST_COUNT = 2**53  # a double holds every integer up to here
+_LARGEST_REAL = float(np.finfo(np.float32).max)
+_LONGEST = 10_000  # characters of a sentence
+_PIECE = 1 << 18  # ids that are read at a time, so that a text may be larger than memory
+
+
+def _count(value: Any) -> bool:
+    return type(value) is int and 0 <= value <= _LARGEST_COUNT
+
+
+def _number(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value) and abs(value) <= 1.8e308
+
+
+def _positive(value: Any) -> bool:
+    return _number(value) and value >= 0
+
+
+def _rate(value: Any) -> bool:
+    return _positive(value) and value <= _LARGEST_REAL
+
+
+def _sentence(value: Any) -> bool:
+    return isinstance(value, str) and value.isprintable() and 0 < len(value) <= _LONGEST
+
+
+def _perplexity(value: Any) -> bool:
+    return value is None or value == math.inf or _positive(value)
+
+
+def _setting(value: Any) -> bool:
+    if isinstance(value, list):
+        return len(value) <= 1000 and all(_setting(one) and not isinstance(one, list) for one in value)
+    return value is None or isinstance(value, bool) or _number(value) or value == "" or _sentence(value)
+
+
+def _settings(value: Any) -> bool:
+    return isinstance(value, dict) and len(value) <= 100 and all(map(_setting, value.values()))
+
+
+def _row(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and all(name in value and holds(value[name]) for name, holds in _ROW.items())
+        and all(_perplexity(v) if name.endswith("perplexity") else _setting(v) for name, v in value.items())
+    )
+
+
+_ROW: dict[str, Callable[[Any], bool]] = {
+    "epoch": _count, "train_perplexity": _perplexity, "lr": _rate, "grad_norm": _positive, "clipped": _positive,
+    "tokens": _count, "tokens_per_second": _positive, "seconds": _positive,
+}  # fmt: skip
+
+# What a checkpoint's JSON must hold, and what else it may hold: the test, and the words for what was expected.
+_FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "epoch": (_count, "an integer of at least 0"),
+    "batch": (_count, "an integer of at least 0"),
+    "tokens": (_count, "an integer of at least 0"),
+    "clipped": (_count, "an integer of at least 0"),
+    "steps": (_count, "an integer of at least 0"),
+    "nll": (_number, "a finite number"),
+    "norms": (_positive, "a finite number of at least 0"),
+    "lr": (_rate, f"a number from 0 to {_LARGEST_REAL:.2g}"),
+    "optimizer": (_sentence, "the name of an optimizer"),
+    "reading": (_settings, "the settings of the minibatches"),
+    "history": (lambda v: isinstance(v, list) and all(map(_row, v)), "a list with one record an epoch"),
+}
+_OPTIONAL: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "stopped": (lambda v: v is None or _sentence(v), "a sentence or null"),
+    "rules": (_settings, "the settings of the run"),
+    "epochs": (_count, "an integer of at least 0"),
+    "patience": (lambda v: v is None or _positive(v), "a number of epochs or null"),
+    "notes": (lambda v: isinstance(v, list) and all(map(_sentence, v)), "a list of sentences"),
+}
+
+
+@dataclass
+class Checkpoint:
+    """What :func:`read_checkpoint` found: the model, where training stood, and the other tensors by name."""
+
+    model: Any
+    place: dict[str, Any]
+    tensors: dict[str, Array]
+    run: Any
+
+    def held(self, prefix: str) -> dict[str, Array]:
+        """The tensors whose names begin with ``prefix``, without it."""
+        return {name[len(prefix) :]: value for name, value in self.tensors.items() if name.startswith(prefix)}
+
+    @property
+    def state(self) -> Any:
+        """The hidden state to continue from: None, h, or (h, c)."""
+        parts = tuple(np.ascontiguousarray(value) for _, value in sorted(self.held("state.").items()))
+        return None if not parts else parts[0] if len(parts) == 1 else parts
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All that must be the same when the run is continued. Checkpoints of earlier versions know fewer of them."""
+        rules = self.place.get("rules", {"schedule": "Constant()", "keep_best": False})
+        return {"optimizer": self.place["optimizer"], **self.place["reading"], **rules}
+
+
+def read_checkpoint(path: PathLike) -> Checkpoint:
+    """A checkpoint that ``fit`` wrote; ``ValueError`` for a model file, ``rf.FileFormatError`` for one that cannot be true."""
+    model, tensors, metadata = read(path)
+    if "checkpoint" not in metadata:
+        raise ValueError(f"{path} is a model, not a checkpoint to resume from")
+    try:
+        place, run = json.loads(metadata["checkpoint"]), json.loads(metadata.get("run", "null"))
+        found = Checkpoint(model, place, tensors, run)
+        _check_fields(place)
+        _check_sums(found)
+        _check_tensors(found)
+    except (ValueError, RecursionError) as error:
+        raise _core.Error(f"{path} is damaged: {error or 'nested too deeply'}") from None
+    for row in place["history"]:
+        row.update((name, math.inf) for name, value in row.items() if value is None and name.endswith("perplexity"))
+    return found
+
+
+def _check_fields(place: Any) -> None:
+    if not isinstance(place, dict):
+        raise ValueError("where training stood is not an object")
+    for name, (holds, expected) in {**_FIELDS, **_OPTIONAL}.items():
+        if name not in place and name in _FIELDS:
+            raise ValueError(f"{name} is missing")
+        if name in place and not holds(place[name]):
+            raise ValueError(f"{name} is {_short(place[name])}, expected {expected}")
+
+
+def _check_sums(found: Checkpoint) -> None:
+    place = found.place
+    if [row["epoch"] for row in place["history"]] != list(range(1, place["epoch"] + 1)):
+        raise ValueError(f"the history does not have one record for each of {_short(place['epoch'])} epochs")
+    if place["clipped"] > place["batch"] or place["batch"] > place["tokens"]:
+        raise ValueError("more steps were clipped than made, or more steps made than tokens read")
+    if not place["batch"] and any(place[name] for name in ("tokens", "nll", "norms")):
+        raise ValueError("no step of this epoch was made, but it has tokens or a loss")
+
+
+def _check_tensors(found: Checkpoint) -> None:
+    shapes = {name: value.shape for name, value in found.model.parameters().items()}
+    best = {name: value.shape for name, value in found.held("best.").items()}
+    wanted = found.settings.get("keep_best") is True and found.place["epoch"] > 0
+    if best != (shapes if wanted else {}):
+        raise ValueError("the best epoch's weights are missing, of another shape, or not asked for")
+    config, state = found.model.config, [value.shape for _, value in sorted(found.held("state.").items())]
+    begun = found.place["batch"] > 0 and found.place["reading"].get("sampling") == "sequential"
+    parts = (2 if config["cell"] == "lstm" else 1) if begun else 0
+    shape = (config["num_layers"], found.place["reading"].get("batch_size"), config["hidden_size"])
+    if state != [shape] * parts:
+        raise ValueError(f"the hidden state has shapes {state}, expected {[shape] * parts}")
+    for name, value in found.held("optimizer.").items():
+        if name.startswith("second.") and value.size and value.min() < 0:
+            raise ValueError(f"the optimizer's {name}, a mean of squares, is negative")
+    digits = found.tensors.get("optimizer.steps", np.zeros(3, np.float32))
+    if digits.shape != (3,) or any(not 0 <= digit < 4096 or digit % 1 for digit in digits.tolist()):
+        raise ValueError("the optimizer's steps are not three digits from 0 to 4095")
+    for name in found.tensors:
+        if not name.startswith(("best.", "state.", "optimizer.")):
+            raise ValueError(f"the tensor {_short(name)} belongs to nothing")
+
+
+def _short(value: Any) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= 60 else shown[:57] + "..."
+
+
+def as_json(place: Mapping[str, Any]) -> str:
+    """The JSON of a checkpoint: perplexities that are infinite become null, which :func:`read_checkpoint` takes back."""
+    history = [{name: None if value == math.inf else value for name, value in row.items()} for row in place["history"]]
+    return json.dumps({**place, "history": history}, allow_nan=False, default=_plain)
+
+
+def _plain(value: Any) -> Any:
+    """NumPy's numbers, which callbacks may put into a record."""
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"a checkpoint cannot hold {brief(value)}; give what JSON can hold")
+
+
+def differences(given: Mapping[str, Any], kept: Mapping[str, Any]) -> list[str]:
+    """What differs between a run's settings and those a checkpoint knows, a phrase each."""
+    told = []
+    for name, value in given.items():
+        value = list(value) if isinstance(value, tuple) else value
+        if name in kept and kept[name] != value:
+            if name in ("train", "valid"):
+                there = "no text" if kept[name] is None else "another one"
+                told.append(f"{name} is {'not given' if value is None else 'one text'}, in the checkpoint {there}")
+            else:
+                told.append(f"{name} is {_short(value)}, in the checkpoint {_short(kept[name])}")
+    return told
+
+
+def model_differences(model: Any, kept: Any) -> list[str]:
+    """The same of two models' configurations and vocabularies."""
+    if type(model) is not type(kept):
+        return [f"the model is a {type(model).__name__}, in the checkpoint a {type(kept).__name__}"]
+    missing = object()
+    names = [*kept.config, *(name for name in model.config if name not in kept.config)]
+    told = [
+        f"{name} is {model.config.get(name, 'not set')!r}, in the checkpoint {kept.config.get(name, 'not set')!r}"
+        for name in names
+        if model.config.get(name, missing) != kept.config.get(name, missing)
+    ]
+    for name in ("vocab", "source_vocab", "target_vocab"):
+        if getattr(model, name, None) != getattr(kept, name, None):
+            told.append(f"the {name} has other tokens than in the checkpoint")
+    return told
+
+
+def fingerprint(corpus: Any) -> str | None:
+    """A short text that is another one for other ids: their count and a checksum of them. None of no corpus."""
+    if corpus is None:
+        return None
+    total, check = 0, 0
+    for piece in _pieces(corpus):
+        total, check = total + len(piece), zlib.crc32(np.ascontiguousarray(piece, "<i8").tobytes(), check)
+    return f"{total} ids, {check:08x}"
+
+
+def _pieces(corpus: Any) -> Iterator[NDArray[Any]]:
+    if isinstance(corpus, ParallelCorpus):
+        for side in (corpus.source_ids, corpus.target_ids):
+            for at in range(0, len(side), _PIECE // 64):
+                sentences: Sequence[Any] = side[at : at + _PIECE // 64]
+                yield np.array([len(s) for s in sentences])
+                yield np.concatenate(sentences)
+        return
+    ids = np.asarray(corpus.ids if isinstance(corpus, Corpus) else corpus)
+    yield from (ids[at : at + _PIECE] for at in range(0, len(ids), _PIECE))
+
+
+def checkpoint_run(file: PathLike) -> Any:
+    """What ``fit`` was given as ``run`` when it wrote the checkpoint ``file``."""
+    return read_checkpoint(Path(file)).run
+
+
+def finite(named: Iterable[tuple[str, Array]]) -> str | None:
+    """The name of the first tensor that holds NaN or infinity; None if there is none."""
+    return next((name for name, value in named if not np.isfinite(value).all()), None)

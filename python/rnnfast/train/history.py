@@ -1,0 +1,79 @@
+"""What a training run was like."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rnnfast import html
+from rnnfast._expect import listed
+from rnnfast.files import PathLike
+from rnnfast.plot import finish, new_figure
+
+
+class History(Sequence[Mapping[str, float]]):
+    """One record an epoch: train and validation perplexity, learning rate, gradient norm, share of clipped steps, ...
+
+    ``stopped`` tells why training ended before its last epoch; None if it did not. ``notes`` tell what was changed when the run
+    was resumed; ``diverged`` is True when the last epoch's training perplexity was more than ten times that of guessing.
+
+    >>> History([{"epoch": 1, "train_perplexity": 9.5}])[-1]["train_perplexity"]
+    9.5
+    """
+
+    def __init__(
+        self,
+        records: Sequence[Mapping[str, float]] = (),
+        *,
+        stopped: str | None = None,
+        notes: Sequence[str] = (),
+        diverged: bool = False,
+    ) -> None:
+        self.records = [dict(r) for r in listed(records, "records", "a list of one mapping an epoch")]
+        self.stopped, self.notes, self.diverged = stopped, list(notes), diverged
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.records[index]
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __repr__(self) -> str:
+        return f"History({self.records!r})"
+
+    def _repr_html_(self) -> str:
+        keys = list(dict.fromkeys(key for record in self.records for key in record))
+        ended = f", stopped: {self.stopped}" if self.stopped else ""
+        rows = [[record.get(key, "") for key in keys] for record in self.records]
+        return html.table(f"History of {len(self)} epochs{ended}", [key.replace("_", " ") for key in keys], rows)
+
+    def column(self, key: str) -> list[float]:
+        """One value of every epoch that has it."""
+        return [record[key] for record in self.records if key in record]
+
+    @property
+    def best(self) -> Mapping[str, float]:
+        """The record with the lowest validation perplexity, or training perplexity where nothing was validated."""
+        if not self.records:
+            raise ValueError("the history is empty: no epoch was finished")
+        return min(self.records, key=lambda r: r.get("valid_perplexity", r["train_perplexity"]))
+
+    def plot(self, path: PathLike | None = None) -> Any:
+        """Perplexity over epochs beside gradient norm and learning rate, as a matplotlib figure, written to ``path`` if
+        given (extra: ``plot``)."""
+        figure, (left, right) = new_figure(2)
+        from matplotlib.ticker import MaxNLocator, ScalarFormatter
+
+        for axes, keys in ((left, ("train_perplexity", "valid_perplexity")), (right, ("grad_norm", "lr"))):
+            for key in keys:
+                points = [(r["epoch"], r[key]) for r in self.records if r.get(key, 0) > 0]
+                if points:
+                    axes.plot(*zip(*points), marker="o", markersize=3, label=key.replace("_", " "))
+            axes.set(xlabel="epoch", yscale="log")
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            if axes.get_legend_handles_labels()[0]:
+                axes.legend()
+        left.set_ylabel("perplexity")
+        left.yaxis.set_major_formatter(ScalarFormatter())
+        left.yaxis.set_minor_formatter(ScalarFormatter())
+        return finish(figure, path)
