@@ -373,8 +373,10 @@ TEST_CASE("wrong arguments are refused with a sentence and change nothing") {
     const LanguageModel model = small_model({});
     State state = model.initial_state();
     std::vector<float> logits(6);
-    CHECK_THROWS_WITH_AS(model.step(6, state, logits),
-                         "token id 6 at position 0: expected 0 to 5 (the model's vocabulary)", std::out_of_range);
+    CHECK_THROWS_WITH_AS(
+        model.step(6, state, logits),
+        "token id 6 at position 0: expected 0 to 5 (the model's vocabulary; was the text encoded with another one?)",
+        std::out_of_range);
     CHECK_THROWS_AS(model.step(-1, state, logits), std::out_of_range);
     CHECK_THROWS_AS(model.step(1, state, static_cast<float*>(nullptr)), std::invalid_argument);
     CHECK_THROWS_AS(model.run({}, state, logits), std::invalid_argument);

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <stdexcept>
 
+#include "runtime/check.h"
 #include "runtime/finite.h"
 
 namespace rnnfast {
@@ -52,11 +53,10 @@ std::string Vocabulary::decode(const int32_t* ids, size_t count) const {
 std::string Vocabulary::tokenizer() const { return impl().tokens.tokenizer(); }
 std::string Vocabulary::token(int32_t id) const {
     const TokenTable& tokens = impl().tokens;
-    if (id < 0 || static_cast<size_t>(id) >= tokens.size())
-        throw std::out_of_range("token id " + std::to_string(id) + ": " +
-                                (tokens.size()
-                                     ? "expected 0 to " + std::to_string(tokens.size() - 1) + " (the vocabulary)"
-                                     : "the model has no vocabulary of text; use ids as they are"));
+    if (!tokens.size())
+        throw std::out_of_range("token id " + std::to_string(id) +
+                                ": the model has no vocabulary of text; use ids as they are");
+    check_id(id, {tokens.size()});
     return std::string(tokens.token(static_cast<size_t>(id)));
 }
 

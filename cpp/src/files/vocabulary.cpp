@@ -7,6 +7,7 @@
 #include "files/lower_case.h"
 #include "files/utf8.h"
 #include "rnnfast/error.hpp"
+#include "runtime/check.h"
 
 namespace rnnfast::core {
 
@@ -226,10 +227,8 @@ std::string TokenTable::decode(const int32_t* ids, size_t count) const {
         throw std::invalid_argument("tokens of \"" + tokenizer_ + "\" become text in Python only; use their ids");
     std::string text;
     std::string_view before;
+    check_ids(ids, count, {size()});
     for (size_t i = 0; i < count; ++i) {
-        if (ids[i] < 0 || static_cast<size_t>(ids[i]) >= size())
-            throw std::out_of_range("token id " + std::to_string(ids[i]) + ": expected 0 to " +
-                                    std::to_string(size() - 1) + " (the vocabulary)");
         const TokenizerInfo& tokenizer = *tokenizer_named(tokenizer_);
         const std::string_view token_ = token(static_cast<size_t>(ids[i]));
         if (i && tokenizer.space(before, token_)) text += ' ';

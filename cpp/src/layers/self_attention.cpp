@@ -5,6 +5,7 @@
 #include <memory>
 #include <stdexcept>
 
+#include "runtime/check.h"
 #include "runtime/random.h"
 
 namespace rnnfast::core {
@@ -47,14 +48,9 @@ bool ragged(const AttentionTape& tape) {
 }
 
 std::vector<size_t> checked_lengths(const int64_t* lengths, const Layout& layout) {
-    std::vector<size_t> result(layout.rows, layout.steps);
-    for (size_t n = 0; lengths && n < layout.rows; ++n) {
-        if (lengths[n] < 0 || static_cast<uint64_t>(lengths[n]) > layout.steps)
-            throw std::invalid_argument("lengths[" + std::to_string(n) + "] is " + std::to_string(lengths[n]) +
-                                        ": expected 0 to " + std::to_string(layout.steps) + " (the input's steps)");
-        result[n] = static_cast<size_t>(lengths[n]);
-    }
-    return result;
+    if (!lengths) return std::vector<size_t>(layout.rows, layout.steps);
+    check_lengths(lengths, layout.rows, {0, layout.steps});
+    return {lengths, lengths + layout.rows};
 }
 
 }  // namespace

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "ops/softmax_loss.h"
+#include "runtime/check.h"
 #include "runtime/parallel.h"
 
 namespace rnnfast::core {
@@ -276,11 +277,10 @@ std::vector<double> forced_scores(StepModel& model, const std::vector<std::vecto
                                   const DecodeOptions& options) {
     const size_t vocabulary = model.vocabulary();
     check_options(options, vocabulary);
-    for (size_t s = 0; s < targets.size(); ++s)
-        for (const int32_t id : targets[s])
-            if (id < 0 || static_cast<size_t>(id) >= vocabulary)
-                throw std::out_of_range("token id " + std::to_string(id) + " in target " + std::to_string(s) +
-                                        ": expected 0 to " + std::to_string(vocabulary - 1) + " (the vocabulary)");
+    for (size_t s = 0; s < targets.size(); ++s) {
+        const std::string what = "target " + std::to_string(s) + ": token id";
+        check_ids(targets[s].data(), targets[s].size(), {vocabulary, what.c_str()});
+    }
     std::vector<double> scores(targets.size(), 0.0), log_sums;
     std::vector<size_t> running(targets.size()), parents, next_parents;
     std::iota(running.begin(), running.end(), size_t{0});

@@ -6,6 +6,7 @@
 
 #include "ops/dropout.h"
 #include "ops/embedding.h"
+#include "runtime/check.h"
 #include "runtime/random.h"
 
 namespace rnnfast::core {
@@ -68,15 +69,6 @@ void LanguageModel::weights_changed() {
     output_.weights_changed();
 }
 
-void LanguageModel::check_ids(const int32_t* ids, size_t count, bool targets) const {
-    const auto vocabulary = static_cast<int64_t>(options_.vocabulary);
-    for (size_t i = 0; i < count; ++i)
-        if (ids[i] >= vocabulary || (ids[i] < 0 && !targets))
-            throw std::out_of_range("token id " + std::to_string(ids[i]) + " at position " + std::to_string(i) +
-                                    ": expected 0 to " + std::to_string(vocabulary - 1) +
-                                    " (the model's vocabulary); was the text encoded with another vocabulary?");
-}
-
 void LanguageModel::loss(const int32_t* x, const int32_t* y, size_t steps, size_t rows, const RecurrentState& start,
                          const RecurrentStateOut& end, double* nll, bool train, uint64_t dropout_key) {
     if (!train) {
@@ -98,8 +90,8 @@ void LanguageModel::run_loss(const int32_t* x, const int32_t* y, size_t steps, s
                              uint64_t dropout_key) {
     const size_t tokens = steps * rows, hidden = options_.hidden_size, width = options_.embedding_size;
     const bool train = training != nullptr;
-    check_ids(x, tokens, false);
-    check_ids(y, tokens, true);
+    check_ids(x, tokens, {options_.vocabulary, "token id", of_the_model});
+    check_targets(y, tokens, {options_.vocabulary, "token id", of_the_model});
     RecurrentInput input;
     input.steps = steps;
     input.rows = rows;
@@ -156,7 +148,7 @@ LanguageState LanguageModel::initial_state(size_t rows) const {
 
 void LanguageModel::step(const int32_t* tokens, LanguageState& state, float* logits, StepMemory& memory) const {
     const size_t rows = state.rows, hidden = options_.hidden_size, width = options_.embedding_size;
-    check_ids(tokens, rows, false);
+    check_ids(tokens, rows, {options_.vocabulary, "token id", of_the_model});
     RecurrentInput input;
     input.steps = 1;
     input.rows = rows;

@@ -55,7 +55,6 @@ public:
     void step(const int32_t* tokens, LanguageState& state, float* logits, StepMemory& memory) const;
 
 private:
-    void check_ids(const int32_t* ids, size_t count, bool targets) const;
     Dropout mask() const { return {options_.dropout, options_.variational}; }
     float embedding_dropout() const { return options_.embedding_size ? options_.dropout : 0.0f; }
 

@@ -9,6 +9,7 @@
 #include <string>
 #include <utility>
 
+#include "runtime/check.h"
 #include "runtime/random.h"
 
 namespace rnnfast::core {
@@ -78,12 +79,8 @@ const float* Sampler::allowed(const float* logits, size_t vocabulary) {
     if (options_.never.empty() && found == followers_.end()) return logits;
     masked_.assign(logits, logits + vocabulary);
     const auto forbid = [&](const std::vector<int32_t>& ids) {
-        for (const int32_t id : ids) {
-            if (id < 0 || static_cast<size_t>(id) >= vocabulary)
-                throw std::out_of_range("a token that may not be drawn has the id " + std::to_string(id) +
-                                        ": expected 0 to " + std::to_string(vocabulary - 1) + " (the vocabulary)");
-            masked_[static_cast<size_t>(id)] = forbidden;
-        }
+        check_ids(ids.data(), ids.size(), {vocabulary, "excluded token id"});
+        for (const int32_t id : ids) masked_[static_cast<size_t>(id)] = forbidden;
     };
     forbid(options_.never);
     if (found != followers_.end()) forbid(found->second);

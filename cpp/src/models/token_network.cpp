@@ -6,6 +6,7 @@
 #include <string>
 
 #include "ops/softmax_loss.h"
+#include "runtime/check.h"
 
 namespace rnnfast::core {
 
@@ -53,10 +54,7 @@ StepSizes TokenNetwork::one_step() const {
 }
 
 void TokenNetwork::check_ids(const int32_t* ids, size_t count) const {
-    for (size_t i = 0; i < count; ++i)
-        if (ids[i] < 0 || static_cast<size_t>(ids[i]) >= vocabulary_)
-            throw std::out_of_range("token id " + std::to_string(ids[i]) + " at position " + std::to_string(i) +
-                                    ": expected 0 to " + std::to_string(vocabulary_ - 1) + " (the model's vocabulary)");
+    core::check_ids(ids, count, {vocabulary_, "token id", of_the_model});
 }
 
 void TokenNetwork::hidden(const int32_t* tokens, size_t steps, StreamState* const* states, size_t rows,

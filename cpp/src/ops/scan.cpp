@@ -2,10 +2,10 @@
 
 #include <algorithm>
 #include <numeric>
-#include <stdexcept>
 #include <string>
 
 #include "ops/weight_gradient.h"
+#include "runtime/check.h"
 #include "runtime/parallel.h"
 
 namespace rnnfast::core {
@@ -71,12 +71,8 @@ void RaggedRows::set(const int64_t* lengths, size_t count, size_t rows) {
     std::iota(order.begin(), order.end(), size_t{0});
     length.assign(rows, count);
     even = true;
-    for (size_t n = 0; lengths && n < rows; ++n) {
-        if (lengths[n] < 0 || static_cast<uint64_t>(lengths[n]) > count)
-            throw std::invalid_argument("lengths[" + std::to_string(n) + "] is " + std::to_string(lengths[n]) +
-                                        ": expected 0 to " + std::to_string(count) + " (the input's steps)");
-        even = even && static_cast<size_t>(lengths[n]) == count;
-    }
+    if (lengths) check_lengths(lengths, rows, {0, count});
+    for (size_t n = 0; lengths && n < rows; ++n) even = even && static_cast<size_t>(lengths[n]) == count;
     if (even) return set_even(steps, count, rows);
     std::sort(order.begin(), order.end(),
               [&](size_t a, size_t b) { return lengths[a] != lengths[b] ? lengths[a] > lengths[b] : a < b; });

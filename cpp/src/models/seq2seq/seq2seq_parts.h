@@ -9,7 +9,4 @@ namespace rnnfast::core::seq2seq {
 // Where randomness enters: each place has masks of its own.
 enum Site : uint64_t { source_embedding, encoder_layers, target_embedding, decoder_layers, before_output, coins };
 
-// Throws std::out_of_range for an id outside the vocabulary; `whose` begins the sentence.
-void check_id(int32_t id, size_t position, size_t vocabulary, const char* whose);
-
 }  // namespace rnnfast::core::seq2seq

@@ -7,30 +7,17 @@
 #include "models/seq2seq/seq2seq_parts.h"
 #include "ops/elementwise.h"
 #include "ops/embedding.h"
+#include "runtime/check.h"
 #include "runtime/random.h"
 
 namespace rnnfast::core {
 
-namespace seq2seq {
-
-void check_id(int32_t id, size_t position, size_t vocabulary, const char* whose) {
-    if (id >= 0 && static_cast<size_t>(id) < vocabulary) return;
-    throw std::out_of_range(std::string(whose) + " token id " + std::to_string(id) + " at position " +
-                            std::to_string(position) + ": expected 0 to " + std::to_string(vocabulary - 1) +
-                            " (the model's vocabulary); was the text encoded with another vocabulary?");
-}
-
-}  // namespace seq2seq
-
 void Seq2Seq::check_source(const int32_t* source, const int64_t* lengths, size_t steps, size_t rows) const {
     if (steps == 0 || rows == 0) throw std::invalid_argument("the source is empty: expected at least one step and row");
-    for (size_t n = 0; n < rows; ++n) {
-        if (lengths[n] < 1 || static_cast<uint64_t>(lengths[n]) > steps)
-            throw std::invalid_argument("source_lengths[" + std::to_string(n) + "] is " + std::to_string(lengths[n]) +
-                                        ": expected 1 to " + std::to_string(steps) + " (the source's steps)");
+    check_lengths(lengths, rows, {1, steps, "source_lengths", "the source's steps"});
+    for (size_t n = 0; n < rows; ++n)
         for (size_t t = 0; t < static_cast<size_t>(lengths[n]); ++t)
-            seq2seq::check_id(source[t * rows + n], t * rows + n, options_.source_vocabulary, "source");
-    }
+            check_id(source[t * rows + n], {options_.source_vocabulary, "source token id", of_the_model}, t * rows + n);
 }
 
 void Seq2Seq::encode(const int32_t* source, const int64_t* lengths, size_t steps, size_t rows, EncodedSource& encoded,
@@ -163,7 +150,7 @@ const float* Seq2Seq::advance(const EncodedSource& encoded, const int32_t* previ
     }
     const float* embedded = nullptr;
     if (target_embedding_) {
-        for (size_t r = 0; r < rows; ++r) seq2seq::check_id(previous[r], r, options_.target_vocabulary, "previous");
+        check_ids(previous, rows, {options_.target_vocabulary, "previous token id", of_the_model});
         m.embedded.reserve(rows * width);
         embedding_forward(target_embedding_->value.data(), width, previous, rows, m.embedded.data());
         embedded = m.embedded.data();

@@ -6,6 +6,7 @@
 #include "models/seq2seq/seq2seq_parts.h"
 #include "ops/elementwise.h"
 #include "ops/embedding.h"
+#include "runtime/check.h"
 #include "runtime/random.h"
 
 namespace rnnfast::core {
@@ -19,10 +20,9 @@ constexpr size_t most_products = 16u << 20;  // floats that are kept from a choi
 void Seq2Seq::check_batch(const PairBatch& b) const {
     check_source(b.source, b.source_lengths, b.source_steps, b.rows);
     if (b.target_steps == 0) throw std::invalid_argument("the target is empty: expected at least one step");
-    for (size_t i = 0; i < b.target_steps * b.rows; ++i) {
-        if (target_embedding_) seq2seq::check_id(b.inputs[i], i, options_.target_vocabulary, "input");
-        if (b.targets[i] >= 0) seq2seq::check_id(b.targets[i], i, options_.target_vocabulary, "target");
-    }
+    const size_t count = b.target_steps * b.rows;
+    if (target_embedding_) check_ids(b.inputs, count, {options_.target_vocabulary, "input token id", of_the_model});
+    check_targets(b.targets, count, {options_.target_vocabulary, "target token id", of_the_model});
 }
 
 // Rows run to their last target that counts; steps that no row reaches are left out, of source and target.
