@@ -126,11 +126,7 @@ class Seq2Seq(Layer):
     ) -> None:
         self.source_vocab = source_vocab if isinstance(source_vocab, Vocab) else None
         self.target_vocab = target_vocab if isinstance(target_vocab, Vocab) else None
-        if decoder not in DECODERS:
-            raise ValueError(f"decoder is {brief(decoder)}, expected one of {', '.join(DECODERS)}")
-        if readout not in READOUTS:
-            raise ValueError(f"readout is {brief(readout)}, expected one of {', '.join(READOUTS)}")
-        preset_state, preset_reads = DECODERS[decoder]
+        preset_state, preset_reads = DECODERS[choice(decoder, DECODERS, "decoder")]
         read = preset_reads if reads is None else _checked_reads(reads)
         self._config: dict[str, Any] = {
             "cell": choice(cell, GATES, "cell"),
@@ -144,7 +140,7 @@ class Seq2Seq(Layer):
             "initial_state": preset_state if initial_state is None else initial_state,
             "reads": list(read),
             "attention": attention,
-            "readout": readout,
+            "readout": choice(readout, READOUTS, "readout"),
             "dropout": dropout_share(dropout),
             "output_dropout": dropout_share(dropout if output_dropout is None else output_dropout, "output_dropout"),
             "teacher_forcing": _checked_share(teacher_forcing),
@@ -152,17 +148,10 @@ class Seq2Seq(Layer):
             "seed": new_seed(seed),
         }
         self.steps = 0  # of training; with the seed it decides dropout's masks and the coins
-        c, h = self._config, self._config["hidden_size"]
-        layers = GATES.get(cell, 1) * h * (c["embedding_size"] + h + 2 * h * (c["num_layers"] - 1))
-        vocabularies = (c["source_vocab_size"] + c["target_vocab_size"]) * c["embedding_size"]
-        check_memory(vocabularies + c["target_vocab_size"] * h + 2 * layers)
-        self._core = _core.Seq2Seq(
-            cell, c["source_vocab_size"], c["target_vocab_size"], c["embedding_size"], c["hidden_size"],
-            c["num_layers"], c["bidirectional"], context, c["initial_state"], "context" in read, "previous" in read,
-            attention, readout == "all", c["dropout"], c["output_dropout"], c["seed"], weights,
-        )  # fmt: skip
+        check_memory(_number_of_weights(self._config))
+        self._core = _compiled(self._config)
         if init_scale is not None:
-            initialise(self, init_scale, c["seed"])
+            initialise(self, init_scale, self._config["seed"])
 
     def _options(self) -> dict[str, Any]:
         return options_with(self.config, {"source_vocab": self.source_vocab, "target_vocab": self.target_vocab})
@@ -262,6 +251,23 @@ class Seq2Seq(Layer):
     def special(self, token: str) -> int:
         """The id of ``"<pad>"``, ``"<bos>"`` or ``"<eos>"`` in the target's vocabulary."""
         return _IDS[token] if self.target_vocab is None else self.target_vocab[token]
+
+
+def _number_of_weights(config: Mapping[str, Any]) -> int:
+    """About how many: without biases, attention and the layers between encoder and decoder."""
+    h, embedding_size = config["hidden_size"], config["embedding_size"]
+    layers = GATES[config["cell"]] * h * (embedding_size + h + 2 * h * (config["num_layers"] - 1))
+    tables = (config["source_vocab_size"] + config["target_vocab_size"]) * embedding_size
+    return int(tables + config["target_vocab_size"] * h + 2 * layers)
+
+
+def _compiled(config: Mapping[str, Any]) -> Any:
+    c, reads = config, config["reads"]
+    return _core.Seq2Seq(
+        c["cell"], c["source_vocab_size"], c["target_vocab_size"], c["embedding_size"], c["hidden_size"], c["num_layers"],
+        c["bidirectional"], c["context"], c["initial_state"], "context" in reads, "previous" in reads, c["attention"],
+        c["readout"] == "all", c["dropout"], c["output_dropout"], c["seed"], c["weights"],
+    )  # fmt: skip
 
 
 def _checked_share(share: float) -> float:
