@@ -53,6 +53,16 @@ def brief(value: Any) -> str:
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
+def shown(path: Any) -> str:
+    """A path as a message shows it: quoted and escaped where it holds characters that do not print.
+
+    >>> shown("book.txt"), shown("a\\nb")
+    ('book.txt', "'a\\\\nb'")
+    """
+    text = str(path)
+    return text if text.isprintable() else brief(text)
+
+
 def choice(value: Any, choices: Iterable[str], name: str) -> str:
     """``value``, if it is one of the names in ``choices``.
 

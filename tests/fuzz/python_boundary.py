@@ -359,7 +359,7 @@ def tame(values):
 
 # What may be infinite or NaN by definition: the logarithm of an impossible event, its perplexity, a forecast without a past.
 MAY_BE_INFINITE = re.compile(
-    r"Autoregressor.predict|LinearAR.predict|log_prob|surprisal|evaluate|NGram|nll|bleu|History|loss_curve|Evaluation|GradientFlow|step_limit|score|Translation|schedule|fit"
+    r"Autoregressor.predict|LinearAR.predict|log_prob|surprisal|evaluate|NGram|nll|bleu|History|loss_curve|Evaluation|GradientFlow|step_limit|score|Translation|schedule|fit|get_params"
 )
 
 

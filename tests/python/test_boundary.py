@@ -41,3 +41,25 @@ def test_what_is_another_kind_of_thing_is_named():
         rf.History(None)
     with pytest.raises(MemoryError, match="choose smaller sizes"):
         rf.Linear(2**31 - 1, 2**31 - 1)
+    with pytest.raises(TypeError, match="notes is None, expected a list of str"):
+        rf.History(notes=None)
+    with pytest.raises(TypeError, match="model is a list, expected a model, such as an rf.LanguageModel"):
+        rf.fit([rf.Linear(2, 2)], corpus)
+    with pytest.raises(TypeError, match="name is a list, expected a str"):
+        rf.ParallelCorpus.from_pairs([("a", "b")], name=["pairs"])
+    with pytest.raises(TypeError, match="name is None, expected a str"):
+        rf.Corpus.from_text("ab", name=None)
+
+
+def test_a_plot_needs_a_list_of_steps():
+    pytest.importorskip("matplotlib")
+    forecaster = rf.LinearAR(1).fit([0.0, 1.0, 2.0, 3.0])
+    with pytest.raises(TypeError, match="steps is None, expected numbers of steps"):
+        forecaster.plot([0.0, 1.0, 2.0], steps=None)
+
+
+def test_a_path_that_does_not_print_is_quoted_on_one_line():
+    for call in (rf.load, rf.Corpus.from_file, rf.Vocab.load, rf.NGram.from_arpa, rf.Corpus.from_memory_map):
+        with pytest.raises(FileNotFoundError, match=r"'a\\nb' does not exist") as caught:
+            call("a\nb")
+        assert "\n" not in str(caught.value)

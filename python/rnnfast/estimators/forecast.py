@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rnnfast._arrays import between, positive
-from rnnfast._expect import brief
+from rnnfast._expect import brief, listed
 from rnnfast.estimators.base import (
     CELL,
     TRAINING,
@@ -100,7 +100,7 @@ class Forecaster(Estimator):
         given = self._read(series)
         figure, axes = new_figure()
         axes.plot(given.values[:, 0], color="0.7", label="series")
-        for ahead in steps:
+        for ahead in listed(steps, "steps", "numbers of steps to forecast"):
             predicted = self._predicted(given, positive(ahead, "steps"))
             axes.plot(predicted[:, 0], linewidth=1, label=f"{ahead} ahead")
         axes.set(xlabel="t")

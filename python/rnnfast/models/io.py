@@ -9,7 +9,7 @@ import zlib
 from typing import Any, Callable, TypeVar
 
 from rnnfast import _core
-from rnnfast._expect import brief
+from rnnfast._expect import brief, shown
 from rnnfast.files import PathLike, checked_path
 from rnnfast.markov.ngram import NGram
 from rnnfast.models.language_model import LanguageModel
@@ -91,7 +91,7 @@ def read(path: PathLike, *, weights: str | None = None) -> tuple[Any, dict[str, 
     if weights is not None and weights not in WEIGHTS:
         raise ValueError(f"weights is {brief(weights)}, expected one of {', '.join(WEIGHTS)}")
     if not os.path.exists(name):
-        raise FileNotFoundError(f"{name} does not exist; give the path of a model file")
+        raise FileNotFoundError(f"{shown(name)} does not exist; give the path of a model file")
     start = _start(name)
     if b"\0" not in start and start[8:9] != b"{" and start.strip():  # a number of eight bytes would hold zeros
         raise _core.Error(f"{name}: is not a safetensors file but looks like text; give the path of a model file")

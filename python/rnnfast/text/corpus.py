@@ -42,6 +42,7 @@ class Corpus:
     _mapped: NDArray[Any] | None = None  # ids of a file: read-only, and checked when it was opened
 
     def __init__(self, ids: ArrayLike, vocab: Vocab, *, name: str = "text") -> None:
+        check_text(name, "name")
         check_vocab(vocab)
         self.ids: NDArray[Any] = np.ascontiguousarray(as_ids(ids, name, len(vocab), ndim=1), np.int32)
         self.vocab, self.name = vocab, name
@@ -61,6 +62,7 @@ class Corpus:
 
         Tokens rarer than ``min_freq``, and all but the ``max_vocab`` most frequent ones, read as ``<unk>``.
         """
+        check_text(name, "name")
         check_text(text, name)
         if vocab is None:
             vocab = Vocab(tokenize(text, tokenizer), min_freq=min_freq, max_size=max_vocab, tokenizer=tokenizer)

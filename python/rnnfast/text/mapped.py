@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rnnfast._expect import shown
 from rnnfast.files import PathLike, replacing
 from rnnfast.text.vocab import Vocab
 
@@ -90,7 +91,9 @@ def _read_header(path: PathLike) -> tuple[Vocab, np.dtype[Any], int, int]:
     """Vocabulary, type, place of the first id in the file, and count."""
     file = Path(path)
     if not file.exists():
-        raise FileNotFoundError(f"{file} does not exist; Corpus.from_file(..., memory_map={str(file)!r}) writes it")
+        raise FileNotFoundError(
+            f"{shown(file)} does not exist; Corpus.from_file(..., memory_map={str(file)!r}) writes it"
+        )
     size = file.stat().st_size
     try:
         with file.open("rb") as opened:
@@ -106,4 +109,4 @@ def _read_header(path: PathLike) -> tuple[Vocab, np.dtype[Any], int, int]:
             raise ValueError("it was cut, or its header disagrees with its size")
         return Vocab.from_description(json.loads(own["vocabulary"])), kind, 8 + length, count
     except (KeyError, TypeError, ValueError, RecursionError) as error:
-        raise ValueError(f"{file} holds no ids of a corpus: {error}") from None
+        raise ValueError(f"{shown(file)} holds no ids of a corpus: {error}") from None

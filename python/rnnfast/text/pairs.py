@@ -12,7 +12,7 @@ from rnnfast._arrays import as_ids, at_least, positive
 from rnnfast._expect import brief
 from rnnfast.files import PathLike
 from rnnfast.text.corpus import Ids, Reading, check_fractions, check_vocab
-from rnnfast.text.tokenise import BEGIN_OF_SENTENCE, BPE, END_OF_SENTENCE, PADDING, read_text
+from rnnfast.text.tokenise import BEGIN_OF_SENTENCE, BPE, END_OF_SENTENCE, PADDING, check_text, read_text
 from rnnfast.text.vocab import Vocab
 
 RESERVED = (PADDING, BEGIN_OF_SENTENCE, END_OF_SENTENCE)
@@ -73,6 +73,7 @@ class ParallelCorpus:
         skipped: int = 0,
         truncated: int = 0,
     ) -> None:
+        check_text(name, "name")
         check_vocab(source_vocab, "source_vocab")
         check_vocab(target_vocab, "target_vocab")
         if len(source_ids) != len(target_ids):
@@ -105,6 +106,7 @@ class ParallelCorpus:
         """From (source, target) sentences."""
         if max_length is not None and at_least(max_length, 1, "max_length") < 2:
             raise ValueError(f"max_length is {max_length}, expected at least 2: a token and {END_OF_SENTENCE}")
+        check_text(name, "name")
         if isinstance(pairs, str) or not isinstance(pairs, Iterable):
             raise TypeError(f"{name} is a {type(pairs).__name__}, expected a list of (source, target)")
         for side, given in (("source_vocab", source_vocab), ("target_vocab", target_vocab)):

@@ -16,7 +16,7 @@ from typing import Any, Callable
 import numpy as np
 
 from rnnfast._arrays import between
-from rnnfast._expect import brief
+from rnnfast._expect import brief, kind_of, shown
 from rnnfast.files import PathLike, checked_path
 
 WORD_V1 = "word-v1"  # "word" of old model files, which cut at combining marks
@@ -40,9 +40,9 @@ def read_pieces(path: PathLike, size: int) -> Iterator[str]:
     """The text of :func:`read_text` in pieces of about ``size`` bytes, -1 for all at once. No character is cut."""
     file = Path(checked_path(path))
     if file.is_dir():
-        raise ValueError(f"{file} is a folder, expected a text file")
+        raise ValueError(f"{shown(file)} is a folder, expected a text file")
     if not file.exists():
-        raise FileNotFoundError(f"{file} does not exist; give the path of a text file")
+        raise FileNotFoundError(f"{shown(file)} does not exist; give the path of a text file")
     with file.open("rb") as opened:
         is_packed = file.suffix == ".gz" or opened.peek(2)[:2] == _GZIP
         yield from _decoded(_reads(gzip.GzipFile(fileobj=opened) if is_packed else opened, size, str(file)), str(file))
@@ -97,7 +97,7 @@ def decode_bytes(data: bytes, name: str) -> str:
 def check_text(text: Any, name: str = "the text") -> None:
     """``TypeError`` for what is no str, ``ValueError`` for a lone surrogate, which no file can hold."""
     if not isinstance(text, str):
-        raise TypeError(f"{name} is a {type(text).__name__}, expected a str")
+        raise TypeError(f"{name} is {kind_of(text)}, expected a str")
     if text.isascii():
         return
     for at in range(0, len(text), _PIECE):

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rnnfast._arrays import as_ids, positive
-from rnnfast._expect import brief, kind_of
+from rnnfast._expect import brief, kind_of, shown
 from rnnfast.files import PathLike, checked_path, write_text
 from rnnfast.text.tokenise import (
     BPE,
@@ -203,7 +203,7 @@ class Vocab:
             vocab = cls.from_description(held)
             vocab.token_freqs = [(str(token), int(count)) for token, count in held["frequencies"]]
         except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{path} is no vocabulary that Vocab.save wrote: {error}") from None
+            raise ValueError(f"{shown(path)} is no vocabulary that Vocab.save wrote: {error}") from None
         return vocab
 
     def _fill(self, tokens: list[str], tokenizer: str, rules: str | None = None, lower: bool = False) -> None:

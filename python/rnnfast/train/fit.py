@@ -18,7 +18,7 @@ import numpy as np
 
 from rnnfast import _core
 from rnnfast._arrays import positive
-from rnnfast._expect import brief, kind_of
+from rnnfast._expect import brief, kind_of, offers
 from rnnfast.evaluate import check_fits, evaluate
 from rnnfast.files import PathLike, sweep
 from rnnfast.text.corpus import reading
@@ -165,6 +165,7 @@ def fit(
 
     Source: R. J. Williams and J. Peng, Neural Computation 2 (1990), for truncated back-propagation through time.
     """
+    offers(model, "model", "a model, such as an rf.LanguageModel", "loss", "backward", "frozen")
     positive(epochs, "epochs")
     optimizer, own_lr = _optimizer_for(model, optimizer, lr)
     for name, limit in (("clip_norm", clip_norm), ("clip_value", clip_value), ("patience", patience)):

@@ -30,7 +30,7 @@ class History(Sequence[Mapping[str, float]]):
         diverged: bool = False,
     ) -> None:
         self.records = [dict(r) for r in listed(records, "records", "a list of one mapping an epoch")]
-        self.stopped, self.notes, self.diverged = stopped, list(notes), diverged
+        self.stopped, self.notes, self.diverged = stopped, listed(notes, "notes", "a list of str"), diverged
 
     def __getitem__(self, index: Any) -> Any:
         return self.records[index]
