@@ -1,4 +1,4 @@
-"""Every chore by name: ``nox -l`` lists them."""
+"""Every chore has a name: ``nox -l`` lists them."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ LINT = ["ruff==0.8.4", "codespell==2.3.0", "clang-format==18.1.8", "mypy==1.13.0
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """The Python tests, with PyTorch as a peer."""
+    """The Python tests, with PyTorch for comparison."""
     session.install("torch==2.13.0", ".[test,plot,series]")
     session.run("pytest", "-q", *session.posargs)
 
 
 @nox.session
 def isa(session: nox.Session) -> None:
-    """The Python tests once for every instruction set of this CPU; the others are named."""
+    """The Python tests once per instruction set of this CPU; prints the instruction sets that it skips."""
     session.install("torch==2.13.0", ".[test,plot]")
     info = json.loads(session.run("rnnfast", "info", "--json", silent=True).splitlines()[-1])
     for name in info["isas_built"]:
@@ -34,7 +34,7 @@ def isa(session: nox.Session) -> None:
 
 @nox.session
 def slow(session: nox.Session) -> None:
-    """Python tests of seconds to a minute each. With ``--no-venv`` they run in the environment that nox is in."""
+    """Python tests that take seconds to a minute each. With ``--no-venv`` they run in the environment of nox."""
     if session.venv_backend != "none":
         session.install("torch==2.13.0", ".[test,plot]")
     session.run("python", "-m", "pytest", "-q", "-m", "slow", *session.posargs)
@@ -42,7 +42,7 @@ def slow(session: nox.Session) -> None:
 
 @nox.session
 def tasks(session: nox.Session) -> None:
-    """The larger sequence-to-sequence tasks: minutes of training each."""
+    """The larger sequence-to-sequence tasks; each trains for minutes."""
     session.install(".[test]")
     session.run("pytest", "-q", "-m", "large", "tests/python/test_seq2seq_tasks.py", *session.posargs)
 
@@ -61,7 +61,7 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def stubs(session: nox.Session) -> None:
-    """The committed type stub is what the compiled core gives."""
+    """Checks that the committed type stub matches the compiled core."""
     session.install("pybind11-stubgen==2.5.5", ".")
     out = session.create_tmp()
     session.run("pybind11-stubgen", "rnnfast._core", "--output-dir", out)
@@ -70,7 +70,7 @@ def stubs(session: nox.Session) -> None:
 
 @nox.session
 def boundary(session: nox.Session) -> None:
-    """100,000 calls of the Python package with arguments of every kind, under AddressSanitizer and UBSan."""
+    """Makes 100,000 calls of the Python package with arguments of every kind, under AddressSanitizer and UBSan."""
     session.install("scikit-build-core>=0.11", "pybind11>=3", "numpy", "tqdm", "hypothesis", "matplotlib")
     flags = "-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer"
     session.install(
@@ -92,13 +92,13 @@ def boundary(session: nox.Session) -> None:
 @nox.session
 @nox.parametrize("preset", PRESETS)
 def cpp(session: nox.Session, preset: str) -> None:
-    """The C++ tests: plain, under sanitizers, for ARM and RISC-V under an emulator."""
+    """The C++ tests: plain, under sanitizers, and for ARM and RISC-V under an emulator."""
     session.run("cmake", "--workflow", "--preset", preset, external=True)
 
 
 @nox.session
 def headers(session: nox.Session) -> None:
-    """Every header compiles alone: with the installed compiler, and with libc++ where clang 16 and libc++-16-dev are."""
+    """Compiles every header alone: with the installed compiler, and with libc++ if clang 16 and libc++-16-dev are installed."""
     session.run("python", "tools/check_headers.py", *session.posargs)
     if not session.posargs and os.path.exists("/usr/lib/llvm-16/include/c++/v1/string"):
         libcxx = ["-stdlib=libc++", "-D_LIBCPP_REMOVE_TRANSITIVE_INCLUDES"]
@@ -109,7 +109,7 @@ def headers(session: nox.Session) -> None:
 
 @nox.session
 def fuzz(session: nox.Session) -> None:
-    """The reader of model files under libFuzzer for half an hour, or for the options given; the corpus is kept."""
+    """Runs libFuzzer on the model file reader for half an hour, or with the given options; keeps the corpus."""
     corpus = os.path.join("build", "fuzz", "corpus")
     os.makedirs(corpus, exist_ok=True)
     session.run("cmake", "--preset", "fuzz", external=True)

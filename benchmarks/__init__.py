@@ -1,1 +1,1 @@
-"""rnnfast beside its peers, on the same work, in one interleaved run: ``python -m benchmarks``."""
+"""Compares rnnfast with other frameworks on the same work, in one interleaved run: ``python -m benchmarks``."""

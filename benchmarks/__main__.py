@@ -1,8 +1,8 @@
-"""rnnfast beside its peers, on the same work, in one interleaved run.
+"""Compares rnnfast with other frameworks on the same work, in one interleaved run.
 
 python -m benchmarks [layers|stream|train|lm ...]     the cases of cases.py
 python -m benchmarks memory                           peak memory of a training step; a million steps
-python -m benchmarks compare REV [kinds ...]          this revision beside another one
+python -m benchmarks compare REV [kinds ...]          this revision compared with another one
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--threads", default="1,2", help="counts, separated by commas; streams always use one")
     parser.add_argument("--cells", default="RNN,GRU,LSTM", help="separated by commas")
     parser.add_argument("--grid", choices=["main", "others", "all"], default="main", help="sizes of layers and train")
-    parser.add_argument("--cases", default="", help="only those with this in their name; or sizes TxNxDxH of your own")
+    parser.add_argument("--cases", default="", help="only cases whose name contains this; or your own sizes TxNxDxH")
     parser.add_argument("--peers", default=",".join(USUAL), help=f"of {', '.join(PEERS)}; default: %(default)s")
     parser.add_argument("--weights", default="f32", help="f32, bf16 or both, separated by commas")
-    parser.add_argument("--seconds", type=float, default=1.0, help="of measuring for each program and case")
-    parser.add_argument("--json", action="store_true", help="one JSON object a case")
-    parser.add_argument("--markdown", action="store_true", help="a table for docs/performance.md")
+    parser.add_argument("--seconds", type=float, default=1.0, help="time of measurement for each framework and case")
+    parser.add_argument("--json", action="store_true", help="print one JSON object per case")
+    parser.add_argument("--markdown", action="store_true", help="print a table for docs/performance.md")
     parser.add_argument("--plot", metavar="PNG", help="draw the ratios")
-    parser.add_argument("--from", dest="source", metavar="FILE", help="what --json wrote, instead of measuring")
+    parser.add_argument("--from", dest="source", metavar="FILE", help="read the output of --json instead of measuring")
     args = parser.parse_args()
     lists = {"cells": list(GATES), "peers": list(PEERS), "weights": ["f32", "bf16"]}
     for name, known in lists.items():
@@ -67,7 +67,7 @@ def selected(args: argparse.Namespace, kinds: list[str]) -> list[Case]:
 
 @contextlib.contextmanager
 def workers_for(args: argparse.Namespace, threads: int) -> Iterator[tuple[dict[str, Worker], dict[str, str]]]:
-    """rnnfast first, then the peers that are installed; and why the others are missing."""
+    """Yields workers for rnnfast and the installed frameworks, and the reasons why others are missing."""
     names = ["rnnfast"] + ["rnnfast_bf16"] * ("bf16" in args.weights)
     names += [name for name in args.peers if name not in names]
     workers, missing = {}, {}
@@ -91,13 +91,13 @@ def rates_from(reply: dict[str, Any]) -> Rates:
 
 
 def run(args: argparse.Namespace, cases: list[Case]) -> Iterator[dict[str, Any]]:
-    """Results one by one, printed as they come."""
+    """Yields the results one by one as they are measured."""
     for threads in args.threads:
         todo = [case for case in cases if threads == 1 or case.kind != "stream"]
         if not todo:
             continue
         if threads > cores_allowed():
-            say(args, f"warning: {threads} threads on {cores_allowed()} cores, so these times say little")
+            say(args, f"warning: {threads} threads on {cores_allowed()} cores, so these times are not reliable")
         with workers_for(args, threads) as (workers, missing):
             if "rnnfast" not in workers:
                 sys.exit(f"rnnfast cannot be imported: {missing['rnnfast']}")
@@ -105,7 +105,7 @@ def run(args: argparse.Namespace, cases: list[Case]) -> Iterator[dict[str, Any]]
             rates, info = rates_from(answer["rates"]), answer["info"]
             say(args, report.rates_line(rates, info))
             for name, why in missing.items():
-                say(args, f"skipped {name}: {why} (pip install 'rnnfast[bench]' brings all peers)")
+                say(args, f"skipped {name}: {why} (pip install 'rnnfast[bench]' installs all frameworks)")
             for case in todo:
                 measured = measure(workers, case, args.seconds)
                 for weights in args.weights:
@@ -122,12 +122,12 @@ def cores_allowed() -> int:
 
 
 def say(args: argparse.Namespace, text: str) -> None:
-    """Beside the results: to stderr where stdout is for machines."""
+    """Prints a message: to stderr if stdout is for machines."""
     print(text, file=sys.stderr if args.json or args.markdown else sys.stdout, flush=True)
 
 
 def show(args: argparse.Namespace, results: Iterator[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Prints each result as it comes, then the tables and sums of all."""
+    """Prints each result as it arrives, then the tables and the summary."""
     kept, shown = [], None
     for result in results:
         kept.append(result)
@@ -168,7 +168,7 @@ def main() -> None:
 
         plot(kept, args.plot)
     if any(result["wrong"] for result in kept):
-        sys.exit("a peer's outputs differ: see above")
+        sys.exit("the outputs of a framework differ: see above")
 
 
 if __name__ == "__main__":

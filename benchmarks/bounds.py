@@ -1,4 +1,4 @@
-"""What no program can beat: a case's arithmetic at the machine's rate, its weights at their cache's bandwidth."""
+"""A time that no program can beat: the arithmetic at the rate of the machine, the weights at the bandwidth of their cache."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from benchmarks.cases import GATES, Case
 
 @dataclass(frozen=True)
 class Level:
-    """A cache, or the main memory: what all threads together can keep in it, and read from it each second."""
+    """A cache or the main memory: the capacity and the read bandwidth for all threads together."""
 
     name: str
     bytes: float
@@ -21,7 +21,7 @@ class Level:
 
 @dataclass(frozen=True)
 class Rates:
-    """What `threads` threads can do together; bf16 is 0 where the CPU has no instruction for it."""
+    """The rates of `threads` threads together; bf16 is 0 if the CPU has no instruction for it."""
 
     threads: int
     fma_flops: float
@@ -33,7 +33,7 @@ class Rates:
 
 
 def cache_sizes() -> dict[str, tuple[int, bool]]:
-    """Bytes of L1 (data), L2 and L3, and whether cores share it; common sizes where the system does not tell."""
+    """Bytes of L1 (data), L2 and L3, and whether cores share it; common sizes if the system does not report them."""
     sizes = {"L1": (32 << 10, False), "L2": (1 << 20, False), "L3": (32 << 20, True)}
     units = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
     for index in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*"):
@@ -47,10 +47,10 @@ def cache_sizes() -> dict[str, tuple[int, bool]]:
 
 
 def measure_rates(core: Any, threads: int, seconds: float = 0.3) -> Rates:
-    """``core`` is ``rnnfast._core``, whose kernels run the active instruction set's own multiply-adds and loads."""
+    """``core`` is ``rnnfast._core``, whose kernels run the multiply-adds and loads of the active instruction set."""
     sizes = cache_sizes()
     (l1, _), (l2, _), (l3, l3_shared) = sizes["L1"], sizes["L2"], sizes["L3"]
-    # Each thread reads a buffer well inside the cache, and well outside the one before.
+    # Each thread reads a buffer much smaller than this cache and much larger than the previous one.
     inside = {"L1": l1 // 2, "L2": l2 // 2, "L3": min(4 * l2, l3 // (2 * threads)), "DRAM": min(4 * l3, 128 << 20)}
     read = {name: core.read_rate(size, threads, seconds) for name, size in inside.items()}
     return Rates(
@@ -67,9 +67,9 @@ def measure_rates(core: Any, threads: int, seconds: float = 0.3) -> Rates:
 
 
 def product_seconds(rates: Rates, rows: float, weights: float, *, resident: float = 0, bf16: bool = False) -> float:
-    """The least time of rows times a matrix of `weights` numbers that is read once, split over the threads.
+    """Least time of a product of rows with a matrix of `weights` numbers, read once and split over the threads.
 
-    resident: numbers that the cache has to keep besides, because they are read again before this matrix is.
+    resident: how many other numbers the cache must keep, because they are read again before this matrix.
     """
     size = 2 if bf16 else 4
     flops = rates.bf16_flops if bf16 and rates.bf16_flops else rates.fma_flops
@@ -78,10 +78,10 @@ def product_seconds(rates: Rates, rows: float, weights: float, *, resident: floa
 
 
 def bound_seconds(case: Case, rates: Rates, *, bf16: bool = False) -> float:
-    """The sum over phases of the larger of arithmetic and reading weights.
+    """The sum over phases of the larger of two times: the arithmetic, and reading the weights.
 
-    Forward is a product of all T N rows with W_ih, then T products of N rows with W_hh. Backward repeats the T products (the
-    state's gradient), and has two more over all rows for the weights' gradients and one for the input's. A streaming step
+    Forward is a product of all T N rows with W_ih, then T products of N rows with W_hh. Backward repeats the T products (for
+    the state's gradient) and adds two over all rows for the weights' gradients and one for the input's. A streaming step
     reads both matrices every time. Pointwise work, activations and updates cost nothing here.
     """
     gate_rows = GATES[case.cell] * case.H

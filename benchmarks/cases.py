@@ -1,4 +1,4 @@
-"""The cases: sizes, and the weights and inputs that every peer gets, made from the sizes alone."""
+"""The cases: sizes, and weights and inputs for every framework, which depend only on the sizes."""
 
 from __future__ import annotations
 
@@ -48,15 +48,15 @@ class Case:
 
     @property
     def tolerance(self) -> float:
-        """Largest difference of two right float32 programs, relative to the largest element.
+        """Largest difference of two correct float32 programs, relative to the largest element.
 
-        Sums of a thousand terms in another order differ by about 1e-6. In ``lm`` the weights' change in three steps is compared,
-        which keeps four digits of the weights' seven.
+        Sums of a thousand terms in another order differ by about 1e-6. ``lm`` compares the change of the weights in three
+        steps, which keeps four of the weights' seven digits.
         """
         return 5e-3 if self.kind == "lm" else 1e-4
 
     def widths(self) -> list[int]:
-        """The input's width of every layer; 0 where token ids choose rows instead of a product."""
+        """Input width of every layer; 0 if token ids select rows in place of a product."""
         return [self.D] + [self.H * self.directions] * (self.layers - 1)
 
     def lengths(self) -> np.ndarray:
@@ -70,19 +70,19 @@ class Case:
 
     @property
     def flops(self) -> float:
-        """Of all products; what is pointwise is left out."""
+        """Of all products, without pointwise work."""
         rows_of_gates = self.directions * GATES[self.cell] * self.H
         weights = sum(rows_of_gates * (width + self.H) for width in self.widths()) + self.H * self.V
         return (6.0 if self.kind in ("train", "lm") else 2.0) * self.tokens * weights
 
 
 def suffixes(case: Case) -> list[str]:
-    """PyTorch's ending of a weight's name, for every layer and direction."""
+    """PyTorch's suffixes of weight names, for every layer and direction."""
     return [f"_l{k}{end}" for k in range(case.layers) for end in ("", "_reverse")[: case.directions]]
 
 
 def weights(case: Case) -> dict[str, np.ndarray]:
-    """By PyTorch's names: uniform in ±1/sqrt(H), the same in every process. ``lm``: as the parts of a language model."""
+    """Weights by PyTorch's names: uniform in ±1/sqrt(H), the same in every process. ``lm``: by the parts of a language model."""
     rng = np.random.default_rng(7)
 
     def uniform(*shape: int) -> np.ndarray:
@@ -107,7 +107,7 @@ def weights(case: Case) -> dict[str, np.ndarray]:
 
 
 def inputs(case: Case) -> dict[str, np.ndarray]:
-    """x (T, N, D) and the output's gradient dy; a stream's x is eight steps; ``lm``: ids and targets (T, N)."""
+    """x (T, N, D) and the output's gradient dy; a stream's x has eight steps; ``lm``: ids and targets (T, N)."""
     rng = np.random.default_rng(11)
     if case.kind == "lm":
         ids = rng.integers(0, case.V, (case.T + 1, case.N)).astype(np.int32)
@@ -117,7 +117,7 @@ def inputs(case: Case) -> dict[str, np.ndarray]:
     if case.kind != "train":
         return {"x": x}
     dy = rng.normal(size=(case.T, case.N, case.directions * case.H)).astype(np.float32)
-    dy[np.arange(case.T)[:, None] >= case.lengths()] = 0  # nothing flows back from beyond a row's end
+    dy[np.arange(case.T)[:, None] >= case.lengths()] = 0  # no gradient beyond the end of a row
     return {"x": x, "dy": dy}
 
 
@@ -125,7 +125,7 @@ MAIN = [
     (35, 1, 128, 128), (35, 1, 256, 256), (35, 1, 512, 512), (35, 8, 256, 256), (35, 32, 28, 256),
     (35, 32, 256, 256), (35, 20, 650, 650), (64, 64, 512, 512), (100, 128, 1024, 1024),
 ]  # fmt: skip
-# Sizes nobody tuned for: odd, wide, thin, stacked, in both directions, of many lengths.
+# Sizes that nobody tuned for: odd, wide, thin, stacked, bidirectional, ragged.
 OTHERS: list[tuple[tuple[int, int, int, int], dict[str, int]]] = [
     ((20, 16, 100, 200), {}),
     ((50, 3, 300, 300), {}),
@@ -168,7 +168,7 @@ def all_cases(kinds: list[str], cells: list[str], grid: str = "main") -> Iterato
 
 
 def chosen(cases: list[Case], wanted: str) -> list[Case]:
-    """Those whose name holds one of the comma-separated words; TxNxDxH that no case has adds a case of that size."""
+    """Cases whose name contains one of the comma-separated words; a new size TxNxDxH adds a case of that size."""
     if not wanted:
         return cases
     picked = [case for word in wanted.split(",") for case in cases if word in case.name]
@@ -178,5 +178,7 @@ def chosen(cases: list[Case], wanted: str) -> list[Case]:
             pairs = dict.fromkeys((case.kind, case.cell) for case in cases if case.kind in ("forward", "train"))
             picked += [Case(kind, cell, *sizes) for kind, cell in pairs]
     if not picked:
-        raise ValueError(f"no case matches {wanted!r}; a part of a name such as {cases[0].name!r}, or a size TxNxDxH")
+        raise ValueError(
+            f"no case matches {wanted!r}: give a part of a name such as {cases[0].name!r}, or a size TxNxDxH"
+        )
     return list(dict.fromkeys(picked))

@@ -1,4 +1,4 @@
-"""This revision beside another one, interleaved in one run: ``python -m benchmarks compare REV [kinds ...]``."""
+"""Compares this revision with another one, interleaved in one run: ``python -m benchmarks compare REV [kinds ...]``."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ WIDTHS = [46, 8, 12, 12, 8, 8, 0]
 
 
 def build(revision: str, folder: Path) -> Path:
-    """That revision, checked out and built with pip into a folder of its own."""
+    """Checks out the revision and builds it with pip in its own folder."""
     source, target = folder / "source", folder / "site"
     git = ["git", "-C", str(ROOT)]
     subprocess.run([*git, "worktree", "add", "--detach", "--quiet", str(source), revision], check=True)
     try:
         pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(target)]
-        # What can be built with what is installed needs no download.
+        # If the build tools are installed, the build needs no download.
         ready = subprocess.run([sys.executable, "-c", "import scikit_build_core, pybind11"], capture_output=True)
         pip += ["--no-build-isolation"] * (ready.returncode == 0)
         subprocess.run([*pip, str(source)], check=True)

@@ -1,4 +1,4 @@
-"""Perplexity by epoch out of the logs of ``benchmarks.ptb_pytorch``: rnnfast's line and PyTorch's in one panel a log.
+"""Draws perplexity by epoch from the logs of ``benchmarks.ptb_pytorch``: one panel per log, with rnnfast and PyTorch.
 
 python -m benchmarks.ptb_pytorch --preset d2l-rnn --cell gru > gru.json
 python -m benchmarks.curves rnn.json gru.json lstm.json --published 1.3 1.1 1.1 --plot docs/pictures/timemachine.png
@@ -26,7 +26,7 @@ def read(path: Path) -> list[dict[str, float]]:
 
 
 def plot(logs: list[Path], published: list[float], path: str) -> None:
-    """One panel a log, on a logarithmic scale; ``published``: a dotted line for each panel."""
+    """Draws one panel per log, on a logarithmic scale; ``published``: a dotted line for each panel."""
     try:
         import matplotlib
     except ImportError as error:
@@ -66,7 +66,7 @@ def _panel(axis: Any, epochs: list[dict[str, float]], published: float) -> None:
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("logs", nargs="+", type=Path, metavar="LOG")
-    parser.add_argument("--published", nargs="*", type=float, default=[], help="a figure from print for each log")
+    parser.add_argument("--published", nargs="*", type=float, default=[], help="a published figure for each log")
     parser.add_argument("--plot", required=True, metavar="PNG")
     args = parser.parse_args(argv)
     plot(args.logs, args.published, args.plot)

@@ -1,7 +1,7 @@
-// Latency of one step of one stream on one thread, and many streams together against one by one.
+// Measures one step of one stream on one thread, and compares many streams as one batch with many streams one by one.
 //
-// limit: 1.2 times what reading the weights from their cache takes at the rate measured here, and 0.3 us.
-// idle: the 99.9th percentile of a loop that takes as long but touches no memory: interruptions of this machine alone.
+// limit: 1.2 times the time to read the weights from their cache at the measured rate, plus 0.3 us.
+// idle: the 99.9th percentile of a loop that takes as long but reads no memory: the machine's own interruptions.
 //
 //     cmake --preset release -DRNNFAST_BENCHMARKS=ON && cmake --build --preset release --target rnnfast_latency
 //     taskset -c 0 build/release/rnnfast_latency [STEPS]
@@ -55,7 +55,7 @@ struct Rates {
 };
 
 struct Percentiles {
-    double median, rare;  // of every two, of every thousand: microseconds
+    double median, rare;  // 50th and 99.9th percentile, in microseconds
 };
 
 template <typename Call>
@@ -70,7 +70,7 @@ Percentiles percentiles(size_t calls, const Call& call) {
     return {times[calls / 2], times[calls * 999 / 1000]};
 }
 
-// A chain of dependent multiply-adds: nothing of it waits for memory.
+// A chain of dependent multiply-adds, which never waits for memory.
 void idle(size_t turns) {
     volatile double sink;
     double value = 1;
@@ -104,7 +104,7 @@ void one_stream(const char* cell, size_t gates, size_t size, size_t steps, const
     }
 }
 
-// 256 streams as one batch and one by one, interleaved; medians.
+// 256 streams as one batch and one by one, interleaved; prints medians.
 void many_streams(const char* cell, size_t gates, size_t size, const Rates& rates) {
     constexpr size_t streams = 256, rounds = 41;
     const auto tensors = random_layer(gates, size);

@@ -1,4 +1,4 @@
-"""Workers side by side: the outputs are compared first, then they are timed in turn, A B C A B C, so that drift favours nobody."""
+"""Compares the outputs of all workers, then times them in turn, A B C A B C, so that drift favours no worker."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from benchmarks.cases import Case
 from benchmarks.peers import PEERS
 
 ROOT = Path(__file__).parents[1]
-ALONE = "rnnfast_one_thread"  # rnnfast again, on one thread, to see what the others bring
+ALONE = "rnnfast_one_thread"  # rnnfast again, on one thread, for the speed-up
 STOPPABLE = hasattr(signal, "SIGSTOP")
 
 
 class WorkerFailed(Exception):
-    """A worker ended or answered with an error; the message holds what it said."""
+    """A worker ended or answered with an error; the message contains its output."""
 
 
 class Worker:
-    """The parent's end of one ``benchmarks.worker`` process. Stopped while it has nothing to do, so its pool cannot spin."""
+    """The parent's end of one ``benchmarks.worker`` process. It is stopped while it is idle, so that its pool cannot spin."""
 
     def __init__(self, name: str, threads: int, environment: dict[str, str] | None = None) -> None:
         self.name, self.threads = name, threads
@@ -46,7 +46,7 @@ class Worker:
         self._pause()
 
     def ask(self, do: str, **request: Any) -> dict[str, Any]:
-        """Its answer; WorkerFailed if it has none."""
+        """Returns the worker's answer; raises WorkerFailed if there is none."""
         assert self._process.stdin is not None
         self._signal("SIGCONT")
         try:
@@ -93,7 +93,7 @@ class Worker:
 
 
 def largest_difference(reference: dict[str, np.ndarray], other: dict[str, np.ndarray], names: Any = None) -> float:
-    """Over all arrays both have: the largest difference relative to the reference's largest element."""
+    """Over all common arrays, the largest difference relative to the largest element of the reference."""
     worst = 0.0
     for name in names or sorted(reference.keys() & other.keys()):
         a, b = np.asarray(reference[name], np.float64), np.asarray(other[name], np.float64)
@@ -106,7 +106,7 @@ def largest_difference(reference: dict[str, np.ndarray], other: dict[str, np.nda
 
 @dataclass
 class Measured:
-    """Samples in seconds by program, and what was not measured and why."""
+    """Samples in seconds by framework, and the reasons why others were not measured."""
 
     times: dict[str, list[float]] = field(default_factory=dict)
     differences: dict[str, float] = field(default_factory=dict)
@@ -115,11 +115,11 @@ class Measured:
     rounds: int = 0
 
 
-BF16_TOLERANCE = 2e-2  # weights and inputs rounded to 8 bits: 1e-3 to 1e-2 after 100 steps
+BF16_TOLERANCE = 2e-2  # weights and inputs have 8 significant bits: 1e-3 to 1e-2 after 100 steps
 
 
 def prepare(workers: dict[str, Worker], case: Case, result: Measured) -> dict[str, Worker]:
-    """Those that did the work and agree with the first."""
+    """Returns the workers that can do the case and agree with the first one."""
     able, reference = {}, {}
     for name, worker in workers.items():
         if case.kind not in PEERS[worker.name].kinds:
@@ -143,17 +143,17 @@ def prepare(workers: dict[str, Worker], case: Case, result: Measured) -> dict[st
 
 
 def measure(workers: dict[str, Worker], case: Case, seconds: float, least_rounds: int = 3) -> Measured:
-    """Times of every worker that can do the case, `seconds` for each; the first is the reference."""
+    """Times every worker that can do the case for `seconds` each; the first worker is the reference."""
     result = Measured()
     able = prepare(workers, case, result)
     once = {name: min(worker.ask("time", seconds=0.0, least=3)["times"]) for name, worker in able.items()}
     result.times = {name: [] for name in able}
-    # A turn is long beside what it costs to fill the caches again after the others, which one untimed run pays.
+    # A turn is much longer than the time to fill the caches again after the others; one untimed run does that.
     turn = max(0.03, 2 * max(once.values(), default=0.0))
     result.rounds = max(least_rounds, round(seconds / turn))
     for _ in range(result.rounds):
         for name, worker in able.items():
-            inner = max(1, math.ceil(5e-5 / once[name]))  # the clock itself takes 0.1 µs
+            inner = max(1, math.ceil(5e-5 / once[name]))  # reading the clock takes 0.1 µs
             warm = inner if once[name] < 0.5 else 0
             result.times[name] += worker.ask("time", seconds=turn, inner=inner, warm=warm)["times"]
     return result

@@ -1,4 +1,4 @@
-"""Peak memory of training, every program in a fresh process: a step beside PyTorch's, and a sequence of a million steps."""
+"""Peak memory of training, each program in a new process: a step compared with PyTorch, and a sequence of a million steps."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MILLION = Case("million", "LSTM", 1_000_000, 1, 1, 64)
 
 
 def _status(key: str) -> int:
-    """Bytes of VmRSS (now) or VmHWM (the most so far)."""
+    """Bytes of VmRSS (current) or VmHWM (peak)."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(key + ":"):
             return 1024 * int(line.split()[1])
@@ -29,10 +29,10 @@ def _status(key: str) -> int:
 
 
 def peak_of(peer: Peer, case: Case) -> dict[str, float]:
-    """Bytes above what importing took, at the peak: weights, inputs, outputs, gradients and all that is saved between."""
+    """Peak bytes in addition to the import: weights, inputs, outputs, gradients, and everything saved for backward."""
     if sys.platform != "linux":
         raise Unsupported("peak memory is read from Linux's /proc")
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from what is used now
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak to the current use
     before = _status("VmRSS")
     started = time.perf_counter()
     if case.kind == "million":
@@ -43,7 +43,7 @@ def peak_of(peer: Peer, case: Case) -> dict[str, float]:
 
 
 def _train_a_million(case: Case) -> None:
-    """One long sequence, a loss on every output; what is saved between grows with the root of T."""
+    """Trains on one long sequence with a loss on every output; the saved data grow with the square root of T."""
     import rnnfast as rf
 
     try:

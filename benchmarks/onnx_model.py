@@ -1,4 +1,4 @@
-"""A case as an ONNX model: PyTorch's weights in ONNX's gate order, one node a layer."""
+"""A case as an ONNX model: PyTorch's weights in ONNX's gate order, one node per layer."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ import numpy as np
 
 from benchmarks.cases import GATES, Case, weights
 
-# Where ONNX's gates stand among PyTorch's: LSTM i o f c from i f g o, GRU z r h from r z n.
+# Positions of ONNX's gates in PyTorch's order: LSTM i o f c from i f g o, GRU z r h from r z n.
 GATE_ORDER = {"RNN": [0], "GRU": [1, 0, 2], "LSTM": [0, 3, 1, 2]}
 
 
 def reorder(cell: str, array: np.ndarray) -> np.ndarray:
-    """Blocks of H rows from PyTorch's order to ONNX's."""
+    """Moves blocks of H rows from PyTorch's order to ONNX's."""
     blocks = array.reshape(GATES[cell], -1, *array.shape[1:])
     return np.ascontiguousarray(blocks[GATE_ORDER[cell]].reshape(array.shape))
 
 
 def node_weights(case: Case, layer: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """W, R and B of one layer, directions first; B is the input's bias, then the recurrent one."""
+    """W, R and B of one layer, directions first; B is the input bias, then the recurrent bias."""
     w, r, b = [], [], []
     named = weights(case)
     for end in ("", "_reverse")[: case.directions]:
@@ -53,7 +53,7 @@ def onnx_model(case: Case) -> bytes:
             feeds, gives = [], [f"Y{layer}"]
         names = [current, f"W{layer}", f"R{layer}", f"B{layer}", "lengths" if case.ragged else "", *feeds]
         while not names[-1]:
-            names.pop()  # trailing inputs that are not given
+            names.pop()  # trailing inputs that are absent
         nodes.append(helper.make_node(case.cell, names, gives, **attributes))
         if not stream:  # Y is (T, dirs, N, H)
             nodes.append(helper.make_node("Transpose", [f"Y{layer}"], [f"Z{layer}"], perm=[0, 2, 1, 3]))

@@ -1,4 +1,4 @@
-"""The ratios as a picture: one row a case, one column a thread count, to the left of 1 is where rnnfast loses."""
+"""Draws the ratios: one row per case, one column per thread count; rnnfast loses to the left of 1."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def plot(results: Sequence[dict[str, Any]], path: str) -> None:
 
     with_peers = [result for result in results if result["ratio"]]
     if not with_peers:
-        raise SystemExit("--plot: no case was measured beside a peer")
+        raise SystemExit("--plot: no case was measured with another framework")
     kinds = list(dict.fromkeys(result["case_kind"] for result in with_peers))
     threads = sorted({result["threads"] for result in with_peers})
     rows = {kind: _cases(with_peers, kind) for kind in kinds}
@@ -70,7 +70,7 @@ def _cases(results: Sequence[dict[str, Any]], kind: str) -> list[str]:
 
 
 def _panel(axis: Any, results: Sequence[dict[str, Any]], rows: list[str], *, labelled: bool, ends: Any) -> None:
-    """A dot for every peer; a thin line joins a case's dots, so that the nearest to 1 is seen at once."""
+    """Draws a dot for every framework; a thin line joins the dots of a case, so that the nearest to 1 is easy to see."""
     from matplotlib.ticker import FuncFormatter, NullLocator
 
     low, high = min(0.8, ends[0] / 1.1), max(2.2, ends[1] * 1.15)
@@ -96,7 +96,7 @@ def _panel(axis: Any, results: Sequence[dict[str, Any]], rows: list[str], *, lab
     axis.set_yticks(range(len(rows)), rows if labelled else [""] * len(rows))
     axis.grid(axis="x", color=GRID, linewidth=0.8)
     axis.set_axisbelow(True)
-    for a, b in zip(range(len(rows)), range(1, len(rows))):  # a rule between cells
+    for a, b in zip(range(len(rows)), range(1, len(rows))):  # a line between cells
         if rows[a].split()[0] != rows[b].split()[0]:
             axis.axhline(a + 0.5, color=GRID, linewidth=1.2)
     for side in axis.spines.values():
@@ -111,5 +111,5 @@ def _frame(figure: Any, peers: list[str], result: dict[str, Any]) -> None:
         for name in peers
     ]
     figure.legend(handles=marks, loc="outside upper left", ncols=len(marks), frameon=False, fontsize=9)
-    text = f"Time of a peer / time of rnnfast, log scale; in the shaded part rnnfast is slower. {result['info']['isa_active']}."
+    text = f"Time of a framework / time of rnnfast, log scale; in the shaded area rnnfast is slower. {result['info']['isa_active']}."
     figure.supxlabel(text, fontsize=9, color=INK)

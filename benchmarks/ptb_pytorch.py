@@ -1,13 +1,13 @@
-"""A preset's language model trained by rnnfast and by PyTorch: same first weights, batches, schedule.
+"""Trains the language model of a preset with rnnfast and with PyTorch: same initial weights, batches and schedule.
 
     python -m benchmarks.ptb_pytorch --preset zaremba-small --threads 2             the Penn Treebank
     python -m benchmarks.ptb_pytorch --preset d2l-rnn --cell gru --until 1.3        The Time Machine, d2l's setting
-    python -m benchmarks.ptb_pytorch --preset zaremba-medium --only torch           one alone: perplexities, no ratio
+    python -m benchmarks.ptb_pytorch --preset zaremba-medium --only torch           one program alone: perplexities, no ratio
 
-The two take turns, ``--block`` steps each, so that a drifting machine favours neither. One JSON object an epoch: seconds of
-training, train and validation perplexity of each; then seconds in all and, for the Treebank, test perplexities. Only seconds of
-training steps count. ``--only`` trains one on the same batches from the same first weights; under a plateau schedule it goes by its
-own validation perplexities, where both together go by rnnfast's.
+The two programs take turns of ``--block`` steps, so that a drift of the machine favours neither. Each epoch prints one JSON object
+with the seconds of training and the train and validation perplexity of each program. The last object has the total seconds and, for the
+Treebank, test perplexities. Only the seconds of training steps count. ``--only`` trains one program on the same batches from the same
+initial weights. A plateau schedule then uses the program's own validation perplexities; with both programs, it uses rnnfast's.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ import time
 from typing import Any
 
 import numpy as np
-import torch  # first: then both use the one OpenMP runtime it brings
+import torch  # first, so that both use torch's OpenMP runtime
 
 import rnnfast as rf
 from rnnfast.train.schedules import schedule_named
 
 
 class Ours:
-    """rnnfast's model, stepped from outside."""
+    """rnnfast's model with one method per training step."""
 
     name = "rnnfast"
 
@@ -50,7 +50,7 @@ class Ours:
 
 
 class Theirs:
-    """The same model of torch.nn's layers, with the same first weights."""
+    """The same model from torch.nn's layers, with the same initial weights."""
 
     name = "torch"
 
@@ -89,7 +89,7 @@ class Theirs:
         return float(loss.detach())
 
     def nll(self, x: Any, y: Any, state: Any = None) -> tuple[Any, Any]:
-        """What :func:`rnnfast.evaluate` asks of a model."""
+        """The method that :func:`rnnfast.evaluate` needs."""
         self.net.eval()
         self.drop.eval()
         with torch.no_grad():
@@ -98,7 +98,7 @@ class Theirs:
 
 
 def train_epoch(programs: list[Any], source: Any, lr: float, block: int, limit: int | None) -> list[dict[str, float]]:
-    """All read the same batches, ``block`` of them each in turn."""
+    """Trains all programs on the same batches, in turns of ``block`` batches."""
     batches = list(source)[:limit]
     told = [{"seconds": 0.0, "nll": 0.0, "tokens": 0} for _ in programs]
     for program in programs:
@@ -114,7 +114,7 @@ def train_epoch(programs: list[Any], source: Any, lr: float, block: int, limit: 
 
 
 def corpora(p: dict[str, Any], short: bool) -> tuple[rf.Corpus, dict[str, Any]]:
-    """What to train on, and the ids to evaluate on by name."""
+    """The training corpus, and the ids for evaluation by name."""
     if p["tokenizer"] == "d2l-char":
         book = rf.Corpus.from_text(rf.datasets.load("timemachine"), tokenizer="d2l-char")
         return rf.Corpus(book.ids[: p["max_tokens"]], book.vocab), {}
@@ -129,11 +129,11 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--preset", default="zaremba-small", choices=rf.presets.names())
     parser.add_argument("--epochs", type=int, help="default: the preset's")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--block", type=int, default=100, help="steps before the other takes its turn")
-    parser.add_argument("--batches", type=int, help="only so many an epoch, and short evaluations: a smoke test")
+    parser.add_argument("--block", type=int, default=100, help="steps per turn")
+    parser.add_argument("--batches", type=int, help="batches per epoch, and short evaluations: for a smoke test")
     parser.add_argument("--cell", choices=("rnn", "gru", "lstm"), help="in place of the preset's")
-    parser.add_argument("--only", choices=("rnnfast", "torch"), help="train this one alone")
-    parser.add_argument("--until", type=float, default=0.0, help="stop when all that train reach this train perplexity")
+    parser.add_argument("--only", choices=("rnnfast", "torch"), help="train only this program")
+    parser.add_argument("--until", type=float, default=0.0, help="stop when all programs reach this train perplexity")
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args(argv)
     p = rf.presets.load(args.preset)

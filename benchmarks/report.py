@@ -1,4 +1,4 @@
-"""From samples to one plain dict a case, and from those to tables. A ratio above 1 says rnnfast is faster."""
+"""Summarizes samples as one plain dict per case, and dicts as tables. A ratio above 1 means that rnnfast is faster."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LABELS = {
 
 
 def summarise(case: Case, rates: Rates, measured: Measured, weights: str = "f32") -> dict[str, Any]:
-    """Everything about one case and one precision of the weights; bf16 is compared with peers' bf16."""
+    """Everything about one case and one precision of the weights; bf16 is compared with the other frameworks' bf16."""
     bf16 = weights == "bf16"
     ours = "rnnfast_bf16" if bf16 else "rnnfast"
     own = {"rnnfast", "rnnfast_bf16", ALONE}
@@ -59,7 +59,7 @@ def summarise(case: Case, rates: Rates, measured: Measured, weights: str = "f32"
 
 
 def columns(names: Iterable[str], kind: str) -> list[str]:
-    """Of these peers the ones that do this kind of case, in the order of LABELS."""
+    """The frameworks that support this kind of case, in the order of LABELS."""
     names = set(names)
     return [name for name in LABELS if name in names and kind in PEERS[name].kinds]
 

@@ -1,10 +1,10 @@
-"""Conv1d and SelfAttention beside PyTorch, interleaved in one process.
+"""Compares Conv1d and SelfAttention with PyTorch, interleaved in one process.
 
 python -m benchmarks.sequence_layers [conv] [attention] [causal] [--threads 1,2] [--seconds 1] [--json]
 
-PyTorch gets its best public form: its own (N, C, L) layout for the convolution, and scaled_dot_product_attention between its two
-projections; inference mode, or autograd for training. One row, kernel 3, heads of 64. Outputs (in training the input's
-gradients) are compared before the clock starts; the median of runs in turn counts.
+PyTorch has its best public form: its own (N, C, L) layout for the convolution, and scaled_dot_product_attention between its two
+projections; inference mode, or autograd for training. One row, kernel 3, heads of 64. The benchmark compares the outputs (in training,
+the gradients of the input) before it times both in turn; the median counts.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any, Callable
 
 import numpy as np
 
-# torch before rnnfast: then both use the one OpenMP runtime it brings. Two in one process slow each other down.
+# torch before rnnfast, so that both use torch's OpenMP runtime. Two runtimes in one process slow each other down.
 try:
     import torch
 except ImportError:
@@ -34,7 +34,7 @@ KERNEL, HEAD = 3, 64
 
 @dataclass
 class Case:
-    """The same work as two programs; ``flops`` are those of all products."""
+    """The same work as two programs; ``flops`` counts all products."""
 
     name: str
     flops: float
@@ -42,7 +42,7 @@ class Case:
 
 
 def conv(n: int, d: int) -> tuple[Any, Callable[[Any, dict[str, Any]], Any], float]:
-    """A layer, the same in PyTorch, and the multiplications of its forward. The swapped view's memory is (N, C, L)."""
+    """A layer, the same layer in PyTorch, and the multiplications of forward. The memory of the swapped view is (N, C, L)."""
 
     def peer(x: Any, w: dict[str, Any]) -> Any:
         return torch.nn.functional.conv1d(x, w["weight"], w["bias"], padding=KERNEL // 2)
@@ -51,7 +51,7 @@ def conv(n: int, d: int) -> tuple[Any, Callable[[Any, dict[str, Any]], Any], flo
 
 
 def attention(n: int, d: int, causal: bool) -> tuple[Any, Callable[[Any, dict[str, Any]], Any], float]:
-    """The same for attention between its projections."""
+    """The same for attention and its projections."""
     heads, F = d // HEAD, torch.nn.functional
 
     def peer(x: Any, w: dict[str, Any]) -> Any:
@@ -65,7 +65,7 @@ def attention(n: int, d: int, causal: bool) -> tuple[Any, Callable[[Any, dict[st
 
 
 def make(kind: str, n: int, d: int, train: bool) -> Case:
-    """Inference, or forward, backward and all gradients, of one row."""
+    """One row: inference, or forward, backward and all gradients."""
     layer, peer, products = conv(n, d) if kind == "conv" else attention(n, d, kind == "causal")
     swap = kind == "conv"
     random = np.random.default_rng(0)
@@ -95,13 +95,13 @@ def make(kind: str, n: int, d: int, train: bool) -> Case:
         return (result.transpose(1, 2) if swap else result).numpy()
 
     name = f"{'train' if train else 'forward'} {kind} n={n} d={d}"
-    # backward: the products of forward twice, and attention's scores a third time
+    # backward has the products of forward twice, and computes attention's scores a third time
     again = 2.0 * n * n * d / (1 + (kind == "causal")) / 2 if kind != "conv" else 0.0
     return Case(name, 2.0 * (3 * products + again if train else products), {"rnnfast": ours, "torch": theirs})
 
 
 def measure(case: Case, threads: int, seconds: float) -> dict[str, Any]:
-    """Runs in turn; milliseconds, and how many times as long PyTorch takes."""
+    """Times both programs in turn; returns milliseconds and the ratio of PyTorch to rnnfast."""
     outputs = [program().astype(np.float64) for program in case.programs.values()]
     difference = float(np.abs(outputs[0] - outputs[1]).max() / np.abs(outputs[1]).max())
     if not difference < 1e-5:
@@ -130,8 +130,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("kinds", nargs="*", metavar="conv|attention|causal", help="default: conv attention")
     parser.add_argument("--threads", default="1,2", help="counts, separated by commas")
-    parser.add_argument("--seconds", type=float, default=1.0, help="of measuring for each case")
-    parser.add_argument("--json", action="store_true", help="one JSON object a case")
+    parser.add_argument("--seconds", type=float, default=1.0, help="time of measurement for each case")
+    parser.add_argument("--json", action="store_true", help="print one JSON object per case")
     args = parser.parse_args()
     for kind in set(args.kinds) - set(KINDS):
         parser.error(f"unknown kind {kind!r}: expected some of {', '.join(KINDS)}")

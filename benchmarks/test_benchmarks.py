@@ -1,6 +1,6 @@
 """The same cases under pytest-benchmark: ``pytest benchmarks --benchmark-enable -k "35x32x28x256 and rnnfast"``.
 
-Each in this one process and on one thread, so these are times of one program; for ratios use ``python -m benchmarks``.
+All run in this process on one thread, so these are times of one program at a time; for ratios use ``python -m benchmarks``.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from benchmarks.peers import PEERS, Unsupported, load
 CASES = list(all_cases(list(KINDS), ["RNN", "GRU", "LSTM"], "all"))
 PAIRS = [(case, peer) for case in CASES for peer, entry in PEERS.items() if case.kind in entry.kinds]
 _loaded = {}
-pytestmark = pytest.mark.filterwarnings("default")  # what peers warn of is not for us to repair
+pytestmark = pytest.mark.filterwarnings("default")  # warnings of other frameworks are not ours to fix
 
 
 def the_peer(name):
-    """Made once, for all its cases."""
+    """Loads a framework once, for all its cases."""
     if name not in _loaded:
         try:
             _loaded[name] = load(name, 1)

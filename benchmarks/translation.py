@@ -1,22 +1,22 @@
-"""Translators trained by rnnfast and by PyTorch beside each other: same first weights, batches and settings.
+"""Trains translators with rnnfast and with PyTorch and compares them: same initial weights, batches and settings.
 
     python -m benchmarks.translation --rows tutorial --threads 2 --json runs/tutorial.jsonl
     python -m benchmarks.translation --rows decoders --json runs/decoders.jsonl           five decoders, the best with attention
     python -m benchmarks.translation --decoder previous --cell lstm --num-layers 2 --epochs 10 --json runs/own.jsonl
     python -m benchmarks.translation --preset d2l                                         Dive into Deep Learning, chapter 10.7
 
-Multi30k, German to English: 29,000 pairs, lower-cased, cut up by rnnfast's word tokenizer, rarer than twice read as <unk>. The two
-take turns, ``--block`` steps each, so that a drifting machine favours neither; only seconds of training steps count. ``--only``
-trains one alone. After every epoch validation perplexity; the weights of the lowest are tested. Decoding is timed with rnnfast's
-weights in both.
+The data are Multi30k, German to English: 29,000 pairs in lower case, tokenized by rnnfast's word tokenizer; tokens that occur only once
+are <unk>. The two programs take turns of ``--block`` steps, so that a drift of the machine favours neither; only the seconds of training
+steps count. ``--only`` trains one program alone. Every epoch ends with the validation perplexity; the weights with the lowest one are
+tested. Both programs decode with rnnfast's weights when decoding is timed.
 
-BLEU is sacreBLEU of test_2016_flickr as bentrevett/pytorch-seq2seq scores it: references lower-cased and cut up by the tokenizer
-that trained, hypotheses the tokens themselves, <unk> left standing, nothing else done to them (``tokens``, signature tok:none);
-``13a`` is the usual one of readable text without regard to capitals. Perplexity is that of the true prefix; ``free_perplexity`` is the
-tutorial's, whose model reads its own choices while the true next token is asked for.
+BLEU is sacreBLEU of test_2016_flickr. ``tokens`` (signature tok:none) scores as bentrevett/pytorch-seq2seq does: references in lower
+case, tokenized as in training; hypotheses are the unchanged tokens, including <unk>. ``13a`` is the usual score of readable text and
+ignores case. Perplexity is that of the true prefix; ``free_perplexity`` is the tutorial's: its model reads its own choices and predicts
+the true next token.
 
-Every epoch and every row goes to the JSON file at once. Run the same command again, with more ``--epochs`` if you like, and it goes on
-after the last whole one.
+The JSON file contains every epoch and every row as soon as it ends. Run the same command again, optionally with more ``--epochs``, to
+continue after the last complete epoch.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import torch  # first: then both use the one OpenMP runtime it brings
+import torch  # first, so that both use torch's OpenMP runtime
 
 import rnnfast as rf
 from benchmarks.translation_programs import (
@@ -42,8 +42,8 @@ from benchmarks.translation_programs import (
     train_epoch,
 )
 
-# The settings all rows of bentrevett's tutorial share. init_scale: its first weights are uniform in +-0.08 for the LSTM, normal
-# of deviation 0.01 for the GRUs, which has the spread of uniform in +-0.0173.
+# The settings that all rows of bentrevett's tutorial share. init_scale: its initial weights are uniform in +-0.08 for the LSTM, and
+# normal with deviation 0.01 for the GRUs, which is the deviation of uniform in +-0.0173.
 SHARED = {"embedding_size": 256, "hidden_size": 512, "dropout": 0.5, "output_dropout": 0.0, "teacher_forcing": 0.5}
 SMALL = {"cell": "gru", "init_scale": 0.0173, "readout": "all"}
 TUTORIAL: dict[str, dict[str, Any]] = {
@@ -52,7 +52,7 @@ TUTORIAL: dict[str, dict[str, Any]] = {
     "tutorial-3": {**SHARED, **SMALL, "decoder": "d2l", "attention": "additive", "bidirectional": True},
 }
 FIVE = ("context_as_state", "context_as_input", "context_and_previous", "previous", "d2l")
-# Beside one another: the same of everything but the decoder, the true token read at every step, the output from the state.
+# Comparable rows: only the decoder differs; every step reads the true token, and the output layer reads the state.
 PLAIN = {"cell": "gru", "embedding_size": 256, "hidden_size": 256, "dropout": 0.5, "output_dropout": 0.0}
 DECODERS = {name: {**PLAIN, "decoder": name} for name in FIVE}
 BEST = {"best": {**PLAIN, "decoder": "d2l", "attention": "additive", "bidirectional": True, "readout": "all"}}
@@ -71,7 +71,7 @@ REFERENCE = {"tutorial-1": (43.8, 13.8), "tutorial-2": (37.5, 20.6), "tutorial-3
 
 
 def multi30k() -> dict[str, Any]:
-    """train, valid and test as ParallelCorpus."""
+    """train, valid and test, each a ParallelCorpus."""
     texts = rf.datasets.load("multi30k-de-en")
     train = rf.ParallelCorpus.from_pairs(texts["train"], tokenizer="word", lower=True, min_freq=2)
     known = {"source_vocab": train.source_vocab, "target_vocab": train.target_vocab}
@@ -79,18 +79,20 @@ def multi30k() -> dict[str, Any]:
 
 
 def d2l_pairs() -> dict[str, Any]:
-    """The first 600 pairs of fra-eng, read as the book reads them: at most 9 tokens, <eos> among them."""
+    """The first 600 pairs of fra-eng, prepared as in the book: at most 9 tokens, including <eos>."""
     listed = rf.datasets.load("fra-eng")[:600]
     return {"train": rf.ParallelCorpus.from_pairs(listed, tokenizer="d2l-nmt", min_freq=2, max_length=9)}
 
 
 class Row:
-    """One line of the table: its settings, its programs, where it stands."""
+    """One row of the table: its settings, its programs, its progress."""
 
     def __init__(self, name: str, structure: dict[str, Any], training: dict[str, Any], args: argparse.Namespace):
         self.name, self.structure, self.training, self.args = name, structure, training, args
         self.key = {"row": name, "structure": structure, "training": training, "only": args.only}
-        settled = {n: v for n, v in training.items() if n != "epochs"}  # more of them go on from what there is
+        settled = {
+            n: v for n, v in training.items() if n != "epochs"
+        }  # a run with more epochs continues from the saved ones
         self.held_key = json.dumps({**self.key, "training": settled})
         self.file = Path(args.json) if args.json else None
         self.place = self.file.with_suffix(f".{name}.{args.only or 'both'}.pt") if self.file else None
@@ -98,7 +100,7 @@ class Row:
         self.best: dict[str, tuple[float, dict[str, Any]]] = {}
 
     def done(self) -> bool:
-        """Whether the file has this row's result already."""
+        """Whether the file already contains the result of this row."""
         if self.file is None or not self.file.exists():
             return False
         lines = [json.loads(line) for line in self.file.read_text().splitlines()]
@@ -120,7 +122,7 @@ class Row:
         if self.place and self.place.exists():
             held = torch.load(self.place)
             if held["key"] != self.held_key:
-                sys.exit(f"{self.place} is of other settings: remove it, or give another --json")
+                sys.exit(f"{self.place} has other settings: remove it, or give another --json")
             self.epochs = json.loads(held["epochs"])
             for program in made:
                 program.restore(held[program.name])
@@ -129,7 +131,7 @@ class Row:
         return made
 
     def keep(self, programs: list[Any]) -> None:
-        """Whole epochs survive an interruption: written beside, then renamed."""
+        """Saves complete epochs, so that they survive an interruption: writes a temporary file, then renames it."""
         if self.place is None:
             return
         held: dict[str, Any] = {"key": self.held_key, "epochs": json.dumps(self.epochs)}
@@ -143,7 +145,7 @@ class Row:
         os.replace(beside, self.place)
 
     def train(self, data: dict[str, Any]) -> list[Any]:
-        """All epochs that are left; the programs end with their best weights."""
+        """Trains the remaining epochs; the programs end with their best weights."""
         programs = self.make(data["train"])
         for epoch in range(len(self.epochs), self.training["epochs"]):
             batches = list(data["train"].batches(self.training["batch_size"], seed=self.training["seed"], epoch=epoch))
@@ -164,7 +166,7 @@ class Row:
         return programs
 
     def summary(self, programs: list[Any]) -> dict[str, Any]:
-        """What training took: seconds an epoch, perplexities."""
+        """Results of training: seconds per epoch, perplexities."""
         told: dict[str, Any] = {"parameters": sum(w.size for w in programs[0].weights().values())}
         told["threads"], told["isa"], told["torch"] = self.args.threads, rf.info()["isa_active"], torch.__version__
         for name in (p.name for p in programs):
@@ -180,7 +182,7 @@ class Row:
 
 
 def test(row: Row, programs: list[Any], data: dict[str, Any]) -> dict[str, Any]:
-    """Perplexities and BLEU of the test set, of each program; decoding speed of both."""
+    """Perplexities and BLEU of each program on the test set; decoding speed of both."""
     pairs, told = data["test"][: row.args.sentences], {}
     twin = next((p for p in programs if p.name == "torch"), None) or Theirs(data["train"], row.structure, 0, 0, 0)
     for program in programs:
@@ -195,7 +197,7 @@ def test(row: Row, programs: list[Any], data: dict[str, Any]) -> dict[str, Any]:
             told[f"{name}_bleu_beam_{beam}"] = bleu(ids, pairs)
             told[f"{name}_int8_bleu_beam_{beam}"] = bleu(Rounded(program).search(pairs.source_ids, beam)[0], pairs)
         told["examples"] = [*zip(pairs.sources, pairs.targets, map(pairs.target_vocab.decode, ids))][:5]
-    twin.put(row.best[programs[0].name][1])  # the same weights, so that both write the same sentences
+    twin.put(row.best[programs[0].name][1])  # the same weights, so that both give the same sentences
     running = [
         twin,
         *(made for program in programs if program.name == "rnnfast" for made in (program, Rounded(program))),
@@ -209,7 +211,7 @@ def test(row: Row, programs: list[Any], data: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_d2l(programs: list[Any], train: Any) -> dict[str, Any]:
-    """The book's four sentences, and its BLEU up to pairs of tokens."""
+    """The four sentences of the book, and its BLEU up to pairs of tokens."""
     told = {}
     for program in programs:
         asked = rf.ParallelCorpus.from_pairs(
@@ -225,19 +227,19 @@ def test_d2l(programs: list[Any], train: Any) -> dict[str, Any]:
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--preset", choices=("d2l",), help="another corpus and its settings")
+    parser.add_argument("--preset", choices=("d2l",), help="use another corpus and its settings")
     parser.add_argument("--rows", help=f"some of {', '.join(ROWS)}, or {', '.join(GROUPS)}; separated by commas")
     parser.add_argument("--only", choices=("rnnfast", "torch"), help="run one program alone")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument(
-        "--json", metavar="FILE", help="where results go, one object a line, and what a rerun goes on from"
+        "--json", metavar="FILE", help="file of results, one object per line; a rerun continues from it"
     )
-    parser.add_argument("--block", type=int, default=20, help="steps before the other takes its turn")
-    parser.add_argument("--batches", type=int, help="only so many an epoch: a smoke test or a timing")
-    parser.add_argument("--sentences", type=int, help="only so many of the test set")
-    parser.add_argument("--speed-sentences", type=int, default=300, help="to time decoding with")
+    parser.add_argument("--block", type=int, default=20, help="steps per turn")
+    parser.add_argument("--batches", type=int, help="batches per epoch: for a smoke test or a timing")
+    parser.add_argument("--sentences", type=int, help="number of test sentences")
+    parser.add_argument("--speed-sentences", type=int, default=300, help="number of sentences for timing of decoding")
     parser.add_argument("--no-test", action="store_true", help="no BLEU, no decoding")
-    structure = parser.add_argument_group("structure, in place of the rows' own")
+    structure = parser.add_argument_group("structure, overrides the settings of the rows")
     structure.add_argument("--decoder", choices=FIVE)
     structure.add_argument("--cell", choices=("rnn", "rnn_relu", "gru", "lstm"))
     structure.add_argument("--attention", choices=("none", "additive", "dot", "general"))
@@ -267,7 +269,7 @@ STRUCTURE = (
 
 
 def rows_of(args: argparse.Namespace) -> list[Row]:
-    """The rows that are asked for, with what the command line puts in place of their own settings."""
+    """The requested rows, with the settings that the command line overrides."""
     changed = {name: getattr(args, name) for name in STRUCTURE if getattr(args, name) is not None}
     training = {"epochs": 10, "batch_size": 128, "lr": 1e-3, "clip": 1.0}
     training = {**training, **(D2L_TRAINING if args.preset else {}), "seed": args.seed}
@@ -293,7 +295,7 @@ def main(argv: list[str] | None = None) -> None:
     print(data["train"], rf.info()["isa_active"], "torch", torch.__version__, file=sys.stderr)
     for row in rows_of(args):
         if row.done():
-            print(f"{row.name} stands in {args.json} already", file=sys.stderr)
+            print(f"{row.name} is already in {args.json}", file=sys.stderr)
             continue
         programs = row.train(data)
         told = row.summary(programs)

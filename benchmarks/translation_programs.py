@@ -1,4 +1,4 @@
-"""The two programs of ``python -m benchmarks.translation``: rnnfast's translator and its twin of torch's layers, stepped alike."""
+"""The programs of ``python -m benchmarks.translation``: rnnfast's translator and the same model in PyTorch, with one interface."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch  # first: then both use the one OpenMP runtime it brings
+import torch  # first, so that both use torch's OpenMP runtime
 
 import rnnfast as rf
 from benchmarks.translation_torch import TorchSeq2Seq
@@ -27,7 +27,7 @@ class Ours:
         self.optimizer, self.clip = rf.Adam(self.model, lr=lr), clip
 
     def begin(self, epoch: int) -> None:
-        """Chance comes from the seed and the number of steps alone."""
+        """Random numbers depend only on the seed and the number of steps."""
 
     def step(self, batch: Any) -> float:
         loss, _ = self.model.loss(*batch)
@@ -46,7 +46,7 @@ class Ours:
         return [text for call in calls for text in rf.translate(self.model, call, batch_size=rows)]
 
     def search(self, sources: Sequence[Any], beam_size: int) -> tuple[list[Any], float]:
-        """Ids, and the mean of the model's scores."""
+        """Returns the ids and the mean of the model's scores."""
         found = translations(self.model, [source[:-1] for source in sources], beam_size=beam_size)
         return [best.ids for [best] in found], float(np.mean([best.score for [best] in found]))
 
@@ -73,7 +73,7 @@ class Ours:
 
 
 class Rounded(Ours):
-    """A trained model with weights of 8 bits, for running only."""
+    """A trained model with 8-bit weights, for inference only."""
 
     name = "rnnfast_int8"
 
@@ -85,7 +85,7 @@ class Rounded(Ours):
 
 
 class Theirs:
-    """The same of torch.nn's layers, with the same first weights."""
+    """The same model from torch.nn's layers, with the same initial weights."""
 
     name = "torch"
 
@@ -121,7 +121,7 @@ class Theirs:
         return [self.vocab.decode(ids) for ids in self.search(sources, rows)]
 
     def search(self, sources: Sequence[Any], rows: int) -> list[list[int]]:
-        """From short to long, so that a batch's rows end together, and back in the given order."""
+        """Decodes from short to long, so that the rows of a batch end together, and returns the ids in the given order."""
         self.net.eval()
         order, said = sorted(range(len(sources)), key=lambda i: len(sources[i])), {}
         for begin in range(0, len(order), rows):
@@ -131,7 +131,7 @@ class Theirs:
             for row, i in enumerate(chosen):
                 source[: lengths[row], row] = sources[i]
             rows_said = self.net.greedy(source, lengths, BOS, EOS, 2 * len(source) + 10)
-            # each as long at most as if it were alone, which is rnnfast's rule
+            # the maximum length of each row does not depend on the batch, as in rnnfast
             said.update((i, row[: 2 * n + 10]) for i, n, row in zip(chosen, lengths, rows_said))
         return [said[i] for i in range(len(sources))]
 
@@ -150,7 +150,7 @@ class Theirs:
 
 
 def train_epoch(programs: Sequence[Any], batches: Sequence[Any], epoch: int, block: int) -> dict[str, Any]:
-    """All read the same batches, ``block`` of them each in turn. Seconds of training steps and training perplexity."""
+    """Trains all programs on the same batches, in turns of ``block``. Returns seconds of training steps and train perplexity."""
     told: dict[str, dict[str, float]] = {p.name: {"seconds": 0.0, "nll": 0.0} for p in programs}
     counts = [int((batch.target[1:] >= 0).sum()) for batch in batches]
     for program in programs:
@@ -170,7 +170,7 @@ def train_epoch(programs: Sequence[Any], batches: Sequence[Any], epoch: int, blo
 
 
 def perplexity(nll: Any, pairs: Any, batch_size: int = 64) -> float:
-    """exp of the mean of -log P over all target tokens, <eos> among them."""
+    """exp of the mean of -log P over all target tokens, including <eos>."""
     total = tokens = 0.0
     for numbers in pairs.in_order(batch_size):
         batch = pairs.batch(numbers)
@@ -180,9 +180,9 @@ def perplexity(nll: Any, pairs: Any, batch_size: int = 64) -> float:
 
 
 def free_perplexity(twin: Theirs, weights: dict[str, np.ndarray], pairs: Any) -> float:
-    """That of a model which reads its own choices, while the true next token is asked for: what the tutorial reports.
+    """Perplexity of a model that reads its own choices and predicts the true next token, which the tutorial reports.
 
-    Computed by the twin for both programs: a model's own numbers of it are nothing rnnfast offers.
+    The PyTorch model computes it for both programs, because rnnfast has no such evaluation.
     """
     before = twin.weights()
     twin.put(weights)
@@ -193,7 +193,7 @@ def free_perplexity(twin: Theirs, weights: dict[str, np.ndarray], pairs: Any) ->
 
 
 def bleu(ids: Sequence[Any], pairs: Any) -> dict[str, Any]:
-    """sacreBLEU of tokens as they are (``tok:none``) and of readable text (13a), with their signatures."""
+    """sacreBLEU of the unchanged tokens (``tok:none``) and of readable text (13a), with their signatures."""
     vocab = pairs.target_vocab
     tokens = rf.corpus_bleu(
         [" ".join(vocab.to_tokens(row)) for row in ids], [" ".join(vocab.tokenize(text)) for text in pairs.targets],
@@ -204,7 +204,7 @@ def bleu(ids: Sequence[Any], pairs: Any) -> dict[str, Any]:
 
 
 def greedy_speed(programs: Sequence[Any], pairs: Any, rows: int, sentences: int, block: int) -> dict[str, Any]:
-    """Seconds to translate the first ``sentences`` greedily, ``rows`` at once, in turns; and how many come out the same."""
+    """Seconds to translate the first ``sentences`` greedily, ``rows`` per call, in turns; and the share of equal translations."""
     sources = pairs.source_ids[:sentences]
     seconds, said = {p.name: 0.0 for p in programs}, {p.name: [] for p in programs}
     for program in programs:

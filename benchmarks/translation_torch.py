@@ -1,8 +1,8 @@
-"""rnnfast's translator of torch.nn's layers: the twin for tests and for ``python -m benchmarks.translation``.
+"""rnnfast's translator from torch.nn's layers, for tests and for ``python -m benchmarks.translation``.
 
-Same names of parameters, so ``load(model.state_dict())`` gives the same model. Written as one would for speed: the encoder
-packs its rows; the decoder runs whole sequences through one nn.GRU or nn.LSTM; where a step needs the one before (additive
-attention, a model that reads its own choices, decoding) it loops over torch's cells.
+Its parameters have the same names, so ``load(model.state_dict())`` gives the same model. It is written for speed: the encoder packs
+its rows; the decoder runs whole sequences through one nn.GRU or nn.LSTM. Where a step needs the previous one (additive attention, a model
+that reads its own choices, decoding), it loops over torch's cells.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ State = tuple[torch.Tensor, torch.Tensor]
 
 
 class TorchSeq2Seq(nn.Module):
-    """``config``: that of an rf.Seq2Seq; its precision, seed and teacher forcing are not looked at."""
+    """``config``: that of an rf.Seq2Seq; its precision, seed and teacher forcing are ignored."""
 
     def __init__(self, config: dict[str, Any]) -> None:
         super().__init__()
@@ -35,7 +35,9 @@ class TorchSeq2Seq(nn.Module):
         self.reads = E * ("previous" in cfg["reads"]) + C * ("context" in cfg["reads"])
         encoder = {"embedding": nn.Embedding(cfg["source_vocab_size"], E)}
         encoder["rnn"] = layer(E, H, bidirectional=cfg["bidirectional"], **options)
-        decoder = {"rnn": layer(max(self.reads, 1), H, **options)}  # torch takes no input of no features: one zero
+        decoder = {
+            "rnn": layer(max(self.reads, 1), H, **options)
+        }  # torch does not accept an input without features: one zero
         if "previous" in cfg["reads"]:
             decoder["embedding"] = nn.Embedding(cfg["target_vocab_size"], E)
         self.encoder, self.decoder = nn.ModuleDict(encoder), nn.ModuleDict(decoder)
@@ -57,18 +59,18 @@ class TorchSeq2Seq(nn.Module):
         self.dropout, self.output_dropout = nn.Dropout(dropout), nn.Dropout(cfg.get("output_dropout", dropout))
 
     def load(self, weights: dict[str, np.ndarray]) -> None:
-        """rnnfast's ``state_dict``, in this module's precision."""
+        """Loads rnnfast's ``state_dict`` in the precision of this module."""
         held = {name: torch.from_numpy(np.array(value)) for name, value in weights.items()}
         if not self.reads:
             held[BARE] = torch.zeros_like(self.decoder["rnn"].weight_ih_l0)
         self.load_state_dict(held)
 
     def named(self) -> dict[str, nn.Parameter]:
-        """The parameters rnnfast has, by name."""
+        """rnnfast's parameters, by name."""
         return {name: p for name, p in self.named_parameters() if self.reads or name != BARE}
 
     def encode(self, source: torch.Tensor, lengths: torch.Tensor) -> dict[str, Any]:
-        """Memory (S, N, C), what attention compares with, context (N, C), the decoder's first state (L, N, H) x 2."""
+        """Memory (S, N, C), attention keys, context (N, C), the decoder's initial state (L, N, H) x 2."""
         cfg, (S, N) = self.cfg, source.shape
         embedded = self.dropout(self.encoder["embedding"](source))
         packed, last = self.encoder["rnn"](pack_padded_sequence(embedded, lengths, enforce_sorted=False))
@@ -104,7 +106,7 @@ class TorchSeq2Seq(nn.Module):
         return torch.bmm(a.t()[:, None], encoded["memory"].transpose(0, 1)).squeeze(1), a
 
     def _multiplicative(self, encoded: dict[str, Any], states: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """states (T, N, H): s~ in their place, the contexts (T, N, C), the weights (N, T, S)."""
+        """From states (T, N, H): s~ in place of them, the contexts (T, N, C), the weights (N, T, S)."""
         scores = torch.bmm(states.transpose(0, 1), encoded["keys"].permute(1, 2, 0))
         a = torch.softmax(scores.masked_fill(encoded["beyond"].t()[:, None], -torch.inf), 2)
         context = torch.bmm(a, encoded["memory"].transpose(0, 1)).transpose(0, 1)
@@ -138,7 +140,7 @@ class TorchSeq2Seq(nn.Module):
         return torch.cat(parts, -1) if parts else None
 
     def step(self, encoded: dict[str, Any], previous: Any, state: State) -> tuple[torch.Tensor, State, Any]:
-        """Logits (N, V), the state after, and attention's weights (S, N) or None; ``previous`` (N,) ids."""
+        """Logits (N, V), the next state, and the attention weights (S, N) or None; ``previous`` (N,) ids."""
         kind, context, a = self.cfg["attention"], encoded["context"], None
         if kind == "additive":
             context, a = self._additive(encoded, state[0][-1])
@@ -170,7 +172,7 @@ class TorchSeq2Seq(nn.Module):
         return self._readout(states, seen, embedded)
 
     def _attended(self, encoded: dict[str, Any], embedded: Any, steps: int) -> torch.Tensor:
-        """Step by step only what must be; the output layer on all steps at once."""
+        """Runs only the recurrence step by step; the output layer runs on all steps together."""
         state, states, contexts = encoded["state"], [], []
         for t in range(steps):
             context, _ = self._additive(encoded, state[0][-1])
@@ -198,7 +200,7 @@ class TorchSeq2Seq(nn.Module):
 
     @torch.inference_mode()
     def greedy(self, source: Any, lengths: Any, bos: int, eos: int, max_length: int) -> list[list[int]]:
-        """The most likely next token, again and again, until every row has ended."""
+        """Greedy decoding until every row has ended."""
         source, lengths = (torch.as_tensor(np.asarray(a)).long() for a in (source, lengths))
         encoded = self.encode(source, lengths)
         state, previous = encoded["state"], torch.full((source.shape[1],), bos)

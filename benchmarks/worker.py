@@ -1,11 +1,11 @@
-"""One peer in a process of its own: ``python -m benchmarks.worker PEER THREADS``, told over a pipe what to do.
+"""One framework in its own process, with commands over a pipe: ``python -m benchmarks.worker PEER THREADS``.
 
-Two thread pools in one process ruin each other. A line of JSON comes in on stdin, a line of JSON goes out:
+Two thread pools in one process slow each other down. The worker reads a line of JSON and answers with a line of JSON:
 
-    {"do": "prepare", "case": {...}, "to": "file.npz"}      the work is set up and done; its arrays go to the file
+    {"do": "prepare", "case": {...}, "to": "file.npz"}      prepares and does the work; writes its arrays to the file
     {"do": "time", "seconds": 0.05, "inner": 1, ...}        {"times": seconds of each sample}
-    {"do": "rates"}                                         the machine's rates with rnnfast's kernels
-    {"do": "where"}                                         {"file": where rnnfast was imported from}
+    {"do": "rates"}                                         the rates of the machine, measured with rnnfast's kernels
+    {"do": "where"}                                         {"file": path of the imported rnnfast}
     {"do": "memory", "case": {...}}                         peak memory of the work, in bytes
 """
 
@@ -29,7 +29,7 @@ from benchmarks.peers import Program, Unsupported, load
 
 
 def time_program(run: Callable[[], Any], seconds: float, inner: int, warm: int, least: int) -> list[float]:
-    """Seconds of one run, averaged over `inner` runs a sample: at least `least` samples, more until the time is up."""
+    """Seconds per run, averaged over `inner` runs per sample: at least `least` samples, and more until the time is over."""
     for _ in range(warm):
         run()
     times: list[float] = []
@@ -48,7 +48,7 @@ def time_program(run: Callable[[], Any], seconds: float, inner: int, warm: int, 
 
 
 class Worker:
-    """Answers one request after another; what it answers is a plain dict."""
+    """Answers one request after another, each with a plain dict."""
 
     def __init__(self, name: str, threads: int) -> None:
         self._peer = load(name, threads)
@@ -62,7 +62,7 @@ class Worker:
         return getattr(self, "_" + request.pop("do"))(**request)
 
     def _prepare(self, case: dict[str, Any], to: str) -> dict[str, Any]:
-        self._program = None  # frees the last case first
+        self._program = None  # frees the previous case first
         gc.collect()
         try:
             program = self._peer.prepare(Case(**case))
@@ -101,7 +101,7 @@ class Worker:
 
 
 def bind_to_cores(threads: int) -> None:
-    """As many cores as threads, real ones first: some peers start a thread for every core they see."""
+    """As many cores as threads, physical cores first: some frameworks start a thread for every core that they see."""
     if not hasattr(os, "sched_setaffinity"):
         return
     allowed = sorted(os.sched_getaffinity(0))
@@ -110,12 +110,12 @@ def bind_to_cores(threads: int) -> None:
         siblings = Path(f"/sys/devices/system/cpu/cpu{core}/topology/thread_siblings_list")
         lowest = siblings.read_text().replace("-", ",").split(",")[0].strip() if siblings.exists() else str(core)
         (first if lowest == str(core) else second).append(core)
-    # From the end: core 0 serves most interrupts.
+    # Starts from the end: core 0 handles most interrupts.
     os.sched_setaffinity(0, [*first[::-1], *second][:threads])
 
 
 def die_with_parent() -> None:
-    """A parent that is killed cannot wake its stopped workers; Linux can end them."""
+    """If the parent is killed, nobody wakes its stopped workers; Linux can end them."""
     if sys.platform == "linux":
         set_death_signal = 1
         ctypes.CDLL(None).prctl(set_death_signal, signal.SIGKILL)
@@ -124,7 +124,7 @@ def die_with_parent() -> None:
 def main() -> None:
     name, threads = sys.argv[1], int(sys.argv[2])
     replies = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what a peer prints must not land among the replies
+    os.dup2(2, 1)  # the output of a framework must not mix with the replies
 
     def reply(message: dict[str, Any]) -> None:
         print(json.dumps(message), file=replies, flush=True)

@@ -14,7 +14,7 @@ function(rnnfast_family out processor byte_order)
 endfunction()
 
 # rnnfast_add_isa(NAME FLAGS...) compiles cpp/src/kernels/isa_NAME.cpp with FLAGS into the library and lists it for dispatch.
-# No exceptions, no RTTI, never LTO or a precompiled header: nothing of this file's instructions may leave it but its table.
+# No exceptions, no RTTI, no LTO and no precompiled header: only the table may leave this file; any other code of this ISA must not.
 function(rnnfast_add_isa name)
   add_library(rnnfast_isa_${name} OBJECT cpp/src/kernels/isa_${name}.cpp)
   target_include_directories(rnnfast_isa_${name} PRIVATE cpp/src)

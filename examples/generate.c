@@ -1,4 +1,4 @@
-/* Writes text in C: the continuation of a prompt, token by token as it is drawn. For a model of characters.
+/* Continues a prompt in C and prints each token as soon as it is sampled. For character models.
  *
  *     generate_c MODEL PROMPT [LENGTH] [TEMPERATURE] [SEED]
  */
@@ -29,7 +29,7 @@ int main(int argc, char **argv) {
         return failed();
     if (rnnfast_model_vocab_size(model, &vocabulary)) return failed();
 
-    int32_t *ids = malloc((count + 1) * sizeof *ids); /* a text has no more tokens than bytes */
+    int32_t *ids = malloc((count + 1) * sizeof *ids); /* a text has at most as many tokens as bytes */
     float *logits = malloc(vocabulary * sizeof *logits);
     if (!ids || !logits) return 1;
     if (rnnfast_encode(model, prompt, strlen(prompt), ids, &count)) return failed();

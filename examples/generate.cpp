@@ -1,4 +1,4 @@
-// Writes text: the continuation of a prompt, token by token as it is drawn.
+// Continues a prompt with sampled text.
 //
 //     generate MODEL PROMPT [LENGTH] [TEMPERATURE] [SEED] [f32|bf16|int8]
 #include <rnnfast/rnnfast.hpp>

@@ -1,5 +1,5 @@
-// Scores the lines of a text with several threads that share one model: log P of each line, in the file's order, and
-// the perplexity of all.
+// Scores the lines of a text with several threads that share one model. Prints log P of each line, in the order of
+// the file, and the perplexity of the whole text.
 //
 //     score MODEL FILE [THREADS]
 #include <rnnfast/rnnfast.hpp>
@@ -31,12 +31,12 @@ std::vector<Line> read_lines(const char* path) {
     return lines;
 }
 
-// Each thread takes the next line that nobody has; its state is its own, the model everybody's.
+// Each thread takes the next free line. It has its own state; all threads share the model.
 void score(const rnnfast::LanguageModel& model, std::vector<Line>& lines, std::atomic<size_t>& next) {
     rnnfast::State state = model.initial_state();
     for (size_t i; (i = next++) < lines.size();) {
         const std::vector<int32_t> ids = model.vocab().encode(lines[i].text);
-        if (ids.size() < 2) continue;  // nothing is predicted
+        if (ids.size() < 2) continue;  // there is nothing to predict
         state.reset();
         for (const double log_probability : model.score(ids, state)) lines[i].log_probability += log_probability;
         lines[i].tokens = ids.size() - 1;
@@ -45,7 +45,7 @@ void score(const rnnfast::LanguageModel& model, std::vector<Line>& lines, std::a
 
 void run(int argc, char** argv) {
     const auto model = rnnfast::LanguageModel::load(argv[1]);
-    rnnfast::set_num_threads(1);  // the threads are ours
+    rnnfast::set_num_threads(1);  // this program has its own threads
     std::vector<Line> lines = read_lines(argv[2]);
     std::atomic<size_t> next{0};
     std::vector<std::thread> threads;

@@ -1,5 +1,6 @@
-// Watches a stream of measurements: after each row of a CSV the network says what comes next, and how far it was off.
-// The weights are of your own training, under PyTorch's names: rnn.weight_ih_l0 ... of an LSTM, head.weight, head.bias.
+// Monitors a stream of measurements: for each CSV row, the network prints the error of its last prediction and the
+// next prediction. Train the weights yourself; their names are PyTorch's: rnn.weight_ih_l0 ... of an LSTM, head.weight,
+// head.bias.
 //
 //     sensor WEIGHTS < measurements.csv
 #include <rnnfast/layers.hpp>
@@ -13,7 +14,7 @@
 
 namespace {
 
-// Numbers separated by commas; false if there are not `row.size()` of them.
+// Reads comma-separated numbers; returns false if there are not exactly `row.size()`.
 bool parse_row(const std::string& line, std::vector<float>& row) {
     const char* at = line.c_str();
     for (size_t i = 0; i < row.size(); ++i) {

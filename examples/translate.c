@@ -1,4 +1,4 @@
-/* Translates one sentence in C, and says how likely each translation is.
+/* Translates one sentence in C and prints the log-probability of each translation.
  *
  *     translate_c MODEL SENTENCE [BEAM_SIZE] [N_BEST]
  */
@@ -31,7 +31,7 @@ int main(int argc, char **argv) {
         size_t size = 0;
         double log_probability;
         char *text;
-        rnnfast_translations_text(translations, i, NULL, &size); /* tells the room it needs */
+        rnnfast_translations_text(translations, i, NULL, &size); /* returns the required size */
         text = malloc(size);
         if (!text) return 1;
         if (rnnfast_translations_text(translations, i, text, &size)) return failed();

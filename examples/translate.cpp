@@ -1,4 +1,4 @@
-// Translates standard input line by line: log P of the translation, a tab, its text. An empty line stays empty.
+// Translates standard input line by line. Prints log P of the translation, a tab, and its text.
 //
 //     translate MODEL [BEAM_SIZE] [N_BEST] < sentences.txt
 #include <rnnfast/translator.hpp>
@@ -22,7 +22,7 @@ void run(int argc, char** argv) {
             translator.translate(std::vector<std::vector<int32_t>>{translator.encode_source(line)}, options);
         for (const rnnfast::Translation& t : found[0])
             std::printf("%.17g\t%s\n", t.log_probability, translator.target_vocab().decode(t.tokens).c_str());
-        std::fflush(stdout);  // each line is answered at once
+        std::fflush(stdout);  // a reader gets each translation immediately
     }
 }
 

@@ -1,8 +1,8 @@
-"""Compiles every public and internal header alone, and every source, without generating code: each includes what it uses.
+"""Compiles every header alone, and every source, without code generation, to check that each includes what it uses.
 
     python tools/check_headers.py [COMPILER [OPTION ...]]
 
-Another standard library shows what this one brings by accident: clang++-16 -stdlib=libc++ -D_LIBCPP_REMOVE_TRANSITIVE_INCLUDES
+Another standard library shows which includes are present only by accident: clang++-16 -stdlib=libc++ -D_LIBCPP_REMOVE_TRANSITIVE_INCLUDES
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ OPTIONS += ['-DRNNFAST_VERSION="0"', f"-I{ROOT / 'cpp' / 'include'}", f"-I{ROOT 
 
 
 def files() -> list[Path]:
-    """Headers, and the sources that are not compiled for an instruction set of their own."""
+    """Headers, and the sources that are not compiled for a specific instruction set."""
     headers = [*ROOT.glob("cpp/include/**/*.h*"), *ROOT.glob("cpp/src/**/*.h")]
     return sorted([*headers, *(p for p in ROOT.glob("cpp/src/**/*.cpp") if not p.stem.startswith("isa_"))])
 
 
 def errors(command: list[str], file: Path) -> str:
-    """What the compiler says of one file; nothing if it is right."""
+    """The compiler's messages for one file; empty if it compiles."""
     if file.suffix == ".cpp":
         done = subprocess.run([*command, *OPTIONS, file], capture_output=True, text=True)
     else:
@@ -43,7 +43,7 @@ def errors(command: list[str], file: Path) -> str:
 
 
 def main() -> int:
-    """The number of files that do not compile."""
+    """Returns the number of files that do not compile."""
     command = sys.argv[1:] or ["c++"]
     with ThreadPoolExecutor(2) as pool:
         wrong = [text for text in pool.map(lambda file: errors(command, file), files()) if text]

@@ -1,4 +1,4 @@
-"""Writes what Python knows about characters for C++: \\w and \\s of its regular expressions, marks, and str.lower().
+"""Writes tables of Python's character classes for C++: \\w and \\s of its regular expressions, marks, and str.lower().
 
 python tools/unicode_tables.py words > cpp/src/files/unicode.inc
 python tools/unicode_tables.py lower > cpp/src/files/lower_case.inc
@@ -11,11 +11,11 @@ import sys
 import unicodedata
 from collections.abc import Callable
 
-SIGMA, FINAL_SIGMA = "\u03a3", "\u03c2"  # the one letter whose lower case depends on what stands beside it
+SIGMA, FINAL_SIGMA = "\u03a3", "\u03c2"  # the only letter whose lower case depends on its neighbours
 
 
 def ranges(holds: Callable[[str], object]) -> list[tuple[int, int]]:
-    """Runs of code points for which ``holds``, first and last."""
+    """Runs of code points for which ``holds`` is true, as (first, last)."""
     found: list[tuple[int, int]] = []
     for code in range(0x110000):
         if not holds(chr(code)):
@@ -28,7 +28,7 @@ def ranges(holds: Callable[[str], object]) -> list[tuple[int, int]]:
 
 
 def shifts() -> list[tuple[int, int, int, int]]:
-    """Runs of capitals, first and last, every one or every second, and how far their small letters are."""
+    """Runs of capitals as (first, last, step, shift), where ``shift`` leads to lower case."""
     found: list[tuple[int, int, int, int]] = []
     for code in range(0x110000):
         small = chr(code).lower()
@@ -51,7 +51,7 @@ def table(kind: str, name: str, rows: list[tuple[int, ...]]) -> str:
 
 
 def is_ignored(c: str) -> bool:
-    """Whether a capital sigma looks past ``c`` for a letter."""
+    """Whether a capital sigma ignores ``c`` when it looks for a letter."""
     return ("A" + c + SIGMA).lower().endswith(FINAL_SIGMA) and not is_cased(c)
 
 
@@ -60,7 +60,7 @@ def is_cased(c: str) -> bool:
 
 
 def continues(c: str) -> bool:
-    """What the tokenizer "word" never cuts off the character before it."""
+    """Whether the tokenizer "word" never separates ``c`` from the character before it."""
     return unicodedata.category(c)[0] == "M" or c in "\u200c\u200d"
 
 

@@ -1,4 +1,4 @@
-"""Who is measured: one file each, all with the same weights and inputs. A peer that is not installed is named and skipped."""
+"""The measured frameworks: one file each, all with the same weights and inputs. A missing one is named and skipped."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ Arrays = dict[str, np.ndarray]
 
 
 class Unsupported(Exception):
-    """This peer has no such thing: the case is measured without it."""
+    """The framework does not support the case, which is measured without it."""
 
 
 @dataclass
 class Program:
-    """check() does the work and gives the arrays that are compared; run() does it once, inside context()."""
+    """check() does the work and returns the arrays to compare; run() does it once, inside context()."""
 
     check: Callable[[], Arrays]
     run: Callable[[], Any]
     context: Callable[[], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext
-    keep: Any = None  # arrays that the peer reads but does not hold
+    keep: Any = None  # arrays that the framework reads but does not own
 
 
 class Peer(Protocol):
-    """Made once a process, after the process was given its cores and OMP_NUM_THREADS."""
+    """Made once per process, after the process has its cores and OMP_NUM_THREADS."""
 
     version: str
 
@@ -37,7 +37,7 @@ class Peer(Protocol):
 
 @dataclass(frozen=True)
 class Entry:
-    """Where a peer's file is, what its Peer is made with, and the kinds of cases it can do."""
+    """The module of a framework, the options of its Peer, and the kinds of cases that it supports."""
 
     module: str
     kinds: tuple[str, ...] = ("forward", "stream", "train", "lm")
@@ -56,17 +56,17 @@ PEERS = {
     "openvino_bf16": Entry("openvino", FORWARD, {"precision": "bf16"}),
     "jax": Entry("jax", ("forward", "stream", "train")),
 }
-USUAL = ["torch", "torch_cell", "onnxruntime", "openvino", "openvino_bf16", "jax"]  # torch_compile takes long
+USUAL = ["torch", "torch_cell", "onnxruntime", "openvino", "openvino_bf16", "jax"]  # torch_compile is slow to start
 
 
 def load(name: str, threads: int) -> Peer:
-    """Imports what the peer needs; ImportError if it is not installed."""
+    """Imports the framework; raises ImportError if it is not installed."""
     entry = PEERS[name]
     peer: Peer = importlib.import_module(f"benchmarks.peers.{entry.module}").Peer(threads, **entry.options)
     return peer
 
 
 def twice_over(steps: list[Any]) -> Iterator[Any]:
-    """For states that are read from one place and written to another: a b a b ..."""
+    """Repeats the steps for ever, for states that alternate between two buffers: a b a b ..."""
     while True:
         yield from steps

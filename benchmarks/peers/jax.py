@@ -1,7 +1,7 @@
-"""JAX: one jitted scan a layer, and its jitted gradient; block_until_ready ends every run.
+"""JAX: one jitted scan per layer, and its jitted gradient; block_until_ready ends every run.
 
-Matrices may be kept as PyTorch has them or transposed; neither is always the faster (5 times for a stream, 0.9 to 1.2 for scans),
-so both are tried and the better one is measured. Work is not handed to another thread to be waited for: a few percent.
+Matrices are kept as in PyTorch or transposed. Neither is always faster (5 times for a stream, 0.9 to 1.2 for scans), so both are tried
+and the faster one is measured. Work does not go to another thread and back, which saves a few percent.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class Peer:
 
 
 def _seconds(program: Program) -> float:
-    """The best of three runs, after one that compiles."""
+    """The best of three runs, after one run that compiles."""
     program.run()
     times = []
     for _ in range(3):
@@ -96,7 +96,7 @@ def _weights(case: Case, transposed: bool) -> dict[str, Any]:
 
 
 def _used(w: Any, transposed: bool) -> Any:
-    """Transposed, as the products want them."""
+    """Transposed, as the products need them."""
     return w if transposed else {name: array.T for name, array in w.items()}
 
 
@@ -137,7 +137,7 @@ def _layers(case: Case, w: Any, x: Any) -> Any:
 
 
 def _direction(case: Case, w: Any, end: str, x: Any, *, reverse: bool) -> Any:
-    """A scan over time. In ragged batches a finished row keeps its state and puts out zeros."""
+    """A scan over time. In ragged batches, a finished row keeps its state and outputs zeros."""
     if reverse and case.ragged:
         raise Unsupported("ragged rows in both directions are not written in JAX here")
     gx = _input_part(case.cell, w, end, x)

@@ -49,7 +49,7 @@ def _forward(session: Any, case: Case, x: np.ndarray) -> Program:
 
 
 def _stream(session: Any, case: Case, x: np.ndarray) -> Program:
-    """The state goes from one buffer to the other and back."""
+    """The state alternates between two buffers."""
     names = ["h", "c"] if case.cell == "LSTM" else ["h"]
     states = [{name: _value(np.zeros((1, case.N, case.H), np.float32)) for name in names} for _ in range(2)]
     row = _value(x[:1].copy())

@@ -22,7 +22,7 @@ class Peer:
             "NUM_STREAMS": "1",
             "INFERENCE_NUM_THREADS": threads,
             "INFERENCE_PRECISION_HINT": precision,
-            "ENABLE_CPU_PINNING": False,  # this process is bound to its cores already
+            "ENABLE_CPU_PINNING": False,  # this process is already bound to its cores
         }
         self.version = ov.__version__
 
@@ -34,7 +34,7 @@ class Peer:
 
 
 def _request(compiled: Any, given: dict[str, np.ndarray]) -> Any:
-    """Reads the arrays where they are, so they have to outlive it."""
+    """Reads the arrays in place, so the arrays must outlive the request."""
     request = compiled.create_infer_request()
     for name, array in given.items():
         request.set_tensor(name, ov.Tensor(array, shared_memory=True))
@@ -44,7 +44,7 @@ def _request(compiled: Any, given: dict[str, np.ndarray]) -> Any:
 def _forward(compiled: Any, case: Case, x: np.ndarray) -> Program:
     given = {"x": x, "lengths": case.lengths()} if case.ragged else {"x": x}
     request = _request(compiled, given)
-    run = partial(request.infer, share_outputs=True)  # else every result is copied once more
+    run = partial(request.infer, share_outputs=True)  # otherwise every result is copied again
 
     def check() -> Arrays:
         run()
@@ -54,7 +54,7 @@ def _forward(compiled: Any, case: Case, x: np.ndarray) -> Program:
 
 
 def _stream(compiled: Any, case: Case, x: np.ndarray) -> Program:
-    """Two requests, the outputs of one the inputs of the other."""
+    """Two requests; the outputs of each are the inputs of the other."""
     names = ["h", "c"] if case.cell == "LSTM" else ["h"]
     row = x[:1].copy()
     requests = [_request(compiled, {"x": row}) for _ in range(2)]

@@ -62,7 +62,7 @@ class Peer:
     def _stream(self, case: Case) -> Program:
         layer, x = self._layer(case), inputs(case)["x"]
         first, y = x[0], np.empty((case.N, case.H), np.float32)
-        # y is bound, as the peers' outputs are.
+        # y is bound, as are the outputs of the other frameworks.
         step = partial(layer.stream(rows=case.N), out=y) if hasattr(layer, "stream") else _one_step_of(layer)
         return Program(lambda: {"y": np.stack([np.array(step(row)) for row in x])}, lambda: step(first))
 
@@ -89,7 +89,7 @@ class Peer:
 
 
 def _one_step_of(layer: Any) -> Any:
-    """A stream for layers that have no stream() of their own: T = 1, the state handed on."""
+    """A stream for layers without stream(): T = 1, and each call passes its state to the next."""
     state = None
 
     def step(x: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""PyTorch: its layers in inference mode or with autograd; LSTMCell and its kin for streams; torch.compile if asked for."""
+"""PyTorch: its layers in inference mode or with autograd; its cells for streams; torch.compile on request."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from benchmarks.peers import Arrays, Program
 class Peer:
     def __init__(self, threads: int, *, compiled: bool = False, single_step: bool = False) -> None:
         torch.set_num_threads(threads)
-        if torch.get_num_interop_threads() != 1:  # may be set once
+        if torch.get_num_interop_threads() != 1:  # can be set only once
             torch.set_num_interop_threads(1)
         self._compiled, self._single_step = compiled, single_step
         self.version = torch.__version__
@@ -108,7 +108,7 @@ class Peer:
 
 
 class _LanguageModel(nn.Module):
-    """Named as rnnfast's parts, so that its weights load as they are."""
+    """The names are those of rnnfast's parts, so that its weights load as they are."""
 
     def __init__(self, case: Case) -> None:
         super().__init__()
@@ -128,7 +128,7 @@ def _tensors(arrays: Arrays) -> dict[str, torch.Tensor]:
 
 
 def _whole_sequence(case: Case, layer: Any) -> Any:
-    """x to y; ragged rows are packed, which spares PyTorch the steps beyond their ends, and padded again."""
+    """A function from x to y. It packs ragged rows, so that PyTorch skips the steps beyond their ends, and pads them again."""
     if not case.ragged:
         return lambda x: layer(x)[0]
     lengths = torch.from_numpy(case.lengths()).long()

@@ -1,4 +1,4 @@
-"""Settings of published models, one JSON file each: what ``rnnfast train --preset NAME`` reads."""
+"""Settings of published models for ``rnnfast train --preset NAME``; each is a JSON file."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _FOLDER = Path(__file__).parent
 
 
 def names() -> list[str]:
-    """The presets there are.
+    """Returns the names of the presets.
 
     >>> names()
     ['d2l-rnn', 'mikolov', 'zaremba-medium', 'zaremba-small']
@@ -19,7 +19,7 @@ def names() -> list[str]:
 
 
 def load(name: str) -> dict[str, Any]:
-    """The settings of a preset by their names on the command line, ``_`` for ``-``.
+    """Returns the settings of a preset, by the names of the command-line options with ``_`` for ``-``.
 
     >>> load("zaremba-small")["hidden_size"]
     200
