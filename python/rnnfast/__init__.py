@@ -12,7 +12,7 @@ from rnnfast.bleu import CorpusBleu, bleu, corpus_bleu
 from rnnfast.estimators.base import NotFittedError
 from rnnfast.estimators.classify import SequenceClassifier
 from rnnfast.estimators.forecast import Autoregressor, LinearAR
-from rnnfast.evaluate import Evaluation, evaluate, log_prob, surprisal
+from rnnfast.evaluate import Evaluation, PairEvaluation, evaluate, log_prob, surprisal
 from rnnfast.generate import generate, stream
 from rnnfast.info import get_num_threads, info, set_num_threads
 from rnnfast.markov.ngram import NGram
@@ -31,9 +31,10 @@ from rnnfast.text.pairs import ParallelCorpus
 from rnnfast.text.vocab import Vocab
 from rnnfast.train import schedules
 from rnnfast.train.callbacks import Callback, TensorBoard
-from rnnfast.train.fit import NonFiniteLoss, fit
+from rnnfast.train.fit import fit
 from rnnfast.train.history import History
 from rnnfast.train.optim import SGD, Adam, AdamW, clip_grad_norm_, clip_grad_value_
+from rnnfast.train.run import NonFiniteLoss
 from rnnfast.translate import Translation, score_pairs, translate
 
 __all__ = [
@@ -61,6 +62,7 @@ __all__ = [
     "NGram",
     "NonFiniteLoss",
     "NotFittedError",
+    "PairEvaluation",
     "ParallelCorpus",
     "RNNCell",
     "SelfAttention",

@@ -68,7 +68,7 @@ def _run(argv: Sequence[str] | None) -> int:
     if args.command is None:
         streams.write(whole.format_help(), end="")
         return 0
-    from rnnfast.train.fit import Interrupted, NonFiniteLoss
+    from rnnfast.train import Interrupted, NonFiniteLoss
 
     try:
         if args.threads is not None:

@@ -5,17 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Union, cast, overload
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from rnnfast import html
 from rnnfast._arrays import positive
 from rnnfast._expect import offers
+from rnnfast.protocols import PairPredictor, Predictor, State, Trainable
 from rnnfast.text.corpus import Corpus, ids_of
 from rnnfast.text.pairs import ParallelCorpus
 from rnnfast.text.tokenise import BEGIN_OF_SENTENCE
+from rnnfast.text.vocab import Vocab
+
+Text = Union[Corpus, ParallelCorpus, ArrayLike]
 
 
 @dataclass(frozen=True)
@@ -60,15 +64,37 @@ def _exp(x: float) -> float:
     return math.exp(x) if x < 700 else math.inf
 
 
+@overload
 def evaluate(
-    model: Any, corpus: Any, *, batch_size: int | None = None, num_steps: int = 128, parts: int | None = None
-) -> Any:
+    model: PairPredictor,
+    corpus: ParallelCorpus,
+    *,
+    batch_size: int | None = None,
+    num_steps: int = 128,
+    parts: int | None = None,
+) -> PairEvaluation: ...
+@overload
+def evaluate(
+    model: Predictor[State],
+    corpus: Corpus | ArrayLike,
+    *,
+    batch_size: int | None = None,
+    num_steps: int = 128,
+    parts: int | None = None,
+) -> Evaluation: ...
+@overload
+def evaluate(
+    model: Trainable, corpus: Text, *, batch_size: int | None = None, num_steps: int = 128, parts: int | None = None
+) -> Evaluation | PairEvaluation: ...
+def evaluate(
+    model: object, corpus: Text, *, batch_size: int | None = None, num_steps: int = 128, parts: int | None = None
+) -> Evaluation | PairEvaluation:
     """An :class:`Evaluation` of a text: predicts every token but the first, in order, with the state carried from the first
     to the last. Of a ParallelCorpus a :class:`PairEvaluation`: predicts every target token given its source.
 
     Parameters
     ----------
-    model : a network or an ``NGram``: whatever has ``nll`` and ``vocab``
+    model : a network or an ``NGram``; any :class:`rnnfast.protocols.Predictor`, or ``PairPredictor`` for pairs
     corpus : Corpus or ids; or ParallelCorpus for a ``Seq2Seq``
     parts : cut the text into that many parts, each started without memory: more at once, and a little pessimistic.
         None: as many as ``batch_size``
@@ -81,16 +107,16 @@ def evaluate(
     (4, True)
     """
     if isinstance(corpus, ParallelCorpus):
-        return _evaluate_pairs(model, pairs_for(model, corpus), 64 if batch_size is None else batch_size)
+        return _evaluate_pairs(_translator(model), pairs_for(model, corpus), 64 if batch_size is None else batch_size)
     batch_size = 1 if batch_size is None else positive(batch_size, "batch_size")
     positive(num_steps, "num_steps")
     parts = batch_size if parts is None else positive(parts, "parts")
-    ids = ids_for(model, corpus)
+    predictor, ids = _predictor(model), ids_for(model, corpus)
     parts = min(parts, len(ids) - 1)
     if len(ids) > _WHOLE:
-        return _evaluate_in_blocks(model, ids, parts, batch_size, num_steps)
-    nll = _nll(model, ids, parts, batch_size, num_steps)
-    unknown = ids[1:] == 0 if model.vocab is not None else np.zeros(len(nll), bool)
+        return _evaluate_in_blocks(predictor, ids, parts, batch_size, num_steps)
+    nll = _nll(predictor, ids, parts, batch_size, num_steps)
+    unknown = ids[1:] == 0 if predictor.vocab is not None else np.zeros(len(nll), bool)
     known = nll[~unknown]
     return _evaluation(
         float(nll.sum() / len(nll)), len(nll), float(unknown.mean()), float(known.mean()) if len(known) else math.nan
@@ -107,7 +133,9 @@ def _evaluation(mean: float, tokens: int, oov_rate: float, mean_without_oov: flo
     )
 
 
-def _evaluate_in_blocks(model: Any, ids: NDArray[Any], parts: int, batch_size: int, num_steps: int) -> Evaluation:
+def _evaluate_in_blocks(
+    model: Predictor[State], ids: NDArray[Any], parts: int, batch_size: int, num_steps: int
+) -> Evaluation:
     """Of a text that may be larger than memory: only sums are kept."""
     sums, sums_of_known, unknown = [], [], 0
     for _, _, y, nll in _blocks(model, ids, parts, batch_size, num_steps):
@@ -121,18 +149,32 @@ def _evaluate_in_blocks(model: Any, ids: NDArray[Any], parts: int, batch_size: i
     return _evaluation(math.fsum(sums) / tokens, tokens, unknown / tokens, left)
 
 
-def check_fits(model: Any, corpus: Any) -> None:
+def check_fits(model: object, corpus: Text) -> None:
     """Raises what :func:`evaluate` would raise of a corpus that is not for ``model``."""
-    (pairs_for if isinstance(corpus, ParallelCorpus) else ids_for)(model, corpus)
+    if isinstance(corpus, ParallelCorpus):
+        pairs_for(model, corpus)
+    else:
+        ids_for(model, corpus)
 
 
-def ids_for(model: Any, corpus: Any) -> NDArray[Any]:
-    """The ids of a text for ``model``; ``ValueError`` if it is too short or was encoded with another vocabulary."""
+def _predictor(model: object) -> Predictor[Any]:
+    if isinstance(model, PairPredictor):
+        raise TypeError(f"a text is for a language model; a {type(model).__name__} reads pairs, a ParallelCorpus")
     if not hasattr(model, "nll"):
         raise TypeError(f"a {type(model).__name__} does not predict: give a LanguageModel or an NGram")
-    if getattr(model, "kind", None) == "seq2seq":
-        raise TypeError("a text is for a language model; a Seq2Seq reads pairs, a ParallelCorpus")
-    if isinstance(corpus, Corpus) and model.vocab is not None and corpus.vocab != model.vocab:
+    return cast("Predictor[Any]", model)
+
+
+def _translator(model: object) -> PairPredictor:
+    if not isinstance(model, PairPredictor):
+        raise TypeError(f"pairs are for a translator, a Seq2Seq, not for a {type(model).__name__}")
+    return model
+
+
+def ids_for(model: object, corpus: Corpus | ArrayLike) -> NDArray[Any]:
+    """The ids of a text for ``model``; ``ValueError`` if it is too short or was encoded with another vocabulary."""
+    vocab = _predictor(model).vocab
+    if isinstance(corpus, Corpus) and vocab is not None and corpus.vocab != vocab:
         raise ValueError(
             "the text was encoded with another vocabulary; make it with Corpus.from_text(..., vocab=model.vocab)"
         )
@@ -142,21 +184,23 @@ def ids_for(model: Any, corpus: Any) -> NDArray[Any]:
     return ids
 
 
-def vocab_size_of(model: Any) -> int | None:
+def vocab_size_of(model: object) -> int | None:
     """How many tokens ``model`` knows; None if it does not say."""
-    if getattr(model, "vocab", None) is not None:
-        return len(model.vocab)
+    vocab = getattr(model, "vocab", None)
+    if vocab is not None:
+        return len(vocab)
     size = getattr(model, "vocab_size", None) or getattr(model, "config", {}).get("vocab_size")
     return None if size is None else int(size)
 
 
-def pairs_for(model: Any, pairs: ParallelCorpus) -> ParallelCorpus:
+def pairs_for(model: object, pairs: ParallelCorpus) -> ParallelCorpus:
     """The pairs; ``TypeError`` if ``model`` is no translator, ``ValueError`` if it has other vocabularies."""
-    if getattr(model, "kind", None) != "seq2seq":
-        raise TypeError(f"pairs are for a translator, a Seq2Seq, not for a {type(model).__name__}")
-    for side in ("source_vocab", "target_vocab"):
-        known = getattr(model, side)
-        if known is not None and known != getattr(pairs, side):
+    translator = _translator(model)
+    for side, known, held in (
+        ("source_vocab", translator.source_vocab, pairs.source_vocab),
+        ("target_vocab", translator.target_vocab, pairs.target_vocab),
+    ):
+        if known is not None and known != held:
             raise ValueError(
                 f"the pairs were encoded with another {side}; make them with ParallelCorpus.from_pairs(..., "
                 "source_vocab=model.source_vocab, target_vocab=model.target_vocab)"
@@ -164,9 +208,9 @@ def pairs_for(model: Any, pairs: ParallelCorpus) -> ParallelCorpus:
     return pairs
 
 
-def _evaluate_pairs(model: Any, pairs: ParallelCorpus, batch_size: int) -> PairEvaluation:
+def _evaluate_pairs(model: PairPredictor, pairs: ParallelCorpus, batch_size: int) -> PairEvaluation:
     positive(batch_size, "batch_size")
-    nll: list[Any] = [None] * len(pairs)
+    nll: list[NDArray[np.float64]] = [np.empty(0)] * len(pairs)
     right = 0
     for numbers in pairs.in_order(batch_size):
         batch = pairs.batch(numbers)
@@ -180,7 +224,9 @@ def _evaluate_pairs(model: Any, pairs: ParallelCorpus, batch_size: int) -> PairE
     return PairEvaluation(_exp(float(each.sum() / len(each))), right / len(each), len(each))
 
 
-def _nll(model: Any, ids: NDArray[Any], parts: int, batch_size: int, num_steps: int) -> NDArray[np.float64]:
+def _nll(
+    model: Predictor[State], ids: NDArray[Any], parts: int, batch_size: int, num_steps: int
+) -> NDArray[np.float64]:
     """-log P of every token but the first, in the text's order."""
     nll = np.empty((-(-(len(ids) - 1) // parts), parts))
     for steps, rows, _, block in _blocks(model, ids, parts, batch_size, num_steps):
@@ -200,7 +246,7 @@ def _check_numbers(nll: NDArray[np.float64]) -> None:
 
 
 def _blocks(
-    model: Any, ids: NDArray[Any], parts: int, batch_size: int, num_steps: int
+    model: Predictor[State], ids: NDArray[Any], parts: int, batch_size: int, num_steps: int
 ) -> Iterator[tuple[slice, slice, NDArray[np.int32], NDArray[np.float64]]]:
     """The text in ``parts`` of equal length, side by side: some steps of some of them, their targets and -log P."""
     length = -(-(len(ids) - 1) // parts)
@@ -220,7 +266,16 @@ def _blocks(
 _WHOLE = 1 << 24  # tokens of a text whose -log P are all kept, and added in one order whatever the batches
 
 
-def surprisal(model: Any, text: Any, *, context: str = "") -> Any:
+Surprisals = list[tuple[str, float]]
+
+
+@overload
+def surprisal(model: Predictor[State], text: str, *, context: str = "") -> Surprisals: ...  # type: ignore[overload-overlap]
+@overload
+def surprisal(model: Predictor[State], text: Iterable[str], *, context: str = "") -> list[Surprisals]: ...
+def surprisal(
+    model: Predictor[State], text: str | Iterable[str], *, context: str = ""
+) -> Surprisals | list[Surprisals]:
     """Each token of ``text`` and -log2 P(token | all before it), in bits; a list of them for a list of texts.
 
     The first token follows ``context``, or stands at the beginning: for an n-gram model after nothing, for a network after
@@ -238,7 +293,11 @@ def surprisal(model: Any, text: Any, *, context: str = "") -> Any:
     return _surprisals(model, _as_texts(text), context)
 
 
-def log_prob(model: Any, text: Any, *, context: str = "") -> Any:
+@overload
+def log_prob(model: Predictor[State], text: str, *, context: str = "") -> float: ...  # type: ignore[overload-overlap]
+@overload
+def log_prob(model: Predictor[State], text: Iterable[str], *, context: str = "") -> list[float]: ...
+def log_prob(model: Predictor[State], text: str | Iterable[str], *, context: str = "") -> float | list[float]:
     """Joint log-probability of ``text`` in nats by the chain rule, P(x_1 ... x_T) = P(x_1) P(x_2 | x_1) ...: the sum over the tokens that
     :func:`surprisal` predicts. So P(x_1) is left out for a network without ``<bos>`` where no ``context`` is given.
 
@@ -254,11 +313,11 @@ def log_prob(model: Any, text: Any, *, context: str = "") -> Any:
     return [_log_prob(each) for each in _surprisals(model, _as_texts(text), context)]
 
 
-def _log_prob(surprisals: list[tuple[str, float]]) -> float:
+def _log_prob(surprisals: Surprisals) -> float:
     return math.log(2) * -sum(bits for _, bits in surprisals)
 
 
-def _as_texts(texts: Any) -> list[str]:
+def _as_texts(texts: object) -> list[str]:
     if isinstance(texts, (bytes, bytearray)) or not isinstance(texts, Iterable):
         raise TypeError(f"text is a {type(texts).__name__}, expected a str or a list of them")
     listed = list(texts)
@@ -268,7 +327,7 @@ def _as_texts(texts: Any) -> list[str]:
     return listed
 
 
-def _surprisals(model: Any, texts: list[str], context: str) -> list[list[tuple[str, float]]]:
+def _surprisals(model: Predictor[State], texts: list[str], context: str) -> list[Surprisals]:
     offers(model, "model", "a LanguageModel or an NGram", "vocab", "nll")
     vocab = model.vocab
     if vocab is None:
@@ -279,7 +338,7 @@ def _surprisals(model: Any, texts: list[str], context: str) -> list[list[tuple[s
     rows, counts = [], []  # the ids to read, and how many of them are predicted
     for text in texts:
         own = vocab.encode_text(text)
-        rows.append(_from_the_beginning(model, np.concatenate([before, own])))
+        rows.append(_from_the_beginning(model, vocab, np.concatenate([before, own])))
         counts.append(min(len(own), len(rows[-1]) - 1) if len(own) else 0)
     bits = [nll / math.log(2) for nll in _nll_of_rows(model, rows)]
     return [
@@ -288,17 +347,17 @@ def _surprisals(model: Any, texts: list[str], context: str) -> list[list[tuple[s
     ]
 
 
-def _from_the_beginning(model: Any, ids: NDArray[np.int32]) -> NDArray[np.int32]:
+def _from_the_beginning(model: object, vocab: Vocab, ids: NDArray[np.int32]) -> NDArray[np.int32]:
     """``ids`` after what a first token is predicted from, if the model has it."""
     begin = getattr(model, "nothing", None)  # an n-gram model's
-    if begin is None and BEGIN_OF_SENTENCE in model.vocab:
-        begin = model.vocab[BEGIN_OF_SENTENCE]
+    if begin is None and BEGIN_OF_SENTENCE in vocab:
+        begin = vocab[BEGIN_OF_SENTENCE]
     if begin is None or (len(ids) and ids[0] == begin):
         return ids
     return np.concatenate([np.array([begin], np.int32), ids])
 
 
-def _nll_of_rows(model: Any, rows: list[NDArray[Any]]) -> list[NDArray[np.float64]]:
+def _nll_of_rows(model: Predictor[State], rows: list[NDArray[Any]]) -> list[NDArray[np.float64]]:
     """-log P of every token but the first of each row; rows of similar length are read together."""
     found: list[NDArray[np.float64]] = [np.empty(0)] * len(rows)
     order = sorted((i for i, row in enumerate(rows) if len(row) > 1), key=lambda i: len(rows[i]))

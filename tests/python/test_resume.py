@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 import rnnfast as rf
 from rnnfast import _core
 from rnnfast.text.mapped import write_ids
+from rnnfast.train import Interrupted
 from rnnfast.train.checkpoint import fingerprint, read_checkpoint
-from rnnfast.train.fit import Interrupted
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "checkpoint_v1.safetensors"
 GOLDEN_TEXT = "a time for all, a tale of late hats.\n" * 24

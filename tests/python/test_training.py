@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import rnnfast as rf
-from rnnfast.train.fit import Interrupted
+from rnnfast.train import Interrupted
 
 
 def small(corpus, cell="rnn", seed=0, **options):

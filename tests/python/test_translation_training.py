@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import rnnfast as rf
-from rnnfast.train.fit import Interrupted
+from rnnfast.train import Interrupted
 
 WORDS = "eins zwei drei vier fünf sechs".split()
 ENGLISH = "one two three four five six".split()

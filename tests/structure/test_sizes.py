@@ -18,7 +18,6 @@ LONG: dict[str, str] = {
     "cpp/src/layers/recurrent.cpp Recurrent::forward": "not split yet",
     "cpp/src/ops/scan.cpp scan_backward": "not split yet",
     "cpp/src/ops/scan.cpp scan_forward": "not split yet",
-    "python/rnnfast/train/fit.py fit": "not split yet",
 }
 WIDE: dict[str, str] = {
     "cpp/src/models/language_model.h LanguageModel::loss": "the golden hashes of test_same_bits are taken through it",

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from rnnfast.files import PathLike
+from rnnfast.protocols import Trainable
 from rnnfast.train.tensorboard import EventWriter
 
 
@@ -19,7 +19,7 @@ class Callback:
     def on_step(self, record: Mapping[str, float]) -> None:
         """After each step: ``step`` (counted from 1 over all epochs), ``loss``, ``lr``, ``grad_norm``."""
 
-    def on_epoch(self, record: Mapping[str, float], model: Any) -> str | None:
+    def on_epoch(self, record: Mapping[str, float], model: Trainable) -> str | None:
         """After each epoch, before the checkpoint is written. A returned string ends training and is ``history.stopped``;
         the checkpoint remembers it, and resuming from there does not train on."""
         return None
@@ -41,7 +41,7 @@ class TensorBoard(Callback):
         if self._step % self._every == 0:
             self._writer.scalars({f"step/{name}": v for name, v in record.items() if name != "step"}, self._step)
 
-    def on_epoch(self, record: Mapping[str, float], model: Any) -> str | None:
+    def on_epoch(self, record: Mapping[str, float], model: Trainable) -> str | None:
         values = {f"epoch/{name}": float(value) for name, value in record.items() if name != "epoch"}
         self._writer.scalars(values, int(record["epoch"]))
         return None

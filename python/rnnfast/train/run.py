@@ -1,0 +1,274 @@
+"""A training run: where it stands, one step of it, and how it goes into a checkpoint and back."""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Callable
+
+import numpy as np
+
+from rnnfast import _core
+from rnnfast._expect import brief
+from rnnfast.protocols import Array, EpochReader, Trainable
+from rnnfast.train.callbacks import Callback
+from rnnfast.train.checkpoint import Checkpoint, as_json, differences, finite, model_differences, read_checkpoint
+from rnnfast.train.history import History
+from rnnfast.train.optim import Optimizer, clip_grad_norm_, clip_grad_value_
+from rnnfast.train.schedules import Schedule
+
+_DIVERGED = 10.0  # times the perplexity of guessing: a first epoch of too many steps at a high rate stays below
+
+
+class NonFiniteLoss(ArithmeticError):
+    """Training diverged: the loss, a gradient or a weight became NaN or infinite. The weights are those before that step, or
+    with ``keep_best`` those of the best epoch; ``history`` holds the epochs that were finished."""
+
+    history = History()
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What ``fit`` was told besides the model and the texts."""
+
+    epochs: int
+    schedule: Schedule
+    clip_norm: float | None
+    clip_value: float | None
+    patience: float | None
+    keep_best: bool
+    checkpoint: Path | None
+    checkpoint_every: float
+    run: str  # JSON
+    progress: bool | None
+    on_epoch: Callable[[Mapping[str, float]], None] | None
+    callbacks: Sequence[Callback]
+
+    def check(self, *, validates: bool) -> None:
+        """``TypeError`` or ``ValueError`` names the setting that is wrong, or lacks what it needs."""
+        for name in ("clip_norm", "clip_value", "patience"):
+            limit = getattr(self, name)
+            if limit is not None and (isinstance(limit, bool) or not isinstance(limit, (int, float, np.number))):
+                raise TypeError(f"{name} is {brief(limit)}, expected a number, or None")
+            if limit is not None and not limit > 0:
+                raise ValueError(f"{name} is {limit}, expected more than 0, or None")
+        if not isinstance(self.checkpoint_every, (int, float)):
+            raise TypeError(f"checkpoint_every is {brief(self.checkpoint_every)}, expected a number of seconds")
+        self.schedule.check(self.epochs)
+        if not validates and (self.patience is not None or self.keep_best or self.schedule.needs_validation):
+            raise ValueError("patience, keep_best and the plateau schedule go by the validation text: give valid")
+
+    def rules(self, optimizer: Optimizer) -> dict[str, Any]:
+        """What must be the same when the run is resumed; the checkpoint keeps it."""
+        limits = {"clip_norm": self.clip_norm, "clip_value": self.clip_value}
+        finite = {name: None if limit is None or limit == math.inf else float(limit) for name, limit in limits.items()}
+        return {"schedule": repr(self.schedule), "keep_best": self.keep_best, **finite, **optimizer.options}
+
+
+class Run:
+    """Where training stands: everything a checkpoint must hold beside the weights."""
+
+    def __init__(
+        self, model: Trainable, optimizer: Optimizer, settings: Settings, reading: EpochReader, rules: Mapping[str, Any]
+    ) -> None:
+        self.model, self.optimizer, self.settings = model, optimizer, settings
+        self.reading, self.rules, self.run = reading.settings, rules, settings.run
+        self.epochs, self.patience = settings.epochs, settings.patience
+        self.notes: list[str] = []
+        self.warned = False
+        self.lr = optimizer.lr  # before the schedule
+        self.history: list[dict[str, float]] = []
+        self.best: dict[str, Array] | None = None
+        self.stopped: str | None = None  # a callback's word
+        self.epoch = 0
+        self.saved_at = time.monotonic()
+        self._start_epoch()
+
+    def _start_epoch(self) -> None:
+        self.batch, self.tokens, self.clipped = 0, 0, 0
+        self.nll = self.norms = 0.0
+        self.state: object = None
+
+    def perplexities(self) -> list[float]:
+        return History(self.history).column("valid_perplexity")
+
+    def ended(self) -> str | None:
+        """Why training ends before its last epoch, if it does: a callback's word, or patience that is lost."""
+        perplexities, patience = self.perplexities(), self.settings.patience
+        if self.stopped is not None or patience is None or not perplexities:
+            return self.stopped
+        best = perplexities.index(min(perplexities))
+        if len(perplexities) - 1 - best < patience:
+            return None
+        return f"no lower validation perplexity for {patience} epochs after epoch {best + 1}"
+
+    def result(self, stopped: str | None = None) -> History:
+        return History(self.history, stopped=stopped, notes=self.notes, diverged=self.diverges)
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """If a callback raises, the work up to here is saved first."""
+        try:
+            yield
+        except Exception:
+            self.save()
+            raise
+
+    @property
+    def diverges(self) -> bool:
+        """Whether the last epoch was worse than guessing, by far."""
+        return bool(self.history) and self.history[-1]["train_perplexity"] > _DIVERGED * self._choices
+
+    @property
+    def _choices(self) -> int:
+        config = self.model.config
+        return int(config.get("vocab_size") or config["target_vocab_size"])
+
+    def warn_if_diverging(self, record: Mapping[str, float]) -> None:
+        if self.diverges and not self.warned:
+            self.warned = True
+            warnings.warn(
+                f"training diverges: the perplexity of epoch {record['epoch']} is {record['train_perplexity']:.3g}, guessing "
+                f"among {self._choices} tokens has {self._choices}; try a smaller lr or clip_norm",
+                stacklevel=5,
+            )
+
+    def check_weights(self) -> None:
+        """``NonFiniteLoss`` if the last step has left a weight, or what the optimizer remembers, that no file may hold."""
+        for of, held in (("weight", self.model.parameters()), ("optimizer's", self.optimizer.state_dict())):
+            if (bad := finite(held.items())) is not None:
+                self._diverged(f"the {of} {bad}", math.inf)
+
+    def _moving(self) -> list[Any]:
+        """The gradients of the parameters that are not frozen."""
+        return [g for name, g in self.model.grads.items() if name not in self.model.frozen]
+
+    def step(self, arguments: tuple[Any, ...], tokens: int) -> dict[str, float]:
+        """One step along the gradients of a batch; its record."""
+        loss, state = self.model.loss(*arguments)
+        if not math.isfinite(loss):
+            self._diverged("the loss", loss)
+        self.model.backward()
+        norm, clipped = self._clip()
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.state = state
+        self.batch += 1
+        self.tokens += tokens
+        self.nll += loss * tokens
+        self.norms += norm
+        self.clipped += clipped
+        return {"step": self.model.steps, "loss": loss, "lr": self.optimizer.lr, "grad_norm": norm}
+
+    def _clip(self) -> tuple[float, bool]:
+        """The gradients' norm before clipping, and whether it changed them."""
+        limit, value = self.settings.clip_norm, self.settings.clip_value
+        norm = clip_grad_norm_(self.optimizer.layers, math.inf if limit is None else limit)
+        if not math.isfinite(norm):
+            self._diverged("the gradient's norm", norm)
+        clipped = limit is not None and norm > limit
+        if value is not None:
+            largest = max(max(float(g.max()), -float(g.min())) for g in self._moving())
+            clipped = clipped or largest > value
+            clip_grad_value_(self.optimizer.layers, value)
+        return norm, clipped
+
+    def _diverged(self, what: str, value: float) -> None:
+        file = self.settings.checkpoint
+        kept = f"; the last good checkpoint is {file}" if file and file.exists() else ""
+        raise NonFiniteLoss(
+            f"{what} is {value} at step {self.batch + 1} of epoch {self.epoch + 1}{kept}; "
+            "try a smaller lr or clip_norm"
+        )
+
+    def finish_epoch(self, tokens: int, seconds: float) -> dict[str, float]:
+        record: dict[str, float] = {
+            "epoch": self.epoch + 1,
+            "train_perplexity": _exp(self.nll / self.tokens),
+            "lr": self.optimizer.lr,
+            "grad_norm": self.norms / self.batch,
+            "clipped": self.clipped / self.batch,
+            "tokens": self.tokens,
+            "tokens_per_second": tokens / max(seconds, 1e-9),
+            "seconds": seconds,
+        }
+        self.history.append(record)
+        self.epoch += 1
+        self._start_epoch()
+        return record
+
+    def save(self) -> None:
+        """Writes the checkpoint, if there is to be one."""
+        file = self.settings.checkpoint
+        if file is None:
+            return
+        self.check_weights()
+        place = {name: getattr(self, name) for name in _KEPT}
+        place.update(steps=self.model.steps, optimizer=type(self.optimizer).__name__)
+        tensors = {f"optimizer.{name}": value for name, value in self.optimizer.state_dict().items()}
+        parts = self.state if isinstance(self.state, tuple) else () if self.state is None else (self.state,)
+        tensors.update((f"state.{i}", part) for i, part in enumerate(parts))
+        tensors.update((f"best.{name}", value) for name, value in (self.best or {}).items())
+        self.model.save(file, tensors=tensors, metadata={"checkpoint": as_json(place), "run": self.run})
+        self.saved_at = time.monotonic()
+
+    def load(self, file: Path, lr: float | None, reading: EpochReader) -> None:
+        """Takes everything from a checkpoint, or nothing: whatever does not fit is found first."""
+        found = read_checkpoint(file)
+        place = found.place
+        self._check_fits(file, found, reading)
+        self.optimizer.load_state_dict(found.held("optimizer."))
+        self.model.load_state_dict(found.model.state_dict())
+        self.model.steps = place["steps"]
+        self.best, self.state = found.held("best.") or None, found.state
+        for name in ("epoch", "batch", "tokens", "clipped", "nll", "norms", "history"):
+            setattr(self, name, place[name])
+        self.stopped = place.get("stopped")
+        self._note_changes(place, lr)
+
+    def _check_fits(self, file: Path, found: Checkpoint, reading: EpochReader) -> None:
+        place = found.place
+        told = model_differences(self.model, found.model)
+        if told:
+            raise ValueError(f"{file} cannot be resumed: {'; '.join(told)}; resume the same model")
+        given = {"optimizer": type(self.optimizer).__name__, **self.reading, **self.rules}
+        told = differences(given, found.settings)
+        if told:
+            raise ValueError(f"{file} cannot be resumed: {'; '.join(told)}; resume with the same settings")
+        begun = place["epoch"] + (place["batch"] > 0)
+        if begun > self.epochs:
+            raise ValueError(f"{file} is in epoch {begun}, but epochs is {self.epochs}; give at least as many")
+        source = reading.epoch(place["epoch"])
+        if place["batch"] > len(source) or place["tokens"] > source.tokens:
+            raise _core.Error(f"{file} is damaged: it is further in epoch {place['epoch'] + 1} than that has batches")
+
+    def _note_changes(self, place: Mapping[str, Any], lr: float | None) -> None:
+        """Takes what may change when a run is resumed, and notes what has."""
+        changes = []
+        for name, now, before in (
+            ("lr", place["lr"] if lr is None else lr, place["lr"]),
+            ("epochs", self.epochs, place.get("epochs", self.epochs)),
+            ("patience", self.patience, place.get("patience", self.patience)),
+        ):
+            setattr(self, name, now)
+            if now != before:
+                changes.append(f"{name} {now} ({before} before)")
+        self.notes = [
+            *place.get("notes", []),
+            *([f"resumed in epoch {self.epoch + 1} with {', '.join(changes)}"] * bool(changes)),
+        ]
+
+
+_KEPT = (
+    "epoch", "batch", "tokens", "clipped", "nll", "norms", "history", "lr", "stopped", "reading", "rules", "epochs", "patience",
+    "notes",
+)  # fmt: skip
+
+
+def _exp(x: float) -> float:
+    return math.exp(x) if x < 700 else math.inf
