@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from rnnfast import html
 from rnnfast._arrays import positive
-from rnnfast._expect import offers
+from rnnfast._expect import kind_of, offers
 from rnnfast.protocols import PairPredictor, Predictor, State, Trainable
 from rnnfast.text.corpus import Corpus, ids_of
 from rnnfast.text.pairs import ParallelCorpus
@@ -319,11 +319,11 @@ def _log_prob(surprisals: Surprisals) -> float:
 
 def _as_texts(texts: object) -> list[str]:
     if isinstance(texts, (bytes, bytearray)) or not isinstance(texts, Iterable):
-        raise TypeError(f"text is a {type(texts).__name__}, expected a str or a list of them")
+        raise TypeError(f"text is {kind_of(texts)}, expected a str or a list of them")
     listed = list(texts)
     for i, text in enumerate(listed):
         if not isinstance(text, str):
-            raise TypeError(f"text {i} is a {type(text).__name__}, expected a str")
+            raise TypeError(f"text {i} is {kind_of(text)}, expected a str")
     return listed
 
 
@@ -333,7 +333,7 @@ def _surprisals(model: Predictor[State], texts: list[str], context: str) -> list
     if vocab is None:
         raise ValueError("the model has no vocabulary to read text with; use model.nll with token ids")
     if not isinstance(context, str):
-        raise TypeError(f"context is a {type(context).__name__}, expected a str")
+        raise TypeError(f"context is {kind_of(context)}, expected a str")
     before = vocab.encode_text(context)
     rows, counts = [], []  # the ids to read, and how many of them are predicted
     for text in texts:

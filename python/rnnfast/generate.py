@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from rnnfast import _core
 from rnnfast._arrays import at_least, between, positive, real
-from rnnfast._expect import brief, offers
+from rnnfast._expect import brief, kind_of, offers
 from rnnfast.text.tokenise import BEGIN_OF_SENTENCE, PADDING
 from rnnfast.text.vocab import Decoder
 
@@ -139,7 +139,7 @@ def _prompt_ids(model: Any, prompt: str) -> NDArray[np.int32]:
         raise TypeError("a Seq2Seq does not continue texts: rf.translate translates them")
     offers(model, "model", "a LanguageModel or an NGram", "vocab", "step")
     if not isinstance(prompt, str):
-        raise TypeError(f"the prompt is a {type(prompt).__name__}, expected one text")
+        raise TypeError(f"the prompt is {kind_of(prompt)}, expected one text")
     if model.vocab is None:
         raise ValueError("the model has no vocabulary to read a prompt with; use model.step with token ids")
     ids: NDArray[np.int32] = model.vocab.encode_text(prompt)

@@ -271,7 +271,7 @@ def test_a_constant_feature_is_left_out_of_the_scale():
         ([0], ValueError, "3 sequences and 1 labels"),
         ([0, 1], ValueError, "3 sequences and 2 labels"),
         ([], ValueError, "3 sequences and 0 labels"),
-        (0, TypeError, "y is a int, expected a list of labels"),
+        (0, TypeError, "y is an int, expected a list of labels"),
         ("010", TypeError, "y is a str"),
         (None, ValueError, "requires y to be passed, but the target y is None"),
         (["0", "1", 0], TypeError, "y mixes integers and strings"),

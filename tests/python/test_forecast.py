@@ -203,7 +203,7 @@ def test_a_column_that_is_constant_but_for_rounding_has_a_scale_of_one(kind, val
         (np.array([1.0, None, 3.0], object), TypeError, "the series holds None"),
         ({"a": [1.0, 2.0]}, TypeError, "the series is a dict"),
         ("1234", TypeError, "the series is a str"),
-        (None, TypeError, "the series is a NoneType"),
+        (None, TypeError, "the series is None"),
         (5.0, TypeError, "the series is a float"),
         (np.array(5.0), ValueError, r"shape \(\), expected \(T,\) or \(T, D\)"),
         (np.zeros((9, 0)), ValueError, "0 feature"),

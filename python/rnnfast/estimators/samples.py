@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rnnfast._expect import brief
+from rnnfast._expect import brief, kind_of
 
 Reals = NDArray[np.float64]
 
@@ -42,7 +42,7 @@ def refuse_unordered(value: Any, name: str, wanted: str) -> None:
     if hasattr(value, "toarray"):
         raise TypeError(f"{name} is a sparse matrix, expected {wanted}; its toarray() makes a dense one")
     if value is None or isinstance(value, (str, bytes, Mapping, AbstractSet)) or np.isscalar(value):
-        raise TypeError(f"{name} is a {type(value).__name__}, expected {wanted}")
+        raise TypeError(f"{name} is {kind_of(value)}, expected {wanted}")
 
 
 def as_array(value: Any, name: str) -> NDArray[Any]:

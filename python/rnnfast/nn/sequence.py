@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from rnnfast import _core
 from rnnfast._arrays import as_float32, between, new_seed, own, positive, row_lengths
-from rnnfast._expect import brief
+from rnnfast._expect import brief, kind_of
 from rnnfast.nn.layer import Array, Layer, Option
 
 Backward = Callable[..., Optional[Array]]
@@ -58,7 +58,7 @@ def _step_input(input: ArrayLike, channels: int) -> tuple[Array, bool]:
 
 def _checked_state(state: Any, kind: type) -> Any:
     if not isinstance(state, kind):
-        raise TypeError(f"state is a {type(state).__name__}, expected what the step before returned, or None to begin")
+        raise TypeError(f"state is {kind_of(state)}, expected what the step before returned, or None to begin")
     return state
 
 

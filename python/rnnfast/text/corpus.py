@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rnnfast._arrays import as_ids, at_least, positive
-from rnnfast._expect import brief
+from rnnfast._expect import brief, kind_of
 from rnnfast.files import PathLike, checked_path
 from rnnfast.text.mapped import read_ids, write_ids
 from rnnfast.text.tokenise import (
@@ -151,7 +151,7 @@ def check_fractions(fractions: Sequence[Any]) -> None:
     """What ``split`` takes: positive numbers whose sum is 1."""
     for f in fractions:
         if isinstance(f, bool) or not isinstance(f, (int, float, np.integer, np.floating)):
-            raise TypeError(f"the split fraction {brief(f)} is a {type(f).__name__}, expected a number")
+            raise TypeError(f"the split fraction {brief(f)} is {kind_of(f)}, expected a number")
     if not fractions or not all(f > 0 for f in fractions) or abs(sum(fractions) - 1) > 1e-6:
         raise ValueError(f"split fractions {tuple(fractions)} must be positive and sum to 1")
 
@@ -159,7 +159,7 @@ def check_fractions(fractions: Sequence[Any]) -> None:
 def check_vocab(vocab: Any, name: str = "vocab") -> None:
     """``TypeError`` for what is no Vocab."""
     if not isinstance(vocab, Vocab):
-        raise TypeError(f"{name} is a {type(vocab).__name__}, expected a Vocab")
+        raise TypeError(f"{name} is {kind_of(vocab)}, expected a Vocab")
 
 
 def _at_least_two(ids: Ids, name: str) -> Ids:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rnnfast._arrays import as_ids, at_least, positive
-from rnnfast._expect import brief
+from rnnfast._expect import brief, kind_of
 from rnnfast.files import PathLike
 from rnnfast.text.corpus import Ids, Reading, check_fractions, check_vocab
 from rnnfast.text.tokenise import BEGIN_OF_SENTENCE, BPE, END_OF_SENTENCE, PADDING, check_text, read_text
@@ -108,7 +108,7 @@ class ParallelCorpus:
             raise ValueError(f"max_length is {max_length}, expected at least 2: a token and {END_OF_SENTENCE}")
         check_text(name, "name")
         if isinstance(pairs, str) or not isinstance(pairs, Iterable):
-            raise TypeError(f"{name} is a {type(pairs).__name__}, expected a list of (source, target)")
+            raise TypeError(f"{name} is {kind_of(pairs)}, expected a list of (source, target)")
         for side, given in (("source_vocab", source_vocab), ("target_vocab", target_vocab)):
             if given is not None:
                 check_vocab(given, side)

@@ -414,5 +414,5 @@ def detokenize(tokens: Iterable[str], tokenizer: str = "char") -> str:
     listed = list(tokens)
     for token in listed:
         if not isinstance(token, str):
-            raise TypeError(f"the token {brief(token)} is a {type(token).__name__}, expected a str")
+            raise TypeError(f"the token {brief(token)} is {kind_of(token)}, expected a str")
     return _named(tokenizer)[1](listed)

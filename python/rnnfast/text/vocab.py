@@ -93,7 +93,7 @@ class Vocab:
         lower: bool = False,
     ) -> None:
         if not isinstance(tokens, Iterable):
-            raise TypeError(f"tokens is a {type(tokens).__name__}, expected a list of str")
+            raise TypeError(f"tokens is {kind_of(tokens)}, expected a list of str")
         self._count(Counter(tokens), min_freq, max_size, reserved, tokenizer, lower)
 
     @classmethod
@@ -159,7 +159,7 @@ class Vocab:
     ) -> Vocab:
         """The vocabulary whose ids are the tokens' places in ``tokens``; the first must be ``<unk>``."""
         if isinstance(tokens, str) or not isinstance(tokens, Sequence):
-            raise TypeError(f"tokens is a {type(tokens).__name__}, expected a list of str")
+            raise TypeError(f"tokens is {kind_of(tokens)}, expected a list of str")
         for token in tokens:
             check_text(token, f"the token {token!r}")
         if not tokens or tokens[0] != UNKNOWN or len(set(tokens)) != len(tokens):
@@ -234,7 +234,7 @@ class Vocab:
         if isinstance(token, str):
             return self.token_to_idx.get(token, self.unk)
         if not isinstance(token, (list, tuple)):
-            raise TypeError(f"{brief(token)} is a {type(token).__name__}, expected a token or a list of tokens")
+            raise TypeError(f"{brief(token)} is {kind_of(token)}, expected a token or a list of tokens")
         return [int(i) for i in self.encode(token)]
 
     @overload
@@ -262,13 +262,13 @@ class Vocab:
     def encode(self, tokens: Iterable[str]) -> NDArray[np.int32]:
         """Ids of ``tokens`` as int32; tokens not in the vocabulary become ``<unk>``."""
         if not isinstance(tokens, Iterable):
-            raise TypeError(f"tokens is a {type(tokens).__name__}, expected a list of str")
+            raise TypeError(f"tokens is {kind_of(tokens)}, expected a list of str")
         get, unk, listed = self.token_to_idx.get, self.unk, list(tokens)
         ids = np.fromiter((get(token, unk) for token in listed), np.int32, len(listed))
         if (ids == unk).any():
             for token in listed:
                 if not isinstance(token, str):
-                    raise TypeError(f"the token {brief(token)} is a {type(token).__name__}, expected a str")
+                    raise TypeError(f"the token {brief(token)} is {kind_of(token)}, expected a str")
         return ids
 
     def tokenize(self, text: str) -> list[str]:
