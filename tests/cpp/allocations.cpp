@@ -1,4 +1,4 @@
-// Every allocation of the library passes here: containers and functions through new, Buffer through aligned_alloc,
+// Counts every allocation of the library: containers and functions through new, Buffer through aligned_alloc,
 // which the linker redirects (--wrap).
 #include "allocations.h"
 

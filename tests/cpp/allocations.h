@@ -1,4 +1,4 @@
-// How often the library has asked for memory.
+// The number of allocations of the library.
 #pragma once
 
 #include <atomic>

@@ -123,7 +123,7 @@ TEST_CASE("a state can be copied, saved, restored and reset") {
     CHECK_THROWS_AS(model.step(1, other, first), std::invalid_argument);
 }
 
-TEST_CASE("a state that is twice in a batched step is refused, and no state moves [R7]") {
+TEST_CASE("a state that occurs twice in a batched step is refused, and no state changes [R7]") {
     const LanguageModel model = small_model({});
     State first = model.initial_state(), second = model.initial_state();
     std::vector<float> logits(3 * model.vocab_size());
@@ -138,7 +138,7 @@ TEST_CASE("a state that is twice in a batched step is refused, and no state move
     CHECK(second.save() == before);
     State copy = first;
     State* const once[] = {&first, &second, &copy};
-    model.step(tokens, once, 3, logits.data());  // the refused call left no mark on the states
+    model.step(tokens, once, 3, logits.data());  // the refused call did not change the states
 
     const std::string bytes = model_bytes({});
     const rnnfast::Recurrent lstm(rnnfast::Tensors::parse(bytes.data(), bytes.size()), "rnn.", "lstm");
@@ -151,7 +151,7 @@ TEST_CASE("a state that is twice in a batched step is refused, and no state move
 
 namespace {
 
-// Every use of a handle that was default-constructed, and of one that was moved from, is refused in a sentence.
+// Every use of a default-constructed or moved-from handle throws an error with a message.
 template <class Handle>
 void check_empty_handles(const Handle& good, const std::vector<std::function<void(Handle&)>>& uses) {
     Handle original = good, empty;
@@ -356,7 +356,7 @@ TEST_CASE("a state never takes NaN, from an input or from saved bytes [R10]") {
         CHECK(state.save() == before);
     }
 
-    // Weights and inputs so large that the state itself becomes infinite: what restore refuses, save does not write.
+    // Weights and inputs so large that the state becomes infinite: save does not write what restore refuses.
     const std::string relu = model_bytes({"rnn_relu", 1, 6, 30, 5, 1});
     const auto tensors = rnnfast::Tensors::parse(relu.data(), relu.size());
     const rnnfast::Recurrent large(tensors, "rnn.", "rnn_relu");
@@ -496,7 +496,7 @@ TEST_CASE("a generation stops, is cancelled, and continues elsewhere from saved 
     elsewhere.restore(state_bytes.data(), state_bytes.size());
     restored.restore(sampler_bytes.data(), sampler_bytes.size());
     CHECK(restored.save() == sampler_bytes);
-    // Token by token, as generate() goes on: the last token was drawn but not yet read by the state.
+    // Token by token, as generate() continues: the last token was sampled, but the state has not read it yet.
     const auto continued = [&](rnnfast::Sampler& from, State& at) {
         std::vector<int32_t> all = found;
         std::vector<float> logits;
@@ -551,7 +551,7 @@ TEST_CASE("a generation stops, is cancelled, and continues elsewhere from saved 
     CHECK(empty_copy.save() == moved.save());
 }
 
-TEST_CASE("eight threads share a model, each with a state of its own") {
+TEST_CASE("eight threads share a model, each with its own state") {
     for (const Weights weights : precisions) {
         const LanguageModel model = small_model({"lstm", 4, 6, 3, 40, 2}, weights);
         const std::vector<int32_t> tokens = tokens_of(200, 5);

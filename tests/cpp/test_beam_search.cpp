@@ -1,4 +1,4 @@
-// Searches on small models whose likeliest sequences are found by trying all of them.
+// Beam search on small models, compared with exhaustive search.
 #include <algorithm>
 #include <functional>
 #include <numeric>
@@ -189,7 +189,7 @@ TEST_CASE("a beam as wide as all beginnings finds what trying everything finds")
     CHECK(stopped_early > 0);
 }
 
-TEST_CASE("beam size 1 takes the likeliest token until it is the end") {
+TEST_CASE("beam size 1 takes the most probable token until <eos>") {
     DecodeOptions o;
     o.max_length = 9;
     size_t cut = 0;
@@ -276,7 +276,7 @@ TEST_CASE("attention is that of the steps that chose the tokens") {
         }
 }
 
-TEST_CASE("forced scores are the search's log-probabilities to the bit") {
+TEST_CASE("forced scores are bit-identical to the log-probabilities of the search") {
     DecodeOptions o;
     o.beam_size = o.n_best = 6;
     HashModel model(20, first_numbers(4), 2);

@@ -511,7 +511,7 @@ TEST_CASE("C: generation stops, is cancelled, and continues from saved bytes [R1
         check_refused(rnnfast_sampler_restore(o.sampler, sampler.data(), size));
 }
 
-TEST_CASE("C: an instruction set that is not there is no bad file, but a status of its own [R13]") {
+TEST_CASE("C: an unknown instruction set has its own status [R13]") {
     const auto status = rnnfast::c_api::guarded([]() -> rnnfast_status {
         rnnfast::kernels_named("banana");
         return RNNFAST_OK;

@@ -1,4 +1,4 @@
-// Ids and lengths from outside are refused with one sentence each.
+// Wrong ids and lengths from outside are refused, each with one message.
 #include "runtime/check.h"
 
 #include <stdexcept>

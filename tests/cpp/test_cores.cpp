@@ -1,4 +1,4 @@
-// How many cores a container's quota leaves.
+// The number of cores that a container's quota allows.
 #include "runtime/cores.h"
 
 #include <unistd.h>

@@ -1,4 +1,4 @@
-// Files nobody vouches for: everything either loads or throws Error with a sentence.
+// Untrusted files: every file either loads or throws Error with a message.
 #include "helpers.h"
 
 #include <unistd.h>
@@ -110,7 +110,7 @@ std::string read(const std::string& dtype, const std::string& bytes) {
     const auto file = SafetensorsFile::view(whole, "test");
     Buffer buffer;
     const float* zeros = file.floats("good", file.tensors().at("good"), buffer);
-    CHECK(zeros[1] == 0);  // whatever stands beside it
+    CHECK(zeros[1] == 0);  // whatever the other value is
     try {
         const float* values = file.floats("t", file.tensors().at("t"), buffer);
         std::string text;

@@ -1,4 +1,4 @@
-// Inputs that are the same at every step are computed once a row; written out at every step they give the same.
+// Time-invariant inputs are computed once per row; the result equals that of the same inputs at every step.
 #include "helpers.h"
 #include "layers/recurrent.h"
 

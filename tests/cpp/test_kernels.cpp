@@ -140,7 +140,7 @@ TEST_CASE("bf16 words hold the nearest bf16, ties to even") {
     }
 }
 
-TEST_CASE("bf16 products equal double precision on rounded numbers") {
+TEST_CASE("bf16 products equal double precision on quantized numbers") {
     const Kernels& k = active();
     for (const size_t gates : {size_t{1}, size_t{3}})
         for (const size_t rows : {1, 2, 6, 7, 13})
@@ -174,7 +174,7 @@ TEST_CASE("bf16 products equal double precision on rounded numbers") {
                 }
 }
 
-TEST_CASE("a row of a product has the same bits alone and beside others, and for split depth") {
+TEST_CASE("a row of a product has the same bits alone, with other rows, and for split depth") {
     const Kernels& k = active();
     const size_t rows = 17, depth = 1100, columns = k.product().width + 5;
     const auto a = random_vector(rows * depth, 1), b = random_vector(depth * columns, 2);
@@ -340,7 +340,7 @@ TEST_CASE("the sum of exponentials equals double precision at every length and a
                     expected += std::exp(static_cast<double>(x[i]) - static_cast<double>(maximum));
                 REQUIRE(std::abs(static_cast<double>(sum) - expected) <= 2e-6 * expected);
             }
-    for (size_t at = 0; at < 40; ++at) {  // a number that is none is never overlooked
+    for (size_t at = 0; at < 40; ++at) {  // a NaN is never missed
         auto x = random_vector(40, 1);
         float maximum, sum;
         for (const float bad : {NAN, INFINITY}) {
@@ -359,7 +359,7 @@ TEST_CASE("sums over panels run over all panels and columns") {
     const size_t width = k.product().width, rows = 5, panels = 3;
     const auto x = random_vector(panels * rows * width, 1);
     std::vector<float> sums(rows, 2.0f);
-    const size_t columns = panels * width - (width > unit_block ? unit_block : 0);  // the last panel is not whole
+    const size_t columns = panels * width - (width > unit_block ? unit_block : 0);  // the last panel is partial
     k.panel_row_sums(rows, columns, rows * width, width, x.data(), sums.data());
     std::vector<double> expected(rows, 2.0);
     for (size_t j = 0; j < columns; ++j)
@@ -368,7 +368,7 @@ TEST_CASE("sums over panels run over all panels and columns") {
     check_close(sums.data(), expected.data(), rows, 1e-6);
 }
 
-TEST_CASE("int8 rows keep their largest number, and rounding them again changes nothing") {
+TEST_CASE("int8 rows keep their largest number, and quantizing them again changes nothing") {
     const Kernels& k = active();
     for (const size_t size :
          {size_t{1}, size_t{3}, size_t{4}, k.lanes - 1, k.lanes, k.lanes + 1, 2 * k.lanes + 5, size_t{300}}) {

@@ -1,4 +1,4 @@
-// The largest output found without computing all of them is the largest of all of them.
+// The argmax that does not compute all outputs equals the argmax of all outputs.
 #include <algorithm>
 #include <numeric>
 
@@ -69,7 +69,7 @@ TEST_CASE("outputs that tie, or nearly, are told apart as the exact ones are") {
     check_largest(l, random_vector(64 * inputs, 8));
 }
 
-TEST_CASE("of outputs that are no numbers there is no largest [N7]") {
+TEST_CASE("outputs that are NaN or infinite have no largest [N7]") {
     const Layer l = random_layer(30, 100);
     PackedLinear exact(active(), Weights::f32, l.inputs, l.outputs);
     exact.pack(l.weight.data(), l.bias.data());

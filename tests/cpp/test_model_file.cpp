@@ -1,4 +1,4 @@
-// Model files nobody vouches for: either a model or an Error with a sentence.
+// Untrusted model files: every file gives either a model or an Error with a message.
 #include "model_files.h"
 
 #include "rnnfast/rnnfast.hpp"
@@ -8,7 +8,7 @@ using rnnfast::LanguageModel;
 
 namespace {
 
-// The sentence a changed model is refused with; empty if it loads.
+// The error message for a changed model; empty if it loads.
 std::string refused(const std::string& key, const std::string& value, const ModelSizes& tensors = {}) {
     auto metadata = metadata_of(tensors);
     metadata[key] = value;
@@ -71,7 +71,7 @@ TEST_CASE("every damaged byte gives a model or an Error") {
     CHECK(loaded > 0);  // a flipped bit of a weight is another weight
 }
 
-TEST_CASE("options of training have values that they can have [R3]") {
+TEST_CASE("training options outside their ranges are refused [R3]") {
     const auto with = [](const std::string& option) {
         std::string config = config_of({});
         config.resize(config.find(",\"dropout\""));
@@ -87,7 +87,7 @@ TEST_CASE("options of training have values that they can have [R3]") {
         CHECK(contains(with(bad), "configuration cannot be used"));
 }
 
-TEST_CASE("files of other kinds say what they are [R13]") {
+TEST_CASE("the error for a file of another kind names the kind [R13]") {
     CHECK(contains(refused("kind", "sequence_classifier"), "this is a sequence classifier's file; load it in Python"));
     CHECK(contains(refused("kind", "autoregressor"), "this is a forecaster's file; load it in Python"));
     CHECK(contains(refused("kind", "seq2seq"), "load it as a Translator"));

@@ -1,4 +1,4 @@
-// A sequence given in parts, as it is where a step reads what those before it said, leaves the bits of the whole.
+// A sequence computed in parts (as when a step reads the choices of earlier steps) is bit-identical to the whole.
 #include "helpers.h"
 #include "layers/recurrent.h"
 

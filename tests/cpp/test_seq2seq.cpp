@@ -1,4 +1,4 @@
-// A translator as a library runs it: one model, many threads, memory of the caller.
+// A translator as the library runs it: one model, many threads, memory that the caller owns.
 #include <thread>
 
 #include "allocations.h"
@@ -52,7 +52,7 @@ struct Translation {
 
 }  // namespace
 
-TEST_CASE("threads that share a translator get what one alone gets") {
+TEST_CASE("threads that share a translator get the same results as one thread") {
     for (const char* cell : {"gru", "lstm"})
         for (const bool both : {false, true}) {
             CAPTURE(cell);

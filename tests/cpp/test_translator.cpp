@@ -1,4 +1,4 @@
-// Translators of a file: the model's own results, hostile files, threads that share one, the C API.
+// Translators from files: results equal to the model's, hostile files, shared use by threads, the C API.
 #include <algorithm>
 #include <functional>
 #include <thread>
@@ -92,7 +92,7 @@ std::vector<Sentence> sentences(size_t count) {
     return all;
 }
 
-// The sentence a changed file is refused with; empty if it loads.
+// The error message for a changed file; empty if it loads.
 std::string refused(const std::string& bytes) {
     try {
         translator_of(bytes);
@@ -104,7 +104,7 @@ std::string refused(const std::string& bytes) {
 
 }  // namespace
 
-TEST_CASE("a translator of a file gives what the model gives, to the bit") {
+TEST_CASE("a translator from a file is bit-identical to the model") {
     std::vector<Seq2SeqOptions> all;
     for (const char* attention : {"none", "additive", "dot", "general"}) all.push_back(small(attention));
     all.push_back(small("general"));

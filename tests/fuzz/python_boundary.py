@@ -32,9 +32,9 @@ from hypothesis import strategies as st
 import rnnfast as rf
 
 REFUSALS = (ValueError, TypeError, IndexError, OverflowError)
-# What else a call may end with: a file that is not there, a training that diverged, a model too large for the machine.
+# Other permitted results of a call: a missing file, a diverged training, a model too large for the machine.
 ALSO = (OSError, MemoryError, ImportError, ArithmeticError)
-# A message that shows the inside of the house.
+# A message that exposes internals.
 LEAKS = re.compile(r"\n|incompatible function arguments|std::|object has no attribute|pybind11|NoneType'? object")
 
 SKIP = {
@@ -215,7 +215,7 @@ def signature_of(function):
 def arguments(draw, function, pool, target):
     """Positional and keyword arguments: required ones nearly always, options now and then."""
     signature = signature_of(function)
-    absurd = draw.randint(0, 3) == 0  # a quarter of the calls hold absurd arguments, the others mostly fit
+    absurd = draw.randint(0, 3) == 0  # a quarter of the calls have absurd arguments, the others mostly valid ones
     positional, keywords = [], {}
 
     def value(name):

@@ -1,4 +1,4 @@
-"""The recurrent layers in double precision NumPy, forward and backward: the readable statement of the maths.
+"""The recurrent layers in double precision NumPy, forward and backward: the readable specification.
 
 Everything the compiled core computes is compared with this file. Shapes: x (T, N, D), h and c (N, H), weights in
 PyTorch's order and layout: i f g o for the LSTM, r z n for the GRU.

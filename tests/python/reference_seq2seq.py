@@ -1,4 +1,4 @@
-"""The sequence-to-sequence model in double precision NumPy: the readable statement of the maths, and its gradients.
+"""The sequence-to-sequence model in double precision NumPy: the readable specification, with gradients.
 
 Shapes: source (S, N), inputs and targets (T, N) ids; memory (S, N, C); states (L, N, H). Weights are named as the
 model's state_dict. The recurrent layers are reference.py's; the rest is put together from the few operations of ``Tape``,

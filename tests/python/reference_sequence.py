@@ -1,4 +1,4 @@
-"""Conv1d and SelfAttention in double precision NumPy, forward and backward: the readable statement of the maths.
+"""Conv1d and SelfAttention in double precision NumPy, forward and backward: the readable specification.
 
 Shapes: x (T, N, D); weights in torch's order and layout. Convolution: weight (O, C, k). Attention: in_proj (3 D, D).
 """

@@ -1,4 +1,4 @@
-"""What of the benchmarks can be tested without a clock: bounds, the peers' weights, the workers' manners, the report."""
+"""The parts of the benchmarks that need no clock: bounds, weights of the frameworks, the worker protocol, the report."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_ragged_rows_count_only_the_steps_they_have():
     assert case.flops == 2 * 20 * 16 * 32
 
 
-def test_every_case_has_a_name_of_its_own_and_a_choice_by_part_of_a_name_or_by_size():
+def test_every_case_has_a_unique_name_and_can_be_chosen_by_part_of_it_or_by_size():
     cases = list(all_cases(["layers", "stream", "train", "lm"], ["RNN", "GRU", "LSTM"], "all"))
     assert len(set(names(cases))) == len(cases)
     assert names(chosen(cases, "LSTM 35x1x256x256")) == ["forward LSTM 35x1x256x256", "train LSTM 35x1x256x256"]
@@ -111,7 +111,7 @@ def test_the_machine_s_rates_are_measured_for_every_cache():
 
 
 @pytest.mark.parametrize("peer", [name for name in peers.PEERS if name not in ("rnnfast", "torch_compile")])
-def test_a_peer_does_the_same_work(peer):
+def test_a_framework_does_the_same_work(peer):
     """The gates' order, the biases, the lengths and the gradients; bf16 keeps two digits."""
     script = f"""
 import json, sys, tempfile
@@ -141,7 +141,7 @@ print(json.dumps(result))
     assert result["done"] == names(able), result["skipped"]
 
 
-def test_a_worker_answers_one_line_for_one_and_tells_its_errors():
+def test_a_worker_answers_each_line_with_one_line_and_reports_errors():
     worker = Worker("rnnfast", 1)
     try:
         assert worker.missing is None
@@ -164,7 +164,7 @@ def test_a_worker_that_dies_is_an_error_and_not_a_wait():
     worker.close()
 
 
-def test_a_peer_that_is_not_installed_is_named(tmp_path):
+def test_a_framework_that_is_not_installed_is_named(tmp_path):
     (tmp_path / "onnxruntime.py").write_text("raise ImportError('No module named onnxruntime')\n")
     worker = Worker("onnxruntime", 1, {"PYTHONPATH": str(tmp_path)})
     worker.close()

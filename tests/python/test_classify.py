@@ -67,7 +67,7 @@ def test_gradients_are_torchs(cell, pooling):
             np.testing.assert_allclose(model.network_[name].grads[parameter], expected, rtol=1e-3, atol=1e-6)
 
 
-def test_a_row_s_answer_does_not_depend_on_the_rows_beside_it():
+def test_the_result_of_a_row_does_not_depend_on_other_rows():
     texts, labels = words(40)
     model = small(epochs=2).fit(texts, labels)
     together = model.predict_proba(texts)

@@ -23,7 +23,7 @@ SMALL = ["--hidden-size", "24", "--batch-size", "8", "--num-steps", "10", "--lr"
 
 
 def run(*args, cwd, env=None, input=None):
-    """The command line in this process, which needs no start; with ``env`` or ``input``, in one of its own."""
+    """The command line in this process, which needs no start-up; with ``env`` or ``input``, in a new process."""
     if env is not None or input is not None:
         program = [sys.executable, "-m", "rnnfast", *map(str, args)]
         return subprocess.run(program, cwd=cwd, capture_output=True, text=True, env=env, input=input)
@@ -123,7 +123,7 @@ def test_eval_and_generate_read_arpa_files(text):
     assert run("generate", "m.arpa", *options, cwd=text).stdout == "It would be remarkably convenient\n"
 
 
-def test_info_tells_what_runs(tmp_path):
+def test_info_reports_what_runs(tmp_path):
     info = json.loads(run("info", "--json", cwd=tmp_path).stdout)
     assert info["isa_active"] in info["isas_supported"]
     assert set(info["isas_supported"]) <= set(info["isas_built"])

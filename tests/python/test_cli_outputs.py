@@ -70,7 +70,7 @@ def program(*args, **options):
 @posix
 @pytest.mark.fault("C1")
 @pytest.mark.parametrize("gone", ["stdout", "stderr"])
-def test_training_goes_on_when_nobody_reads_its_progress(folder, gone):
+def test_training_continues_when_nobody_reads_its_progress(folder, gone):
     read, write = os.pipe()
     os.close(read)
     json_option = ["--json"] if gone == "stderr" else []
@@ -134,7 +134,7 @@ def test_a_second_training_does_not_overwrite_the_first_model(call, folder):
 
 @pytest.mark.fault("C2")
 @pytest.mark.parametrize("companion", ["book.png", "book.history.jsonl", "book.checkpoint.safetensors"])
-def test_no_file_that_stands_beside_the_model_is_overwritten(call, folder, companion):
+def test_no_file_next_to_the_model_is_overwritten(call, folder, companion):
     (folder / companion).write_text("mine")
     assert refused(
         call(*TRAIN, "--epochs", 1, "--output", "book.safetensors"), f"{companion} exists already", "--force"

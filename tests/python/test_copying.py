@@ -1,4 +1,4 @@
-"""copy, pickle and joblib: a copy computes the same bits, has memory of its own, and goes on with the same dropout."""
+"""copy, pickle and joblib: a copy computes the same bits, has its own memory, and continues with the same dropout."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_a_diverged_layer_can_be_copied():
 
 
 class Doubled(rf.Linear):
-    """A subclass with an ``__init__`` of another signature, and state of its own."""
+    """A subclass with another ``__init__`` signature and its own state."""
 
     def __init__(self, size):
         super().__init__(size, size, seed=0)

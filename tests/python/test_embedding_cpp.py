@@ -107,7 +107,7 @@ for token in model.vocab.encode_text(text):
 
 
 @pytest.mark.parametrize("isa", _core.info()["isas_supported"])
-def test_logits_of_a_cpp_program_are_python_s_to_the_bit(programs, models, isa):
+def test_logits_of_a_cpp_program_are_bit_identical_to_python_s(programs, models, isa):
     text = "the time machine, isn't it?\nünd so"
     environment = {**os.environ, "RNNFAST_ISA": isa}
     for path in models.values():
@@ -119,7 +119,7 @@ def test_logits_of_a_cpp_program_are_python_s_to_the_bit(programs, models, isa):
 
 
 @pytest.mark.parametrize("weights", ["bf16", "int8"])
-def test_a_rounded_file_gives_what_rounding_at_load_gives(tmp_path, programs, models, weights):
+def test_a_quantized_file_gives_what_quantizing_at_load_gives(tmp_path, programs, models, weights):
     for path in models.values():
         smaller = tmp_path / "smaller.safetensors"
         rf.quantize(path, smaller, weights=weights)
@@ -172,7 +172,7 @@ LINES = "Ich sehe dich!\nÄRGER <eos> nach hause\n\ner\ngeht unbekannt nach\n"
 
 
 @pytest.mark.parametrize("isa", _core.info()["isas_supported"])
-def test_translations_of_a_cpp_program_are_python_s_to_the_bit(examples, translators, isa):
+def test_translations_of_a_cpp_program_are_bit_identical_to_python_s(examples, translators, isa):
     environment = {**os.environ, "RNNFAST_ISA": isa, "PYTHONIOENCODING": "utf-8"}
     for path in translators.values():
         for beam in (1, 4):

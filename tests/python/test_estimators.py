@@ -1,4 +1,4 @@
-"""What the estimators promise to scikit-learn's users; scikit-learn stands beside them, never below."""
+"""The guarantees of the estimators to scikit-learn users. The estimators work with scikit-learn but do not need it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every open, write, fsync, close and rename of a file that is written fails once: the old file or the new one stands, whole."""
+"""Every open, write, fsync, close and rename of a written file fails once: the path has the whole old or the whole new file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 HERE = Path(__file__).parent
 
-# Runs in a process of its own, with failing_calls.c before libc: one writer, every call, every kind of failure.
+# Runs in its own process, with failing_calls.c before libc: one writer, every call, every kind of failure.
 DRIVER = '''
 import contextlib, ctypes, errno, io, os, sys
 from pathlib import Path

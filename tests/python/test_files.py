@@ -84,7 +84,7 @@ GOLDEN_SUM = -0.7058489322662354  # of the logits, when the file was written
 
 
 @pytest.mark.parametrize(("weights", "share"), [("int8", 0.27), ("bf16", 0.51)])
-def test_a_rounded_file_is_smaller_and_loads_as_it_is(tmp_path, weights, share):
+def test_a_quantized_file_is_smaller_and_loads_as_it_is(tmp_path, weights, share):
     vocab = rf.Vocab([f"w{i}" for i in range(500)], tokenizer="word")
     model = rf.LanguageModel(vocab, cell="lstm", embedding_size=200, hidden_size=200, num_layers=2, seed=1)
     model.save(tmp_path / "whole")
@@ -102,7 +102,7 @@ def test_a_rounded_file_is_smaller_and_loads_as_it_is(tmp_path, weights, share):
     assert (tmp_path / "again").read_bytes() == (tmp_path / "small").read_bytes()
 
 
-def test_the_safetensors_package_reads_rounded_files(tmp_path):
+def test_the_safetensors_package_reads_quantized_files(tmp_path):
     model = rf.LanguageModel(20, hidden_size=9, seed=1)
     model.save(tmp_path / "m", weights="int8")
     theirs = oracle.load_file(tmp_path / "m")

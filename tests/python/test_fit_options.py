@@ -71,7 +71,7 @@ def test_fit_lowers_the_rate_on_a_plateau(corpus):
 
 
 @pytest.mark.parametrize("schedule", ["step:start=1", "cosine:warmup=1", "plateau"])
-def test_resuming_repeats_schedule_best_weights_and_patience_to_the_bit(corpus, tmp_path, schedule):
+def test_resuming_repeats_schedule_best_weights_and_patience_bit_identically(corpus, tmp_path, schedule):
     train, valid = corpus.split(0.9, 0.1)
     options = {**OPTIONS, "epochs": 4, "schedule": schedule, "keep_best": True, "patience": 2, "lr": 0.05}
     reference = small(corpus, "lstm", dropout=0.2)
@@ -266,7 +266,7 @@ def trained_beside_pytorch(*options):
     return [json.loads(line) for line in told.stdout.splitlines()]
 
 
-def test_the_pytorch_twin_of_a_preset_learns_the_same_and_alone_as_beside_the_other(data_folder):
+def test_pytorch_learns_the_same_from_a_preset_alone_and_in_turns(data_folder):
     epoch, test = trained_beside_pytorch("--epochs", "1")
     for kind in ("train", "valid"):
         ours, theirs = epoch[f"rnnfast_{kind}_perplexity"], epoch[f"torch_{kind}_perplexity"]

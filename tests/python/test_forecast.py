@@ -60,7 +60,7 @@ def test_the_linear_baseline_finds_the_coefficients_of_a_linear_series():
     )  # four standard errors: sqrt((1 - 0.9²) / 2000)
 
 
-def test_without_a_series_the_fitted_one_goes_on():
+def test_without_a_series_the_forecast_continues_the_fitted_one():
     model = small(epochs=2).fit(NOISY_SINE)
     assert np.array_equal(model.forecast(5), model.forecast(5, NOISY_SINE))
 

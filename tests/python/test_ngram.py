@@ -320,7 +320,7 @@ def test_n_grams_over_the_ends_of_a_sentence_say_nothing(tmp_path, row):
 
 
 @pytest.mark.fault("N4")
-def test_a_word_eos_beside_the_end_of_a_sentence_keeps_its_probability(tmp_path):
+def test_a_word_eos_together_with_the_end_of_a_sentence_keeps_its_probability(tmp_path):
     text = ARPA.replace("ngram 1=5", "ngram 1=6").replace("-0.5\ta", "-0.9\t<eos>\n-0.5\ta")
     model, _ = read_arpa(tmp_path, text)
     assert model.vocab.idx_to_token == ["<unk>", "<eos>", "<<eos>>", "a", "b"]

@@ -207,7 +207,7 @@ def test_adam_with_a_long_memory_follows_torch(beta2):
 
 
 @pytest.mark.fault("N11")
-def test_an_optimizer_takes_the_state_of_its_own_kind_alone():
+def test_an_optimizer_accepts_only_states_of_its_own_kind():
     part = rf.Linear(2, 2, seed=0)
     state = rf.Adam(part).state_dict()
     with pytest.raises(ValueError, match="it is adam's, this optimizer is adamw"):
@@ -242,7 +242,7 @@ def test_a_bad_count_of_steps_changes_nothing(several, steps):
 
 
 @pytest.mark.parametrize(("name", "options"), OPTIMIZERS)
-def test_the_state_of_several_layers_resumes_to_the_bit(name, options):
+def test_the_state_of_several_layers_resumes_bit_identically(name, options):
     parts = layers()
     optimizer = getattr(rf, name)(parts, lr=0.1, **options)
     for step in range(2):
@@ -266,7 +266,7 @@ def test_the_state_of_several_layers_resumes_to_the_bit(name, options):
     assert unpickled.layers[2] is pickled[2]
 
 
-def test_a_copied_optimizer_alone_has_a_model_of_its_own():
+def test_an_optimizer_that_is_copied_alone_has_its_own_model():
     part = rf.Linear(2, 2, seed=0)
     optimizer = rf.SGD(part, lr=0.1)
     twin = copy.deepcopy(optimizer)

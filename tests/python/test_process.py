@@ -26,7 +26,7 @@ def python(code, **env):
 
 
 def test_import_brings_numpy_and_nothing_else_that_takes_time():
-    """`python -X importtime` showed 20 ms beside numpy's 90; any of these would add 60 to 1,700."""
+    """`python -X importtime` showed 20 ms, and 90 for numpy; any of these modules would add 60 to 1,700."""
     heavy = "torch matplotlib tqdm pooch onnx onnxruntime tokenizers safetensors rich typer".split()
     assert python(f"import sys, rnnfast; print([m for m in {heavy} if m in sys.modules])") == "[]"
 
@@ -106,7 +106,7 @@ def test_a_thread_count_out_of_range_is_refused(threads):
         rf.set_num_threads(threads)
 
 
-def test_torch_beside_us_keeps_its_threads_and_we_keep_ours():
+def test_torch_in_the_same_process_keeps_its_threads_and_rnnfast_keeps_its_own():
     pytest.importorskip("torch")
     python(
         """

@@ -126,11 +126,11 @@ def test_learning_rate_epochs_and_patience_may_change_and_it_is_told_and_kept(be
     assert history.notes == [note]
     assert note in capsys.readouterr().err
     assert history.column("lr") == [2e-3, 0.5, 0.5, 0.5]
-    again = resume(file, epochs=4, patience=9)  # the checkpoint's learning rate goes on when none is given
+    again = resume(file, epochs=4, patience=9)  # without lr, the checkpoint's learning rate continues
     assert (again.notes, again.column("lr")) == (history.notes, history.column("lr"))
 
 
-def test_a_run_resumes_to_the_bit_wherever_its_checkpoint_was_moved(begun, tmp_path):
+def test_a_run_resumes_bit_identically_wherever_its_checkpoint_was_moved(begun, tmp_path):
     reference = small()
     expected = rf.fit(reference, TRAIN, VALID, epochs=3, keep_best=True, patience=3, **OPTIONS)
     file = tmp_path / "elsewhere.safetensors"

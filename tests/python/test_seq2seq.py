@@ -233,7 +233,7 @@ def test_gradients_are_the_slopes_of_the_loss(options):
     ],
 )
 def test_without_teacher_forcing_training_reads_the_models_own_choices(teacher_forcing, options):
-    """The likeliest token is the target that costs least. A twin that is told what to read finds it by trying all."""
+    """The most probable token is the target with the smallest loss. A second model with given inputs finds it by trying all."""
     model, twin = small(teacher_forcing=teacher_forcing, **options), small(**options)
     x, lengths, target = batch_of(*RAGGED)
     wanted = target[1:].copy()

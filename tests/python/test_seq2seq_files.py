@@ -1,4 +1,4 @@
-"""Translators in files: one of its own kind, hostile ones refused, rounded ones, and those of older versions."""
+"""Files of translators: their own kind, hostile files, quantized files, and files of older versions."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_a_file_written_by_version_1_still_loads():
 
 @pytest.mark.parametrize("weights", ["bf16", "int8"])
 @pytest.mark.parametrize("options", STRUCTURES, ids=str)
-def test_a_rounded_file_gives_what_rounding_at_load_gives(tmp_path, options, weights):
+def test_a_quantized_file_gives_what_quantizing_at_load_gives(tmp_path, options, weights):
     model = worded(**options)
     random = np.random.default_rng(0)
     model.load_state_dict({n: random.normal(0, 0.5, v.shape) for n, v in model.parameters().items()})

@@ -75,7 +75,7 @@ def test_two_numbers_are_added():
 
 
 @pytest.mark.parametrize("decoder", ["context_as_state", "context_as_input"])
-def test_decoders_that_read_no_token_write_what_the_context_alone_tells(decoder):
+def test_decoders_that_read_no_token_depend_only_on_the_context(decoder):
     every = [" ".join(letters) for letters in itertools.product("abcdefghij", repeat=3)]
     np.random.default_rng(0).shuffle(every)
     assert exact([(s, s[::-1]) for s in every], 200, epochs=60, batch_size=16, decoder=decoder) > 0.99

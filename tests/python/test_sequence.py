@@ -203,7 +203,7 @@ def test_causal_layers_see_nothing_later(kind):
 
 
 @pytest.mark.parametrize("kind", ["conv", "causal attention"])
-def test_steps_one_by_one_equal_the_whole_sequence_to_the_bit(kind):
+def test_steps_one_by_one_are_bit_identical_to_the_whole_sequence(kind):
     layer, x = make(kind), random((300, 2, 40), 0)
     state, steps = None, []
     for t in range(len(x)):

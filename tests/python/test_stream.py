@@ -112,7 +112,7 @@ def test_bad_input_is_named(call, error, sentence):
         call()
 
 
-def test_many_threads_may_stream_and_call_one_layer_at_once():
+def test_many_threads_may_stream_and_call_one_layer_in_parallel():
     layer = rf.LSTM(24, 96, 2, seed=0)
     x = sequence(12, 1, 24)
     batch = sequence(12, 5, 24)

@@ -187,7 +187,7 @@ def test_the_compiled_loop_and_the_step_by_step_one_write_the_same(corpus):
     assert one == two
 
 
-def test_beam_search_finds_the_likeliest_text(corpus):
+def test_beam_search_finds_the_most_probable_text(corpus):
     """A beam as wide as all texts of three tokens finds the best of them, which greedy search need not."""
     corpus = rf.Corpus.from_text("abacabcbab" * 9)
     model = small(corpus, "gru")

@@ -286,7 +286,7 @@ def test_the_command_translates_files_and_lines(folder):
     assert told[0]["translations"][0]["log_prob"] < 0
 
 
-def test_each_line_is_answered_at_once(folder):
+def test_each_line_is_answered_immediately(folder):
     command = [sys.executable, "-m", "rnnfast", "translate", "m.safetensors"]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, cwd=folder, stdin=pipe, stdout=pipe, text=True, encoding="utf-8") as process:

@@ -1,4 +1,4 @@
-"""The translation benchmark on a corpus of a hundred made-up pairs: it trains both programs alike, tests them, goes on."""
+"""The translation benchmark on a corpus of a hundred synthetic pairs: it trains both programs equally, tests them, and continues a run."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_both_programs_learn_alike(row, corpora, tmp_path, threads):
     assert all(speed["rnnfast_same"] == 1 for speed in result["greedy"])
 
 
-def test_a_run_that_was_cut_goes_on_to_the_same_numbers(corpora, tmp_path, monkeypatch, threads):
+def test_an_interrupted_run_continues_to_the_same_numbers(corpora, tmp_path, monkeypatch, threads):
     options = ["--rows", "tutorial-1", *SMALL, "--no-test", "--json"]
     translation.main([*options, str(tmp_path / "whole.jsonl")])
     keep = translation.Row.keep

@@ -1,4 +1,4 @@
-"""``fit`` and ``evaluate`` on sentence pairs: the same checkpoints, the same comforts, the same bits."""
+"""``fit`` and ``evaluate`` on sentence pairs: the same checkpoints, the same features, the same bits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What stands at a path is the old file or the new one, whole, whatever fails while it is written."""
+"""A path has the whole old file or the whole new one, whatever fails during the write."""
 
 from __future__ import annotations
 

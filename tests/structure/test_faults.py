@@ -1,4 +1,4 @@
-"""A fault that CHANGELOG.md says is mended has a test that guards it, marked with the fault's number."""
+"""Every fixed fault in CHANGELOG.md has a test that is marked with its number."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def guarded() -> set[str]:
     return found
 
 
-def test_every_fault_that_is_said_to_be_mended_has_a_test():
+def test_every_fixed_fault_has_a_test():
     assert mended(), "CHANGELOG.md names no fault"
     assert not mended() - guarded(), f"no test is marked with {sorted(mended() - guarded())}"
 
 
-def test_every_fault_that_a_test_guards_stands_in_the_changelog():
+def test_every_fault_that_a_test_guards_is_in_the_changelog():
     assert not guarded() - mended(), f"CHANGELOG.md does not name {sorted(guarded() - mended())}"

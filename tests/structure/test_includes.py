@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 SOURCES = ROOT / "cpp" / "src"
-# A folder includes only what is to its left; files/ stands beside them.
+# A folder includes only what is to its left; files/ is outside this order.
 FLOORS = ["simd", "kernels", "runtime", "ops", "layers", "models", "api", "bindings"]
 ALLOWED = {
     floor: {*FLOORS[: i + 1], *(["files"] if i >= FLOORS.index("models") else [])} for i, floor in enumerate(FLOORS)

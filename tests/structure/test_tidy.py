@@ -1,4 +1,4 @@
-"""The tree and its documents."""
+"""The source tree and its documents."""
 
 from __future__ import annotations
 
