@@ -3,7 +3,9 @@
 
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -23,11 +25,25 @@ inline std::string shape_text(const std::vector<py::ssize_t>& shape) {
     return text + (shape.size() == 1 ? ",)" : ")");
 }
 
+inline std::string shape_text(const py::array& array) {
+    return shape_text({array.shape(), array.shape() + array.ndim()});
+}
+
 template <class T>
 void check_shape(const Array<T>& array, const std::vector<py::ssize_t>& wanted, const std::string& what) {
     const std::vector<py::ssize_t> given(array.shape(), array.shape() + array.ndim());
     if (given != wanted)
         throw std::invalid_argument(what + " has shape " + shape_text(given) + ", expected " + shape_text(wanted));
+}
+
+using Lengths = std::optional<std::vector<int64_t>>;
+
+// nullptr for None. The layers check the values.
+inline const int64_t* lengths_data(const Lengths& lengths, py::ssize_t rows) {
+    if (lengths && static_cast<py::ssize_t>(lengths->size()) != rows)
+        throw std::invalid_argument("lengths has " + std::to_string(lengths->size()) + " entries, expected " +
+                                    std::to_string(rows) + " (one a row)");
+    return lengths ? lengths->data() : nullptr;
 }
 
 // nullptr for None.
@@ -45,6 +61,13 @@ inline py::array view(const float* data, const std::vector<size_t>& shape, py::h
     py::array_t<float> array(extents, data, owner);
     if (!writeable) py::detail::array_proxy(array.ptr())->flags &= ~py::detail::npy_api::NPY_ARRAY_WRITEABLE_;
     return array;
+}
+
+// The result of f(), which touches nothing of Python's.
+template <class F>
+auto without_gil(const F& f) {
+    const py::gil_scoped_release release;
+    return f();
 }
 
 inline py::ssize_t signed_size(size_t n) { return static_cast<py::ssize_t>(n); }

@@ -12,6 +12,12 @@ using namespace core;
 struct Layer {
     explicit Layer(RecurrentOptions options, uint64_t seed) : rnn(std::move(options), seed, active()) {}
     const Kernels& kernels() const { return rnn.kernels(); }
+    Parameters parameters() {
+        Parameters all;
+        for (Parameter& p : rnn.parameters) all.push_back(&p);
+        return all;
+    }
+    void weights_changed() { rnn.weights_changed(); }
     Recurrent rnn;
     ForkSafeMutex& gradients_mutex() { return gradients_mutex_; }
     Pool<RecurrentTape> inference;

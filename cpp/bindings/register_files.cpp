@@ -1,9 +1,8 @@
-#include <pybind11/stl.h>
-
-#include <optional>
-
 #include <cerrno>
+#include <cstring>
+#include <functional>
 #include <system_error>
+#include <utility>
 
 #include "bindings/arrays.h"
 #include "models/seq2seq/translator_file.h"
@@ -15,23 +14,30 @@ namespace rnnfast::bindings {
 namespace {
 
 // What can be read as floats; tensors of other dtypes are left out. I8 stays as it is.
-py::tuple as_python(SafetensorsFile file) {
+py::tuple as_python(const SafetensorsFile& file) {
     py::dict tensors;
-    file.check_finite();
+    std::vector<std::function<void()>> copies;  // made once every array exists
     for (const auto& [name, tensor] : file.tensors()) {
         if (tensor.dtype == Dtype::other) continue;
         const std::vector<py::ssize_t> shape(tensor.shape.begin(), tensor.shape.end());
         if (tensor.dtype == Dtype::i8) {
             Array<int8_t> array(shape);
-            if (tensor.size) std::memcpy(array.mutable_data(), tensor.data, tensor.size);
+            copies.emplace_back([to = array.mutable_data(), &from = tensor] {
+                if (from.size) std::memcpy(to, from.data, from.size);
+            });
             tensors[py::str(name)] = array;
-            continue;
+        } else {
+            Array<float> array(shape);
+            copies.emplace_back([to = array.mutable_data(), &from = tensor, &key = name, &file] {
+                Buffer buffer;
+                std::copy_n(file.floats(key, from, buffer), from.size, to);
+            });
+            tensors[py::str(name)] = array;
         }
-        Array<float> array(shape);
-        Buffer buffer;
-        std::copy_n(file.floats(name, tensor, buffer), tensor.size, array.mutable_data());
-        tensors[py::str(name)] = array;
     }
+    without_gil([&] {
+        for (const auto& copy : copies) copy();
+    });
     return py::make_tuple(tensors, file.metadata());
 }
 
@@ -68,84 +74,98 @@ std::map<std::string, TensorView> views_of(const std::map<std::string, py::array
     return views;
 }
 
-void check_matrix(const Array<float>& matrix) {
+SafetensorsFile checked(SafetensorsFile file) {
+    file.check_finite();
+    return file;
+}
+
+py::tuple read_safetensors(const std::string& path) {
+    return as_python(without_gil([&] { return checked(SafetensorsFile::open(path)); }));
+}
+
+// As read_safetensors, after every check of a model's configuration, vocabulary and shapes.
+py::tuple read_model(const std::string& path, const std::optional<std::string>& weights) {
+    return as_python(without_gil([&] {
+        SafetensorsFile file = SafetensorsFile::open(path);
+        check_model(file, weights);
+        return checked(std::move(file));
+    }));
+}
+
+py::tuple parse_safetensors(const py::bytes& bytes, const std::string& name) {
+    const auto text = static_cast<std::string_view>(bytes);
+    return as_python(without_gil([&] { return checked(SafetensorsFile::view(text, name)); }));
+}
+
+using Arrays = std::map<std::string, py::array>;
+using Metadata = std::map<std::string, std::string>;
+
+void write_safetensors_to(int descriptor, const std::string& name, const Arrays& arrays, const Metadata& metadata) {
+    const std::map<std::string, TensorView> tensors = views_of(arrays);
+    try {
+        const py::gil_scoped_release release;
+        write_safetensors(descriptor, name, tensors, metadata);
+    } catch (const std::system_error& error) {
+        errno = error.code().value();
+        PyErr_SetFromErrno(PyExc_OSError);
+        throw py::error_already_set();
+    }
+}
+
+void write_safetensors_file(const std::string& path, const Arrays& arrays, const Metadata& metadata) {
+    const std::map<std::string, TensorView> tensors = views_of(arrays);
+    const py::gil_scoped_release release;
+    write_safetensors(path, tensors, metadata);
+}
+
+py::bytes safetensors_as_bytes(const Arrays& arrays, const Metadata& metadata, const std::string& name) {
+    const std::map<std::string, TensorView> tensors = views_of(arrays);
+    return py::bytes(without_gil([&] { return safetensors_bytes(tensors, metadata, name); }));
+}
+
+// The size of a row.
+size_t check_matrix(const Array<float>& matrix) {
     if (matrix.ndim() != 2 || matrix.size() == 0)
-        throw std::invalid_argument("the array has shape " +
-                                    shape_text({matrix.shape(), matrix.shape() + matrix.ndim()}) +
-                                    ", expected a matrix of weights");
+        throw std::invalid_argument("the array has shape " + shape_text(matrix) + ", expected a matrix of weights");
+    return static_cast<size_t>(matrix.shape(1));
+}
+
+std::pair<Array<int8_t>, Array<float>> int8_rows(const Array<float>& matrix) {
+    const size_t size = check_matrix(matrix), rows = static_cast<size_t>(matrix.shape(0));
+    Array<int8_t> quantized({matrix.shape(0), matrix.shape(1)});
+    Array<float> scales(matrix.shape(0));
+    const float* from = matrix.data();
+    int8_t* to = quantized.mutable_data();
+    float* scale = scales.mutable_data();
+    without_gil([&] {
+        for (size_t r = 0; r < rows; ++r) scale[r] = int8_row(active(), from + r * size, size, to + r * size);
+    });
+    return {quantized, scales};
+}
+
+Array<uint16_t> bf16_rows(const Array<float>& matrix) {
+    const size_t size = check_matrix(matrix), rows = static_cast<size_t>(matrix.shape(0));
+    Array<uint16_t> rounded({matrix.shape(0), matrix.shape(1)});
+    const float* from = matrix.data();
+    uint16_t* to = rounded.mutable_data();
+    const py::gil_scoped_release release;
+    for (size_t r = 0; r < rows; ++r) bf16_row(active(), from + r * size, size, to + r * size);
+    return rounded;
 }
 
 }  // namespace
 
 void register_files(py::module_& m) {
-    m.def(
-        "read_safetensors", [](const std::string& path) { return as_python(SafetensorsFile::open(path)); },
-        py::arg("path"));
-    m.def(
-        "read_model",  // as read_safetensors, after every check of a model's configuration, vocabulary and shapes
-        [](const std::string& path, const std::optional<std::string>& weights) {
-            const SafetensorsFile file = SafetensorsFile::open(path);
-            check_model(file, weights);
-            return as_python(file);
-        },
-        py::arg("path"), py::arg("weights") = py::none());
-    m.def(
-        "parse_safetensors",
-        [](const py::bytes& bytes, const std::string& name) {
-            return as_python(SafetensorsFile::view(static_cast<std::string_view>(bytes), name));
-        },
-        py::arg("data"), py::arg("name") = "bytes");
-    m.def(
-        "write_safetensors_to",
-        [](int descriptor, const std::string& name, const std::map<std::string, py::array>& arrays,
-           const std::map<std::string, std::string>& metadata) {
-            const std::map<std::string, TensorView> tensors = views_of(arrays);
-            try {
-                const py::gil_scoped_release release;
-                write_safetensors(descriptor, name, tensors, metadata);
-            } catch (const std::system_error& error) {
-                errno = error.code().value();
-                PyErr_SetFromErrno(PyExc_OSError);
-                throw py::error_already_set();
-            }
-        },
-        py::arg("descriptor"), py::arg("name"), py::arg("tensors"), py::arg("metadata"));
-    m.def(
-        "safetensors_bytes",  // the opposite of parse_safetensors
-        [](const std::map<std::string, py::array>& arrays, const std::map<std::string, std::string>& metadata,
-           const std::string& name) { return py::bytes(safetensors_bytes(views_of(arrays), metadata, name)); },
-        py::arg("tensors"), py::arg("metadata"), py::arg("name") = "bytes");
-    m.def(
-        "write_safetensors",
-        [](const std::string& path, const std::map<std::string, py::array>& arrays,
-           const std::map<std::string, std::string>& metadata) {
-            const std::map<std::string, TensorView> tensors = views_of(arrays);
-            const py::gil_scoped_release release;
-            write_safetensors(path, tensors, metadata);
-        },
-        py::arg("path"), py::arg("tensors"), py::arg("metadata"));
-    m.def(
-        "int8_rows",
-        [](const Array<float>& matrix) {
-            check_matrix(matrix);
-            Array<int8_t> rounded({matrix.shape(0), matrix.shape(1)});
-            Array<float> scales(matrix.shape(0));
-            for (py::ssize_t r = 0; r < matrix.shape(0); ++r)
-                scales.mutable_at(r) = int8_row(active(), matrix.data(r, 0), static_cast<size_t>(matrix.shape(1)),
-                                                rounded.mutable_data(r, 0));
-            return py::make_tuple(rounded, scales);
-        },
-        py::arg("matrix"));
-    m.def(
-        "bf16_rows",
-        [](const Array<float>& matrix) {
-            check_matrix(matrix);
-            Array<uint16_t> rounded({matrix.shape(0), matrix.shape(1)});
-            for (py::ssize_t r = 0; r < matrix.shape(0); ++r)
-                bf16_row(active(), matrix.data(r, 0), static_cast<size_t>(matrix.shape(1)), rounded.mutable_data(r, 0));
-            return rounded;
-        },
-        py::arg("matrix"));
+    m.def("read_safetensors", &read_safetensors, py::arg("path"));
+    m.def("read_model", &read_model, py::arg("path"), py::arg("weights") = py::none());
+    m.def("parse_safetensors", &parse_safetensors, py::arg("data"), py::arg("name") = "bytes");
+    m.def("write_safetensors_to", &write_safetensors_to, py::arg("descriptor"), py::arg("name"), py::arg("tensors"),
+          py::arg("metadata"));
+    m.def("safetensors_bytes", &safetensors_as_bytes, py::arg("tensors"), py::arg("metadata"),
+          py::arg("name") = "bytes");
+    m.def("write_safetensors", &write_safetensors_file, py::arg("path"), py::arg("tensors"), py::arg("metadata"));
+    m.def("int8_rows", &int8_rows, py::arg("matrix"));
+    m.def("bf16_rows", &bf16_rows, py::arg("matrix"));
 }
 
 }  // namespace rnnfast::bindings

@@ -18,7 +18,7 @@ std::vector<py::ssize_t> state_shape(const LanguageModel& model, py::ssize_t row
 py::tuple loss(LanguageModel& model, const Array<int32_t>& x, const Array<int32_t>& y, const py::object& h0,
                const py::object& c0, bool train, uint64_t dropout_key) {
     if (x.ndim() != 2 || x.shape(0) == 0)
-        throw std::invalid_argument("x has shape " + shape_text({x.shape(), x.shape() + x.ndim()}) +
+        throw std::invalid_argument("x has shape " + shape_text(x) +
                                     ", expected (T, N) token ids with at least one step");
     check_shape(y, {x.shape(0), x.shape(1)}, "y");
     const auto states = state_shape(model, x.shape(1));
@@ -39,8 +39,7 @@ py::tuple loss(LanguageModel& model, const Array<int32_t>& x, const Array<int32_
 // Returns (logits [N, V], h, c or None).
 py::tuple step(const LanguageModel& model, const Array<int32_t>& tokens, const py::object& h0, const py::object& c0) {
     if (tokens.ndim() != 1)
-        throw std::invalid_argument("tokens has shape " + shape_text({tokens.shape(), tokens.shape() + tokens.ndim()}) +
-                                    ", expected (N,): one id a row");
+        throw std::invalid_argument("tokens has shape " + shape_text(tokens) + ", expected (N,): one id a row");
     const auto rows = static_cast<size_t>(tokens.size());
     const auto states = state_shape(model, tokens.size());
     LanguageState state = model.initial_state(rows);
@@ -85,8 +84,7 @@ void register_language_model(py::module_& m) {
         .def("backward", &LanguageModel::backward, py::call_guard<py::gil_scoped_release>())
         .def("step", &step, py::arg("tokens"), py::arg("h0"), py::arg("c0"))
         .def_property_readonly("has_c", [](const LanguageModel& l) { return l.cell().has_c; });
-    add_parameters<LanguageModel>(
-        model, [](LanguageModel& l) { return l.parameters(); }, [](LanguageModel& l) { l.weights_changed(); });
+    add_parameters(model);
 
     py::class_<SamplerOptions>(m, "SamplerOptions")
         .def(py::init([](double temperature, size_t top_k, double top_p, uint64_t seed, size_t no_repeat_ngram_size,
@@ -115,9 +113,7 @@ void register_language_model(py::module_& m) {
             "sample",
             [](Sampler& sampler, const Array<float>& logits) {
                 if (logits.ndim() != 1 || logits.size() == 0)
-                    throw std::invalid_argument("logits has shape " +
-                                                shape_text({logits.shape(), logits.shape() + logits.ndim()}) +
-                                                ", expected (V,)");
+                    throw std::invalid_argument("logits has shape " + shape_text(logits) + ", expected (V,)");
                 return sampler.sample(logits.data(), static_cast<size_t>(logits.size()));
             },
             py::arg("logits"));

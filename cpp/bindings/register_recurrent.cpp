@@ -1,5 +1,3 @@
-#include <pybind11/stl.h>
-
 #include "bindings/layer.h"
 #include "bindings/parameters.h"
 
@@ -9,23 +7,17 @@ using namespace core;
 
 namespace {
 
-using Lengths = std::optional<std::vector<int64_t>>;
-
 RecurrentInput input_of(const Layer& layer, const Array<float>& x, const Lengths& lengths) {
     if (x.ndim() != 3 || x.shape(0) < 1)
-        throw std::invalid_argument("input has shape " + shape_text({x.shape(), x.shape() + x.ndim()}) +
-                                    ", expected (T, N, " + std::to_string(layer.rnn.options().input_size) +
-                                    ") with at least one step");
+        throw std::invalid_argument("input has shape " + shape_text(x) + ", expected (T, N, " +
+                                    std::to_string(layer.rnn.options().input_size) + ") with at least one step");
     const auto features = static_cast<size_t>(x.shape(2));
     if (features != layer.rnn.options().input_size)
         throw std::invalid_argument("input has " + std::to_string(features) + " features, expected " +
                                     std::to_string(layer.rnn.options().input_size) +
                                     " (input_size). Did you mean batch_first=True?");
-    if (lengths && lengths->size() != static_cast<size_t>(x.shape(1)))
-        throw std::invalid_argument("lengths has " + std::to_string(lengths->size()) + " entries, expected " +
-                                    std::to_string(x.shape(1)) + " (one a row)");
     return {static_cast<size_t>(x.shape(0)), static_cast<size_t>(x.shape(1)), x.data(), nullptr,
-            lengths ? lengths->data() : nullptr};
+            lengths_data(lengths, x.shape(1))};
 }
 
 std::vector<py::ssize_t> state_shape(const Layer& layer, size_t rows) {
@@ -103,7 +95,7 @@ void register_recurrent(py::module_& m) {
                  o.weights = weights_named(weights);
                  o.recompute = recompute;
                  o.single = single;
-                 return std::make_unique<Layer>(o, seed);
+                 return without_gil([&] { return std::make_unique<Layer>(o, seed); });
              }),
              py::arg("cell"), py::arg("input_size"), py::arg("hidden_size"), py::arg("num_layers") = 1,
              py::arg("bias") = true, py::arg("bidirectional") = false, py::arg("dropout") = 0.0f, py::arg("seed") = 0,
@@ -114,14 +106,7 @@ void register_recurrent(py::module_& m) {
         .def("backward", &backward, py::arg("tape"), py::arg("dy"), py::arg("dh"), py::arg("dc"),
              py::arg("input_gradient"))
         .def_property_readonly("has_c", [](const Layer& l) { return l.rnn.cell().has_c; });
-    add_parameters<Layer>(
-        layer,
-        [](Layer& l) {
-            Parameters all;
-            for (Parameter& p : l.rnn.parameters) all.push_back(&p);
-            return all;
-        },
-        [](Layer& l) { l.rnn.weights_changed(); });
+    add_parameters(layer);
 }
 
 }  // namespace rnnfast::bindings

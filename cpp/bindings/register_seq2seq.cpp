@@ -12,7 +12,7 @@ namespace {
 
 void check_pair(const Array<int32_t>& source, const Array<int64_t>& lengths) {
     if (source.ndim() != 2 || source.size() == 0)
-        throw std::invalid_argument("source has shape " + shape_text({source.shape(), source.shape() + source.ndim()}) +
+        throw std::invalid_argument("source has shape " + shape_text(source) +
                                     ", expected (S, N) token ids with at least one step and one row");
     check_shape(lengths, {source.shape(1)}, "source_lengths");
 }
@@ -35,9 +35,8 @@ Array<double> loss(Seq2Seq& model, const Array<int32_t>& source, const Array<int
     check_pair(source, lengths);
     const py::ssize_t rows = source.shape(1);
     if (targets.ndim() != 2 || targets.size() == 0 || targets.shape(1) != rows)
-        throw std::invalid_argument("targets have shape " +
-                                    shape_text({targets.shape(), targets.shape() + targets.ndim()}) +
-                                    ", expected (T, " + std::to_string(rows) + "): a column for each of the source");
+        throw std::invalid_argument("targets have shape " + shape_text(targets) + ", expected (T, " +
+                                    std::to_string(rows) + "): a column for each of the source");
     check_shape(inputs, {targets.shape(0), rows}, "inputs");
     PairBatch batch;
     batch.source_steps = static_cast<size_t>(source.shape(0));
@@ -127,7 +126,7 @@ void register_seq2seq(py::module_& m) {
         .def("step", &step, py::arg("encoded"), py::arg("previous"), py::arg("state"))
         .def("step_and_weights", &step_and_weights, py::arg("encoded"), py::arg("previous"), py::arg("state"))
         .def_property_readonly("has_c", [](const Seq2Seq& l) { return l.cell().has_c; });
-    add_parameters<Seq2Seq>(model, [](Seq2Seq& l) { return l.parameters(); }, [](Seq2Seq& l) { l.weights_changed(); });
+    add_parameters(model);
 }
 
 }  // namespace rnnfast::bindings

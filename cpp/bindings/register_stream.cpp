@@ -12,8 +12,10 @@ constexpr double worth_releasing = 1e6;
 
 class BoundStream {
 public:
-    BoundStream(const Recurrent& layer, size_t rows)
+    // as_float32(array_like, name): what Python makes of other inputs than float32 arrays
+    BoundStream(const Recurrent& layer, size_t rows, py::function as_float32)
         : stream_(layer, rows),
+          as_float32_(std::move(as_float32)),
           rows_(rows),
           inputs_(layer.options().input_size),
           hidden_(layer.options().hidden_size) {}
@@ -77,8 +79,8 @@ private:
         return {busy_, "this stream", "reset() it, or set its state", writes_all};
     }
 
-    static Array<float> as_float32(py::handle given, const char* name) {
-        return py::cast<Array<float>>(py::module_::import("rnnfast._arrays").attr("as_float32")(given, name));
+    Array<float> as_float32(py::handle given, const char* name) const {
+        return py::cast<Array<float>>(as_float32_(given, name));
     }
 
     std::vector<py::ssize_t> state_shape() const {
@@ -99,8 +101,7 @@ private:
         const auto w = signed_size(width), n = signed_size(rows_);
         if (array.ndim() == 2 && array.shape(0) == n && array.shape(1) == w) return false;
         if (array.ndim() == 1 && rows_ == 1 && array.shape(0) == w) return true;
-        throw std::invalid_argument(std::string(name) + " has shape " +
-                                    shape_text({array.shape(), array.shape() + array.ndim()}) + ", expected " +
+        throw std::invalid_argument(std::string(name) + " has shape " + shape_text(array) + ", expected " +
                                     shape_text({n, w}) +
                                     (rows_ == 1 ? " or " + shape_text({w}) : " (rows of the stream, width)"));
     }
@@ -120,6 +121,7 @@ private:
     }
 
     Stream stream_;
+    py::function as_float32_;
     size_t rows_, inputs_, hidden_;
     mutable ForkSafeMutex busy_;
 };
@@ -128,8 +130,10 @@ private:
 
 void register_stream(py::module_& m) {
     py::class_<BoundStream>(m, "Stream", "A recurrent layer one time step at a time; see ``rnnfast.RNN.stream``.")
-        .def(py::init([](const Layer& layer, size_t rows) { return std::make_unique<BoundStream>(layer.rnn, rows); }),
-             py::arg("layer"), py::arg("rows") = 1, py::keep_alive<1, 2>())
+        .def(py::init([](const Layer& layer, size_t rows, py::function as_float32) {
+                 return std::make_unique<BoundStream>(layer.rnn, rows, std::move(as_float32));
+             }),
+             py::arg("layer"), py::arg("rows"), py::arg("as_float32"), py::keep_alive<1, 2>())
         .def("__call__", &BoundStream::step, py::arg("x"), py::arg("out") = py::none(),
              "x (rows, input_size) to y (rows, hidden_size); for one row both may lack the row axis.")
         .def("reset", &BoundStream::reset, "Sets the state to zeros.")

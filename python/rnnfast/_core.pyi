@@ -306,7 +306,7 @@ class Stream:
         """
         x (rows, input_size) to y (rows, hidden_size); for one row both may lack the row axis.
         """
-    def __init__(self, layer: Recurrent, rows: typing.SupportsInt | typing.SupportsIndex = 1) -> None:
+    def __init__(self, layer: Recurrent, rows: typing.SupportsInt | typing.SupportsIndex, as_float32: collections.abc.Callable) -> None:
         ...
     def __reduce_ex__(self, protocol: typing.SupportsInt | typing.SupportsIndex) -> typing.Any:
         ...

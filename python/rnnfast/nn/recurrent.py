@@ -162,7 +162,7 @@ class _Recurrent(Layer):
         >>> np.array_equal(y, layer(x)[0]), step.state.shape
         (True, (1, 1, 5))
         """
-        return _core.Stream(self._core, positive(rows, "rows"))
+        return _core.Stream(self._core, positive(rows, "rows"), as_float32)
 
     def _run(self, input: ArrayLike, state: Any, lengths: Any, *, save: bool) -> tuple[Array, State, _Tape, _Layout]:
         given = as_float32(input, "input")

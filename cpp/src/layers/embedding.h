@@ -1,0 +1,31 @@
+// torch.nn.Embedding: rows of a table by id.
+#pragma once
+
+#include "layers/parameter.h"
+
+namespace rnnfast::core {
+
+class Embedding {
+public:
+    Embedding(size_t rows, size_t width, uint64_t seed, const Kernels& kernels);
+
+    size_t rows() const { return weight_.shape[0]; }
+    size_t width() const { return weight_.shape[1]; }
+    const Kernels& kernels() const { return *kernels_; }
+    Parameters parameters() { return {&weight_}; }
+    void weights_changed() {}  // nothing is packed
+
+    // ids: [count], y: [count, E]. Both throw std::out_of_range for an id beyond the table. One step of a stream is the
+    // forward of its ids.
+    void forward(const int32_t* ids, size_t count, float* y) const;
+    // Adds to the table's gradient.
+    void backward(const int32_t* ids, size_t count, const float* dy);
+
+private:
+    void check(const int32_t* ids, size_t count) const;
+
+    const Kernels* kernels_;
+    Parameter weight_;  // [V, E]
+};
+
+}  // namespace rnnfast::core
