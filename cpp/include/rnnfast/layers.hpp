@@ -1,4 +1,4 @@
-// Layers on their own, for weights of your own in a safetensors file, under PyTorch's names and in its order.
+// Single layers for your own weights, from a safetensors file with PyTorch's names and gate order.
 //
 //     const rnnfast::Tensors file = rnnfast::Tensors::open("net.safetensors");
 //     const rnnfast::Recurrent lstm(file, "lstm.", "lstm");            // lstm.weight_ih_l0, lstm.weight_hh_l0, ...
@@ -13,14 +13,14 @@
 namespace rnnfast {
 inline namespace v1 {
 
-// A safetensors file: named arrays. F32, F64, F16, BF16, and I8 with a scale for each row, are read as float32
-// (docs/model-file.md); tensors of other dtypes may be there, and are refused when their values are asked for.
+// A safetensors file: named arrays. F32, F64, F16, BF16, and I8 with a scale per row are read as float32
+// (docs/model-file.md). The file may contain tensors of other dtypes; a request for their values is refused.
 class RNNFAST_API Tensors {
 public:
     Tensors() = default;  // empty
     explicit operator bool() const { return impl_ != nullptr; }
     static Tensors open(const std::string& path);
-    static Tensors parse(const void* bytes, size_t size);  // the bytes are copied
+    static Tensors parse(const void* bytes, size_t size);  // copies the bytes
 
     std::vector<std::string> names() const;
     std::vector<size_t> shape(const std::string& name) const;
@@ -34,13 +34,13 @@ private:
     std::shared_ptr<const Impl> impl_;
 };
 
-// A stack of recurrent layers, forward in time. Immutable: threads share one, with a State for every stream.
+// A stack of recurrent layers, forward in time. It is immutable: threads share it, with one State per stream.
 class RNNFAST_API Recurrent {
 public:
     Recurrent() = default;  // empty
     explicit operator bool() const { return impl_ != nullptr; }
-    // Finds {prefix}weight_ih_l{layer}, weight_hh, and bias_ih, bias_hh, which all layers have or none. cell: "rnn"
-    // (tanh), "rnn_relu", "lstm" or "gru", with the equations and the gate order of torch.nn's.
+    // Reads {prefix}weight_ih_l{layer}, weight_hh, and bias_ih, bias_hh; either all layers have biases or none has.
+    // cell: "rnn" (tanh), "rnn_relu", "lstm" or "gru", with the equations and the gate order of torch.nn.
     Recurrent(const Tensors& tensors, const std::string& prefix, const std::string& cell,
               Weights weights = Weights::f32);
 
@@ -51,12 +51,12 @@ public:
     Weights weights() const;
     State initial_state() const;
 
-    // NaN and infinity in x are refused, as they would stay in the state for good.
+    // NaN and infinity in x are refused, because they would stay in the state for ever.
 
-    // x: [input_size], y: [hidden_size], the last layer's h. Allocates nothing after a state's first step.
+    // x: [input_size]; y: [hidden_size], the last layer's h. Allocates nothing after the first step of a state.
     void step(const float* x, State& state, float* y) const;
-    // `count` streams at once, each state once only, x: [count, input_size], y: [count, hidden_size]; the bits of one
-    // by one.
+    // Steps `count` different streams together; x: [count, input_size], y: [count, hidden_size]. Results are
+    // bit-identical to those of single steps.
     void step(const float* x, State* const* states, size_t count, float* y) const;
     // x: [steps, input_size], y: [steps, hidden_size]
     void run(const float* x, size_t steps, State& state, float* y) const;

@@ -1,4 +1,4 @@
-// How the next token is drawn from a model's logits.
+// How to sample the next token from the logits of a model.
 #pragma once
 
 #include <cstddef>
@@ -12,10 +12,10 @@ struct SamplerOptions {
     size_t top_k = 0;          // 0: all tokens; else only the k most probable
     uint64_t seed = 0;
     double top_p = 1.0;   // below 1: only the most probable tokens that together reach this probability
-    uint64_t sample = 0;  // samples 0, 1, 2, ... of one seed draw from independent random streams
-    // n above 0: no n tokens in a row occur twice. The tokens given to Sampler::read count, such as the prompt.
+    uint64_t sample = 0;  // samples 0, 1, 2, ... of one seed have independent random streams
+    // n above 0: no n tokens in a row occur twice, including tokens given to Sampler::read, such as the prompt.
     size_t no_repeat_ngram_size = 0;
-    std::vector<int32_t> never{};  // ids that are never drawn, such as 0, "<unk>"
+    std::vector<int32_t> never{};  // ids that are never sampled, such as 0, "<unk>"
 };
 
 }  // namespace rnnfast

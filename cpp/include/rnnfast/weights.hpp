@@ -1,4 +1,4 @@
-// How precisely weights are kept for products. States, saved gates, gradients and master weights stay float32.
+// Precision of the weights in products. States, saved gates, gradients and master weights stay float32.
 #pragma once
 
 namespace rnnfast {
