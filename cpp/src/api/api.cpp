@@ -1,4 +1,4 @@
-// The public C++ classes: checks at the border, then one call inwards.
+// The public C++ classes: checks at the boundary, then one call into the core.
 #include "api/api.h"
 
 #include <algorithm>
@@ -62,7 +62,7 @@ std::string Vocabulary::token(int32_t id) const {
 
 namespace {
 
-// A saved state: this, the cell's name, three sizes, then h and c without padding.
+// A saved state: this constant, the cell's name, three sizes, then h and c without padding.
 constexpr char state_magic[8] = {'r', 'n', 'n', 'f', 's', 't', '0', '1'};
 constexpr size_t cell_bytes = 16;
 struct StateHeader {
@@ -85,7 +85,7 @@ size_t size_of(const StreamState& s) {
     return sizeof(StateHeader) + s.layers * s.hidden * sizeof(float) * (s.cell->has_c ? 2 : 1);
 }
 
-// Calls body(floats of a row, how many) for every row that is saved, in order.
+// Calls body(floats of a row, their number) for every saved row, in order.
 template <class Body>
 void for_each_row(StreamState& s, Body body) {
     for (size_t l = 0; l < s.layers; ++l) body(s.h.data() + l * s.hidden, s.hidden);
@@ -155,7 +155,7 @@ State& State::operator=(const State& other) {
     std::copy_n(from.stream.h.data(), from.stream.h.size(), to.h.data());
     std::copy_n(from.stream.c.data(), from.stream.c.size(), to.c.data());
     impl_->one_step = from.one_step;
-    // A warm state's copy is warm too. Others stay small: of states that step together only the first needs memory.
+    // The copy of a warm state is also warm. Other states stay small: only the first of a batch needs a workspace.
     if (!from.together.empty()) {
         impl_->memory.reserve(from.one_step);
         impl_->together.reserve(1);
@@ -392,7 +392,7 @@ std::string LanguageModel::generate(std::string_view prompt, const GenerateOptio
         text += vocab().decode(pair, 2).substr(vocab().decode(pair, 1).size());
         last = id;
     }
-    // A blank at the prompt's end that is no token already separates the words.
+    // A space at the end of the prompt that is not a token already separates the words.
     const auto ends_blank = [](std::string_view t) {
         return !t.empty() && std::strchr(" \t\n\v\f\r", t.back()) && t.back();
     };

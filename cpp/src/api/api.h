@@ -1,4 +1,4 @@
-// What the public classes of rnnfast::v1 hold: classes of rnnfast::core, behind one pointer each.
+// The implementations of the public classes of rnnfast::v1: classes of rnnfast::core, each behind one pointer.
 #pragma once
 
 #include "models/sampler.h"
@@ -18,13 +18,13 @@ struct Vocabulary::Impl {
 
 struct State::Impl {
     StreamState stream;
-    StreamMemory memory;                 // not part of what is copied or saved
-    StepSizes one_step;                  // of that memory, for a step of this stream alone
-    std::vector<StreamState*> together;  // of a call over several states
-    bool taken = false;                  // by the call that looks for states that are there twice
+    StreamMemory memory;                 // neither copied nor saved
+    StepSizes one_step;                  // sizes of that memory for a step of this stream alone
+    std::vector<StreamState*> together;  // the streams of a call over several states
+    bool taken = false;                  // set by the call that looks for repeated states
 };
 
-// What a handle holds. `how` tells how to make one that is not empty.
+// The implementation of a handle. `how` describes how to create one that is not empty.
 template <class Impl>
 const Impl& held(const std::shared_ptr<const Impl>& impl, const char* what, const char* how) {
     if (!impl)
@@ -33,14 +33,14 @@ const Impl& held(const std::shared_ptr<const Impl>& impl, const char* what, cons
     return *impl;
 }
 
-// A cast can make any number of it.
+// Checked, because a cast can give it any value.
 Weights checked(Weights weights);
 void check_pointer(const void* p, const char* what);
 std::string_view checked_bytes(const void* bytes, size_t size);
 
 std::unique_ptr<State::Impl> new_state(const StreamStack& stack, const StepSizes& one_step);
 void check_fits(const StreamState& state, const StreamStack& stack);
-// Streams of a call over several states, in the memory of the first.
+// The streams of a call over several states, in the workspace of the first.
 StreamState* const* gather(State* const* states, size_t count, const StreamStack& stack);
 
 }  // namespace v1

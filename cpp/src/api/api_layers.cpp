@@ -1,11 +1,11 @@
-// The public layers on tensors of a file: checks at the border, then one call inwards.
+// The public layers on tensors of a file: checks at the boundary, then one call into the core.
 #include <cstring>
 #include <map>
 #include <stdexcept>
 
 #include "files/model_file.h"
 #include "runtime/finite.h"
-// Inner headers first: the public ones bring other classes of the same names.
+// Inner headers first, because the public headers declare other classes with the same names.
 #include "api/api.h"
 
 namespace rnnfast {
@@ -76,7 +76,7 @@ namespace {
 // PyTorch's names of one layer's tensors.
 constexpr const char* kinds[] = {"weight_ih_l", "weight_hh_l", "bias_ih_l", "bias_hh_l"};
 
-// The layers that have a tensor, by number; what this library does not compute is refused by its name.
+// The layers that have a tensor, by number; refuses, by name, what this library does not compute.
 size_t count_layers(const SafetensorsFile& file, const std::string& prefix) {
     std::map<size_t, std::string> found;  // layer -> one of its tensors
     for (const auto& [name, tensor] : file.tensors()) {
@@ -162,7 +162,7 @@ State Recurrent::initial_state() const {
 
 namespace {
 
-// One NaN would stay in the state for good, and give NaN for every later step.
+// One NaN would stay in the state for ever and give NaN for every later step.
 void check_finite(const float* x, size_t steps, size_t rows, size_t inputs) {
     const size_t size = steps * rows * inputs, at = first_not_finite(x, size);
     if (at == size) return;
@@ -226,7 +226,7 @@ void Linear::forward(const float* x, float* y, size_t rows) const {
     if (rows == 0) return;
     check_pointer(x, "x");
     check_pointer(y, "y");
-    thread_local Buffer scratch;  // grows at a thread's first call
+    thread_local Buffer scratch;  // grows at the first call of a thread
     packed.forward(x, packed.inputs(), rows, y, scratch, most_threads(rows));
 }
 

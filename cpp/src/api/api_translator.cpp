@@ -1,10 +1,10 @@
-// The public translator: checks at the border, then one call inwards.
+// The public translator: checks at the boundary, then one call into the core.
 #include <stdexcept>
 
 #include "models/seq2seq/translation.h"
 #include "models/seq2seq/translator_file.h"
 #include "runtime/dispatch.h"
-// Inner headers first: the public ones bring other classes of the same names.
+// Inner headers first, because the public headers declare other classes with the same names.
 #include "api/api.h"
 #include "rnnfast/translator.hpp"
 

@@ -1,4 +1,4 @@
-// The C API: checks what C cannot, catches everything, keeps the sentence, returns a status.
+// The C API: checks what C cannot check, catches all exceptions, keeps the message, and returns a status.
 #include "api/c_api.h"
 
 namespace rnnfast::c_api {
@@ -323,7 +323,7 @@ rnnfast_status rnnfast_generate_ids(const rnnfast_model* model, const int32_t* p
             if (options->on_token)
                 o.on_token = [options](int32_t token) { return options->on_token(token, options->user_data) == 0; };
         }
-        // Before anything is drawn: it could not be taken back.
+        // Checked before sampling, because a sampled token cannot be undone.
         if (*id_count < o.max_length || (!ids && o.max_length)) return too_small(id_count, o.max_length, "ids");
         const auto found = m.generate(count ? std::vector<int32_t>(prompt, prompt + count) : std::vector<int32_t>(), o,
                                       checked_sampler(sampler), checked_state(state));

@@ -1,4 +1,4 @@
-// What the files of the C API share: handles that know their kind, exceptions as statuses, room for results.
+// Shared by the files of the C API: handles that know their kind, exceptions as statuses, copying of results.
 #pragma once
 
 #include <cstddef>
@@ -15,7 +15,7 @@
 
 namespace rnnfast::c_api {
 
-// A handle starts with its kind, so that one of another kind is noticed.
+// A handle starts with its kind, so that a handle of another kind is detected.
 enum class Kind : uint64_t {
     model = 0x6c65646f6d666e72u,
     state = 0x6574617473666e72u,
@@ -37,10 +37,10 @@ struct Handle {
     T value;
 };
 
-// Keeps the sentence for rnnfast_last_error().
+// Keeps the message for rnnfast_last_error().
 rnnfast_status fail(rnnfast_status status, const char* text);
 
-// Runs body and turns what it throws into a status.
+// Runs body and converts exceptions to a status.
 template <class Body>
 rnnfast_status guarded(Body body) noexcept {
     try {
@@ -77,7 +77,7 @@ T& given(T* pointer, const char* what) {
     return *pointer;
 }
 
-// Room for `needed` things; *room tells how many there must be.
+// Reports that `needed` elements do not fit; *room returns the required number.
 inline rnnfast_status too_small(size_t* room, size_t needed, const char* what) {
     const std::string text =
         std::string(what) + " has room for " + std::to_string(*room) + ", " + std::to_string(needed) + " are needed";
@@ -109,7 +109,7 @@ inline Weights precision(int weights) {
     refuse("weights is " + std::to_string(weights) + ": expected RNNFAST_F32, RNNFAST_BF16 or RNNFAST_INT8");
 }
 
-// Loads a model with the precision that is asked for: load() as the file says, load(weights) another.
+// Loads a model with the requested precision: load() for that of the file, load(weights) for another.
 template <class Load>
 auto load_as(int weights, Load load) {
     if (weights == RNNFAST_AS_STORED) return load();
@@ -119,7 +119,7 @@ auto load_as(int weights, Load load) {
     return load(precision(weights));
 }
 
-// Copies things, if there is room. *room: in, the room; out, how many there are.
+// Copies elements if the capacity suffices. *room: in, the capacity; out, the number of elements.
 template <class T>
 rnnfast_status give(const T* from, size_t count, T* to, size_t* room, const char* what) {
     if (given(room, "the place for the size") < count || (!to && count)) return too_small(room, count, what);
@@ -128,7 +128,7 @@ rnnfast_status give(const T* from, size_t count, T* to, size_t* room, const char
     return RNNFAST_OK;
 }
 
-// Copies a text and its zero, if there is room.
+// Copies a text and its zero if the capacity suffices.
 inline rnnfast_status give_text(const std::string& from, char* text, size_t* size) {
     return give(from.c_str(), from.size() + 1, text, size, "text");
 }
@@ -157,7 +157,7 @@ struct rnnfast_linear : rnnfast::c_api::Handle<rnnfast::Linear, rnnfast::c_api::
 namespace rnnfast::c_api {
 
 inline State& checked_state(const rnnfast_state* s) { return checked(const_cast<rnnfast_state*>(s), "state"); }
-// The states of a call over several, in memory that grows at a thread's first call.
+// The states of a call over several, in memory that grows at the first call of a thread.
 State* const* checked_states(rnnfast_state* const* states, size_t count);
 
 }  // namespace rnnfast::c_api

@@ -8,7 +8,7 @@ using rnnfast::Translator;
 
 namespace {
 
-// Translations with the translator that can make text of them.
+// Translations, with the translator that converts them to text.
 struct Translations {
     Translator translator;
     std::vector<Translation> all;

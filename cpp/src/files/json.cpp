@@ -11,7 +11,7 @@ namespace rnnfast::core {
 namespace {
 
 constexpr size_t deepest = 8;
-constexpr size_t most_items = 1024;     // of an array, but for strings: no shape is longer
+constexpr size_t most_items = 1024;     // of an array, except of strings: no shape is longer
 constexpr size_t most_members = 16384;  // of an object: tensors of a file
 
 class Parser {

@@ -1,4 +1,4 @@
-// A small strict JSON reader for text nobody vouches for, and the escaping a writer needs.
+// A small strict JSON reader for untrusted text, and the escaping for a writer.
 #pragma once
 
 #include <cstddef>
@@ -17,7 +17,7 @@ struct Json {
     uint64_t integer = 0;  // numbers written as plain non-negative digits
     double number = 0;
     std::string string;
-    // strings: an array of strings, at least one. They lie in `string` one after another, each up to its end: a
+    // strings: an array of at least one string. `string` holds them one after another, and each has its end: a
     // vocabulary takes no more memory than its text.
     std::vector<uint32_t> ends;
     std::string_view item(size_t i) const {
@@ -30,8 +30,8 @@ struct Json {
     const Json* find(std::string_view key) const;
 };
 
-// Throws Error with the place and the reason. Duplicate keys and invalid UTF-8 are refused, and what would take much
-// more memory than its text: deep nesting, and more values in an array or members in an object than any model has.
+// Throws Error with the position and the reason. Refuses duplicate keys and invalid UTF-8, and text that would need
+// much more memory than its size: deep nesting, and more values in an array or members in an object than any model has.
 Json parse_json(std::string_view text);
 
 // The text in quotes, escaped.

@@ -10,7 +10,7 @@ namespace {
 
 struct CaseRange {
     uint32_t first, last, step;
-    int32_t shift;  // of the small letter
+    int32_t shift;  // to the lower-case letter
 };
 #include "files/lower_case.inc"
 
@@ -22,8 +22,8 @@ size_t start_of_character_before(std::string_view text, size_t end) {
     return end;
 }
 
-// Whether the sigma in text[begin, end) ends a word: a letter stands before it and none after it, accents and such
-// aside.
+// Whether the sigma in text[begin, end) ends a word: a letter before it and no letter after it, ignoring accents and
+// similar characters.
 bool is_final(std::string_view text, size_t begin, size_t end) {
     bool letter_before = false;
     while (begin > 0) {

@@ -1,4 +1,4 @@
-// A text in lower case, as Python's str.lower() makes it.
+// A text in lower case, as by Python's str.lower().
 #pragma once
 
 #include <string>

@@ -12,7 +12,7 @@ namespace rnnfast::core {
 namespace {
 
 constexpr size_t most = 0x7fffffff;               // of any size: products of two fit 64 bits
-constexpr uint64_t packing_allowance = 16 << 20;  // bytes that packing may take beyond four times the file
+constexpr uint64_t packing_allowance = 16 << 20;  // bytes for packing in addition to four times the file
 
 std::string text_of(const std::vector<size_t>& shape) {
     std::string text = "[";

@@ -1,4 +1,4 @@
-// What a model file holds, checked in full before anything of it is used. docs/model-file.md describes the format.
+// The contents of a model file, checked completely before use. docs/model-file.md specifies the format.
 #pragma once
 
 #include "files/safetensors.h"
@@ -7,47 +7,47 @@
 
 namespace rnnfast::core {
 
-// Numbers of a tensor as floats whatever they are stored as; I8 has a scale for each row in the tensor "NAME.scale".
-// Throws Error if it is missing or has another shape. In place if it can be, else in `buffer`.
+// The values of a tensor as floats, for every stored dtype; I8 has a scale per row in the tensor "NAME.scale". Throws
+// Error if it is missing or has another shape. Points into the file if possible, else into `buffer`.
 const float* tensor_values(const SafetensorsFile& file, const std::string& name, const std::vector<size_t>& shape,
                            Buffer& buffer);
 
-// The checks of tensor_values without the numbers.
+// The checks of tensor_values, without its result.
 void check_tensor(const SafetensorsFile& file, const std::string& name, const std::vector<size_t>& shape);
 
-// How a matrix is packed: `columns` as wide as whole panels, or rows that are gathered as they are.
+// How a matrix is packed: with `columns` padded to whole panels, or as rows that are gathered as they are.
 enum class Packing { panels, rows };
-// Throws Error where packing a [columns, depth] matrix would take far more memory than the file gives reason to: a few
-// very long rows that are padded to whole blocks. In int8 rows may be no longer than a sum of 32 bits allows.
+// Throws Error if packing a [columns, depth] matrix would take far more memory than the file justifies: a few very long
+// rows, padded to whole blocks. In int8, the length of rows is limited by the 32-bit sum.
 void check_packed_size(const SafetensorsFile& file, const std::string& name, size_t depth, size_t columns,
                        Weights weights, Packing packing = Packing::panels);
 
-// A tensor that a configuration asks for.
+// A tensor that a configuration requires.
 struct ExpectedTensor {
     std::string name;
     std::vector<size_t> shape;
     size_t columns;  // of a matrix when it is packed
     Packing packing = Packing::panels;
 };
-// Throws Error unless every tensor is there in its shape, in a size that can be packed, and no other tensor has a name
-// that begins like those of layers: a configuration that leaves out what the file holds is of another model.
+// Throws Error unless every tensor is present with its shape and a size that can be packed. No other tensor may have a
+// name that begins like those of layers: such a file belongs to another model than its configuration.
 void check_tensors(const SafetensorsFile& file, const std::vector<ExpectedTensor>& expected,
                    const std::vector<std::string_view>& beginnings, Weights weights);
 
-// Throws Error unless the file holds a model of rnnfast of this kind, in a version that is known here.
+// Throws Error unless the file contains an rnnfast model of this kind, in a known version.
 void check_format(const SafetensorsFile& file, const std::string& kind);
-// The metadata of a key; Error says `otherwise` if there is none.
+// The metadata of a key; throws Error with `otherwise` if it is absent.
 const std::string& metadata_of(const SafetensorsFile& file, const char* key, const char* otherwise);
 
-// Members of a configuration; Error for another kind of value.
+// Members of a configuration; throw Error for another kind of value.
 size_t config_whole(const Json& config, const char* key, size_t least);
 std::string config_text(const Json& config, const char* key);
 bool config_flag(const Json& config, const char* key);
-// Options of training, which do not matter for running and may be missing; a value that none can have is still an
+// Checks training options, which inference does not use and which may be absent; an impossible value is still an
 // error. least <= value <= most, or < most
 void config_check_share(const Json& config, const char* key, bool may_be_one);
 void config_check_seed(const Json& config);
-// Error for a member that is not among `known`: it would change the results.
+// Throws Error for a member that is not in `known`, because it would change the results.
 void check_known(const Json& config, const std::vector<std::string_view>& known);
 
 struct LanguageModelFile {
@@ -58,9 +58,10 @@ struct LanguageModelFile {
     size_t vocabulary = 0, embedding_size = 0, hidden_size = 0, num_layers = 0;
     bool tie_weights = false;  // the output product uses the embedding's table
     Weights weights = Weights::f32;
-    TokenTable tokens;  // of size 0 if the model has no vocabulary of text
+    TokenTable tokens;  // size 0 if the model has no text vocabulary
 
-    // Every check of the tensors, for products in this precision; what is left to do can only fail for want of memory.
+    // Runs every check of the tensors, for products in this precision; afterwards only lack of memory can cause an
+    // error.
     void check(Weights weights) const;
 };
 

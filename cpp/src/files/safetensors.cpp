@@ -28,7 +28,7 @@ constexpr DtypeInfo dtypes[] = {
 };
 constexpr const char* readable = "F32, F64, F16, BF16 or I8";
 
-// The format's other dtypes, which are not read here.
+// Other dtypes of the format, which rnnfast does not read.
 struct ForeignDtype {
     const char* name;
     size_t bits;
@@ -39,8 +39,7 @@ constexpr ForeignDtype foreign_dtypes[] = {{"BOOL", 8},    {"U8", 8},   {"I16", 
 
 const DtypeInfo& named(Dtype dtype) { return dtypes[static_cast<size_t>(dtype)]; }
 
-// Place of the first NaN or infinity, or `size`: those whose exponent is all ones, which the number's last 16 bits
-// hold.
+// Index of the first NaN or infinity, or `size`: numbers whose exponent, in their last 16 bits, is all ones.
 size_t first_not_finite(const TensorView& t) {
     if (t.dtype == Dtype::other || t.dtype == Dtype::i8) return t.size;
     const size_t bytes = named(t.dtype).bytes;
@@ -118,7 +117,7 @@ Entry parse_entry(const std::string& name, const Json& json, const std::string& 
 
 using NamedTensor = const std::pair<const std::string, TensorView>*;
 
-// Wide numbers first, so that each is aligned; among equals in the order of their names.
+// Wide dtypes first, so that each tensor is aligned; within a width, in the order of the names.
 std::vector<NamedTensor> in_file_order(const std::map<std::string, TensorView>& tensors) {
     std::vector<NamedTensor> order;
     for (const auto& named_tensor : tensors) order.push_back(&named_tensor);

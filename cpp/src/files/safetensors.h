@@ -1,6 +1,6 @@
 // The safetensors container: an 8-byte little-endian header length, a JSON header, then the tensors' bytes.
-// Stricter than the reference reader: duplicate keys, holes and numbers that are not finite are refused too, the
-// numbers when they are asked for. Tensors of dtypes that are not read as floats may be there.
+// Stricter than the reference reader: it also refuses duplicate keys, holes and, when they are requested, non-finite
+// numbers. The file may contain tensors of dtypes that rnnfast does not read.
 #pragma once
 
 #include <map>
@@ -18,13 +18,13 @@ size_t bytes_of(Dtype dtype);
 
 struct TensorView {
     std::vector<size_t> shape;
-    const void* data;  // may lie at any address in a file of another writer
+    const void* data;  // may be unaligned in a file of another writer
     size_t size;       // numbers
     Dtype dtype = Dtype::f32;
     std::string foreign = {};  // the name of another dtype
 };
 
-// A file mapped into memory, or its bytes, checked before anything of it is used.
+// A file mapped into memory, or its bytes, checked before use.
 class SafetensorsFile {
 public:
     static SafetensorsFile open(const std::string& path);
@@ -37,9 +37,8 @@ public:
     // Throws Error for a NaN or infinity in any tensor that can be read as floats.
     void check_finite();
 
-    // The numbers of a tensor as floats: in place where they are aligned floats already, else in `buffer`. F16, BF16
-    // and I8 are exact, F64 is rounded. Throws Error for another dtype, for NaN, infinity, and numbers beyond a
-    // float's.
+    // The values of a tensor as floats: in place if they are aligned floats, else in `buffer`. F16, BF16 and I8 are
+    // exact, F64 is rounded. Throws Error for another dtype, NaN, infinity, and numbers beyond the range of float.
     const float* floats(const std::string& name, const TensorView& tensor, Buffer& buffer) const;
 
 private:
@@ -47,19 +46,19 @@ private:
     std::shared_ptr<const void> mapping_;
     std::map<std::string, std::string> metadata_;
     std::map<std::string, TensorView> tensors_;
-    bool finite_ = false;  // all of them are known to be
+    bool finite_ = false;  // true: all numbers are known to be finite
 };
 
 // The file's bytes, in memory; `name` is for messages.
 std::string safetensors_bytes(const std::map<std::string, TensorView>& tensors,
                               const std::map<std::string, std::string>& metadata, const std::string& name);
 
-// Writes to an open file; `name` is for messages. Error, with nothing written, if a number is not finite;
+// Writes to an open file; `name` is for messages. Throws Error and writes nothing if a number is not finite; throws
 // std::system_error if the system cannot write.
 void write_safetensors(int descriptor, const std::string& name, const std::map<std::string, TensorView>& tensors,
                        const std::map<std::string, std::string>& metadata);
 
-// The same over whatever stands at `path`. A caller that must not lose an old file renames a new one into its place.
+// The same, overwriting `path`. A caller that must not lose the old file writes a new one and renames it.
 void write_safetensors(const std::string& path, const std::map<std::string, TensorView>& tensors,
                        const std::map<std::string, std::string>& metadata);
 

@@ -1,4 +1,4 @@
-// Files of this operating system, whichever it is: read whole, or written through a descriptor.
+// Files on any operating system: read as a whole, or written through a descriptor.
 #pragma once
 
 #include <cstddef>
@@ -8,10 +8,10 @@
 namespace rnnfast::core {
 
 struct FileBytes {
-    std::shared_ptr<const void> memory;  // mapped where the system can, else read
+    std::shared_ptr<const void> memory;  // mapped if the system can do so, else read
     size_t size = 0;
 };
-// Throws Error for what is not a regular file or cannot be read.
+// Throws Error if the path is not a regular file or cannot be read.
 FileBytes read_file(const std::string& path);
 
 // Created, or emptied if it exists. Throws Error.
@@ -22,14 +22,14 @@ public:
     OutputFile(const OutputFile&) = delete;
     OutputFile& operator=(const OutputFile&) = delete;
     int descriptor() const { return descriptor_; }
-    void close();  // throws Error for what the system only now knows not to be written
+    void close();  // throws Error for a write error that the system reports only now
 
 private:
     std::string path_;
     int descriptor_;
 };
 
-// All of it, or std::system_error.
+// Writes everything or throws std::system_error.
 void write_all(int descriptor, const void* data, size_t size);
 
 }  // namespace rnnfast::core

@@ -1,4 +1,4 @@
-// Characters of UTF-8 and tables of them.
+// UTF-8 characters and tables of them.
 #pragma once
 
 #include <algorithm>
@@ -41,7 +41,7 @@ struct CodeRange {
     uint32_t first, last;
 };
 
-// The range of a sorted table that holds c; nullptr: none.
+// The range of a sorted table that contains c, or nullptr.
 template <class Range, size_t Count>
 const Range* range_of(const Range (&table)[Count], uint32_t c) {
     const Range* after = std::upper_bound(std::begin(table), std::end(table), c,

@@ -31,7 +31,7 @@ size_t end_of_run_of(Holds holds, std::string_view text, size_t at) {
     }
 }
 
-// Where a word that starts at `at` ends: a word character, then such and marks; `at` itself if there is none.
+// The end of a word that starts at `at`: a word character, then word characters and marks. `at` if there is no word.
 template <Holds IsMark>
 size_t end_of_word(std::string_view text, size_t at) {
     const auto continues = [](uint32_t c) { return is_word(c) || IsMark(c); };
@@ -39,8 +39,8 @@ size_t end_of_word(std::string_view text, size_t at) {
     return c.length && is_word(c.code) ? end_of_run_of(continues, text, at + c.length) : at;
 }
 
-// The token that starts at `at` by the pattern <W>|W(?:['’]W)*|[^\w\s]M*|\n, where M is a mark and W is \w[\wM]*: its
-// end, or `at` for a space to skip. Old models' words have no marks.
+// The end of the token that starts at `at`, or `at` for a space to skip. The pattern is <W>|W(?:['’]W)*|[^\w\s]M*|\n,
+// where M is a mark and W is \w[\wM]*. Words of old models have no marks.
 template <Holds IsMark>
 size_t end_of_word_token(std::string_view text, size_t at) {
     const Character c = character_at(text, at);
@@ -69,7 +69,7 @@ bool is_one_of(const std::string_view (&marks)[Count], std::string_view token) {
     return std::find(std::begin(marks), std::end(marks), token) != std::end(marks);
 }
 
-// Where the token that starts at `at` ends; `at` itself for a space to skip.
+// The end of the token that starts at `at`, or `at` for a space to skip.
 size_t end_of_character(std::string_view text, size_t at) { return at + character_at(text, at).length; }
 
 size_t end_of_run(std::string_view text, size_t at) {
@@ -123,15 +123,15 @@ std::string sentence_of(std::string_view text) {
 struct TokenizerInfo {
     const char* name_in_file;
     const char* name;
-    size_t (*end_of_token)(std::string_view, size_t);   // nullptr: only Python cuts texts this way
-    bool (*space)(std::string_view, std::string_view);  // nullptr: only Python makes texts of them
+    size_t (*end_of_token)(std::string_view, size_t);   // nullptr: only Python tokenizes this way
+    bool (*space)(std::string_view, std::string_view);  // nullptr: only Python joins such tokens
     bool lines;                                         // "\n" is the token <eos>
-    std::string (*prepare)(std::string_view);           // of a text, before it is cut up; nullptr: as it is
+    std::string (*prepare)(std::string_view);           // applied before a text is tokenized; nullptr: nothing
 };
 constexpr TokenizerInfo tokenizers[] = {
     {"char", "char", end_of_character, never_space, false, nullptr},
     {"word-v2", "word", end_of_word_token<is_mark>, space_between_words, true, nullptr},
-    {"word", "word-v1", end_of_word_token<never>, space_between_words, true, nullptr},  // as it was at first
+    {"word", "word-v1", end_of_word_token<never>, space_between_words, true, nullptr},  // the rule of version 0.1
     {"whitespace", "whitespace", end_of_run, space_between_lines, true, nullptr},
     {"unicode", "unicode", nullptr, space_between_words, true, nullptr},
     {"bpe", "bpe", nullptr, nullptr, false, nullptr},

@@ -1,4 +1,4 @@
-// Tokens and their ids, and how a text is cut into tokens: what python/rnnfast/text/vocab.py and tokenise.py do.
+// Tokens and their ids, and tokenization of texts, as in python/rnnfast/text/vocab.py and tokenise.py.
 #pragma once
 
 #include <cstdint>
@@ -25,13 +25,13 @@ public:
     std::string decode(const int32_t* ids, size_t count) const;
 
 private:
-    int32_t id_of(std::string_view token) const;  // 0 if it is not known
+    int32_t id_of(std::string_view token) const;  // 0 if the token is unknown
     size_t slot_of(std::string_view token) const;
 
     std::string tokenizer_;
-    bool lower_ = false;           // texts are put into lower case first
+    bool lower_ = false;           // convert texts to lower case first
     Json tokens_;                  // Kind::strings
-    std::vector<uint32_t> slots_;  // open addressing: id + 1, 0 for a free place
+    std::vector<uint32_t> slots_;  // open addressing: id + 1, 0 for a free slot
 };
 
 }  // namespace rnnfast::core

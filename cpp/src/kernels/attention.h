@@ -7,7 +7,7 @@
 namespace rnnfast::core::RNNFAST_ISA {
 namespace {
 
-// How many keys each of `lanes` queries sees; all ones in the lanes that see key j.
+// From the number of keys that each of `lanes` queries sees: all ones in the lanes that see key j.
 inline IntVec limits(const int32_t* visible) {
     IntVec limit;
     for (size_t i = 0; i < lanes; ++i) limit[i] = visible[i];
@@ -47,7 +47,7 @@ void softmax_block(const AttentionBlock& b) {
 // sum' = sum * rescale + sum of weights   (Milakov and Gimelshein, arXiv:1805.02867)
 void attention_softmax(const AttentionBlock& b) { b.visible ? softmax_block<true>(b) : softmax_block<false>(b); }
 
-// The same for one query whose scores lie side by side; the sum runs over the keys in the same order, so same bits.
+// The same for one query with contiguous scores; the sum has the same order of keys, so the bits are the same.
 void attention_softmax_row(const AttentionBlock& b) {
     float top = *b.maximum;
     for (size_t j = 0; j < b.keys; ++j) top = b.scores[j] > top ? b.scores[j] : top;
@@ -84,7 +84,7 @@ void attention_gradient(const AttentionGradient& b) {
     b.visible ? softmax_gradient_block<true>(b) : softmax_gradient_block<false>(b);
 }
 
-// Sixteen partial sums whatever the vector and panel width, joined in order.
+// Sixteen partial sums for every vector and panel width, added in order.
 void row_dots(const RowDots& d) {
     constexpr size_t vectors = unit_block / lanes;
     for (size_t r = 0; r < d.rows; ++r) {

@@ -1,4 +1,4 @@
-// Pairs of bf16 in 32-bit words: what a bf16 product reads.
+// Pairs of bf16 in 32-bit words, the input of bf16 products.
 #pragma once
 
 #include "kernels/table.h"
@@ -6,7 +6,7 @@
 namespace rnnfast::core::RNNFAST_ISA {
 namespace {
 
-// Nearest bf16, ties to even, in the low half. A NaN stays one; a number below 1.2e-38 becomes zero, as in the product.
+// Nearest bf16, ties to even, in the low half. A NaN stays NaN; a number below 1.2e-38 becomes zero, as in the product.
 inline uint32_t to_bf16(float x) {
     uint32_t bits;
     __builtin_memcpy(&bits, &x, sizeof bits);

@@ -1,5 +1,5 @@
-// The recurrent cells: two pointwise functions each, on a tile of one time step. Equations as in PyTorch.
-// In a gate row the G gates of 16 units lie side by side; `units` ends inside a block only at the layer's end.
+// The recurrent cells: two pointwise functions each, on a tile of one time step. The equations are PyTorch's.
+// A gate row has blocks of the G gates of 16 units; `units` ends inside a block only at the end of the layer.
 #pragma once
 
 #include "kernels/table.h"
@@ -11,8 +11,8 @@ namespace {
 inline Vec load_units(const float* p, size_t left) { return left >= lanes ? load(p) : load_partial(p, left); }
 inline void store_units(float* p, Vec v, size_t left) { left >= lanes ? store(p, v) : store_partial(p, v, left); }
 
-// Calls body(row, unit, gate, left): `unit` the tile's unit, `gate` its place in the gate row, `left` the units from
-// there on. Blocks are always filled to their end, since products read the padding and must find numbers there.
+// Calls body(row, unit, gate, left): `unit` in the tile, `gate` its offset in the gate row, `left` the number of
+// remaining units. Blocks are always filled to their end, because products read the padding, which must be finite.
 template <size_t Gates, class Body>
 inline void for_each_vector(size_t rows, size_t units, Body body) {
     for (size_t r = 0; r < rows; ++r)

@@ -1,4 +1,4 @@
-// One query beside the keys of its row. Vectors run along the units, so a row's numbers depend on nothing but that row.
+// One query with the keys of its row. Vectors run along the units, so the results of a row depend only on that row.
 #pragma once
 
 #include "kernels/attention.h"
@@ -9,7 +9,7 @@
 namespace rnnfast::core::RNNFAST_ISA {
 namespace {
 
-// `Vectors` vectors of y in registers for all rows
+// Keeps `Vectors` vectors of y in registers for all rows
 template <size_t Vectors>
 inline void weigh_columns(const WeightedRows& w, size_t column) {
     Vec sum[Vectors];
@@ -35,7 +35,7 @@ void weighted_rows(const WeightedRows& w) {
     store_partial(w.y + column, sum, left);
 }
 
-// Sixteen partial sums whatever the vector's width, joined in order, as in row_dots.
+// Sixteen partial sums for every vector width, added in order, as in row_dots.
 void additive_scores(const AdditiveScores& s) {
     constexpr size_t vectors = unit_block / lanes;
     for (size_t j = 0; j < s.keys; ++j) {

@@ -1,4 +1,4 @@
-// The matrix product everything rests on: row tiles against packed panels, accumulators in registers.
+// The matrix product: row tiles times packed panels, with accumulators in registers.
 #pragma once
 
 #include "kernels/table.h"
@@ -8,8 +8,8 @@ namespace rnnfast::core::RNNFAST_ISA {
 namespace {
 
 // A tile of `tile_rows` x `panel_vectors` accumulators, its panel row and one broadcast must fit the registers. With
-// few rows, several panels are walked at once, until `wanted_chains` accumulators hide the latency of an FMA and of the
-// cache.
+// few rows, the kernel processes several panels together, until `wanted_chains` accumulators hide the latency of an FMA
+// and of the cache.
 #if defined(__AVX512F__) || defined(RNNFAST_WIDE)
 constexpr size_t tile_rows = 6, panel_vectors = 4, wanted_chains = 16;
 #elif defined(__AVX2__)
@@ -24,7 +24,7 @@ static_assert(panel_vectors * lanes % unit_block == 0, "a panel holds whole bloc
 // A block of a panel stays in L2 while all row tiles use it. 512, which would fit L1, made LSTM training 5% slower.
 constexpr size_t depth_block = 1024;
 
-// Walks the rows of a Rows pattern without dividing.
+// Iterates over the rows of a Rows pattern without division.
 template <class Float>
 struct RowWalk {
     Float* at;
@@ -49,8 +49,8 @@ struct RowWalk {
     }
 };
 
-// How one 32-bit word of A meets one of B. Products that are put together of several instructions have no narrow tiles
-// for the last columns: their code is long (a fifth of the AVX-512 table) and such a CPU is not fast with them anyway.
+// How one 32-bit word of A is multiplied with one of B. Products that need several instructions have no narrow tiles
+// for the last columns: their code is long (a fifth of the AVX-512 table), and they are slow on such a CPU anyway.
 struct F32 {
     static constexpr bool narrow_tiles = true;
     static Vec multiply_add(Vec a, Vec b, Vec sum) { return fma(a, b, sum); }
@@ -60,17 +60,17 @@ struct Bf16 {
     static Vec multiply_add(Vec a, Vec b, Vec sum) { return dot_bf16(a, b, sum); }
 };
 
-struct Int8 {  // sums are whole numbers
+struct Int8 {  // sums are integers
     static constexpr bool narrow_tiles = dot_int8_is_one_instruction;
     static Vec multiply_add(Vec a, Vec b, Vec sum) { return dot_int8(a, b, sum); }
 };
 
-// A stretch of the depth: where A and the panels continue.
+// A chunk of the depth: where A and the panels continue.
 struct Depth {
     size_t begin, end;
 };
 
-// acc[i][j] += A[i, k] * B[k, j] for k in the stretch, in order
+// acc[i][j] += A[i, k] * B[k, j] for k in the chunk, in order
 template <class Word, size_t Rows_, size_t Vectors>
 inline void accumulate(Vec (&acc)[Rows_][Vectors], const float* const (&a)[Rows_], size_t step,
                        const float* const (&b)[Vectors], size_t width, size_t count) {
@@ -88,7 +88,7 @@ inline void accumulate(Vec (&acc)[Rows_][Vectors], const float* const (&a)[Rows_
     }
 }
 
-// One tile: Rows_ rows by Panels panels of Width vectors each; of a single panel only the first Used vectors.
+// One tile: Rows_ rows by Panels panels of Width vectors each; with a single panel, only its first Used vectors.
 template <class Word, size_t Rows_, size_t Panels, size_t Width, size_t Used = Width>
 void tile(const Gemm& g, const float* const* a_rows, float* const* c_rows, const float* panels, size_t stride,
           size_t column, Depth depth) {
@@ -96,7 +96,7 @@ void tile(const Gemm& g, const float* const* a_rows, float* const* c_rows, const
     constexpr size_t vectors = Panels * Used, width = Width * lanes;
     const bool whole = column + vectors * lanes <= g.columns;
     const bool first = depth.begin == 0 && g.start;
-    float edge[Rows_][vectors * lanes];  // stands in for C where its last columns fill no whole vectors
+    float edge[Rows_][vectors * lanes];  // replaces C if its last columns fill no whole vector
     float* c[Rows_];
     const size_t valid = whole ? vectors * lanes : g.columns - column;
     for (size_t i = 0; i < Rows_; ++i) {
@@ -138,8 +138,8 @@ void tile(const Gemm& g, const float* const* a_rows, float* const* c_rows, const
 
 using TileFunction = void (*)(const Gemm&, const float* const*, float* const*, const float*, size_t, size_t, Depth);
 
-// Asks for the next tile's part of C while this one is computed: with C beyond L2 the wait for its lines costs a
-// product of depth 200 a sixth of its speed.
+// Prefetches the next tile's part of C during the computation of this one. If C is larger than L2, waiting for its
+// cache lines costs a product of depth 200 a sixth of its speed.
 template <size_t Width>
 inline void prefetch_rows(RowWalk<float>& rows, size_t count, size_t column) {
     constexpr size_t line = 16;
@@ -149,7 +149,7 @@ inline void prefetch_rows(RowWalk<float>& rows, size_t count, size_t column) {
     }
 }
 
-// Panels walked at once by a tile of `rows` rows.
+// Number of panels that a tile of `rows` rows processes together.
 template <size_t Rows_, size_t Width>
 constexpr size_t panels_at_once = Rows_ * Width >= wanted_chains || Rows_ > 3 ? 1 : wanted_chains / (Rows_ * Width);
 
@@ -164,7 +164,7 @@ inline TileFunction tile_for(size_t rows, bool several, size_t& panels) {
     return nullptr;
 }
 
-// For the last panel, where fewer columns than its width are wanted.
+// For the last panel, if it has fewer columns than its width.
 template <class Word, size_t Width, size_t Used = Width, size_t Rows_ = tile_rows>
 inline TileFunction edge_tile_for(size_t rows, size_t vectors) {
     if (rows == Rows_ && vectors == Used) return tile<Word, Rows_, 1, Width, Used>;
@@ -198,7 +198,7 @@ void gemm(const Gemm& g) {
                 tall = tall_tiles ? edge_tile_for<Word, Width>(short_rows + 1, vectors) : low;
             }
         size_t k = 0;
-        do {  // once also for a depth of 0, whose product is the start itself
+        do {  // runs once even for depth 0, where the product is `start`
             const Depth depth{k, g.depth - k < block ? g.depth : k + block};
             RowWalk<const float> a(g.a);
             RowWalk<float> c(g.c), c_ahead(g.c);

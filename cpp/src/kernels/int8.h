@@ -1,6 +1,6 @@
-// Four bytes in a 32-bit word: what an int8 product reads, and how its sums become numbers.
-// A number x is q * scale, q a whole number from -127 to 127, one scale for a row. Left rows hold q + 128, without
-// sign, as the instruction wants it; right columns q, with sign; what the 128 adds is in the column's offset.
+// Four bytes in a 32-bit word: the input of int8 products, and the conversion of their sums to floats.
+// A number x is q * scale, where q is an integer from -127 to 127 and each row has one scale. Left rows hold q + 128,
+// unsigned, as the instruction requires; right columns hold q, signed. The column's offset corrects for the 128.
 #pragma once
 
 #include "kernels/gemm.h"
@@ -19,8 +19,8 @@ inline int32_t bits_of(float x) {
     return bits;
 }
 
-// The largest magnitude over 127, rounded up to 16 bits of mantissa: then q * scale is exact, and a row that was
-// rounded once stays as it is. 0 for a row of zeros (or below 1e-30), NaN if one of its numbers is not finite.
+// The largest magnitude over 127, rounded up to 16 bits of mantissa: then q * scale is exact, and a quantized row
+// does not change if it is quantized again. 0 for a row of zeros (or below 1e-30), NaN if a number is not finite.
 inline float int8_scale(int32_t largest_bits) {
     if (largest_bits >= 0x7f800000) return float_of(0x7fc00000);
     const float largest = float_of(largest_bits);
@@ -33,7 +33,7 @@ void int8_along(size_t size, const float* x, float* words) {
     const auto at = [&](size_t i) { return size - i >= lanes ? load(x + i) : load_partial(x + i, size - i); };
     IntVec top{};
     for (size_t i = 0; i < size; i += lanes) {
-        const IntVec magnitude = as_int(at(i)) & 0x7fffffff;  // as whole numbers, so that NaN is the largest
+        const IntVec magnitude = as_int(at(i)) & 0x7fffffff;  // as integers, so that NaN is the largest
         top = magnitude > top ? magnitude : top;
     }
     int32_t largest = 0;

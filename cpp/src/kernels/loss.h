@@ -9,7 +9,7 @@ namespace {
 
 // loss of a row = log(sum e^(z - max)) - (z_target - max); its gradient = softmax(z) - one_hot(target)
 void softmax_loss(const SoftmaxLoss& s) {
-    constexpr size_t partial = 64;  // terms summed before they join the total: keeps a long sum's rounding error small
+    constexpr size_t partial = 64;  // terms per partial sum: limits the rounding error of a long sum
     float* z = s.logits;
     Vec top = broadcast(-3.4e38f);
     for (size_t v = 0; v < s.vocabulary; ++v) {
@@ -43,11 +43,11 @@ void softmax_loss(const SoftmaxLoss& s) {
         if (s.targets[i] >= 0) z[static_cast<size_t>(s.targets[i]) * s.stride + i] -= s.weight;
 }
 
-// maximum = max(x), sum = sum of e^(x - maximum), in sixteen partial sums whatever the vector width, joined in order.
+// maximum = max(x), sum = sum of e^(x - maximum), in sixteen partial sums for every vector width, added in order.
 void exp_sum(size_t size, const float* x, float* maximum, float* sum) {
     constexpr size_t vectors = unit_block / lanes;
     const size_t whole = size / unit_block * unit_block;
-    float tail[unit_block];  // filled up with numbers that add nothing to a sum of at least 1
+    float tail[unit_block];  // padded with numbers that add nothing to a sum of at least 1
     for (size_t i = 0; i < unit_block; ++i) tail[i] = whole + i < size ? x[whole + i] : -3.4e38f;
     Vec top[vectors], part[vectors] = {};
     for (size_t i = 0; i < vectors; ++i) top[i] = load(tail + i * lanes);
@@ -68,7 +68,7 @@ void exp_sum(size_t size, const float* x, float* maximum, float* sum) {
     *sum = total;
 }
 
-// Sixteen partial sums whatever the vector width, joined in order: the same bits everywhere.
+// Sixteen partial sums for every vector width, added in order: the same bits everywhere.
 void panel_row_sums(size_t rows, size_t columns, size_t panel_stride, size_t width, const float* x, float* sums) {
     constexpr size_t vectors = unit_block / lanes;
     for (size_t v = 0; v < rows; ++v) {

@@ -1,5 +1,5 @@
-// What one core can do at best, for the bounds that benchmarks print: arithmetic without memory, reading without
-// arithmetic.
+// The best rates of one core, for the bounds that benchmarks print: arithmetic without memory access, and reading
+// without arithmetic.
 #pragma once
 
 #include "simd/vec.h"
@@ -7,7 +7,7 @@
 namespace rnnfast::core::RNNFAST_ISA {
 namespace {
 
-// Sums that do not wait for one another: enough to fill two units of latency 4 (four units on ARM), as registers allow.
+// Independent sums: enough to fill two units of latency 4 (four units on ARM), as registers allow.
 #if defined(__ARM_NEON)
 constexpr size_t rate_chains = 20;
 #else
@@ -25,14 +25,14 @@ void run_chains(size_t rounds, const float* in, float* out, Operation operation)
     store(out, sums[0]);
 }
 
-// in: three ordinary numbers the compiler does not know; out: [lanes]. Returns the floating-point operations done, two
-// for a multiply-add.
+// in: three normal numbers unknown to the compiler; out: [lanes]. Returns the number of floating-point operations, two
+// per multiply-add.
 double multiply_add_rate(size_t rounds, const float* in, float* out) {
     run_chains(rounds, in, out, [](Vec a, Vec b, Vec sum) { return fma(a, b, sum); });
     return 2.0 * static_cast<double>(rounds * rate_chains * lanes);
 }
 
-// The same for dot products of bf16 pairs; 0 where this ISA has no instruction for them.
+// The same for dot products of bf16 pairs; 0 if this ISA has no instruction for them.
 double bf16_rate([[maybe_unused]] size_t rounds, [[maybe_unused]] const float* in, [[maybe_unused]] float* out) {
 #if defined(__AVX512BF16__)
     run_chains(rounds, in, out, [](Vec a, Vec b, Vec sum) { return dot_bf16(a, b, sum); });
@@ -42,7 +42,7 @@ double bf16_rate([[maybe_unused]] size_t rounds, [[maybe_unused]] const float* i
 #endif
 }
 
-// Sum of x over and over, size a multiple of 8 lanes, in whatever order reads fastest.
+// Sums x repeatedly, in the order that reads fastest; size is a multiple of 8 lanes.
 float read_rate(size_t size, size_t passes, const float* x) {
     Vec sums[8];
     for (Vec& sum : sums) sum = broadcast(0);

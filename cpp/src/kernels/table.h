@@ -1,4 +1,4 @@
-// What every ISA supplies: serial kernels on raw pointers. This file is the contract; kernels.inc fills it in.
+// The kernels of every ISA: serial, on raw pointers. This file is the contract; kernels.inc implements it.
 // T steps, N rows, D inputs, H hidden units, G gates, V vocabulary, K depth of a product.
 #pragma once
 
@@ -7,11 +7,11 @@
 
 namespace rnnfast::core {
 
-// Gates of the same 16 units lie side by side: a gate row is [H/16 blocks][G gates][16 units].
+// The gates of 16 units form a block: a gate row is [H/16 blocks][G gates][16 units].
 constexpr size_t unit_block = 16;
 
 // Rows of a matrix in memory: row r starts at base + (r / run) * jump + (r % run) * stride.
-// run = 0 means one evenly strided run. Rows a thread owns over several steps are such a pattern.
+// run = 0 means one evenly strided run. The rows of a thread over several steps are such a pattern.
 struct Rows {
     float* base = nullptr;
     size_t stride = 0;
@@ -26,8 +26,8 @@ struct ConstRows {
     size_t jump = 0;
 };
 
-// C[r, j] = start[j] + sum over k of A[r, k] * B[k, j], k ascending, one fused multiply-add a term: the result of a
-// row depends on nothing but that row, whatever the tiling. start = nullptr continues from what C holds.
+// C[r, j] = start[j] + sum over k of A[r, k] * B[k, j], k ascending, one fused multiply-add per term: the result
+// of a row depends only on that row, with any tiling. start = nullptr continues from the contents of C.
 // In a low precision A and B are 32-bit words of several terms along k, and depth, step, inner and strides count words.
 struct Gemm {
     size_t rows = 0;
@@ -43,11 +43,11 @@ struct Gemm {
     Rows c;
 };
 
-// One tile of one time step of a cell; rows x units, units a whole number of blocks except at the layer's end.
+// One tile of one time step of a cell; rows x units, units is a multiple of the block except at the end of the layer.
 struct CellForward {
     size_t rows = 0;
     size_t units = 0;
-    bool save = false;       // leave the activated gates in `gates` for backward
+    bool save = false;       // keep the activated gates in `gates` for backward
     float* gates = nullptr;  // [rows, gate_stride] in: the input part; out (if save): the activated gates
     size_t gate_stride = 0;
     const float* recurrent = nullptr;  // [rows, recurrent_stride] the recurrent part, same order as gates
@@ -68,7 +68,7 @@ struct CellBackward {
     size_t units = 0;
     float* gates = nullptr;  // [rows, gate_stride] in: activated gates; out: gradient of the recurrent part
     size_t gate_stride = 0;
-    const float* recurrent = nullptr;  // [rows, recurrent_stride] what later steps pass back to h of this one
+    const float* recurrent = nullptr;  // [rows, recurrent_stride] gradient of h from later steps
     size_t recurrent_stride = 0;
     const float* dy = nullptr;  // gradient of this step's output, or nullptr
     size_t dy_stride = 0;
@@ -89,14 +89,14 @@ struct CellKernels {
     void (*backward)(const CellBackward&);
 };
 
-// Logits of R rows lie in panels [R / width][V][width]: a vector holds the same class of `lanes` rows, so sums over
-// the vocabulary need no horizontal step. One call takes one vector's rows.
+// Logits of R rows are in panels [R / width][V][width]: a vector holds the same class of `lanes` rows, so sums over
+// the vocabulary need no horizontal operation. One call processes the rows of one vector.
 struct SoftmaxLoss {
     size_t vocabulary = 0;
     float* logits = nullptr;           // in: products without bias; out (if gradient): (softmax - one_hot) * weight
     size_t stride = 0;                 // floats from one class to the next
     const float* bias = nullptr;       // [V] or nullptr
-    const int32_t* targets = nullptr;  // [lanes]; negative: the row counts for nothing
+    const int32_t* targets = nullptr;  // [lanes]; negative: the row is ignored
     float weight = 0;                  // of each row in the gradient
     bool gradient = false;
     float* maximum = nullptr;       // [lanes] out
@@ -111,10 +111,10 @@ struct AttentionBlock {
     size_t keys = 0;
     size_t queries = 0;                // whole blocks of 16
     float* scores = nullptr;           // out: e^(score - maximum), 0 where a query does not see a key
-    const int32_t* visible = nullptr;  // [queries] how many of these keys each query sees; nullptr: all
+    const int32_t* visible = nullptr;  // [queries] number of these keys that each query sees; nullptr: all
     float* maximum = nullptr;          // [queries] in and out, over all blocks so far
     float* sum = nullptr;              // [queries] in and out: of e^(score - maximum)
-    float* rescale = nullptr;          // [queries] out: what multiplies all that was summed before
+    float* rescale = nullptr;          // [queries] out: the factor of all earlier sums
 };
 
 struct AttentionGradient {
@@ -137,7 +137,7 @@ struct RowDots {
     float* sums = nullptr;
 };
 
-// y = (add ? y : 0) + sum over r of weights[r] * x[r, :], r ascending, one fused multiply-add a term
+// y = (add ? y : 0) + sum over r of weights[r] * x[r, :], r ascending, one fused multiply-add per term
 struct WeightedRows {
     size_t rows = 0, columns = 0;
     const float* x = nullptr;
@@ -147,7 +147,7 @@ struct WeightedRows {
     float* y = nullptr;
 };
 
-// One query beside its keys: scores[j] = sum over u of v[u] * tanh(query[u] + key_j[u]).
+// One query with its keys: scores[j] = sum over u of v[u] * tanh(query[u] + key_j[u]).
 struct AdditiveScores {
     size_t keys = 0, units = 0;
     const float* key = nullptr;  // [keys, key_stride]
@@ -175,7 +175,7 @@ struct AdamStep {
     float learning_rate = 0, beta1 = 0, beta2 = 0, epsilon = 0;
     float rest1 = 1, rest2 = 1;                   // 1 - beta1, 1 - beta2
     float weight_decay = 0;                       // added to the gradient (Adam)
-    float decoupled_decay = 0;                    // learning_rate * decay, taken off the weight (AdamW)
+    float decoupled_decay = 0;                    // learning_rate * decay, subtracted from the weight (AdamW)
     float correction1 = 1, correction2_sqrt = 1;  // 1 - beta1^t, sqrt(1 - beta2^t)
 };
 
@@ -191,7 +191,7 @@ struct SgdStep {
 
 enum CellIndex { cell_rnn_tanh, cell_rnn_relu, cell_lstm, cell_gru, cell_count };
 
-// int8: the whole 32-bit sums that C holds become numbers, c[r, j] = sum * (row_scale[r] * column_scale[j]) + start[j]
+// int8: converts the 32-bit integer sums in C to floats, c[r, j] = sum * (row_scale[r] * column_scale[j]) + start[j]
 struct Rescale {
     size_t rows = 0, columns = 0;
     const float* row_scales = nullptr;
@@ -204,12 +204,12 @@ struct GemmKernel {
     size_t width;  // columns of a panel
     size_t terms;  // numbers along k in a 32-bit word: 1 in f32, 2 in bf16, 4 in int8
     void (*run)(const Gemm&);
-    // How words are made, nullptr in f32: of one row along k, words[i] = (x[2i], x[2i + 1]), zeros beyond size; and of
-    // two rows k and k + 1, words[i] = (even[i], odd[i]), zeros for odd = nullptr.
+    // How words are packed, nullptr in f32: of one row along k, words[i] = (x[2i], x[2i + 1]), zeros beyond size; and
+    // of two rows k and k + 1, words[i] = (even[i], odd[i]), zeros for odd = nullptr.
     void (*along)(size_t size, const float* x, float* words);
-    // In int8 the row's scale follows its words, and there is no `across`.
+    // In int8, the scale of a row follows its words, and `across` is nullptr.
     void (*across)(size_t size, const float* even, const float* odd, float* words);
-    void (*rescale)(const Rescale&);  // int8, else nullptr: what run leaves in C is no number yet
+    void (*rescale)(const Rescale&);  // int8, else nullptr: converts what run leaves in C
 };
 
 // Rows and columns of the table of products. Only f32 has the narrow shapes, which the heads of attention use.
@@ -252,7 +252,7 @@ struct Kernels {
     void (*softmax_gradient)(size_t keys, const float* weights, float* dweights);
     void (*tanh)(size_t size, float* x);                            // x = tanh(x)
     void (*tanh_gradient)(size_t size, const float* y, float* dy);  // dy *= 1 - y^2, y = tanh(x)
-    // What a core can do at best, measured by benchmarks; see rates.h.
+    // The best rates of a core, for benchmarks; see rates.h.
     double (*multiply_add_rate)(size_t rounds, const float* in, float* out);
     double (*bf16_rate)(size_t rounds, const float* in, float* out);
     float (*read_rate)(size_t size, size_t passes, const float* x);

@@ -1,4 +1,4 @@
-// Optimiser steps and the small elementwise helpers. One element never depends on another, except in column_sums.
+// Optimizer steps and small elementwise helpers. Elements are independent of one another, except in column_sums.
 #pragma once
 
 #include "kernels/table.h"
@@ -66,7 +66,7 @@ void clip(size_t size, float limit, float* x) {
     });
 }
 
-// sums[j..] += the columns j.. of all rows, `Vectors` vectors of them in registers for all their rows
+// sums[j..] += the columns j.. of all rows; keeps `Vectors` vectors of sums in registers
 template <size_t Vectors>
 inline void sum_columns(size_t rows, const float* x, size_t stride, float* sums) {
     Vec sum[Vectors];
@@ -77,7 +77,7 @@ inline void sum_columns(size_t rows, const float* x, size_t stride, float* sums)
 }
 
 void column_sums(size_t rows, size_t columns, const float* x, size_t stride, float* sums) {
-    constexpr size_t at_once = 8;  // vectors: whole cache lines of a row, and few passes over rows far apart
+    constexpr size_t at_once = 8;  // vectors: whole cache lines of a row, and few passes over distant rows
     size_t j = 0;
     for (; j + at_once * lanes <= columns; j += at_once * lanes) sum_columns<at_once>(rows, x + j, stride, sums + j);
     for_each_vector_of(columns - j, [&](size_t i, size_t n) {

@@ -1,4 +1,4 @@
-// Memory for numbers: 64-byte aligned, owned, never copied by accident.
+// Memory for numbers: 64-byte aligned, owned, never copied implicitly.
 #pragma once
 
 #include <cstddef>
@@ -11,7 +11,7 @@ namespace rnnfast::core {
 
 constexpr size_t alignment = 64;  // a cache line, and the widest vector
 
-// Aligned memory or std::bad_alloc; freed with release(). Large blocks ask for huge pages.
+// Allocates aligned memory or throws std::bad_alloc; release() frees it. Large blocks request huge pages.
 void* allocate(size_t bytes);
 void release(void* memory) noexcept;
 
@@ -21,7 +21,7 @@ public:
     explicit Buffer(size_t size) : Buffer(size, Uninitialised{}) { zero(); }
 
     struct Uninitialised {};
-    // For memory that is written before it is read: zeroing a large buffer costs a pass over it.
+    // For memory that is written before it is read, because zeroing a large buffer costs a pass over it.
     Buffer(size_t size, Uninitialised) : size_(size) {
         if (size == 0) return;
         if (size > static_cast<size_t>(-1) / (2 * sizeof(float))) throw std::bad_alloc();
@@ -34,7 +34,7 @@ public:
     void zero() {
         if (size_) std::memset(data_.get(), 0, size_ * sizeof(float));
     }
-    // At least `size` floats, contents lost when it has to grow.
+    // At least `size` floats; the contents are lost if the buffer grows.
     void reserve(size_t size) {
         if (size > size_) *this = Buffer(size, Uninitialised{});
     }

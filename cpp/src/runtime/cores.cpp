@@ -14,7 +14,7 @@ namespace rnnfast::core {
 
 namespace {
 
-// "max 100000" or "150000 100000": microseconds of running time in each period of so many.
+// Parses "max 100000" or "150000 100000": running time per period, both in microseconds.
 double quota_of(std::istream& file) {
     double quota = 0, period = 0;
     if (!(file >> quota >> period) || quota <= 0 || period <= 0) return 0;  // "max", or -1 of version 1

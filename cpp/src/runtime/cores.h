@@ -1,18 +1,18 @@
-// Cores that this process may use.
+// The number of cores that this process may use.
 #pragma once
 
 #include <string>
 
 namespace rnnfast::core {
 
-// By the machine, this process's affinity, and the CPU quota of its container; at least 1.
+// Depends on the machine, the affinity of this process, and the CPU quota of its container; at least 1.
 int cores_allowed();
 
-// The CPU quota of this process's control groups, in cores: 1.5 lets it run for 150 ms in every 100 ms. 0: no limit.
+// The CPU quota of this process's control groups, in cores: 1.5 means 150 ms of running time per 100 ms. 0: no limit.
 double cpu_quota();
 
-// The same from other files: `groups` has the form of /proc/self/cgroup, `mount` that of /sys/fs/cgroup. Versions 1 and
-// 2 of control groups; the smallest quota of the group and those it is in counts.
+// The same from other files: `groups` has the form of /proc/self/cgroup, `mount` that of /sys/fs/cgroup. Supports
+// versions 1 and 2 of control groups; the smallest quota of the group and its parents counts.
 double cpu_quota(const std::string& groups, const std::string& mount);
 
 }  // namespace rnnfast::core

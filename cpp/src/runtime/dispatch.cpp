@@ -45,7 +45,7 @@ RNNFAST_DECLARE(wide)
 namespace {
 
 #if defined(__x86_64__) || defined(__i386__)
-// From the CPU itself: with some C libraries (musl under zig) __builtin_cpu_supports says no to everything.
+// Reads the CPU directly: with some C libraries (musl under zig), __builtin_cpu_supports always returns false.
 struct CpuFeatures {
     bool avx2 = false, avx512 = false, avx512_bf16 = false;
 };
@@ -58,7 +58,8 @@ CpuFeatures cpu_features() {
     unsigned a, b, c, d, most, unused;
     if (!__get_cpuid(1, &a, &b, &c, &d) || !bit(c, 27)) return found;  // OSXSAVE
     const bool fma = bit(c, 12);
-    // A CPU may have registers its operating system does not save: XCR0 tells which state survives a task switch.
+    // A CPU may have registers that its operating system does not save: XCR0 lists the state that survives a task
+    // switch.
     unsigned low, high;
     __asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
     constexpr unsigned ymm_state = 0x06, zmm_state = 0xe6;
@@ -94,13 +95,13 @@ std::vector<Isa> find_isas() {
 #endif
 #ifdef RNNFAST_HAVE_GENERIC
 #if defined(__x86_64__) || defined(__i386__)
-    found.push_back({&generic::kernels, cpu.avx2});  // of a test build, which compiles it for CPUs with FMA
+    found.push_back({&generic::kernels, cpu.avx2});  // only in test builds, which compile it for CPUs with FMA
 #else
     found.push_back({&generic::kernels, true});
 #endif
 #endif
 #ifdef RNNFAST_HAVE_WIDE
-    found.push_back({&wide::kernels, cpu.avx2});  // last, so only RNNFAST_ISA and tests choose it
+    found.push_back({&wide::kernels, cpu.avx2});  // last, so that only RNNFAST_ISA and tests select it
 #endif
     return found;
 }

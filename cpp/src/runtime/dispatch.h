@@ -1,4 +1,4 @@
-// Which kernel table this process uses.
+// Selects the kernel table of this process.
 #pragma once
 
 #include <string>
@@ -16,11 +16,11 @@ struct Isa {
 // Every ISA in this build, best first.
 const std::vector<Isa>& isas();
 
-// The table for new objects: the best supported one, or what RNNFAST_ISA names. A wrong name throws
-// std::invalid_argument, which lists the right ones.
+// The table for new objects: the best supported one, or the one that RNNFAST_ISA names. A wrong name throws
+// std::invalid_argument, which lists the valid names.
 const Kernels& active();
 
-// A supported table by name, for tests that hold one ISA against another.
+// A supported table by name, for tests that compare ISAs.
 const Kernels& kernels_named(const std::string& name);
 
 }  // namespace rnnfast::core

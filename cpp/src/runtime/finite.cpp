@@ -8,7 +8,7 @@ namespace rnnfast::core {
 
 namespace {
 
-// Not zero if the exponent is all ones: then, and only then, the addition reaches the sign bit.
+// Nonzero if the exponent is all ones: only then does the addition reach the sign bit.
 uint32_t not_finite(const float* x) {
     uint32_t bits;
     std::memcpy(&bits, x, sizeof bits);

@@ -15,7 +15,7 @@ namespace {
 std::atomic<unsigned> forks{0};
 
 #if (defined(__unix__) || defined(__APPLE__)) && !defined(__EMSCRIPTEN__)
-// When the library is loaded, so that no fork goes unseen.
+// Runs when the library is loaded, so that it sees every fork.
 [[maybe_unused]] const int hooked = pthread_atfork(nullptr, nullptr, [] { forks.fetch_add(1); });
 #endif
 

@@ -1,6 +1,6 @@
-// Locks that survive fork(). A forked child has one thread, so a lock that another thread of the parent held at that
-// moment is never released in the child, and what it guards may be half-written there. Every lock of this library is
-// one of these: the child takes it, and makes the guarded memory anew or refuses, but never waits for ever.
+// Locks that survive fork(). A forked child has one thread: a lock that another thread of the parent held is never
+// released in the child, and the guarded memory may be half-written. Every lock of this library is one of these. The
+// child takes the lock and then rebuilds the guarded memory or refuses, but never waits for ever.
 #pragma once
 
 #include <atomic>
@@ -33,13 +33,14 @@ public:
         mutex_.get()->unlock();
     }
 
-    // While holding it: true in a child that was forked while another thread held it, until settled() is called. What
-    // it guards may then be half-written.
+    // Call while holding it: true in a child that was forked while another thread held it, until settled() is called.
+    // The guarded memory may then be half-written.
     bool abandoned() const { return abandoned_.load(); }
     void settled() { abandoned_.store(false); }
 
 private:
-    // A mutex in place, so that a new one can take its place without the old one being destroyed while it is locked.
+    // Storage of the mutex, so that a new mutex can replace the old one, which must not be destroyed while it is
+    // locked.
     class InPlace {
     public:
         InPlace() { make(); }
@@ -59,19 +60,19 @@ private:
     void renew();
 
     InPlace mutex_;
-    std::atomic<unsigned> generation_{2 * fork_count()};  // odd: a thread of this process is making the new mutex
+    std::atomic<unsigned> generation_{2 * fork_count()};  // odd: a thread of this process is creating the new mutex
     std::atomic<bool> held_{false}, abandoned_{false};
 };
 
-// Replaces an object that may be half-written. The old one's memory is left as it is, since its pointers cannot be
-// trusted: the child of one fork leaks it once.
+// Replaces an object that may be half-written. The old object is not destroyed, because its pointers may be invalid:
+// the child of a fork leaks it once.
 template <class T>
 void replace_abandoned(T& old, T fresh = T()) {
     static_cast<void>(new T(std::move(old)));
     old = std::move(fresh);
 }
 
-// Holds a mutex whose guarded memory can be made anew: renew() runs first if the mutex was abandoned.
+// Holds a mutex whose guarded memory can be rebuilt: renew() runs first if the mutex was abandoned.
 class ForkLock {
 public:
     template <class Renew>
@@ -95,18 +96,19 @@ private:
     std::lock_guard<ForkSafeMutex> lock_;
 };
 
-// Holds what belongs to one thread at a time for one call. Throws std::runtime_error, with `what` it is, if another
-// thread is in it; and in a child that was forked while one was, where it may be half-written, with the `remedy`.
+// Holds an object that belongs to one thread at a time, for one call. Throws std::runtime_error that names `what` if
+// another thread uses it, and one with the `remedy` in a child that was forked during such a use, where the object may
+// be half-written.
 class SoleUse {
 public:
-    // writes_all: the call replaces all that may be half-written
+    // writes_all: the call replaces everything that may be half-written
     SoleUse(ForkSafeMutex& mutex, const char* what, const char* remedy, bool writes_all = false);
 
 private:
     std::unique_lock<ForkSafeMutex> lock_;
 };
 
-// Working memory for calls: as many T as there are calls at a time, reused.
+// Workspaces for calls: one T per concurrent call, reused.
 template <class T>
 class Pool {
 public:
@@ -136,7 +138,7 @@ private:
                 idle_.pop_back();
                 return item;
             }
-            idle_.reserve(++made_);  // so that giving back never allocates
+            idle_.reserve(++made_);  // so that the return never allocates
         }
         return std::make_unique<T>();
     }

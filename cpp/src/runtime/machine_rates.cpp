@@ -19,7 +19,7 @@ double seconds_now() {
     return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
-// work(thread) returns how much it did. All start together; the slowest decides, as in a layer.
+// work(thread) returns the amount of its work. All threads start together; the slowest one counts, as in a layer.
 double best_rate(int threads, double seconds, const std::function<double(size_t)>& work) {
     if (threads < 1 || threads > 4096)
         throw std::invalid_argument("threads is " + std::to_string(threads) + ", expected 1 to 4096");
@@ -41,7 +41,7 @@ double best_rate(int threads, double seconds, const std::function<double(size_t)
     return best;
 }
 
-// Buffers of a thread's own, so that no two threads write one cache line.
+// One buffer per thread, so that no two threads write the same cache line.
 std::vector<Buffer> buffers_for(int threads, size_t floats) {
     std::vector<Buffer> buffers;
     for (int t = 0; t < threads; ++t) {
@@ -70,10 +70,10 @@ double bf16_rate(int threads, double seconds) {
 }
 
 double read_rate(size_t bytes, int threads, double seconds) {
-    const size_t multiple = 8 * active().lanes;  // what the kernel reads in one go
+    const size_t multiple = 8 * active().lanes;  // what the kernel reads in one iteration
     const size_t floats = std::max<size_t>(1, bytes / (multiple * sizeof(float))) * multiple;
     const auto data = buffers_for(threads, floats);
-    const size_t passes = std::max<size_t>(1, (1u << 22) / floats);  // at least 16 MiB a run: about 0.1 ms
+    const size_t passes = std::max<size_t>(1, (1u << 22) / floats);  // at least 16 MiB per run: about 0.1 ms
     std::vector<float> sums(static_cast<size_t>(threads));
     return best_rate(threads, seconds, [&](size_t thread) {
         sums[thread] = active().read_rate(floats, passes, data[thread].data());

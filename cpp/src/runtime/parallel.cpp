@@ -32,7 +32,7 @@ bool team_may_start() {
 }
 #endif
 
-// The number an environment variable holds, as far as `end`, or -1 if it is not from 1 to most_threads.
+// The number in an environment variable, up to `end`, or -1 if it is not from 1 to most_threads.
 int number_in(const char* text, const char*& end) {
     while (*text == ' ') ++text;
     int value = 0;
@@ -50,7 +50,7 @@ int own_limit(int otherwise) {
     return value;
 }
 
-// OpenMP's own variable may be a list, whose first number counts; its runtime complains about anything else.
+// OpenMP's variable may be a list, whose first number counts; OpenMP's runtime reports other errors.
 int openmp_limit(int otherwise) {
     const char *text = std::getenv("OMP_NUM_THREADS"), *end = nullptr;
     const int value = text ? number_in(text, end) : -1;
@@ -109,7 +109,7 @@ void Barrier::wait(int members) {
         if (spins < 4096)
             pause();
         else
-            std::this_thread::yield();  // more threads than cores: let the late one run
+            std::this_thread::yield();  // more threads than cores: let the others run
     }
 }
 
@@ -119,7 +119,7 @@ void run_team([[maybe_unused]] size_t threads, void (*body)(const void*, const T
         Barrier barrier;
 #pragma omp parallel num_threads(static_cast<int>(threads))
         {
-            const auto size = static_cast<size_t>(omp_get_num_threads());  // may be fewer than asked for
+            const auto size = static_cast<size_t>(omp_get_num_threads());  // may be fewer than requested
             body(object, Team{static_cast<size_t>(omp_get_thread_num()), size, &barrier});
         }
         return;
@@ -129,7 +129,7 @@ void run_team([[maybe_unused]] size_t threads, void (*body)(const void*, const T
 }
 
 size_t threads_for(double flops) {
-    constexpr double worth_a_thread = 2e5;  // 2 microseconds of arithmetic: what starting a region costs
+    constexpr double worth_a_thread = 2e5;  // 2 microseconds of arithmetic: the cost of starting a region
     const double wanted = flops / worth_a_thread;
     const auto most = static_cast<double>(num_threads());
     return wanted < 1 ? 1 : static_cast<size_t>(std::min(wanted, most));

@@ -1,4 +1,4 @@
-// The only place that knows about threads. Work is split so that no result depends on how many there are.
+// The only file that knows about threads. Work is split so that no result depends on their number.
 #pragma once
 
 #include <atomic>
@@ -6,10 +6,10 @@
 
 namespace rnnfast::core {
 
-// Threads a parallel region may use: what set_num_threads said, else the smallest of the cores this process may use
-// (its affinity and its container's CPU quota count), RNNFAST_NUM_THREADS and OMP_NUM_THREADS. Throws
-// std::invalid_argument if RNNFAST_NUM_THREADS is not an integer from 1 to 4096. Never changes OpenMP's own setting,
-// which other libraries share.
+// The number of threads of a parallel region: the value of set_num_threads, else the smallest of the allowed cores
+// (by affinity and the container's CPU quota), RNNFAST_NUM_THREADS and OMP_NUM_THREADS. Throws std::invalid_argument if
+// RNNFAST_NUM_THREADS is not an integer from 1 to 4096. Never changes OpenMP's own setting, which other libraries
+// share.
 int num_threads();
 void set_num_threads(int threads);
 
@@ -24,7 +24,7 @@ struct Range {
 // Part `index` of `count` things in `parts` nearly equal runs, cut at multiples of `grain`.
 Range split(size_t count, size_t parts, size_t index, size_t grain = 1);
 
-// All threads of a team meet. Spins, since the wait is shorter than a sleep would be; yields when it is not.
+// Waits for all threads of a team. Spins, because the wait is usually shorter than a sleep; yields if it is longer.
 class Barrier {
 public:
     void wait(int members);
@@ -45,14 +45,14 @@ struct Team {
 
 void run_team(size_t threads, void (*body)(const void*, const Team&), const void* object);
 
-// Runs body on up to `threads` threads. body must not throw: allocate before. In a forked child it runs on one thread,
-// since OpenMP's threads do not survive fork.
+// Runs body on up to `threads` threads. body must not throw, so allocate before the call. In a forked child, body runs
+// on one thread, because OpenMP's threads do not survive fork.
 template <class Body>
 void parallel(size_t threads, const Body& body) {  // no std::function, which would allocate at every call
     run_team(threads, [](const void* object, const Team& team) { (*static_cast<const Body*>(object))(team); }, &body);
 }
 
-// Threads worth starting for this much arithmetic.
+// The number of threads that pay off for this amount of arithmetic.
 size_t threads_for(double flops);
 
 }  // namespace rnnfast::core

@@ -1,4 +1,4 @@
-// Counter-based random numbers: number i of a stream is a function of (key, i), so results never depend on threads.
+// Counter-based random numbers: number i of a stream is a function of (key, i), so results do not depend on threads.
 #pragma once
 
 #include <cmath>
@@ -14,7 +14,7 @@ inline uint64_t mix(uint64_t x) {
     return x ^ (x >> 31);
 }
 
-// A stream of its own for every (seed, a, b).
+// The key of a separate stream for every (seed, a, b).
 inline uint64_t random_key(uint64_t seed, uint64_t a, uint64_t b = 0) {
     return mix(mix(mix(seed + 0x9e3779b97f4a7c15u) + a) + b);
 }

@@ -1,5 +1,5 @@
-// Which weights: a number that no other weights have had, of this layer or of another. A forward notes it and its
-// backward compares, since gradients of other weights than the output came from are those of no function.
+// Identifies weights by a number that no other weights have had, in any layer. forward records it and backward compares
+// it, because gradients are meaningless if the weights are not those of the output.
 #pragma once
 
 #include <atomic>

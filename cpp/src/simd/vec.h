@@ -5,7 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 
-// Tables that use no intrinsic: WIDE and GENERIC by name, and any CPU that has no branch of its own below.
+// Tables without intrinsics: WIDE and GENERIC by name, and any CPU without its own branch below.
 #if defined(RNNFAST_WIDE) || defined(RNNFAST_GENERIC) || !(defined(__SSE2__) || defined(__aarch64__))
 #define RNNFAST_NO_INTRINSICS
 #endif
@@ -35,7 +35,7 @@ typedef float UnalignedVec __attribute__((vector_size(lanes * 4), aligned(4), ma
 inline Vec load(const float* p) { return *reinterpret_cast<const UnalignedVec*>(p); }
 inline void store(float* p, Vec v) { *reinterpret_cast<UnalignedVec*>(p) = v; }
 
-// First n < lanes floats; the rest read as zero and are never touched in memory.
+// The first n < lanes floats; the others read as zero, and their memory is never accessed.
 inline Vec load_partial(const float* p, size_t n) {
     float tmp[lanes] = {};
     for (size_t i = 0; i < n; ++i) tmp[i] = p[i];
@@ -49,8 +49,8 @@ inline IntVec as_int(Vec v) { return (IntVec)v; }  // same bits
 inline Vec as_float(IntVec v) { return (Vec)v; }
 
 // fma(a, b, c) = a * b + c, rounded once. Without the instruction (baseline, and generic on some CPUs) it is rounded
-// twice, and the table promises only its own bits. min and max return the SECOND operand when either is NaN, so min(hi,
-// max(lo, x)) lets a NaN in x through.
+// twice, and the table guarantees only its own bits. min and max return the SECOND operand when either is NaN, so
+// min(hi, max(lo, x)) lets a NaN in x through.
 #if defined(RNNFAST_NO_INTRINSICS)
 template <class Operation>
 inline Vec each_lane(Operation operation) {
@@ -100,7 +100,7 @@ inline Vec sqrt(Vec a) { return Vec(vsqrtq_f32(float32x4_t(a))); }
 #endif
 
 // c + a1 b1 + a0 b0 where a lane of a and b is a pair of bf16, the first in its low half. Each term is one fused
-// multiply-add, the second of the pair first: what AVX512_BF16 does, so the emulation gives the same bits (but for
+// multiply-add, the second of the pair first: as AVX512_BF16 does, so the emulation gives the same bits (except for
 // numbers below 1.2e-38, which the instruction reads and writes as zero).
 #if defined(__AVX512BF16__)
 constexpr bool dot_bf16_is_one_instruction = true;
@@ -122,7 +122,7 @@ inline Vec dot_bf16(Vec a, Vec b, Vec c) {
 }
 #endif
 
-// Whole numbers to floats, and their low bytes to memory.
+// Converts integers to floats, and stores their low bytes.
 inline Vec to_float(IntVec v) { return __builtin_convertvector(v, Vec); }
 inline void store_bytes(uint8_t* p, IntVec v) {
     typedef uint8_t Bytes __attribute__((vector_size(lanes)));
@@ -130,8 +130,8 @@ inline void store_bytes(uint8_t* p, IntVec v) {
     __builtin_memcpy(p, &bytes, sizeof bytes);
 }
 
-// sum + a0 b0 + a1 b1 + a2 b2 + a3 b3 in every lane: a holds four bytes without sign, b four with, sum a 32-bit whole
-// number. Exact, so every ISA gives the same.
+// sum + a0 b0 + a1 b1 + a2 b2 + a3 b3 in every lane: a holds four unsigned bytes, b four signed bytes, sum a 32-bit
+// integer. Exact, so every ISA gives the same result.
 #if defined(__AVX512VNNI__)
 constexpr bool dot_int8_is_one_instruction = true;
 #else
