@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import re
 import subprocess
 from pathlib import Path
@@ -42,10 +43,25 @@ def test_the_version_is_in_the_changelog():
     assert f"## {version}" in (ROOT / "CHANGELOG.md").read_text()
 
 
-def test_every_option_of_the_command_line_is_in_the_readme_or_its_help():
+def options_of(parser):
+    """(command, option, help) of a parser and of its commands."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for command in action.choices.values():
+                yield from options_of(command)
+        else:
+            yield parser.prog, "/".join(action.option_strings) or action.dest, action.help
+
+
+def test_every_command_is_in_the_readme_and_every_option_has_a_help_text():
+    from rnnfast.cli import parser
+
+    options = list(options_of(parser()))
+    commands = {prog for prog, _, _ in options} - {"rnnfast"}
+    assert len(commands) >= 8
     readme = (ROOT / "README.md").read_text()
-    for command in ("train", "train-translation", "eval", "generate", "quantize", "stats", "compare", "info"):
-        assert f"rnnfast {command}" in readme
+    assert not {command for command in commands if command not in readme}
+    assert not [f"{command} {option}" for command, option, text in options if not text or text == argparse.SUPPRESS]
 
 
 def test_no_file_of_code_is_longer_than_a_person_reads():
