@@ -47,7 +47,7 @@ void for_each_model(const std::function<void(const LanguageModel&)>& body) {
 
 }  // namespace
 
-TEST_CASE("streams stepped together have the bits of streams stepped alone") {
+TEST_CASE("streams stepped together are bit-identical to streams stepped alone") {
     for_each_model([](const LanguageModel& model) {
         constexpr size_t streams = 101, steps = 4;
         std::vector<State> together(streams, model.initial_state()), alone(streams, model.initial_state());
@@ -66,7 +66,7 @@ TEST_CASE("streams stepped together have the bits of streams stepped alone") {
     });
 }
 
-TEST_CASE("run and score give the bits of steps, whatever the length") {
+TEST_CASE("run and score are bit-identical to single steps, for every length") {
     for_each_model([](const LanguageModel& model) {
         const std::vector<int32_t> tokens = tokens_of(150, 3);
         State stepped = model.initial_state(), ran = model.initial_state(), scored = model.initial_state();
@@ -174,7 +174,7 @@ void check_empty_handles(const Handle& good, const std::vector<std::function<voi
 
 }  // namespace
 
-TEST_CASE("empty and moved-from handles throw a sentence at every use [R9]") {
+TEST_CASE("empty and moved-from handles throw an error at every use [R9]") {
     const std::string bytes = model_bytes({});
     const LanguageModel model = LanguageModel::load(bytes.data(), bytes.size());
     const auto tensors = rnnfast::Tensors::parse(bytes.data(), bytes.size());
@@ -418,7 +418,7 @@ TEST_CASE("words keep their combining marks, but not in the files of version 0.1
     CHECK_THROWS_AS(encode("word-v1", "a"), rnnfast::Error);
 }
 
-TEST_CASE("a sampler refuses logits that are not numbers, but minus infinity, which forbids a token [N7]") {
+TEST_CASE("a sampler refuses non-finite logits except minus infinity, which forbids a token [N7]") {
     const float infinite = std::numeric_limits<float>::infinity();
     for (const size_t place : {0, 1, 17, 39})
         for (const double temperature : {0.0, 0.8}) {
@@ -447,7 +447,7 @@ TEST_CASE("a model whose weights hold NaN neither scores nor generates [N7]") {
     CHECK_THROWS_AS(model.score({1, 2, 3}, state), std::domain_error);
 }
 
-TEST_CASE("tokens that are never drawn, n-grams that do not repeat, samples with random streams of their own") {
+TEST_CASE("forbidden tokens, n-grams that do not repeat, samples with independent random streams") {
     const LanguageModel model = small_model({});
     const auto generated = [&](const rnnfast::SamplerOptions& options, size_t length) {
         rnnfast::Sampler sampler(options);

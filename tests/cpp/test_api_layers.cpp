@@ -9,7 +9,7 @@ using namespace rnnfast::tests;
 using rnnfast::LanguageModel;
 using rnnfast::State;
 
-TEST_CASE("layers run on tensors of one's own") {
+TEST_CASE("layers run on your own tensors") {
     const std::string bytes = model_bytes({"gru", 3, 6, 4, 17, 2});
     const auto tensors = rnnfast::Tensors::parse(bytes.data(), bytes.size());
     CHECK(tensors.shape("rnn.weight_hh_l1") == std::vector<size_t>{51, 17});
@@ -54,7 +54,7 @@ rnnfast::Tensors tensors_of(const std::map<std::string, std::vector<size_t>>& sh
 
 }  // namespace
 
-TEST_CASE("layers whose tensors do not fit together are refused by the name of what is wrong [R8] [R13]") {
+TEST_CASE("layers whose tensors do not fit together are refused by name [R8] [R13]") {
     using Shapes = std::map<std::string, std::vector<size_t>>;
     const auto stack = [](std::initializer_list<const char*> layers, bool biases = true) {
         Shapes shapes;

@@ -163,7 +163,7 @@ void check_equal(const std::vector<Hypothesis>& found, const std::vector<Sequenc
 
 }  // namespace
 
-TEST_CASE("a beam as wide as all beginnings finds what trying everything finds") {
+TEST_CASE("a beam as wide as all prefixes equals exhaustive search") {
     size_t stopped_early = 0;
     for (const size_t levels : {size_t{0}, size_t{3}, size_t{1}})  // 1: all tokens equally likely
         for (const double penalty : {0.0, 0.75, 1.5})
@@ -215,7 +215,7 @@ TEST_CASE("beam size 1 takes the most probable token until <eos>") {
     CHECK(cut < 80);
 }
 
-TEST_CASE("narrow beams keep what a search that sorts everything keeps") {
+TEST_CASE("narrow beams keep the same prefixes as a search that sorts everything") {
     for (const size_t levels : {size_t{0}, size_t{2}})
         for (const size_t beam : {size_t{1}, size_t{2}, size_t{3}, size_t{10}}) {
             CAPTURE(levels);
@@ -298,7 +298,7 @@ TEST_CASE("forced scores are bit-identical to the log-probabilities of the searc
     CHECK_THROWS_AS(forced_scores(other, {{5, 20}}, o), std::out_of_range);
 }
 
-TEST_CASE("a search says what is wrong with its options or its model") {
+TEST_CASE("a search reports what is wrong with its options or its model") {
     const auto refused = [](DecodeOptions o, const char* part) {
         HashModel model(6, {0}, 1);
         std::string text;

@@ -192,7 +192,7 @@ TEST_CASE("C: NULL is refused everywhere") {
     rnnfast_linear_free(nullptr);
 }
 
-TEST_CASE("C: handles of another kind, little room and wrong sizes are refused") {
+TEST_CASE("C: handles of another kind, small capacities and wrong sizes are refused") {
     Objects o;
     auto* const not_a_model = reinterpret_cast<rnnfast_model*>(o.state);
     auto* const not_a_state = reinterpret_cast<rnnfast_state*>(o.model);
@@ -257,7 +257,7 @@ TEST_CASE("C: handles of another kind, little room and wrong sizes are refused")
     check_refused(rnnfast_sample(o.sampler, bad, 2, &id), RNNFAST_FAILED);
 }
 
-TEST_CASE("C: a state that is twice in a batched step is refused [R7]") {
+TEST_CASE("C: a state that occurs twice in a batched step is refused [R7]") {
     Objects o;
     rnnfast_state* const twice[] = {o.state, o.state};
     const int32_t tokens[] = {1, 2};
@@ -282,7 +282,7 @@ TEST_CASE("C: NaN in a layer's input is refused [R10]") {
     rnnfast_state_free(state);
 }
 
-TEST_CASE("C: a precision that does not exist is refused with all that do [R10] [R13]") {
+TEST_CASE("C: the error for an unknown precision lists the known ones [R10] [R13]") {
     Objects o;
     rnnfast_model* model;
     rnnfast_translator* translator;
@@ -300,7 +300,7 @@ TEST_CASE("C: a precision that does not exist is refused with all that do [R10] 
     CHECK(std::string(rnnfast_last_error()) == "weights is -1: expected RNNFAST_F32, RNNFAST_BF16 or RNNFAST_INT8");
 }
 
-TEST_CASE("C: what a model and the library are can be asked [R11]") {
+TEST_CASE("C: the properties of a model and of the library can be read [R11]") {
     Objects o;
     size_t vocabulary, hidden, layers, size = 16;
     CHECK(rnnfast_model_sizes(o.model, &vocabulary, &hidden, &layers) == RNNFAST_OK);

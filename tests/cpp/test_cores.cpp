@@ -31,7 +31,7 @@ struct Groups {
 
 }  // namespace
 
-TEST_CASE("the CPU quota of control groups of version 2 is the smallest on the way up [R13]") {
+TEST_CASE("the CPU quota of control groups of version 2 is the smallest of the group and its parents [R13]") {
     const Groups groups("0::/pod/container");
     CHECK(groups.quota() == 0.0);
     groups.write("cpu.max", "max 100000");

@@ -341,7 +341,7 @@ TEST_CASE("attention of a row has the same bits alone, in a batch, and with more
     }
 }
 
-TEST_CASE("attention leaves the bits written down here, on every ISA with FMA and any number of threads") {
+TEST_CASE("attention gives the recorded bits on every ISA with FMA and any number of threads") {
     const uint64_t golden[] = {10142689351665243824u, 3009505184289982478u, 3412444481841899633u};
     for (size_t k = 0; k < 3; ++k) {
         CAPTURE(k);
@@ -361,7 +361,7 @@ TEST_CASE("attention leaves the bits written down here, on every ISA with FMA an
     }
 }
 
-TEST_CASE("several hypotheses of one source row get what the row gets") {
+TEST_CASE("several hypotheses of one source row get the attention of the row") {
     Problem p(AttentionKind::general, 6, 1, {4, 6}, 10, 12);
     p.objective();
     const std::vector<int32_t> source = {1, 1, 0};
@@ -376,7 +376,7 @@ TEST_CASE("several hypotheses of one source row get what the row gets") {
             CHECK(weights[r * p.S + j] == p.tape.weights.data()[static_cast<size_t>(source[r]) * p.S + j]);
 }
 
-TEST_CASE("attention that cannot work says what it wants") {
+TEST_CASE("attention that cannot work reports what it expects") {
     const auto make = [](AttentionKind kind, size_t H, size_t C) {
         CrossAttention({kind, H, C, Weights::f32}, 1, active());
     };

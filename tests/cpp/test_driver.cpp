@@ -76,7 +76,7 @@ TEST_CASE("gradients equal finite differences for every cell") {
     }
 }
 
-TEST_CASE("ragged rows give the bits each gives alone") {
+TEST_CASE("ragged rows are bit-identical to each row alone") {
     for (const CellInfo& cell : cells()) {
         Problem problem(cell.name);
         const Recurrent layer(problem.options, 3, active());

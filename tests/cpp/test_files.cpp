@@ -38,7 +38,7 @@ const std::string good = R"({"__metadata__":{"a":"b"},"w":{"dtype":"F32","shape"
 
 }  // namespace
 
-TEST_CASE("a file survives being written and read") {
+TEST_CASE("a file is the same after writing and reading") {
     const std::string path = "/tmp/rnnfast-test-" + std::to_string(getpid()) + ".safetensors";
     const std::vector<float> values = {1.0f, -2.5f, 3e-40f};
     write_safetensors(

@@ -35,7 +35,7 @@ void check_close(const std::vector<float>& a, const std::vector<float>& b) {
 
 }  // namespace
 
-TEST_CASE("fixed inputs give what the same inputs written out at every step give") {
+TEST_CASE("fixed inputs equal the same inputs given at every step") {
     for (const CellInfo& cell : cells())
         for (const size_t input_size : {0, 5})
             for (const bool bidirectional : {false, true}) {

@@ -99,7 +99,7 @@ TEST_CASE(
     });
 }
 
-TEST_CASE("what a forked child finds half made is made again [M3]") {
+TEST_CASE("a forked child rebuilds what is half-made [M3]") {
     Packed<std::vector<int>> prepared([] { return std::vector<int>{1}; });
     std::atomic<bool> inside{false}, done{false};
     std::thread other([&] {

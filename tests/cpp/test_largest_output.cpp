@@ -53,7 +53,7 @@ TEST_CASE("the largest output is found for every size") {
             }
 }
 
-TEST_CASE("outputs that tie, or nearly, are told apart as the exact ones are") {
+TEST_CASE("outputs that tie, or nearly tie, have the argmax of the exact ones") {
     const size_t inputs = 120, outputs = 400;
     Layer l = random_layer(inputs, outputs);
     for (size_t o = 0; o < outputs; ++o) {  // all rows alike, in groups of four the same

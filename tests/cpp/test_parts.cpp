@@ -42,7 +42,7 @@ uint64_t bits(const RecurrentOptions& o, const int64_t* lengths, const std::vect
 
 }  // namespace
 
-TEST_CASE("a sequence in parts leaves the bits of the whole, outputs, last states and gradients") {
+TEST_CASE("a sequence in parts is bit-identical to the whole: outputs, last states and gradients") {
     for (const CellInfo& cell : cells())
         for (const int64_t* lengths : {static_cast<const int64_t*>(nullptr), ragged, shorter})
             for (const bool variational : {false, true}) {

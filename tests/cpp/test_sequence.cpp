@@ -73,7 +73,7 @@ TEST_CASE("attention's softmax continues a running maximum and sum, with and wit
             }
 }
 
-TEST_CASE("one query's softmax has the bits it has in a block") {
+TEST_CASE("the softmax of one query is bit-identical to that in a block") {
     for (const size_t keys : {1, 15, 16, 17, 50, 128}) {
         CAPTURE(keys);
         SoftmaxCase c(keys, 64);
@@ -230,7 +230,7 @@ TEST_CASE("gradients of convolution and attention equal finite differences") {
     }
 }
 
-TEST_CASE("convolution and attention leave the bits written down here, on every ISA with FMA") {
+TEST_CASE("convolution and attention give the recorded bits on every ISA with FMA") {
     const size_t steps = 150, rows = 2, size = 40;
     const Layout layout = Layout::time_first(steps, rows, size);
     const auto x = random_vector(layout.size(), 1), dy = random_vector(layout.size(), 2);

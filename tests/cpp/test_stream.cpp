@@ -16,7 +16,7 @@ TEST_CASE("the counter sees what the library allocates") {
     ::operator delete(memory);
 }
 
-TEST_CASE("a step allocates nothing and gives the bits of the whole sequence") {
+TEST_CASE("a step allocates nothing and is bit-identical to the whole sequence") {
     for (const CellInfo& cell : cells())
         for (const size_t rows : {1, 3, 40}) {
             CAPTURE(std::string(cell.name));

@@ -429,7 +429,7 @@ TEST_CASE("lists in braces choose the overload that they mean [R11]") {
     CHECK(translator.translate({std::string("a"), std::string("b")}) == translator.translate(texts));
 }
 
-TEST_CASE("an empty or moved-from translator throws a sentence at every use [R9]") {
+TEST_CASE("an empty or moved-from translator throws an error at every use [R9]") {
     const Seq2SeqOptions o = small();
     const auto model = model_of(o);
     Translator original = translator_of(bytes_of(*model, metadata_of(o)));

@@ -31,7 +31,7 @@ def twins(cell, *sizes, **options):
         (5, 40, 33, 130, {"bias": False}),
     ],
 )
-def test_outputs_and_gradients_are_those_of_float32_but_for_rounding(cell, T, N, D, H, options):
+def test_outputs_and_gradients_are_those_of_float32_except_for_rounding(cell, T, N, D, H, options):
     low, full = twins(cell, D, H, **options)
     rng = np.random.default_rng(0)
     x = rng.normal(size=(T, N, D)).astype(np.float32)

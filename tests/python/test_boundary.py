@@ -14,7 +14,7 @@ import rnnfast as rf
 FUZZER = Path(__file__).parents[1] / "fuzz" / "python_boundary.py"
 
 
-def test_public_functions_answer_or_refuse_in_one_sentence_whatever_the_arguments(tmp_path):
+def test_public_functions_return_or_refuse_in_one_sentence_whatever_the_arguments(tmp_path):
     pytest.importorskip("hypothesis")
     command = [sys.executable, FUZZER, "--calls", "1500", "--log", tmp_path / "calls.txt"]
     ran = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "MPLBACKEND": "agg"})

@@ -109,7 +109,7 @@ def test_a_model_is_saved_and_loaded(tmp_path):
         rf.load(tmp_path / "bad.safetensors")
 
 
-def test_surnames_are_told_apart_by_language(data_folder):
+def test_surnames_are_classified_by_language(data_folder):
     names = rf.datasets.load("names")
     pairs = [(name, language) for language, listed in names.items() for name in listed]
     order = np.random.default_rng(0).permutation(len(pairs))
@@ -227,7 +227,7 @@ def test_integers_are_tokens_with_a_warning_unless_input_says_what_they_are():
         ([[1e300, -1e300], [1e300, 0.0]], ValueError, r"X reaches 1e\+300, too large"),
     ],
 )
-def test_what_is_no_sequence_is_refused_in_a_sentence(sequences, error, sentence):
+def test_what_is_not_a_sequence_is_refused_in_a_sentence(sequences, error, sentence):
     with pytest.raises(error, match=sentence):
         real().fit(sequences, [0, 1])
 
@@ -428,7 +428,7 @@ def test_a_file_of_version_0_1_still_loads():
 
 
 @pytest.mark.fault("N19")
-def test_words_of_an_old_file_are_cut_by_the_old_rule(tmp_path):
+def test_words_of_an_old_file_are_split_by_the_old_rule(tmp_path):
     hindi = "\u0939\u093f\u0928\u094d\u0926\u0940"  # one word with combining marks
     model = small(epochs=1, tokenizer="word").fit([hindi, "b"], [0, 1])
     assert model.vocab_.idx_to_token == ["<unk>", "b", hindi]

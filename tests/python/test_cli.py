@@ -96,7 +96,7 @@ def test_generate_takes_top_p_and_beams(text):
         assert len(result.stdout.rstrip("\n")) in (6, 7), result.stderr
 
 
-def test_generate_says_what_of_the_prompt_the_model_does_not_know(text):
+def test_generate_names_the_unknown_tokens_of_the_prompt(text):
     rf.LanguageModel(rf.Vocab(TEXT), hidden_size=8, seed=0).save(text / "m.safetensors")
     result = run("generate", "m.safetensors", "--prompt", "Zut! It", "--length", 5, cwd=text)
     assert result.returncode == 0

@@ -99,7 +99,7 @@ def test_a_moved_folder_resumes_where_it_is_and_a_copy_leaves_the_original_alone
 
 
 @pytest.mark.fault("C3")
-def test_the_text_may_be_given_anew_and_must_be_the_same(folder, tmp_path, rnnfast):
+def test_the_text_may_be_given_again_and_must_be_the_same(folder, tmp_path, rnnfast):
     checkpoint = begin(rnnfast)
     (folder / "text.txt").rename(tmp_path / "elsewhere.txt")
     status, _, err = rnnfast("train", "--resume", checkpoint)
@@ -123,7 +123,7 @@ def test_the_text_may_be_given_anew_and_must_be_the_same(folder, tmp_path, rnnfa
         ("--from m.safetensors", "not allowed with argument"),
     ],
 )
-def test_options_that_would_make_it_another_run_are_refused_by_name(folder, rnnfast, option, sentence):
+def test_options_that_would_change_the_run_are_refused_by_name(folder, rnnfast, option, sentence):
     checkpoint = begin(rnnfast)
     before = (folder / checkpoint).read_bytes()
     status, _, err = rnnfast("train", "--resume", checkpoint, *option.split())
@@ -173,7 +173,7 @@ def test_a_checkpoint_of_version_0_1_resumes_where_it_is(folder, rnnfast):
         ({"settings": {}, "sha256": "", "command": "train-translation"}, "was written by train-translation"),
     ],
 )
-def test_settings_that_no_run_could_have_are_refused(folder, rnnfast, run, sentence):
+def test_impossible_settings_are_refused(folder, rnnfast, run, sentence):
     tensors, metadata = _core.read_safetensors(str(GOLDEN))
     _core.write_safetensors("c", tensors, {**metadata, "run": json.dumps(run)})
     status, _, err = rnnfast("train", "--resume", "c")
@@ -181,7 +181,7 @@ def test_settings_that_no_run_could_have_are_refused(folder, rnnfast, run, sente
     assert sentence in err
 
 
-def test_a_finished_model_trains_on_with_another_text(folder, rnnfast):
+def test_a_finished_model_continues_training_with_another_text(folder, rnnfast):
     assert rnnfast("train", "text.txt", *SMALL, "--cell", "gru", "--epochs", 4, "--output", "one.safetensors")[0] == 0
     other = "a late tale for all hats, zz!\n" * 30
     (folder / "other.txt").write_text(other)
@@ -229,7 +229,7 @@ def test_what_a_finished_model_contradicts_is_refused(folder, rnnfast, option, s
     assert sentence in err
 
 
-def test_a_translator_resumes_after_a_move_and_trains_on_from_a_finished_one(folder, tmp_path, rnnfast, monkeypatch):
+def test_a_translator_resumes_after_a_move_and_continues_from_a_finished_one(folder, tmp_path, rnnfast, monkeypatch):
     words = "the a cat dog sees likes old new".split()
     pairs = [f"{x} {y} {z}\t{z} {x} {y}\n" for x in words for y in words for z in words[:3]]
     (folder / "pairs.tsv").write_text("".join(pairs))
@@ -254,7 +254,7 @@ def test_a_translator_resumes_after_a_move_and_trains_on_from_a_finished_one(fol
 
 
 @pytest.mark.fault("C4")
-def test_a_run_that_diverges_ends_with_a_sentence_and_status_1(folder, rnnfast):
+def test_a_run_that_diverges_ends_with_a_message_and_status_1(folder, rnnfast):
     options = ["--optimizer", "sgd", "--clip-norm", 0, "--lr", 1000, "--epochs", 2, "--json"]
     status, out, err = rnnfast("train", "text.txt", *SMALL[:-2], *options)
     assert status == 1

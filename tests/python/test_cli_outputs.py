@@ -179,7 +179,7 @@ def test_a_folder_that_cannot_be_written_to_is_found_before_training(call, folde
 
 
 @pytest.mark.fault("C2")
-def test_every_command_that_writes_refuses_alike(call, folder):
+def test_every_command_that_writes_refuses_the_same_outputs(call, folder):
     pytest.importorskip("matplotlib")
     (folder / "old.png").write_bytes(b"old")
     (folder / "old.safetensors").write_bytes(b"old")
@@ -275,7 +275,7 @@ def test_a_translator_too_large_for_the_machine_is_refused_in_one_line():
 
 
 @pytest.mark.fault("C5")
-def test_a_text_in_the_place_of_a_model_is_called_so(call):
+def test_a_text_given_as_a_model_is_reported_as_a_text(call):
     assert refused(call("eval", "text.txt", "text.txt"), "text.txt: is not a safetensors file but looks like text")
     with pytest.raises(rf.FileFormatError, match="looks like text"):
         rf.load("text.txt")
@@ -406,7 +406,7 @@ def test_values_that_look_like_options_are_values(call):
 
 @pytest.mark.fault("C12")
 @pytest.mark.parametrize("name", ["m.lm", "m.arpa", "m.arpa.gz", "m.lm.gz", "m"])
-def test_n_gram_files_are_recognised_by_what_is_in_them(call, folder, name):
+def test_n_gram_files_are_recognized_by_their_content(call, folder, name):
     model = rf.NGram(2).fit(rf.Corpus.from_text(TEXT, tokenizer="whitespace"))
     model.save_arpa("m.arpa.gz" if name.endswith("gz") else "m.arpa")
     (folder / ("m.arpa.gz" if name.endswith("gz") else "m.arpa")).rename(name)
@@ -429,7 +429,7 @@ def test_a_dash_is_standard_input(call, monkeypatch):
 
 
 @pytest.mark.fault("C10")
-def test_a_picture_without_an_ending_is_the_file_that_is_announced(call, folder):
+def test_a_picture_without_an_extension_is_the_announced_file(call, folder):
     pytest.importorskip("matplotlib")
     status, out, _ = call("stats", "text.txt", "--plot", "pictures/curve")
     assert status == 0
@@ -462,7 +462,7 @@ def test_lines_are_scored_one_by_one(call, folder):
 
 @pytest.mark.fault("C12")
 @pytest.mark.parametrize("tokenizer", ["word", "whitespace", "char"])
-def test_a_blank_at_the_prompt_s_end_is_not_doubled(call, tokenizer):
+def test_a_space_at_the_end_of_a_prompt_is_not_doubled(call, tokenizer):
     vocab = rf.Corpus.from_text(TEXT, tokenizer=tokenizer).vocab
     rf.LanguageModel(vocab, hidden_size=6, seed=0).save("w.safetensors")
     for options in (["--temperature", 1, "--seed", 4], ["--beam-size", 2], ["--num-samples", 1]):

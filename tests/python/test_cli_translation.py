@@ -84,7 +84,7 @@ def test_every_choice_is_an_option(folder):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="kill -9 is POSIX")
-def test_resume_after_kill_9_gives_the_bits_of_an_undisturbed_run(folder):
+def test_resume_after_kill_9_is_bit_identical_to_an_uninterrupted_run(folder):
     options = ["train.de", "train.en", *SMALL, "--epochs", 2, "--dropout", 0.2, "--cell", "lstm", "--keep-best"]
     options += ["--threads", 1]
     train_and_kill("train-translation", options, folder, steps=[17], delays=[0])

@@ -84,7 +84,7 @@ def test_a_part_of_another_project_installs_nothing_unless_it_is_asked_to(part, 
 
 
 @pytest.mark.fault("R12")
-def test_an_absolute_folder_of_libraries_stands_in_the_pkg_config_file_as_it_is(prefix):
+def test_the_pkg_config_file_keeps_an_absolute_library_folder(prefix):
     text = (prefix / "lib64" / "pkgconfig" / "rnnfast.pc").read_text()
     assert f"prefix={prefix}\nlibdir={prefix}/lib64\nincludedir=${{prefix}}/include\n" in text
     assert "//" not in text.replace("https://", "")
@@ -110,7 +110,7 @@ def test_a_minimum_size_build_is_one_in_every_object(part, prefix):
 @pytest.mark.parametrize(
     ("asked", "found"), [("0.1", True), ("0.1.0", True), ("0.9", False), ("0.0", False), ("1.0", False)]
 )
-def test_before_version_1_a_program_finds_the_minor_version_it_asks_for_alone(prefix, tmp_path, asked, found):
+def test_before_version_1_a_program_finds_only_the_minor_version_it_requests(prefix, tmp_path, asked, found):
     major, minor = asked.split(".")[:2]
     script = tmp_path / "check.cmake"
     script.write_text(
@@ -156,7 +156,7 @@ def test_only_what_links_the_static_library_needs_openmp(prefix, tmp_path):
 
 
 @pytest.mark.fault("R5")
-def test_a_compiler_without_openmp_is_told_both_ways_out(parent, prefix):
+def test_the_error_for_a_compiler_without_openmp_names_both_solutions(parent, prefix):
     done = configured(*parent, NO_OPENMP)
     assert done.returncode != 0
     assert "libomp" in one_line(done.stderr)

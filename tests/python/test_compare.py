@@ -41,7 +41,7 @@ def test_a_fit_finds_the_exponent_and_its_confidence_covers_it():
 
 
 @pytest.mark.parametrize("kind", compare.KINDS)
-def test_waiting_steps_and_paths_are_what_theory_says(kind):
+def test_sequential_steps_and_paths_match_theory(kind):
     assert compare.sequential_operations(kind, 20) == (20 if kind in compare.RECURRENT else 1)
     for n, k in ((9, 3), (10, 3), (33, 5)):
         expected = {"conv": -(-(n - 1) // (k - 1)), "attention": 1}.get(kind, n)
@@ -68,7 +68,7 @@ def test_memory_of_a_training_step_grows_with_n_and_not_with_its_square():
 
 
 @pytest.mark.parametrize("hidden_size", [32, 128, 200])
-def test_the_three_models_have_equally_many_parameters(hidden_size):
+def test_the_three_models_have_similar_numbers_of_parameters(hidden_size):
     counts = [model.num_parameters for model in compare_text.equal_models(71, hidden_size, 0)]
     assert max(counts) / min(counts) < 1.02
 
@@ -94,7 +94,7 @@ def test_a_model_s_gradients_equal_finite_differences(kind):
 
 
 @pytest.mark.parametrize("kind", compare_text.KINDS)
-def test_a_model_generates_step_by_step_what_it_predicts_whole(kind):
+def test_a_model_generates_step_by_step_what_it_predicts_in_one_call(kind):
     model = next(m for m in compare_text.equal_models(11, 24, 0) if m.kind == kind)
     ids = np.random.default_rng(0).integers(0, 11, (80, 2)).astype(np.int32)
     hidden, _ = model.body.forward(model.embedding(ids))

@@ -66,7 +66,7 @@ def output(layer):
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("name", LAYERS)
-def test_a_copy_of_every_layer_and_model_is_the_same_and_its_own(name, way):
+def test_a_copy_of_every_layer_and_model_is_equal_and_independent(name, way):
     layer = LAYERS[name]()
     layer.note = "an attribute of the user's"
     twin = WAYS[way](layer)
@@ -185,7 +185,7 @@ def test_texts_histories_n_grams_and_schedules_can_be_copied(tmp_path):
             assert content(WAYS[way](value)) == content(value), (name, way)
 
 
-def test_what_stands_in_the_middle_of_a_computation_is_not_copied():
+def test_objects_in_the_middle_of_a_computation_are_not_copied():
     lstm, attention = rf.LSTM(2, 3, seed=0), LAYERS["SelfAttention"]()
     held = {
         "a stream cannot be copied or pickled: make another": lstm.stream(),

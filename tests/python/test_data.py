@@ -31,7 +31,7 @@ def test_targets_are_the_inputs_shifted_by_one_and_no_target_comes_twice(length,
 
 
 @given(st.integers(30, 200), sizes, sizes, st.integers(0, 3))
-def test_sequential_rows_go_on_where_they_stopped(length, rows, steps, epoch):
+def test_sequential_rows_continue_where_they_stopped(length, rows, steps, epoch):
     made = rf.batches(np.arange(length), batch_size=rows, num_steps=steps, epoch=epoch)
     assert made.carries_state
     last = None
@@ -192,7 +192,7 @@ def test_byte_pairs_read_in_pieces_are_those_of_the_whole(tmp_path, small_pieces
     st.sampled_from(TOKENIZERS),
     st.booleans(),
 )
-def test_any_text_may_be_cut_where_white_space_begins(text, size, tokenizer, lower):
+def test_any_text_may_be_split_where_white_space_begins(text, size, tokenizer, lower):
     text = text.replace("\r\n", "\n")
     pieces = [text[i : i + size] for i in range(0, len(text), size)]
     vocab = rf.Vocab(tokenizer=tokenizer, lower=lower)
@@ -251,7 +251,7 @@ def test_many_tokens_take_four_bytes_each(tmp_path):
     assert np.count_nonzero(kept.ids == 0) == 1
 
 
-def test_a_memory_map_replaces_nothing_but_its_like_and_only_when_it_is_whole(tmp_path, small_pieces):
+def test_a_memory_map_replaces_only_memory_maps_and_only_when_it_is_complete(tmp_path, small_pieces):
     small_pieces(8)
     text, ids, bad = tmp_path / "t.txt", tmp_path / "t.ids", tmp_path / "bad.txt"
     text.write_text("to be or not to be")

@@ -30,7 +30,7 @@ def test_readme_s_code_runs_and_its_network_forecasts_better_than_a_line(tmp_pat
 
 @pytest.mark.fault("C13")
 @pytest.mark.parametrize("document", ["docs/language-models.md", "docs/translation.md"])
-def test_the_walks_through_the_chapters_run_and_draw_their_pictures(tmp_path, monkeypatch, data_folder, document):
+def test_the_tutorials_run_and_draw_their_pictures(tmp_path, monkeypatch, data_folder, document):
     pytest.importorskip("matplotlib")
     monkeypatch.chdir(tmp_path)
     names = {}

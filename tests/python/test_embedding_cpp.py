@@ -221,7 +221,7 @@ def test_the_scorer_s_threads_give_python_s_probabilities(tmp_path, examples, mo
         assert float(shown.group(1)) == pytest.approx(np.exp(-total / tokens), rel=1e-6)
 
 
-def test_the_sensor_program_runs_weights_of_one_s_own(tmp_path, examples):
+def test_the_sensor_program_runs_your_own_weights(tmp_path, examples):
     lstm, head = rf.LSTM(3, 20, 2, seed=1), rf.Linear(20, 3, seed=2)
     tensors = {f"rnn.{n}": v for n, v in lstm.state_dict().items()}
     tensors |= {f"head.{n}": v for n, v in head.state_dict().items()}
@@ -282,7 +282,7 @@ def test_pkg_config_builds_the_c_program(tmp_path, prefix, models):
     assert run(program, models["gru"], "the ", 20, 0.8, 1, env=environment).stdout == expected
 
 
-def test_the_shared_library_shows_the_api_alone(prefix):
+def test_the_shared_library_exports_only_the_api(prefix):
     library = next(p for p in prefix.rglob("librnnfast.so*") if not p.is_symlink())
     assert "SONAME               librnnfast.so.0" in run("objdump", "-p", library).stdout
     names = [line.split()[-1] for line in run("nm", "-D", "--defined-only", library).stdout.splitlines()]

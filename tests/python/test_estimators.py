@@ -53,7 +53,7 @@ def sklearn():
 
 @pytest.mark.fault("N18")
 @every_case
-def test_parameters_set_after_fit_count_from_the_next_fit_on(make, data, answer, tmp_path):
+def test_parameters_set_after_fit_take_effect_at_the_next_fit(make, data, answer, tmp_path):
     model = make().fit(*data)
     before, repr_before = answer(model), repr(model)
     others = {"tau": 2, "hidden_size": 9, "num_layers": 2, "cell": "rnn", "pooling": "mean", "tokenizer": "word", "num_steps": 3,
@@ -132,7 +132,7 @@ def test_scikit_learn_s_error_for_what_is_not_fitted_is_raised_where_it_is_loade
     check_is_fitted(tokens().fit(TEXTS, LABELS))
 
 
-def test_a_progress_bar_is_shown_if_asked_for_and_changes_nothing(capsys):
+def test_a_progress_bar_is_shown_on_request_and_changes_nothing(capsys):
     quiet, shown = recurrent().fit(SERIES), recurrent(verbose=True).fit(SERIES)
     assert np.array_equal(quiet.forecast(3), shown.forecast(3))
     assert "2/2" in (printed := capsys.readouterr().err)
@@ -146,7 +146,7 @@ def test_a_progress_bar_is_shown_if_asked_for_and_changes_nothing(capsys):
 
 @every_case
 @pytest.mark.parametrize("copied", ["deepcopy", "copy", "pickle", "joblib"])
-def test_copies_answer_as_the_original_and_are_apart_from_it(make, data, answer, copied, tmp_path):
+def test_copies_give_the_results_of_the_original_and_are_independent(make, data, answer, copied, tmp_path):
     def copy_of(model):
         if copied == "joblib":
             joblib = pytest.importorskip("joblib")
@@ -339,7 +339,7 @@ class Recurrent(WithoutTargets, rf.Autoregressor):
     ],
     ids=["SequenceClassifier", "LinearAR", "Autoregressor"],
 )
-def test_scikit_learn_s_own_checks_pass_but_for_those_that_are_named(sklearn, estimator, exceptions):
+def test_scikit_learn_s_own_checks_pass_except_those_that_are_named(sklearn, estimator, exceptions):
     pytest.importorskip("sklearn", minversion="1.6")  # whose checks take a list of exceptions
     from sklearn.utils.estimator_checks import check_estimator
 

@@ -161,7 +161,7 @@ def shim(tmp_path_factory):
 
 
 @pytest.mark.fault("C9", "C2")
-def test_whatever_call_fails_the_old_file_or_the_new_one_stands(shim, tmp_path):
+def test_whatever_call_fails_the_path_has_the_old_or_the_new_file(shim, tmp_path):
     (tmp_path / "files").mkdir()
     ran = subprocess.run(
         [sys.executable, "-c", DRIVER, str(tmp_path / "files")],

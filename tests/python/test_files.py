@@ -132,7 +132,7 @@ def test_a_scale_of_another_length_is_refused(tmp_path):
         rf.load(tmp_path / "m")
 
 
-def test_the_bytes_of_a_file_can_be_had_without_a_file(tmp_path):
+def test_the_bytes_of_a_file_are_available_without_a_file(tmp_path):
     tensors = {"b": np.arange(6, dtype=np.float32).reshape(2, 3), "a": np.array([1, -2], np.int8)}
     metadata = {"kind": "ä", "empty": ""}
     rf._core.write_safetensors(str(tmp_path / "x"), tensors, metadata)

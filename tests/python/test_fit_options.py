@@ -48,13 +48,13 @@ def test_the_learning_rate_follows_the_schedule(corpus):
     assert cosine[-1, -1] == pytest.approx(0.05, rel=0.01)
 
 
-def test_zaremba_s_schedule_is_his():
+def test_the_zaremba_preset_has_the_schedule_of_the_paper():
     small_model, medium = StepDecay(0.5, start=4), StepDecay(1 / 1.2, start=6)
     assert [small_model.factor(e, 13, ()) for e in range(6)] == [1, 1, 1, 1, 0.5, 0.25]
     assert medium.factor(38.9, 39, ()) == pytest.approx(1.2**-33)
 
 
-def test_a_plateau_lowers_the_rate_once_patience_is_lost():
+def test_a_plateau_lowers_the_learning_rate_when_patience_ends():
     plan = ReduceOnPlateau(decay=0.1, patience=1, threshold=0.01, least=0.05)
     factors = [plan.factor(0, 9, [100, 99.5, 99.4, 50, 50, 50, 50][:n]) for n in range(8)]
     assert factors == pytest.approx([1, 1, 1, 0.1, 0.1, 0.1, 0.05, 0.05])
@@ -283,7 +283,7 @@ def test_pytorch_learns_the_same_from_a_preset_alone_and_in_turns(data_folder):
 
 
 @pytest.mark.parametrize("name", ["rnnfast", "torch"])
-def test_a_plateau_schedule_goes_by_the_program_that_trains_alone(data_folder, name):
+def test_a_plateau_schedule_follows_the_program_that_trains_alone(data_folder, name):
     *epochs, _ = trained_beside_pytorch("--preset", "mikolov", "--epochs", "6", "--only", name)
     seen = [epoch[f"{name}_valid_perplexity"] for epoch in epochs]
     plan = schedule_named(rf.presets.load("mikolov")["schedule"])

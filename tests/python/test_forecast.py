@@ -176,7 +176,7 @@ def test_the_score_is_scikit_learn_s_mean_of_the_columns():
 @pytest.mark.fault("N17")
 @pytest.mark.parametrize("value", [0.1, -3e7, 1e-30, 0.0])
 @pytest.mark.parametrize("kind", [0, 1])
-def test_a_column_that_is_constant_but_for_rounding_has_a_scale_of_one(kind, value):
+def test_a_column_that_is_constant_except_for_rounding_has_a_scale_of_one(kind, value):
     series = np.column_stack([NOISY_SINE[:200], np.full(200, value)])
     model = both_kinds()[kind].fit(series)
     assert model.scale_[1] == 1
@@ -213,7 +213,7 @@ def test_a_column_that_is_constant_but_for_rounding_has_a_scale_of_one(kind, val
         ([1e308, -1e308] * 4, ValueError, r"the series reaches 1e\+308"),
     ],
 )
-def test_what_is_no_series_is_refused_in_a_sentence(series, error, sentence):
+def test_what_is_not_a_series_is_refused_in_a_sentence(series, error, sentence):
     with pytest.raises(error, match=sentence):
         rf.LinearAR(2).fit(series)
     if "reaches" not in sentence:

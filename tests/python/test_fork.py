@@ -192,7 +192,7 @@ def test_a_child_forked_while_another_thread_steps_a_stream_can_reset_it():
         assert outcome == "computed" or "reset() it" in outcome
 
 
-def test_a_child_forked_while_another_thread_steps_an_attention_state_can_begin_anew():
+def test_a_child_forked_while_another_thread_steps_an_attention_state_can_start_again():
     layer, x = rf.SelfAttention(256, 4, causal=True, seed=0), np.ones((8, 256), np.float32)
     first, held = layer.step(x)
 

@@ -43,7 +43,7 @@ def torch_twin(model):
 
 @pytest.mark.parametrize("embedding_size", [0, 12])
 @pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
-def test_loss_and_all_gradients_equal_a_torch_twin(cell, embedding_size):
+def test_loss_and_all_gradients_equal_those_of_torch(cell, embedding_size):
     model = rf.LanguageModel(29, cell=cell, embedding_size=embedding_size, hidden_size=23, num_layers=2, seed=1)
     torch, twin = torch_twin(model)
     x, y = random_batch()
@@ -90,7 +90,7 @@ def test_many_rows_pass_through_several_blocks_of_logits():
 
 
 @pytest.mark.parametrize("cell", ["gru", "lstm"])
-def test_tied_weights_equal_a_torch_twin_that_shares_its_table(cell):
+def test_tied_weights_equal_a_torch_model_with_a_shared_table(cell):
     model = rf.LanguageModel(29, cell=cell, embedding_size=23, hidden_size=23, num_layers=2, tie_weights=True, seed=1)
     weights = model.state_dict()
     assert "output.weight" not in weights
@@ -169,7 +169,7 @@ def test_variational_dropout_s_gradients_are_those_of_finite_differences(cell):
         assert (losses[1] - losses[0]) / 2e-2 == pytest.approx(model.grads[name][where], rel=0.01), name
 
 
-def test_weights_start_within_the_scale_asked_for():
+def test_weights_start_within_the_requested_scale():
     model = rf.LanguageModel(50, embedding_size=20, hidden_size=20, init_scale=0.1, seed=5)
     for value in model.parameters().values():
         assert 0.05 < np.abs(value).max() <= 0.1
@@ -177,7 +177,7 @@ def test_weights_start_within_the_scale_asked_for():
     assert all(np.array_equal(again.state_dict()[n], v) for n, v in model.state_dict().items())
 
 
-def test_negative_targets_count_for_nothing():
+def test_negative_targets_are_ignored():
     model = rf.LanguageModel(11, hidden_size=7, seed=0)
     x, y = random_batch(11)
     masked = y.copy()
@@ -226,7 +226,7 @@ def test_fifty_steps_of_training_give_the_same_bits_on_any_thread_count(cell, th
         assert all(np.array_equal(one[name], other[name]) for name in one)
 
 
-def test_two_hundred_steps_follow_a_torch_twin():
+def test_two_hundred_steps_follow_torch():
     model = rf.LanguageModel(30, hidden_size=32, seed=2)
     torch, twin = torch_twin(model)
     ids = np.random.default_rng(1).integers(0, 30, 8000) // 2  # something to learn: half the tokens never come
@@ -261,7 +261,7 @@ def test_two_hundred_steps_follow_a_torch_twin():
         ("AdamW", {"lr": 0.01, "weight_decay": 0.1}),
     ],
 )
-def test_optimisers_follow_torchs(name, options):
+def test_optimizers_follow_torchs(name, options):
     torch = pytest.importorskip("torch")
     layer = rf.RNN(3, 19, seed=0)
     parameters = {n: torch.nn.Parameter(torch.from_numpy(v)) for n, v in layer.state_dict().items()}
@@ -348,7 +348,7 @@ def test_bad_input_is_named(call, error, sentence):
 
 @pytest.mark.fault("M2")
 @pytest.mark.parametrize("out_features", [1, 2, 6, 7, 65])
-def test_a_linear_layer_of_no_rows_gives_no_rows_and_comes_back(out_features):
+def test_a_linear_layer_of_no_rows_gives_no_rows_and_returns(out_features):
     layer = rf.Linear(3, out_features, seed=0)
     for shape in ((0, 3), (2, 0, 3)):
         y, backward = layer.forward(np.zeros(shape))

@@ -197,7 +197,7 @@ def test_options_of_a_layer_are_read_only(kind):
 
 
 @pytest.mark.fault("M4")
-def test_batch_first_of_a_recurrent_layer_counts_from_the_next_call_on():
+def test_batch_first_of_a_recurrent_layer_takes_effect_at_the_next_call():
     layer, x = rf.GRU(3, 4, seed=0), random(5, 2, 3)
     y, _, backward = layer.forward(x)
     expected = gradients(rf.GRU(3, 4, seed=0), x)[0]
@@ -355,7 +355,7 @@ class OnlyDlpack:
         return self.array.__dlpack_device__()
 
 
-def test_what_offers_dlpack_alone_is_read():
+def test_arrays_that_offer_only_dlpack_are_read():
     x = random(5, 3)
     assert np.array_equal(rf.Linear(3, 4, seed=0)(OnlyDlpack(x)), rf.Linear(3, 4, seed=0)(x))
 

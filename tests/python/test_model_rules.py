@@ -80,7 +80,7 @@ def with_config(metadata, change):
 
 
 @pytest.mark.fault("R3")
-def test_every_change_of_the_configuration_is_judged_alike(parts):
+def test_both_readers_agree_on_every_change_of_the_configuration(parts):
     tensors, metadata, path = parts
     accepted = refused = 0
     for key in [*json.loads(metadata["config"]), *OPTIONS]:
@@ -93,7 +93,7 @@ def test_every_change_of_the_configuration_is_judged_alike(parts):
 
 
 @pytest.mark.fault("R3")
-def test_every_change_of_a_tensor_is_judged_alike(parts):
+def test_both_readers_agree_on_every_change_of_a_tensor(parts):
     tensors, metadata, path = parts
     assert agree(tensors, metadata, path)
     for name, value in tensors.items():
@@ -114,7 +114,7 @@ def test_every_change_of_a_tensor_is_judged_alike(parts):
 
 
 @pytest.mark.fault("R3")
-def test_every_change_of_the_other_metadata_is_judged_alike(parts):
+def test_both_readers_agree_on_every_change_of_the_other_metadata(parts):
     tensors, metadata, path = parts
     for key in metadata:
         for text in [
@@ -149,7 +149,7 @@ def test_every_change_of_the_other_metadata_is_judged_alike(parts):
 
 
 @pytest.mark.fault("R6")
-def test_tensors_of_other_dtypes_spoil_nothing_and_halves_and_doubles_are_read(parts):
+def test_tensors_of_other_dtypes_do_no_harm_and_halves_and_doubles_are_read(parts):
     tensors, metadata, path = parts
     foreign = {"bn.num_batches_tracked": np.array(3, np.int64), "mask": np.ones(4, bool), "ids": np.ones(3, np.int32)}
     path.write_bytes(oracle.save({**tensors, **foreign}, metadata=metadata))

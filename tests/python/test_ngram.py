@@ -201,7 +201,7 @@ def test_arpa_files_keep_the_model(lines, tmp_path, smoothing, sentence_end):
     assert not list(tmp_path.glob("*.tmp-*"))
 
 
-def test_arpa_files_read_alike_in_parts_of_any_size_and_with_weights_left_out(lines, tmp_path, monkeypatch):
+def test_arpa_files_read_the_same_in_parts_of_any_size_and_without_optional_weights(lines, tmp_path, monkeypatch):
     model = rf.NGram(3).fit(lines)
     model.save_arpa(tmp_path / "m.arpa")
     text = (tmp_path / "m.arpa").read_text()
@@ -293,7 +293,7 @@ def log10_of(model, line):
 
 @pytest.mark.fault("N3", "N4")
 @pytest.mark.parametrize("layout", [*LAYOUTS, *OURS_ALONE])
-def test_arpa_files_read_alike_in_every_layout(tmp_path, layout):
+def test_arpa_files_of_every_layout_give_the_same_model(tmp_path, layout):
     text = ARPA
     for old, new in {**LAYOUTS, **OURS_ALONE}[layout]:
         assert old in text
@@ -310,7 +310,7 @@ def test_arpa_files_read_alike_in_every_layout(tmp_path, layout):
 
 @pytest.mark.fault("N3")
 @pytest.mark.parametrize("row", ["</s> <s>", "</s> a", "a <s>", "</s> </s>", "<s> <s>"])
-def test_n_grams_over_the_ends_of_a_sentence_say_nothing(tmp_path, row):
+def test_n_grams_across_the_end_of_a_sentence_are_ignored(tmp_path, row):
     bigrams = f"-0.3\ta b\n-0.4\tb </s>\n-0.01\t{row}\n"
     model, file = read_arpa(tmp_path, ARPA.replace(BIGRAMS, bigrams).replace("ngram 2=4", "ngram 2=3"))
     for line, value in {"": -1.1, "a b": -1.5, "a": -1.8}.items():
@@ -331,7 +331,7 @@ def test_a_word_eos_together_with_the_end_of_a_sentence_keeps_its_probability(tm
 
 @pytest.mark.fault("N5")
 @pytest.mark.parametrize("smoothing", SMOOTHINGS)
-def test_orders_without_n_grams_count_for_nothing(tmp_path, smoothing):
+def test_orders_without_n_grams_are_ignored(tmp_path, smoothing):
     corpus = rf.Corpus.from_text(
         "a b\nb a\n", tokenizer="whitespace"
     )  # no line has more than 4 tokens, its ends included

@@ -123,7 +123,7 @@ def test_one_norm_clips_several_layers_and_is_the_norm_of_all_their_gradients():
 
 
 @pytest.mark.parametrize(("name", "options"), OPTIMIZERS)
-def test_frozen_parameters_do_not_move_and_count_for_no_norm(name, options):
+def test_frozen_parameters_do_not_change_and_are_not_in_the_norm(name, options):
     part = rf.LSTM(3, 4, seed=0)
     assert part.requires_grad_(False, "weight_ih_l0", "bias_hh_l0") is part
     assert part.frozen == ("weight_ih_l0", "bias_hh_l0")
@@ -142,7 +142,7 @@ def test_frozen_parameters_do_not_move_and_count_for_no_norm(name, options):
     assert part.frozen == ()
 
 
-def test_a_parameter_that_is_freed_later_starts_its_means_anew_as_in_torch():
+def test_a_parameter_that_is_unfrozen_later_restarts_its_means_as_in_torch():
     torch = pytest.importorskip("torch")
     part = rf.Linear(3, 2, seed=0)
     twin = {n: torch.nn.Parameter(torch.from_numpy(v)) for n, v in part.state_dict().items()}
@@ -163,7 +163,7 @@ def test_a_parameter_that_is_freed_later_starts_its_means_anew_as_in_torch():
         np.testing.assert_allclose(value, twin[n].detach().numpy(), rtol=1e-6, atol=4 * 0.1 * ADAM)
 
 
-def test_a_model_is_frozen_by_the_beginnings_of_names_and_fit_leaves_it_so():
+def test_a_model_is_frozen_by_prefixes_of_names_and_fit_keeps_it_frozen():
     model = rf.LanguageModel(5, hidden_size=4, embedding_size=3, seed=0).requires_grad_(False, "embedding", "rnn")
     before, ids = model.state_dict(), np.arange(40) % 5
     rf.fit(model, ids, epochs=1, batch_size=2, num_steps=4, optimizer="adamw", clip_value=1e-3, progress=False)

@@ -25,7 +25,7 @@ def python(code, **env):
     return result.stdout.strip()
 
 
-def test_import_brings_numpy_and_nothing_else_that_takes_time():
+def test_import_loads_numpy_and_nothing_else_that_takes_time():
     """`python -X importtime` showed 20 ms, and 90 for numpy; any of these modules would add 60 to 1,700."""
     heavy = "torch matplotlib tqdm pooch onnx onnxruntime tokenizers safetensors rich typer".split()
     assert python(f"import sys, rnnfast; print([m for m in {heavy} if m in sys.modules])") == "[]"
@@ -80,7 +80,7 @@ def test_thread_counts_from_the_environment():
 
 
 @pytest.mark.fault("R13")
-def test_a_thread_count_in_the_environment_that_is_none_is_an_error_at_first_use():
+def test_an_invalid_thread_count_in_the_environment_is_an_error_at_first_use():
     code = f"""
 import os, numpy as np, rnnfast as rf
 for bad in {["banana", "0", "-5", "4097", "99999", "9" * 30, "1e3", "2.0", "2 "]}:

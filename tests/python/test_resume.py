@@ -96,7 +96,7 @@ OTHER = rf.Corpus(TRAIN.ids[::-1].copy(), TRAIN.vocab)
         ({"epochs": 1}, "is in epoch 2, but epochs is 1; give at least as many"),
     ],
 )
-def test_what_would_make_it_another_run_is_refused_by_name(begun, changed, sentence):
+def test_what_would_change_the_run_is_refused_by_name(begun, changed, sentence):
     adam = {name: changed.pop(name) for name in ("betas", "eps", "weight_decay") if name in changed}
     model = changed.setdefault("model", small())
     before = model.state_dict()
@@ -118,7 +118,7 @@ def test_a_vocabulary_with_other_tokens_is_refused(begun):
 
 
 @pytest.mark.fault("N9")
-def test_learning_rate_epochs_and_patience_may_change_and_it_is_told_and_kept(begun, tmp_path, capsys):
+def test_learning_rate_epochs_and_patience_may_change_and_the_change_is_printed_and_kept(begun, tmp_path, capsys):
     file = tmp_path / "run.safetensors"
     file.write_bytes(begun.read_bytes())
     history = resume(file, lr=0.5, epochs=4, patience=9, progress=None)
@@ -155,7 +155,7 @@ def test_a_checkpoint_that_version_0_1_wrote_still_resumes(tmp_path):
     assert total == pytest.approx(89.517585754, rel=1e-3)
 
 
-def test_texts_are_told_apart_by_every_id():
+def test_texts_that_differ_in_any_id_are_distinguished():
     ids = np.arange(3_000_000) % 50
     other = ids.copy()
     other[2_500_000] += 1

@@ -105,7 +105,7 @@ def test_parameters_have_pytorchs_names_and_the_shapes_of_the_decoder(decoder, c
     assert shapes["output.weight"] == (TARGET, HIDDEN)
 
 
-def test_a_bridge_makes_the_state_where_the_encoders_own_does_not_fit():
+def test_a_bridge_computes_the_state_if_that_of_the_encoder_does_not_fit():
     shapes = {n: v.shape for n, v in small(decoder="d2l", bidirectional=True, num_layers=2).parameters().items()}
     assert shapes["bridge.weight"] == (2 * HIDDEN, 2 * HIDDEN)
     assert "bridge.weight" in small(decoder="previous", context="mean").parameters()
@@ -120,7 +120,7 @@ STEPPING = [
 
 
 @pytest.mark.parametrize("options", STEPPING + ATTENTIVE, ids=str)
-def test_a_step_depends_on_its_own_row_alone(options):
+def test_a_step_of_a_row_depends_only_on_that_row(options):
     model = small(**options)
     x, lengths = sources([5, 1, 3, 7], seed=1)
     tokens = np.random.default_rng(2).integers(0, TARGET, (4, 4)).astype(np.int32)
@@ -141,7 +141,7 @@ def test_padding_changes_no_bit_of_loss_or_gradients(options):
 
 
 @by_structure
-def test_a_rows_likelihood_is_its_own(options):
+def test_the_likelihood_of_a_row_does_not_depend_on_the_batch(options):
     model = small(**options)
     x, lengths, target = batch_of(*RAGGED)
     together = model.nll(x, lengths, target)
@@ -163,7 +163,7 @@ def test_the_likelihood_is_that_of_the_steps(options):
 
 
 @pytest.mark.parametrize("options", ATTENTIVE, ids=str)
-def test_attention_is_a_share_of_each_word_the_source_has_and_none_of_its_padding(options):
+def test_attention_has_a_weight_for_each_source_word_and_none_for_padding(options):
     model = small(**options)
     x, lengths = sources([5, 1, 3, 7], seed=1)
     encoded = model._core.encode(x, lengths)
@@ -302,7 +302,7 @@ def test_an_evaluation_between_loss_and_backward_changes_nothing():
         one.backward()
 
 
-def test_targets_that_count_for_nothing_give_no_gradient():
+def test_ignored_targets_give_no_gradient():
     model = small()
     x, lengths, target = batch_of(*RAGGED)
     target[1:] = -1
@@ -312,7 +312,7 @@ def test_targets_that_count_for_nothing_give_no_gradient():
 
 
 @by_structure
-def test_a_small_batch_is_learnt_by_heart(options):
+def test_a_small_batch_is_memorized(options):
     """Where the context alone is read, what a step sees is the same at each; the state tells the steps apart."""
     model = rf.Seq2Seq(
         SOURCE, TARGET, **{**options, "embedding_size": 16, "hidden_size": 48, "dropout": 0.0, "seed": 2}

@@ -65,7 +65,7 @@ def test_an_int8_translator_says_that_it_cannot_be_trained():
         small(weights="int8").loss(*batch_of(*RAGGED))
 
 
-def test_each_kind_of_file_is_told_from_the_other(tmp_path, corpus):
+def test_each_kind_of_file_is_distinguished_from_the_other(tmp_path, corpus):
     rf.LanguageModel(corpus.vocab, hidden_size=4, seed=0).save(tmp_path / "lm")
     worded().save(tmp_path / "mt")
     with pytest.raises(rf.FileFormatError, match="lm holds a language model, for .* expected a translator"):

@@ -224,7 +224,7 @@ def test_gradients_add_up_over_calls_and_zero_grad_clears_them():
         assert all((g == 0).all() for g in layer.grads.values())
 
 
-def test_an_optimiser_step_reaches_the_packed_weights():
+def test_an_optimizer_step_reaches_the_packed_weights():
     for kind in KINDS:
         layer, x = make(kind), random((20, 2, 40), 0)
         y, backward = layer.forward(x)
@@ -305,7 +305,7 @@ def attention(embed_dim=4, num_heads=2):
         (conv(channels=3), conv(channels=4), "in_channels 3 .* in_channels 4 "),
     ],
 )
-def test_a_state_of_a_layer_of_another_shape_is_refused_and_stays_as_it_was(made_by, given_to, named):
+def test_a_state_of_a_layer_of_another_shape_is_refused_and_does_not_change(made_by, given_to, named):
     wide = 8 if named.startswith("embed_dim 8") else 3 if "in_channels 3" in named else 4
     x = random((3, 2, wide), 1)
     _, state = made_by.step(x[0])

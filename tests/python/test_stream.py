@@ -65,7 +65,7 @@ def test_any_array_like_is_taken():
 
 
 @pytest.mark.parametrize("change", ["load_state_dict", "optimizer"])
-def test_changed_weights_count_from_the_next_step_on(change):
+def test_changed_weights_take_effect_at_the_next_step(change):
     layer, other = rf.LSTM(4, 12, seed=0), rf.LSTM(4, 12, seed=1)
     x = sequence(2, 1, 4)
     step = layer.stream()
@@ -180,7 +180,7 @@ def test_streams_give_the_same_bits_on_every_isa(isa):
 
 @pytest.mark.fault("R10")
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_a_stream_refuses_what_would_stay_in_its_state_for_good(bad):
+def test_a_stream_refuses_what_would_stay_in_its_state_for_ever(bad):
     stream = rf.LSTM(3, 4, seed=1).stream(rows=2)
     x = np.ones((2, 3), np.float32)
     first, before = stream(x), stream.state

@@ -99,7 +99,7 @@ def test_a_sample_of_words_reads_like_text():
     assert detokenize(tokenize(text, "word"), "word") == text
 
 
-def test_white_space_alone_cuts_the_penn_treebank_s_lines():
+def test_only_white_space_splits_the_penn_treebank_s_lines():
     assert tokenize(" a <unk> n't \n\n b", "whitespace") == ["a", "<unk>", "n't", "<eos>", "<eos>", "b"]
     assert detokenize(["a", "b", "<eos>", "c"], "whitespace") == "a b\nc"
 
@@ -112,7 +112,7 @@ def test_d2l_s_tokens_are_lower_case_letters(data_folder):
     assert len(rf.Vocab(tokenize(text, "d2l-char"))) == 28  # d2l's: 26 letters, the space, <unk>
 
 
-def test_unicode_s_word_boundaries_keep_what_a_pattern_of_letters_cuts():
+def test_unicode_s_word_boundaries_keep_what_a_pattern_of_letters_splits():
     pytest.importorskip("regex")
     text = "can't pay 3.14 to e\u0301tude\u2019s naïve न्यूटन.\n"
     words = tokenize(text, "unicode")
@@ -216,7 +216,7 @@ def test_vocabularies_are_saved_and_loaded(tmp_path):
     ("content", "sentence"),
     [(b"", "is empty"), (b"ab\0c", "zero byte at 2"), (b"abc\xff", "byte 0xff at 3")],
 )
-def test_files_that_hold_no_text_are_refused(tmp_path, content, sentence):
+def test_files_that_contain_no_text_are_refused(tmp_path, content, sentence):
     file = tmp_path / "text.txt"
     file.write_bytes(content)
     with pytest.raises(ValueError, match=sentence):

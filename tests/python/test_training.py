@@ -52,7 +52,7 @@ def test_the_same_seed_gives_the_same_weights(corpus):
 
 @pytest.mark.parametrize("cell", ["rnn", "lstm"])
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
-def test_resuming_in_mid_epoch_gives_the_uninterrupted_bits(corpus, tmp_path, cell, optimizer):
+def test_resuming_in_mid_epoch_is_bit_identical_to_an_uninterrupted_run(corpus, tmp_path, cell, optimizer):
     file = tmp_path / "run.safetensors"
     options = {**OPTIONS, "epochs": 3, "optimizer": optimizer}
     reference = small(corpus, cell, dropout=0.3)
@@ -178,7 +178,7 @@ def test_top_p_keeps_the_fewest_tokens_that_reach_it(corpus):
     assert rf.generate(model, "the", length=40, top_p=1e-9) == rf.generate(model, "the", length=40, temperature=0)
 
 
-def test_the_compiled_loop_and_the_step_by_step_one_write_the_same(corpus):
+def test_the_compiled_loop_and_the_step_by_step_loop_give_the_same_text(corpus):
     model = small(corpus, "lstm")
     stepwise = types.SimpleNamespace(vocab=model.vocab, step=model.step)  # any model, as far as generate knows
     one, two = (
@@ -215,7 +215,7 @@ def test_surprisal_and_log_prob_are_parts_of_the_evaluation(corpus):
 
 
 @pytest.mark.fault("N20")
-def test_a_network_with_a_beginning_mark_predicts_the_first_token_too():
+def test_a_network_with_bos_also_predicts_the_first_token():
     marked = rf.LanguageModel(rf.Vocab("abc", reserved=["<bos>"]), hidden_size=5, seed=0)
     log_p, state = 0.0, None
     for before, token in zip([1, 2, 3], [2, 3, 4]):  # <bos> a b, a b c
@@ -231,7 +231,7 @@ def test_a_network_with_a_beginning_mark_predicts_the_first_token_too():
     assert rf.surprisal(words, "<bos> a b") == rf.surprisal(words, "a b")
 
 
-def test_lines_are_scored_each_by_itself_and_in_batches_of_any_size(corpus, monkeypatch):
+def test_lines_are_scored_separately_in_batches_of_any_size(corpus, monkeypatch):
     module = sys.modules["rnnfast.evaluate"]  # rf.evaluate is the function
     random, text = np.random.default_rng(0), "the time traveller for so it will be convenient"
     lines = ["", "t", *(text[i : i + n] for i, n in random.integers(0, 30, (40, 2)))]
@@ -343,7 +343,7 @@ def test_records_are_json(corpus):
     assert json.loads(json.dumps(records))[0]["tokens"] > 0
 
 
-def test_the_time_machine_is_learnt_as_well_as_by_a_torch_twin(data_folder):
+def test_the_time_machine_is_learnt_as_well_as_by_torch(data_folder):
     from test_language_model import torch_twin
 
     corpus = rf.Corpus.from_text(rf.datasets.load("timemachine")[:60_000])

@@ -142,7 +142,7 @@ def test_texts_without_scores_are_those_with_scores(batch_size):
     assert len(set(texts)) > 10
 
 
-def test_a_beam_as_wide_as_all_beginnings_is_exhaustive_search():
+def test_a_beam_as_wide_as_all_prefixes_is_exhaustive_search():
     model = model_of("d2l", cell="lstm")
     (best,) = translations(model, [[5, 6, 7]], beam_size=5000, n_best=30, max_length=3, length_penalty=0.5)
     every = []
@@ -237,7 +237,7 @@ def test_a_picture_of_attention(worded, tmp_path):
         t.plot(tmp_path / "b.png")
 
 
-def test_wrong_arguments_are_told():
+def test_wrong_arguments_are_reported():
     model = model_of()
     lm = rf.LanguageModel(5, hidden_size=3, seed=0)
     for call, error, sentence in (

@@ -56,7 +56,7 @@ def lines(file):
 
 
 @pytest.mark.parametrize("row", ["tutorial-1", "tutorial-3", "context_as_state"])
-def test_both_programs_learn_alike(row, corpora, tmp_path, threads):
+def test_both_programs_learn_the_same(row, corpora, tmp_path, threads):
     """Without dropout and with the true token read, two float32 programs stay within a ten-thousandth for three epochs."""
     pytest.importorskip("sacrebleu")
     file = tmp_path / "out.jsonl"

@@ -53,7 +53,7 @@ def test_training_lowers_the_perplexity(pairs, attention):
     "options", [{"cell": "lstm", "dropout": 0.3}, {"teacher_forcing": 0.5, "attention": "additive"}]
 )
 @pytest.mark.parametrize("stop", [7, 21])
-def test_resuming_in_mid_epoch_gives_the_uninterrupted_bits(pairs, tmp_path, options, stop):
+def test_resuming_in_mid_epoch_is_bit_identical_to_an_uninterrupted_run(pairs, tmp_path, options, stop):
     file = tmp_path / "run.safetensors"
     training = {**OPTIONS, "epochs": 3, "optimizer": "adamw", "schedule": "plateau:decay=0.5,patience=1"}
     train, valid = pairs.split(0.9, 0.1)

@@ -54,7 +54,7 @@ def test_pipes_and_devices_are_written_directly_and_stay(tmp_path):
 
 
 @pytest.mark.fault("C2")
-def test_an_open_descriptor_is_written_where_it_stands(tmp_path):
+def test_an_open_descriptor_is_written_at_its_position(tmp_path):
     with (tmp_path / "log").open("wb") as log:
         log.write(b"before ")
         log.flush()
@@ -104,7 +104,7 @@ def test_a_vocabulary_that_cannot_be_saved_leaves_the_old_file(tmp_path):
     assert names(tmp_path) == ["vocab.json"]
 
 
-def test_weights_that_are_not_finite_are_not_written_over_good_ones(tmp_path):
+def test_non_finite_weights_do_not_overwrite_good_ones(tmp_path):
     file, model = tmp_path / "m", rf.LanguageModel(4, hidden_size=2, seed=0)
     model.save(file)
     before = file.read_bytes()

@@ -87,7 +87,7 @@ def test_intrinsics_openmp_and_python_have_one_place_each():
             assert "Python.h" not in text, file
 
 
-def test_public_headers_show_no_isa_openmp_or_third_party():
+def test_public_headers_expose_no_isa_openmp_or_third_party():
     for file in cpp_files("include"):
         assert not re.search(
             r"__AVX|__SSE|__ARM|_OPENMP|#include \"(simd|kernels|runtime|ops|layers|models|files|api)/",
