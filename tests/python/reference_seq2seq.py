@@ -112,7 +112,7 @@ class Tape:
         return self.note(np.broadcast_to(x.value, shape).copy(), (x, lambda g: g.sum(1, keepdims=True)))
 
     def softmax(self, scores, valid):
-        """Over the first axis, (S, N), of what is valid; zero elsewhere."""
+        """Softmax over the valid part of the first axis, (S, N); zero elsewhere."""
         raised = np.exp(np.where(valid, scores.value, -np.inf) - np.where(valid, scores.value, -np.inf).max(0))
         p = raised / raised.sum(0)
         return self.note(p, (scores, lambda g: p * (g - (p * g).sum(0))))
@@ -186,7 +186,7 @@ class Translator:
             bridge = tape.tanh(tape.linear(context, w["bridge.weight"], w["bridge.bias"]))  # (N, L H)
             h = tape.stack([tape.pick(bridge, np.s_[:, layer * H : (layer + 1) * H]) for layer in range(L)])
             c = Var(np.zeros((L, N, H)))
-        return memory, context, h, c  # otherwise all layers' final states, as they are
+        return memory, context, h, c  # otherwise the unchanged final states of all layers
 
     def additive(self, keys, memory, state, valid):
         """Bahdanau: c_t = sum_j a_j m_j, a = softmax_j(v^T tanh(W_q s_{t-1} + W_k m_j + b)); keys are W_k m + b."""

@@ -30,7 +30,7 @@ class Convolution:
 
 
 class Attention:
-    """softmax(Q K^T / sqrt(d)) V for every head; rows of the batch one by one, each as long as it is."""
+    """softmax(Q K^T / sqrt(d)) V for every head; each row of the batch separately, with its own length."""
 
     def __init__(self, x, weights, heads, causal, lengths):
         self.x, self.w, self.heads, self.lengths = x, weights, heads, lengths

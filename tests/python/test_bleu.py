@@ -1,4 +1,4 @@
-"""BLEU, d2l's and the corpus's."""
+"""BLEU of a sentence, as in d2l, and of a corpus."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Absurd arguments end in one sentence: a sample of what ``nox -s boundary`` tries 100,000 times under AddressSanitizer."""
+"""Absurd arguments give a one-sentence error: a sample of the 100,000 calls of ``nox -s boundary`` under AddressSanitizer."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_a_number_is_not_a_path(tmp_path):
     for call in (rf.load, rf.Corpus.from_file, rf.Vocab.load, rf.NGram.from_arpa, lambda path: rf.quantize(path, "x")):
         with pytest.raises(TypeError, match="expected a str or a Path"):
             call(descriptor)
-    os.close(descriptor)  # nobody closed it: open(3) takes a number for a file that is open
+    os.close(descriptor)  # no call closed it: open(3) accepts a number as an open file
 
 
 def test_what_is_another_kind_of_thing_is_named():

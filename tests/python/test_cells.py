@@ -1,4 +1,4 @@
-"""Single steps: PyTorch's cells, and the layers they are a step of."""
+"""Single steps, compared with PyTorch's cells and with the layers."""
 
 from __future__ import annotations
 

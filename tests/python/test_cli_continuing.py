@@ -1,4 +1,4 @@
-"""``--resume`` and ``--from``: what the command line takes from a checkpoint or a model, and what it refuses."""
+"""``--resume`` and ``--from``: what the command line reads from a checkpoint or a model, and what it refuses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What commands write and print: nothing is lost, whatever happens to the streams and wherever the output goes."""
+"""Output of commands: nothing is lost, whatever happens to the streams and wherever the output goes."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def call(folder, capfd, monkeypatch):
 
 
 def refused(result, *words):
-    """The status is 2, and one line says why."""
+    """The status is 2, and one line gives the reason."""
     status, out, err = result
     assert status == 2, out + err
     assert err.count("\n") == 1, err
@@ -448,7 +448,7 @@ def test_lines_are_scored_one_by_one(call, folder):
     rows = [line.split("\t") for line in out.splitlines()]
     assert status == 0
     assert [row[2:] for row in rows] == [["3", "a b"], ["1", ""], ["2", "a"]]
-    expected = [-0.9, -1.1, -1.2]  # log10: what kenlm gives these sentences
+    expected = [-0.9, -1.1, -1.2]  # log10: kenlm's scores of these sentences
     assert [float(row[0]) / np.log(10) for row in rows] == pytest.approx(expected, abs=1e-4)
     assert float(rows[0][1]) == pytest.approx(10**0.3, abs=1e-4)
     objects = [json.loads(line) for line in call("eval", "m.lm", "lines.txt", "--per-line", "--json")[1].splitlines()]

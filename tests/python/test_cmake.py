@@ -1,4 +1,4 @@
-"""The build as other projects use it: inside their own, installed, with compilers and CPUs that are not ours.
+"""The build as other projects use it: inside another project, installed, and with other compilers and CPUs.
 
 Nothing is compiled here: the projects are configured, and empty files stand for the libraries where they are installed.
 """

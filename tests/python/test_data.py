@@ -242,7 +242,7 @@ def test_several_files_are_one_text(tmp_path):
 
 def test_many_tokens_take_four_bytes_each(tmp_path):
     file = tmp_path / "t.txt"
-    file.write_text(" ".join(f"w{i}" for i in range(1 << 16)))  # with <unk> one more than two bytes tell apart
+    file.write_text(" ".join(f"w{i}" for i in range(1 << 16)))  # with <unk>, one more than two bytes can distinguish
     corpus = rf.Corpus.from_file(file, tokenizer="whitespace", memory_map=True)
     assert corpus.ids.dtype == np.int32
     assert corpus.ids.max() == 1 << 16

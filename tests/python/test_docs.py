@@ -1,4 +1,4 @@
-"""The documents' code runs as it stands."""
+"""The code in the documents runs unchanged."""
 
 from __future__ import annotations
 

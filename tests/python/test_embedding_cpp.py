@@ -1,4 +1,4 @@
-"""The library in a C++ or C program: found by a stranger's build, and the same bits as Python's."""
+"""The library in a C++ or C program: other builds find it, and results are bit-identical to Python's."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def cmake_dir():
 
 
 def build(source, folder, *options):
-    """Configures and builds as README tells."""
+    """Configures and builds as README describes."""
     if not shutil.which("cmake"):
         pytest.skip("no cmake on the PATH")
     generator = ["-G", "Ninja"] if shutil.which("ninja") else []
@@ -178,7 +178,7 @@ def test_translations_of_a_cpp_program_are_bit_identical_to_python_s(examples, t
         for beam in (1, 4):
             theirs = run(examples / "translate", path, beam, beam, input=LINES, env=environment).stdout
             ours = run(sys.executable, "-c", PYTHON_TRANSLATIONS, path, beam, beam, input=LINES, env=environment).stdout
-            assert len(ours.splitlines()) == 4 * beam + 1  # an empty line has the empty translation alone
+            assert len(ours.splitlines()) == 4 * beam + 1  # an empty line has only the empty translation
             assert theirs == ours, (path, beam)
 
 

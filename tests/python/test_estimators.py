@@ -34,7 +34,7 @@ def recurrent(**options):
     return rf.Autoregressor(hidden_size=4, **{"epochs": 2, "seed": 0, **options})
 
 
-CASES = {  # an estimator, what it is fitted on, and what it answers
+CASES = {  # an estimator, its training data, and its result
     "tokens": (tokens, (TEXTS, LABELS), lambda model: model.predict_proba(TEXTS)),
     "reals": (reals, (RAGGED, LABELS), lambda model: model.predict_proba(RAGGED)),
     "autoregressor": (recurrent, (SERIES,), lambda model: model.forecast(5)),
@@ -344,7 +344,7 @@ def test_scikit_learn_s_own_checks_pass_except_those_that_are_named(sklearn, est
     from sklearn.utils.estimator_checks import check_estimator
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that the class does not inherit from BaseEstimator; what checks provoke
+        warnings.simplefilter("ignore")  # the class does not inherit from BaseEstimator; the checks provoke warnings
         results = check_estimator(estimator, expected_failed_checks=exceptions, on_fail=None, on_skip=None)
     failed = {r["check_name"]: str(r["exception"]) for r in results if r["status"] == "failed"}
     assert not failed

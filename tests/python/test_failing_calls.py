@@ -65,7 +65,7 @@ def check(writer):
         return data[:4] + data[8:] if name.endswith(".gz") else data  # without the time
 
     def attempt(call, error):
-        """What is at the path before and after writing a new file over it, what was raised, and the calls made."""
+        """The contents of the path before and after a new file is written over it, the exception, and the calls."""
         write(path, 0)
         before, raised = content(), None
         shim.fail_call(os.fsencode(folder), call, error)

@@ -96,7 +96,7 @@ def test_a_quantized_file_is_smaller_and_loads_as_it_is(tmp_path, weights, share
     whole, at_load = rf.evaluate(model, ids), rf.evaluate(rf.load(tmp_path / "whole", weights=weights), ids)
     assert rf.evaluate(again, ids) == at_load != whole
     assert at_load.perplexity == pytest.approx(whole.perplexity, rel=0.01)
-    for name, value in again.state_dict().items():  # what was rounded once stays as it is
+    for name, value in again.state_dict().items():  # a quantized value does not change again
         assert np.array_equal(rf.load(tmp_path / "small", weights="f32").state_dict()[name], value)
     rf.quantize(tmp_path / "small", tmp_path / "again", weights=weights)
     assert (tmp_path / "again").read_bytes() == (tmp_path / "small").read_bytes()

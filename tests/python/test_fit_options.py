@@ -1,4 +1,4 @@
-"""Schedules, early stopping, the best weights, callbacks and what they record."""
+"""Schedules, early stopping, the best weights, callbacks and their records."""
 
 from __future__ import annotations
 
@@ -258,7 +258,7 @@ def test_a_constant_schedule_is_the_same_everywhere():
 
 
 def trained_beside_pytorch(*options):
-    """What ``benchmarks.ptb_pytorch`` tells of each epoch, and at the end."""
+    """The records of ``benchmarks.ptb_pytorch`` for each epoch and at the end."""
     pytest.importorskip("torch")
     command = [sys.executable, "-m", "benchmarks.ptb_pytorch", "--batches", "4", "--threads", "1", *options]
     told = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=300)

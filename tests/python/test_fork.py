@@ -1,4 +1,4 @@
-"""A child that is forked while another thread computes: it computes too, or raises; it never waits for ever."""
+"""A child that is forked while another thread computes: it computes or raises an error; it never hangs."""
 
 from __future__ import annotations
 

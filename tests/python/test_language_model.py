@@ -74,7 +74,7 @@ def test_loss_is_the_cross_entropy_of_the_logits_step_gives(vocab):
 
 
 def test_many_rows_pass_through_several_blocks_of_logits():
-    """2^21 logits are held at once: 300 rows of 20,000 classes take three blocks."""
+    """2^21 logits are in memory at a time: 300 rows of 20,000 classes take three blocks."""
     model = rf.LanguageModel(20_000, embedding_size=4, hidden_size=5, seed=0)
     x, y = random_batch(20_000, steps=30, rows=10)
     nll, _ = model.nll(x, y)
@@ -125,7 +125,7 @@ def test_variational_and_tied_models_keep_their_options_in_their_file(tmp_path):
 
 
 def test_a_variational_mask_is_the_same_at_every_step_of_a_row():
-    """With an identity of a network, what comes out shows the masks: constant input, relu, no recurrence."""
+    """With an identity network, the output shows the masks: constant input, relu, no recurrence."""
     layer = rf.RNN(8, 8, 2, nonlinearity="relu", bias=False, dropout=0.5, variational=True, seed=0)
     eye, zero = np.eye(8, dtype=np.float32), np.zeros((8, 8), np.float32)
     layer.load_state_dict({n: eye if "ih" in n else zero for n in layer.state_dict()})
@@ -229,7 +229,7 @@ def test_fifty_steps_of_training_give_the_same_bits_on_any_thread_count(cell, th
 def test_two_hundred_steps_follow_torch():
     model = rf.LanguageModel(30, hidden_size=32, seed=2)
     torch, twin = torch_twin(model)
-    ids = np.random.default_rng(1).integers(0, 30, 8000) // 2  # something to learn: half the tokens never come
+    ids = np.random.default_rng(1).integers(0, 30, 8000) // 2  # something to learn: half the tokens never occur
     ours, theirs = rf.SGD(model, lr=0.5), torch.optim.SGD(twin.parameters(), lr=0.5)
     state = twin_state = None
     for x, y in list(rf.batches(ids, batch_size=4, num_steps=9))[:200]:

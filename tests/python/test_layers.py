@@ -1,4 +1,4 @@
-"""What every layer promises alike: gradients are those of what forward saw, options are fixed, arrays come in every form."""
+"""Guarantees of every layer: gradients are those of forward's input, options are fixed, arrays may have any form."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_a_tensor_or_a_view_that_shares_its_memory_may_change_before_backward(ki
         assert same(gradients(layer(), given, lambda: given.__setitem__(slice(None), 7)), expected)  # noqa: B023
     frozen = x.copy()
     view = frozen.view()
-    view.flags.writeable = False  # says nothing about the array it is a view of
+    view.flags.writeable = False  # the base array may still be writable
     assert same(gradients(layer(), view, lambda: frozen.fill(7)), expected)
 
 

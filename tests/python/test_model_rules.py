@@ -1,4 +1,4 @@
-"""One set of rules for a model's file: what the C++ reader refuses Python refuses, and what it accepts works in Python."""
+"""One set of rules for model files: Python refuses what the C++ reader refuses, and what it accepts works in Python."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ MODELS = {
 
 @pytest.fixture(scope="module", params=MODELS)
 def parts(request, tmp_path_factory):
-    """Tensors as they lie in the file, metadata, and a path to write to."""
+    """Tensors as they are in the file, metadata, and a path to write to."""
     build, options = MODELS[request.param]
     path = tmp_path_factory.mktemp("rules") / "model"
     build(**options).save(path, weights="int8" if "int8" in request.param else "f32")

@@ -238,7 +238,7 @@ def test_kenlm_gives_our_arpa_files_the_same_log_probabilities(lines, tmp_path):
 
 
 def test_penn_treebank_five_grams_reach_mikolov_s_perplexity(data_folder, tmp_path):
-    """141.2 is what T. Mikolov et al. (Interspeech 2010, 2011) report for their modified Kneser-Ney 5-gram."""
+    """T. Mikolov et al. (Interspeech 2010, 2011) report 141.2 for their modified Kneser-Ney 5-gram."""
     texts = rf.datasets.load("ptb")
     train = rf.Corpus.from_text(texts["train"], tokenizer="whitespace")
     assert len(train) == 929_589

@@ -1,4 +1,4 @@
-"""What a notebook shows: tables, pictures and the progress bar, in a real kernel."""
+"""The display in a notebook: tables, pictures and the progress bar, in a real kernel."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Optimizers and clipping over one and several layers, groups, frozen parameters, and what a state may hold."""
+"""Optimizers and clipping over one and several layers, groups, frozen parameters, and the contents of a state."""
 
 from __future__ import annotations
 
@@ -212,7 +212,7 @@ def test_an_optimizer_accepts_only_states_of_its_own_kind():
     state = rf.Adam(part).state_dict()
     with pytest.raises(ValueError, match="it is adam's, this optimizer is adamw"):
         rf.AdamW(part).load_state_dict(state)
-    del state["kind"]  # version 0.1 saved none
+    del state["kind"]  # version 0.1 did not save it
     rf.AdamW(part).load_state_dict(state)
     with pytest.raises(ValueError, match="another optimizer"):
         rf.SGD(part).load_state_dict(state)

@@ -1,4 +1,4 @@
-"""Sentence pairs: files, vocabularies, batches, splits, and what is wrong with them."""
+"""Sentence pairs: files, vocabularies, batches, splits, and their errors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PAIRS = [("Go on.", "Va !"), ("Stop!", "Ça suffit !"), ("I lost it.", "Je l'ai 
 
 
 def numbered(lengths):
-    """Pairs whose tokens tell which pair and which side they are of."""
+    """Pairs whose tokens identify their pair and side."""
     pairs = [(f"{i}s " * s, f"{i}t " * t) for i, (s, t) in enumerate(lengths)]
     return rf.ParallelCorpus.from_pairs(pairs, tokenizer="whitespace")
 

@@ -1,4 +1,4 @@
-"""What importing and running rnnfast does to the process around it."""
+"""Effects of importing and running rnnfast on its process."""
 
 from __future__ import annotations
 

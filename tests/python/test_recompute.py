@@ -39,7 +39,7 @@ def test_gradients_equal_those_without_and_the_float64_reference(cell, case):
     y2[...] = np.nan  # backward no longer needs it
     dx2, dstate2 = backward2(dy, pair(cell, dh, dc))
 
-    # A GRU adds what bypasses its gates at a segment's start in another order; else even the bits agree.
+    # A GRU adds the part that bypasses its gates in another order at the start of a segment; otherwise the bits agree.
     same = close if cell == "gru" else same_bits
     assert np.array_equal(y_kept, y)
     same(dx2, dx, "dx")

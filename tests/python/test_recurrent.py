@@ -168,7 +168,7 @@ def test_dropout_acts_between_layers_in_training_and_its_mask_is_the_same_backwa
     assert not np.array_equal(plain, dropped)
     assert not np.array_equal(dropped, again)
     dx, _ = backward(np.ones_like(dropped))
-    # Directional derivative by central differences with the same mask: a new layer starts its masks anew.
+    # Directional derivative by central differences with the same mask: a new layer restarts its masks.
     direction = np.random.default_rng(1).normal(size=x.shape).astype(np.float32)
     eps = 1e-2
     sums = []

@@ -50,7 +50,7 @@ class Stop(rf.Callback):
 
 @pytest.fixture(scope="module")
 def begun(tmp_path_factory):
-    """The checkpoint of a run that was cut in its second epoch."""
+    """The checkpoint of a run that was interrupted in its second epoch."""
     file = tmp_path_factory.mktemp("begun") / "run.safetensors"
     with pytest.raises(Enough):
         rf.fit(

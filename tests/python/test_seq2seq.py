@@ -16,7 +16,7 @@ def small(**options):
 
 
 def sources(lengths, seed=0, steps=None):
-    """Random source sentences (S, N) of these lengths; what stands at padding must not matter."""
+    """Random source sentences (S, N) of these lengths; the contents of the padding must not matter."""
     random = np.random.default_rng(seed)
     lengths = np.asarray(lengths, np.int64)
     x = random.integers(0, SOURCE, (lengths.max(), len(lengths))).astype(np.int32)
@@ -313,7 +313,7 @@ def test_ignored_targets_give_no_gradient():
 
 @by_structure
 def test_a_small_batch_is_memorized(options):
-    """Where the context alone is read, what a step sees is the same at each; the state tells the steps apart."""
+    """If the steps read only the context, their input is the same at every step; only the state differs."""
     model = rf.Seq2Seq(
         SOURCE, TARGET, **{**options, "embedding_size": 16, "hidden_size": 48, "dropout": 0.0, "seed": 2}
     )

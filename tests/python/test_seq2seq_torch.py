@@ -172,7 +172,7 @@ def test_the_loss_and_all_gradients_equal_the_float64_reference(case):
 
 @by_case
 def test_torch_in_float32_with_the_same_weights_gives_the_same_loss_and_gradients(case):
-    """Both round, so their difference may be twice what each has."""
+    """Both round, so their difference may be twice the error of each."""
     decoder, options, *size = case
     config = settings(decoder, **options)
     weights, batch = random_weights(config), pairs(config, *size)
@@ -248,7 +248,7 @@ def test_gradients_with_dropout_are_the_slope_of_the_loss_under_the_same_masks(a
 
     def loss(sign):
         moved = {name: w + np.float32(sign * eps) * direction[name] for name, w in weights.items()}
-        model = translator(config, moved)  # a new model starts its masks anew
+        model = translator(config, moved)  # a new model restarts its masks
         value, _ = model.loss(*batch)
         model.backward()
         return value, sum(float((model.grads[name] * d).sum()) for name, d in direction.items())

@@ -49,7 +49,7 @@ def log_probabilities(model, source, prefixes):
 
 
 def plain_search(model, source, beam_size, max_length, length_penalty):
-    """Beam search as its description says it: (tokens, log P, score, ended), best first."""
+    """Beam search according to its description: (tokens, log P, score, ended), best first."""
     running, done = [([], 0.0)], []
     while running and len(done) < beam_size:
         log_p, _ = log_probabilities(model, source, [tokens for tokens, _ in running])
@@ -193,7 +193,7 @@ PAIRS = [("ich sehe den hund", "i see the dog"), ("du hast Äpfel .", "you have 
 
 @pytest.fixture(scope="module")
 def worded():
-    """A model of words that has learnt three sentences by heart."""
+    """A word model that has memorized three sentences."""
     corpus = rf.ParallelCorpus.from_pairs(PAIRS, tokenizer="word", lower=True)
     model = rf.Seq2Seq(
         corpus.source_vocab, corpus.target_vocab, embedding_size=16, hidden_size=32, attention="additive", seed=2
@@ -345,5 +345,5 @@ def test_invalid_utf_8_on_standard_input_names_the_line(folder):
         capture_output=True, timeout=120,
     )  # fmt: skip
     assert done.returncode == 2
-    assert done.stdout == b"go!\n"  # what was answered before stays
+    assert done.stdout == b"go!\n"  # earlier translations stay
     assert b"line 2 of standard input is not UTF-8 (byte 0xfc at 2)" in done.stderr

@@ -37,7 +37,7 @@ SMALL = [
 
 @pytest.fixture
 def corpora(monkeypatch):
-    """Words and their numbers, backwards: as little as shows that something is learnt."""
+    """Words and their numbers, backwards: the smallest data that show learning."""
     random = np.random.default_rng(0)
 
     def pairs(count):
@@ -104,7 +104,7 @@ def test_an_interrupted_run_continues_to_the_same_numbers(corpora, tmp_path, mon
     for a, b in zip(whole, parts):
         assert {n: v for n, v in a.items() if "perplexity" in n} == {n: v for n, v in b.items() if "perplexity" in n}
     assert list(tmp_path.glob("*.pt")) == []
-    translation.main([*options, str(tmp_path / "cut.jsonl")])  # finished rows are left alone
+    translation.main([*options, str(tmp_path / "cut.jsonl")])  # finished rows are not repeated
     assert len(lines(tmp_path / "cut.jsonl")) == 4
 
 
