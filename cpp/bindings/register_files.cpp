@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "bindings/arrays.h"
+#include "models/language_model_file.h"
 #include "models/seq2seq/translator_file.h"
 #include "ops/packing.h"
 #include "runtime/dispatch.h"
@@ -47,13 +48,16 @@ void check_model(const SafetensorsFile& file, const std::optional<std::string>& 
         const auto found = file.metadata().find(key);
         return found != file.metadata().end() && found->second == value;
     };
+    const auto precision = [&](const auto& model) {
+        return weights ? named<Weights>("weights", *weights) : model.options.weights;
+    };
     if (!is("format", "rnnfast")) return;
     if (is("kind", "language_model")) {
         const LanguageModelFile model(file);
-        model.check(weights ? weights_named(*weights) : model.weights);
+        model.check(precision(model));
     } else if (is("kind", "seq2seq")) {
         const TranslatorFile model(file);
-        model.check(weights ? weights_named(*weights) : model.options.weights);
+        model.check(precision(model));
     }
 }
 

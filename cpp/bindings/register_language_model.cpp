@@ -1,8 +1,8 @@
 #include <pybind11/stl.h>
 
+#include "bindings/model.h"
 #include "bindings/parameters.h"
 #include "models/language_model.h"
-#include "runtime/dispatch.h"
 
 namespace rnnfast::bindings {
 
@@ -60,25 +60,8 @@ py::tuple step(const LanguageModel& model, const Array<int32_t>& tokens, const p
 
 void register_language_model(py::module_& m) {
     py::class_<LanguageModel> model(m, "LanguageModel");
-    model
-        .def(py::init([](const std::string& cell, size_t vocabulary, size_t embedding_size, size_t hidden_size,
-                         size_t num_layers, float dropout, uint64_t seed, const std::string& weights, bool variational,
-                         bool tie_weights) {
-                 LanguageModelOptions o;
-                 o.cell = cell;
-                 o.vocabulary = vocabulary;
-                 o.embedding_size = embedding_size;
-                 o.hidden_size = hidden_size;
-                 o.num_layers = num_layers;
-                 o.dropout = dropout;
-                 o.variational = variational;
-                 o.tie_weights = tie_weights;
-                 o.weights = weights_named(weights);
-                 return std::make_unique<LanguageModel>(o, seed, active());
-             }),
-             py::arg("cell"), py::arg("vocabulary"), py::arg("embedding_size"), py::arg("hidden_size"),
-             py::arg("num_layers") = 1, py::arg("dropout") = 0.0f, py::arg("seed") = 0, py::arg("weights") = "f32",
-             py::arg("variational") = false, py::arg("tie_weights") = false)
+    model.def(py::init(&made_of<LanguageModel, LanguageModelOptions>), py::arg("config"))
+        .def_property_readonly("config", [](const LanguageModel& l) { return write_options(l.options()); })
         .def("loss", &loss, py::arg("x"), py::arg("y"), py::arg("h0"), py::arg("c0"), py::arg("train"),
              py::arg("dropout_key"))
         .def("backward", &LanguageModel::backward, py::call_guard<py::gil_scoped_release>())

@@ -1,5 +1,6 @@
 #include "bindings/layer.h"
 #include "bindings/parameters.h"
+#include "runtime/named.h"
 
 namespace rnnfast::bindings {
 
@@ -92,7 +93,7 @@ void register_recurrent(py::module_& m) {
                  o.bidirectional = bidirectional;
                  o.dropout = dropout;
                  o.variational = variational;
-                 o.weights = weights_named(weights);
+                 o.weights = named<Weights>("weights", weights);
                  o.recompute = recompute;
                  o.single = single;
                  return without_gil([&] { return std::make_unique<Layer>(o, seed); });

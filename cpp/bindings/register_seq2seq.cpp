@@ -1,8 +1,8 @@
 #include <pybind11/stl.h>
 
+#include "bindings/model.h"
 #include "bindings/parameters.h"
 #include "models/seq2seq/seq2seq.h"
-#include "runtime/dispatch.h"
 
 namespace rnnfast::bindings {
 
@@ -83,35 +83,8 @@ void register_seq2seq(py::module_& m) {
     py::class_<EncodedSource>(m, "EncodedSource").def_readonly("rows", &EncodedSource::rows);
     py::class_<DecoderState>(m, "DecoderState").def_readonly("rows", &DecoderState::rows);
     py::class_<Seq2Seq> model(m, "Seq2Seq");
-    model
-        .def(py::init([](const std::string& cell, size_t source_vocabulary, size_t target_vocabulary,
-                         size_t embedding_size, size_t hidden_size, size_t num_layers, bool bidirectional,
-                         const std::string& context, const std::string& initial_state, bool reads_context,
-                         bool reads_previous, const std::string& attention, bool readout_all, float dropout,
-                         float output_dropout, uint64_t seed, const std::string& weights) {
-                 Seq2SeqOptions o;
-                 o.cell = cell;
-                 o.source_vocabulary = source_vocabulary;
-                 o.target_vocabulary = target_vocabulary;
-                 o.embedding_size = embedding_size;
-                 o.hidden_size = hidden_size;
-                 o.num_layers = num_layers;
-                 o.bidirectional = bidirectional;
-                 o.context = context;
-                 o.initial_state = initial_state;
-                 o.reads_context = reads_context;
-                 o.reads_previous = reads_previous;
-                 o.attention = attention;
-                 o.readout_all = readout_all;
-                 o.dropout = dropout;
-                 o.output_dropout = output_dropout;
-                 o.weights = weights_named(weights);
-                 return std::make_unique<Seq2Seq>(o, seed, active());
-             }),
-             py::arg("cell"), py::arg("source_vocabulary"), py::arg("target_vocabulary"), py::arg("embedding_size"),
-             py::arg("hidden_size"), py::arg("num_layers"), py::arg("bidirectional"), py::arg("context"),
-             py::arg("initial_state"), py::arg("reads_context"), py::arg("reads_previous"), py::arg("attention"),
-             py::arg("readout_all"), py::arg("dropout"), py::arg("output_dropout"), py::arg("seed"), py::arg("weights"))
+    model.def(py::init(&made_of<Seq2Seq, Seq2SeqOptions>), py::arg("config"))
+        .def_property_readonly("config", [](const Seq2Seq& l) { return write_options(l.options()); })
         .def("loss", &loss, py::arg("source"), py::arg("source_lengths"), py::arg("inputs"), py::arg("targets"),
              py::arg("train"), py::arg("teacher_forcing"), py::arg("key"))
         .def("backward", &Seq2Seq::backward, py::call_guard<py::gil_scoped_release>())

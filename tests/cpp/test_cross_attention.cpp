@@ -383,7 +383,8 @@ TEST_CASE("attention that cannot work reports what it expects") {
     CHECK_THROWS_WITH_AS(make(AttentionKind::dot, 8, 16), doctest::Contains("use 'general'"), std::invalid_argument);
     CHECK_THROWS_AS(make(AttentionKind::additive, 0, 16), std::invalid_argument);
     CHECK_THROWS_AS(make(AttentionKind::none, 8, 8), std::invalid_argument);
-    CHECK_THROWS_WITH_AS(attention_named("luong"), doctest::Contains("expected none, additive, dot or general"),
+    CHECK_THROWS_WITH_AS(named<AttentionKind>("attention", "luong"),
+                         doctest::Contains("expected one of 'none', 'additive', 'dot', 'general'"),
                          std::invalid_argument);
-    CHECK(attention_named("general") == AttentionKind::general);
+    CHECK(named<AttentionKind>("attention", "general") == AttentionKind::general);
 }

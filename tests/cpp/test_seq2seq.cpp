@@ -20,7 +20,7 @@ Seq2SeqOptions options_of(const std::string& cell, bool bidirectional, bool read
     o.hidden_size = 20;
     o.num_layers = 2;
     o.bidirectional = bidirectional;
-    o.readout_all = readout_all;
+    o.readout = readout_all ? Readout::all : Readout::state;
     return o;
 }
 

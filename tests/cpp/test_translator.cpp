@@ -10,9 +10,13 @@
 #include "runtime/dispatch.h"
 
 using namespace rnnfast::tests;
+using rnnfast::AttentionKind;
 using rnnfast::DecodeOptions;
+using rnnfast::InitialState;
+using rnnfast::Readout;
 using rnnfast::Seq2Seq;
 using rnnfast::Seq2SeqOptions;
+using rnnfast::Summary;
 using rnnfast::TranslateOptions;
 using rnnfast::Translator;
 using rnnfast::Weights;
@@ -21,7 +25,7 @@ using Metadata = std::map<std::string, std::string>;
 
 namespace {
 
-Seq2SeqOptions small(const std::string& attention = "none") {
+Seq2SeqOptions small(const char* attention = "none") {
     Seq2SeqOptions o;
     o.cell = "gru";
     o.source_vocabulary = 9;
@@ -29,22 +33,12 @@ Seq2SeqOptions small(const std::string& attention = "none") {
     o.embedding_size = 3;
     o.hidden_size = 5;
     o.num_layers = 2;
-    o.attention = attention;
+    o.seed = 1;
+    o.attention = rnnfast::core::named<AttentionKind>("attention", attention);
     return o;
 }
 
-std::string config_of(const Seq2SeqOptions& o) {
-    const auto number = [](size_t n) { return std::to_string(n); };
-    std::string reads = o.reads_context ? "\"context\"" : "";
-    if (o.reads_previous) reads += std::string(reads.empty() ? "" : ",") + "\"previous\"";
-    return "{\"cell\":\"" + o.cell + "\",\"source_vocab_size\":" + number(o.source_vocabulary) +
-           ",\"target_vocab_size\":" + number(o.target_vocabulary) + ",\"embedding_size\":" + number(o.embedding_size) +
-           ",\"hidden_size\":" + number(o.hidden_size) + ",\"num_layers\":" + number(o.num_layers) +
-           ",\"bidirectional\":" + (o.bidirectional ? "true" : "false") + ",\"context\":\"" + o.context +
-           "\",\"initial_state\":\"" + o.initial_state + "\",\"reads\":[" + reads + "],\"attention\":\"" + o.attention +
-           "\",\"readout\":\"" + (o.readout_all ? "all" : "state") +
-           "\",\"dropout\":0.0,\"teacher_forcing\":1.0,\"weights\":\"f32\",\"seed\":1}";
-}
+std::string config_of(const Seq2SeqOptions& o) { return rnnfast::core::write_options(o); }
 
 std::string vocabulary_of(size_t size) {
     std::string tokens = "\"<unk>\",\"<pad>\",\"<bos>\",\"<eos>\"";
@@ -109,12 +103,13 @@ TEST_CASE("a translator from a file is bit-identical to the model") {
     for (const char* attention : {"none", "additive", "dot", "general"}) all.push_back(small(attention));
     all.push_back(small("general"));
     all.back().cell = "lstm";
-    all.back().bidirectional = all.back().readout_all = true;
+    all.back().bidirectional = true;
+    all.back().readout = Readout::all;
     all.push_back(small());
-    all.back().initial_state = "learned";
-    all.back().context = "max";
+    all.back().initial_state = InitialState::learned;
+    all.back().context = Summary::max;
     all.push_back(small());
-    all.back().reads_context = all.back().reads_previous = false;
+    all.back().reads = {};
     size_t scored = 0;  // an untrained model seldom ends a translation
     for (Seq2SeqOptions& o : all) {
         CAPTURE(config_of(o));
@@ -124,10 +119,10 @@ TEST_CASE("a translator from a file is bit-identical to the model") {
             const std::string bytes = bytes_of(*model, metadata_of(o));
             const Translator translator = Translator::load(bytes.data(), bytes.size(), weights);
             CHECK(translator.weights() == weights);
-            CHECK(translator.has_attention() == (o.attention != "none"));
+            CHECK(translator.has_attention() == (o.attention != AttentionKind::none));
             TranslateOptions options;
             options.beam_size = options.n_best = 4;
-            options.attention = o.attention != "none";
+            options.attention = o.attention != AttentionKind::none;
             DecodeOptions inner;
             inner.beam_size = inner.n_best = 4;
             const auto found = translator.translate(sentences(20), options);
@@ -228,11 +223,11 @@ TEST_CASE("a translator whose configuration and tensors disagree is refused") {
     CHECK(contains(config("\"last\"", "\"first\""), "context is 'first'"));
     CHECK(contains(config("\"none\"", "\"additive\""), "are missing"));
     CHECK(contains(config("\"reads\":[\"context\",\"previous\"]", "\"reads\":\"context\""), "reads must be"));
-    CHECK(contains(config("\"previous\"", "\"future\""), "reads has \"future\""));
+    CHECK(contains(config("\"previous\"", "\"future\""), "reads is 'future'"));
     CHECK(contains(config("[\"context\",\"previous\"]", "[\"previous\"]"), "has shape"));
     CHECK(contains(config("[\"context\",\"previous\"]", "[]"), "holds decoder.embedding.weight, for which"));
     CHECK(contains(config("\"seed\":1", "\"seed\":1,\"tie\":true"), "\"tie\" is not known"));
-    CHECK(contains(config("\"readout\":\"state\"", "\"readout\":\"none\""), "readout must be"));
+    CHECK(contains(config("\"readout\":\"state\"", "\"readout\":\"none\""), "readout is 'none'"));
 }
 
 TEST_CASE("every damaged byte of a translator gives a translator or an Error") {

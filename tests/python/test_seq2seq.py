@@ -337,7 +337,7 @@ def test_wrong_options_and_ids_say_what_was_expected():
         ({"readout": "half"}, "readout is 'half'"),
         ({"initial_state": "zero", "reads": ["previous"]}, "would never see the source"),
         ({"teacher_forcing": 1.5}, "teacher_forcing is 1.5"),
-        ({"attention": "luong"}, "unknown attention 'luong': expected none, additive, dot or general"),
+        ({"attention": "luong"}, "attention is 'luong': expected one of 'none', 'additive', 'dot', 'general'"),
         ({"attention": "additive", "decoder": "previous"}, "the decoder does not read the context: let it"),
         ({"attention": "dot", "bidirectional": True}, "state of 8 units with the encoder's outputs of 16"),
         ({"cell": "mgu"}, "cell is 'mgu', expected one of"),

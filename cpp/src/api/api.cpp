@@ -277,7 +277,7 @@ const LanguageModel::Impl& LanguageModel::impl() const {
 
 LanguageModel LanguageModel::load(const std::string& path) {
     LanguageModelFile file(SafetensorsFile::open(path));
-    const Weights weights = file.weights;
+    const Weights weights = file.options.weights;
     return LanguageModel(std::make_shared<const Impl>(std::move(file), weights));
 }
 LanguageModel LanguageModel::load(const std::string& path, Weights weights) {
@@ -286,7 +286,7 @@ LanguageModel LanguageModel::load(const std::string& path, Weights weights) {
 }
 LanguageModel LanguageModel::load(const void* bytes, size_t size) {
     LanguageModelFile file(SafetensorsFile::view(checked_bytes(bytes, size), "the model in memory"));
-    const Weights weights = file.weights;
+    const Weights weights = file.options.weights;
     return LanguageModel(std::make_shared<const Impl>(std::move(file), weights));
 }
 LanguageModel LanguageModel::load(const void* bytes, size_t size, Weights weights) {

@@ -42,7 +42,7 @@ DecodeOptions inner(const TranslateOptions& o) {
 }
 
 void check_attention(const TranslateOptions& options, const Seq2Seq& model) {
-    if (options.attention && model.options().attention == "none")
+    if (options.attention && model.options().attention == AttentionKind::none)
         throw std::invalid_argument("the model has no attention to keep: leave attention false");
 }
 
@@ -80,7 +80,7 @@ const Vocabulary& Translator::source_vocab() const { return impl().source; }
 const Vocabulary& Translator::target_vocab() const { return impl().target; }
 size_t Translator::source_vocab_size() const { return impl().model->options().source_vocabulary; }
 size_t Translator::target_vocab_size() const { return impl().model->options().target_vocabulary; }
-bool Translator::has_attention() const { return impl().model->options().attention != "none"; }
+bool Translator::has_attention() const { return impl().model->options().attention != AttentionKind::none; }
 Weights Translator::weights() const { return impl().model->options().weights; }
 
 std::vector<int32_t> Translator::encode_source(std::string_view sentence) const {

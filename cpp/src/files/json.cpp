@@ -1,6 +1,8 @@
 #include "files/json.h"
 
+#include <algorithm>
 #include <cerrno>
+#include <cstdio>
 #include <cstdlib>
 #include <unordered_set>
 
@@ -247,6 +249,17 @@ Json parse_json(std::string_view text) {
     if (const size_t bad = invalid_utf8(text); bad != std::string_view::npos)
         throw Error("JSON at byte " + std::to_string(bad) + ": invalid UTF-8");
     return Parser(text).document();
+}
+
+std::string json_number(double value) {
+    char text[32];
+    for (int digits = 15; digits <= 17; ++digits) {
+        std::snprintf(text, sizeof text, "%.*g", digits, value);
+        if (std::strtod(text, nullptr) == value) break;
+    }
+    std::string spelled(text);
+    std::replace(spelled.begin(), spelled.end(), ',', '.');  // some locales
+    return spelled.find_first_of(".e") == std::string::npos ? spelled + ".0" : spelled;
 }
 
 std::string json_quoted(std::string_view text) {

@@ -37,6 +37,9 @@ Json parse_json(std::string_view text);
 // The text in quotes, escaped.
 std::string json_quoted(std::string_view text);
 
+// The shortest spelling that reads back as the same number, with a decimal point or an exponent.
+std::string json_number(double value);
+
 // Offset of the first byte that is not part of valid UTF-8, or npos.
 size_t invalid_utf8(std::string_view text);
 

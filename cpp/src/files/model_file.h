@@ -1,4 +1,4 @@
-// The contents of a model file, checked completely before use. docs/model-file.md specifies the format.
+// Checks that all model files share, run before any part of a file is used. docs/model-file.md specifies the format.
 #pragma once
 
 #include "files/safetensors.h"
@@ -38,31 +38,5 @@ void check_tensors(const SafetensorsFile& file, const std::vector<ExpectedTensor
 void check_format(const SafetensorsFile& file, const std::string& kind);
 // The metadata of a key; throws Error with `otherwise` if it is absent.
 const std::string& metadata_of(const SafetensorsFile& file, const char* key, const char* otherwise);
-
-// Members of a configuration; throw Error for another kind of value.
-size_t config_whole(const Json& config, const char* key, size_t least);
-std::string config_text(const Json& config, const char* key);
-bool config_flag(const Json& config, const char* key);
-// Checks training options, which inference does not use and which may be absent; an impossible value is still an
-// error. least <= value <= most, or < most
-void config_check_share(const Json& config, const char* key, bool may_be_one);
-void config_check_seed(const Json& config);
-// Throws Error for a member that is not in `known`, because it would change the results.
-void check_known(const Json& config, const std::vector<std::string_view>& known);
-
-struct LanguageModelFile {
-    explicit LanguageModelFile(SafetensorsFile opened);
-
-    SafetensorsFile file;
-    std::string cell;
-    size_t vocabulary = 0, embedding_size = 0, hidden_size = 0, num_layers = 0;
-    bool tie_weights = false;  // the output product uses the embedding's table
-    Weights weights = Weights::f32;
-    TokenTable tokens;  // size 0 if the model has no text vocabulary
-
-    // Runs every check of the tensors, for products in this precision; afterwards only lack of memory can cause an
-    // error.
-    void check(Weights weights) const;
-};
 
 }  // namespace rnnfast::core

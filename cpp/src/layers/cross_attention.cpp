@@ -8,14 +8,6 @@
 
 namespace rnnfast::core {
 
-AttentionKind attention_named(const std::string& name) {
-    if (name == "none") return AttentionKind::none;
-    if (name == "additive") return AttentionKind::additive;
-    if (name == "dot") return AttentionKind::dot;
-    if (name == "general") return AttentionKind::general;
-    throw std::invalid_argument("unknown attention '" + name + "': expected none, additive, dot or general");
-}
-
 CrossAttention::CrossAttention(const CrossAttentionOptions& options, uint64_t seed, const Kernels& kernels,
                                const std::string& prefix)
     : options_(options), kernels_(&kernels), forward_([options, &kernels] {

@@ -12,12 +12,15 @@
 #include "layers/parameter.h"
 #include "ops/packed_linear.h"
 #include "ops/scan.h"
+#include "runtime/named.h"
 
 namespace rnnfast::core {
 
 enum class AttentionKind { none, additive, dot, general };
-// "none", "additive", "dot" or "general"; throws std::invalid_argument that lists the names.
-AttentionKind attention_named(const std::string& name);
+template <>
+struct Named<AttentionKind> {
+    static constexpr std::string_view names[] = {"none", "additive", "dot", "general"};
+};
 
 struct CrossAttentionOptions {
     AttentionKind kind = AttentionKind::additive;

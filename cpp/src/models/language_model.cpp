@@ -11,20 +11,25 @@
 
 namespace rnnfast::core {
 
-namespace {
-
-RecurrentOptions recurrent_options(const LanguageModelOptions& o) {
+void check(const LanguageModelOptions& o) {
+    cell_named(o.cell);
     if (o.vocabulary == 0) throw std::invalid_argument("the vocabulary is empty: expected at least one token");
     if (o.tie_weights && o.embedding_size != o.hidden_size)
         throw std::invalid_argument("tie_weights: embedding_size is " + std::to_string(o.embedding_size) +
                                     " and hidden_size " + std::to_string(o.hidden_size) +
                                     ", expected the same, since both use one table");
+}
+
+namespace {
+
+RecurrentOptions recurrent_options(const LanguageModelOptions& o) {
+    check(o);
     RecurrentOptions r;
     r.cell = o.cell;
     r.input_size = o.embedding_size ? o.embedding_size : o.vocabulary;
     r.hidden_size = o.hidden_size;
     r.num_layers = o.num_layers;
-    r.dropout = o.dropout;
+    r.dropout = static_cast<float>(o.dropout);
     r.variational = o.variational;
     r.weights = o.weights;
     return r;

@@ -3,6 +3,7 @@
 
 #include <memory>
 
+#include "files/options.h"
 #include "layers/recurrent.h"
 #include "layers/softmax_output.h"
 #include "models/sampler.h"
@@ -15,11 +16,28 @@ struct LanguageModelOptions {
     size_t vocabulary = 0;
     size_t embedding_size = 0;  // 0: one-hot input
     size_t hidden_size = 0, num_layers = 1;
-    float dropout = 0;  // on every connection that is not recurrent: embedding, between layers, before the output
+    double dropout = 0;  // on every connection that is not recurrent: embedding, between layers, before the output
     bool variational = false;        // the same dropout mask at every step
     bool tie_weights = false;        // the output product uses the embedding's table; embedding_size = hidden_size
     Weights weights = Weights::f32;  // of the products; parameters stay float32
+    uint64_t seed = 0;               // where a caller gives the constructor no other
+
+    template <class Self, class Visit>
+    static void fields(Self& o, Visit&& visit) {
+        visit(required("cell"), o.cell);
+        visit(required("vocab_size"), o.vocabulary, Size{1});
+        visit(required("embedding_size"), o.embedding_size, Size{0});
+        visit(required("hidden_size"), o.hidden_size, Size{1});
+        visit(required("num_layers"), o.num_layers, Size{1});
+        visit(usual("dropout"), o.dropout, Share{});
+        visit(usual("weights"), o.weights);
+        visit(usual("seed"), o.seed, Seed{});
+        visit(later("variational"), o.variational);
+        visit(later("tie_weights"), o.tie_weights);
+    }
 };
+// Throws std::invalid_argument for options that do not fit together.
+void check(const LanguageModelOptions& options);
 
 // One or several independent streams of tokens: [layers, N, H] each.
 struct LanguageState {
@@ -55,8 +73,7 @@ public:
     void step(const int32_t* tokens, LanguageState& state, float* logits, StepMemory& memory) const;
 
 private:
-    Dropout mask() const { return {options_.dropout, options_.variational}; }
-    float embedding_dropout() const { return options_.embedding_size ? options_.dropout : 0.0f; }
+    Dropout mask() const { return {static_cast<float>(options_.dropout), options_.variational}; }
 
     LanguageModelOptions options_;
     Recurrent rnn_;

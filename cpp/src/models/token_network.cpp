@@ -16,14 +16,15 @@ constexpr size_t steps_at_once = 64;  // of a long run: their states and logits 
 
 }  // namespace
 
-TokenNetwork::TokenNetwork(const LanguageModelFile& m, Weights weights, const Kernels& kernels)
-    : vocabulary_(m.vocabulary), embedding_size_(m.embedding_size), weights_(weights) {
-    m.check(weights);
+TokenNetwork::TokenNetwork(const LanguageModelFile& f, Weights weights, const Kernels& kernels)
+    : vocabulary_(f.options.vocabulary), embedding_size_(f.options.embedding_size), weights_(weights) {
+    f.check(weights);
+    const LanguageModelOptions& m = f.options;
     const CellInfo& cell = cell_named(m.cell);
     const size_t hidden = m.hidden_size, gate_rows = cell.gates * hidden;
     Buffer buffers[4];
     const auto values = [&](const std::string& name, const std::vector<size_t>& shape, size_t buffer) {
-        return tensor_values(m.file, name, shape, buffers[buffer]);
+        return tensor_values(f.file, name, shape, buffers[buffer]);
     };
     if (embedding_size_) {
         const float* table = values("embedding.weight", {vocabulary_, embedding_size_}, 0);

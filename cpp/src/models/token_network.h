@@ -2,8 +2,8 @@
 // models/language_model to the bit, from weights packed straight out of a file. Immutable, so threads share one.
 #pragma once
 
-#include "files/model_file.h"
 #include "layers/stream_stack.h"
+#include "models/language_model_file.h"
 #include "ops/packed_linear.h"
 
 namespace rnnfast::core {

@@ -8,13 +8,6 @@
 
 namespace rnnfast::core {
 
-Weights weights_named(const std::string& name) {
-    if (name == "f32") return Weights::f32;
-    if (name == "bf16") return Weights::bf16;
-    if (name == "int8") return Weights::int8;
-    throw std::invalid_argument("unknown weights '" + name + "': expected f32, bf16 or int8");
-}
-
 const GemmKernel& gemm_for(const Kernels& kernels, Weights weights, size_t gates) {
     static_assert(static_cast<int>(Weights::bf16) == gemm_bf16 && static_cast<int>(Weights::int8) == gemm_int8);
     return kernels.gemm[static_cast<size_t>(weights)][gates == 3 ? gemm_of_3 : gemm_wide];

@@ -12,9 +12,6 @@ namespace rnnfast::core {
 
 constexpr size_t deepest_int8 = 131072;  // terms whose sum of products of two bytes fits 32 bits
 
-// "f32", "bf16" or "int8"; throws std::invalid_argument that lists the names.
-Weights weights_named(const std::string& name);
-
 // The product for a precision; panels of three gates have a width of their own.
 const GemmKernel& gemm_for(const Kernels& kernels, Weights weights, size_t gates = 1);
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from rnnfast._expect import kind_of
 from rnnfast.text.vocab import Vocab
 
 GATES = {"rnn": 1, "rnn_relu": 1, "gru": 3, "lstm": 4}
@@ -32,6 +34,19 @@ def initialise(model: Any, scale: float, seed: int) -> None:
         raise ValueError(f"init_scale is {scale}, expected more than 0")
     random = np.random.default_rng(seed)
     model.load_state_dict({name: random.uniform(-scale, scale, w.shape) for name, w in model.parameters().items()})
+
+
+def as_json(options: Mapping[str, Any]) -> str:
+    """The configuration that a compiled model is made from.
+
+    >>> as_json({"cell": b"gru"})
+    Traceback (most recent call last):
+    TypeError: cell is a bytes, expected a name
+    """
+    for name, value in options.items():
+        if not isinstance(value, (str, int, float, list)):
+            raise TypeError(f"{name} is {kind_of(value)}, expected a name")
+    return json.dumps(options)
 
 
 def options_with(config: Mapping[str, Any], vocabularies: Mapping[str, Vocab | None]) -> dict[str, Any]:

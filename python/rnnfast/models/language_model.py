@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
@@ -13,7 +14,7 @@ from rnnfast import _core
 from rnnfast._arrays import as_float32, as_int32, at_least, dropout_share, new_seed, positive, precision
 from rnnfast._expect import choice
 from rnnfast.files import PathLike
-from rnnfast.models.base import GATES, check_memory, initialise, options_with
+from rnnfast.models.base import GATES, as_json, check_memory, initialise, options_with
 from rnnfast.models.storage import write_model
 from rnnfast.nn.layer import Array, Layer, State
 from rnnfast.text.vocab import Vocab
@@ -65,7 +66,7 @@ class LanguageModel(Layer):
     ) -> None:
         self.vocab = vocab if isinstance(vocab, Vocab) else None
         size = len(vocab) if isinstance(vocab, Vocab) else positive(vocab, "vocab")
-        self._config: dict[str, Any] = {
+        options: dict[str, Any] = {
             "cell": choice(cell, GATES, "cell"),
             "vocab_size": size,
             "embedding_size": at_least(embedding_size, 0, "embedding_size"),
@@ -74,20 +75,15 @@ class LanguageModel(Layer):
             "dropout": dropout_share(dropout),
             "weights": precision(weights),
             "seed": new_seed(seed),
+            "variational": bool(variational),
+            "tie_weights": bool(tie_weights),
         }
-        # Options that came later stand in a file only where they are used, so that older readers read the others.
-        self._config.update({n: True for n, on in (("variational", variational), ("tie_weights", tie_weights)) if on})
-        c, gates = self._config, GATES.get(cell, 1)
-        first = gates * c["hidden_size"] * ((c["embedding_size"] or size) + c["hidden_size"])
-        later = gates * 2 * c["hidden_size"] ** 2 * (c["num_layers"] - 1)
-        check_memory(size * (c["embedding_size"] + c["hidden_size"]) + first + later)
+        first = GATES[cell] * options["hidden_size"] * ((options["embedding_size"] or size) + options["hidden_size"])
+        later = GATES[cell] * 2 * options["hidden_size"] ** 2 * (options["num_layers"] - 1)
+        check_memory(size * (options["embedding_size"] + options["hidden_size"]) + first + later)
         self.steps = 0  # of training; with the seed it decides the dropout masks
-        self._core = _core.LanguageModel(
-            cell, size, self._config["embedding_size"], self._config["hidden_size"], self._config["num_layers"],
-            self._config["dropout"], self._config["seed"], weights, bool(variational),
-            bool(tie_weights),
-        )  # fmt: skip
-
+        self._core = _core.LanguageModel(as_json(options))
+        self._config: dict[str, Any] = json.loads(self._core.config)
         if init_scale is not None:
             initialise(self, init_scale, self._config["seed"])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
@@ -13,7 +14,7 @@ from rnnfast import _core
 from rnnfast._arrays import as_int32, at_least, dropout_share, new_seed, positive, precision
 from rnnfast._expect import brief, choice
 from rnnfast.files import PathLike
-from rnnfast.models.base import GATES, check_memory, initialise, options_with
+from rnnfast.models.base import GATES, as_json, check_memory, initialise, options_with
 from rnnfast.models.storage import write_model
 from rnnfast.nn.layer import Array, Layer
 from rnnfast.text.vocab import Vocab
@@ -27,7 +28,6 @@ DECODERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "d2l": ("context", ("context", "previous")),
 }
 READS = ("context", "previous")
-READOUTS = ("state", "all")
 PAD, BOS, EOS = "<pad>", "<bos>", "<eos>"
 _IDS = {PAD: 1, BOS: 2, EOS: 3}  # where a model has sizes instead of vocabularies
 
@@ -127,8 +127,7 @@ class Seq2Seq(Layer):
         self.source_vocab = source_vocab if isinstance(source_vocab, Vocab) else None
         self.target_vocab = target_vocab if isinstance(target_vocab, Vocab) else None
         preset_state, preset_reads = DECODERS[choice(decoder, DECODERS, "decoder")]
-        read = preset_reads if reads is None else _checked_reads(reads)
-        self._config: dict[str, Any] = {
+        options: dict[str, Any] = {
             "cell": choice(cell, GATES, "cell"),
             "source_vocab_size": _size(source_vocab, "source_vocab"),
             "target_vocab_size": _size(target_vocab, "target_vocab"),
@@ -138,9 +137,9 @@ class Seq2Seq(Layer):
             "bidirectional": bool(bidirectional),
             "context": context,
             "initial_state": preset_state if initial_state is None else initial_state,
-            "reads": list(read),
+            "reads": list(preset_reads if reads is None else _checked_reads(reads)),
             "attention": attention,
-            "readout": choice(readout, READOUTS, "readout"),
+            "readout": readout,
             "dropout": dropout_share(dropout),
             "output_dropout": dropout_share(dropout if output_dropout is None else output_dropout, "output_dropout"),
             "teacher_forcing": _checked_share(teacher_forcing),
@@ -148,10 +147,11 @@ class Seq2Seq(Layer):
             "seed": new_seed(seed),
         }
         self.steps = 0  # of training; with the seed it decides dropout's masks and the coins
-        check_memory(_number_of_weights(self._config))
-        self._core = _compiled(self._config)
+        check_memory(_number_of_weights(options))
+        self._core = _core.Seq2Seq(as_json(options))
+        self._config: dict[str, Any] = json.loads(self._core.config)
         if init_scale is not None:
-            initialise(self, init_scale, self._config["seed"])
+            initialise(self, init_scale, options["seed"])
 
     def _options(self) -> dict[str, Any]:
         return options_with(self.config, {"source_vocab": self.source_vocab, "target_vocab": self.target_vocab})
@@ -259,15 +259,6 @@ def _number_of_weights(config: Mapping[str, Any]) -> int:
     layers = GATES[config["cell"]] * h * (embedding_size + h + 2 * h * (config["num_layers"] - 1))
     tables = (config["source_vocab_size"] + config["target_vocab_size"]) * embedding_size
     return int(tables + config["target_vocab_size"] * h + 2 * layers)
-
-
-def _compiled(config: Mapping[str, Any]) -> Any:
-    c, reads = config, config["reads"]
-    return _core.Seq2Seq(
-        c["cell"], c["source_vocab_size"], c["target_vocab_size"], c["embedding_size"], c["hidden_size"], c["num_layers"],
-        c["bidirectional"], c["context"], c["initial_state"], "context" in reads, "previous" in reads, c["attention"],
-        c["readout"] == "all", c["dropout"], c["output_dropout"], c["seed"], c["weights"],
-    )  # fmt: skip
 
 
 def _checked_share(share: float) -> float:

@@ -12,28 +12,19 @@ namespace {
 
 [[noreturn]] void fail(const std::string& text) { throw std::invalid_argument(text); }
 
-void check_name(const std::string& what, const std::string& given, const std::vector<std::string>& known) {
-    if (std::find(known.begin(), known.end(), given) != known.end()) return;
-    std::string names;
-    for (const std::string& name : known) names += (names.empty() ? "'" : ", '") + name + "'";
-    fail(what + " is '" + given + "': expected one of " + names);
-}
-
 Seq2SeqOptions checked(Seq2SeqOptions o) {
     if (o.source_vocabulary == 0) fail("the source vocabulary is empty: expected at least one token");
     if (o.target_vocabulary == 0) fail("the target vocabulary is empty: expected at least one token");
     if (o.embedding_size == 0) fail("embedding_size is 0: expected at least 1");
     if (!(o.output_dropout >= 0 && o.output_dropout < 1))
         fail("output_dropout is " + std::to_string(o.output_dropout) + ": expected at least 0 and less than 1");
-    check_name("context", o.context, {"last", "mean", "max"});
-    check_name("initial_state", o.initial_state, {"context", "learned", "zero"});
-    if (attention_named(o.attention) == AttentionKind::additive && !o.reads_context)
+    if (o.attention == AttentionKind::additive && !o.reads_context())
         fail(
             "attention is 'additive', whose context is what each step reads, and the decoder does not read the "
             "context: "
             "let it, as decoder 'd2l' does, or use 'dot' or 'general', which come after the recurrence");
-    if (o.initial_state != "context" && !o.reads_context && o.attention == "none")
-        fail("the decoder has initial_state '" + o.initial_state +
+    if (o.initial_state != InitialState::context && !o.reads_context() && o.attention == AttentionKind::none)
+        fail("the decoder has initial_state '" + name_of(o.initial_state) +
              "' and does not read the context, so it would never see the source: make initial_state 'context', or let "
              "it "
              "read the context");
@@ -47,7 +38,7 @@ RecurrentOptions encoder_options(const Seq2SeqOptions& o) {
     r.hidden_size = o.hidden_size;
     r.num_layers = o.num_layers;
     r.bidirectional = o.bidirectional;
-    r.dropout = o.dropout;
+    r.dropout = static_cast<float>(o.dropout);
     r.weights = o.weights;
     r.bare = o.bare;
     return r;
@@ -56,9 +47,9 @@ RecurrentOptions encoder_options(const Seq2SeqOptions& o) {
 RecurrentOptions decoder_options(const Seq2SeqOptions& o) {
     RecurrentOptions r = encoder_options(o);
     r.bidirectional = false;
-    r.input_size = o.reads_previous ? o.embedding_size : 0;
-    const size_t context = o.reads_context ? (o.bidirectional ? 2 : 1) * o.hidden_size : 0;
-    const bool at_each_step = attention_named(o.attention) == AttentionKind::additive;
+    r.input_size = o.reads_previous() ? o.embedding_size : 0;
+    const size_t context = o.reads_context() ? (o.bidirectional ? 2 : 1) * o.hidden_size : 0;
+    const bool at_each_step = o.attention == AttentionKind::additive;
     (at_each_step ? r.input_size : r.fixed_size) += context;
     return r;
 }
@@ -71,10 +62,11 @@ Seq2Seq::Seq2Seq(Seq2SeqOptions options, uint64_t seed, const Kernels& kernels)
     : options_(checked(std::move(options))),
       encoder_(encoder_options(options_), random_key(seed, encoder_rnn), kernels, "encoder.rnn."),
       decoder_(decoder_options(options_), random_key(seed, decoder_rnn), kernels, "decoder.rnn.") {
-    if (const AttentionKind kind = attention_named(options_.attention); kind != AttentionKind::none)
-        attention_ = std::make_unique<CrossAttention>(
-            CrossAttentionOptions{kind, options_.hidden_size, context_size(), options_.weights, options_.bare},
-            random_key(seed, attention), kernels);
+    if (options_.attention != AttentionKind::none)
+        attention_ =
+            std::make_unique<CrossAttention>(CrossAttentionOptions{options_.attention, options_.hidden_size,
+                                                                   context_size(), options_.weights, options_.bare},
+                                             random_key(seed, attention), kernels);
     add_parameters(seed);
     output_ = OutputLayer(kernels, options_.weights, output_weight_, output_bias_);
     if (bridge_weight_)
@@ -99,13 +91,13 @@ void Seq2Seq::add_parameters(uint64_t seed) {
         return p;
     };
     source_embedding_ = normal(add("encoder.embedding.weight", {options_.source_vocabulary, embedding}), 1);
-    if (options_.reads_previous)
+    if (options_.reads_previous())
         target_embedding_ = normal(add("decoder.embedding.weight", {options_.target_vocabulary, embedding}), 2);
-    if (options_.initial_state == "learned") {
+    if (options_.initial_state == InitialState::learned) {
         initial_h_ = add("decoder.initial_h", {layers, hidden});  // zeros at first
         if (cell().has_c) initial_c_ = add("decoder.initial_c", {layers, hidden});
     }
-    if (options_.initial_state == "context" && !hands_over()) {
+    if (options_.initial_state == InitialState::context && !hands_over()) {
         bridge_weight_ = uniform(add("bridge.weight", {layers * hidden, context_size()}), 3, context_size());
         bridge_bias_ = uniform(add("bridge.bias", {layers * hidden}), 4, context_size());
     }
@@ -115,13 +107,14 @@ void Seq2Seq::add_parameters(uint64_t seed) {
 }
 
 bool Seq2Seq::hands_over() const {
-    return options_.initial_state == "context" && options_.context == "last" && !options_.bidirectional;
+    return options_.initial_state == InitialState::context && options_.context == Summary::last &&
+           !options_.bidirectional;
 }
 
 size_t Seq2Seq::readout_size() const {
-    if (!options_.readout_all) return options_.hidden_size;
+    if (options_.readout == Readout::state) return options_.hidden_size;
     return options_.hidden_size + (has_context() ? context_size() : 0) +
-           (options_.reads_previous ? options_.embedding_size : 0);
+           (options_.reads_previous() ? options_.embedding_size : 0);
 }
 
 Parameters Seq2Seq::parameters() {

@@ -3,28 +3,78 @@
 // bidirectional.
 #pragma once
 
+#include "files/options.h"
 #include "layers/attending_recurrent.h"
 #include "layers/softmax_output.h"
 #include "ops/dropout.h"
 
 namespace rnnfast::core {
 
+enum class Summary { last, mean, max };              // of the memory
+enum class InitialState { context, learned, zero };  // of the decoder
+enum class Reads { context, previous };              // by each step of the decoder
+enum class Readout { state, all };                   // by the output: the state alone, or [state ; context ; embedding]
+template <>
+struct Named<Summary> {
+    static constexpr std::string_view names[] = {"last", "mean", "max"};
+};
+template <>
+struct Named<InitialState> {
+    static constexpr std::string_view names[] = {"context", "learned", "zero"};
+};
+template <>
+struct Named<Reads> {
+    static constexpr std::string_view names[] = {"context", "previous"};
+};
+template <>
+struct Named<Readout> {
+    static constexpr std::string_view names[] = {"state", "all"};
+};
+
+constexpr size_t smallest_vocabulary = 4;  // <unk>, <pad>, <bos> and <eos>
+
 struct Seq2SeqOptions {
     std::string cell = "gru";
     size_t source_vocabulary = 0, target_vocabulary = 0;
     size_t embedding_size = 0, hidden_size = 0, num_layers = 1;
-    bool bidirectional = false;             // of the encoder
-    std::string context = "last";           // of the memory: "last", "mean" or "max"
-    std::string initial_state = "context";  // of the decoder: "context", "learned" or "zero"
-    bool reads_context = true, reads_previous = true;
-    // "none"; "additive": of the state before, its context replaces what the decoder reads; "dot" or "general": of the
-    // state itself, which becomes tanh(W_c [context ; state])
-    std::string attention = "none";
-    bool readout_all = false;        // the output reads [state ; context ; embedding], not the state alone
-    float dropout = 0;               // on both embeddings and between layers
-    float output_dropout = 0;        // on what the output reads
+    bool bidirectional = false;  // of the encoder
+    Summary context = Summary::last;
+    InitialState initial_state = InitialState::context;
+    SetOf<Reads> reads{Reads::context, Reads::previous};
+    // additive: of the state before; its context replaces what the decoder reads. dot, general: of the state itself,
+    // which becomes tanh(W_c [context ; state])
+    AttentionKind attention = AttentionKind::none;
+    Readout readout = Readout::state;
+    double dropout = 0;              // on both embeddings and between layers
+    double output_dropout = 0;       // on what the output reads
+    double teacher_forcing = 1;      // for a trainer to pass to loss
     Weights weights = Weights::f32;  // of the products; parameters stay float32
+    uint64_t seed = 0;               // where a caller gives the constructor no other
     bool bare = false;               // parameters without values: to run only, with those of a file
+
+    bool reads_context() const { return reads.has(Reads::context); }
+    bool reads_previous() const { return reads.has(Reads::previous); }
+
+    template <class Self, class Visit>
+    static void fields(Self& o, Visit&& visit) {
+        visit(required("cell"), o.cell);
+        visit(required("source_vocab_size"), o.source_vocabulary, Size{smallest_vocabulary});
+        visit(required("target_vocab_size"), o.target_vocabulary, Size{smallest_vocabulary});
+        visit(required("embedding_size"), o.embedding_size, Size{1});
+        visit(required("hidden_size"), o.hidden_size, Size{1});
+        visit(required("num_layers"), o.num_layers, Size{1});
+        visit(required("bidirectional"), o.bidirectional);
+        visit(required("context"), o.context);
+        visit(required("initial_state"), o.initial_state);
+        visit(required("reads"), o.reads);
+        visit(required("attention"), o.attention);
+        visit(required("readout"), o.readout);
+        visit(usual("dropout"), o.dropout, Share{});
+        visit(usual("output_dropout"), o.output_dropout, Share{});
+        visit(usual("teacher_forcing"), o.teacher_forcing, Share{true});
+        visit(usual("weights"), o.weights);
+        visit(usual("seed"), o.seed, Seed{});
+    }
 };
 
 // Pairs of sentences as ids. What stands at a source's padding is not read.
@@ -100,8 +150,10 @@ private:
     void add_parameters(uint64_t seed);
     bool hands_over() const;  // the encoder's last states are the decoder's first, of every layer
     bool additive() const { return attention_ && attention_->additive(); }
-    bool has_context() const { return options_.reads_context || attention_; }  // of every step, so readouts may have it
-    bool has_memory_gradient() const { return options_.context != "last" || attention_; }
+    bool has_context() const {
+        return options_.reads_context() || attention_;
+    }  // of every step, so readouts may have it
+    bool has_memory_gradient() const { return options_.context != Summary::last || attention_; }
     size_t state_size(size_t rows) const { return options_.num_layers * rows * options_.hidden_size; }
     size_t readout_size() const;
 

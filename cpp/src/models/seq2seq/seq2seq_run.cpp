@@ -38,7 +38,7 @@ void Seq2Seq::run_encoder(const int32_t* source, const int64_t* lengths, Encoded
     m.embedded.reserve(tokens * width);
     embedding_forward(source_embedding_->value.data(), width, m.ids.data(), tokens, m.embedded.data());
     if (train && options_.dropout > 0)
-        dropout(m.embedded.data(), m.embedded.data(), tokens * width, options_.dropout,
+        dropout(m.embedded.data(), m.embedded.data(), tokens * width, static_cast<float>(options_.dropout),
                 random_key(key, seq2seq::source_embedding));
     RecurrentInput input;
     input.steps = e.steps;
@@ -72,7 +72,7 @@ void Seq2Seq::summarise(EncodedSource& e, const Memory& m) const {
     for (size_t n = 0; n < e.rows; ++n) {
         float* out = e.context.data() + n * width;
         const auto state = [&](size_t t) { return e.memory.data() + (t * e.rows + n) * width; };
-        if (options_.context == "last") {  // of the top layer, forward beside backward
+        if (options_.context == Summary::last) {  // of the top layer, forward beside backward
             for (size_t d = 0; d < directions; ++d) {
                 const size_t lane = encoder_.lanes() - directions + d;
                 std::copy_n(m.last_h.data() + (lane * e.rows + n) * hidden, hidden, out + d * hidden);
@@ -80,7 +80,7 @@ void Seq2Seq::summarise(EncodedSource& e, const Memory& m) const {
             continue;
         }
         std::copy_n(state(0), width, out);
-        const bool mean = options_.context == "mean";
+        const bool mean = options_.context == Summary::mean;
         for (size_t t = 1; t < e.lengths[n]; ++t)
             for (size_t j = 0; j < width; ++j) out[j] = mean ? out[j] + state(t)[j] : std::max(out[j], state(t)[j]);
         for (size_t j = 0; mean && j < width; ++j) out[j] /= static_cast<float>(e.lengths[n]);
@@ -172,7 +172,7 @@ const float* Seq2Seq::advance(const EncodedSource& encoded, const int32_t* previ
         read = m.combined.data();
         context = m.joined.data();
     }
-    if (!options_.readout_all) return read;
+    if (options_.readout == Readout::state) return read;
     m.readout.reserve(rows * readout_size());
     for (size_t r = 0; r < rows; ++r)
         readout({read + r * hidden, context ? context + r * context_stride : nullptr,
@@ -189,7 +189,7 @@ Seq2Seq::StepInput Seq2Seq::step_input(const EncodedSource& encoded, const float
     in.input.steps = 1;
     in.input.rows = rows;
     in.input.x = embedded;
-    if (!options_.reads_context) return in;
+    if (!options_.reads_context()) return in;
     in.context_stride = additive() ? width + context_size() : context_size();
     m.fixed.reserve(rows * in.context_stride);
     if (additive()) {

@@ -93,7 +93,7 @@ void Seq2Seq::run_decoder(Range part, bool train, uint64_t key, Pass& p) const {
                           p.embedded.data() + first * width);
         if (train && options_.dropout > 0)
             dropout(p.embedded.data(), p.embedded.data(), Range{first * width, (first + count) * width},
-                    options_.dropout, random_key(key, seq2seq::target_embedding));
+                    static_cast<float>(options_.dropout), random_key(key, seq2seq::target_embedding));
         input.x = p.embedded.data();
     }
     run_recurrence(input, train, random_key(key, seq2seq::decoder_layers), p);
@@ -101,7 +101,7 @@ void Seq2Seq::run_decoder(Range part, bool train, uint64_t key, Pass& p) const {
     gather_readout(places, p);
     if (train && options_.output_dropout > 0)
         dropout(p.readout.data(), p.readout.data(), Range{places.begin * size, places.end * size},
-                options_.output_dropout, random_key(key, seq2seq::before_output));
+                static_cast<float>(options_.output_dropout), random_key(key, seq2seq::before_output));
 }
 
 void Seq2Seq::run_recurrence(const RecurrentInput& input, bool train, uint64_t key, Pass& p) const {
@@ -109,15 +109,15 @@ void Seq2Seq::run_recurrence(const RecurrentInput& input, bool train, uint64_t k
     p.hidden.reserve(tokens * options_.hidden_size);
     const RecurrentState start{p.encoded.h.data(), p.encoded.c.data()};
     if (additive()) {
-        if (options_.readout_all) p.contexts.reserve(tokens * context_size());
+        if (options_.readout == Readout::all) p.contexts.reserve(tokens * context_size());
         attending_forward(decoder_, *attention_, attended(p.encoded),
                           {p.steps, input.x, input.lengths, start, input.part}, p.hidden.data(),
-                          options_.readout_all ? p.contexts.data() : nullptr, p.attending,
-                          train ? options_.dropout : 0.0f, key);
+                          options_.readout == Readout::all ? p.contexts.data() : nullptr, p.attending,
+                          train ? static_cast<float>(options_.dropout) : 0.0f, key);
         return;
     }
     RecurrentInput read = input;
-    if (options_.reads_context) read.fixed = p.encoded.context.data();
+    if (options_.reads_context()) read.fixed = p.encoded.context.data();
     read.fixed_part = p.encoded.fixed.data();
     Buffer& states = attention_ ? p.states : p.hidden;
     states.reserve(tokens * options_.hidden_size);
@@ -129,7 +129,7 @@ void Seq2Seq::run_recurrence(const RecurrentInput& input, bool train, uint64_t k
 
 // The context that the output reads of the target at t * N + n, or nullptr.
 const float* Seq2Seq::context_at(const Pass& p, size_t place) const {
-    if (!options_.readout_all || !has_context()) return nullptr;
+    if (options_.readout == Readout::state || !has_context()) return nullptr;
     if (additive()) return p.contexts.data() + place * context_size();
     if (attention_) return p.attention.joined.data() + place * (context_size() + options_.hidden_size);
     return p.encoded.context.data() + place % p.rows * context_size();
@@ -142,7 +142,7 @@ void Seq2Seq::gather_readout(Range places, Pass& p) const {
     for (size_t i = places.begin; i < places.end; ++i) {
         const size_t place = p.places[i];
         readout({p.hidden.data() + place * hidden, context_at(p, place),
-                 options_.readout_all && target_embedding_ ? p.embedded.data() + place * width : nullptr},
+                 options_.readout == Readout::all && target_embedding_ ? p.embedded.data() + place * width : nullptr},
                 p.readout.data() + i * size);
     }
 }
@@ -207,7 +207,7 @@ void Seq2Seq::backward_decoder(Pass& p) {
     const size_t hidden = options_.hidden_size, width = options_.embedding_size, tokens = p.steps * p.rows;
     const size_t size = readout_size(), count = p.places.size();
     if (options_.output_dropout > 0)
-        dropout(dreadout_.data(), dreadout_.data(), count * size, options_.output_dropout,
+        dropout(dreadout_.data(), dreadout_.data(), count * size, static_cast<float>(options_.output_dropout),
                 random_key(p.key, seq2seq::before_output));
     dhidden_.reserve(tokens * hidden);
     std::fill_n(dhidden_.data(), tokens * hidden, 0.0f);
@@ -224,10 +224,10 @@ void Seq2Seq::backward_decoder(Pass& p) {
     }
     if (target_embedding_) dembedded_.reserve(tokens * width);
     backward_recurrence(p, target_embedding_ ? dembedded_.data() : nullptr);
-    if (options_.readout_all) scatter_readout_gradient(p);
+    if (options_.readout == Readout::all) scatter_readout_gradient(p);
     if (!target_embedding_) return;
     if (options_.dropout > 0)
-        dropout(dembedded_.data(), dembedded_.data(), tokens * width, options_.dropout,
+        dropout(dembedded_.data(), dembedded_.data(), tokens * width, static_cast<float>(options_.dropout),
                 random_key(p.key, seq2seq::target_embedding));
     embedding_backward(dembedded_.data(), width, p.inputs.data(), tokens, target_embedding_->grad.data());
 }
@@ -237,7 +237,7 @@ void Seq2Seq::backward_recurrence(Pass& p, float* dembedded) {
     const size_t tokens = p.steps * p.rows, width = context_size(), hidden = options_.hidden_size;
     const float *dcontexts = nullptr, *dstates = dhidden_.data();
     const RecurrentStateOut dstart{dh_.data(), dc_.data()};
-    if (attention_ && options_.readout_all) {  // what the output read of each step's context
+    if (attention_ && options_.readout == Readout::all) {  // what the output read of each step's context
         dcontexts_.reserve(tokens * width);
         std::fill_n(dcontexts_.data(), tokens * width, 0.0f);
         for (size_t i = 0; i < p.places.size(); ++i)
@@ -254,7 +254,7 @@ void Seq2Seq::backward_recurrence(Pass& p, float* dembedded) {
         dstates = dstates_.data();
     }
     decoder_.backward(p.memory.decoder, dstates, {}, dembedded, dstart,
-                      options_.reads_context ? dcontext_.data() : nullptr);
+                      options_.reads_context() ? dcontext_.data() : nullptr);
 }
 
 // What the output read beside the state; backward_recurrence saw to the contexts of attention
@@ -289,7 +289,7 @@ void Seq2Seq::backward_context(Pass& p) {
     }
     if (bridge_weight_) backward_bridge(p);
 
-    if (options_.context == "last") {
+    if (options_.context == Summary::last) {
         for (size_t i = 0; i < directions * rows; ++i)
             kernels().add(hidden, dcontext_.data() + i % rows * width + i / rows * hidden,
                           dlast_h_.data() + ((lanes - directions) * rows + i) * hidden);
@@ -300,7 +300,7 @@ void Seq2Seq::backward_context(Pass& p) {
         const size_t length = p.encoded.lengths[n];
         const auto at = [&](size_t t) { return (t * rows + n) * width; };
         for (size_t j = 0; j < width; ++j) {
-            if (options_.context == "mean") {
+            if (options_.context == Summary::mean) {
                 for (size_t t = 0; t < length; ++t) dmemory_.data()[at(t) + j] += from[j] / static_cast<float>(length);
                 continue;
             }
@@ -338,7 +338,7 @@ void Seq2Seq::backward_encoder(Pass& p) {
     encoder_.backward(p.memory.encoder, has_memory_gradient() ? dmemory_.data() : nullptr,
                       {dlast_h_.data(), dlast_c_.data()}, dembedded_.data(), {});
     if (options_.dropout > 0)
-        dropout(dembedded_.data(), dembedded_.data(), tokens * width, options_.dropout,
+        dropout(dembedded_.data(), dembedded_.data(), tokens * width, static_cast<float>(options_.dropout),
                 random_key(p.key, seq2seq::source_embedding));
     embedding_backward(dembedded_.data(), width, p.memory.ids.data(), tokens, source_embedding_->grad.data());
 }

@@ -11,20 +11,7 @@ namespace rnnfast::core {
 
 namespace {
 
-constexpr std::string_view reserved[] = {"<unk>", "<pad>", "<bos>", "<eos>"};
-
-bool reads(const Json& config, const char* what) {
-    const Json* list = config.find("reads");
-    if (list && list->kind == Json::Kind::array && list->items.empty()) return false;  // reads nothing
-    if (!list || list->kind != Json::Kind::strings) throw Error("reads must be a list of \"context\" and \"previous\"");
-    bool found = false;
-    for (size_t i = 0; i < list->ends.size(); ++i) {
-        if (list->item(i) != "context" && list->item(i) != "previous")
-            throw Error("reads has " + json_quoted(list->item(i)) + ", expected \"context\" and \"previous\"");
-        found |= list->item(i) == what;
-    }
-    return found;
-}
+constexpr std::string_view reserved[smallest_vocabulary] = {"<unk>", "<pad>", "<bos>", "<eos>"};
 
 TokenTable vocabulary(const SafetensorsFile& file, const char* key, size_t size) {
     const auto text = file.metadata().find(key);
@@ -50,33 +37,6 @@ void check_sizes(const SafetensorsFile& file, const Seq2SeqOptions& o) {
         throw Error("it asks for more weights than the file holds");
 }
 
-Seq2SeqOptions options_of(const Json& config) {
-    check_known(config, {"cell", "source_vocab_size", "target_vocab_size", "embedding_size", "hidden_size",
-                         "num_layers", "bidirectional", "context", "initial_state", "reads", "attention", "readout",
-                         "dropout", "output_dropout", "teacher_forcing", "weights", "seed"});
-    Seq2SeqOptions o;
-    o.cell = config_text(config, "cell");
-    o.source_vocabulary = config_whole(config, "source_vocab_size", std::size(reserved));
-    o.target_vocabulary = config_whole(config, "target_vocab_size", std::size(reserved));
-    o.embedding_size = config_whole(config, "embedding_size", 1);
-    o.hidden_size = config_whole(config, "hidden_size", 1);
-    o.num_layers = config_whole(config, "num_layers", 1);
-    o.bidirectional = config_flag(config, "bidirectional");
-    o.context = config_text(config, "context");
-    o.initial_state = config_text(config, "initial_state");
-    o.reads_context = reads(config, "context");
-    o.reads_previous = reads(config, "previous");
-    o.attention = config_text(config, "attention");
-    const std::string readout = config_text(config, "readout");
-    if (readout != "state" && readout != "all") throw Error("readout must be \"state\" or \"all\"");
-    o.readout_all = readout == "all";
-    for (const char* key : {"dropout", "output_dropout"}) config_check_share(config, key, false);
-    config_check_share(config, "teacher_forcing", true);
-    config_check_seed(config);
-    if (config.find("weights")) o.weights = weights_named(config_text(config, "weights"));
-    return o;
-}
-
 }  // namespace
 
 TranslatorFile::TranslatorFile(SafetensorsFile opened) : file(std::move(opened)) {
@@ -84,7 +44,7 @@ TranslatorFile::TranslatorFile(SafetensorsFile opened) : file(std::move(opened))
     file.check_finite();
     const std::string& config = metadata_of(file, "config", "has no configuration");
     try {
-        options = options_of(parse_json(config));
+        options = read_options<Seq2SeqOptions>(parse_json(config));
         source = vocabulary(file, "source_vocabulary", options.source_vocabulary);
         target = vocabulary(file, "target_vocabulary", options.target_vocabulary);
         check_sizes(file, options);

@@ -1,0 +1,67 @@
+#include "files/options.h"
+
+#include <stdexcept>
+
+namespace rnnfast::core {
+
+namespace {
+
+constexpr size_t largest_size = 0x7fffffff;
+
+[[noreturn]] void refuse(Option option, const std::string& expected) {
+    throw std::invalid_argument(std::string(option.name) + " must be " + expected);
+}
+
+}  // namespace
+
+const Json* OptionsReader::find(Option option, Json::Kind kind, const char* expected) const {
+    const Json* value = config_.find(option.name);
+    if (value ? value->kind != kind : option.kind == Option::required) refuse(option, expected);
+    return value;
+}
+
+void OptionsReader::operator()(Option option, std::string& value) const {
+    if (const Json* found = find(option, Json::Kind::string, "a name")) value = found->string;
+}
+
+void OptionsReader::operator()(Option option, bool& value) const {
+    if (const Json* found = find(option, Json::Kind::boolean, "true or false")) value = found->boolean;
+}
+
+void OptionsReader::operator()(Option option, size_t& value, Size rule) const {
+    const std::string range = "an integer from " + std::to_string(rule.least) + " to " + std::to_string(largest_size);
+    const Json* found = find(option, Json::Kind::integer, range.c_str());
+    if (!found) return;
+    if (found->integer < rule.least || found->integer > largest_size) refuse(option, range);
+    value = static_cast<size_t>(found->integer);
+}
+
+void OptionsReader::operator()(Option option, uint64_t& value, Seed) const {
+    if (const Json* found = find(option, Json::Kind::integer, "an integer from 0 to 2^64 - 1")) value = found->integer;
+}
+
+void OptionsReader::operator()(Option option, double& value, Share rule) const {
+    const Json* found = config_.find(option.name);
+    if (!found && option.kind != Option::required) return;
+    const bool number = found && (found->kind == Json::Kind::integer || found->kind == Json::Kind::number);
+    if (!number || !(found->number >= 0 && (rule.may_be_one ? found->number <= 1 : found->number < 1)))
+        refuse(option, std::string("a number from 0 to ") + (rule.may_be_one ? "1" : "below 1"));
+    value = found->number;
+}
+
+std::vector<std::string> OptionsReader::list(Option option) const {
+    const Json* found = config_.find(option.name);
+    const bool empty = found && found->kind == Json::Kind::array && found->items.empty();
+    std::vector<std::string> names;
+    if (!empty && !find(option, Json::Kind::strings, "a list of names")) return names;
+    for (size_t i = 0; !empty && i < found->ends.size(); ++i) names.emplace_back(found->item(i));
+    return names;
+}
+
+void check_known(const Json& config, const std::vector<std::string_view>& names) {
+    for (const auto& [key, value] : config.members)
+        if (std::find(names.begin(), names.end(), key) == names.end())
+            throw std::invalid_argument("the option " + json_quoted(key) + " is not known here; update rnnfast");
+}
+
+}  // namespace rnnfast::core
