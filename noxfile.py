@@ -66,6 +66,7 @@ def stubs(session: nox.Session) -> None:
     out = session.create_tmp()
     session.run("pybind11-stubgen", "rnnfast._core", "--output-dir", out)
     session.run("diff", "python/rnnfast/_core.pyi", os.path.join(out, "rnnfast", "_core.pyi"), external=True)
+    session.run("python", "tools/cells.py", "--check")
 
 
 @nox.session

@@ -18,11 +18,14 @@ void register_info(py::module_& m) {
     m.def("multiply_add_rate", &multiply_add_rate, py::arg("threads"), py::arg("seconds"), free);
     m.def("bf16_rate", &bf16_rate, py::arg("threads"), py::arg("seconds"), free);
     m.def("read_rate", &read_rate, py::arg("bytes"), py::arg("threads"), py::arg("seconds"), free);
-    m.def("cells", [] {
-        std::vector<std::string> names;
-        for (const CellInfo& cell : cells()) names.emplace_back(cell.name);
-        return names;
-    });
+    py::class_<CellInfo>(m, "CellInfo")
+        .def_readonly("name", &CellInfo::name)
+        .def_readonly("description", &CellInfo::description)
+        .def_readonly("gate_order", &CellInfo::gate_order)
+        .def_readonly("gates", &CellInfo::gates)
+        .def_readonly("has_c", &CellInfo::has_c)
+        .def_readonly("has_extra", &CellInfo::has_extra);
+    m.def("cells", &cells);
     m.def("info", [] {
         py::dict info;
         info["version"] = RNNFAST_VERSION;

@@ -19,10 +19,10 @@ from rnnfast.markov.ngram import NGram
 from rnnfast.models.io import load, quantize
 from rnnfast.models.language_model import LanguageModel
 from rnnfast.models.seq2seq import Seq2Seq
-from rnnfast.nn.cells import GRUCell, LSTMCell, RNNCell
+from rnnfast.nn.cells import CELLS, GRUCell, LSTMCell, RNNCell
 from rnnfast.nn.embedding import Embedding
 from rnnfast.nn.linear import Linear
-from rnnfast.nn.recurrent import GRU, LSTM, RNN
+from rnnfast.nn.recurrent import GRU, LAYERS, LSTM, RNN
 from rnnfast.nn.sequence import Conv1d, SelfAttention
 from rnnfast.study.gradient_flow import GradientFlow, gradient_flow
 from rnnfast.text import datasets
@@ -97,6 +97,8 @@ __all__ = [
 ]
 
 _moved.install()
+# A cell without a class in nn/recurrent.py has one of its row in the compiled table: rf.NAME and rf.NAMECell.
+globals().update({kind.__name__: kind for kind in (*LAYERS.values(), *CELLS.values()) if isinstance(kind, type)})
 
 if not TYPE_CHECKING:
 

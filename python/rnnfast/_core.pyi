@@ -6,7 +6,7 @@ import collections.abc
 import numpy
 import numpy.typing
 import typing
-__all__: list[str] = ['AttentionCache', 'AttentionTape', 'Conv1d', 'DecodeOptions', 'DecoderState', 'Embedding', 'EncodedSource', 'Error', 'Generator', 'LanguageModel', 'Linear', 'Optimizer', 'OptimizerOptions', 'Recurrent', 'Sampler', 'SamplerOptions', 'SelfAttention', 'Seq2Seq', 'Stream', 'Tape', 'bf16_rate', 'bf16_rows', 'cells', 'info', 'int8_rows', 'multiply_add_rate', 'num_threads', 'parse_safetensors', 'read_model', 'read_rate', 'read_safetensors', 'safetensors_bytes', 'score_pairs', 'set_num_threads', 'translate', 'write_safetensors', 'write_safetensors_to']
+__all__: list[str] = ['AttentionCache', 'AttentionTape', 'CellInfo', 'Conv1d', 'DecodeOptions', 'DecoderState', 'Embedding', 'EncodedSource', 'Error', 'Generator', 'LanguageModel', 'Linear', 'Optimizer', 'OptimizerOptions', 'Recurrent', 'Sampler', 'SamplerOptions', 'SelfAttention', 'Seq2Seq', 'Stream', 'Tape', 'bf16_rate', 'bf16_rows', 'cells', 'info', 'int8_rows', 'multiply_add_rate', 'num_threads', 'parse_safetensors', 'read_model', 'read_rate', 'read_safetensors', 'safetensors_bytes', 'score_pairs', 'set_num_threads', 'translate', 'write_safetensors', 'write_safetensors_to']
 class AttentionCache:
     def __init__(self) -> None:
         ...
@@ -18,6 +18,25 @@ class AttentionCache:
         ...
 class AttentionTape:
     pass
+class CellInfo:
+    @property
+    def description(self) -> str:
+        ...
+    @property
+    def gate_order(self) -> str:
+        ...
+    @property
+    def gates(self) -> int:
+        ...
+    @property
+    def has_c(self) -> bool:
+        ...
+    @property
+    def has_extra(self) -> bool:
+        ...
+    @property
+    def name(self) -> str:
+        ...
 class Conv1d:
     def __init__(self, in_channels: typing.SupportsInt | typing.SupportsIndex, out_channels: typing.SupportsInt | typing.SupportsIndex, kernel_size: typing.SupportsInt | typing.SupportsIndex, dilation: typing.SupportsInt | typing.SupportsIndex = 1, before: typing.SupportsInt | typing.SupportsIndex = 0, after: typing.SupportsInt | typing.SupportsIndex = 0, bias: bool = True, batch_first: bool = False, seed: typing.SupportsInt | typing.SupportsIndex = 0) -> None:
         ...
@@ -339,7 +358,7 @@ def bf16_rate(threads: typing.SupportsInt | typing.SupportsIndex, seconds: typin
     ...
 def bf16_rows(matrix: typing.Annotated[numpy.typing.ArrayLike, numpy.float32]) -> numpy.typing.NDArray[numpy.uint16]:
     ...
-def cells() -> list[str]:
+def cells() -> list[CellInfo]:
     ...
 def info() -> dict:
     ...

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Callable, Literal, Protocol, TypeVar, run
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from rnnfast._names import Cell as Cell
 from rnnfast.files import PathLike
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ Context = Literal["last", "mean", "max"]
 InitialState = Literal["context", "learned", "zero"]
 Attention = Literal["none", "additive", "dot", "general"]
 Readout = Literal["state", "all"]
+Read = Literal["context", "previous"]
 
 Array = NDArray[np.float32]
 State = TypeVar("State")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 from reference import Stack
+from registered import TABLE
 
 # name: (where the initial state comes from, what every step reads)
 DECODERS = {
@@ -18,7 +19,7 @@ DECODERS = {
     "previous": ("context", ["previous"]),
     "d2l": ("context", ["context", "previous"]),
 }
-GATES = {"rnn": 1, "rnn_relu": 1, "gru": 3, "lstm": 4}
+GATES = {name: cell.gates for name, cell in TABLE.items()}
 
 
 class Var:
@@ -180,7 +181,7 @@ class Translator:
             shape = (L, 1, H)
             h = tape.broadcast(tape.reshape(w["decoder.initial_h"], shape), (L, N, H))
             c = Var(np.zeros((L, N, H)))
-            if cfg["cell"] == "lstm":
+            if TABLE[cfg["cell"]].has_c:
                 c = tape.broadcast(tape.reshape(w["decoder.initial_c"], shape), (L, N, H))
         elif cfg["context"] != "last" or cfg["bidirectional"]:
             bridge = tape.tanh(tape.linear(context, w["bridge.weight"], w["bridge.bias"]))  # (N, L H)
@@ -300,7 +301,7 @@ def shapes(cfg):
         found["decoder.embedding.weight"] = (cfg["target_vocab_size"], E)
     if cfg["initial_state"] == "learned":
         found["decoder.initial_h"] = (L, H)
-        if cfg["cell"] == "lstm":
+        if TABLE[cfg["cell"]].has_c:
             found["decoder.initial_c"] = (L, H)
     if cfg["initial_state"] == "context" and (cfg["context"] != "last" or cfg["bidirectional"]):
         found["bridge.weight"], found["bridge.bias"] = (L * H, C), (L * H,)

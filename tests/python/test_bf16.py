@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from registered import CLASSES as CELLS
+from registered import LAYERS
 
 import rnnfast as rf
 
 # A bf16 has 8 significant bits, so a factor is off by up to 2^-9 = 0.2%; sums of hundreds of such terms and the steps after
 # them stay within a few times that.
 CLOSE = 2e-2
-CELLS = [rf.RNN, rf.GRU, rf.LSTM]
 
 
 def close(a, b):
@@ -80,7 +81,7 @@ def test_a_row_has_the_same_bits_alone_on_more_threads_and_step_by_step(cell):
     assert np.array_equal(np.asarray(state), np.asarray(last))
 
 
-@pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
+@pytest.mark.parametrize("cell", LAYERS)
 @pytest.mark.parametrize("embedding_size", [0, 24])
 def test_a_language_model_trains_and_scores_with_the_same_products_it_generates_with(cell, embedding_size):
     model = rf.LanguageModel(11, cell=cell, embedding_size=embedding_size, hidden_size=33, seed=0, weights="bf16")

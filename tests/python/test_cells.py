@@ -4,16 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from test_recurrent import LAYERS, close, pair, unpair
+from registered import CELLS, LAYERS, torch_class
+from test_recurrent import close, pair, unpair
 
 import rnnfast as rf
-
-CELLS = {
-    "rnn": rf.RNNCell,
-    "rnn_relu": lambda *a, **k: rf.RNNCell(*a, nonlinearity="relu", **k),
-    "gru": rf.GRUCell,
-    "lstm": rf.LSTMCell,
-}
 
 
 def normal(*shape, seed=0):
@@ -48,8 +42,8 @@ def test_a_cell_is_a_layer_of_one_step(cell, shape):
 @pytest.mark.parametrize("cell", CELLS)
 def test_torch_with_the_same_state_dict_gives_the_same_output_and_gradients(cell, bias):
     torch = pytest.importorskip("torch")
-    kwargs = {"nonlinearity": "relu"} if cell == "rnn_relu" else {}
-    twin = getattr(torch.nn, {"rnn_relu": "RNN"}.get(cell, cell.upper()) + "Cell")(13, 37, bias=bias, **kwargs)
+    kind, kwargs = torch_class(cell, "Cell")
+    twin = kind(13, 37, bias=bias, **kwargs)
     one = CELLS[cell](13, 37, bias=bias, seed=5)
     one.load_state_dict(twin.state_dict())
     x, h, c = (torch.randn(9, n, requires_grad=True) for n in (13, 37, 37))
@@ -115,7 +109,7 @@ def test_bad_input_is_named(call, error, sentence):
 
 
 @pytest.mark.fault("M2")
-@pytest.mark.parametrize("cell", [rf.RNNCell, rf.GRUCell, rf.LSTMCell])
+@pytest.mark.parametrize("cell", CELLS.values(), ids=CELLS)
 def test_a_cell_of_no_rows_gives_a_state_of_no_rows(cell):
     layer = cell(3, 5, seed=0)
     state, backward = layer.forward(np.zeros((0, 3)))

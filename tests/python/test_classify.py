@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from registered import LAYERS, torch_class
 
 import rnnfast as rf
 
@@ -41,14 +42,14 @@ def test_a_rule_over_the_whole_sequence_is_learnt(cell, pooling):
 
 
 @pytest.mark.parametrize("pooling", ["last", "mean"])
-@pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
+@pytest.mark.parametrize("cell", LAYERS)
 def test_gradients_are_torchs(cell, pooling):
     torch = pytest.importorskip("torch")
     texts, labels = words(5)
     model = small(cell, pooling=pooling, epochs=1).fit(texts, labels)
     weights = model.network_.state_dict()
-    kinds = {"rnn": torch.nn.RNN, "gru": torch.nn.GRU, "lstm": torch.nn.LSTM}
-    layers = {"embedding": torch.nn.Embedding(len(model.vocab_), 8), "rnn": kinds[cell](8, 24)}
+    kind, options = torch_class(cell)
+    layers = {"embedding": torch.nn.Embedding(len(model.vocab_), 8), "rnn": kind(8, 24, **options)}
     layers["output"] = torch.nn.Linear(24, 2)
     for name, layer in layers.items():
         own = {n.partition(".")[2]: torch.from_numpy(w) for n, w in weights.items() if n.startswith(name)}
@@ -125,7 +126,7 @@ def test_surnames_are_classified_by_language(data_folder):
         (lambda: small().fit([], []), "at least one"),
         (lambda: small().fit(["a", ""], [1, 2]), "the sequence '' is empty"),
         (lambda: small(pooling="max").fit(["a"], [1]), "expected one of last, mean"),
-        (lambda: small("grru").fit(["a"], [1]), "expected one of rnn, gru, lstm"),
+        (lambda: small("grru").fit(["a"], [1]), f"expected one of {', '.join(LAYERS)}"),
         (lambda: small().predict(["a"]), "call fit first"),
         (lambda: small().save("x"), "call fit first"),
     ],

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,12 @@ def blocks(name):
     text = (ROOT / name).read_text(encoding="utf-8")
     for match in re.finditer(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
         yield "\n" * text[: match.start(1)].count("\n") + match[1]
+
+
+def test_the_names_for_type_checkers_and_the_list_in_the_docs_are_those_of_the_compiled_table():
+    """Run ``python tools/cells.py`` where this fails."""
+    run = subprocess.run([sys.executable, ROOT / "tools" / "cells.py", "--check"], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
 
 
 @pytest.mark.fault("C14")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from registered import LAYERS
 
 import rnnfast as rf
 
@@ -17,7 +18,7 @@ def small(cell="gru", **options):
     return rf.Autoregressor(cell, **{"hidden_size": 16, "epochs": 60, "seed": 0, **options})
 
 
-@pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
+@pytest.mark.parametrize("cell", LAYERS)
 def test_a_recurrent_forecast_is_near_the_noise(cell):
     model = small(cell).fit(NOISY_SINE[:600])
     error = np.nanmean(np.square(model.predict(NOISY_SINE)[600:] - NOISY_SINE[600:]))
@@ -119,7 +120,7 @@ def test_carbon_dioxide_is_forecast(data_folder):
         (lambda: small().fit([1.0, math.nan, 2.0]), "is NaN at position 1: fill in or cut out"),
         (lambda: small().fit(np.zeros((2, 2, 2))), "expected"),
         (lambda: small().predict([1.0]), "call fit first"),
-        (lambda: small("grru").fit(NOISY_SINE), "expected one of rnn, gru, lstm"),
+        (lambda: small("grru").fit(NOISY_SINE), f"expected one of {', '.join(LAYERS)}"),
         (lambda: small(epochs=0).fit(NOISY_SINE), "epochs is 0"),
         (lambda: rf.LinearAR(2).fit(NOISY_SINE).predict(np.zeros((9, 3))), "3 columns, expected 1"),
         (lambda: rf.LinearAR(2).fit(NOISY_SINE).forecast(0), "k is 0"),

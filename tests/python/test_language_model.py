@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from reference import Stack
+from registered import IN_TORCH, LAYERS, TABLE, torch_class
 
 import rnnfast as rf
 
-CELLS = ["rnn", "rnn_relu", "gru", "lstm"]
+CELLS = list(LAYERS)
 
 
 def random_batch(vocab=29, steps=6, rows=4, seed=0):
@@ -17,7 +19,7 @@ def torch_twin(model):
     """The same model in PyTorch, with the same weights."""
     torch = pytest.importorskip("torch")
     c = model.config
-    kinds = {"rnn": torch.nn.RNN, "gru": torch.nn.GRU, "lstm": torch.nn.LSTM}
+    kind, options = torch_class(c["cell"])
 
     class Twin(torch.nn.Module):
         def __init__(self):
@@ -25,7 +27,7 @@ def torch_twin(model):
             width = c["embedding_size"] or c["vocab_size"]
             if c["embedding_size"]:
                 self.embedding = torch.nn.Embedding(c["vocab_size"], width)
-            self.rnn = kinds[c["cell"]](width, c["hidden_size"], c["num_layers"])
+            self.rnn = kind(width, c["hidden_size"], c["num_layers"], **options)
             self.output = torch.nn.Linear(c["hidden_size"], c["vocab_size"])
 
         def forward(self, x, state=None):
@@ -41,8 +43,49 @@ def torch_twin(model):
     return torch, twin
 
 
+@pytest.mark.parametrize("cell", LAYERS)
+def test_loss_and_all_gradients_equal_the_float64_reference(cell):
+    model = rf.LanguageModel(29, cell=cell, embedding_size=12, hidden_size=23, num_layers=2, seed=1)
+    w = {name: value.astype(np.float64) for name, value in model.state_dict().items()}
+    x, y = random_batch()
+    zeros, lengths = np.zeros((2, x.shape[1], 23)), np.full(x.shape[1], len(x))
+    layers = {name[4:]: value for name, value in w.items() if name.startswith("rnn.")}
+    stack = Stack(cell, w["embedding.weight"][x], layers, 2, 1, zeros, zeros, lengths)
+    logits = stack.y @ w["output.weight"].T + w["output.bias"]
+    p = np.exp(logits - logits.max(-1, keepdims=True))
+    p /= p.sum(-1, keepdims=True)
+    expected = -np.log(np.take_along_axis(p, y[..., None], -1)).mean()
+    d = (p - np.eye(29)[y]) / y.size
+    dx, _, _, grads = stack.backward(d @ w["output.weight"], zeros, zeros)
+    wanted = {f"rnn.{name}": value for name, value in grads.items()}
+    wanted["output.weight"], wanted["output.bias"] = np.einsum("tnv,tnh->vh", d, stack.y), d.sum((0, 1))
+    wanted["embedding.weight"] = np.einsum("tnv,tne->ve", np.eye(29)[x], dx)
+    assert model.loss(x, y)[0] == pytest.approx(expected, rel=1e-5)
+    model.backward()
+    assert set(model.grads) == set(wanted)
+    for name, gradient in wanted.items():
+        assert np.abs(model.grads[name] - gradient).max() < 1e-5 * np.abs(gradient).max(), name
+
+
+@pytest.mark.parametrize("cell", LAYERS)
+def test_a_file_of_int8_predicts_as_float32_but_for_rounding(cell, tmp_path):
+    model = rf.LanguageModel(29, cell=cell, embedding_size=12, hidden_size=33, num_layers=2, init_scale=0.4, seed=1)
+    model.save(tmp_path / "small.safetensors", weights="int8")
+    small = rf.load(tmp_path / "small.safetensors")
+    x, y = random_batch()
+    exact, rounded = model.nll(x, y)[0], small.nll(x, y)[0]
+    # 7 bits of each factor, in sums of 33 terms, over two layers
+    assert np.abs(rounded - exact).max() < 0.05 * exact.max()
+    state, steps = None, []
+    for row in x:
+        logits, state = small.step(row, state)
+        steps.append(logits - np.log(np.exp(logits).sum(-1, keepdims=True)))
+    np.testing.assert_allclose(-np.take_along_axis(np.array(steps), y[..., None], -1)[..., 0], rounded, atol=1e-5)
+    assert isinstance(state, tuple) == TABLE[cell].has_c
+
+
 @pytest.mark.parametrize("embedding_size", [0, 12])
-@pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
+@pytest.mark.parametrize("cell", IN_TORCH)
 def test_loss_and_all_gradients_equal_those_of_torch(cell, embedding_size):
     model = rf.LanguageModel(29, cell=cell, embedding_size=embedding_size, hidden_size=23, num_layers=2, seed=1)
     torch, twin = torch_twin(model)
@@ -310,7 +353,7 @@ def test_linear_and_embedding_equal_numpy():
 @pytest.mark.parametrize(
     ("call", "error", "sentence"),
     [
-        (lambda: rf.LanguageModel(5, cell="grru"), ValueError, "expected one of rnn, rnn_relu, gru, lstm"),
+        (lambda: rf.LanguageModel(5, cell="grru"), ValueError, f"expected one of {', '.join(LAYERS)}"),
         (lambda: rf.LanguageModel(0), ValueError, "vocab is 0"),
         (lambda: rf.LanguageModel(5, hidden_size=0), ValueError, "hidden_size is 0"),
         (

@@ -7,6 +7,8 @@ import warnings
 
 import numpy as np
 import pytest
+import registered
+from registered import CLASSES, torch_class
 
 import rnnfast as rf
 
@@ -26,8 +28,8 @@ SINGLE = {
     "gru cell": lambda: rf.GRUCell(3, 4, seed=0),
     "lstm cell": lambda: rf.LSTMCell(3, 4, seed=0),
 }
-RECURRENT = [rf.RNN, rf.GRU, rf.LSTM]
-CELLS = [rf.RNNCell, rf.GRUCell, rf.LSTMCell]
+RECURRENT = CLASSES
+CELLS = [kind for kind in registered.CELLS.values() if isinstance(kind, type)]
 
 
 def random(*shape, seed=0):
@@ -272,7 +274,7 @@ def test_a_single_row_needs_no_axis_of_rows(kind, batch_first):
 def test_a_single_row_s_states_have_no_axis_of_rows_as_torchs(kind):
     torch = pytest.importorskip("torch")
     layer = kind(3, 4, 2, bidirectional=True, seed=0)
-    twin = getattr(torch.nn, kind.__name__)(3, 4, 2, bidirectional=True)
+    twin = torch_class(kind(1, 1)._cell)[0](3, 4, 2, bidirectional=True)
     twin.load_state_dict({name: torch.from_numpy(value) for name, value in layer.state_dict().items()})
     x, h = random(5, 3), random(4, 4, seed=1)
     state = (h, h + 1) if kind is rf.LSTM else h

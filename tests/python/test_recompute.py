@@ -8,7 +8,8 @@ import sys
 import numpy as np
 import pytest
 from reference import Stack
-from test_recurrent import CASES, LAYERS, close, pair, random_case, unpair
+from registered import LAYERS, TABLE
+from test_recurrent import CASES, close, pair, random_case, unpair
 
 import rnnfast as rf
 
@@ -39,8 +40,8 @@ def test_gradients_equal_those_without_and_the_float64_reference(cell, case):
     y2[...] = np.nan  # backward no longer needs it
     dx2, dstate2 = backward2(dy, pair(cell, dh, dc))
 
-    # A GRU adds the part that bypasses its gates in another order at the start of a segment; otherwise the bits agree.
-    same = close if cell == "gru" else same_bits
+    # A gated unit adds the part that bypasses its gates in another order at the start of a segment; otherwise the bits agree.
+    same = close if TABLE[cell].has_extra else same_bits
     assert np.array_equal(y_kept, y)
     same(dx2, dx, "dx")
     for a, b, what in zip((*unpair(state), *unpair(dstate)), (*unpair(state2), *unpair(dstate2)), "h c dh dc".split()):
@@ -79,7 +80,7 @@ def test_the_same_bits_for_any_number_of_threads(cell, threads):
         assert all(np.array_equal(a, b) for a, b in zip(results[0], other))
 
 
-@pytest.mark.parametrize(("cell", "gates"), [("rnn", 1), ("gru", 3), ("lstm", 4)])
+@pytest.mark.parametrize(("cell", "gates"), [(name, cell.gates) for name, cell in TABLE.items()])
 @pytest.mark.parametrize("bidirectional", [False, True])
 def test_no_more_is_saved_than_gates_and_two_states(cell, gates, bidirectional):
     """G*H + 2H floats a row, step, layer and direction, y among them; the start states come on top once."""

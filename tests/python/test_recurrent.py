@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import reference
 from reference import Stack
+from registered import LAYERS, TABLE, torch_class
 
 import rnnfast as rf
-
-LAYERS = {
-    "rnn": lambda *a, **k: rf.RNN(*a, **k),
-    "rnn_relu": lambda *a, **k: rf.RNN(*a, nonlinearity="relu", **k),
-    "gru": rf.GRU,
-    "lstm": rf.LSTM,
-}
 
 # (T, N, D, H, layers, bidirectional, ragged): sizes on both sides of every tile, panel and block
 CASES = [
@@ -50,11 +45,15 @@ def random_case(cell, case, seed=0):
 
 
 def pair(cell, h, c):
-    return (h, c) if cell == "lstm" else h
+    return (h, c) if TABLE[cell].has_c else h
 
 
 def unpair(state):
     return state if isinstance(state, tuple) else (state, None)
+
+
+def test_every_registered_cell_has_a_float64_reference_and_nothing_else_has():
+    assert set(reference.CELLS) == set(LAYERS)
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
@@ -75,7 +74,7 @@ def test_outputs_and_all_gradients_equal_the_float64_reference(cell, case):
     actual_dx, dstate = backward(dy, pair(cell, dh, dc))
     close(actual_dx, dx, "dx")
     close(unpair(dstate)[0], dh0, "dh0")
-    if cell == "lstm":
+    if TABLE[cell].has_c:
         close(state[1], expected.c, "c")
         close(dstate[1], dc0, "dc0")
         assert np.array_equal(state[1], state_inference[1])
@@ -183,8 +182,8 @@ def test_dropout_acts_between_layers_in_training_and_its_mask_is_the_same_backwa
 @pytest.mark.parametrize("bidirectional", [False, True])
 def test_torch_with_the_same_state_dict_gives_the_same_output_and_gradients(cell, bidirectional):
     torch = pytest.importorskip("torch")
-    kwargs = {"nonlinearity": "relu"} if cell == "rnn_relu" else {}
-    twin = getattr(torch.nn, cell.split("_")[0].upper())(13, 37, 2, bidirectional=bidirectional, **kwargs)
+    kind, kwargs = torch_class(cell)
+    twin = kind(13, 37, 2, bidirectional=bidirectional, **kwargs)
     layer = LAYERS[cell](13, 37, 2, bidirectional=bidirectional, seed=5)
     layer.load_state_dict(twin.state_dict())
     x = torch.randn(11, 6, 13, requires_grad=True)

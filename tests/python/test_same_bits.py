@@ -8,19 +8,18 @@ import sys
 
 import numpy as np
 import pytest
-from test_recurrent import LAYERS
+from registered import LAYERS
 
 import rnnfast as rf
 
 # Three updates of a stacked, ragged layer in odd sizes; every weight, output and gradient enters the hash.
 TRAIN = """
 import hashlib, sys, numpy as np, rnnfast as rf
-make, kwargs = {"rnn": (rf.RNN, {}), "rnn_relu": (rf.RNN, {"nonlinearity": "relu"}), "gru": (rf.GRU, {}),
-                "lstm": (rf.LSTM, {})}[sys.argv[1]]
+make = rf.nn.LAYERS[sys.argv[1]]
 rf.set_num_threads(int(sys.argv[2]))
 digest, rng = hashlib.sha256(), np.random.default_rng(4)
 for recompute in (None, "sqrt"):
-    layer = make(23, 71, 2, bidirectional=True, dropout=0.3, recompute=recompute, seed=9, **kwargs)
+    layer = make(23, 71, 2, bidirectional=True, dropout=0.3, recompute=recompute, seed=9)
     optimizer = rf.Adam(layer, lr=1e-2)
     x, dy = (rng.normal(size=(11, 9, n)).astype(np.float32) for n in (23, 142))
     for step in range(3):

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from reference_seq2seq import DECODERS, Translator, settings, shapes
+from registered import IN_TORCH, LAYERS
 
 import rnnfast as rf
 from rnnfast.translate import translations
@@ -20,7 +21,7 @@ ROWS = [1, 2, 5, 7, 13, 33]
 CASES = [
     (decoder, {"cell": cell, "num_layers": 1 + (i + j) % 2, "readout": ("state", "all")[(i + j // 2) % 2]}, 7, 6, ROWS[(i + j) % 6])
     for i, decoder in enumerate(DECODERS)
-    for j, cell in enumerate(("rnn", "gru", "lstm", "rnn_relu"))
+    for j, cell in enumerate(LAYERS)
 ] + [
     ("d2l", {"cell": "gru", "bidirectional": True}, 5, 4, 3),
     ("d2l", {"cell": "lstm", "bidirectional": True, "num_layers": 2, "readout": "all"}, 9, 8, 17),
@@ -99,6 +100,8 @@ def close(actual, expected, what, tolerance):
 
 def twin_of(weights, config, dtype):
     torch = pytest.importorskip("torch")
+    if config["cell"] not in IN_TORCH:
+        pytest.skip(f"PyTorch has no {config['cell']}")
     if not (ROOT / "benchmarks").exists():
         pytest.skip("benchmarks are not part of this copy")
     sys.path.insert(0, str(ROOT))

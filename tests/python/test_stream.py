@@ -9,7 +9,8 @@ import threading
 
 import numpy as np
 import pytest
-from test_recurrent import LAYERS, pair, unpair
+from registered import LAYERS
+from test_recurrent import pair, unpair
 
 import rnnfast as rf
 

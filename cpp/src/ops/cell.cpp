@@ -13,11 +13,11 @@ double torch_bound(size_t hidden) { return 1.0 / std::sqrt(static_cast<double>(h
 
 const std::vector<CellInfo>& cells() {
     static const std::vector<CellInfo> table = {
-        // name, kernels, gates, has_c, has_extra, initial_bound
-        {"rnn", cell_rnn_tanh, 1, false, false, torch_bound},
-        {"rnn_relu", cell_rnn_relu, 1, false, false, torch_bound},
-        {"lstm", cell_lstm, 4, true, false, torch_bound},
-        {"gru", cell_gru, 3, false, true, torch_bound},
+        // name, description, gate_order, kernels, gates, has_c, has_extra, initial_bound
+        {"rnn", "Elman's network with tanh, as torch.nn.RNN", "h", cell_rnn_tanh, 1, false, false, torch_bound},
+        {"rnn_relu", "Elman's network with ReLU, as torch.nn.RNN", "h", cell_rnn_relu, 1, false, false, torch_bound},
+        {"lstm", "long short-term memory, as torch.nn.LSTM", "i f g o", cell_lstm, 4, true, false, torch_bound},
+        {"gru", "gated recurrent unit, as torch.nn.GRU", "r z n", cell_gru, 3, false, true, torch_bound},
     };
     return table;
 }

@@ -10,8 +10,11 @@ namespace rnnfast::core {
 
 struct CellInfo {
     const char* name;  // what users write
+    const char*
+        description;  // one line of the documentation: what it is, and the layer of PyTorch with the same weights
+    const char* gate_order;  // how the weights' rows are ordered, H rows for each letter
     CellIndex kernel;
-    size_t gates;                            // in PyTorch's order: LSTM i f g o, GRU r z n
+    size_t gates;
     bool has_c;                              // a second state beside h
     bool has_extra;                          // GRU: the last gate's recurrent part is kept apart from its input part
     double (*initial_bound)(size_t hidden);  // parameters start uniform in +-bound

@@ -7,9 +7,10 @@ import hashlib
 import re
 from typing import Any
 
-from rnnfast import _core, presets
+from rnnfast import presets
 from rnnfast.commands.options import groups, named, perplexity, real, text_of, whole
 from rnnfast.commands.training import DEFAULTS, Run, add_options, option_of
+from rnnfast.nn.recurrent import LAYERS
 from rnnfast.text.tokenise import BPE, TOKENIZERS
 
 _DATA = ("ptb", "timemachine", "tinyshakespeare")
@@ -44,7 +45,7 @@ def add_to(commands: Any) -> None:
         "--preset", choices=presets.names(), help="settings of a published model; other options override them"
     )
     option = option_of(model, _DEFAULTS)
-    option("--cell", "of the recurrent layers", choices=_core.cells())
+    option("--cell", "of the recurrent layers", choices=list(LAYERS))
     option("--hidden-size", "units of each layer", type=whole(1))
     option("--num-layers", "recurrent layers", type=whole(1))
     option("--embedding-size", "0: one-hot input", type=whole(0))

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from rnnfast import _core
 from rnnfast.commands.options import groups, perplexity, real, whole
 from rnnfast.commands.training import DEFAULTS, Run, add_options, option_of
+from rnnfast.nn.recurrent import LAYERS
 from rnnfast.text.datasets import PAIRED
 from rnnfast.text.tokenise import BPE, TOKENIZERS
 
@@ -52,7 +52,7 @@ def add_to(commands: Any) -> None:
     option("--max-length", "cut sentences to so many tokens, <eos> among them; 0: none", type=whole(0))
     option("--max-pairs", "train on no more pairs; 0: all", type=whole(0))
     option = option_of(model, _DEFAULTS)
-    option("--cell", "of encoder and decoder", choices=_core.cells())
+    option("--cell", "of encoder and decoder", choices=list(LAYERS))
     option("--hidden-size", "units of each layer", type=whole(1))
     option("--num-layers", "recurrent layers of each side", type=whole(1))
     option("--embedding-size", "numbers a token becomes", type=whole(1))

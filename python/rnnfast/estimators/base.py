@@ -19,14 +19,13 @@ from rnnfast._expect import brief
 from rnnfast.files import PathLike
 from rnnfast.models.storage import FORMAT, FORMAT_VERSION, write_tensors
 from rnnfast.nn.layer import Array, Layer
-from rnnfast.nn.recurrent import GRU, LSTM, RNN
+from rnnfast.nn.recurrent import LAYERS, Recurrent
 from rnnfast.text.tokenise import check_tokenizer
 from rnnfast.train.optim import Adam, clip_grad_norm_
 
 Check = Callable[[Any, str], Any]
 Method = TypeVar("Method", bound=Callable[..., Any])
 
-_CELLS: dict[str, Any] = {"rnn": RNN, "gru": GRU, "lstm": LSTM}
 _MOST_WEIGHTS = 1 << 30  # of one layer: 4 GB, and as much for its gradients and each of Adam's two means
 _MOST_LAYERS = 10_000
 
@@ -91,7 +90,7 @@ def _num_layers(value: Any, name: str) -> int:
     return between(value, 1, _MOST_LAYERS, name)
 
 
-CELL, TOKENIZER, SEED = one_of(*_CELLS), _tokenizer, _seed
+CELL, TOKENIZER, SEED = one_of(*LAYERS), _tokenizer, _seed
 TRAINING: dict[str, Check] = {
     "num_layers": _num_layers, "epochs": positive, "batch_size": positive, "lr": above_zero, "clip_norm": largest_norm,
     "seed": SEED, "verbose": flag,
@@ -122,10 +121,10 @@ def check_size(what: str, weights: int) -> None:
         )
 
 
-def recurrent_layer(cell: str, input_size: int, hidden_size: int, num_layers: int, seed: int) -> Any:
+def recurrent_layer(cell: str, input_size: int, hidden_size: int, num_layers: int, seed: int) -> Recurrent:
     """The layer of a cell by its name."""
     check_size("the recurrent layer", 4 * num_layers * hidden_size * (hidden_size + 1) + 4 * hidden_size * input_size)
-    return _CELLS[cell](input_size, hidden_size, num_layers, seed=seed)
+    return LAYERS[cell](input_size, hidden_size, num_layers, seed=seed)
 
 
 class Network:

@@ -51,6 +51,7 @@ from rnnfast.nn.embedding import Embedding
 from rnnfast.nn.layer import Array
 from rnnfast.nn.linear import Linear
 from rnnfast.plot import finish, literals, new_figure
+from rnnfast.protocols import Cell
 from rnnfast.text.tokenise import tokenizer_in_file
 from rnnfast.text.vocab import Vocab
 
@@ -72,7 +73,7 @@ class SequenceClassifier(Estimator):
 
     Parameters
     ----------
-    cell : ``"rnn"``, ``"gru"`` or ``"lstm"``
+    cell : a name in ``rf.nn.LAYERS``: ``"rnn"``, ``"gru"``, ``"lstm"``, ...
     hidden_size, num_layers : of the recurrent layer
     embedding_size : of a token
     pooling : ``"last"`` or ``"mean"``
@@ -119,7 +120,7 @@ class SequenceClassifier(Estimator):
 
     def __init__(
         self,
-        cell: str = "gru",
+        cell: Cell = "gru",
         hidden_size: int = 64,
         *,
         num_layers: int = 1,

@@ -33,7 +33,9 @@ from rnnfast.files import PathLike
 from rnnfast.models.io import loadable
 from rnnfast.nn.layer import Array
 from rnnfast.nn.linear import Linear
+from rnnfast.nn.recurrent import TABLE
 from rnnfast.plot import finish, new_figure
+from rnnfast.protocols import Cell
 
 _STEPS = 4096  # of a long series that are computed together
 
@@ -257,7 +259,7 @@ class Autoregressor(Forecaster):
 
     Parameters
     ----------
-    cell : ``"rnn"``, ``"gru"`` or ``"lstm"``
+    cell : a name in ``rf.nn.LAYERS``: ``"rnn"``, ``"gru"``, ``"lstm"``, ...
     hidden_size, num_layers : of the recurrent layer
     num_steps : values a gradient reaches back
     epochs, batch_size, lr, clip_norm : of training by Adam on the squared error of standardised values; lr falls to 0;
@@ -285,7 +287,7 @@ class Autoregressor(Forecaster):
 
     def __init__(
         self,
-        cell: str = "gru",
+        cell: Cell = "gru",
         hidden_size: int = 32,
         *,
         num_layers: int = 1,
@@ -355,7 +357,7 @@ class Autoregressor(Forecaster):
         learnt, weights = self._shared(config), dict(tensors)
         width, layers, hidden = learnt["n_features_in_"], params["num_layers"], params["hidden_size"]
         series = weights.pop("series", None)  # its end, in a file of version 0.1; later ones have the state after it
-        names = [] if series is not None else ["state.h", "state.c"] if params["cell"] == "lstm" else ["state.h"]
+        names = [] if series is not None else ["state.h", "state.c"][: 1 + TABLE[params["cell"]].has_c]
         state = tuple(weights.pop(name) for name in names)
         check_sizes(weights, layers, layers * hidden**2, hidden * width)
         network = _network(params, width, 0)

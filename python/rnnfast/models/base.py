@@ -12,8 +12,6 @@ import numpy as np
 from rnnfast._expect import kind_of
 from rnnfast.text.vocab import Vocab
 
-GATES = {"rnn": 1, "rnn_relu": 1, "gru": 3, "lstm": 4}
-
 
 def check_memory(numbers: int) -> None:
     """``MemoryError`` of one sentence if a model of about so many weights does not fit into this machine."""

@@ -14,9 +14,11 @@ from rnnfast import _core
 from rnnfast._arrays import as_float32, as_int32, at_least, dropout_share, new_seed, positive, precision
 from rnnfast._expect import choice
 from rnnfast.files import PathLike
-from rnnfast.models.base import GATES, as_json, check_memory, initialise, options_with
+from rnnfast.models.base import as_json, check_memory, initialise, options_with
 from rnnfast.models.storage import write_model
 from rnnfast.nn.layer import Array, Layer, State
+from rnnfast.nn.recurrent import TABLE
+from rnnfast.protocols import Cell, Precision
 from rnnfast.text.vocab import Vocab
 
 
@@ -28,7 +30,7 @@ class LanguageModel(Layer):
     Parameters
     ----------
     vocab : Vocab, or the number of tokens for a model without text
-    cell : ``"rnn"``, ``"rnn_relu"``, ``"gru"`` or ``"lstm"``
+    cell : a name in ``rf.nn.LAYERS``: ``"rnn"``, ``"gru"``, ``"lstm"``, ...
     embedding_size : 0 for one-hot input
     hidden_size, num_layers : of the recurrent stack
     dropout : on every connection that is not recurrent (Zaremba et al., arXiv:1409.2329), in training only
@@ -53,12 +55,12 @@ class LanguageModel(Layer):
         self,
         vocab: Vocab | int,
         *,
-        cell: str = "rnn",
+        cell: Cell = "rnn",
         embedding_size: int = 0,
         hidden_size: int = 256,
         num_layers: int = 1,
         dropout: float = 0.0,
-        weights: str = "f32",
+        weights: Precision = "f32",
         variational: bool = False,
         tie_weights: bool = False,
         init_scale: float | None = None,
@@ -67,7 +69,7 @@ class LanguageModel(Layer):
         self.vocab = vocab if isinstance(vocab, Vocab) else None
         size = len(vocab) if isinstance(vocab, Vocab) else positive(vocab, "vocab")
         options: dict[str, Any] = {
-            "cell": choice(cell, GATES, "cell"),
+            "cell": choice(cell, TABLE, "cell"),
             "vocab_size": size,
             "embedding_size": at_least(embedding_size, 0, "embedding_size"),
             "hidden_size": positive(hidden_size, "hidden_size"),
@@ -78,8 +80,10 @@ class LanguageModel(Layer):
             "variational": bool(variational),
             "tie_weights": bool(tie_weights),
         }
-        first = GATES[cell] * options["hidden_size"] * ((options["embedding_size"] or size) + options["hidden_size"])
-        later = GATES[cell] * 2 * options["hidden_size"] ** 2 * (options["num_layers"] - 1)
+        first = (
+            TABLE[cell].gates * options["hidden_size"] * ((options["embedding_size"] or size) + options["hidden_size"])
+        )
+        later = TABLE[cell].gates * 2 * options["hidden_size"] ** 2 * (options["num_layers"] - 1)
         check_memory(size * (options["embedding_size"] + options["hidden_size"]) + first + later)
         self.steps = 0  # of training; with the seed it decides the dropout masks
         self._core = _core.LanguageModel(as_json(options))
@@ -150,7 +154,7 @@ class LanguageModel(Layer):
         *,
         tensors: Mapping[str, Array] | None = None,
         metadata: Mapping[str, str] | None = None,
-        weights: str = "f32",
+        weights: Precision = "f32",
     ) -> None:
         """Weights, configuration and vocabulary in one safetensors file; what was at ``path`` stays until the new file is whole.
 

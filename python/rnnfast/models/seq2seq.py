@@ -14,9 +14,11 @@ from rnnfast import _core
 from rnnfast._arrays import as_int32, at_least, dropout_share, new_seed, positive, precision
 from rnnfast._expect import brief, choice
 from rnnfast.files import PathLike
-from rnnfast.models.base import GATES, as_json, check_memory, initialise, options_with
+from rnnfast.models.base import as_json, check_memory, initialise, options_with
 from rnnfast.models.storage import write_model
 from rnnfast.nn.layer import Array, Layer
+from rnnfast.nn.recurrent import TABLE
+from rnnfast.protocols import Attention, Cell, Context, DecoderName, InitialState, Precision, Read, Readout
 from rnnfast.text.vocab import Vocab
 
 # What each named decoder is: where its initial state comes from, and what every step reads.
@@ -70,7 +72,7 @@ class Seq2Seq(Layer):
     ----------
     source_vocab, target_vocab : Vocab with ``<pad>``, ``<bos>`` and ``<eos>``, or the number of tokens; then their ids
         are 1, 2 and 3
-    cell : ``"rnn"``, ``"rnn_relu"``, ``"gru"`` or ``"lstm"``, of encoder and decoder
+    cell : a name in ``rf.nn.LAYERS``: ``"rnn"``, ``"gru"``, ``"lstm"``, ..., of encoder and decoder
     embedding_size, hidden_size, num_layers : of both
     bidirectional : the encoder reads the sentence in both directions; the context is then 2 * hidden_size wide
     context : q above: ``"last"`` (the top layer's last state; of both directions side by side), ``"mean"`` or ``"max"``
@@ -106,21 +108,21 @@ class Seq2Seq(Layer):
         source_vocab: Vocab | int,
         target_vocab: Vocab | int,
         *,
-        cell: str = "gru",
+        cell: Cell = "gru",
         embedding_size: int = 256,
         hidden_size: int = 256,
         num_layers: int = 1,
         bidirectional: bool = False,
-        context: str = "last",
-        decoder: str = "context_and_previous",
-        initial_state: str | None = None,
-        reads: Iterable[str] | None = None,
-        attention: str = "none",
-        readout: str = "state",
+        context: Context = "last",
+        decoder: DecoderName = "context_and_previous",
+        initial_state: InitialState | None = None,
+        reads: Iterable[Read] | None = None,
+        attention: Attention = "none",
+        readout: Readout = "state",
         dropout: float = 0.0,
         output_dropout: float | None = None,
         teacher_forcing: float = 1.0,
-        weights: str = "f32",
+        weights: Precision = "f32",
         init_scale: float | None = None,
         seed: int | None = None,
     ) -> None:
@@ -128,7 +130,7 @@ class Seq2Seq(Layer):
         self.target_vocab = target_vocab if isinstance(target_vocab, Vocab) else None
         preset_state, preset_reads = DECODERS[choice(decoder, DECODERS, "decoder")]
         options: dict[str, Any] = {
-            "cell": choice(cell, GATES, "cell"),
+            "cell": choice(cell, TABLE, "cell"),
             "source_vocab_size": _size(source_vocab, "source_vocab"),
             "target_vocab_size": _size(target_vocab, "target_vocab"),
             "embedding_size": positive(embedding_size, "embedding_size"),
@@ -242,7 +244,7 @@ class Seq2Seq(Layer):
         *,
         tensors: Mapping[str, Array] | None = None,
         metadata: Mapping[str, str] | None = None,
-        weights: str = "f32",
+        weights: Precision = "f32",
     ) -> None:
         """Weights, configuration and both vocabularies in one file, as LanguageModel.save does (docs/model-file.md)."""
         vocabularies = {"source_vocabulary": self.source_vocab, "target_vocabulary": self.target_vocab}
@@ -256,7 +258,7 @@ class Seq2Seq(Layer):
 def _number_of_weights(config: Mapping[str, Any]) -> int:
     """About how many: without biases, attention and the layers between encoder and decoder."""
     h, embedding_size = config["hidden_size"], config["embedding_size"]
-    layers = GATES[config["cell"]] * h * (embedding_size + h + 2 * h * (config["num_layers"] - 1))
+    layers = TABLE[config["cell"]].gates * h * (embedding_size + h + 2 * h * (config["num_layers"] - 1))
     tables = (config["source_vocab_size"] + config["target_vocab_size"]) * embedding_size
     return int(tables + config["target_vocab_size"] * h + 2 * layers)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any, Callable
 
 from numpy.typing import ArrayLike
@@ -9,10 +10,12 @@ from numpy.typing import ArrayLike
 from rnnfast import _core
 from rnnfast._arrays import as_float32, new_seed, own, positive
 from rnnfast.nn.layer import Array, Layer, Option, State, one_state, refuse_options
-from rnnfast.nn.recurrent import _Tape, cell_of
+from rnnfast.nn.recurrent import TABLE, _Tape, cell_of, class_of
 
 
-class _Cell(Layer):
+class Cell(Layer):
+    """What one step of every cell shares."""
+
     _cell: str
 
     input_size, hidden_size, bias = Option[int](), Option[int](), Option[bool]()
@@ -98,7 +101,7 @@ class _Cell(Layer):
         return h if c is None else (h, c[0, 0] if flat else c[0])
 
 
-class RNNCell(_Cell):
+class RNNCell(Cell):
     """One step of :class:`RNN`, as ``torch.nn.RNNCell``: h' = φ(W_ih x + b_ih + W_hh h + b_hh).
 
     Parameters: input_size, hidden_size, bias, seed as the layer's; ``nonlinearity`` ``"tanh"`` or ``"relu"``.
@@ -116,7 +119,7 @@ class RNNCell(_Cell):
         self._made_with["nonlinearity"] = nonlinearity
 
 
-class GRUCell(_Cell):
+class GRUCell(Cell):
     """One step of :class:`GRU`, as ``torch.nn.GRUCell``; weights of 3·H rows in the order r z n.
 
     >>> GRUCell(3, 5, seed=0)(np.zeros(3)).shape
@@ -126,7 +129,7 @@ class GRUCell(_Cell):
     _cell = "gru"
 
 
-class LSTMCell(_Cell):
+class LSTMCell(Cell):
     """One step of :class:`LSTM`, as ``torch.nn.LSTMCell``; weights of 4·H rows in the order i f g o.
 
     >>> h, c = LSTMCell(3, 5, seed=0)(np.zeros((2, 3)))
@@ -137,3 +140,13 @@ class LSTMCell(_Cell):
     """
 
     _cell = "lstm"
+
+
+_WRITTEN: dict[str, Callable[..., Cell]] = {
+    "rnn": RNNCell,
+    "rnn_relu": functools.partial(RNNCell, nonlinearity="relu"),
+    "lstm": LSTMCell,
+    "gru": GRUCell,
+}
+CELLS = {name: _WRITTEN.get(name) or class_of(cell, Cell, "Cell") for name, cell in TABLE.items()}
+"""What makes one step of a cell, by the cell's name: ``CELLS["gru"](input_size, hidden_size)``."""

@@ -6,8 +6,10 @@ that takes the output's gradient, adds to ``grads`` and returns the input's.
 
 from __future__ import annotations
 
+import functools
+import sys
 import warnings
-from typing import Any, Callable, Optional
+from typing import Any, Callable, Optional, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -28,7 +30,9 @@ from rnnfast.nn.layer import Array, Layer, Option, State, one_state, refuse_opti
 Backward = Callable[..., "tuple[Optional[Array], State]"]
 
 
-class _Recurrent(Layer):
+class Recurrent(Layer):
+    """What the layers of all cells share."""
+
     _cell: str
 
     input_size, hidden_size, num_layers = Option[int](), Option[int](), Option[int]()
@@ -261,7 +265,7 @@ def cell_of(nonlinearity: str) -> str:
     return "rnn" if nonlinearity == "tanh" else "rnn_relu"
 
 
-class RNN(_Recurrent):
+class RNN(Recurrent):
     r"""Elman's recurrent layer, as ``torch.nn.RNN``.
 
     .. math:: H_t = \phi(X_t W_{ih}^T + b_{ih} + H_{t-1} W_{hh}^T + b_{hh})
@@ -304,7 +308,7 @@ class RNN(_Recurrent):
         self._made_with["nonlinearity"] = nonlinearity
 
 
-class GRU(_Recurrent):
+class GRU(Recurrent):
     r"""Gated recurrent unit, as ``torch.nn.GRU``; options as :class:`RNN`'s.
 
     .. math::
@@ -319,7 +323,7 @@ class GRU(_Recurrent):
     _cell = "gru"
 
 
-class LSTM(_Recurrent):
+class LSTM(Recurrent):
     r"""Long short-term memory, as ``torch.nn.LSTM``; the state is the pair (h, c), options as :class:`RNN`'s.
 
     .. math:: i, f, o = \sigma(\ldots), \quad g = \tanh(\ldots), \quad c' = f c + i g, \quad h' = o \tanh(c')
@@ -332,3 +336,32 @@ class LSTM(_Recurrent):
     """
 
     _cell = "lstm"
+
+
+Kind = TypeVar("Kind", bound=Layer)
+
+
+def class_of(cell: _core.CellInfo, base: type[Kind], suffix: str = "") -> type[Kind]:
+    """A class for a cell that has none in this package: ``MGU``, or ``MGUCell``, of the row ``mgu``."""
+    doc = f"""A {cell.description}; options as :class:`RNN{suffix}`'s.
+
+    The weights have {cell.gates}·H rows in the order {cell.gate_order}.
+    """
+    made = type(
+        cell.name.upper() + suffix, (base,), {"_cell": cell.name, "__doc__": doc, "__module__": base.__module__}
+    )
+    setattr(sys.modules[base.__module__], made.__name__, made)
+    return made
+
+
+TABLE = {cell.name: cell for cell in _core.cells()}
+"""The registered cells by name. The compiled table is the one list of them."""
+
+_WRITTEN: dict[str, Callable[..., Recurrent]] = {
+    "rnn": RNN,
+    "rnn_relu": functools.partial(RNN, nonlinearity="relu"),
+    "lstm": LSTM,
+    "gru": GRU,
+}
+LAYERS = {name: _WRITTEN.get(name) or class_of(cell, Recurrent) for name, cell in TABLE.items()}
+"""What makes the layer of a cell, by the cell's name: ``LAYERS["gru"](input_size, hidden_size)``."""

@@ -13,6 +13,7 @@ Source: A. Zhang et al., Dive into Deep Learning, section 11.6; A. Vaswani et al
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
@@ -30,15 +31,17 @@ import numpy as np
 from rnnfast.files import PathLike
 from rnnfast.info import get_num_threads, set_num_threads
 from rnnfast.nn.layer import Array
-from rnnfast.nn.recurrent import GRU, LSTM, RNN
+from rnnfast.nn.recurrent import LAYERS, TABLE
 from rnnfast.nn.sequence import Conv1d, SelfAttention
 
-KINDS = ("conv", "rnn", "gru", "lstm", "attention")
-RECURRENT = {"rnn": RNN, "gru": GRU, "lstm": LSTM}
-GATES = {"rnn": 1, "gru": 3, "lstm": 4}
+GATES = {name: TABLE[name].gates for name in sorted(TABLE, key=lambda name: TABLE[name].gates)}
+# Cells that differ in the nonlinearity alone cost the same: one of them is enough.
+RECURRENT = {name: LAYERS[name] for name in GATES if isinstance(LAYERS[name], type)}
+KINDS = ("conv", *RECURRENT, "attention")
 THEORY = {kind: {"n": 2 if kind == "attention" else 1, "d": 1 if kind == "attention" else 2} for kind in KINDS}
 HEAD = 64  # dimensions of a head, where d is a multiple; so the softmax's share is the same for every d
 # 97.5% points of Student's t distribution by degrees of freedom, for confidence intervals of a slope
+_SHADES = ("#fdb863", "#e66101", "#b2182b", "#f4a582", "#7f3b08", "#d6604d")  # of the recurrent layers
 _STUDENT = (12.71, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
 
 
@@ -385,7 +388,7 @@ def plot(result: Mapping[str, Any] | Comparison, path: PathLike | None = None) -
 
     r = result if isinstance(result, Comparison) else Comparison(**result)
     figure, (left, middle, right) = new_figure(3)
-    colours = dict(zip(KINDS, ("#1b7837", "#fdb863", "#e66101", "#b2182b", "#2166ac")))
+    colours = {"conv": "#1b7837", "attention": "#2166ac", **dict(zip(RECURRENT, itertools.cycle(_SHADES)))}
     panels = (
         (left, "n", [(p.kind, p.n, p.best * 1e3) for p in r.over_n], f"tokens n  (d = {r.d}, one row)", "milliseconds"),
         (middle, "d", [(p.kind, p.d, p.best * 1e3) for p in r.over_d], "dimensions d", "milliseconds"),

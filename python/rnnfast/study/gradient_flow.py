@@ -13,7 +13,7 @@ from rnnfast import html
 from rnnfast._arrays import as_int32
 from rnnfast._expect import brief, offers
 from rnnfast.files import PathLike
-from rnnfast.nn.recurrent import GRU, LSTM, RNN
+from rnnfast.nn.recurrent import LAYERS, Recurrent
 from rnnfast.plot import finish, new_figure
 
 
@@ -88,13 +88,14 @@ def gradient_flow(model: Any, batch: tuple[ArrayLike, ArrayLike], *, last_only: 
         backwards.append(steps)
     dy, output_norm = _output_gradient(weights, inputs, y, last_only)
     norms = np.zeros((len(layers), len(x)))
-    for layer in reversed(range(len(layers))):
+    for at in reversed(range(len(layers))):
         later: Any = None
-        below = np.zeros((*x.shape, layers[layer].input_size), np.float32)
+        below = np.zeros((*x.shape, layers[at].input_size), np.float32)
         for t in reversed(range(len(x))):
             from_later = 0.0 if later is None else (later[0] if isinstance(later, tuple) else later)[0]
-            norms[layer, t] = np.linalg.norm((dy[t] + from_later).astype(np.float64))
-            dx, later = backwards[layer][t](dy[t][None], later)
+            norms[at, t] = np.linalg.norm((dy[t] + from_later).astype(np.float64))
+            dx, later = backwards[at][t](dy[t][None], later)
+            assert dx is not None
             below[t] = dx[0]
         dy = below
     squares = sum(float(np.square(g, dtype=np.float64).sum()) for layer in layers for g in layer.grads.values())
@@ -107,15 +108,11 @@ def gradient_flow(model: Any, batch: tuple[ArrayLike, ArrayLike], *, last_only: 
     return GradientFlow(norms, float(np.sqrt(squares)))
 
 
-def _single_layer(config: Mapping[str, Any], weights: dict[str, Any], layer: int) -> Any:
-    kinds: dict[str, Any] = {"rnn": RNN, "rnn_relu": RNN, "gru": GRU, "lstm": LSTM}
-    if config["cell"] not in kinds:
-        raise ValueError(f"gradient_flow knows the cells {', '.join(kinds)}, not {config['cell']!r}")
-    options = {"nonlinearity": "relu"} if config["cell"] == "rnn_relu" else {}
+def _single_layer(config: Mapping[str, Any], weights: dict[str, Any], layer: int) -> Recurrent:
     suffix = f"_l{layer}"
     own = {n[4:]: w for n, w in weights.items() if n.startswith("rnn.") and n.endswith(suffix)}
     inputs = own[f"weight_ih{suffix}"].shape[1]
-    single = kinds[config["cell"]](inputs, config["hidden_size"], seed=0, **options)
+    single = LAYERS[config["cell"]](inputs, config["hidden_size"], seed=0)
     single.load_state_dict({n[: -len(suffix)] + "_l0": w for n, w in own.items()})
     return single
 

@@ -18,6 +18,7 @@ from rnnfast._expect import brief
 from rnnfast.files import PathLike
 from rnnfast.models.io import read
 from rnnfast.nn.layer import Array
+from rnnfast.nn.recurrent import TABLE
 from rnnfast.text.corpus import Corpus
 from rnnfast.text.pairs import ParallelCorpus
 
@@ -169,7 +170,7 @@ def _check_tensors(found: Checkpoint) -> None:
         raise ValueError("the best epoch's weights are missing, of another shape, or not asked for")
     config, state = found.model.config, [value.shape for _, value in sorted(found.held("state.").items())]
     begun = found.place["batch"] > 0 and found.place["reading"].get("sampling") == "sequential"
-    parts = (2 if config["cell"] == "lstm" else 1) if begun else 0
+    parts = (1 + TABLE[config["cell"]].has_c) if begun else 0
     shape = (config["num_layers"], found.place["reading"].get("batch_size"), config["hidden_size"])
     if state != [shape] * parts:
         raise ValueError(f"the hidden state has shapes {state}, expected {[shape] * parts}")

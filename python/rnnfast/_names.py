@@ -1,0 +1,5 @@
+"""Names of the compiled core for type checkers; written by tools/cells.py."""
+
+from typing import Literal
+
+Cell = Literal["rnn", "rnn_relu", "lstm", "gru"]

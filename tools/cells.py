@@ -1,0 +1,46 @@
+"""Writes what follows from the table of cells: their names for type checkers, and the table in the documentation.
+
+python tools/cells.py            after a change of cpp/src/ops/cell.cpp and a build
+python tools/cells.py --check    exits with status 1 if a file is not what the table says
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+from rnnfast import _core
+
+ROOT = Path(__file__).parents[1]
+NAMES = ROOT / "python" / "rnnfast" / "_names.py"
+DOCUMENT = ROOT / "docs" / "model-file.md"
+MARKS = ("<!-- cells: written by tools/cells.py -->\n", "<!-- end of the cells -->")
+
+
+def written() -> dict[Path, str]:
+    """Each file, and what it should hold."""
+    cells = _core.cells()
+    names = ", ".join(f'"{cell.name}"' for cell in cells)
+    rows = [f"| `{cell.name}` | {cell.description} | {cell.gates} ({cell.gate_order}) |\n" for cell in cells]
+    table = "".join(["| `cell` | what it is | G gates, in this order |\n| --- | --- | --- |\n", *rows])
+    pattern = re.compile(f"({re.escape(MARKS[0])}).*({re.escape(MARKS[1])})", re.DOTALL)
+    document, count = pattern.subn(lambda found: found[1] + table + found[2], DOCUMENT.read_text(encoding="utf-8"))
+    if count != 1:
+        raise ValueError(f"{DOCUMENT} has {count} places for the table, expected one between {MARKS}")
+    head = '"""Names of the compiled core for type checkers; written by tools/cells.py."""\n\n'
+    return {NAMES: f"{head}from typing import Literal\n\nCell = Literal[{names}]\n", DOCUMENT: document}
+
+
+def main() -> None:
+    stale = {
+        file: text for file, text in written().items() if not file.exists() or file.read_text(encoding="utf-8") != text
+    }
+    if "--check" in sys.argv[1:]:
+        sys.exit(f"run python tools/cells.py: {', '.join(map(str, stale))}" if stale else 0)
+    for file, text in stale.items():
+        file.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
