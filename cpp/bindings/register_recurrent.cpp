@@ -22,7 +22,7 @@ RecurrentInput input_of(const Layer& layer, const Array<float>& x, const Lengths
 }
 
 std::vector<py::ssize_t> state_shape(const Layer& layer, size_t rows) {
-    return {signed_size(layer.rnn.lanes()), signed_size(rows), signed_size(layer.rnn.options().hidden_size)};
+    return {signed_size(layer.rnn.scans()), signed_size(rows), signed_size(layer.rnn.options().hidden_size)};
 }
 
 // Returns (y, h, c or None, tape or None).

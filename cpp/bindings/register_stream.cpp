@@ -84,7 +84,7 @@ private:
     }
 
     std::vector<py::ssize_t> state_shape() const {
-        return {signed_size(stream_.layer().lanes()), signed_size(rows_), signed_size(hidden_)};
+        return {signed_size(stream_.layer().scans()), signed_size(rows_), signed_size(hidden_)};
     }
 
     // A NaN would stay in the state for good, and come out of every later step.

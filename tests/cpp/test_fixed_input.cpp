@@ -57,7 +57,7 @@ TEST_CASE("fixed inputs equal the same inputs given at every step") {
 
                 const auto x = random_vector(steps * rows * input_size, 1), fixed = random_vector(rows * fixed_size, 2);
                 const auto dy = random_vector(steps * rows * apart.directions() * hidden, 3);
-                const auto state = random_vector(apart.lanes() * rows * hidden, 4);
+                const auto state = random_vector(apart.scans() * rows * hidden, 4);
                 std::vector<float> both(steps * rows * width);
                 for (size_t i = 0; i < steps * rows; ++i) {
                     std::copy_n(x.data() + i * input_size, input_size, both.data() + i * width);

@@ -88,6 +88,14 @@ def test_intrinsics_openmp_and_python_have_one_place_each():
             assert "Python.h" not in text, file
 
 
+def test_one_place_fills_a_cell_kernel_s_arguments():
+    """Whatever walks over time calls forward_step and backward_step; only they know the kernels' descriptors."""
+    files = [f for f in cpp_files("src", "bindings") if "kernels" not in f.parts]
+    for descriptor in ("CellForward", "CellBackward"):
+        filled = [f.name for f in files for _ in re.findall(rf"\b{descriptor} \w+;", f.read_text())]
+        assert filled == ["scan_step.cpp"], descriptor
+
+
 def test_public_headers_expose_no_isa_openmp_or_third_party():
     for file in cpp_files("include"):
         assert not re.search(

@@ -128,7 +128,7 @@ StreamState* const* gather(State* const* states, size_t count, const StreamStack
     return together.data();
 }
 
-std::unique_ptr<State::Impl> new_state(const StreamStack& stack, const StepSizes& one_step) {
+std::unique_ptr<State::Impl> new_state(const StreamStack& stack, const StreamWorkspace::Sizes& one_step) {
     auto impl = std::make_unique<State::Impl>();
     impl->stream = stack.initial_state();
     impl->one_step = one_step;
@@ -157,7 +157,7 @@ State& State::operator=(const State& other) {
     impl_->one_step = from.one_step;
     // The copy of a warm state is also warm. Other states stay small: only the first of a batch needs a workspace.
     if (!from.together.empty()) {
-        impl_->memory.reserve(from.one_step);
+        impl_->workspace.reserve(from.one_step);
         impl_->together.reserve(1);
     }
     return *this;
@@ -320,7 +320,7 @@ void LanguageModel::step(const int32_t* tokens, State* const* states, size_t cou
     check_pointer(tokens, "tokens");
     check_pointer(logits, "logits");
     network.check_ids(tokens, count);
-    network.step(tokens, streams, count, logits, states[0]->impl().memory);
+    network.step(tokens, streams, count, logits, states[0]->impl().workspace);
 }
 
 void LanguageModel::run(const std::vector<int32_t>& tokens, State& state, std::vector<float>& logits) const {
@@ -335,7 +335,7 @@ void LanguageModel::run(const int32_t* tokens, size_t count, State& state, float
     check_pointer(logits, "logits");
     if (!tokens || count == 0) throw std::invalid_argument("no tokens: expected at least one to read");
     network.check_ids(tokens, count);
-    network.run(tokens, count, s.stream, logits, s.memory);
+    network.run(tokens, count, s.stream, logits, s.workspace);
 }
 
 std::vector<double> LanguageModel::score(const std::vector<int32_t>& tokens, State& state) const {
@@ -353,7 +353,7 @@ void LanguageModel::score(const int32_t* tokens, size_t count, State& state, dou
         throw std::invalid_argument("fewer than two tokens: expected one to read and one to score");
     check_pointer(log_probabilities, "log_probabilities");
     network.check_ids(tokens, count);
-    network.score(tokens, count, s.stream, log_probabilities, s.memory);
+    network.score(tokens, count, s.stream, log_probabilities, s.workspace);
 }
 
 std::vector<int32_t> LanguageModel::generate(const std::vector<int32_t>& prompt, const GenerateOptions& options,

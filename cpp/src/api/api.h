@@ -18,8 +18,8 @@ struct Vocabulary::Impl {
 
 struct State::Impl {
     StreamState stream;
-    StreamMemory memory;                 // neither copied nor saved
-    StepSizes one_step;                  // sizes of that memory for a step of this stream alone
+    StreamWorkspace workspace;           // neither copied nor saved
+    StreamWorkspace::Sizes one_step;     // sizes of that workspace for a step of this stream alone
     std::vector<StreamState*> together;  // the streams of a call over several states
     bool taken = false;                  // set by the call that looks for repeated states
 };
@@ -38,7 +38,7 @@ Weights checked(Weights weights);
 void check_pointer(const void* p, const char* what);
 std::string_view checked_bytes(const void* bytes, size_t size);
 
-std::unique_ptr<State::Impl> new_state(const StreamStack& stack, const StepSizes& one_step);
+std::unique_ptr<State::Impl> new_state(const StreamStack& stack, const StreamWorkspace::Sizes& one_step);
 void check_fits(const StreamState& state, const StreamStack& stack);
 // The streams of a call over several states, in the workspace of the first.
 StreamState* const* gather(State* const* states, size_t count, const StreamStack& stack);

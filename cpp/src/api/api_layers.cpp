@@ -184,7 +184,7 @@ void Recurrent::step(const float* x, State* const* states, size_t count, float* 
     StreamInput input;
     input.x = x;
     input.rows = count;
-    stack.run(input, streams, y, states[0]->impl().memory);
+    stack.run(input, streams, y, states[0]->impl().workspace);
 }
 
 void Recurrent::run(const float* x, size_t steps, State& state, float* y) const {
@@ -198,7 +198,7 @@ void Recurrent::run(const float* x, size_t steps, State& state, float* y) const 
     StreamInput input;
     input.x = x;
     input.steps = steps;
-    stack.run(input, streams, y, state.impl().memory);
+    stack.run(input, streams, y, state.impl().workspace);
 }
 
 struct Linear::Impl {

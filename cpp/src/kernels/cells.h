@@ -35,7 +35,7 @@ inline void rnn_forward(const CellForward& s, Activation phi) {
 template <class Slope>
 inline void rnn_backward(const CellBackward& s, Slope slope) {
     for_each_vector<1>(s.rows, s.units, [&](size_t r, size_t u, size_t gate, size_t left) {
-        Vec dh = load(s.recurrent + r * s.recurrent_stride + u);
+        Vec dh = load(s.dh + r * s.dh_stride + u);
         if (s.dy) dh += load_units(s.dy + r * s.dy_stride + u, left);
         float* g = s.gates + r * s.gate_stride + gate;
         store(g, slope(dh, load(g)));
@@ -82,18 +82,18 @@ void lstm_forward(const CellForward& s) {
 void lstm_backward(const CellBackward& s) {
     const Vec one = broadcast(1.0f);
     for_each_vector<4>(s.rows, s.units, [&](size_t r, size_t u, size_t gate, size_t left) {
-        Vec dh = load(s.recurrent + r * s.recurrent_stride + u);
+        Vec dh = load(s.dh + r * s.dh_stride + u);
         if (s.dy) dh += load_units(s.dy + r * s.dy_stride + u, left);
         float* x = s.gates + r * s.gate_stride + gate;
         const Vec i = load(x), f = load(x + unit_block), g = load(x + 2 * unit_block), o = load(x + 3 * unit_block);
         const Vec tanh_c = tanh(load(s.c + r * s.c_stride + u));
-        float* carry = s.dc + r * s.carry_stride + u;
-        const Vec dc = fma(dh * o, one - tanh_c * tanh_c, load(carry));
+        float* dc_row = s.dc + r * s.dc_stride + u;
+        const Vec dc = fma(dh * o, one - tanh_c * tanh_c, load(dc_row));
         store(x, dc * g * i * (one - i));
         store(x + unit_block, dc * load(s.c_prev + r * s.c_prev_stride + u) * f * (one - f));
         store(x + 2 * unit_block, dc * i * (one - g * g));
         store(x + 3 * unit_block, dh * tanh_c * o * (one - o));
-        store(carry, dc * f);
+        store(dc_row, dc * f);
     });
 }
 
@@ -121,10 +121,10 @@ void gru_forward(const CellForward& s) {
 void gru_backward(const CellBackward& s) {
     const Vec one = broadcast(1.0f);
     for_each_vector<3>(s.rows, s.units, [&](size_t row, size_t u, size_t gate, size_t left) {
-        float* bypass = s.direct + row * s.carry_stride + u;
-        Vec dh = load(s.recurrent + row * s.recurrent_stride + u);
+        float* dh_direct = s.dh_direct + row * s.dh_direct_stride + u;
+        Vec dh = load(s.dh + row * s.dh_stride + u);
         if (s.dy) dh += load_units(s.dy + row * s.dy_stride + u, left);
-        dh += load(bypass);
+        dh += load(dh_direct);
         float* x = s.gates + row * s.gate_stride + gate;
         float* hn = s.extra + row * s.extra_stride + u;
         const Vec r = load(x), z = load(x + unit_block), n = load(x + 2 * unit_block);
@@ -134,7 +134,7 @@ void gru_backward(const CellBackward& s) {
         store(x + unit_block, dh * (h_prev - n) * z * (one - z));
         store(x + 2 * unit_block, a * r);
         store(hn, a);
-        store(bypass, dh * z);
+        store(dh_direct, dh * z);
     });
 }
 

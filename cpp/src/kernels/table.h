@@ -68,18 +68,19 @@ struct CellBackward {
     size_t units = 0;
     float* gates = nullptr;  // [rows, gate_stride] in: activated gates; out: gradient of the recurrent part
     size_t gate_stride = 0;
-    const float* recurrent = nullptr;  // [rows, recurrent_stride] gradient of h from later steps
-    size_t recurrent_stride = 0;
+    const float* dh = nullptr;  // [rows, dh_stride] gradient of h from later steps
+    size_t dh_stride = 0;
     const float* dy = nullptr;  // gradient of this step's output, or nullptr
     size_t dy_stride = 0;
+    float* dh_direct = nullptr;  // in and out: the part of dh that bypasses the gates (GRU)
+    size_t dh_direct_stride = 0;
     const float* h_prev = nullptr;
     size_t h_prev_stride = 0;
     const float* c = nullptr;
     const float* c_prev = nullptr;
     size_t c_stride = 0, c_prev_stride = 0;
-    float* dc = nullptr;      // [rows, carry_stride] in: gradient of c; out: of c_prev
-    float* direct = nullptr;  // [rows, carry_stride] in and out: the part of dh that bypasses the gates (GRU)
-    size_t carry_stride = 0;
+    float* dc = nullptr;  // in: gradient of c; out: of c_prev
+    size_t dc_stride = 0;
     float* extra = nullptr;  // GRU in: the saved pre-reset part; out: gradient of n's input part
     size_t extra_stride = 0;
 };

@@ -1,4 +1,5 @@
-// A recurrent stack whose every step reads what additive attention makes of its top layer's state before it:
+// A recurrent stack whose every step reads the context that additive attention computes from its top layer's previous
+// state:
 //     c_t = attention(s_{t-1}),   s_t = cells([e_t ; c_t], s_{t-1})
 // All layers of one step, then the next step. Threads own rows for the whole sequence, so none waits for another until
 // the weights' gradients, which are one product over all steps.
@@ -9,7 +10,7 @@
 
 namespace rnnfast::core {
 
-// What one forward leaves for its backward, and the memory both work in. Rows of different length lie as in ops/scan,
+// What one forward leaves for its backward, and the workspace of both. Rows of different length lie as in ops/steps,
 // Q of them in all.
 struct AttendingTape {
     size_t target_steps = 0;  // T
@@ -19,7 +20,8 @@ struct AttendingTape {
         Buffer h0, c0;        // [N, H], [N, padded H]
         Buffer gates, extra;  // [Q, G * H], [Q, padded H]
         Buffer c;             // [Q, padded H]
-        Buffer y, dropped;    // [Q, H]; what the next layer reads, if it was dropped out
+        Buffer y, dropped;    // [Q, H]; the next layer's input, if dropout is on
+        ScanArrays arrays;    // all of these, and x
     };
     std::vector<Layer> layers;
     CrossAttentionTape attention;  // and how the rows lie
@@ -37,16 +39,20 @@ struct AttendingInput {
     const int64_t* lengths = nullptr;  // [N] target steps of each row, or nullptr: all T
     RecurrentState start;              // [layers, N, H]
     Range part{0, 0};                  // the steps to compute now, or none: all. Parts come first to last.
+    float dropout = 0;                 // between layers; 0 when not training
+    uint64_t dropout_key = 0;
 };
-// y: [T, N, H], zeros beyond a row's length; contexts: [T, N, C] out likewise, or nullptr.
-// dropout: between layers; 0 when not training.
+// Zeros beyond a row's length.
+struct AttendingOutput {
+    float* y = nullptr;         // [T, N, H]
+    float* contexts = nullptr;  // [T, N, C], or nullptr
+};
 void attending_forward(const Recurrent& rnn, const CrossAttention& attention, const AttentionMemory& m,
-                       const AttendingInput& input, float* y, float* contexts, AttendingTape& tape, float dropout,
-                       uint64_t dropout_key);
+                       const AttendingInput& input, const AttendingOutput& output, AttendingTape& tape);
 
 struct AttendingGradients {
     const float* dy = nullptr;         // [T, N, H]
-    const float* dcontexts = nullptr;  // [T, N, C] what others than the stack give to c_t, or nullptr
+    const float* dcontexts = nullptr;  // [T, N, C] from readers of c_t other than the stack, or nullptr
     float* dx = nullptr;               // [T, N, E] out, or nullptr; zeros beyond a row's length
     RecurrentStateOut dstart;          // out, where given
     float* dvalues = nullptr;          // [S, N, C] added to

@@ -11,7 +11,7 @@
 #include "layers/packed.h"
 #include "layers/parameter.h"
 #include "ops/packed_linear.h"
-#include "ops/scan.h"
+#include "ops/steps.h"
 #include "runtime/named.h"
 
 namespace rnnfast::core {

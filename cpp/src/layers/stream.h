@@ -1,12 +1,62 @@
-// A layer one time step at a time, the state kept inside: no allocation, no lock and no system call in a step.
+// A stack one step at a time: each stream keeps its state, and its steps give the bits of the whole sequence.
 #pragma once
 
 #include "layers/recurrent.h"
 
 namespace rnnfast::core {
 
-// One direction, any cell, any number of layers. A step gives the bits of that step of Recurrent::forward. Runs on the
-// caller's thread; the layer must outlive the stream. Weights that changed are packed anew at the next step.
+// The state of one stream, or of several that always step together: [layers, rows, H] and, for a cell that has it,
+// [layers, rows, padded H].
+struct StreamState {
+    const CellInfo* cell = nullptr;
+    size_t layers = 0, hidden = 0, rows = 1;
+    Buffer h, c;
+
+    StreamState() = default;
+    StreamState(const CellInfo& cell, size_t layers, size_t hidden, size_t rows = 1);
+    size_t padded() const { return round_up(hidden, unit_block); }
+    View h_of(size_t layer) { return {h.data() + layer * rows * hidden, rows, hidden}; }
+    View c_of(size_t layer) { return c.size() ? View(c.data() + layer * rows * padded(), rows, padded()) : View(); }
+    bool fits(const StreamState& other) const {
+        return cell == other.cell && layers == other.layers && hidden == other.hidden && rows == other.rows;
+    }
+};
+
+// Grows at the first call; calls of that size then allocate nothing.
+struct StreamWorkspace {
+    StepWorkspace step;
+    size_t steps_done = 0;
+    RecurrentTape tape;  // of several steps
+    Buffer between, h, c, x, y, left, logits, sums;
+
+    struct Sizes {  // floats that one step takes
+        StepWorkspace::Sizes step;
+        size_t between = 0, h = 0, c = 0, x = 0, y = 0, left = 0;
+    };
+    void reserve(const Sizes& sizes);
+};
+StreamWorkspace::Sizes stream_sizes(const Stack& stack, size_t rows);
+
+// Fewer streams than this run on the caller's thread: a step of one stream must not wait for others.
+constexpr size_t rows_worth_threads = 16;
+inline size_t most_threads(size_t rows) { return rows < rows_worth_threads ? 1 : static_cast<size_t>(-1); }
+
+struct StreamInput {
+    const float* x = nullptr;         // [steps, rows, D]
+    const int32_t* tokens = nullptr;  // [steps, rows] instead of x: x is one-hot
+    size_t steps = 1, rows = 1;
+};
+
+// Advances streams by one step, on the caller's thread: no allocation after the first, no lock, no system call.
+// states: one of all rows, or one a row. y: [rows, H], the last layer's h.
+void stream_step(const Stack& stack, const StreamInput& input, StreamState* const* states, float* y,
+                 StreamWorkspace& workspace);
+// By any number of steps; y: [steps, rows, H]. states: one a row. A stream's bits do not depend on the others.
+void stream_run(const Stack& stack, const StreamInput& input, StreamState* const* states, float* y,
+                StreamWorkspace& workspace);
+double step_flops(const Stack& stack, size_t rows);
+
+// A layer with one state. The layer must outlive the stream; weights that changed are packed anew at the next step.
 class Stream {
 public:
     // Throws std::invalid_argument for a bidirectional layer, whose second half needs the end of the sequence.
@@ -20,18 +70,14 @@ public:
     void get_state(float* h, float* c) const;
 
     const Recurrent& layer() const { return layer_; }
-    size_t rows() const { return rows_; }
+    size_t rows() const { return state_.rows; }
     double flops() const { return flops_; }  // of one step
 
 private:
-    struct Lane {
-        Buffer h, h_next, c;  // [N, H], [N, H], [N, padded H]
-    };
     const Recurrent& layer_;
-    size_t rows_, steps_ = 0;
-    double flops_ = 0;
-    std::vector<Lane> lanes_;
-    StepMemory memory_;
+    StreamState state_;
+    double flops_;
+    StreamWorkspace workspace_;
 };
 
 }  // namespace rnnfast::core

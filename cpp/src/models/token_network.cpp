@@ -46,8 +46,8 @@ TokenNetwork::TokenNetwork(const LanguageModelFile& f, Weights weights, const Ke
     output_.pack(values(table, {vocabulary_, hidden}, 0), values("output.bias", {vocabulary_}, 1));
 }
 
-StepSizes TokenNetwork::one_step() const {
-    StepSizes sizes = stack_.one_step();
+StreamWorkspace::Sizes TokenNetwork::one_step() const {
+    StreamWorkspace::Sizes sizes = stack_.one_step();
     sizes.x = embedding_size_;
     sizes.y = stack_.hidden_size();
     sizes.left = output_.scratch(1);
@@ -59,7 +59,7 @@ void TokenNetwork::check_ids(const int32_t* ids, size_t count) const {
 }
 
 void TokenNetwork::hidden(const int32_t* tokens, size_t steps, StreamState* const* states, size_t rows,
-                          StreamMemory& m) const {
+                          StreamWorkspace& m) const {
     StreamInput input;
     input.steps = steps;
     input.rows = rows;
@@ -77,12 +77,13 @@ void TokenNetwork::hidden(const int32_t* tokens, size_t steps, StreamState* cons
 }
 
 void TokenNetwork::step(const int32_t* tokens, StreamState* const* states, size_t rows, float* logits,
-                        StreamMemory& m) const {
+                        StreamWorkspace& m) const {
     hidden(tokens, 1, states, rows, m);
     output_.forward(m.y.data(), stack_.hidden_size(), rows, logits, m.left, most_threads(rows));
 }
 
-void TokenNetwork::run(const int32_t* tokens, size_t count, StreamState& state, float* logits, StreamMemory& m) const {
+void TokenNetwork::run(const int32_t* tokens, size_t count, StreamState& state, float* logits,
+                       StreamWorkspace& m) const {
     StreamState* states[] = {&state};
     size_t steps = 0;
     for (size_t at = 0; at < count; at += steps) {
@@ -93,7 +94,7 @@ void TokenNetwork::run(const int32_t* tokens, size_t count, StreamState& state, 
 }
 
 void TokenNetwork::score(const int32_t* tokens, size_t count, StreamState& state, double* log_probabilities,
-                         StreamMemory& m) const {
+                         StreamWorkspace& m) const {
     StreamState* states[] = {&state};
     m.logits.reserve(steps_at_once * vocabulary_);
     for (size_t at = 0, steps; at + 1 < count; at += steps) {

@@ -16,20 +16,20 @@ public:
     Weights weights() const { return weights_; }
     const StreamStack& stack() const { return stack_; }
     size_t embedding_size() const { return embedding_size_; }
-    StepSizes one_step() const;                              // of one stream
+    StreamWorkspace::Sizes one_step() const;                 // of one stream
     void check_ids(const int32_t* ids, size_t count) const;  // throws std::out_of_range
 
     // One token to each of `rows` streams; logits: [rows, V]
-    void step(const int32_t* tokens, StreamState* const* states, size_t rows, float* logits, StreamMemory& m) const;
+    void step(const int32_t* tokens, StreamState* const* states, size_t rows, float* logits, StreamWorkspace& m) const;
     // `count` tokens to one stream; logits: [V] after the last one.
-    void run(const int32_t* tokens, size_t count, StreamState& state, float* logits, StreamMemory& m) const;
+    void run(const int32_t* tokens, size_t count, StreamState& state, float* logits, StreamWorkspace& m) const;
     // log P(tokens[i + 1]) in nats for the first count - 1 tokens, which the stream reads.
     void score(const int32_t* tokens, size_t count, StreamState& state, double* log_probabilities,
-               StreamMemory& m) const;
+               StreamWorkspace& m) const;
 
 private:
     // Hidden states of the last layer for [steps, rows] tokens, in m.y
-    void hidden(const int32_t* tokens, size_t steps, StreamState* const* states, size_t rows, StreamMemory& m) const;
+    void hidden(const int32_t* tokens, size_t steps, StreamState* const* states, size_t rows, StreamWorkspace& m) const;
 
     size_t vocabulary_, embedding_size_;
     Weights weights_;

@@ -1,7 +1,6 @@
-// PyTorch's parameters of one layer and direction in the orders that the scan's products want.
-#include <numeric>
+#include "ops/scan_weights.h"
 
-#include "ops/scan.h"
+#include <numeric>
 
 namespace rnnfast::core {
 

@@ -9,34 +9,33 @@ namespace {
 // Depth of a block. 192, whose operands would fit L1 together, made LSTM training 6% slower, 768 2%.
 constexpr size_t row_block = 384;
 
-// Row r of the source: walks through the steps as r grows.
-class SourceWalk {
+// Row r of a part: walks through the steps as r grows.
+class RowWalk {
 public:
-    SourceWalk(const Steps& steps, const SourceRows& source, size_t first)
-        : offset_(steps.offset), source_(source), r_(first) {
+    RowWalk(const Steps& steps, const GradientPart& part, size_t first)
+        : offset_(steps.offset), part_(part), r_(first) {
         step_ = static_cast<size_t>(std::upper_bound(offset_.begin(), offset_.end(), first) - offset_.begin()) - 1;
     }
     const float* next() {
         const size_t r = r_++;
-        if (!source_.h0) return source_.rows + r * source_.stride;
+        if (!part_.h0) return part_.rows.row(r);
         while (r >= offset_[step_ + 1]) ++step_;
         const size_t n = r - offset_[step_];
-        return step_ ? source_.rows + (offset_[step_ - 1] + n) * source_.stride : source_.h0 + n * source_.h0_stride;
+        return step_ ? part_.rows.row(offset_[step_ - 1] + n) : part_.h0.row(n);
     }
 
 private:
     const std::vector<size_t>& offset_;
-    const SourceRows& source_;
+    const GradientPart& part_;
     size_t r_, step_;
 };
 
 size_t words_of(const GemmKernel& kernel, size_t rows) { return (rows + kernel.terms - 1) / kernel.terms; }
 
 // panels[j / width][word of rows][width] of rows [first, last): the block's right-hand side
-void pack_source(const Steps& steps, const SourceRows& source, Range rows, size_t depth, const GemmKernel& kernel,
-                 float* panels) {
-    const size_t width = kernel.width, words = words_of(kernel, rows.size());
-    SourceWalk walk(steps, source, rows.begin);
+void pack_rows(const Steps& steps, const GradientPart& part, Range rows, const GemmKernel& kernel, float* panels) {
+    const size_t width = kernel.width, words = words_of(kernel, rows.size()), depth = part.gradient.columns;
+    RowWalk walk(steps, part, rows.begin);
     for (size_t k = 0; k < words; ++k) {
         const float* row = walk.next();
         const float* other = kernel.across && k * kernel.terms + 1 < rows.size() ? walk.next() : nullptr;
@@ -52,17 +51,16 @@ void pack_source(const Steps& steps, const SourceRows& source, Range rows, size_
     }
 }
 
-// left[gate][word of rows][units of the blocks] for rows of gate gradients `stride` floats apart
-void pack_gates(const GateOrder& order, const float* gates, size_t rows, Range blocks, const GemmKernel& kernel,
-                float* left) {
-    const size_t units = blocks.size() * unit_block, plane = words_of(kernel, rows) * units, stride = order.columns();
-    for (size_t k = 0; k < rows; k += kernel.terms, left += units, gates += kernel.terms * stride)
+// left[gate][word of rows][units of the blocks] for rows of gate gradients
+void pack_gates(const GateOrder& order, const ConstView& gates, Range blocks, const GemmKernel& kernel, float* left) {
+    const size_t units = blocks.size() * unit_block, plane = words_of(kernel, gates.rows) * units;
+    for (size_t k = 0; k < gates.rows; k += kernel.terms, left += units)
         for (size_t b = 0; b < blocks.size(); ++b)
             for (size_t g = 0; g < order.gates; ++g) {
-                const float* from = gates + ((blocks.begin + b) * order.gates + g) * unit_block;
+                const float* from = gates.row(k) + ((blocks.begin + b) * order.gates + g) * unit_block;
                 float* to = left + g * plane + b * unit_block;
                 if (kernel.across)
-                    kernel.across(unit_block, from, k + 1 < rows ? from + stride : nullptr, to);
+                    kernel.across(unit_block, from, k + 1 < gates.rows ? from + gates.stride : nullptr, to);
                 else
                     std::memcpy(to, from, unit_block * sizeof(float));
             }
@@ -90,28 +88,28 @@ void WeightGradient::add(const Team& team, std::initializer_list<GradientPart> p
     for (size_t r = 0; r < steps->total(); r += row_block) {
         const Range rows{r, std::min(r + row_block, steps->total())};
         const size_t words = words_of(kernel, rows.size());
-        float* source = panels;
+        float* right = panels;
         for (const GradientPart& part : parts) {
-            pack_source(*steps, part.source, rows, part.depth, kernel, source);
-            source += row_block * round_up(part.depth, kernel.width);
+            pack_rows(*steps, part, rows, kernel, right);
+            right += row_block * round_up(part.gradient.columns, kernel.width);
         }
         for (size_t b = own.begin; b < own.end; b += blocks_at_once(order)) {
             const Range blocks{b, std::min(b + blocks_at_once(order), own.end)};
-            pack_gates(order, gates + r * order.columns(), rows.size(), blocks, kernel, left);
+            pack_gates(order, gates.row_range(rows), blocks, kernel, left);
             const size_t packed = blocks.size() * unit_block;
             const size_t units = std::min(packed, order.hidden - b * unit_block);
-            source = panels;
-            for (const GradientPart& part : parts) {
+            right = panels;
+            for (const auto& [source, h0, gradient] : parts) {
                 Gemm p;
                 p.rows = order.gates * units;
                 p.depth = words;
-                p.columns = part.depth;
+                p.columns = gradient.columns;
                 p.a = {left, 1, units, words * packed};
                 p.step = packed;
-                p.panels = source;
-                p.c = {part.gradient + b * unit_block * part.stride, part.stride, units, order.hidden * part.stride};
+                p.panels = right;
+                p.c = {gradient.row(b * unit_block), gradient.stride, units, order.hidden * gradient.stride};
                 kernel.run(p);
-                source += row_block * round_up(part.depth, kernel.width);
+                right += row_block * round_up(gradient.columns, kernel.width);
             }
         }
     }
@@ -128,7 +126,7 @@ void WeightGradient::add_tokens(const Team& team, const int32_t* tokens, size_t 
             rows[valid] = gradient + order.torch_row(j + valid) * depth;
         for (size_t r = 0; r < steps->total(); ++r) {
             const auto token = static_cast<size_t>(tokens[r]);
-            const float* from = gates + r * order.columns() + j;
+            const float* from = gates.row(r) + j;
             for (size_t i = 0; i < valid; ++i) rows[i][token] += from[i];
         }
     }

@@ -3,25 +3,15 @@
 
 #include <initializer_list>
 
-#include "ops/scan.h"
-#include "runtime/parallel.h"
+#include "ops/scan_weights.h"
+#include "ops/steps.h"
 
 namespace rnnfast::core {
 
-// The right-hand rows. With h0 set, row (t, n) is that of step t - 1, and h0's at the first step.
-struct SourceRows {
-    const float* rows;
-    size_t stride;
-    const float* h0;
-    size_t h0_stride;
-};
-
-// gradient[G*H, depth] += dgates^T · source, the gradient's rows `stride` floats apart
+// gradient[G*H, depth] += dgates^T · rows. With h0, row (t, n) is that of step t - 1, and h0's at the first step.
 struct GradientPart {
-    SourceRows source;
-    size_t depth;
-    float* gradient;
-    size_t stride;
+    ConstView rows, h0;
+    View gradient;
 };
 
 // Floats of scratch a thread needs for parts of these depths together.
@@ -30,8 +20,8 @@ size_t weight_gradient_scratch(const ScanWeights& w, size_t depth, size_t other_
 struct WeightGradient {
     const ScanWeights* weights;
     const Steps* steps;
-    const float* gates;  // [total, G*H] gradients
-    float* scratch;      // this thread's
+    ConstView gates;  // [total, G*H] gradients
+    float* scratch;   // this thread's
 
     // Parts that share the gate gradients, which are read once; each thread adds the rows of the gate blocks it owns.
     void add(const Team& team, std::initializer_list<GradientPart> parts) const;

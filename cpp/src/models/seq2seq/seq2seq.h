@@ -129,7 +129,7 @@ public:
     struct Memory {
         RecurrentTape encoder, decoder;
         std::vector<int32_t> ids;
-        Buffer embedded, last_h, last_c, bridged, fixed, hidden, readout, scratch, zeros;
+        Buffer embedded, last_h, last_c, bridged, fixed, hidden, readout, scratch;
         LargestOutput::Scratch largest;
         Buffer query, weights, joined, combined;  // of attention
     };

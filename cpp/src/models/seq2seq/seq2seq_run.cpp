@@ -45,7 +45,7 @@ void Seq2Seq::run_encoder(const int32_t* source, const int64_t* lengths, Encoded
     input.rows = e.rows;
     input.x = m.embedded.data();
     input.lengths = lengths;
-    const size_t states = encoder_.lanes() * e.rows * options_.hidden_size;
+    const size_t states = encoder_.scans() * e.rows * options_.hidden_size;
     m.last_h.reserve(states);
     if (cell().has_c) m.last_c.reserve(states);
     e.memory.reserve(tokens * context_size());
@@ -74,8 +74,8 @@ void Seq2Seq::summarise(EncodedSource& e, const Memory& m) const {
         const auto state = [&](size_t t) { return e.memory.data() + (t * e.rows + n) * width; };
         if (options_.context == Summary::last) {  // of the top layer, forward beside backward
             for (size_t d = 0; d < directions; ++d) {
-                const size_t lane = encoder_.lanes() - directions + d;
-                std::copy_n(m.last_h.data() + (lane * e.rows + n) * hidden, hidden, out + d * hidden);
+                const size_t scan = encoder_.scans() - directions + d;
+                std::copy_n(m.last_h.data() + (scan * e.rows + n) * hidden, hidden, out + d * hidden);
             }
             continue;
         }
@@ -111,7 +111,7 @@ void Seq2Seq::make_initial_state(EncodedSource& e, Memory& m) const {
     const PackedLinear& bridge =
         bridge_.get([&](PackedLinear& p) { p.pack(bridge_weight_->value.data(), bridge_bias_->value.data()); });
     bridge.forward(e.context.data(), context_size(), e.rows, m.bridged.data(), m.scratch);
-    tanh_forward(kernels(), e.rows, width, m.bridged.data(), m.bridged.data(), m.zeros);
+    tanh_(kernels(), e.rows * width, m.bridged.data());
     for (size_t i = 0; i < layers * e.rows; ++i)  // [N, L * H] -> [L, N, H]
         std::copy_n(m.bridged.data() + i % e.rows * width + i / e.rows * hidden, hidden, e.h.data() + i * hidden);
 }

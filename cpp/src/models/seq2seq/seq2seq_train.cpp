@@ -111,9 +111,10 @@ void Seq2Seq::run_recurrence(const RecurrentInput& input, bool train, uint64_t k
     if (additive()) {
         if (options_.readout == Readout::all) p.contexts.reserve(tokens * context_size());
         attending_forward(decoder_, *attention_, attended(p.encoded),
-                          {p.steps, input.x, input.lengths, start, input.part}, p.hidden.data(),
-                          options_.readout == Readout::all ? p.contexts.data() : nullptr, p.attending,
-                          train ? static_cast<float>(options_.dropout) : 0.0f, key);
+                          {p.steps, input.x, input.lengths, start, input.part,
+                           train ? static_cast<float>(options_.dropout) : 0.0f, key},
+                          {p.hidden.data(), options_.readout == Readout::all ? p.contexts.data() : nullptr},
+                          p.attending);
         return;
     }
     RecurrentInput read = input;
@@ -272,7 +273,7 @@ void Seq2Seq::scatter_readout_gradient(const Pass& p) {
 // From the decoder's initial state and the context to the encoder's last states (dlast_h_, dlast_c_) and dmemory_.
 void Seq2Seq::backward_context(Pass& p) {
     const size_t hidden = options_.hidden_size, layers = options_.num_layers, rows = p.rows, width = context_size();
-    const size_t lanes = encoder_.lanes(), directions = encoder_.directions(), states = lanes * rows * hidden;
+    const size_t scans = encoder_.scans(), directions = encoder_.directions(), states = scans * rows * hidden;
     dlast_h_.reserve(states);
     std::fill_n(dlast_h_.data(), states, 0.0f);
     if (cell().has_c) dlast_c_.reserve(states);
@@ -292,7 +293,7 @@ void Seq2Seq::backward_context(Pass& p) {
     if (options_.context == Summary::last) {
         for (size_t i = 0; i < directions * rows; ++i)
             kernels().add(hidden, dcontext_.data() + i % rows * width + i / rows * hidden,
-                          dlast_h_.data() + ((lanes - directions) * rows + i) * hidden);
+                          dlast_h_.data() + ((scans - directions) * rows + i) * hidden);
         return;
     }
     for (size_t n = 0; n < rows; ++n) {
@@ -315,7 +316,7 @@ void Seq2Seq::backward_bridge(Pass& p) {
     const size_t hidden = options_.hidden_size, layers = options_.num_layers, rows = p.rows, width = layers * hidden;
     dbridged_.reserve(rows * width);
     dbridge_context_.reserve(rows * context_size());
-    tanh_backward(rows * width, p.encoded.h.data(), dh_.data(), dh_.data());
+    tanh_gradient_(kernels(), rows * width, p.encoded.h.data(), dh_.data());
     for (size_t i = 0; i < layers * rows; ++i)  // [L, N, H] -> [N, L * H]
         std::copy_n(dh_.data() + i * hidden, hidden, dbridged_.data() + i % rows * width + i / rows * hidden);
     LinearGradients g;

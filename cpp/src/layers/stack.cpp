@@ -1,0 +1,360 @@
+#include "layers/stack.h"
+
+#include "runtime/random.h"
+
+namespace rnnfast::core {
+
+namespace {
+
+// The state of one scan, [N, H], in the caller's [scans, N, H].
+template <class T>
+BasicView<T> state_at(T* states, size_t at, size_t rows, size_t hidden) {
+    return states ? BasicView<T>(states + at * rows * hidden, rows, hidden) : BasicView<T>();
+}
+
+// `to` becomes `from`, whose nullptr reads as zeros: the states of rows without a step pass through.
+void pass_on(const Stack& stack, size_t rows, const RecurrentState& from, const RecurrentStateOut& to) {
+    const size_t size = stack.size() * rows * stack.hidden();
+    const auto copy = [&](const float* state, float* out) {
+        if (out && state) std::copy_n(state, size, out);
+        if (out && !state) std::fill_n(out, size, 0.0f);
+    };
+    copy(from.h, to.h);
+    if (stack.cell().has_c) copy(from.c, to.c);
+}
+
+ConstView flipped(const RaggedRows& rows, const ConstView& from, Buffer& buffer) {
+    const View to = reserve(buffer, rows.steps.total(), from.columns);
+    flip(rows, from, to);
+    return to;
+}
+
+// What both passes work on.
+struct Pass {
+    const Stack& stack;
+    RecurrentTape& tape;
+    size_t rows = tape.input.rows, total = tape.steps.total();
+    size_t hidden = stack.hidden(), all = stack.directions * hidden, padded = stack.scans[0].order.padded_hidden();
+
+    size_t places() const { return tape.input.steps * rows; }
+    Range columns(size_t direction) const { return {direction * hidden, (direction + 1) * hidden}; }
+    // All steps of a layer's input after dropout, or the gradient before it. In backward it is made again, not stored.
+    void drop(size_t layer, Range part, const float* x, float* y) const {
+        core::dropout(x, y, all, tape.steps.offset, part, stack.dropout, random_key(tape.dropout_key, layer));
+    }
+};
+
+struct ForwardPass : Pass {
+    const RecurrentState& start;
+    const RecurrentStateOut& end;
+    Range part;
+    bool save;
+    bool begins() const { return part.begin == 0; }
+    bool ends() const { return part.end == tape.steps.count(); }
+    bool keeps() const { return save && !stack.recompute; }
+
+    ScanArrays first_input() const;
+    void add_fixed(ScanForward& s) const;
+    View output(size_t layer, float* y) const;
+    ScanForward scan(size_t at) const;
+    void flip_input(ScanForward& s) const;
+    void run(size_t at, ScanForward& s) const;
+    void store_end(size_t at, const ScanForward& s) const;
+};
+
+// x or the tokens in the order of the steps: the caller's own memory when rows are even.
+ScanArrays ForwardPass::first_input() const {
+    const RecurrentInput& in = tape.input;
+    const size_t inputs = stack.input_size(), fixed = stack.fixed_size, width = stack.scans[0].input_size;
+    const bool join = stack.joins_fixed();
+    ScanArrays s;
+    if (in.tokens) {
+        tape.tokens.resize(tape.even ? 0 : total);
+        if (!tape.even)
+            for_each_row(tape.steps, [&](size_t row, size_t t, size_t n) {
+                tape.tokens[row] = in.tokens[t * rows + tape.order[n]];
+            });
+        s.tokens = tape.even ? in.tokens : tape.tokens.data();
+        return s;
+    }
+    s.x = {in.x, places(), inputs};
+    if (width == 0 || (tape.even && !join)) return s;
+    const View x = reserve(tape.x, total, width);
+    if (inputs) sort_rows(tape, part, s.x, x.column_range({0, inputs}));
+    if (join)
+        for_each_row(tape.steps, part, [&](size_t row, size_t, size_t n) {
+            std::copy_n(in.fixed + tape.order[n] * fixed, fixed, x.row(row) + inputs);
+        });
+    s.x = x;
+    return s;
+}
+
+// The first layer's inputs that every step reads.
+void ForwardPass::add_fixed(ScanForward& s) const {
+    const RecurrentInput& in = tape.input;
+    const ScanWeights& w = stack.scans[0];
+    tape.fixed = {};
+    if (!w.fixed_size) return;
+    tape.fixed = ConstView(in.fixed, rows, w.fixed_size);
+    tape.fixed_row.resize(rows);
+    for (size_t n = 0; n < rows; ++n)
+        tape.fixed_row[n] = in.fixed_row ? static_cast<size_t>(in.fixed_row[tape.order[n]]) : tape.order[n];
+    s.fixed_row = tape.fixed_row.data();
+    if (!tape.even) {
+        const View sorted = reserve(tape.fixed_rows, rows, w.fixed_size);
+        sort_state(tape, tape.fixed, sorted);
+        tape.fixed = sorted;
+    }
+    s.fixed_part = in.fixed_part;
+}
+
+View ForwardPass::output(size_t layer, float* y) const {
+    if (layer + 1 == stack.layers && tape.even) return {y, total, all};
+    return reserve(tape.outputs[save ? layer : layer % 2], total, all);
+}
+
+// A scan's start state, and memory for what it leaves.
+ScanForward ForwardPass::scan(size_t at) const {
+    const ScanWeights& w = stack.scans[at];
+    RecurrentTape::Scan& own = tape.scans[at];
+    ScanForward s;
+    s.steps = &tape.steps;
+    s.scratch = &tape.scratch;
+    const View h0 = reserve(own.h0, rows, hidden);
+    if (begins()) sort_state(tape, state_at(start.h, at, rows, hidden), h0);
+    s.h0 = h0;
+    if (w.cell->has_c) {
+        const View c0 = reserve(own.c0, rows, padded);
+        s.c0 = c0;
+        s.c = reserve(own.c, keeps() ? total : rows, padded);
+        if (begins()) sort_state(tape, state_at(start.c, at, rows, hidden), keeps() ? c0 : s.c);
+    }
+    if (keeps()) s.gates = reserve(own.gates, total, w.order.columns());
+    if (keeps() && w.cell->has_extra) s.extra = reserve(own.extra, total, padded);
+    return s;
+}
+
+// The second direction reads each row from its end.
+void ForwardPass::flip_input(ScanForward& s) const {
+    if (s.tokens) {
+        tape.tokens_reversed.resize(total);
+        flip(tape, s.tokens, tape.tokens_reversed.data());
+        s.tokens = tape.tokens_reversed.data();
+    } else if (s.x.columns) {
+        s.x = flipped(tape, s.x, tape.x_reversed);
+    }
+    s.y = reserve(tape.y_reversed, total, hidden);
+}
+
+void ForwardPass::run(size_t at, ScanForward& s) const {
+    const ScanWeights& w = stack.scans[at];
+    if (w.fixed_size && !s.fixed_part) {
+        const View made = reserve(tape.fixed_part, rows, w.order.columns());
+        if (begins()) fixed_part(w, {tape.input.fixed, rows, w.fixed_size}, made.base, tape.scratch);
+        s.fixed_part = made.base;
+    }
+    if (save && !keeps()) return scan_forward_in_segments(w, s, tape.scans[at].starts, tape.segment);
+    if (begins() && ends()) return scan_forward(w, s);
+    ScanForward some = s;
+    cut(some, part, tape.part);
+    scan_forward(w, some);
+}
+
+// Each row's last state, in the caller's order.
+void ForwardPass::store_end(size_t at, const ScanForward& s) const {
+    const View h = state_at(end.h, at, rows, hidden), c = state_at(end.c, at, rows, hidden);
+    for (size_t n = 0; n < rows; ++n) {
+        const size_t length = tape.length[n], last = length ? tape.steps.offset[length - 1] + n : n;
+        if (h) std::copy_n((length ? ConstView(s.y) : s.h0).row(last), hidden, h.row(tape.order[n]));
+        if (!c || !s.c) continue;
+        const float* from = !keeps() ? s.c.row(n) : (length ? ConstView(s.c) : s.c0).row(last);
+        std::copy_n(from, hidden, c.row(tape.order[n]));
+    }
+}
+
+}  // namespace
+
+size_t RecurrentTape::saved_bytes() const {
+    size_t floats = !scans.empty() && scans[0].arrays.x.base == x.data() ? x.size() : 0;
+    for (const Scan& s : scans)
+        for (const Buffer* b : {&s.gates, &s.c, &s.extra, &s.h0, &s.c0, &s.starts.h, &s.starts.c}) floats += b->size();
+    for (const Buffer& output : outputs) floats += output.size();
+    return floats * sizeof(float);
+}
+
+void Stack::forward(const RecurrentInput& input, const RecurrentState& start, float* y, const RecurrentStateOut& end,
+                    RecurrentTape& tape, bool save) const {
+    if (input.part.begin == 0) tape.set(input.lengths, input.steps, input.rows);
+    tape.input = input;
+    tape.scans.resize(size());
+    tape.outputs.resize(layers);
+    const ForwardPass pass{{*this, tape}, start, end, steps_asked(input.part, tape.steps.count()), save};
+    const View caller_y(y, pass.places(), pass.all);
+    if (pass.total == 0) {  // no row has a step
+        std::fill_n(y, pass.places() * pass.all, 0.0f);
+        return pass_on(*this, input.rows, start, end);
+    }
+    ScanArrays in = pass.first_input();
+    for (size_t layer = 0; layer < layers; ++layer) {
+        tape.y = pass.output(layer, y);
+        for (size_t direction = 0; direction < directions; ++direction) {
+            const size_t at = layer * directions + direction;
+            const View own = tape.y.column_range(pass.columns(direction));
+            ScanForward s = pass.scan(at);
+            s.x = in.x;
+            s.tokens = in.tokens;
+            s.y = own;
+            if (layer == 0) pass.add_fixed(s);
+            if (direction == 1) pass.flip_input(s);
+            pass.run(at, s);
+            if (pass.ends()) pass.store_end(at, s);
+            if (direction == 1) flip(tape, s.y, own);
+            tape.scans[at].arrays = s;
+        }
+        in = {};
+        in.x = tape.y;
+        if (layer + 1 < layers && save && dropout.p > 0) {
+            in.x = reserve(tape.x_dropped, pass.total, pass.all);
+            pass.drop(layer, pass.part, tape.y.base, tape.x_dropped.data());
+        }
+    }
+    if (!tape.even) unsort_rows(tape, pass.part, input.steps, tape.y, caller_y);
+}
+
+namespace {
+
+struct BackwardPass : Pass {
+    const RecurrentGradients& g;
+    size_t last_layer = stack.layers - 1;
+
+    ConstView last_dy() const;
+    View output(size_t layer) const;
+    ConstView input(size_t layer) const;
+    View dx(size_t layer) const;
+    ScanBackward scan(size_t at) const;
+    void flip_arrays(ScanBackward& s, const ConstView& y) const;
+    void store_start(size_t at, const ScanBackward& s) const;
+    void add_dx(size_t at, const ScanBackward& s, const View& dx) const;
+};
+
+ConstView BackwardPass::last_dy() const {
+    if (!g.dy) return {};
+    const ConstView given(g.dy, places(), all);
+    if (tape.even) return given;
+    const View dy = reserve(tape.dy, total, all);
+    sort_rows(tape, {0, tape.steps.count()}, given, dy);
+    return dy;
+}
+
+View BackwardPass::output(size_t layer) const {
+    return layer == last_layer ? tape.y : View(tape.outputs[layer].data(), total, all);
+}
+
+// What a layer read, whose dropout is made again.
+ConstView BackwardPass::input(size_t layer) const {
+    const ConstView x = layer ? output(layer - 1) : tape.scans[0].arrays.x;
+    if (layer == 0 || stack.dropout.p == 0) return x;
+    const View dropped = reserve(tape.x_dropped, total, all);
+    drop(layer - 1, {0, tape.steps.count()}, x.base, dropped.base);
+    return dropped;
+}
+
+// Memory for the gradient of a layer's input, if it is wanted: straight into the caller's when rows are even.
+View BackwardPass::dx(size_t layer) const {
+    const size_t inputs = layer ? all : stack.scans[0].input_size;
+    if (layer == 0 && (!g.dx || !inputs)) return {};
+    if (layer == 0 && tape.even) return {g.dx, total, inputs};
+    return reserve(layer % 2 ? tape.dx : tape.dx_other, total, inputs);
+}
+
+// The gradient of a scan's last state, and memory for that of its first.
+ScanBackward BackwardPass::scan(size_t at) const {
+    ScanBackward s;
+    static_cast<ScanArrays&>(s) = tape.scans[at].arrays;
+    s.steps = &tape.steps;
+    s.scratch = &tape.scratch;
+    const View dh = reserve(tape.dh, rows, hidden);
+    sort_state(tape, state_at(g.dend.h, at, rows, hidden), dh);
+    s.dh_last = dh;
+    s.dc = reserve(tape.dc, rows, padded);
+    sort_state(tape, state_at(g.dend.c, at, rows, hidden), s.dc);
+    if (g.dstart.h) s.dh0 = reserve(tape.dh0, rows, hidden);
+    if (at < stack.directions) s.fixed = tape.fixed;
+    if (const size_t fixed = stack.scans[at].fixed_size; g.dfixed && fixed)
+        s.dfixed = reserve(tape.dfixed, rows, fixed);
+    return s;
+}
+
+// The second direction ran from each row's end; its tokens are still there. y: its output, forward in time.
+void BackwardPass::flip_arrays(ScanBackward& s, const ConstView& y) const {
+    if (!s.tokens && s.x.columns) s.x = flipped(tape, s.x, tape.x_reversed);
+    if (!stack.recompute) {
+        s.y = reserve(tape.y_reversed, total, hidden);
+        flip(tape, y, s.y);
+    }
+    if (s.dy) s.dy = flipped(tape, s.dy, tape.dy_reversed);
+    if (s.dx) s.dx = reserve(tape.dx_reversed, total, s.dx.columns);
+}
+
+// Gradients of each row's start state and of what it reads at every step, in the caller's order.
+void BackwardPass::store_start(size_t at, const ScanBackward& s) const {
+    const View dh = state_at(g.dstart.h, at, rows, hidden), dc = state_at(g.dstart.c, at, rows, hidden);
+    for (size_t n = 0; n < rows; ++n) {
+        const size_t to = tape.order[n];
+        const bool untouched = tape.length[n] == 0;  // a row without steps: its states passed through
+        if (dh) std::copy_n((stack.recompute || untouched ? s.dh_last : ConstView(s.dh0)).row(n), hidden, dh.row(to));
+        if (dc && stack.cell().has_c) std::copy_n(s.dc.row(n), hidden, dc.row(to));
+        if (!s.dfixed) continue;
+        float* row = g.dfixed + to * s.dfixed.columns;
+        if (at % stack.directions == 0) std::fill_n(row, s.dfixed.columns, 0.0f);
+        if (!untouched) stack.scans[0].kernels->add(s.dfixed.columns, s.dfixed.row(n), row);
+    }
+}
+
+// Adds the second direction's gradient of x.
+void BackwardPass::add_dx(size_t at, const ScanBackward& s, const View& dx) const {
+    for_each_row(tape.steps, [&](size_t row, size_t t, size_t n) {
+        const size_t to = tape.steps.offset[tape.length[n] - 1 - t] + n;
+        stack.scans[at].kernels->add(dx.columns, s.dx.row(row), dx.row(to));
+    });
+}
+
+}  // namespace
+
+void Stack::backward(RecurrentTape& tape, const RecurrentGradients& g) const {
+    const BackwardPass pass{{*this, tape}, g};
+    const size_t inputs = input_size();
+    if (pass.total == 0) {
+        if (g.dx) std::fill_n(g.dx, pass.places() * inputs, 0.0f);
+        if (g.dfixed) std::fill_n(g.dfixed, pass.rows * fixed_size, 0.0f);
+        return pass_on(*this, pass.rows, g.dend, g.dstart);
+    }
+    ConstView dy = pass.last_dy();
+    for (size_t layer = layers; layer-- > 0;) {
+        const ConstView x = pass.input(layer);
+        const View dx = pass.dx(layer);
+        for (size_t direction = 0; direction < directions; ++direction) {
+            const size_t at = layer * directions + direction;
+            const Range own = pass.columns(direction);
+            ScanBackward s = pass.scan(at);
+            s.x = x;
+            s.y = pass.output(layer).column_range(own);
+            s.dy = dy.column_range(own);
+            s.dx = dx;
+            if (direction == 1) pass.flip_arrays(s, s.y);
+            if (recompute)
+                scan_backward_in_segments(scans[at], s, {tape.dh.data(), pass.rows, pass.hidden}, tape.scans[at].starts,
+                                          tape.segment, tape.gradients[at]);
+            else
+                scan_backward(scans[at], s, tape.gradients[at]);
+            pass.store_start(at, s);
+            if (direction == 1 && dx) pass.add_dx(at, s, dx);
+        }
+        if (layer && dropout.p > 0) pass.drop(layer - 1, {0, tape.steps.count()}, dx.base, dx.base);
+        dy = dx;
+    }
+    if (g.dx && inputs && !tape.even)
+        unsort_rows(tape, {0, tape.steps.count()}, tape.input.steps, dy, {g.dx, pass.places(), inputs});
+}
+
+}  // namespace rnnfast::core

@@ -1,0 +1,90 @@
+// Recurrent layers, in one or both directions, over packed weights: forward, backward and what lies between them. The
+// shape is that of tests/python/reference.py: scans, flips, and a stack of both.
+#pragma once
+
+#include "ops/checkpointed_scan.h"
+#include "ops/dropout.h"
+
+namespace rnnfast::core {
+
+struct RecurrentInput {
+    size_t steps = 0, rows = 0;
+    const float* x = nullptr;          // [T, N, D]
+    const int32_t* tokens = nullptr;   // [T, N] instead of x: x is one-hot
+    const int64_t* lengths = nullptr;  // [N] each in 0..T, or nullptr: all T
+    const float* fixed = nullptr;      // [N, fixed_size]
+    // What fixed_part made of them, and each row's place there, or nullptr: its own. Or nullptr: made here.
+    const float* fixed_part = nullptr;
+    const int32_t* fixed_row = nullptr;
+    Range part{0, 0};  // the steps to compute now, or none: all
+};
+
+// [scans, N, H], a scan for each layer and direction; nullptr reads as zeros. c is used by cells that have one.
+struct RecurrentState {
+    const float* h = nullptr;
+    const float* c = nullptr;
+};
+struct RecurrentStateOut {
+    float* h = nullptr;
+    float* c = nullptr;
+};
+
+// dy: [T, N, directions * H], or nullptr; dx [T, N, D], dstart and dfixed [N, fixed_size] are written where given.
+struct RecurrentGradients {
+    const float* dy = nullptr;
+    RecurrentState dend;
+    float* dx = nullptr;
+    RecurrentStateOut dstart;
+    float* dfixed = nullptr;
+};
+
+// What one forward leaves for its backward, and the workspace of both. Reused, it allocates nothing new.
+struct RecurrentTape : RaggedRows {
+    struct Scan {  // one layer in one direction
+        Buffer gates, c, extra, h0, c0;
+        SegmentStarts starts;  // instead of gates, c and extra, if backward computes them again
+        ScanArrays arrays;     // all of these, x and y; those of the second direction run backwards in time
+    };
+    RecurrentInput input;
+    bool saved = false;
+    uint64_t weights = 0;  // their stamp
+    uint64_t dropout_key = 0;
+    std::vector<int32_t> tokens, tokens_reversed;
+    ConstView fixed;  // [N, fixed_size] in the order of the sorted rows: the caller's memory if rows are even
+    Buffer fixed_rows, dfixed, fixed_part;
+    std::vector<size_t> fixed_row;
+    Buffer x, x_reversed, x_dropped;
+    std::vector<Scan> scans;
+    std::vector<ScanGradients> gradients;  // where each scan adds those of its parameters
+    std::vector<Buffer> outputs;           // [total, directions * H] of each layer, or of every other one
+    View y;                                // the last layer's output, the caller's memory if rows are even
+    SegmentWorkspace segment;
+    Steps part;  // of the forward that is under way
+    Buffer scratch, y_reversed, dy, dx, dx_other, dx_reversed, dy_reversed, dc, dh, dh0;
+
+    // Bytes kept from forward to backward, in addition to the caller's x and y. The workspace is not counted.
+    size_t saved_bytes() const;
+};
+
+struct Stack {
+    const ScanWeights* scans = nullptr;  // [layers * directions]
+    size_t layers = 1, directions = 1;
+    size_t fixed_size = 0;  // inputs that every step reads
+    Dropout dropout{};      // between layers, in training
+    bool recompute = false;
+
+    size_t size() const { return layers * directions; }
+    size_t hidden() const { return scans[0].order.hidden; }
+    const CellInfo& cell() const { return *scans[0].cell; }
+    // int8 quantizes a row of weight_ih as a whole, so there the fixed inputs are copied into each step's input.
+    bool joins_fixed() const { return fixed_size && !scans[0].fixed_size; }
+    size_t input_size() const { return scans[0].input_size - (joins_fixed() ? fixed_size : 0); }
+
+    // y: [T, N, directions * H]. The packed weights are those of the input's kind: x or tokens.
+    void forward(const RecurrentInput& input, const RecurrentState& start, float* y, const RecurrentStateOut& end,
+                 RecurrentTape& tape, bool save) const;
+    // Adds to the tape's gradients of the parameters.
+    void backward(RecurrentTape& tape, const RecurrentGradients& g) const;
+};
+
+}  // namespace rnnfast::core
