@@ -29,7 +29,7 @@ ConstView flipped(const RaggedRows& rows, const ConstView& from, Buffer& buffer)
     return to;
 }
 
-// What both passes work on.
+// The data of both passes.
 struct Pass {
     const Stack& stack;
     RecurrentTape& tape;
@@ -89,7 +89,7 @@ ScanArrays ForwardPass::first_input() const {
     return s;
 }
 
-// The first layer's inputs that every step reads.
+// The time-invariant inputs of the first layer.
 void ForwardPass::add_fixed(ScanForward& s) const {
     const RecurrentInput& in = tape.input;
     const ScanWeights& w = stack.scans[0];
@@ -250,7 +250,7 @@ View BackwardPass::output(size_t layer) const {
     return layer == last_layer ? tape.y : View(tape.outputs[layer].data(), total, all);
 }
 
-// What a layer read, whose dropout is made again.
+// A layer's input; its dropout is computed again.
 ConstView BackwardPass::input(size_t layer) const {
     const ConstView x = layer ? output(layer - 1) : tape.scans[0].arrays.x;
     if (layer == 0 || stack.dropout.p == 0) return x;
@@ -296,7 +296,7 @@ void BackwardPass::flip_arrays(ScanBackward& s, const ConstView& y) const {
     if (s.dx) s.dx = reserve(tape.dx_reversed, total, s.dx.columns);
 }
 
-// Gradients of each row's start state and of what it reads at every step, in the caller's order.
+// Gradients of each row's start state and of its time-invariant inputs, in the caller's order.
 void BackwardPass::store_start(size_t at, const ScanBackward& s) const {
     const View dh = state_at(g.dstart.h, at, rows, hidden), dc = state_at(g.dstart.c, at, rows, hidden);
     for (size_t n = 0; n < rows; ++n) {

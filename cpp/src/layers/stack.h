@@ -69,7 +69,7 @@ struct RecurrentTape : RaggedRows {
 struct Stack {
     const ScanWeights* scans = nullptr;  // [layers * directions]
     size_t layers = 1, directions = 1;
-    size_t fixed_size = 0;  // inputs that every step reads
+    size_t fixed_size = 0;  // time-invariant inputs
     Dropout dropout{};      // between layers, in training
     bool recompute = false;
 

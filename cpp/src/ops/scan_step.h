@@ -9,7 +9,7 @@
 
 namespace rnnfast::core {
 
-// The arrays of a scan, rows of all steps one after another. A view of nothing: the array is not there.
+// The arrays of a scan, rows of all steps one after another. An empty view: the array is absent.
 struct ScanArrays {
     const Steps* steps = nullptr;
     ConstView x;                      // [total, D]

@@ -55,7 +55,7 @@ void for_each_row(const Steps& steps, Body body) {
 void sort_rows(const RaggedRows& rows, Range part, const ConstView& from, const View& to);
 // Back again, with zeros beyond a row's length; `steps`: T. The steps after the longest row belong to the last part.
 void unsort_rows(const RaggedRows& rows, Range part, size_t steps, const ConstView& from, const View& to);
-// The rows of a state, [N, W], whose view may be of nothing: zeros. Zeros fill the columns that `to` has beyond W.
+// The rows of a state, [N, W], whose view may be empty: zeros. Zeros fill the columns that `to` has beyond W.
 void sort_state(const RaggedRows& rows, const ConstView& from, const View& to);
 
 // Each row's steps in reverse order: what a scan in the other direction reads and writes. Its own inverse.

@@ -9,7 +9,7 @@
 
 namespace rnnfast::core {
 
-// A view without a base is of nothing, and so is every part of it.
+// A view without a base is empty, and so is every part of it.
 template <class T>
 struct BasicView {
     T* base = nullptr;
