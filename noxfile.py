@@ -50,13 +50,14 @@ def tasks(session: nox.Session) -> None:
 @nox.session
 def lint(session: nox.Session) -> None:
     """Style, spelling, types."""
-    session.install(*LINT)
+    session.install(*LINT, "pytest")
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
     session.run("codespell", ".")
     files = session.run("git", "ls-files", "*.cpp", "*.h", "*.hpp", "*.inc", external=True, silent=True)
     session.run("clang-format", "--dry-run", "-Werror", *files.split())
     session.run("mypy")
+    session.run("pytest", "-q", "tests/structure/test_types.py")
 
 
 @nox.session

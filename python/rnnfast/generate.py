@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Callable, Union
+from typing import Any, Callable, Union, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from rnnfast import _core
 from rnnfast._arrays import at_least, between, positive, real
 from rnnfast._expect import brief, kind_of, offers
+from rnnfast.protocols import Continuer, State
 from rnnfast.text.tokenise import BEGIN_OF_SENTENCE, PADDING
 from rnnfast.text.vocab import Decoder
 
@@ -19,7 +20,7 @@ Samples = Callable[[int], Iterator[int]]  # from a sample's number to its tokens
 
 
 def stream(
-    model: Any,
+    model: Continuer[State],
     prompt: str,
     *,
     length: int = 200,
@@ -56,8 +57,40 @@ def stream(
     return _until(_stops(stop), _pieces(model.vocab, prompt, int(ids[-1]), tokens, at_least(length, 0, "length")))
 
 
+@overload
 def generate(
-    model: Any,
+    model: Continuer[State],
+    prompt: str,
+    *,
+    length: int = 200,
+    temperature: float = 1.0,
+    top_k: int = 0,
+    top_p: float = 1.0,
+    seed: int = 0,
+    no_repeat_ngram_size: int = 0,
+    allow_unk: bool = True,
+    stop: Stop = None,
+    num_samples: None = None,
+    beam_size: int = 1,
+) -> str: ...
+@overload
+def generate(
+    model: Continuer[State],
+    prompt: str,
+    *,
+    length: int = 200,
+    temperature: float = 1.0,
+    top_k: int = 0,
+    top_p: float = 1.0,
+    seed: int = 0,
+    no_repeat_ngram_size: int = 0,
+    allow_unk: bool = True,
+    stop: Stop = None,
+    num_samples: int,
+    beam_size: int = 1,
+) -> list[str]: ...
+def generate(
+    model: Continuer[State],
     prompt: str,
     *,
     length: int = 200,
@@ -70,7 +103,7 @@ def generate(
     stop: Stop = None,
     num_samples: int | None = None,
     beam_size: int = 1,
-) -> Any:
+) -> str | list[str]:
     """The prompt and its continuation; with ``num_samples`` a list of so many. The other parameters are :func:`stream`'s.
 
     Samples draw from independent random streams of the seed; the first is the text that ``generate`` gives without

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Union
+from typing import Any, Literal, Union, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from rnnfast import _core
 from rnnfast._arrays import as_int32, between, positive, real
 from rnnfast.files import PathLike
+from rnnfast.models.seq2seq import Seq2Seq
 from rnnfast.nn.layer import Array
 from rnnfast.text.pairs import BOS, EOS, PAD, RESERVED, encode_sentence
 from rnnfast.text.tokenise import END_OF_SENTENCE, UNKNOWN
@@ -46,8 +47,33 @@ class Translation:
         return _heat_map(self, path)
 
 
+@overload
 def translate(
-    model: Any,
+    model: Seq2Seq,
+    sentences: Sequence[Sentence],
+    *,
+    beam_size: int = 1,
+    n_best: Literal[1] = 1,
+    max_length: int | None = None,
+    length_penalty: float = 0.75,
+    batch_size: int = 64,
+    attention: Literal[False] = False,
+) -> list[str]: ...
+@overload
+def translate(
+    model: Seq2Seq,
+    sentences: Sequence[Sentence],
+    *,
+    beam_size: int = 1,
+    n_best: int = 1,
+    max_length: int | None = None,
+    length_penalty: float = 0.75,
+    batch_size: int = 64,
+    attention: Literal[True],
+) -> list[list[Translation]]: ...
+@overload
+def translate(
+    model: Seq2Seq,
     sentences: Sequence[Sentence],
     *,
     beam_size: int = 1,
@@ -56,7 +82,18 @@ def translate(
     length_penalty: float = 0.75,
     batch_size: int = 64,
     attention: bool = False,
-) -> Any:
+) -> list[str] | list[list[Translation]]: ...
+def translate(
+    model: Seq2Seq,
+    sentences: Sequence[Sentence],
+    *,
+    beam_size: int = 1,
+    n_best: int = 1,
+    max_length: int | None = None,
+    length_penalty: float = 0.75,
+    batch_size: int = 64,
+    attention: bool = False,
+) -> list[str] | list[list[Translation]]:
     r"""Translates sentences: a list of texts; with ``n_best`` above 1 or ``attention`` what :func:`translations` returns.
 
     A sentence without a token, such as an empty one, has the empty translation.
@@ -87,7 +124,7 @@ def translate(
 
 
 def translations(
-    model: Any,
+    model: Seq2Seq,
     sentences: Sequence[Sentence],
     *,
     beam_size: int = 1,
@@ -114,7 +151,7 @@ def _options(beam_size: int, n_best: int, max_length: int | None, length_penalty
 
 
 def _searched(
-    model: Any, sentences: Sequence[Sentence], options: Any, batch_size: int, attention: bool
+    model: Seq2Seq, sentences: Sequence[Sentence], options: Any, batch_size: int, attention: bool
 ) -> list[list[Translation]]:
     _check_model(model)
     if attention and model.config["attention"] == "none":
@@ -132,7 +169,7 @@ def _searched(
 
 
 def score_pairs(
-    model: Any, sources: Sequence[Sentence], targets: Sequence[Sentence], *, batch_size: int = 64
+    model: Seq2Seq, sources: Sequence[Sentence], targets: Sequence[Sentence], *, batch_size: int = 64
 ) -> NDArray[np.float64]:
     """log P(target, ``<eos>`` | source) of each pair, in nats: forced decoding.
 
@@ -184,7 +221,7 @@ def _tokens(vocab: Any, ids: Ids) -> list[str]:
 
 
 def _translation(
-    model: Any, source: Ids, ids: Ids, log_prob: float, score: float, ended: bool, attention: Array | None
+    model: Seq2Seq, source: Ids, ids: Ids, log_prob: float, score: float, ended: bool, attention: Array | None
 ) -> Translation:
     vocab = model.target_vocab
     text = " ".join(_tokens(None, ids)) if vocab is None else vocab.decode(ids)
