@@ -49,11 +49,31 @@ py::tuple step(const LanguageModel& model, const Array<int32_t>& tokens, const p
     const bool has_c = model.cell().has_c;
     Array<float> logits({tokens.size(), signed_size(model.options().vocabulary)});
     Array<float> h(states), c(has_c ? states : std::vector<py::ssize_t>{0});
-    LanguageModel::StepMemory memory;
-    model.step(tokens.data(), state, logits.mutable_data(), memory);
+    float* out = logits.mutable_data();
+    {
+        const py::gil_scoped_release release;
+        LanguageModel::StepMemory memory;
+        model.step(tokens.data(), state, out, memory);
+    }
     std::copy_n(state.h.data(), state.h.size(), h.mutable_data());
     if (has_c) std::copy_n(state.c.data(), state.c.size(), c.mutable_data());
     return py::make_tuple(logits, h, has_c ? py::object(c) : py::none());
+}
+
+}  // namespace
+
+namespace {
+
+int32_t sample(Sampler& sampler, const Array<float>& logits) {
+    if (logits.ndim() != 1 || logits.size() == 0)
+        throw std::invalid_argument("logits has shape " + shape_text(logits) + ", expected (V,)");
+    return sampler.sample(logits.data(), static_cast<size_t>(logits.size()));
+}
+
+std::unique_ptr<Generator> generator(const LanguageModel& model, const Array<int32_t>& prompt,
+                                     const SamplerOptions& options) {
+    const py::gil_scoped_release release;
+    return std::make_unique<Generator>(model, prompt.data(), static_cast<size_t>(prompt.size()), options);
 }
 
 }  // namespace
@@ -92,22 +112,10 @@ void register_language_model(py::module_& m) {
                 sampler.read(tokens.data(), static_cast<size_t>(tokens.size()));
             },
             py::arg("tokens"))
-        .def(
-            "sample",
-            [](Sampler& sampler, const Array<float>& logits) {
-                if (logits.ndim() != 1 || logits.size() == 0)
-                    throw std::invalid_argument("logits has shape " + shape_text(logits) + ", expected (V,)");
-                return sampler.sample(logits.data(), static_cast<size_t>(logits.size()));
-            },
-            py::arg("logits"));
+        .def("sample", &sample, py::arg("logits"));
     py::class_<Generator>(m, "Generator")
-        .def(py::init(
-                 [](const LanguageModel& language_model, const Array<int32_t>& prompt, const SamplerOptions& options) {
-                     return std::make_unique<Generator>(language_model, prompt.data(),
-                                                        static_cast<size_t>(prompt.size()), options);
-                 }),
-             py::arg("model"), py::arg("prompt"), py::arg("options"), py::keep_alive<1, 2>())
-        .def("next", &Generator::next)
+        .def(py::init(&generator), py::arg("model"), py::arg("prompt"), py::arg("options"), py::keep_alive<1, 2>())
+        .def("next", &Generator::next, py::call_guard<py::gil_scoped_release>())
         .def("numbered", &Generator::numbered, py::arg("sample"), py::keep_alive<0, 1>());
 }
 

@@ -28,10 +28,10 @@ std::unique_ptr<EncodedSource> encode(const Seq2Seq& model, const Array<int32_t>
     return encoded;
 }
 
-// nll [T, N]
+// nll [T, N]. training: the share of teacher forcing and the key of the random numbers; None: an evaluation.
 Array<double> loss(Seq2Seq& model, const Array<int32_t>& source, const Array<int64_t>& lengths,
-                   const Array<int32_t>& inputs, const Array<int32_t>& targets, bool train, float teacher_forcing,
-                   uint64_t key) {
+                   const Array<int32_t>& inputs, const Array<int32_t>& targets,
+                   const std::optional<std::pair<float, uint64_t>>& training) {
     check_pair(source, lengths);
     const py::ssize_t rows = source.shape(1);
     if (targets.ndim() != 2 || targets.size() == 0 || targets.shape(1) != rows)
@@ -49,7 +49,8 @@ Array<double> loss(Seq2Seq& model, const Array<int32_t>& source, const Array<int
     Array<double> nll({targets.shape(0), rows});
     double* out = nll.mutable_data();
     const py::gil_scoped_release release;
-    model.loss(batch, out, train, teacher_forcing, key);
+    const auto [teacher_forcing, key] = training.value_or(std::pair<float, uint64_t>{1.0f, 0});
+    model.loss(batch, out, training.has_value(), teacher_forcing, key);
     return nll;
 }
 
@@ -60,8 +61,10 @@ Array<float> step_into(const Seq2Seq& model, const EncodedSource& encoded, const
         throw std::invalid_argument("the encoded source and the state are not of this model and of each other");
     check_shape(previous, {signed_size(state.rows)}, "previous");
     Array<float> logits({signed_size(state.rows), signed_size(model.options().target_vocabulary)});
+    float* out = logits.mutable_data();
+    const py::gil_scoped_release release;
     Seq2Seq::Memory memory;
-    model.step(encoded, previous.data(), state, logits.mutable_data(), attention, memory);
+    model.step(encoded, previous.data(), state, out, attention, memory);
     return logits;
 }
 
@@ -86,7 +89,7 @@ void register_seq2seq(py::module_& m) {
     model.def(py::init(&made_of<Seq2Seq, Seq2SeqOptions>), py::arg("config"))
         .def_property_readonly("config", [](const Seq2Seq& l) { return write_options(l.options()); })
         .def("loss", &loss, py::arg("source"), py::arg("source_lengths"), py::arg("inputs"), py::arg("targets"),
-             py::arg("train"), py::arg("teacher_forcing"), py::arg("key"))
+             py::arg("training"))
         .def("backward", &Seq2Seq::backward, py::call_guard<py::gil_scoped_release>())
         .def("encode", &encode, py::arg("source"), py::arg("source_lengths"), py::keep_alive<0, 1>())
         .def(

@@ -2,6 +2,7 @@
 
 #include "bindings/arrays.h"
 #include "models/seq2seq/translation.h"
+#include "runtime/dispatch.h"
 
 namespace rnnfast::bindings {
 
@@ -50,17 +51,51 @@ std::vector<double> score(const Seq2Seq& model, const IdArrays& sources, const I
     return score_pairs(model, from, to, options, batch_size);
 }
 
+// A model whose step is a function of Python: step(parents, previous) returns the logits [rows, V].
+class CallableModel : public StepModel {
+public:
+    CallableModel(const py::function& step, size_t vocabulary) : step_(step), vocabulary_(vocabulary) {}
+    const Kernels& kernels() const override { return active(); }
+    size_t vocabulary() const override { return vocabulary_; }
+    void step(const size_t* parents, const int32_t* previous, size_t rows, float* logits, float*) override {
+        const py::gil_scoped_acquire acquire;
+        const Array<int64_t> from(signed_size(rows), reinterpret_cast<const int64_t*>(parents));
+        const Array<int32_t> read(signed_size(rows), previous);
+        const auto result = py::cast<Array<float>>(step_(from, read));
+        check_shape(result, {signed_size(rows), signed_size(vocabulary_)}, "logits");
+        std::copy_n(result.data(), result.size(), logits);
+    }
+
+private:
+    const py::function& step_;
+    size_t vocabulary_;
+};
+
+// The most probable max_length tokens after the prompt.
+std::vector<int32_t> continuation(const py::function& step, size_t vocabulary, const Array<int32_t>& prompt,
+                                  const DecodeOptions& options) {
+    CallableModel model(step, vocabulary);
+    SearchSources sources;
+    sources.lengths = {1};
+    sources.prefix.assign(prompt.data(), prompt.data() + prompt.size());
+    const py::gil_scoped_release release;
+    return search(model, sources, options, false)[0][0].tokens;
+}
+
 }  // namespace
 
 void register_translation(py::module_& m) {
     py::class_<DecodeOptions>(m, "DecodeOptions")
         .def(py::init([](size_t beam_size, size_t n_best, size_t max_length, double length_penalty, int32_t pad,
-                         int32_t bos, int32_t eos, bool scores) {
-                 return DecodeOptions{beam_size, n_best, max_length, length_penalty, pad, bos, eos, scores};
+                         int32_t bos, int32_t eos, bool scores, std::vector<int32_t> never,
+                         size_t no_repeat_ngram_size) {
+                 return DecodeOptions{beam_size, n_best, max_length, length_penalty,   pad,
+                                      bos,       eos,    scores,     std::move(never), no_repeat_ngram_size};
              }),
              py::arg("beam_size") = 1, py::arg("n_best") = 1, py::arg("max_length") = 0,
              py::arg("length_penalty") = 0.75, py::arg("pad") = 1, py::arg("bos") = 2, py::arg("eos") = 3,
-             py::arg("scores") = true);
+             py::arg("scores") = true, py::arg("never") = std::vector<int32_t>(), py::arg("no_repeat_ngram_size") = 0);
+    m.def("continuation", &continuation, py::arg("step"), py::arg("vocabulary"), py::arg("prompt"), py::arg("options"));
     m.def("translate", &translate_sentences, py::arg("model"), py::arg("sources"), py::arg("options"),
           py::arg("attention"), py::arg("batch_size"));
     m.def("score_pairs", &score, py::arg("model"), py::arg("sources"), py::arg("targets"), py::arg("options"),

@@ -15,6 +15,7 @@ from rnnfast.protocols import Continuer, State
 from rnnfast.text.tokenise import BEGIN_OF_SENTENCE, PADDING
 from rnnfast.text.vocab import Decoder
 
+NO_TOKEN = -1
 Stop = Union[str, Sequence[str], None]
 Samples = Callable[[int], Iterator[int]]  # from a sample's number to its tokens, without end
 
@@ -245,44 +246,21 @@ def _beam_search(
     model: Any, ids: NDArray[np.int32], length: int, beam_size: int, never: list[int], no_repeat: int
 ) -> list[int]:
     logits, state = _read(model, ids)
-    beams, scores = ids[None, :].astype(np.int64), np.zeros(1)
-    for step in range(length):
-        joint = scores[:, None] + _log_softmax(logits)
-        joint[:, never] = -np.inf
-        if no_repeat:
-            for row, beam in zip(joint, beams):
-                row[_repeats(beam, no_repeat)] = -np.inf
-        best = np.argsort(-joint, axis=None, kind="stable")[:beam_size]  # ties go to the better beam, the lower id
-        best = best[joint.flat[best] > -np.inf]
-        if len(best) == 0:
-            raise ValueError(
-                f"no token is left to continue with after {step}: each is impossible, forbidden by an option, or would repeat an n-gram"
-            )
-        rows, tokens = np.divmod(best, joint.shape[1])
-        scores = joint[rows, tokens]
-        beams = np.concatenate([beams[rows], tokens[:, None]], axis=1)
-        if step + 1 < length:
+    begun = False
+
+    def step(rows: NDArray[np.int64], tokens: NDArray[np.int32]) -> Any:
+        """Logits after the tokens that continue some rows; at first those after the prompt."""
+        nonlocal logits, state, begun
+        if begun:
             logits, state = model.step(tokens, _rows_of(state, rows))
-    return [int(token) for token in beams[0, len(ids) :]]
+        begun = True
+        return np.asarray(logits, np.float32)
 
-
-def _repeats(tokens: NDArray[np.int64], size: int) -> NDArray[np.int64]:
-    """What would complete an n-gram of ``size`` tokens that is there already."""
-    if len(tokens) < size:
-        return tokens[:0]
-    grams = np.lib.stride_tricks.sliding_window_view(tokens, size)
-    again = (grams[:, : size - 1] == tokens[len(tokens) - size + 1 :]).all(axis=1)
-    found: NDArray[np.int64] = grams[again, size - 1]
+    options = _core.DecodeOptions(
+        beam_size, 1, length, 0.0, NO_TOKEN, NO_TOKEN, NO_TOKEN, never=never, no_repeat_ngram_size=no_repeat
+    )
+    found: list[int] = _core.continuation(step, len(model.vocab), ids, options) if length else []
     return found
-
-
-def _log_softmax(logits: Any) -> NDArray[np.float64]:
-    shifted = np.asarray(logits, np.float64)
-    if np.isnan(shifted).any() or np.isposinf(shifted).any():
-        raise ValueError("the logits hold NaN or infinity: the model's weights or its state are not finite")
-    shifted = shifted - shifted.max(axis=1, keepdims=True)
-    log_p: NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    return log_p
 
 
 def _rows_of(state: Any, rows: NDArray[np.int64]) -> Any:

@@ -243,7 +243,7 @@ def test_without_teacher_forcing_training_reads_the_models_own_choices(teacher_f
         return
 
     def losses(read, wanted):
-        return twin._core.loss(x, lengths, read, wanted, True, 1.0, (3 << 32) + 1)  # the masks of seed 3's first step
+        return twin._core.loss(x, lengths, read, wanted, (1.0, (3 << 32) + 1))  # the masks of seed 3's first step
 
     read = np.maximum(target[:-1], 0)
     for t in range(1, len(read)):
@@ -270,7 +270,7 @@ def test_own_choices_of_a_vocabulary_too_large_to_keep_all_logits():
     state, read = twin._core.initial_state(encoded), target[:1]
     for _ in range(5):
         read = np.concatenate([read, twin._core.step(encoded, read[-1], state).argmax(1)[None].astype(np.int32)])
-    assert loss == twin._core.loss(x, lengths, read, target[1:].copy(), True, 1.0, (1 << 32) + 1).mean()
+    assert loss == twin._core.loss(x, lengths, read, target[1:].copy(), (1.0, (1 << 32) + 1)).mean()
     twin._core.backward(), model.backward()
     assert all(np.array_equal(twin.grads[name], g) for name, g in model.grads.items())
 

@@ -17,10 +17,7 @@ COMPUTES = re.compile(rf"(?:\.|->)(?:{MEMBERS})\(|(?<![\w.>:])(?:{FUNCTIONS})\(|
 RELEASES = re.compile(r"gil_scoped_release|without_gil\(")
 # File and first words of what computes with the GIL, and why.
 HELD: dict[str, str] = {
-    "register_language_model.cpp py::tuple step": "not released yet",
-    'register_language_model.cpp "sample"': "one row of logits takes microseconds",
-    'register_language_model.cpp "next"': "not released yet",
-    "register_seq2seq.cpp Array<float> step_into": "not released yet",
+    "register_language_model.cpp int32_t sample": "one row of logits takes microseconds",
     "register_stream.cpp py::object step": "getting the GIL back may take longer than a small step; it releases it for a large one",
 }
 

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <stdexcept>
 
 #include "ops/softmax_loss.h"
 #include "runtime/parallel.h"
@@ -54,26 +53,40 @@ void OutputLayer::logits(const float* z, size_t rows, float* logits, Buffer& scr
     linear().forward(z, inputs(), rows, logits, scratch);
 }
 
-void OutputLayer::likeliest(const float* z, size_t rows, const std::vector<int32_t>& never, int32_t* tokens,
-                            LargestOutput::Scratch& scratch) const {
+namespace {
+
+// Argmax of x + bias; -1 unless all of them are finite or minus infinity.
+int32_t row_argmax(const float* x, const float* bias, size_t size) {
+    size_t best = 0;
+    bool nan = false;
+    for (size_t v = 0; v < size; ++v) {
+        const float logit = x[v] + bias[v];
+        nan |= logit != logit;
+        if (logit > x[best] + bias[best]) best = v;
+    }
+    return !nan && std::isfinite(x[best] + bias[best]) ? static_cast<int32_t>(best) : -1;
+}
+
+}  // namespace
+
+void OutputLayer::argmax(const float* z, size_t rows, const std::vector<int32_t>& never, int32_t* tokens,
+                         ArgmaxMemory& memory, float* products) const {
     // With many rows the weights are read once for all, and with few weights from a near cache: then all logits are had
     // as fast.
     constexpr size_t most_rows = 8, least_weights = 1 << 16, deepest = 1 << 16;
-    if (weights_ == Weights::f32 && rows <= most_rows && weight_->size() >= least_weights && inputs() <= deepest) {
-        screen().find(linear(), z, rows, never, tokens, scratch);
-    } else {
-        scratch.outputs.reserve(rows * vocabulary());
-        logits(z, rows, scratch.outputs.data(), scratch.left);
-        for (size_t r = 0; r < rows; ++r) {
-            float* own = scratch.outputs.data() + r * vocabulary();
-            for (const int32_t id : never) own[id] = -std::numeric_limits<float>::infinity();
-            const float* best = std::max_element(own, own + vocabulary());
-            const bool nan = std::any_of(own, own + vocabulary(), [](float logit) { return logit != logit; });
-            tokens[r] = !nan && std::isfinite(*best) ? static_cast<int32_t>(best - own) : -1;
+    const bool few = rows <= most_rows && weight_->size() >= least_weights && inputs() <= deepest;
+    if (!products && weights_ == Weights::f32 && few) return screen().find(linear(), z, rows, never, tokens, memory);
+    memory.outputs.reserve(products ? 0 : rows * vocabulary());
+    float* all = products ? products : memory.outputs.data();
+    linear().product(z, inputs(), rows, all, memory.left);
+    parallel(threads_for(static_cast<double>(rows * vocabulary())), [&](const Team& team) {
+        const Range own = split(rows, team.size, team.index);
+        for (size_t r = own.begin; r < own.end; ++r) {
+            float* row = all + r * vocabulary();
+            for (const int32_t id : never) row[id] = -std::numeric_limits<float>::infinity();
+            tokens[r] = row_argmax(row, bias_->value.data(), vocabulary());
         }
-    }
-    if (std::find(tokens, tokens + rows, -1) != tokens + rows)
-        throw std::domain_error("the logits are not finite: the model's weights are damaged");
+    });
 }
 
 void OutputLayer::loss_in_int8(const float* z, size_t rows, const int32_t* targets, double* nll,
@@ -84,21 +97,6 @@ void OutputLayer::loss_in_int8(const float* z, size_t rows, const int32_t* targe
         logits(z + r * inputs(), count, memory.logits.data(), memory.scratch);
         nll_of_logits(*kernels_, memory.logits.data(), count, vocabulary(), targets + r, nll + r, memory.scratch);
     }
-}
-
-void OutputLayer::choose(const float* z, size_t rows, float* products, int32_t* tokens, Buffer& scratch) const {
-    linear().product(z, inputs(), rows, products, scratch);
-    const float* bias = bias_->value.data();
-    parallel(threads_for(static_cast<double>(rows * vocabulary())), [&](const Team& team) {
-        const Range own = split(rows, team.size, team.index);
-        for (size_t r = own.begin; r < own.end; ++r) {
-            const float* row = products + r * vocabulary();
-            size_t best = 0;
-            for (size_t v = 1; v < vocabulary(); ++v)
-                if (row[v] + bias[v] > row[best] + bias[best]) best = v;
-            tokens[r] = static_cast<int32_t>(best);
-        }
-    });
 }
 
 void OutputLayer::loss(const float* z, size_t rows, const int32_t* targets, double* nll, float* dz, LossMemory& memory,

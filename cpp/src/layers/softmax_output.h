@@ -7,6 +7,8 @@
 
 namespace rnnfast::core {
 
+using ArgmaxMemory = LargestOutput::Scratch;
+
 // The parameters stay with the model; here they are kept in the orders and the precision that products want.
 class OutputLayer {
 public:
@@ -20,18 +22,15 @@ public:
     // z: [rows, Z], logits: [rows, V]. May run on several threads at once, each with its scratch.
     void logits(const float* z, size_t rows, float* logits, Buffer& scratch) const;
 
-    // tokens[r] = the id of the largest logit of row r, but for those of `never`, ties to the lower id: what logits()
-    // gives, found faster. Throws std::domain_error if there is none.
-    void likeliest(const float* z, size_t rows, const std::vector<int32_t>& never, int32_t* tokens,
-                   LargestOutput::Scratch& scratch) const;
-
-    // A model that reads its own words while it is trained: tokens[r] = the id of the largest logit, ties to the lower
-    // id, and products [rows, V] = z W^T, with which `loss` need not compute them again.
-    void choose(const float* z, size_t rows, float* products, int32_t* tokens, Buffer& scratch) const;
+    // tokens[r] = argmax of row r's logits, excluding `never` (in ascending order); ties go to the lower id; -1 where
+    // the logits are not finite. Faster than logits(). products: [rows, V] out, z W^T, which `loss` then need not
+    // compute again; or nullptr.
+    void argmax(const float* z, size_t rows, const std::vector<int32_t>& never, int32_t* tokens, ArgmaxMemory& memory,
+                float* products = nullptr) const;
 
     // nll: [rows] out, -log softmax(logits)[target] in nats, 0 where the target is negative. With dz [rows, Z] the
     // gradients of the mean over the targets that count: dz, and the parameters' until add_gradients() adds them.
-    // products: of the rows that `choose` has seen, nullptr for others; or nullptr.
+    // products: of the rows that `argmax` has seen, nullptr for others; or nullptr.
     // Several threads may be in `loss` at a time, each with its own memory.
     struct LossMemory {
         Buffer dweight, dbias, logits, scratch;
@@ -54,7 +53,7 @@ private:
     Weights weights_ = Weights::f32;
     Parameter *weight_ = nullptr, *bias_ = nullptr;
     Packed<PackedLinear> linear_;   // the right-hand side of `logits`
-    Packed<LargestOutput> screen_;  // for `likeliest`
+    Packed<LargestOutput> screen_;  // for `argmax`
     Packed<LeftRows> rows_;         // the left rows of the loss, in a low precision
 };
 

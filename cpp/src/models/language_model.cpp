@@ -76,32 +76,31 @@ void LanguageModel::weights_changed() {
 
 void LanguageModel::loss(const int32_t* x, const int32_t* y, size_t steps, size_t rows, const RecurrentState& start,
                          const RecurrentStateOut& end, double* nll, bool train, uint64_t dropout_key) {
+    const Batch batch{x, y, steps, rows, start, end, nll};
     if (!train) {
         Pool<Memory>::Loan memory(evaluation_);
-        return run_loss(x, y, steps, rows, start, end, nll, *memory, nullptr, 0);
+        return run_loss(batch, *memory, nullptr, 0);
     }
     if (options_.weights == Weights::int8)
         throw std::invalid_argument("int8 weights are for running a model: train with weights \"f32\" or \"bf16\"");
     const ForkLock lock(training_mutex_, [&] { replace_abandoned(training_); });
     training_.pending = false;
-    run_loss(x, y, steps, rows, start, end, nll, training_, &training_, dropout_key);
+    run_loss(batch, training_, &training_, dropout_key);
     training_.dropout_key = dropout_key;
     training_.pending = true;
 }
 
 // training: the memory again if backward may follow, or nullptr
-void LanguageModel::run_loss(const int32_t* x, const int32_t* y, size_t steps, size_t rows, const RecurrentState& start,
-                             const RecurrentStateOut& end, double* nll, Memory& m, Training* training,
-                             uint64_t dropout_key) {
-    const size_t tokens = steps * rows, hidden = options_.hidden_size, width = options_.embedding_size;
+void LanguageModel::run_loss(const Batch& b, Memory& m, Training* training, uint64_t dropout_key) {
+    const size_t tokens = b.steps * b.rows, hidden = options_.hidden_size, width = options_.embedding_size;
     const bool train = training != nullptr;
-    check_ids(x, tokens, {options_.vocabulary, "token id", of_the_model});
-    check_targets(y, tokens, {options_.vocabulary, "token id", of_the_model});
+    check_ids(b.x, tokens, {options_.vocabulary, "token id", of_the_model});
+    check_targets(b.y, tokens, {options_.vocabulary, "token id", of_the_model});
     RecurrentInput input;
-    input.steps = steps;
-    input.rows = rows;
-    set_even(m.even, steps, rows);
-    m.ids.assign(x, x + tokens);
+    input.steps = b.steps;
+    input.rows = b.rows;
+    set_even(m.even, b.steps, b.rows);
+    m.ids.assign(b.x, b.x + tokens);
     if (embedding_) {
         m.embedded.reserve(tokens * width);
         embedding_forward(embedding_->value.data(), width, m.ids.data(), tokens, m.embedded.data());
@@ -113,7 +112,7 @@ void LanguageModel::run_loss(const int32_t* x, const int32_t* y, size_t steps, s
         input.tokens = m.ids.data();
     }
     m.hidden.reserve(tokens * hidden);
-    rnn_.forward(input, start, m.hidden.data(), end, m.tape, train, random_key(dropout_key, between_layers));
+    rnn_.forward(input, b.start, m.hidden.data(), b.end, m.tape, train, random_key(dropout_key, between_layers));
     const float* top = m.hidden.data();
     if (train && options_.dropout > 0) {
         m.dropped.reserve(tokens * hidden);
@@ -122,7 +121,7 @@ void LanguageModel::run_loss(const int32_t* x, const int32_t* y, size_t steps, s
     }
 
     if (training) training->dhidden.reserve(std::max<size_t>(1, tokens * hidden));  // nullptr: no gradients
-    output_.loss(top, tokens, y, nll, training ? training->dhidden.data() : nullptr, m.output);
+    output_.loss(top, tokens, b.y, b.nll, training ? training->dhidden.data() : nullptr, m.output);
 }
 
 void LanguageModel::backward() {
@@ -188,9 +187,12 @@ Generator::Generator(const Generator& from, Sampler sampler)
     std::copy_n(from.state_.c.data(), state_.c.size(), state_.c.data());
 }
 
-Generator Generator::numbered(uint64_t sample) const { return {*this, sampler_.numbered(sample)}; }
+std::unique_ptr<Generator> Generator::numbered(uint64_t sample) const {
+    return std::unique_ptr<Generator>(new Generator(*this, sampler_.numbered(sample)));
+}
 
 int32_t Generator::next() {
+    const SoleUse use(mutex_, "this generator of a text", "start another one");
     if (last_ >= 0) model_.step(&last_, state_, logits_.data(), memory_);
     return last_ = sampler_.sample(logits_.data(), logits_.size());
 }

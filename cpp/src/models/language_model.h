@@ -94,8 +94,14 @@ private:
         uint64_t dropout_key = 0;
         bool pending = false;  // a loss whose backward has not run
     };
-    void run_loss(const int32_t* x, const int32_t* y, size_t steps, size_t rows, const RecurrentState& start,
-                  const RecurrentStateOut& end, double* nll, Memory& m, Training* training, uint64_t dropout_key);
+    struct Batch {  // the arguments of loss
+        const int32_t *x, *y;
+        size_t steps, rows;
+        const RecurrentState& start;
+        const RecurrentStateOut& end;
+        double* nll;
+    };
+    void run_loss(const Batch& batch, Memory& m, Training* training, uint64_t dropout_key);
     Pool<Memory> evaluation_;
     Training training_;
     ForkSafeMutex training_mutex_;  // of training_: one loss or backward at a time
@@ -108,10 +114,12 @@ public:
     Generator(const LanguageModel& model, const int32_t* prompt, size_t length, const SamplerOptions& options);
     int32_t next();
     // From here on, with the random stream of another sample; the prompt is not read again.
-    Generator numbered(uint64_t sample) const;
+    std::unique_ptr<Generator> numbered(uint64_t sample) const;
 
 private:
     Generator(const Generator& from, Sampler sampler);
+
+    ForkSafeMutex mutex_;  // of next()
 
     const LanguageModel& model_;
     Sampler sampler_;

@@ -230,8 +230,8 @@ class Seq2Seq(Layer):
             raise ValueError(f"target[0] is {ids[0].tolist()}, expected <bos> ({self.special(BOS)}) in every column")
         lengths = as_int32(source_lengths, "source_lengths").astype(np.int64)
         key = ((self._config["seed"] << 32) + self.steps) & (2**64 - 1)
-        forcing = self.teacher_forcing if train else 1.0
-        nll = self._core.loss(as_int32(source, "source"), lengths, inputs, targets, train, forcing, key)
+        training = (self.teacher_forcing, key) if train else None
+        nll = self._core.loss(as_int32(source, "source"), lengths, inputs, targets, training)
         return nll, targets >= 0
 
     def backward(self) -> None:

@@ -130,7 +130,7 @@ public:
         RecurrentTape encoder, decoder;
         std::vector<int32_t> ids;
         Buffer embedded, last_h, last_c, bridged, fixed, hidden, readout, scratch;
-        LargestOutput::Scratch largest;
+        ArgmaxMemory argmax;
         Buffer query, weights, joined, combined;  // of attention
     };
     // source: [steps, rows] ids, lengths: [rows]
@@ -142,8 +142,8 @@ public:
     void step(const EncodedSource& encoded, const int32_t* previous, DecoderState& state, float* logits,
               float* attention, Memory& memory) const;
 
-    // `step` that gives the likeliest token of each row alone, but for those of `never`: faster, and the same token.
-    void step_greedy(const EncodedSource& encoded, const int32_t* previous, DecoderState& state,
+    // `step` that gives each row's argmax alone, excluding `never`, faster; -1 where the logits are not finite.
+    void step_argmax(const EncodedSource& encoded, const int32_t* previous, DecoderState& state,
                      const std::vector<int32_t>& never, int32_t* tokens, Memory& memory) const;
 
 private:
@@ -193,7 +193,7 @@ private:
         std::vector<int32_t> targets;      // at those places
         std::vector<double> nll;           // and what they cost
         std::vector<const float*> known;   // their rows of `products`, nullptr where they have none
-        Buffer products;                   // of the output layer, for steps whose likeliest tokens were read
+        Buffer products;                   // of the output layer, for steps whose most probable tokens were read
         size_t kept = 0;                   // rows of it
         std::vector<int32_t> chosen;       // by one step
         Buffer embedded, hidden, readout;  // hidden: [T, N, H] what the output reads

@@ -217,10 +217,10 @@ void Seq2Seq::step(const EncodedSource& encoded, const int32_t* previous, Decode
     output_.logits(z, state.rows, logits, m.scratch);
 }
 
-void Seq2Seq::step_greedy(const EncodedSource& encoded, const int32_t* previous, DecoderState& state,
+void Seq2Seq::step_argmax(const EncodedSource& encoded, const int32_t* previous, DecoderState& state,
                           const std::vector<int32_t>& never, int32_t* tokens, Memory& m) const {
     const float* z = advance(encoded, previous, state, nullptr, m);
-    output_.likeliest(z, state.rows, never, tokens, m.largest);
+    output_.argmax(z, state.rows, never, tokens, m.argmax);
 }
 
 }  // namespace rnnfast::core

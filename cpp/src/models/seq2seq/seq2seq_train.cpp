@@ -66,13 +66,14 @@ std::vector<size_t> Seq2Seq::own_steps(float teacher_forcing, uint64_t key, Pass
     return steps;
 }
 
-// Step t reads the likeliest tokens of the step before it, which has run.
+// Step t reads the most probable tokens of the step before it, which has run.
 void Seq2Seq::choose_inputs(size_t t, Pass& p) {
     const size_t first = p.first[t - 1], rows = p.first[t] - first, vocabulary = options_.target_vocabulary;
     float* products = p.products.data() + p.kept * vocabulary;
     p.chosen.resize(rows);
-    output_.choose(p.readout.data() + first * readout_size(), rows, products, p.chosen.data(), p.memory.scratch);
-    for (size_t i = 0; i < rows; ++i) p.inputs[p.places[first + i] + p.rows] = p.chosen[i];
+    output_.argmax(p.readout.data() + first * readout_size(), rows, {}, p.chosen.data(), p.memory.argmax, products);
+    for (size_t i = 0; i < rows; ++i)  // logits that are not finite make the loss so
+        p.inputs[p.places[first + i] + p.rows] = std::max(0, p.chosen[i]);
     if ((p.kept + rows) * vocabulary > most_products) return;  // the loss computes them again
     for (size_t i = 0; i < rows; ++i) p.known[first + i] = products + i * vocabulary;
     p.kept += rows;

@@ -1,7 +1,6 @@
 #include "models/seq2seq/translation.h"
 
 #include <algorithm>
-#include <limits>
 #include <numeric>
 #include <stdexcept>
 #include <string>
@@ -56,16 +55,15 @@ public:
     const Kernels& kernels() const override { return model_.kernels(); }
     size_t vocabulary() const override { return model_.options().target_vocabulary; }
 
-    // The likeliest token of each row, as search() with beam_size 1 takes it.
-    void step_greedy(const size_t* parents, const int32_t* previous, size_t rows, const std::vector<int32_t>& never,
-                     int32_t* tokens) {
-        continue_rows(parents, rows);
-        model_.step_greedy(encoded_, previous, state_, never, tokens, memory_);
-    }
-
     void step(const size_t* parents, const int32_t* previous, size_t rows, float* logits, float* attention) override {
         continue_rows(parents, rows);
         model_.step(encoded_, previous, state_, logits, attention, memory_);
+    }
+
+    void step_argmax(const size_t* parents, const int32_t* previous, size_t rows, const std::vector<int32_t>& never,
+                     int32_t* tokens) override {
+        continue_rows(parents, rows);
+        model_.step_argmax(encoded_, previous, state_, never, tokens, memory_);
     }
 
 private:
@@ -96,35 +94,6 @@ private:
     Seq2Seq::Memory memory_;
 };
 
-// What search() with beam_size 1 finds, without scores.
-std::vector<std::vector<Hypothesis>> greedy(Decoding& decoding, const SearchSources& sources, const DecodeOptions& o) {
-    std::vector<std::vector<Hypothesis>> found(sources.lengths.size());
-    std::vector<size_t> running(found.size()), parents;
-    std::iota(running.begin(), running.end(), size_t{0});
-    parents = running;
-    std::vector<int32_t> previous(running.size(), o.bos), tokens;
-    const std::vector<int32_t> never{std::min(o.pad, o.bos), std::max(o.pad, o.bos)};
-    for (std::vector<Hypothesis>& one : found) one.resize(1);
-    while (!running.empty()) {
-        const size_t rows = running.size();
-        tokens.resize(rows);
-        decoding.step_greedy(parents.data(), previous.data(), rows, never, tokens.data());
-        size_t kept = 0;  // rows that go on
-        for (size_t r = 0; r < rows; ++r) {
-            Hypothesis& h = found[running[r]][0];
-            h.log_probability = h.score = std::numeric_limits<double>::quiet_NaN();
-            h.ended = tokens[r] == o.eos;
-            if (!h.ended) h.tokens.push_back(tokens[r]);
-            if (h.ended || h.tokens.size() == length_limit(o, sources.lengths[running[r]])) continue;
-            running[kept] = running[r];
-            parents[kept] = r;
-            previous[kept++] = tokens[r];
-        }
-        running.resize(kept);
-    }
-    return found;
-}
-
 }  // namespace
 
 std::vector<std::vector<Hypothesis>> translate(const Seq2Seq& model, const Sentences& sources,
@@ -143,9 +112,7 @@ std::vector<std::vector<Hypothesis>> translate(const Seq2Seq& model, const Sente
         SearchSources searched;
         searched.steps = batch.steps;
         searched.lengths.assign(batch.lengths.begin(), batch.lengths.end());
-        const bool tokens_alone = options.beam_size == 1 && !options.scores && !attention;
-        auto found =
-            tokens_alone ? greedy(decoding, searched, options) : search(decoding, searched, options, attention);
+        auto found = search(decoding, searched, options, attention);
         for (size_t n = 0; n < count; ++n) all[chosen[n]] = std::move(found[n]);
     });
     return all;

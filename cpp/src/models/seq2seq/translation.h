@@ -1,7 +1,7 @@
 // What a sequence-to-sequence model makes of sentences: translations by search, and scores of given pairs.
 #pragma once
 
-#include "models/beam_search.h"
+#include "models/search.h"
 #include "models/seq2seq/seq2seq.h"
 
 namespace rnnfast::core {

@@ -5,7 +5,7 @@
 #include <stdexcept>
 
 #include "helpers.h"
-#include "models/beam_search.h"
+#include "models/search.h"
 #include "ops/softmax_loss.h"
 
 using namespace rnnfast;

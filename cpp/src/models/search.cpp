@@ -1,4 +1,4 @@
-#include "models/beam_search.h"
+#include "models/search.h"
 
 #include <algorithm>
 #include <cmath>
@@ -29,9 +29,9 @@ public:
     Largest(Choice* choices, size_t most) : choices_(choices), most_(most) {}
     size_t size() const { return size_; }
 
-    void scan(const float* logits, size_t begin, size_t end) {
-        for (size_t at = begin; at < end; at += block) {
-            const size_t count = std::min(block, end - at);
+    void scan(const float* logits, size_t size) {
+        for (size_t at = 0; at < size; at += block) {
+            const size_t count = std::min(block, size - at);
             bool any = false;  // most blocks hold nothing large enough: one comparison a number, in vectors
             for (size_t i = 0; i < count; ++i) any |= logits[at + i] > least_;
             for (size_t i = 0; any && i < count; ++i)
@@ -58,14 +58,26 @@ double normalised(double log_probability, size_t length, double penalty) {
 }
 
 [[noreturn]] void refuse_logits() {
-    throw std::domain_error("the logits are not finite: the model's weights are damaged");
+    throw std::domain_error("the logits hold NaN or infinity: the model's weights or its state are not finite");
 }
 
-class Search {
+// Tokens that no search chooses: <pad>, <bos> and those of the options.
+std::vector<int32_t> never_chosen(const DecodeOptions& o) {
+    std::vector<int32_t> never = o.never;
+    for (const int32_t id : {o.pad, o.bos})
+        if (id != no_token) never.push_back(id);
+    return never;
+}
+
+class BeamSearch {
 public:
-    Search(StepModel& model, const SearchSources& sources, const DecodeOptions& options, bool attention)
-        : model_(model), sources_(sources), options_(options), attention_(attention), ended_(sources.lengths.size()) {
-        check_options(options, model.vocabulary());
+    BeamSearch(StepModel& model, const SearchSources& sources, const DecodeOptions& options, bool attention)
+        : model_(model),
+          sources_(sources),
+          options_(options),
+          attention_(attention),
+          never_(never_chosen(options)),
+          ended_(sources.lengths.size()) {
         for (size_t s = 0; s < sources.lengths.size(); ++s) running_.push_back({s, none, 0.0});
         for (const size_t length : sources.lengths) limits_.push_back(length_limit(options, length));
     }
@@ -84,13 +96,13 @@ public:
     }
 
 private:
-    // A token of a sequence and what came before: sequences share their beginnings.
+    // A token of a sequence and what came before: sequences share their prefixes.
     struct Node {
         size_t before;  // none: the first token
         int32_t token;
         size_t step, row;  // which row of which step chose it
     };
-    struct Beginning {
+    struct Prefix {
         size_t source, node;
         double log_probability;
     };
@@ -108,7 +120,7 @@ private:
         parents_.resize(rows);
         previous_.resize(rows);
         for (size_t r = 0; r < rows; ++r) {
-            const Beginning& b = running_[r];
+            const Prefix& b = running_[r];
             parents_[r] = b.node == none ? b.source : parent_rows_[r];
             previous_[r] = b.node == none ? options_.bos : nodes_[b.node].token;
         }
@@ -121,24 +133,21 @@ private:
         model_.step(parents_.data(), previous_.data(), rows, logits_.data(), weights);
     }
 
-    // The likeliest tokens of each row, as many as its source has places.
+    // The most probable tokens of each row, as many as its source has places.
     void choose() {
         const size_t rows = running_.size(), vocabulary = model_.vocabulary();
         const size_t most = std::min(options_.beam_size, vocabulary);
         choices_.resize(rows * most);
         counts_.resize(rows);
         log_sums_.resize(rows);
-        const auto low = static_cast<size_t>(std::min(options_.pad, options_.bos));
-        const auto high = static_cast<size_t>(std::max(options_.pad, options_.bos));
         parallel(threads_for(work_per_logit * static_cast<double>(rows * vocabulary)), [&](const Team& team) {
             const Range own = split(rows, team.size, team.index);
             for (size_t r = own.begin; r < own.end; ++r) {
-                const float* logits = logits_.data() + r * vocabulary;
+                float* logits = logits_.data() + r * vocabulary;
                 log_sums_[r] = log_sum_exp(model_.kernels(), logits, vocabulary);
+                forbid(running_[r], logits);
                 Largest largest(choices_.data() + r * most, std::min(most, places(running_[r].source)));
-                largest.scan(logits, 0, low);
-                largest.scan(logits, low + 1, high);
-                largest.scan(logits, high + 1, vocabulary);
+                largest.scan(logits, vocabulary);
                 counts_[r] = largest.size();
             }
         });
@@ -146,7 +155,23 @@ private:
             if (!std::isfinite(log_sum)) refuse_logits();
     }
 
-    // From all rows of a source its next beginnings; the sources' rows stay together, the likeliest first.
+    // Minus infinity for tokens that may not follow a prefix.
+    void forbid(const Prefix& prefix, float* logits) const {
+        constexpr float forbidden = -std::numeric_limits<float>::infinity();
+        for (const int32_t id : never_) logits[id] = forbidden;
+        const size_t n = options_.no_repeat_ngram_size;
+        if (n == 0) return;
+        std::vector<int32_t> read(sources_.prefix.size() + steps_);
+        std::copy(sources_.prefix.begin(), sources_.prefix.end(), read.begin());
+        size_t at = read.size();
+        for (size_t node = prefix.node; node != none; node = nodes_[node].before) read[--at] = nodes_[node].token;
+        for (size_t i = 0; i + n <= read.size(); ++i)
+            if (std::equal(read.end() - static_cast<ptrdiff_t>(n - 1), read.end(),
+                           read.begin() + static_cast<ptrdiff_t>(i)))
+                logits[read[i + n - 1]] = forbidden;
+    }
+
+    // From all rows of a source its next prefixes; the sources' rows stay together, the most probable first.
     void advance() {
         const size_t most = std::min(options_.beam_size, model_.vocabulary());
         next_.clear();
@@ -174,9 +199,11 @@ private:
         running_.swap(next_);
     }
 
-    // Takes over what is in all_: sequences that ended, and beginnings to go on with unless they cannot win.
+    // Takes over what is in all_: sequences that ended, and prefixes to continue unless they cannot win.
     void keep(size_t source) {
-        if (all_.empty() && ended_[source].empty()) refuse_logits();  // all are minus infinity
+        if (all_.empty() && ended_[source].empty())
+            throw std::domain_error("no token is left to continue with after " + std::to_string(steps_ - 1) +
+                                    ": each is impossible, forbidden by an option, or would repeat an n-gram");
         const size_t started = next_.size();
         for (const Continuation& c : all_) {
             nodes_.push_back({running_[c.row].node, c.token, steps_ - 1, c.row});
@@ -193,7 +220,7 @@ private:
         parent_rows_.resize(started);
     }
 
-    // No continuation of a beginning this likely can be among the n_best: at best all its further tokens are certain.
+    // No continuation of a prefix this likely can be among the n_best: at best all its further tokens are certain.
     bool decided(size_t source, double log_probability) {
         std::vector<Hypothesis>& all = ended_[source];
         if (all.size() < options_.n_best) return false;
@@ -231,10 +258,11 @@ private:
     const SearchSources& sources_;
     const DecodeOptions options_;
     const bool attention_;
+    const std::vector<int32_t> never_;
     std::vector<size_t> limits_;  // of each source's length
     size_t steps_ = 0;
     std::vector<Node> nodes_;
-    std::vector<Beginning> running_, next_;
+    std::vector<Prefix> running_, next_;
     std::vector<size_t> parents_, parent_rows_;
     std::vector<int32_t> previous_;
     Buffer logits_;
@@ -246,7 +274,50 @@ private:
     std::vector<std::vector<Hypothesis>> ended_;
 };
 
+// What BeamSearch with beam_size 1 finds, without scores.
+std::vector<std::vector<Hypothesis>> greedy(StepModel& model, const SearchSources& sources, const DecodeOptions& o) {
+    std::vector<std::vector<Hypothesis>> found(sources.lengths.size());
+    std::vector<size_t> running(found.size()), parents;
+    std::iota(running.begin(), running.end(), size_t{0});
+    parents = running;
+    std::vector<int32_t> previous(running.size(), o.bos), tokens;
+    std::vector<int32_t> never = never_chosen(o);
+    std::sort(never.begin(), never.end());
+    for (std::vector<Hypothesis>& one : found) one.resize(1);
+    while (!running.empty()) {
+        const size_t rows = running.size();
+        tokens.resize(rows);
+        model.step_argmax(parents.data(), previous.data(), rows, never, tokens.data());
+        size_t kept = 0;  // rows that continue
+        for (size_t r = 0; r < rows; ++r) {
+            if (tokens[r] == no_token) refuse_logits();
+            Hypothesis& h = found[running[r]][0];
+            h.log_probability = h.score = std::numeric_limits<double>::quiet_NaN();
+            h.ended = tokens[r] == o.eos;
+            if (!h.ended) h.tokens.push_back(tokens[r]);
+            if (h.ended || h.tokens.size() == length_limit(o, sources.lengths[running[r]])) continue;
+            running[kept] = running[r];
+            parents[kept] = r;
+            previous[kept++] = tokens[r];
+        }
+        running.resize(kept);
+    }
+    return found;
+}
+
 }  // namespace
+
+void StepModel::step_argmax(const size_t* parents, const int32_t* previous, size_t rows,
+                            const std::vector<int32_t>& never, int32_t* tokens) {
+    std::vector<float> logits(rows * vocabulary());
+    step(parents, previous, rows, logits.data(), nullptr);
+    for (size_t r = 0; r < rows; ++r) {
+        float* row = logits.data() + r * vocabulary();
+        const bool finite = std::isfinite(log_sum_exp(kernels(), row, vocabulary()));
+        for (const int32_t id : never) row[id] = -std::numeric_limits<float>::infinity();
+        tokens[r] = finite ? static_cast<int32_t>(std::max_element(row, row + vocabulary()) - row) : no_token;
+    }
+}
 
 size_t length_limit(const DecodeOptions& options, size_t source_length) {
     return options.max_length ? options.max_length : 2 * source_length + 10;
@@ -261,16 +332,19 @@ void check_options(const DecodeOptions& o, size_t vocabulary) {
     if (!(o.length_penalty >= 0.0) || !std::isfinite(o.length_penalty))
         refuse("length_penalty is " + std::to_string(o.length_penalty) + ": expected 0 or more");
     for (const int32_t id : {o.pad, o.bos, o.eos})
-        if (id < 0 || static_cast<size_t>(id) >= vocabulary)
+        if (id != no_token && (id < 0 || static_cast<size_t>(id) >= vocabulary))
             refuse("the id " + std::to_string(id) + " of <pad>, <bos> or <eos> is not in the vocabulary of " +
                    std::to_string(vocabulary));
-    if (o.eos == o.bos || o.eos == o.pad)
+    if (o.eos != no_token && (o.eos == o.bos || o.eos == o.pad))
         refuse("<eos> has the id " + std::to_string(o.eos) + " of <pad> or <bos>: expected one of its own");
 }
 
 std::vector<std::vector<Hypothesis>> search(StepModel& model, const SearchSources& sources,
                                             const DecodeOptions& options, bool attention) {
-    return Search(model, sources, options, attention).run();
+    check_options(options, model.vocabulary());
+    if (options.beam_size == 1 && !options.scores && !attention && !options.no_repeat_ngram_size)
+        return greedy(model, sources, options);
+    return BeamSearch(model, sources, options, attention).run();
 }
 
 std::vector<double> forced_scores(StepModel& model, const std::vector<std::vector<int32_t>>& targets,
