@@ -23,7 +23,7 @@ TEST_CASE("options are written as they were read") {
         R"({"cell":"gru","vocab_size":7,"embedding_size":0,"hidden_size":5,"num_layers":2,"dropout":0.1,"weights":"bf16",)"
         R"("seed":18446744073709551615)";
     CHECK(copied<LanguageModelOptions>(language + "}") == language + "}");
-    const std::string later = R"(,"tie_weights":true})";
+    const std::string later = R"(,"embedding_dropout":0.0,"tie_weights":true})";
     CHECK(copied<LanguageModelOptions>(language + later) == language + later);
     const std::string translator =
         R"({"cell":"lstm","source_vocab_size":7,"target_vocab_size":8,"embedding_size":3,"hidden_size":5,"num_layers":1,)"

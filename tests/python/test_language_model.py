@@ -212,6 +212,31 @@ def test_variational_dropout_s_gradients_are_those_of_finite_differences(cell):
         assert (losses[1] - losses[0]) / 2e-2 == pytest.approx(model.grads[name][where], rel=0.01), name
 
 
+def test_embedding_dropout_acts_on_the_embeddings_alone(tmp_path):
+    def first_loss(**options):
+        model = rf.LanguageModel(rf.Vocab("abcdef"), embedding_size=8, hidden_size=8, seed=0, **options)
+        model.save(tmp_path / "m.safetensors")
+        again = rf.load(tmp_path / "m.safetensors")
+        assert again.config == model.config
+        assert again.config.get("embedding_dropout") == options.get("embedding_dropout")
+        loss, _ = again.loss(*random_batch(6, steps=4, rows=3))
+        again.backward()
+        return loss, {name: np.array(grad) for name, grad in again.grads.items()}
+
+    none, grads = first_loss()
+    both, _ = first_loss(dropout=0.5)
+    assert first_loss(dropout=0.5, embedding_dropout=0.5)[0] == both != none
+    assert first_loss(embedding_dropout=0.0)[0] == none
+    embeddings, dropped = first_loss(embedding_dropout=0.5)
+    others = first_loss(dropout=0.5, embedding_dropout=0.0)[0]
+    assert len({none, both, embeddings, others}) == 4
+    assert np.count_nonzero(dropped["embedding.weight"]) < np.count_nonzero(grads["embedding.weight"])
+    with pytest.raises(ValueError, match="embedding_size is 0"):
+        rf.LanguageModel(6, embedding_dropout=0.5)
+    with pytest.raises(ValueError, match="embedding_dropout is 1"):
+        rf.LanguageModel(6, embedding_size=4, embedding_dropout=1.0)
+
+
 def test_weights_start_within_the_requested_scale():
     model = rf.LanguageModel(50, embedding_size=20, hidden_size=20, init_scale=0.1, seed=5)
     for value in model.parameters().values():

@@ -18,6 +18,8 @@ void check(const LanguageModelOptions& o) {
         throw std::invalid_argument("tie_weights: embedding_size is " + std::to_string(o.embedding_size) +
                                     " and hidden_size " + std::to_string(o.hidden_size) +
                                     ", expected the same, since both use one table");
+    if (o.embedding_dropout.value_or(0) > 0 && o.embedding_size == 0)
+        throw std::invalid_argument("embedding_dropout: embedding_size is 0 (one-hot input), expected an embedding");
 }
 
 namespace {
@@ -104,8 +106,8 @@ void LanguageModel::run_loss(const Batch& b, Memory& m, Training* training, uint
     if (embedding_) {
         m.embedded.reserve(tokens * width);
         embedding_forward(embedding_->value.data(), width, m.ids.data(), tokens, m.embedded.data());
-        if (train && options_.dropout > 0)
-            dropout(m.embedded.data(), m.embedded.data(), width, m.even.offset, mask(),
+        if (train && embedding_mask().p > 0)
+            dropout(m.embedded.data(), m.embedded.data(), width, m.even.offset, embedding_mask(),
                     random_key(dropout_key, after_embedding));
         input.x = m.embedded.data();
     } else {
@@ -140,8 +142,8 @@ void LanguageModel::backward() {
     if (embedding_) m.dembedded.reserve(tokens * width);
     rnn_.backward(m.tape, m.dhidden.data(), {}, embedding_ ? m.dembedded.data() : nullptr, {});
     if (!embedding_) return;
-    if (options_.dropout > 0)
-        dropout(m.dembedded.data(), m.dembedded.data(), width, m.tape.steps.offset, mask(),
+    if (embedding_mask().p > 0)
+        dropout(m.dembedded.data(), m.dembedded.data(), width, m.tape.steps.offset, embedding_mask(),
                 random_key(m.dropout_key, after_embedding));
     embedding_backward(m.dembedded.data(), width, m.ids.data(), tokens, embedding_->grad.data());
 }

@@ -17,7 +17,8 @@ struct LanguageModelOptions {
     size_t embedding_size = 0;  // 0: one-hot input
     size_t hidden_size = 0, num_layers = 1;
     double dropout = 0;  // on every connection that is not recurrent: embedding, between layers, before the output
-    bool variational = false;        // the same dropout mask at every step
+    std::optional<double> embedding_dropout;  // of the embeddings; unless given, `dropout`
+    bool variational = false;                 // the same dropout mask at every step
     bool tie_weights = false;        // the output product uses the embedding's table; embedding_size = hidden_size
     Weights weights = Weights::f32;  // of the products; parameters stay float32
     uint64_t seed = 0;               // where a caller gives the constructor no other
@@ -32,6 +33,7 @@ struct LanguageModelOptions {
         visit(usual("dropout"), o.dropout, Share{});
         visit(usual("weights"), o.weights);
         visit(usual("seed"), o.seed, Seed{});
+        visit(later("embedding_dropout"), o.embedding_dropout, Share{});
         visit(later("variational"), o.variational);
         visit(later("tie_weights"), o.tie_weights);
     }
@@ -74,6 +76,9 @@ public:
 
 private:
     Dropout mask() const { return {static_cast<float>(options_.dropout), options_.variational}; }
+    Dropout embedding_mask() const {
+        return {static_cast<float>(options_.embedding_dropout.value_or(options_.dropout)), options_.variational};
+    }
 
     LanguageModelOptions options_;
     Recurrent rnn_;

@@ -34,6 +34,8 @@ class LanguageModel(Layer):
     embedding_size : 0 for one-hot input
     hidden_size, num_layers : of the recurrent stack
     dropout : on every connection that is not recurrent (Zaremba et al., arXiv:1409.2329), in training only
+    embedding_dropout : of the embeddings, apart from the other connections; None: as ``dropout``. It needs an
+        ``embedding_size``.
     weights : ``"f32"``, or ``"bf16"`` for products of numbers rounded to bfloat16 (all but the output layer's gradients), or
         ``"int8"`` for running only: products of whole numbers from -127 to 127, a scale for every row
     variational : the same dropout masks at every step of a sequence (Gal and Ghahramani, arXiv:1512.05287, on what is not
@@ -60,6 +62,7 @@ class LanguageModel(Layer):
         hidden_size: int = 256,
         num_layers: int = 1,
         dropout: float = 0.0,
+        embedding_dropout: float | None = None,
         weights: Precision = "f32",
         variational: bool = False,
         tie_weights: bool = False,
@@ -80,6 +83,8 @@ class LanguageModel(Layer):
             "variational": bool(variational),
             "tie_weights": bool(tie_weights),
         }
+        if embedding_dropout is not None:
+            options["embedding_dropout"] = dropout_share(embedding_dropout, "embedding_dropout")
         first = (
             TABLE[cell].gates * options["hidden_size"] * ((options["embedding_size"] or size) + options["hidden_size"])
         )
