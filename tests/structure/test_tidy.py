@@ -68,3 +68,12 @@ def test_no_file_of_code_is_longer_than_a_person_reads():
     for name in tracked():
         if Path(name).suffix in {".py", ".cpp", ".h", ".hpp", ".inc"}:
             assert len((ROOT / name).read_text().splitlines()) <= 600, name
+
+
+def test_the_architecture_page_names_files_that_exist():
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    named = {name for name in re.findall(r"`([\w/.]+/[\w.]+)`", text) if not name.endswith("/")}
+    assert len(named) > 20
+    folders = [ROOT, ROOT / "cpp" / "src", ROOT / "cpp"]
+    missing = [n for n in named if not any(list(f.glob(n)) or list(f.glob(f"{n}.*")) for f in folders)]
+    assert not missing
