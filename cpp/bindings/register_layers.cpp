@@ -13,13 +13,16 @@ namespace {
 using LinearLayer = Trainable<Linear>;
 using EmbeddingLayer = Trainable<Embedding>;
 
-size_t rows_of(const Array<float>& x, size_t width) {
-    check_shape(x, {x.ndim() ? x.shape(0) : 0, signed_size(width)}, "input");
+// Layers that map each row on its own: x [rows, inputs()], y [rows, outputs()].
+template <class Layer>
+size_t rows_of(const Layer& l, const Array<float>& x) {
+    check_shape(x, {x.ndim() ? x.shape(0) : 0, signed_size(l.inputs())}, "input");
     return static_cast<size_t>(x.shape(0));
 }
 
-Array<float> linear_forward(const LinearLayer& l, const Array<float>& x) {
-    const size_t rows = rows_of(x, l.inputs());
+template <class Layer>
+Array<float> rows_forward(const Layer& l, const Array<float>& x) {
+    const size_t rows = rows_of(l, x);
     Array<float> y({x.shape(0), signed_size(l.outputs())});
     float* to = y.mutable_data();
     const py::gil_scoped_release release;
@@ -28,8 +31,9 @@ Array<float> linear_forward(const LinearLayer& l, const Array<float>& x) {
 }
 
 // stamp: of the weights at forward
-Array<float> linear_backward(LinearLayer& l, const Array<float>& x, const Array<float>& dy, uint64_t stamp) {
-    const size_t rows = rows_of(x, l.inputs());
+template <class Layer>
+Array<float> rows_backward(Layer& l, const Array<float>& x, const Array<float>& dy, uint64_t stamp) {
+    const size_t rows = rows_of(l, x);
     check_shape(dy, {x.shape(0), signed_size(l.outputs())}, "gradient of the output");
     Array<float> dx({x.shape(0), x.shape(1)});
     float* to = dx.mutable_data();
@@ -38,6 +42,14 @@ Array<float> linear_backward(LinearLayer& l, const Array<float>& x, const Array<
     l.weights_stamp().check(stamp);
     l.backward(x.data(), dy.data(), rows, to);
     return dx;
+}
+
+template <class Layer>
+void add_rows(py::class_<Layer>& bound) {
+    bound.def("forward", &rows_forward<Layer>, py::arg("x"))
+        .def("backward", &rows_backward<Layer>, py::arg("x"), py::arg("dy"), py::arg("stamp"))
+        .def_property_readonly("weights_stamp", [](const Layer& l) { return l.weights_stamp().now(); });
+    add_parameters(bound);
 }
 
 Array<float> embedding_forward(const EmbeddingLayer& e, const Array<int32_t>& ids) {
@@ -59,16 +71,12 @@ void embedding_backward(EmbeddingLayer& e, const Array<int32_t>& ids, const Arra
 
 void register_layers(py::module_& m) {
     py::class_<LinearLayer> linear(m, "Linear");
-    linear
-        .def(py::init([](size_t in_features, size_t out_features, bool bias, uint64_t seed) {
-                 return without_gil(
-                     [&] { return std::make_unique<LinearLayer>(in_features, out_features, bias, seed, active()); });
-             }),
-             py::arg("in_features"), py::arg("out_features"), py::arg("bias") = true, py::arg("seed") = 0)
-        .def("forward", &linear_forward, py::arg("x"))
-        .def("backward", &linear_backward, py::arg("x"), py::arg("dy"), py::arg("stamp"))
-        .def_property_readonly("weights_stamp", [](const LinearLayer& l) { return l.weights_stamp().now(); });
-    add_parameters(linear);
+    linear.def(py::init([](size_t in_features, size_t out_features, bool bias, uint64_t seed) {
+                   return without_gil(
+                       [&] { return std::make_unique<LinearLayer>(in_features, out_features, bias, seed, active()); });
+               }),
+               py::arg("in_features"), py::arg("out_features"), py::arg("bias") = true, py::arg("seed") = 0);
+    add_rows(linear);
 
     py::class_<EmbeddingLayer> embedding(m, "Embedding");
     embedding

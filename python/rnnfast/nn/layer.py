@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Generic, NoReturn, TypeVar, Union, overload
+from typing import Any, Callable, Generic, NoReturn, TypeVar, Union, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rnnfast import html
-from rnnfast._arrays import as_float32, load_parameters
+from rnnfast._arrays import as_float32, load_parameters, own
 from rnnfast._expect import brief
 from rnnfast.pickling import reduced
 
@@ -160,6 +160,46 @@ class Layer:
 
     def _repr_html_(self) -> str:
         return html.of_parameters(repr(self), self.parameters())
+
+
+class RowLayer(Layer):
+    """A layer that maps each row on its own, so one step of a stream is a call: x (..., inputs), y (..., outputs)."""
+
+    _inputs: str  # the options that are these sizes
+    _outputs: str
+
+    def __call__(self, input: ArrayLike) -> Array:
+        """y; nothing is saved."""
+        return self._rows(self._checked(input))
+
+    def forward(self, input: ArrayLike) -> tuple[Array, Callable[[ArrayLike], Array]]:
+        """y, and ``backward(dy) -> dx``, which adds to ``grads``. The input may change in between; if the weights have,
+        ``backward`` raises ``ValueError``."""
+        x = own(self._checked(input), input)
+        stamp = self._core.weights_stamp
+        y = self._rows(x)
+        shape = y.shape
+
+        def backward(dy: ArrayLike) -> Array:
+            grad = as_float32(dy, "gradient of the output")
+            if grad.shape != shape:
+                raise ValueError(f"gradient of the output has shape {grad.shape}, expected {shape}")
+            rows, drows = x.reshape(-1, x.shape[-1]), grad.reshape(-1, shape[-1])
+            dx: Array = self._core.backward(rows, drows, stamp).reshape(x.shape)
+            return dx
+
+        return y, backward
+
+    def _checked(self, input: ArrayLike) -> Array:
+        x = as_float32(input, "input")
+        inputs: int = getattr(self, self._inputs)
+        if x.ndim == 0 or x.shape[-1] != inputs:
+            raise ValueError(f"input has shape {x.shape}, expected (..., {inputs}) ({self._inputs})")
+        return x
+
+    def _rows(self, x: Array) -> Array:
+        y: Array = self._core.forward(x.reshape(-1, x.shape[-1]))
+        return y.reshape(*x.shape[:-1], getattr(self, self._outputs))
 
 
 def one_state(state: Any, hx: Any) -> Any:
