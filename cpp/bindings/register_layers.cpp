@@ -1,7 +1,8 @@
-// Linear and Embedding on their own, for models put together in Python.
+// Linear, LayerNorm and Embedding on their own, for models put together in Python.
 #include "bindings/parameters.h"
 #include "layers/embedding.h"
 #include "layers/linear.h"
+#include "layers/norm.h"
 #include "runtime/dispatch.h"
 
 namespace rnnfast::bindings {
@@ -11,6 +12,7 @@ using namespace core;
 namespace {
 
 using LinearLayer = Trainable<Linear>;
+using NormLayer = Trainable<LayerNorm>;
 using EmbeddingLayer = Trainable<Embedding>;
 
 // Layers that map each row on its own: x [rows, inputs()], y [rows, outputs()].
@@ -77,6 +79,13 @@ void register_layers(py::module_& m) {
                }),
                py::arg("in_features"), py::arg("out_features"), py::arg("bias") = true, py::arg("seed") = 0);
     add_rows(linear);
+
+    py::class_<NormLayer> norm(m, "LayerNorm");
+    norm.def(py::init([](size_t normalized_size, float eps, bool weight, bool bias) {
+                 return std::make_unique<NormLayer>(LayerNormOptions{normalized_size, eps, weight, bias}, active());
+             }),
+             py::arg("normalized_size"), py::arg("eps"), py::arg("weight"), py::arg("bias"));
+    add_rows(norm);
 
     py::class_<EmbeddingLayer> embedding(m, "Embedding");
     embedding

@@ -22,6 +22,7 @@ from rnnfast.models.seq2seq import Seq2Seq
 from rnnfast.nn.cells import CELLS, GRUCell, LSTMCell, RNNCell
 from rnnfast.nn.embedding import Embedding
 from rnnfast.nn.linear import Linear
+from rnnfast.nn.norm import LayerNorm
 from rnnfast.nn.recurrent import GRU, LAYERS, LSTM, RNN
 from rnnfast.nn.sequence import Conv1d, SelfAttention
 from rnnfast.study.gradient_flow import GradientFlow, gradient_flow
@@ -57,6 +58,7 @@ __all__ = [
     "History",
     "LSTMCell",
     "LanguageModel",
+    "LayerNorm",
     "Linear",
     "LinearAR",
     "NGram",

@@ -58,7 +58,7 @@ COUNTS = {
     "dilation", "padding", "hidden_size", "embedding_size", "num_steps", "batch_size", "rows", "size", "input_size", "in_features",
     "out_features", "num_embeddings", "embedding_dim", "embed_dim", "in_channels", "out_channels", "tau", "parts", "vocab_size",
     "vocab", "source_vocab", "target_vocab", "max_size", "max_vocab", "start", "epoch", "every", "no_repeat_ngram_size", "n", "proj_size",
-    "context_size", "top_k", "num_heads", "patience", "threads", "attention_size",
+    "context_size", "top_k", "num_heads", "normalized_size", "patience", "threads", "attention_size",
 }  # fmt: skip
 # An absurd size is refused by its arithmetic; one between these and a sensible one would only fill the memory.
 ABSURD_SIZES = [0, -1, 2**62, 2**63, 2**64, 2**200, -(2**40), 1.5, float("nan"), float("inf"), True, "3", None, [3]]
@@ -259,6 +259,7 @@ def objects(draw):
         "bf16": lambda: rf.LSTM(width, hidden, seed=random, weights="bf16"),
         "cell": lambda: draw.choice([rf.LSTMCell, rf.GRUCell, rf.RNNCell])(width, hidden, seed=random),
         "linear": lambda: rf.Linear(width, hidden, bias=draw.random() < 0.5, seed=random),
+        "norm": lambda: rf.LayerNorm(width, elementwise_affine=draw.random() < 0.8, bias=draw.random() < 0.5),
         "embedding": lambda: rf.Embedding(5, width, seed=random),
         "conv": lambda: rf.Conv1d(width, hidden, draw.randint(1, 3), padding=draw.choice([0, 1, "same", "causal"])),
         "attention": lambda: rf.SelfAttention(2 * width, draw.choice([1, 2]), causal=draw.random() < 0.5),

@@ -31,6 +31,7 @@ LAYERS = {
     "GRUCell": lambda: rf.GRUCell(3, 4, bias=False, seed=1),
     "LSTMCell": lambda: rf.LSTMCell(3, 4, seed=1),
     "Linear": lambda: rf.Linear(3, 4, bias=False, seed=1),
+    "LayerNorm": lambda: rf.LayerNorm(3, eps=1e-3, bias=False),
     "Embedding": lambda: rf.Embedding(20, 4, seed=1),
     "Conv1d": lambda: rf.Conv1d(3, 4, 3, padding="causal", dilation=2, batch_first=True, seed=1),
     "SelfAttention": lambda: rf.SelfAttention(4, 2, causal=True, bias=False, seed=1),

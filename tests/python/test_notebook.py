@@ -69,7 +69,7 @@ def test_tables_escape_what_they_show_and_abridge_what_is_long():
 
 @pytest.mark.parametrize(
     "layer",
-    [rf.RNN(2, 3, seed=0), rf.Linear(2, 3, seed=0), rf.Conv1d(2, 3, 2, seed=0), rf.SelfAttention(4, 2, seed=0), rf.Seq2Seq(9, 8, hidden_size=3)],
+    [rf.RNN(2, 3, seed=0), rf.Linear(2, 3, seed=0), rf.LayerNorm(3), rf.Conv1d(2, 3, 2, seed=0), rf.SelfAttention(4, 2, seed=0), rf.Seq2Seq(9, 8, hidden_size=3)],
 )  # fmt: skip
 def test_every_layer_and_model_has_a_table_of_its_parameters(layer):
     shown = layer._repr_html_()

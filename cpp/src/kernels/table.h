@@ -167,6 +167,24 @@ struct AdditiveGradient {
     float *dquery = nullptr, *dv = nullptr;  // [units] out; added to
 };
 
+// Rows [rows, size] without gaps.
+struct LayerNormForward {
+    size_t rows = 0, size = 0;
+    const float* x = nullptr;
+    float epsilon = 0;
+    const float *weight = nullptr, *bias = nullptr;  // [size] or nullptr
+    float* y = nullptr;
+};
+
+struct LayerNormBackward {
+    size_t rows = 0, size = 0;
+    const float *x = nullptr, *dy = nullptr;
+    float epsilon = 0;
+    const float* weight = nullptr;              // [size] or nullptr
+    float *mean = nullptr, *inverse = nullptr;  // [rows] of x; 1 / sqrt(variance + epsilon)
+    float* dx = nullptr;                        // out, or nullptr
+};
+
 struct AdamStep {
     size_t size = 0;
     float* weight = nullptr;
@@ -251,6 +269,10 @@ struct Kernels {
     void (*additive_gradient)(const AdditiveGradient&);
     // One query: dweights in: gradient of the softmax's weights; out: of the scores.
     void (*softmax_gradient)(size_t keys, const float* weights, float* dweights);
+    void (*layer_norm)(const LayerNormForward&);
+    void (*layer_norm_gradient)(const LayerNormBackward&);  // writes mean, inverse and dx ...
+    // ... which this one reads: dweight += sum over rows, for columns from `first` to `last`
+    void (*layer_norm_weight_gradient)(const LayerNormBackward&, size_t first, size_t last, float* dweight);
     void (*tanh)(size_t size, float* x);                            // x = tanh(x)
     void (*tanh_gradient)(size_t size, const float* y, float* dy);  // dy *= 1 - y^2, y = tanh(x)
     // The best rates of a core, for benchmarks; see rates.h.

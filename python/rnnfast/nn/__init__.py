@@ -8,6 +8,7 @@ from rnnfast.nn.cells import CELLS, GRUCell, LSTMCell, RNNCell
 from rnnfast.nn.embedding import Embedding
 from rnnfast.nn.layer import Array, Gradients, Layer, State, Weights
 from rnnfast.nn.linear import Linear
+from rnnfast.nn.norm import LayerNorm
 from rnnfast.nn.recurrent import GRU, LAYERS, LSTM, RNN
 from rnnfast.nn.sequence import Conv1d, SelfAttention
 
@@ -24,6 +25,7 @@ __all__ = [
     "Gradients",
     "LSTMCell",
     "Layer",
+    "LayerNorm",
     "Linear",
     "RNNCell",
     "SelfAttention",
