@@ -74,7 +74,7 @@ public:
     size_t rows() const { return rows_; }
 
 private:
-    // A stream is one conversation: two threads in it at once would mix their states.
+    // A stream is one conversation: two threads in it at a time would mix their states.
     SoleUse use(bool writes_all = false) const {
         return {busy_, "this stream", "reset() it, or set its state", writes_all};
     }
@@ -87,7 +87,7 @@ private:
         return {signed_size(stream_.layer().scans()), signed_size(rows_), signed_size(hidden_)};
     }
 
-    // A NaN would stay in the state for good, and come out of every later step.
+    // A NaN would stay in the state and reach the output of every later step.
     static void check_finite(const Array<float>& array, size_t width, const char* name) {
         const auto size = static_cast<size_t>(array.size());
         if (const size_t at = first_not_finite(array.data(), size); at != size)

@@ -18,9 +18,9 @@ Conv1d::Conv1d(const Conv1dOptions& options, uint64_t seed, const Kernels& kerne
         throw std::invalid_argument("Conv1d: in_channels, out_channels, kernel_size and dilation must be at least 1");
     weight_ = make_parameter("weight", {O, C, k});
     bias_ = make_parameter("bias", {options.bias ? O : 0});
-    const double bound = 1.0 / std::sqrt(static_cast<double>(C * k));  // PyTorch's initialisation
-    uint64_t stream = 0;
-    for (Parameter* p : parameters()) uniform_(*p, bound, random_key(seed, ++stream));
+    const double bound = 1.0 / std::sqrt(static_cast<double>(C * k));  // PyTorch's initialization
+    uint64_t number = 0;
+    for (Parameter* p : parameters()) uniform_(*p, bound, random_key(seed, ++number));
 }
 
 void Conv1d::weights_changed() {

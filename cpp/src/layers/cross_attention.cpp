@@ -226,7 +226,7 @@ void CrossAttention::project_backward(const float* dquery, size_t rows, float* d
 
 namespace {
 
-// Rows of N queries or states beside each other, `stride` apart.
+// Rows of N queries or states, `stride` apart.
 struct QueryRows {
     const float* base;
     size_t stride, columns;

@@ -11,12 +11,12 @@ namespace rnnfast::core {
 namespace {
 
 double sum_of_squares(const float* x, size_t size) {
-    double lanes[8] = {};
+    double sums[8] = {};
     size_t i = 0;
     for (; i + 8 <= size; i += 8)
-        for (size_t j = 0; j < 8; ++j) lanes[j] += static_cast<double>(x[i + j]) * static_cast<double>(x[i + j]);
-    for (; i < size; ++i) lanes[i % 8] += static_cast<double>(x[i]) * static_cast<double>(x[i]);
-    return ((lanes[0] + lanes[1]) + (lanes[2] + lanes[3])) + ((lanes[4] + lanes[5]) + (lanes[6] + lanes[7]));
+        for (size_t j = 0; j < 8; ++j) sums[j] += static_cast<double>(x[i + j]) * static_cast<double>(x[i + j]);
+    for (; i < size; ++i) sums[i % 8] += static_cast<double>(x[i]) * static_cast<double>(x[i]);
+    return ((sums[0] + sums[1]) + (sums[2] + sums[3])) + ((sums[4] + sums[5]) + (sums[6] + sums[7]));
 }
 
 Parameters not_frozen(const Parameters& all) {

@@ -11,7 +11,7 @@ namespace rnnfast::core {
 
 namespace {
 
-constexpr size_t int8_rows = 128;  // whose logits are alive at once when an int8 model is evaluated
+constexpr size_t int8_rows = 128;  // whose logits exist at a time when an int8 model is evaluated
 
 }  // namespace
 

@@ -10,8 +10,8 @@ namespace rnnfast::core {
 
 namespace {
 
-constexpr size_t logits_at_once =
-    4u << 20;                        // floats of logits alive, 16 MB: with 8 the weights are read more often, 5% slower
+constexpr size_t most_logits =
+    4u << 20;  // floats of logits that exist at a time, 16 MB: with 8 MB the weights are read more often, 5% slower
 constexpr size_t class_chunk = 126;  // classes whose weights stay in L2 while all rows use them: 21 full tiles
 constexpr size_t depth_chunk = 512;  // classes whose weights and dz stay in L2 while dh is summed: 1,024 do not
 
@@ -36,11 +36,11 @@ void pack_column(const GemmKernel& kernel, const float* row, size_t valid, size_
         for (size_t k = 0; k < size; ++k) out[k * stride] = k < valid ? row[k] : 0.0f;
         return;
     }
-    constexpr size_t at_once = 32;
-    for (size_t k = 0; k < size; k += at_once) {
-        float words[at_once] = {};
-        if (k < valid) kernel.along(std::min(at_once, valid - k), row + k, words);
-        const size_t count = (std::min(at_once, size - k) + kernel.terms - 1) / kernel.terms;
+    constexpr size_t block = 32;
+    for (size_t k = 0; k < size; k += block) {
+        float words[block] = {};
+        if (k < valid) kernel.along(std::min(block, valid - k), row + k, words);
+        const size_t count = (std::min(block, size - k) + kernel.terms - 1) / kernel.terms;
         for (size_t i = 0; i < count; ++i) out[(k / kernel.terms + i) * stride] = words[i];
     }
 }
@@ -62,14 +62,14 @@ void pack_block(const OutputLoss& l, const Block& b, size_t width, Range panels,
     }
 }
 
-// Whether all products of a panel's rows are there already.
+// Whether all products of a panel's rows exist already.
 bool known(const OutputLoss& l, const Block& b, size_t panel, size_t width) {
     const size_t first = panel * width, last = std::min(first + width, b.rows);
     return l.products && std::all_of(l.products + b.first + first, l.products + b.first + last,
                                      [](const float* row) { return row != nullptr; });
 }
 
-// ... then they are taken over, zeros beyond the block's rows.
+// ... then they are copied, with zeros beyond the block's rows.
 void take_products(const OutputLoss& l, const Block& b, size_t panel, Range classes, size_t columns, const Rows& to) {
     for (size_t v = 0; v < classes.size(); ++v)
         for (size_t r = 0; r < columns; ++r) {
@@ -174,7 +174,7 @@ void weight_gradient(const Kernels& kernels, const OutputLoss& l, const Block& b
 void output_loss(const Kernels& kernels, const OutputLoss& l) {
     const size_t width = kernels.product().width, hidden = l.hidden;
     const bool gradient = l.dh != nullptr;
-    const size_t most = std::max<size_t>(1, logits_at_once / (l.vocabulary * width));
+    const size_t most = std::max<size_t>(1, most_logits / (l.vocabulary * width));
     const size_t panels = std::min((l.rows + width - 1) / width, most);
     const size_t block_rows = panels * width;
     const size_t parts[] = {block_rows * l.vocabulary,
