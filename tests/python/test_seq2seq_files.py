@@ -83,7 +83,7 @@ HOSTILE = [
     ({"hidden_size": 9}, "encoder.rnn.weight_ih_l0 has shape .* expected"),
     ({"hidden_size": -8}, "cannot be used"),
     ({"hidden_size": None}, "cannot be used"),
-    ({"cell": "mgu"}, "unknown cell 'mgu'"),
+    ({"cell": "lstn"}, "unknown cell 'lstn'"),
     ({"reads": 5}, "cannot be used"),
     ({"reads": ["context", "future"]}, "reads is 'future': expected one of 'context', 'previous'"),
     ({"attention": "hard"}, "attention is 'hard': expected one of 'none', 'additive'"),
