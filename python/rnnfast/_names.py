@@ -2,4 +2,4 @@
 
 from typing import Literal
 
-Cell = Literal["rnn", "rnn_relu", "lstm", "gru"]
+Cell = Literal["rnn", "rnn_relu", "lstm", "gru", "mgu"]

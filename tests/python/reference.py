@@ -61,11 +61,26 @@ def gru_step_back(saved, dh, dc, h_prev, c_prev):
     return np.hstack([dr, dz, da]), np.hstack([dr, dz, da * r]), dh * z, dc
 
 
+def mgu_step(gx, gh, h, c):
+    (fx, nx), (fh, nh) = np.split(gx, 2, axis=1), np.split(gh, 2, axis=1)
+    f = sigmoid(fx + fh)
+    n = np.tanh(nx + f * nh)
+    return (1 - f) * h + f * n, c, (f, n, nh)
+
+
+def mgu_step_back(saved, dh, dc, h_prev, c_prev):
+    f, n, nh = saved
+    da = dh * f * (1 - n * n)
+    df = (dh * (n - h_prev) + da * nh) * f * (1 - f)
+    return np.hstack([df, da]), np.hstack([df, da * f]), dh * (1 - f), dc
+
+
 CELLS = {
     "rnn": (rnn_step, rnn_step_back),
     "rnn_relu": (relu_step, relu_step_back),
     "lstm": (lstm_step, lstm_step_back),
     "gru": (gru_step, gru_step_back),
+    "mgu": (mgu_step, mgu_step_back),
 }
 
 

@@ -138,5 +138,44 @@ void gru_backward(const CellBackward& s) {
     });
 }
 
+// The minimal gated unit in the form with one recurrent product, as the GRU's: f = sigmoid; n = tanh(gx_n + f * gh_n);
+// h = (1 - f) * h' + f * n
+void mgu_forward(const CellForward& s) {
+    for_each_vector<2>(s.rows, s.units, [&](size_t row, size_t u, size_t gate, size_t left) {
+        float* x = s.gates + row * s.gate_stride + gate;
+        const float* y = s.recurrent + row * s.recurrent_stride + gate;
+        const Vec f = sigmoid(load(x) + load(y));
+        const Vec hn = load(y + unit_block);
+        const Vec n = tanh(fma(f, hn, load(x + unit_block)));
+        const Vec h_prev = load_units(s.h_prev + row * s.h_prev_stride + u, left);
+        if (s.save) {
+            store(x, f);
+            store(x + unit_block, n);
+            store(s.extra + row * s.extra_stride + u, hn);
+        }
+        store_units(s.h + row * s.h_stride + u, fma(f, n - h_prev, h_prev), left);
+    });
+}
+
+// dn = dh f; gradient of n's input part a = dn (1 - n^2), of its recurrent part a f; df = dh (n - h') + a hn
+void mgu_backward(const CellBackward& s) {
+    const Vec one = broadcast(1.0f);
+    for_each_vector<2>(s.rows, s.units, [&](size_t row, size_t u, size_t gate, size_t left) {
+        float* dh_direct = s.dh_direct + row * s.dh_direct_stride + u;
+        Vec dh = load(s.dh + row * s.dh_stride + u);
+        if (s.dy) dh += load_units(s.dy + row * s.dy_stride + u, left);
+        dh += load(dh_direct);
+        float* x = s.gates + row * s.gate_stride + gate;
+        float* hn = s.extra + row * s.extra_stride + u;
+        const Vec f = load(x), n = load(x + unit_block);
+        const Vec h_prev = load_units(s.h_prev + row * s.h_prev_stride + u, left);
+        const Vec a = dh * f * (one - n * n);
+        store(x, fma(dh, n - h_prev, a * load(hn)) * f * (one - f));
+        store(x + unit_block, a * f);
+        store(hn, a);
+        store(dh_direct, dh * (one - f));
+    });
+}
+
 }  // namespace
 }  // namespace rnnfast::core::RNNFAST_ISA

@@ -208,7 +208,7 @@ struct SgdStep {
     bool nesterov = false;
 };
 
-enum CellIndex { cell_rnn_tanh, cell_rnn_relu, cell_lstm, cell_gru, cell_count };
+enum CellIndex { cell_rnn_tanh, cell_rnn_relu, cell_lstm, cell_gru, cell_mgu, cell_count };
 
 // int8: converts the 32-bit integer sums in C to floats, c[r, j] = sum * (row_scale[r] * column_scale[j]) + start[j]
 struct Rescale {

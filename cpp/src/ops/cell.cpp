@@ -18,6 +18,8 @@ const std::vector<CellInfo>& cells() {
         {"rnn_relu", "Elman's network with ReLU, as torch.nn.RNN", "h", cell_rnn_relu, 1, false, false, torch_bound},
         {"lstm", "long short-term memory, as torch.nn.LSTM", "i f g o", cell_lstm, 4, true, false, torch_bound},
         {"gru", "gated recurrent unit, as torch.nn.GRU", "r z n", cell_gru, 3, false, true, torch_bound},
+        {"mgu", "minimal gated unit (Zhou et al., 2016), f applied after the recurrent product", "f n", cell_mgu, 2,
+         false, true, torch_bound},
     };
     return table;
 }
