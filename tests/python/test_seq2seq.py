@@ -340,7 +340,7 @@ def test_wrong_options_and_ids_say_what_was_expected():
         ({"attention": "luong"}, "attention is 'luong': expected one of 'none', 'additive', 'dot', 'general'"),
         ({"attention": "additive", "decoder": "previous"}, "the decoder does not read the context: let it"),
         ({"attention": "dot", "bidirectional": True}, "state of 8 units with the encoder's outputs of 16"),
-        ({"cell": "mgu"}, "cell is 'mgu', expected one of"),
+        ({"cell": "lstn"}, "cell is 'lstn', expected one of"),
         ({"init_scale": 0.0}, "init_scale is 0.0"),
         ({"dropout": 1.0}, "dropout is 1"),
         ({"output_dropout": -0.1}, "output_dropout is -0.1"),
