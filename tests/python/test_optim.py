@@ -337,3 +337,17 @@ def test_the_plateau_schedule_compares_with_the_best_as_torch_does():
         for seen in range(1, len(perplexities) + 1):
             scheduler.step(perplexities[seen - 1])
             assert plan.factor(seen, 25, perplexities[:seen]) == theirs.param_groups[0]["lr"]
+
+
+def test_a_layer_without_parameters_may_stand_among_others_but_not_alone():
+    plain = rf.LayerNorm(2, elementwise_affine=False)
+    with pytest.raises(ValueError, match="Adam was given no parameters: expected a layer that has some"):
+        rf.Adam(plain, lr=0.1)
+    linear = rf.Linear(2, 2, seed=0)
+    optimizer = rf.Adam([plain, linear], lr=0.1)
+    linear.grads["weight"] = np.ones((2, 2), np.float32)
+    optimizer.step()
+    other = rf.Adam([plain, linear], lr=0.1)
+    other.load_state_dict(optimizer.state_dict())
+    for name, value in optimizer.state_dict().items():
+        np.testing.assert_array_equal(other.state_dict()[name], value)

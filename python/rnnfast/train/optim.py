@@ -114,7 +114,9 @@ class Optimizer:
             if unknown := sorted(own.keys() - defaults.keys()):
                 raise ValueError(f"{who} has no option {unknown[0]!r}: a group may have {', '.join(defaults)}")
             split.append((_layers(group["params"], who), {**defaults, **own}))
-        _layers([layer for layers, _ in split for layer in layers], who)  # none in two groups
+        every = _layers([layer for layers, _ in split for layer in layers], who)  # none in two groups
+        if not any(layer.parameters() for layer in every):
+            raise ValueError(f"{who} was given no parameters: expected a layer that has some")
         self.param_groups = [ParamGroup(self, layers, options) for layers, options in split]
         self._shares = [1.0] * len(split)
 
@@ -191,7 +193,7 @@ class Optimizer:
         for prefix, names, core in self._parts():
             state.update({prefix + name: np.array(value) for name, value in core.state().items()})
             counts = core.steps
-            most = max(counts)
+            most = max(counts, default=0)  # a layer may have no parameters
             state[f"{prefix}steps"] = _digits(most)
             for name, count in zip(names, counts):
                 if count != most:  # it was frozen for a while
