@@ -282,7 +282,7 @@ def objects(draw):
     }  # fmt: skip
     chosen = draw.sample(sorted(every), draw.randint(2, 4))
     made = [every[name]() for name in chosen]
-    layer = next((m for m in made if hasattr(m, "parameters")), None)
+    layer = next((m for m in made if hasattr(m, "parameters") and m.parameters()), None)
     if layer is not None:
         made.append(draw.choice([rf.SGD, rf.Adam, rf.AdamW])(layer, lr=0.01))
     return [*made, corpus]
