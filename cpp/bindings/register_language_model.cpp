@@ -3,6 +3,7 @@
 #include "bindings/model.h"
 #include "bindings/parameters.h"
 #include "models/language_model.h"
+#include "models/sampler.h"
 
 namespace rnnfast::bindings {
 
@@ -42,21 +43,19 @@ py::tuple step(const LanguageModel& model, const Array<int32_t>& tokens, const p
         throw std::invalid_argument("tokens has shape " + shape_text(tokens) + ", expected (N,): one id a row");
     const auto rows = static_cast<size_t>(tokens.size());
     const auto states = state_shape(model, tokens.size());
-    LanguageState state = model.initial_state(rows);
-    const float *h_in = optional_data(h0, states, "state h"), *c_in = optional_data(c0, states, "state c");
-    if (h_in) std::copy_n(h_in, state.h.size(), state.h.data());
-    if (c_in) std::copy_n(c_in, state.c.size(), state.c.data());
+    StreamState state = model.initial_state(rows);
+    state.set(optional_data(h0, states, "state h"), optional_data(c0, states, "state c"));
     const bool has_c = model.cell().has_c;
     Array<float> logits({tokens.size(), signed_size(model.options().vocabulary)});
     Array<float> h(states), c(has_c ? states : std::vector<py::ssize_t>{0});
     float* out = logits.mutable_data();
     {
         const py::gil_scoped_release release;
-        LanguageModel::StepMemory memory;
-        model.step(tokens.data(), state, out, memory);
+        StreamWorkspace workspace;
+        StreamState* const all[] = {&state};
+        model.step(tokens.data(), all, rows, out, workspace, all_threads);
     }
-    std::copy_n(state.h.data(), state.h.size(), h.mutable_data());
-    if (has_c) std::copy_n(state.c.data(), state.c.size(), c.mutable_data());
+    state.get(h.mutable_data(), has_c ? c.mutable_data() : nullptr);
     return py::make_tuple(logits, h, has_c ? py::object(c) : py::none());
 }
 
@@ -70,11 +69,45 @@ int32_t sample(Sampler& sampler, const Array<float>& logits) {
     return sampler.sample(logits.data(), static_cast<size_t>(logits.size()));
 }
 
-std::unique_ptr<Generator> generator(const LanguageModel& model, const Array<int32_t>& prompt,
-                                     const SamplerOptions& options) {
-    const py::gil_scoped_release release;
-    return std::make_unique<Generator>(model, prompt.data(), static_cast<size_t>(prompt.size()), options);
-}
+// Continues a prompt, one token at a time.
+class Generator {
+public:
+    Generator(const LanguageModel& model, const Array<int32_t>& prompt, const SamplerOptions& options)
+        : model_(model), sampler_(options), state_(model.initial_state(1)), logits_(model.options().vocabulary) {
+        const py::gil_scoped_release release;
+        const auto length = static_cast<size_t>(prompt.size());
+        if (length == 0) throw std::invalid_argument("the prompt is empty: expected at least one token to start from");
+        model_.run(prompt.data(), length, state_, logits_.data(), workspace_);
+        sampler_.read(prompt.data(), length);
+    }
+
+    int32_t next() {
+        const py::gil_scoped_release release;
+        const SoleUse use(mutex_, "this generator of a text", "start another one");
+        StreamState* const states[] = {&state_};
+        if (last_ >= 0) model_.step(&last_, states, 1, logits_.data(), workspace_, all_threads);
+        return last_ = sampler_.sample(logits_.data(), logits_.size());
+    }
+
+    // From here on, with the random stream of another sample; the prompt is not read again.
+    std::unique_ptr<Generator> numbered(uint64_t sample) const {
+        return std::unique_ptr<Generator>(new Generator(*this, sampler_.numbered(sample)));
+    }
+
+private:
+    Generator(const Generator& from, Sampler sampler)
+        : model_(from.model_), sampler_(std::move(sampler)), logits_(from.logits_), last_(from.last_) {
+        state_.assign(from.state_);
+    }
+
+    ForkSafeMutex mutex_;  // of next()
+    const LanguageModel& model_;
+    Sampler sampler_;
+    StreamState state_;
+    StreamWorkspace workspace_;
+    std::vector<float> logits_;
+    int32_t last_ = -1;
+};
 
 }  // namespace
 
@@ -114,8 +147,9 @@ void register_language_model(py::module_& m) {
             py::arg("tokens"))
         .def("sample", &sample, py::arg("logits"));
     py::class_<Generator>(m, "Generator")
-        .def(py::init(&generator), py::arg("model"), py::arg("prompt"), py::arg("options"), py::keep_alive<1, 2>())
-        .def("next", &Generator::next, py::call_guard<py::gil_scoped_release>())
+        .def(py::init<const LanguageModel&, const Array<int32_t>&, const SamplerOptions&>(), py::arg("model"),
+             py::arg("prompt"), py::arg("options"), py::keep_alive<1, 2>())
+        .def("next", &Generator::next)
         .def("numbered", &Generator::numbered, py::arg("sample"), py::keep_alive<0, 1>());
 }
 

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <stdexcept>
 
+#include "models/language_model_file.h"
 #include "runtime/check.h"
 #include "runtime/finite.h"
 
@@ -92,20 +93,21 @@ void for_each_row(StreamState& s, Body body) {
     for (size_t l = 0; l < s.layers && s.cell->has_c; ++l) body(s.c.data() + l * s.padded(), s.hidden);
 }
 
-std::string described(const StreamState& s) {
-    return std::string(s.cell->name) + " of " + std::to_string(s.layers) + " layers of " + std::to_string(s.hidden);
+std::string described(const CellInfo& cell, size_t layers, size_t hidden) {
+    return std::string(cell.name) + " of " + std::to_string(layers) + " layers of " + std::to_string(hidden);
 }
+std::string described(const StreamState& s) { return described(*s.cell, s.layers, s.hidden); }
 
 }  // namespace
 
-void check_fits(const StreamState& state, const StreamStack& stack) {
-    if (state.cell != &stack.cell() || state.layers != stack.layers() || state.hidden != stack.hidden_size())
+void check_fits(const StreamState& state, const Stack& stack) {
+    if (state.cell != &stack.cell() || state.layers != stack.layers || state.hidden != stack.hidden())
         throw std::invalid_argument("the state is of another model: it is of a " + described(state) +
-                                    ", the model is a " + described(stack.initial_state()) +
+                                    ", the model is a " + described(stack.cell(), stack.layers, stack.hidden()) +
                                     "; make it with this model's initial_state()");
 }
 
-StreamState* const* gather(State* const* states, size_t count, const StreamStack& stack) {
+StreamState* const* gather(State* const* states, size_t count, const Stack& stack) {
     if (!states || count == 0) throw std::invalid_argument("no states: expected at least one");
     for (size_t i = 0; i < count; ++i) {
         if (!states[i]) throw std::invalid_argument("states[" + std::to_string(i) + "] is null");
@@ -128,9 +130,9 @@ StreamState* const* gather(State* const* states, size_t count, const StreamStack
     return together.data();
 }
 
-std::unique_ptr<State::Impl> new_state(const StreamStack& stack, const StreamWorkspace::Sizes& one_step) {
+std::unique_ptr<State::Impl> new_state(const Stack& stack, const StreamWorkspace::Sizes& one_step) {
     auto impl = std::make_unique<State::Impl>();
-    impl->stream = stack.initial_state();
+    impl->stream = StreamState(stack.cell(), stack.layers, stack.hidden());
     impl->one_step = one_step;
     return impl;
 }
@@ -150,10 +152,7 @@ State& State::operator=(const State& other) {
     }
     const Impl& from = other.impl();
     if (!impl_) impl_ = std::make_unique<Impl>();
-    StreamState& to = impl_->stream;
-    if (!to.fits(from.stream)) to = StreamState(*from.stream.cell, from.stream.layers, from.stream.hidden);
-    std::copy_n(from.stream.h.data(), from.stream.h.size(), to.h.data());
-    std::copy_n(from.stream.c.data(), from.stream.c.size(), to.c.data());
+    impl_->stream.assign(from.stream);
     impl_->one_step = from.one_step;
     // The copy of a warm state is also warm. Other states stay small: only the first of a batch needs a workspace.
     if (!from.together.empty()) {
@@ -264,9 +263,9 @@ void Sampler::restore(const void* bytes, size_t size) {
 
 struct LanguageModel::Impl {
     Impl(LanguageModelFile&& file, Weights weights)
-        : network(file, weights, active()),
+        : model(file, weights, active()),
           vocabulary(std::make_shared<Vocabulary::Impl>(Vocabulary::Impl{std::move(file.tokens)})) {}
-    TokenNetwork network;
+    core::LanguageModel model;
     Vocabulary vocabulary;
 };
 
@@ -295,14 +294,12 @@ LanguageModel LanguageModel::load(const void* bytes, size_t size, Weights weight
 }
 
 const Vocabulary& LanguageModel::vocab() const { return impl().vocabulary; }
-size_t LanguageModel::vocab_size() const { return impl().network.vocabulary(); }
-size_t LanguageModel::hidden_size() const { return impl().network.stack().hidden_size(); }
-size_t LanguageModel::num_layers() const { return impl().network.stack().layers(); }
-std::string LanguageModel::cell() const { return impl().network.stack().cell().name; }
-Weights LanguageModel::weights() const { return impl().network.weights(); }
-State LanguageModel::initial_state() const {
-    return State(new_state(impl().network.stack(), impl().network.one_step()));
-}
+size_t LanguageModel::vocab_size() const { return impl().model.options().vocabulary; }
+size_t LanguageModel::hidden_size() const { return impl().model.options().hidden_size; }
+size_t LanguageModel::num_layers() const { return impl().model.options().num_layers; }
+std::string LanguageModel::cell() const { return impl().model.cell().name; }
+Weights LanguageModel::weights() const { return impl().model.options().weights; }
+State LanguageModel::initial_state() const { return State(new_state(impl().model.stack(), impl().model.one_step())); }
 
 void LanguageModel::step(int32_t token, State& state, std::vector<float>& logits) const {
     logits.resize(vocab_size());
@@ -315,12 +312,11 @@ void LanguageModel::step(int32_t token, State& state, float* logits) const {
 }
 
 void LanguageModel::step(const int32_t* tokens, State* const* states, size_t count, float* logits) const {
-    const TokenNetwork& network = impl().network;
-    StreamState* const* streams = gather(states, count, network.stack());
+    const core::LanguageModel& model = impl().model;
+    StreamState* const* streams = gather(states, count, model.stack());
     check_pointer(tokens, "tokens");
     check_pointer(logits, "logits");
-    network.check_ids(tokens, count);
-    network.step(tokens, streams, count, logits, states[0]->impl().workspace);
+    model.step(tokens, streams, count, logits, states[0]->impl().workspace, most_threads(count));
 }
 
 void LanguageModel::run(const std::vector<int32_t>& tokens, State& state, std::vector<float>& logits) const {
@@ -329,13 +325,12 @@ void LanguageModel::run(const std::vector<int32_t>& tokens, State& state, std::v
 }
 
 void LanguageModel::run(const int32_t* tokens, size_t count, State& state, float* logits) const {
-    const TokenNetwork& network = impl().network;
+    const core::LanguageModel& model = impl().model;
     State::Impl& s = state.impl();
-    check_fits(s.stream, network.stack());
+    check_fits(s.stream, model.stack());
     check_pointer(logits, "logits");
     if (!tokens || count == 0) throw std::invalid_argument("no tokens: expected at least one to read");
-    network.check_ids(tokens, count);
-    network.run(tokens, count, s.stream, logits, s.workspace);
+    model.run(tokens, count, s.stream, logits, s.workspace);
 }
 
 std::vector<double> LanguageModel::score(const std::vector<int32_t>& tokens, State& state) const {
@@ -346,19 +341,18 @@ std::vector<double> LanguageModel::score(const std::vector<int32_t>& tokens, Sta
 }
 
 void LanguageModel::score(const int32_t* tokens, size_t count, State& state, double* log_probabilities) const {
-    const TokenNetwork& network = impl().network;
+    const core::LanguageModel& model = impl().model;
     State::Impl& s = state.impl();
-    check_fits(s.stream, network.stack());
+    check_fits(s.stream, model.stack());
     if (!tokens || count < 2)
         throw std::invalid_argument("fewer than two tokens: expected one to read and one to score");
     check_pointer(log_probabilities, "log_probabilities");
-    network.check_ids(tokens, count);
-    network.score(tokens, count, s.stream, log_probabilities, s.workspace);
+    model.score(tokens, count, s.stream, log_probabilities, s.workspace);
 }
 
 std::vector<int32_t> LanguageModel::generate(const std::vector<int32_t>& prompt, const GenerateOptions& options,
                                              Sampler& sampler, State& state) const {
-    impl().network.check_ids(options.stop.data(), options.stop.size());
+    impl().model.check_ids(options.stop.data(), options.stop.size());
     if (prompt.empty()) throw std::invalid_argument("the prompt is empty: expected at least one token to start from");
     std::vector<float> logits;
     run(prompt, state, logits);

@@ -1,8 +1,9 @@
 // The implementations of the public classes of rnnfast::v1: classes of rnnfast::core, each behind one pointer.
 #pragma once
 
+#include "files/vocabulary.h"
+#include "layers/stream.h"
 #include "models/sampler.h"
-#include "models/token_network.h"
 #include "rnnfast/layers.hpp"
 #include "runtime/dispatch.h"
 #include "runtime/parallel.h"
@@ -38,10 +39,10 @@ Weights checked(Weights weights);
 void check_pointer(const void* p, const char* what);
 std::string_view checked_bytes(const void* bytes, size_t size);
 
-std::unique_ptr<State::Impl> new_state(const StreamStack& stack, const StreamWorkspace::Sizes& one_step);
-void check_fits(const StreamState& state, const StreamStack& stack);
+std::unique_ptr<State::Impl> new_state(const Stack& stack, const StreamWorkspace::Sizes& one_step);
+void check_fits(const StreamState& state, const Stack& stack);
 // The streams of a call over several states, in the workspace of the first.
-StreamState* const* gather(State* const* states, size_t count, const StreamStack& stack);
+StreamState* const* gather(State* const* states, size_t count, const Stack& stack);
 
 }  // namespace v1
 }  // namespace rnnfast

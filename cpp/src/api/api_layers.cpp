@@ -68,7 +68,7 @@ std::vector<float> Tensors::values(const std::string& name) const {
 }
 
 struct Recurrent::Impl {
-    StreamStack stack;
+    core::Recurrent layers;
 };
 
 namespace {
@@ -124,9 +124,13 @@ Recurrent::Recurrent(const Tensors& tensors, const std::string& prefix, const st
             std::to_string(recurrent[1]) + "] is expected; is the file of another cell?");
     const auto has = [&](const std::string& name) { return file.tensors().count(name) != 0; };
     const bool bias = has(prefix + "bias_ih_l0");
-    auto impl = std::make_shared<Impl>();
-    impl->stack = StreamStack(active(), cell, hidden, weights);
-    Buffer buffers[4];
+    RecurrentOptions options;
+    options.cell = cell.name;
+    options.input_size = matrix_shape(file, prefix + "weight_ih_l0")[1];
+    options.hidden_size = hidden;
+    options.num_layers = layers;
+    options.bias = bias;
+    options.weights = weights;
     for (size_t layer = 0; layer < layers; ++layer) {
         const std::string end = "_l" + std::to_string(layer), ih = prefix + "weight_ih" + end;
         const size_t inputs = matrix_shape(file, ih)[1];
@@ -140,24 +144,22 @@ Recurrent::Recurrent(const Tensors& tensors, const std::string& prefix, const st
                                             "bias_ih_l0" + (bias ? " is there" : "") +
                                             ": either all layers have both biases, or none has one");
         check_packed_size(file, ih, inputs, GateOrder{cell.gates, hidden}.columns(), weights);
-        impl->stack.add_layer({tensor_values(file, ih, {gate_rows, inputs}, buffers[0]),
-                               tensor_values(file, prefix + "weight_hh" + end, {gate_rows, hidden}, buffers[1]),
-                               bias ? tensor_values(file, prefix + "bias_ih" + end, {gate_rows}, buffers[2]) : nullptr,
-                               bias ? tensor_values(file, prefix + "bias_hh" + end, {gate_rows}, buffers[3]) : nullptr},
-                              inputs, false);
     }
+    auto impl = std::make_shared<Impl>(Impl{{options, std::nullopt, active(), prefix}});
+    impl->layers.pack([&](const Parameter& p, Buffer& buffer) { return tensor_values(file, p.name, p.shape, buffer); },
+                      false);
     impl_ = std::move(impl);
 }
 
 const Recurrent::Impl& Recurrent::impl() const { return held(impl_, "Recurrent", "make one from Tensors"); }
-size_t Recurrent::input_size() const { return impl().stack.input_size(); }
-size_t Recurrent::hidden_size() const { return impl().stack.hidden_size(); }
-size_t Recurrent::num_layers() const { return impl().stack.layers(); }
-std::string Recurrent::cell() const { return impl().stack.cell().name; }
-Weights Recurrent::weights() const { return impl().stack.weights(); }
+size_t Recurrent::input_size() const { return impl().layers.options().input_size; }
+size_t Recurrent::hidden_size() const { return impl().layers.options().hidden_size; }
+size_t Recurrent::num_layers() const { return impl().layers.options().num_layers; }
+std::string Recurrent::cell() const { return impl().layers.cell().name; }
+Weights Recurrent::weights() const { return impl().layers.options().weights; }
 State Recurrent::initial_state() const {
-    const StreamStack& stack = impl().stack;
-    return State(new_state(stack, stack.one_step()));
+    const Stack stack = impl().layers.stack();
+    return State(new_state(stack, stream_sizes(stack, 1)));
 }
 
 namespace {
@@ -176,29 +178,31 @@ void check_finite(const float* x, size_t steps, size_t rows, size_t inputs) {
 void Recurrent::step(const float* x, State& state, float* y) const { run(x, 1, state, y); }
 
 void Recurrent::step(const float* x, State* const* states, size_t count, float* y) const {
-    const StreamStack& stack = impl().stack;
+    const Stack stack = impl().layers.stack();
     StreamState* const* streams = gather(states, count, stack);
     check_pointer(x, "x");
     check_pointer(y, "y");
     check_finite(x, 1, count, stack.input_size());
-    StreamInput input;
+    RecurrentInput input;
     input.x = x;
+    input.steps = 1;
     input.rows = count;
-    stack.run(input, streams, y, states[0]->impl().workspace);
+    stream_run(stack, input, streams, y, states[0]->impl().workspace, most_threads(count));
 }
 
 void Recurrent::run(const float* x, size_t steps, State& state, float* y) const {
-    const StreamStack& stack = impl().stack;
+    const Stack stack = impl().layers.stack();
     State* states[] = {&state};
     StreamState* const* streams = gather(states, 1, stack);
     check_pointer(x, "x");
     check_pointer(y, "y");
     if (steps == 0) throw std::invalid_argument("no steps: expected at least one");
     check_finite(x, steps, 1, stack.input_size());
-    StreamInput input;
+    RecurrentInput input;
     input.x = x;
     input.steps = steps;
-    stack.run(input, streams, y, state.impl().workspace);
+    input.rows = 1;
+    stream_run(stack, input, streams, y, state.impl().workspace, 1);
 }
 
 struct Linear::Impl {

@@ -8,8 +8,8 @@
 
 namespace rnnfast::core {
 
-CrossAttention::CrossAttention(const CrossAttentionOptions& options, uint64_t seed, const Kernels& kernels,
-                               const std::string& prefix)
+CrossAttention::CrossAttention(const CrossAttentionOptions& options, std::optional<uint64_t> seed,
+                               const Kernels& kernels, const std::string& prefix)
     : options_(options), kernels_(&kernels), forward_([options, &kernels] {
           const size_t H = options.query_size, C = options.memory_size;
           const bool additive = options.kind == AttentionKind::additive;
@@ -28,20 +28,21 @@ CrossAttention::CrossAttention(const CrossAttentionOptions& options, uint64_t se
                                     " units with the encoder's outputs of " + std::to_string(C) +
                                     ": expected the same size; use 'general', or an encoder in one direction");
     if (additive()) {
-        query_ = add(prefix + "query.weight", {H, H}, H, random_key(seed, 1));
-        key_ = add(prefix + "key.weight", {H, C}, C, random_key(seed, 2));
-        key_bias_ = add(prefix + "key.bias", {H}, C, random_key(seed, 3));
-        score_ = add(prefix + "score.weight", {1, H}, H, random_key(seed, 4));
+        query_ = add(prefix + "query.weight", {H, H}, H, part_seed(seed, 1));
+        key_ = add(prefix + "key.weight", {H, C}, C, part_seed(seed, 2));
+        key_bias_ = add(prefix + "key.bias", {H}, C, part_seed(seed, 3));
+        score_ = add(prefix + "score.weight", {1, H}, H, part_seed(seed, 4));
         return;
     }
-    if (options.kind == AttentionKind::general) key_ = add(prefix + "weight", {H, C}, C, random_key(seed, 5));
-    combine_ = add(prefix + "combine.weight", {H, C + H}, C + H, random_key(seed, 6));
+    if (options.kind == AttentionKind::general) key_ = add(prefix + "weight", {H, C}, C, part_seed(seed, 5));
+    combine_ = add(prefix + "combine.weight", {H, C + H}, C + H, part_seed(seed, 6));
 }
 
 // Uniform in +-1/sqrt(fan_in), as torch.nn.Linear
-Parameter* CrossAttention::add(const std::string& name, std::vector<size_t> shape, size_t fan_in, uint64_t key) {
-    parameters_.push_back(make_parameter(name, std::move(shape), options_.bare));
-    uniform_(parameters_.back(), 1.0 / std::sqrt(static_cast<double>(fan_in)), key);
+Parameter* CrossAttention::add(const std::string& name, std::vector<size_t> shape, size_t fan_in,
+                               std::optional<uint64_t> seed) {
+    parameters_.push_back(make_parameter(name, std::move(shape), seed.has_value()));
+    uniform_(parameters_.back(), 1.0 / std::sqrt(static_cast<double>(fan_in)), seed.value_or(0));
     return &parameters_.back();
 }
 

@@ -26,7 +26,6 @@ struct CrossAttentionOptions {
     AttentionKind kind = AttentionKind::additive;
     size_t query_size = 0, memory_size = 0;
     Weights weights = Weights::f32;  // of the products forward; gradients are products in f32
-    bool bare = false;               // parameters without values: to run only, with those of a file
 };
 
 struct AttentionMemory {
@@ -63,7 +62,7 @@ struct CrossAttentionTape {
 
 class CrossAttention {
 public:
-    CrossAttention(const CrossAttentionOptions& options, uint64_t seed, const Kernels& kernels,
+    CrossAttention(const CrossAttentionOptions& options, std::optional<uint64_t> seed, const Kernels& kernels,
                    const std::string& prefix = "attention.");
 
     const CrossAttentionOptions& options() const { return options_; }
@@ -115,7 +114,7 @@ public:
 private:
     struct Row;  // where a row of the memory lies
     Row row_of(const AttentionMemory& m, size_t row) const;
-    Parameter* add(const std::string& name, std::vector<size_t> shape, size_t fan_in, uint64_t seed);
+    Parameter* add(const std::string& name, std::vector<size_t> shape, size_t fan_in, std::optional<uint64_t> seed);
     void keys_gradient(const AttentionMemory& m, CrossAttentionTape& tape, float* dvalues);
 
     CrossAttentionOptions options_;

@@ -28,13 +28,29 @@ Parameters not_frozen(const Parameters& all) {
 
 }  // namespace
 
-Parameter make_parameter(std::string name, std::vector<size_t> shape, bool bare) {
-    if (bare) return {std::move(name), std::move(shape), {}, {}};
+Parameter make_parameter(std::string name, std::vector<size_t> shape, bool values) {
+    if (!values) return {std::move(name), std::move(shape), {}, {}};
     size_t size = 1;
     for (const size_t n : shape)
         if (__builtin_mul_overflow(size, n, &size))
             throw std::length_error(name + " would have more than 2^64 numbers");
     return {std::move(name), std::move(shape), Buffer(size), Buffer(size)};
+}
+
+std::optional<uint64_t> part_seed(std::optional<uint64_t> seed, uint64_t part) {
+    return seed ? std::optional(random_key(*seed, part)) : std::nullopt;
+}
+
+void copy_values(Parameter& p, const FileValues& values) {
+    Buffer buffer;
+    const float* given = values(p, buffer);
+    if (given != buffer.data()) {
+        size_t size = 1;
+        for (const size_t n : p.shape) size *= n;
+        buffer = Buffer(size, Buffer::Uninitialised{});
+        std::copy_n(given, size, buffer.data());
+    }
+    p.value = std::move(buffer);
 }
 
 void uniform_(Parameter& p, double bound, uint64_t key) {

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <algorithm>
+#include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -18,8 +20,15 @@ struct Parameter {
     bool frozen = false;  // no optimizer moves it, and its gradient is not clipped and counts for no norm
     size_t size() const { return value.size(); }
 };
-// bare: without memory for values and gradients, for a model that only runs and takes its values from a file.
-Parameter make_parameter(std::string name, std::vector<size_t> shape, bool bare = false);
+// Without values, a parameter is a name and a shape: a layer that only runs packs the values of a file instead.
+Parameter make_parameter(std::string name, std::vector<size_t> shape, bool values = true);
+// The seed of a part of a model; a model without a seed has parameters without values.
+std::optional<uint64_t> part_seed(std::optional<uint64_t> seed, uint64_t part);
+
+// A parameter's values in a file; they point into the file if possible, else into `buffer`.
+using FileValues = std::function<const float*(const Parameter& p, Buffer& buffer)>;
+// Copies a file's values to a parameter that has none.
+void copy_values(Parameter& p, const FileValues& values);
 
 using Parameters = std::vector<Parameter*>;
 

@@ -24,7 +24,8 @@ void check(const RecurrentOptions& o) {
 
 }  // namespace
 
-Recurrent::Recurrent(RecurrentOptions options, uint64_t seed, const Kernels& kernels, const std::string& prefix)
+Recurrent::Recurrent(RecurrentOptions options, std::optional<uint64_t> seed, const Kernels& kernels,
+                     const std::string& prefix)
     : options_((check(options), std::move(options))),
       cell_(&cell_named(options_.cell)),
       kernels_(&kernels),
@@ -32,8 +33,8 @@ Recurrent::Recurrent(RecurrentOptions options, uint64_t seed, const Kernels& ker
     const size_t rows = cell_->gates * options_.hidden_size;
     const double bound = cell_->initial_bound(options_.hidden_size);
     const auto add = [&](const std::string& name, std::vector<size_t> shape) {
-        parameters.push_back(make_parameter(prefix + name, std::move(shape), options_.bare));
-        uniform_(parameters.back(), bound, random_key(seed, parameters.size()));
+        parameters.push_back(make_parameter(prefix + name, std::move(shape), seed.has_value()));
+        uniform_(parameters.back(), bound, random_key(seed.value_or(0), parameters.size()));
         return &parameters.back();
     };
     for (size_t scan = 0; scan < scans(); ++scan) {
@@ -50,6 +51,18 @@ Recurrent::Recurrent(RecurrentOptions options, uint64_t seed, const Kernels& ker
         named_.push_back(p);
     }
     packed_->scans = unpacked();
+}
+
+void Recurrent::pack(const FileValues& values, bool token_input) {
+    Buffer buffers[4];
+    const auto of = [&](const Parameter* p, Buffer& buffer) { return p ? values(*p, buffer) : nullptr; };
+    for (size_t scan = 0; scan < scans(); ++scan) {
+        const Names& p = named_[scan];
+        packed_->scans[scan].pack({of(p.weight_ih, buffers[0]), of(p.weight_hh, buffers[1]), of(p.bias_ih, buffers[2]),
+                                   of(p.bias_hh, buffers[3])},
+                                  token_input && scan < directions());
+    }
+    (token_input ? packed_->tokens : packed_->dense) = true;
 }
 
 std::vector<ScanWeights> Recurrent::unpacked() const {

@@ -21,14 +21,17 @@ struct RecurrentOptions {
     float dropout = 0;               // between layers, in training
     bool variational = false;        // the same dropout mask at every step
     bool single = false;             // parameters without "_l0" in their names: PyTorch's cells
-    bool bare = false;               // parameters without values: to run only, with those of a file
     bool recompute = false;          // backward computes again what forward then does not save
     Weights weights = Weights::f32;  // of the products, forward and backward; parameters stay float32
 };
 
 class Recurrent {
 public:
-    Recurrent(RecurrentOptions options, uint64_t seed, const Kernels& kernels, const std::string& prefix = "");
+    // Without a seed, the parameters have no values: pack() takes those of a file, or the caller sets them.
+    Recurrent(RecurrentOptions options, std::optional<uint64_t> seed, const Kernels& kernels,
+              const std::string& prefix = "");
+    // For running only: packs the values of a file, for x or for token input, and keeps no others.
+    void pack(const FileValues& values, bool token_input);
 
     const RecurrentOptions& options() const { return options_; }
     const CellInfo& cell() const { return *cell_; }
@@ -44,9 +47,9 @@ public:
         prepare(false, true, true);
         return packed(scan);
     }
-    // All of them, ready to run.
-    Stack stack() const {
-        prepare(false, false, false);
+    // All of them, ready to run on x or on tokens.
+    Stack stack(bool token_input = false) const {
+        prepare(token_input, false, false);
         return layers();
     }
     ScanGradients scan_gradients(size_t scan) const;  // where a scan adds its gradients

@@ -30,6 +30,11 @@ void OutputLayer::weights_changed() {
     rows_.weights_changed();
 }
 
+void OutputLayer::pack(const FileValues& values) {
+    Buffer weight, bias;
+    linear_.get([&](PackedLinear& p) { p.pack(values(*weight_, weight), values(*bias_, bias)); });
+}
+
 const PackedLinear& OutputLayer::linear() const {
     return linear_.get([&](PackedLinear& p) { p.pack(weight_->value.data(), bias_->value.data()); });
 }
@@ -49,8 +54,8 @@ const OutputLayer::LeftRows& OutputLayer::left_rows(const GemmKernel& gemm) cons
     });
 }
 
-void OutputLayer::logits(const float* z, size_t rows, float* logits, Buffer& scratch) const {
-    linear().forward(z, inputs(), rows, logits, scratch);
+void OutputLayer::logits(const float* z, size_t rows, float* logits, Buffer& scratch, size_t most_threads) const {
+    linear().forward(z, inputs(), rows, logits, scratch, most_threads);
 }
 
 namespace {

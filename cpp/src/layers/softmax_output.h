@@ -18,9 +18,12 @@ public:
     size_t inputs() const { return weight_->shape[1]; }
     size_t vocabulary() const { return weight_->shape[0]; }
     void weights_changed();
+    // For running only: packs the values of a file for logits(), and keeps no others.
+    void pack(const FileValues& values);
 
-    // z: [rows, Z], logits: [rows, V]. May run on several threads at once, each with its scratch.
-    void logits(const float* z, size_t rows, float* logits, Buffer& scratch) const;
+    // z: [rows, Z], logits: [rows, V]. Several threads may call this together, each with its own scratch.
+    void logits(const float* z, size_t rows, float* logits, Buffer& scratch, size_t most_threads = all_threads) const;
+    size_t logits_scratch(size_t rows) const { return linear().scratch(rows); }  // floats
 
     // tokens[r] = argmax of row r's logits, excluding `never` (in ascending order); ties go to the lower id; -1 where
     // the logits are not finite. Faster than logits(). products: [rows, V] out, z W^T, which `loss` then need not

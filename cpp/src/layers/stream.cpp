@@ -24,6 +24,26 @@ StreamState::StreamState(const CellInfo& cell_, size_t layers_, size_t hidden_, 
       h(layers_ * rows_ * hidden_),
       c(cell_.has_c ? layers_ * rows_ * padded() : 0) {}
 
+void StreamState::set(const float* from_h, const float* from_c) {
+    h.zero();
+    c.zero();
+    if (from_h) std::copy_n(from_h, h.size(), h.data());
+    const size_t count = from_c ? layers * rows : 0;
+    copy_rows({from_c, count, hidden}, {c.data(), count, padded()});
+}
+
+void StreamState::get(float* to_h, float* to_c) const {
+    std::copy_n(h.data(), h.size(), to_h);
+    const size_t count = to_c ? layers * rows : 0;
+    copy_rows({c.data(), count, padded()}, {to_c, count, hidden});
+}
+
+void StreamState::assign(const StreamState& other) {
+    if (!fits(other)) *this = StreamState(*other.cell, other.layers, other.hidden, other.rows);
+    std::copy_n(other.h.data(), h.size(), h.data());
+    std::copy_n(other.c.data(), c.size(), c.data());
+}
+
 void StreamWorkspace::reserve(const Sizes& sizes) {
     step.reserve(sizes.step);
     between.reserve(sizes.between);
@@ -57,7 +77,7 @@ double step_flops(const Stack& stack, size_t rows) {
     return flops;
 }
 
-void stream_step(const Stack& stack, const StreamInput& input, StreamState* const* states, float* y,
+void stream_step(const Stack& stack, const RecurrentInput& input, StreamState* const* states, float* y,
                  StreamWorkspace& m) {
     const size_t rows = input.rows, hidden = stack.hidden(), padded = states[0]->padded();
     const bool has_c = stack.cell().has_c, together = states[0]->rows == rows;  // in one matrix already
@@ -88,13 +108,15 @@ void stream_step(const Stack& stack, const StreamInput& input, StreamState* cons
     }
 }
 
-void stream_run(const Stack& stack, const StreamInput& input, StreamState* const* states, float* y,
-                StreamWorkspace& m) {
+void stream_run(const Stack& stack, const RecurrentInput& input, StreamState* const* states, float* y,
+                StreamWorkspace& m, size_t threads) {
     const size_t rows = input.rows, hidden = stack.hidden(), size = stack.layers * rows * hidden;
-    if (input.steps == 1 && std::min(threads_for(step_flops(stack, rows)), most_threads(rows)) == 1) {
-        for (size_t first = 0; first < rows; first += rows_a_step) {
-            StreamInput some = input;
-            some.rows = std::min(rows_a_step, rows - first);
+    const size_t own = states[0]->rows;  // of each state: one, or all
+    if (input.steps == 1 && std::min(threads_for(step_flops(stack, rows)), threads) == 1) {
+        const size_t most = std::max(own, rows_a_step);
+        for (size_t first = 0; first < rows; first += most) {
+            RecurrentInput some = input;
+            some.rows = std::min(most, rows - first);
             if (input.x) some.x += first * stack.input_size();
             if (input.tokens) some.tokens += first;
             stream_step(stack, some, states + first, y + first * hidden, m);
@@ -105,19 +127,14 @@ void stream_run(const Stack& stack, const StreamInput& input, StreamState* const
     m.h.reserve(size);
     m.c.reserve(has_c ? size : 0);
     const auto for_each_state = [&](auto body) {
-        for (size_t i = 0; i < stack.layers * rows; ++i)
-            body(states[i % rows]->h_of(i / rows), View(m.h.data() + i * hidden, 1, hidden));
-        for (size_t i = 0; has_c && i < stack.layers * rows; ++i)
-            body(states[i % rows]->c_of(i / rows), View(m.c.data() + i * hidden, 1, hidden));
+        for (size_t i = 0; i < stack.layers * rows; i += own)
+            body(states[i % rows / own]->h_of(i / rows), View(m.h.data() + i * hidden, own, hidden));
+        for (size_t i = 0; has_c && i < stack.layers * rows; i += own)
+            body(states[i % rows / own]->c_of(i / rows), View(m.c.data() + i * hidden, own, hidden));
     };
     for_each_state([](const View& state, const View& row) { copy_rows(state, row); });
-    RecurrentInput whole;
-    whole.steps = input.steps;
-    whole.rows = rows;
-    whole.x = input.x;
-    whole.tokens = input.tokens;
     // The forward copies the start before it writes the end, so both may be the same memory.
-    stack.forward(whole, {m.h.data(), m.c.data()}, y, {m.h.data(), m.c.data()}, m.tape, false);
+    stack.forward(input, {m.h.data(), m.c.data()}, y, {m.h.data(), m.c.data()}, m.tape, false);
     for_each_state([](const View& state, const View& row) { copy_rows(row, state); });
 }
 
@@ -134,25 +151,12 @@ Stream::Stream(const Recurrent& layer, size_t rows) : layer_(layer) {
 }
 
 void Stream::step(const float* x, float* y) {
-    StreamInput input;
+    RecurrentInput input;
+    input.steps = 1;
     input.x = x;
     input.rows = rows();
     StreamState* const states[] = {&state_};
     stream_step(layer_.stack(), input, states, y, workspace_);
-}
-
-void Stream::set_state(const float* h, const float* c) {
-    state_.h.zero();
-    state_.c.zero();
-    if (h) std::copy_n(h, state_.h.size(), state_.h.data());
-    const size_t count = c ? state_.layers * rows() : 0;
-    copy_rows({c, count, state_.hidden}, {state_.c.data(), count, state_.padded()});
-}
-
-void Stream::get_state(float* h, float* c) const {
-    std::copy_n(state_.h.data(), state_.h.size(), h);
-    const size_t count = c ? state_.layers * rows() : 0;
-    copy_rows({state_.c.data(), count, state_.padded()}, {c, count, state_.hidden});
 }
 
 }  // namespace rnnfast::core

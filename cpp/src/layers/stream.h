@@ -2,6 +2,7 @@
 #pragma once
 
 #include "layers/recurrent.h"
+#include "ops/packed_linear.h"
 
 namespace rnnfast::core {
 
@@ -14,6 +15,12 @@ struct StreamState {
 
     StreamState() = default;
     StreamState(const CellInfo& cell, size_t layers, size_t hidden, size_t rows = 1);
+    // h, c: [layers, rows, H]; c of cells that have one. nullptr sets zeros.
+    void set(const float* h, const float* c);
+    void get(float* h, float* c) const;
+    // A copy of the other; allocates only if their sizes differ.
+    void assign(const StreamState& other);
+
     size_t padded() const { return round_up(hidden, unit_block); }
     View h_of(size_t layer) { return {h.data() + layer * rows * hidden, rows, hidden}; }
     View c_of(size_t layer) { return c.size() ? View(c.data() + layer * rows * padded(), rows, padded()) : View(); }
@@ -39,21 +46,16 @@ StreamWorkspace::Sizes stream_sizes(const Stack& stack, size_t rows);
 
 // Fewer streams than this run on the caller's thread: a step of one stream must not wait for others.
 constexpr size_t rows_worth_threads = 16;
-inline size_t most_threads(size_t rows) { return rows < rows_worth_threads ? 1 : static_cast<size_t>(-1); }
-
-struct StreamInput {
-    const float* x = nullptr;         // [steps, rows, D]
-    const int32_t* tokens = nullptr;  // [steps, rows] instead of x: x is one-hot
-    size_t steps = 1, rows = 1;
-};
+inline size_t most_threads(size_t rows) { return rows < rows_worth_threads ? 1 : all_threads; }
 
 // Advances streams by one step, on the caller's thread: no allocation after the first, no lock, no system call.
-// states: one of all rows, or one a row. y: [rows, H], the last layer's h.
-void stream_step(const Stack& stack, const StreamInput& input, StreamState* const* states, float* y,
+// input: x or tokens, of even rows. states: one of all rows, or one a row. y: [rows, H], the last layer's h.
+void stream_step(const Stack& stack, const RecurrentInput& input, StreamState* const* states, float* y,
                  StreamWorkspace& workspace);
-// By any number of steps; y: [steps, rows, H]. states: one a row. A stream's bits do not depend on the others.
-void stream_run(const Stack& stack, const StreamInput& input, StreamState* const* states, float* y,
-                StreamWorkspace& workspace);
+// By input.steps; y: [steps, rows, H]. A single step takes at most `threads`. A stream's bits do not depend on the
+// others.
+void stream_run(const Stack& stack, const RecurrentInput& input, StreamState* const* states, float* y,
+                StreamWorkspace& workspace, size_t threads);
 double step_flops(const Stack& stack, size_t rows);
 
 // A layer with one state. The layer must outlive the stream; weights that changed are packed anew at the next step.
@@ -65,9 +67,8 @@ public:
     // x: [N, D]; y: [N, H] out
     void step(const float* x, float* y);
 
-    // h, c: [layers, N, H]; c of cells that have one. nullptr sets zeros.
-    void set_state(const float* h, const float* c);
-    void get_state(float* h, float* c) const;
+    void set_state(const float* h, const float* c) { state_.set(h, c); }
+    void get_state(float* h, float* c) const { state_.get(h, c); }
 
     const Recurrent& layer() const { return layer_; }
     size_t rows() const { return state_.rows; }

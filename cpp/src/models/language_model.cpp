@@ -4,8 +4,9 @@
 #include <cmath>
 #include <stdexcept>
 
-#include "ops/dropout.h"
+#include "models/language_model_file.h"
 #include "ops/embedding.h"
+#include "ops/softmax_loss.h"
 #include "runtime/check.h"
 #include "runtime/random.h"
 
@@ -24,6 +25,8 @@ void check(const LanguageModelOptions& o) {
 
 namespace {
 
+constexpr size_t chunk_steps = 64;  // of a long run: their states and logits stay in cache
+
 RecurrentOptions recurrent_options(const LanguageModelOptions& o) {
     check(o);
     RecurrentOptions r;
@@ -41,25 +44,35 @@ enum DropoutSite : uint64_t { between_layers, after_embedding, before_output };
 
 }  // namespace
 
-LanguageModel::LanguageModel(LanguageModelOptions options, uint64_t seed, const Kernels& kernels)
-    : options_(std::move(options)), rnn_(recurrent_options(options_), random_key(seed, 1), kernels, "rnn.") {
+LanguageModel::LanguageModel(LanguageModelOptions options, std::optional<uint64_t> seed, const Kernels& kernels)
+    : options_(std::move(options)), rnn_(recurrent_options(options_), part_seed(seed, 1), kernels, "rnn.") {
     const size_t vocabulary = options_.vocabulary, hidden = options_.hidden_size;
-    if (options_.embedding_size && !options_.tie_weights) {
-        own_.push_back(make_parameter("embedding.weight", {vocabulary, options_.embedding_size}));
-        embedding_ = &own_.back();
-        normal_(*embedding_, random_key(seed, 2));
-    }
-    const double bound = 1.0 / std::sqrt(static_cast<double>(hidden));
-    const auto add_output = [&](const char* name, std::vector<size_t> shape, uint64_t key) {
-        own_.push_back(make_parameter(name, std::move(shape)));
-        uniform_(own_.back(), bound, key);
+    const auto add = [&](const char* name, std::vector<size_t> shape) {
+        own_.push_back(make_parameter(name, std::move(shape), seed.has_value()));
         return &own_.back();
     };
-    const char* table = options_.tie_weights ? "embedding.weight" : "output.weight";
-    output_weight_ = add_output(table, {vocabulary, hidden}, random_key(seed, 3));
+    const auto key = [&](uint64_t part) { return random_key(seed.value_or(0), part); };
+    const double bound = 1.0 / std::sqrt(static_cast<double>(hidden));
+    if (options_.embedding_size && !options_.tie_weights) {
+        embedding_ = add("embedding.weight", {vocabulary, options_.embedding_size});
+        normal_(*embedding_, key(2));
+    }
+    output_weight_ = add(options_.tie_weights ? "embedding.weight" : "output.weight", {vocabulary, hidden});
+    uniform_(*output_weight_, bound, key(3));
     if (options_.tie_weights) embedding_ = output_weight_;
-    output_bias_ = add_output("output.bias", {vocabulary}, random_key(seed, 4));
+    output_bias_ = add("output.bias", {vocabulary});
+    uniform_(*output_bias_, bound, key(4));
     output_ = OutputLayer(kernels, options_.weights, output_weight_, output_bias_);
+}
+
+LanguageModel::LanguageModel(const LanguageModelFile& f, Weights weights, const Kernels& kernels)
+    : LanguageModel(f.checked_options(weights), std::nullopt, kernels) {
+    const FileValues values = [&](const Parameter& p, Buffer& buffer) {
+        return tensor_values(f.file, p.name, p.shape, buffer);
+    };
+    if (embedding_) copy_values(*embedding_, values);
+    rnn_.pack(values, !embedding_);
+    output_.pack(values);
 }
 
 Parameters LanguageModel::parameters() {
@@ -79,6 +92,7 @@ void LanguageModel::weights_changed() {
 void LanguageModel::loss(const int32_t* x, const int32_t* y, size_t steps, size_t rows, const RecurrentState& start,
                          const RecurrentStateOut& end, double* nll, bool train, uint64_t dropout_key) {
     const Batch batch{x, y, steps, rows, start, end, nll};
+    if (!output_bias_->size()) throw std::logic_error("loss: this model was made from a file, for running only");
     if (!train) {
         Pool<Memory>::Loan memory(evaluation_);
         return run_loss(batch, *memory, nullptr, 0);
@@ -92,27 +106,36 @@ void LanguageModel::loss(const int32_t* x, const int32_t* y, size_t steps, size_
     training_.pending = true;
 }
 
+void LanguageModel::check_ids(const int32_t* ids, size_t count) const {
+    core::check_ids(ids, count, {options_.vocabulary, "token id", of_the_model});
+}
+
+RecurrentInput LanguageModel::embed(const int32_t* ids, size_t steps, size_t rows, Buffer& embedded) const {
+    RecurrentInput input;
+    input.steps = steps;
+    input.rows = rows;
+    if (!embedding_) {
+        input.tokens = ids;
+        return input;
+    }
+    embedded.reserve(steps * rows * options_.embedding_size);
+    embedding_forward(embedding_->value.data(), options_.embedding_size, ids, steps * rows, embedded.data());
+    input.x = embedded.data();
+    return input;
+}
+
 // training: the memory again if backward may follow, or nullptr
 void LanguageModel::run_loss(const Batch& b, Memory& m, Training* training, uint64_t dropout_key) {
     const size_t tokens = b.steps * b.rows, hidden = options_.hidden_size, width = options_.embedding_size;
     const bool train = training != nullptr;
-    check_ids(b.x, tokens, {options_.vocabulary, "token id", of_the_model});
+    check_ids(b.x, tokens);
     check_targets(b.y, tokens, {options_.vocabulary, "token id", of_the_model});
-    RecurrentInput input;
-    input.steps = b.steps;
-    input.rows = b.rows;
     set_even(m.even, b.steps, b.rows);
     m.ids.assign(b.x, b.x + tokens);
-    if (embedding_) {
-        m.embedded.reserve(tokens * width);
-        embedding_forward(embedding_->value.data(), width, m.ids.data(), tokens, m.embedded.data());
-        if (train && embedding_mask().p > 0)
-            dropout(m.embedded.data(), m.embedded.data(), width, m.even.offset, embedding_mask(),
-                    random_key(dropout_key, after_embedding));
-        input.x = m.embedded.data();
-    } else {
-        input.tokens = m.ids.data();
-    }
+    const RecurrentInput input = embed(m.ids.data(), b.steps, b.rows, m.embedded);
+    if (train && embedding_ && embedding_mask().p > 0)
+        dropout(m.embedded.data(), m.embedded.data(), width, m.even.offset, embedding_mask(),
+                random_key(dropout_key, after_embedding));
     m.hidden.reserve(tokens * hidden);
     rnn_.forward(input, b.start, m.hidden.data(), b.end, m.tape, train, random_key(dropout_key, between_layers));
     const float* top = m.hidden.data();
@@ -148,55 +171,57 @@ void LanguageModel::backward() {
     embedding_backward(m.dembedded.data(), width, m.ids.data(), tokens, embedding_->grad.data());
 }
 
-LanguageState LanguageModel::initial_state(size_t rows) const {
-    return {rows, Buffer(state_size(rows)), Buffer(cell().has_c ? state_size(rows) : 0)};
+StreamWorkspace::Sizes LanguageModel::one_step() const {
+    StreamWorkspace::Sizes sizes = stream_sizes(stack(), 1);
+    sizes.x = options_.embedding_size;
+    sizes.y = options_.hidden_size;
+    sizes.left = output_.logits_scratch(1);
+    return sizes;
 }
 
-void LanguageModel::step(const int32_t* tokens, LanguageState& state, float* logits, StepMemory& memory) const {
-    const size_t rows = state.rows, hidden = options_.hidden_size, width = options_.embedding_size;
-    check_ids(tokens, rows, {options_.vocabulary, "token id", of_the_model});
-    RecurrentInput input;
-    input.steps = 1;
-    input.rows = rows;
-    if (embedding_) {
-        memory.x.reserve(rows * width);
-        embedding_forward(embedding_->value.data(), width, tokens, rows, memory.x.data());
-        input.x = memory.x.data();
-    } else {
-        input.tokens = tokens;
+void LanguageModel::hidden(const int32_t* tokens, size_t steps, StreamState* const* states, size_t rows,
+                           StreamWorkspace& m, size_t threads) const {
+    m.y.reserve(steps * rows * options_.hidden_size);
+    stream_run(stack(), embed(tokens, steps, rows, m.x), states, m.y.data(), m, threads);
+}
+
+void LanguageModel::step(const int32_t* tokens, StreamState* const* states, size_t rows, float* logits,
+                         StreamWorkspace& m, size_t threads) const {
+    check_ids(tokens, rows);
+    hidden(tokens, 1, states, rows, m, threads);
+    output_.logits(m.y.data(), rows, logits, m.left, threads);
+}
+
+void LanguageModel::run(const int32_t* tokens, size_t count, StreamState& state, float* logits,
+                        StreamWorkspace& m) const {
+    check_ids(tokens, count);
+    StreamState* states[] = {&state};
+    size_t steps = 0;
+    for (size_t at = 0; at < count; at += steps) {
+        steps = std::min(chunk_steps, count - at);
+        hidden(tokens + at, steps, states, 1, m, 1);
     }
-    memory.y.reserve(rows * hidden);
-    // The forward copies the start before it writes the end, so both may be the same memory.
-    rnn_.forward(input, {state.h.data(), state.c.data()}, memory.y.data(), {state.h.data(), state.c.data()},
-                 memory.tape, false);
-    output_.logits(memory.y.data(), rows, logits, memory.scratch);
+    output_.logits(m.y.data() + (steps - 1) * options_.hidden_size, 1, logits, m.left, 1);
 }
 
-Generator::Generator(const LanguageModel& model, const int32_t* prompt, size_t length, const SamplerOptions& options)
-    : model_(model), sampler_(options), state_(model.initial_state(1)), logits_(model.options().vocabulary) {
-    if (length == 0) throw std::invalid_argument("the prompt is empty: expected at least one token to start from");
-    for (size_t i = 0; i < length; ++i) model_.step(prompt + i, state_, logits_.data(), memory_);
-    sampler_.read(prompt, length);
-}
-
-Generator::Generator(const Generator& from, Sampler sampler)
-    : model_(from.model_),
-      sampler_(std::move(sampler)),
-      state_(model_.initial_state(1)),
-      logits_(from.logits_),
-      last_(from.last_) {
-    std::copy_n(from.state_.h.data(), state_.h.size(), state_.h.data());
-    std::copy_n(from.state_.c.data(), state_.c.size(), state_.c.data());
-}
-
-std::unique_ptr<Generator> Generator::numbered(uint64_t sample) const {
-    return std::unique_ptr<Generator>(new Generator(*this, sampler_.numbered(sample)));
-}
-
-int32_t Generator::next() {
-    const SoleUse use(mutex_, "this generator of a text", "start another one");
-    if (last_ >= 0) model_.step(&last_, state_, logits_.data(), memory_);
-    return last_ = sampler_.sample(logits_.data(), logits_.size());
+void LanguageModel::score(const int32_t* tokens, size_t count, StreamState& state, double* log_probabilities,
+                          StreamWorkspace& m) const {
+    check_ids(tokens, count);
+    const size_t vocabulary = options_.vocabulary;
+    StreamState* states[] = {&state};
+    m.logits.reserve(chunk_steps * vocabulary);
+    for (size_t at = 0, steps; at + 1 < count; at += steps) {
+        steps = std::min(chunk_steps, count - 1 - at);
+        hidden(tokens + at, steps, states, 1, m, 1);
+        output_.logits(m.y.data(), steps, m.logits.data(), m.left);
+        double* out = log_probabilities + at;
+        nll_of_logits(kernels(), m.logits.data(), steps, vocabulary, tokens + at + 1, out, m.sums);
+        for (size_t i = 0; i < steps; ++i) {
+            if (std::isnan(out[i]))
+                throw std::domain_error("the logits hold NaN: the model's weights or the state are not finite");
+            out[i] = -out[i];
+        }
+    }
 }
 
 }  // namespace rnnfast::core

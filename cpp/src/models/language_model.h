@@ -1,12 +1,12 @@
-// Tokens -> embedding or one-hot -> recurrent stack -> linear -> softmax: the composition, written once.
+// Tokens -> embedding or one-hot -> recurrent stack -> linear -> softmax: one composition, for training and for
+// running.
 #pragma once
 
 #include <memory>
 
 #include "files/options.h"
-#include "layers/recurrent.h"
 #include "layers/softmax_output.h"
-#include "models/sampler.h"
+#include "layers/stream.h"
 #include "ops/dropout.h"
 
 namespace rnnfast::core {
@@ -41,15 +41,15 @@ struct LanguageModelOptions {
 // Throws std::invalid_argument for options that do not fit together.
 void check(const LanguageModelOptions& options);
 
-// One or several independent streams of tokens: [layers, N, H] each.
-struct LanguageState {
-    size_t rows = 0;
-    Buffer h, c;
-};
+struct LanguageModelFile;
 
 class LanguageModel {
 public:
-    LanguageModel(LanguageModelOptions options, uint64_t seed, const Kernels& kernels);
+    // Without a seed, the parameters have no values.
+    LanguageModel(LanguageModelOptions options, std::optional<uint64_t> seed, const Kernels& kernels);
+    // For running only: packs the weights of a file and keeps no others. `loss` needs parameters and throws. The model
+    // is immutable, so threads can share it.
+    LanguageModel(const LanguageModelFile& file, Weights weights, const Kernels& kernels);
 
     const LanguageModelOptions& options() const { return options_; }
     const Kernels& kernels() const { return rnn_.kernels(); }
@@ -66,19 +66,31 @@ public:
               const RecurrentStateOut& end, double* nll, bool train, uint64_t dropout_key);
     void backward();
 
-    LanguageState initial_state(size_t rows) const;
-    // One token for each row; logits: [N, V].
-    struct StepMemory {
-        RecurrentTape tape;
-        Buffer x, y, scratch;
-    };
-    void step(const int32_t* tokens, LanguageState& state, float* logits, StepMemory& memory) const;
+    // One token at a time. These methods throw std::out_of_range for an id beyond the vocabulary.
+    Stack stack() const { return rnn_.stack(!embedding_); }
+    StreamState initial_state(size_t rows) const { return {cell(), options_.num_layers, options_.hidden_size, rows}; }
+    StreamWorkspace::Sizes one_step() const;  // of one stream
+    void check_ids(const int32_t* ids, size_t count) const;
+    // One token to each of `rows` streams, in one state or in one state each; logits: [rows, V]
+    void step(const int32_t* tokens, StreamState* const* states, size_t rows, float* logits, StreamWorkspace& m,
+              size_t threads) const;
+    // `count` tokens to one stream; logits: [V] after the last one.
+    void run(const int32_t* tokens, size_t count, StreamState& state, float* logits, StreamWorkspace& m) const;
+    // log P(tokens[i + 1]) in nats for the first count - 1 tokens, which the stream reads.
+    void score(const int32_t* tokens, size_t count, StreamState& state, double* log_probabilities,
+               StreamWorkspace& m) const;
 
 private:
     Dropout mask() const { return {static_cast<float>(options_.dropout), options_.variational}; }
     Dropout embedding_mask() const {
         return {static_cast<float>(options_.embedding_dropout.value_or(options_.dropout)), options_.variational};
     }
+
+    // The first layer's input: rows of the embedding, or the ids of a one-hot input.
+    RecurrentInput embed(const int32_t* ids, size_t steps, size_t rows, Buffer& embedded) const;
+    // The last layer's output for [steps, rows] tokens, in m.y
+    void hidden(const int32_t* tokens, size_t steps, StreamState* const* states, size_t rows, StreamWorkspace& m,
+                size_t threads) const;
 
     LanguageModelOptions options_;
     Recurrent rnn_;
@@ -111,27 +123,6 @@ private:
     Training training_;
     ForkSafeMutex training_mutex_;  // of training_: one loss or backward at a time
     ForkSafeMutex gradients_mutex_;
-};
-
-// Continues a prompt, one token at a time.
-class Generator {
-public:
-    Generator(const LanguageModel& model, const int32_t* prompt, size_t length, const SamplerOptions& options);
-    int32_t next();
-    // From here on, with the random stream of another sample; the prompt is not read again.
-    std::unique_ptr<Generator> numbered(uint64_t sample) const;
-
-private:
-    Generator(const Generator& from, Sampler sampler);
-
-    ForkSafeMutex mutex_;  // of next()
-
-    const LanguageModel& model_;
-    Sampler sampler_;
-    LanguageState state_;
-    LanguageModel::StepMemory memory_;
-    std::vector<float> logits_;
-    int32_t last_ = -1;
 };
 
 }  // namespace rnnfast::core

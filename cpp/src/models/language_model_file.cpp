@@ -24,6 +24,13 @@ LanguageModelFile::LanguageModelFile(SafetensorsFile opened) : file(std::move(op
     }
 }
 
+LanguageModelOptions LanguageModelFile::checked_options(Weights wanted) const {
+    check(wanted);
+    LanguageModelOptions checked = options;
+    checked.weights = wanted;
+    return checked;
+}
+
 void LanguageModelFile::check(Weights wanted) const {
     const LanguageModelOptions& o = options;
     const size_t vocabulary = o.vocabulary, embedding_size = o.embedding_size, hidden_size = o.hidden_size;

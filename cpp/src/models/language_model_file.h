@@ -15,6 +15,8 @@ struct LanguageModelFile {
 
     // Every check of the tensors, for products in this precision; what is left to do can only fail for want of memory.
     void check(Weights weights) const;
+    // The options with these weights, after that check.
+    LanguageModelOptions checked_options(Weights weights) const;
 };
 
 }  // namespace rnnfast::core

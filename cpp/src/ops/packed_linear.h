@@ -6,6 +6,8 @@
 
 namespace rnnfast::core {
 
+constexpr size_t all_threads = static_cast<size_t>(-1);
+
 // For inference: weights packed once, shared by any number of callers.
 class PackedLinear {
 public:
@@ -18,12 +20,12 @@ public:
     // scratch grows at the first call, then allocates no more.
     // most_threads = 1: on the caller's thread, without a lock or a system call.
     void forward(const float* x, size_t x_stride, size_t rows, float* y, Buffer& scratch,
-                 size_t most_threads = static_cast<size_t>(-1)) const {
+                 size_t most_threads = all_threads) const {
         run(x, x_stride, rows, y, scratch, most_threads, bias_.data());
     }
     // The same without the bias.
     void product(const float* x, size_t x_stride, size_t rows, float* y, Buffer& scratch) const {
-        run(x, x_stride, rows, y, scratch, static_cast<size_t>(-1), nullptr);
+        run(x, x_stride, rows, y, scratch, all_threads, nullptr);
     }
 
     size_t scratch(size_t rows) const { return left_scratch(packed_, rows); }  // floats

@@ -40,7 +40,6 @@ RecurrentOptions encoder_options(const Seq2SeqOptions& o) {
     r.bidirectional = o.bidirectional;
     r.dropout = static_cast<float>(o.dropout);
     r.weights = o.weights;
-    r.bare = o.bare;
     return r;
 }
 
@@ -58,15 +57,14 @@ enum SeedOf : uint64_t { encoder_rnn = 1, decoder_rnn, first_parameter, attentio
 
 }  // namespace
 
-Seq2Seq::Seq2Seq(Seq2SeqOptions options, uint64_t seed, const Kernels& kernels)
+Seq2Seq::Seq2Seq(Seq2SeqOptions options, std::optional<uint64_t> seed, const Kernels& kernels)
     : options_(checked(std::move(options))),
-      encoder_(encoder_options(options_), random_key(seed, encoder_rnn), kernels, "encoder.rnn."),
-      decoder_(decoder_options(options_), random_key(seed, decoder_rnn), kernels, "decoder.rnn.") {
+      encoder_(encoder_options(options_), part_seed(seed, encoder_rnn), kernels, "encoder.rnn."),
+      decoder_(decoder_options(options_), part_seed(seed, decoder_rnn), kernels, "decoder.rnn.") {
     if (options_.attention != AttentionKind::none)
-        attention_ =
-            std::make_unique<CrossAttention>(CrossAttentionOptions{options_.attention, options_.hidden_size,
-                                                                   context_size(), options_.weights, options_.bare},
-                                             random_key(seed, attention), kernels);
+        attention_ = std::make_unique<CrossAttention>(
+            CrossAttentionOptions{options_.attention, options_.hidden_size, context_size(), options_.weights},
+            part_seed(seed, attention), kernels);
     add_parameters(seed);
     output_ = OutputLayer(kernels, options_.weights, output_weight_, output_bias_);
     if (bridge_weight_)
@@ -76,18 +74,18 @@ Seq2Seq::Seq2Seq(Seq2SeqOptions options, uint64_t seed, const Kernels& kernels)
             });
 }
 
-void Seq2Seq::add_parameters(uint64_t seed) {
+void Seq2Seq::add_parameters(std::optional<uint64_t> seed) {
     const size_t embedding = options_.embedding_size, hidden = options_.hidden_size, layers = options_.num_layers;
     const auto add = [&](const char* name, std::vector<size_t> shape) {
-        own_.push_back(make_parameter(name, std::move(shape), options_.bare));
+        own_.push_back(make_parameter(name, std::move(shape), seed.has_value()));
         return &own_.back();
     };
     const auto normal = [&](Parameter* p, uint64_t key) {
-        normal_(*p, random_key(seed, first_parameter, key));
+        normal_(*p, random_key(seed.value_or(0), first_parameter, key));
         return p;
     };
     const auto uniform = [&](Parameter* p, uint64_t key, size_t inputs) {
-        uniform_(*p, 1.0 / std::sqrt(static_cast<double>(inputs)), random_key(seed, first_parameter, key));
+        uniform_(*p, 1.0 / std::sqrt(static_cast<double>(inputs)), random_key(seed.value_or(0), first_parameter, key));
         return p;
     };
     source_embedding_ = normal(add("encoder.embedding.weight", {options_.source_vocabulary, embedding}), 1);

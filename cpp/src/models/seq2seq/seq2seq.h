@@ -50,7 +50,6 @@ struct Seq2SeqOptions {
     double teacher_forcing = 1;      // for a trainer to pass to loss
     Weights weights = Weights::f32;  // of the products; parameters stay float32
     uint64_t seed = 0;               // where a caller gives the constructor no other
-    bool bare = false;               // parameters without values: to run only, with those of a file
 
     bool reads_context() const { return reads.has(Reads::context); }
     bool reads_previous() const { return reads.has(Reads::previous); }
@@ -107,7 +106,8 @@ struct DecoderState {
 
 class Seq2Seq {
 public:
-    Seq2Seq(Seq2SeqOptions options, uint64_t seed, const Kernels& kernels);
+    // Without a seed, the parameters have no values until the caller sets them.
+    Seq2Seq(Seq2SeqOptions options, std::optional<uint64_t> seed, const Kernels& kernels);
 
     const Seq2SeqOptions& options() const { return options_; }
     const Kernels& kernels() const { return encoder_.kernels(); }
@@ -147,7 +147,7 @@ public:
                      const std::vector<int32_t>& never, int32_t* tokens, Memory& memory) const;
 
 private:
-    void add_parameters(uint64_t seed);
+    void add_parameters(std::optional<uint64_t> seed);
     bool hands_over() const;  // the encoder's last states are the decoder's first, of every layer
     bool additive() const { return attention_ && attention_->additive(); }
     bool has_context() const {

@@ -76,13 +76,12 @@ void pack(const Seq2Seq& model) {
 
 namespace {
 
-// The model of a configuration, without numbers.
-std::unique_ptr<Seq2Seq> bare_model(const TranslatorFile& f, Weights weights, const Kernels& kernels) {
+// The model of a configuration, without values.
+std::unique_ptr<Seq2Seq> empty_model(const TranslatorFile& f, Weights weights, const Kernels& kernels) {
     Seq2SeqOptions options = f.options;
     options.weights = weights;
-    options.bare = true;
     try {
-        return std::make_unique<Seq2Seq>(options, 0, kernels);
+        return std::make_unique<Seq2Seq>(options, std::nullopt, kernels);
     } catch (const std::invalid_argument& error) {
         throw Error(f.file.name() + ": its configuration cannot be used: " + error.what());
     }
@@ -100,21 +99,15 @@ void check(const TranslatorFile& f, Seq2Seq& model) {
 
 }  // namespace
 
-void TranslatorFile::check(Weights weights) const { core::check(*this, *bare_model(*this, weights, active())); }
+void TranslatorFile::check(Weights weights) const { core::check(*this, *empty_model(*this, weights, active())); }
 
 std::unique_ptr<const Seq2Seq> translator_of(const TranslatorFile& f, Weights weights, const Kernels& kernels) {
-    std::unique_ptr<Seq2Seq> model = bare_model(f, weights, kernels);
+    std::unique_ptr<Seq2Seq> model = empty_model(f, weights, kernels);
     check(f, *model);
-    for (Parameter* p : model->parameters()) {
-        Buffer buffer;
-        const float* values = tensor_values(f.file, p->name, p->shape, buffer);
-        if (values != buffer.data()) {
-            const size_t size = f.file.tensors().at(p->name).size;
-            buffer = Buffer(size, Buffer::Uninitialised{});
-            std::copy_n(values, size, buffer.data());
-        }
-        p->value = std::move(buffer);
-    }
+    const FileValues values = [&](const Parameter& p, Buffer& buffer) {
+        return tensor_values(f.file, p.name, p.shape, buffer);
+    };
+    for (Parameter* p : model->parameters()) copy_values(*p, values);
     pack(*model);
     return model;
 }
