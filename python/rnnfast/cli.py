@@ -37,7 +37,7 @@ class _PrintCMakeDir(argparse.Action):
 
 def parser() -> Parser:
     """The parser of the whole command line."""
-    parser = Parser(prog="rnnfast", description="Fast recurrent networks on CPUs.", epilog=_STATUSES)
+    parser = Parser(prog="rnnfast", description="Fast recurrent neural networks for CPUs.", epilog=_STATUSES)
     parser.add_argument("--version", action="version", version=f"rnnfast {_core.__version__}", help="print the version")
     parser.add_argument(
         "--cmake-dir", action=_PrintCMakeDir, nargs=0,

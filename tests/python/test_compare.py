@@ -125,7 +125,7 @@ def test_the_command_prints_a_table_and_draws(tmp_path):
     assert set(values["fits"]) == set(compare.KINDS)
     assert values["fits"]["conv"]["n"]["theory"] == 1
     assert values["path"]["attention"] == {"16": 1, "64": 1, "256": 1}
-    assert "waiting steps" in result.stderr
+    assert "sequential steps" in result.stderr
     assert (tmp_path / "c.png").read_bytes()[:4] == b"\x89PNG"
 
 

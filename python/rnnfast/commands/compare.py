@@ -72,7 +72,7 @@ def _table(c: Any) -> str:
     lines = [
         f"{c.threads} threads, forward; exponents with 95% confidence, theory in brackets",
         "",
-        f"{'layer':11}{'time ~ n^':>22}{'time ~ d^':>22}{'memory ~ n^':>18}{'waiting steps':>20}{'longest path':>22}",
+        f"{'layer':11}{'time ~ n^':>22}{'time ~ d^':>22}{'memory ~ n^':>18}{'sequential steps':>20}{'longest path':>22}",
         f"{'':11}{'':>22}{'':>22}{'(training)':>18}{'n=16, 64':>20}{'n=16, 64, 256':>22}",
     ]
 
@@ -96,7 +96,7 @@ def _table(c: Any) -> str:
             if f
         ]
         lines.append(f"{kind:11}{'; '.join(parts)}")
-    lines += ["", f"attention is dearer than a recurrent layer from n on (d = {c.d}, one row):"]
+    lines += ["", f"attention is more expensive than a recurrent layer from n on (d = {c.d}, one row):"]
     lines += [
         f"{'':11}{'n²d part alone':>32}{'whole layer':>32}",
         f"{'':11}{'by multiplications':>20}{'measured':>12}{'by rates':>20}{'measured':>12}",

@@ -257,7 +257,7 @@ def memory(sizes: Sequence[tuple[str, int, int, int]]) -> list[int | None]:
 def crossover(points: Sequence[Point], kind: str) -> float | None:
     """The n at which attention's time passes that of a recurrent layer, between sizes by a straight line in logarithms.
 
-    None if it does not within the sweep; the smallest size if attention is dearer from the start.
+    None if it does not within the sweep; the smallest size if attention is more expensive from the start.
     """
     own = {p.n: p.best for p in points if p.kind == kind}
     ratio = [(p.n, math.log(p.best / own[p.n])) for p in points if p.kind == "attention" and p.n in own]
@@ -325,7 +325,7 @@ def compare(
     k: int = 3,
     rounds: int = 7,
 ) -> Comparison:
-    """Measures everything: times over n (at d = 128, one row) and over d, memory, chains of waiting steps, paths, crossover.
+    """Measures everything: times over n (at d = 128, one row) and over d, memory, chains of sequential steps, paths, crossover.
 
     Over d, convolution and the recurrent layers work on 1,024 tokens; the latter in 32 rows, since with one row a step only
     waits for its weights, and where those lie (L1, L2, L3) changes with d. Attention works on max(n) / 2 tokens up to the d
