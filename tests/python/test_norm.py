@@ -139,7 +139,7 @@ def test_without_parameters_there_is_nothing_to_train_or_to_load():
     layer.load_state_dict({})
     y, backward = layer.forward(random((3, 4), 0))
     assert backward(np.ones_like(y)).shape == (3, 4)
-    rf.Adam(layer).step()
+    rf.Adam([layer, rf.Linear(2, 2)]).step()
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(layer))(y), layer(y))
 
 
