@@ -45,6 +45,10 @@ def test_what_is_another_kind_of_thing_is_named():
         rf.History(notes=None)
     with pytest.raises(TypeError, match="model is a list, expected a model, such as an rf.LanguageModel"):
         rf.fit([rf.Linear(2, 2)], corpus)
+    with pytest.raises(TypeError, match="callbacks is a str, expected a list of rf.Callback"):
+        rf.fit(rf.LanguageModel(corpus.vocab, hidden_size=2), corpus, callbacks="laplace")
+    with pytest.raises(TypeError, match=r"callbacks\[0\] is the class TensorBoard, expected an rf.Callback"):
+        rf.fit(rf.LanguageModel(corpus.vocab, hidden_size=2), corpus, callbacks=[rf.TensorBoard])
     with pytest.raises(TypeError, match="name is a list, expected a str"):
         rf.ParallelCorpus.from_pairs([("a", "b")], name=["pairs"])
     with pytest.raises(TypeError, match="name is None, expected a str"):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Callable
 
 from rnnfast._arrays import positive
-from rnnfast._expect import brief, kind_of, offers
+from rnnfast._expect import brief, kind_of, listed, offers
 from rnnfast.evaluate import Text, check_fits, evaluate
 from rnnfast.files import PathLike, sweep
 from rnnfast.nn.layer import Layer
@@ -95,7 +95,7 @@ def fit(
     settings = Settings(
         epochs=epochs, schedule=schedule_named(schedule), clip_norm=clip_norm, clip_value=clip_value, keep_best=keep_best,
         patience=None if patience == math.inf else patience, checkpoint=None if checkpoint is None else Path(checkpoint),
-        checkpoint_every=checkpoint_every, run=_as_json(run), progress=progress, on_epoch=on_epoch, callbacks=callbacks,
+        checkpoint_every=checkpoint_every, run=_as_json(run), progress=progress, on_epoch=on_epoch, callbacks=_as_callbacks(callbacks),
     )  # fmt: skip
     settings.check(validates=valid is not None)
     if len(model.frozen) == len(model.parameters()):
@@ -115,6 +115,13 @@ def fit(
     if resume:
         training.resume(own_lr)
     return training.until_the_end()
+
+
+def _as_callbacks(callbacks: Sequence[Callback]) -> list[Callback]:
+    given = listed(callbacks, "callbacks", "a list of rf.Callback")
+    for i, callback in enumerate(given):
+        offers(callback, f"callbacks[{i}]", "an rf.Callback", "on_step", "on_epoch", "on_end")
+    return given
 
 
 def _as_json(run: Mapping[str, object] | None) -> str:
