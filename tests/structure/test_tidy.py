@@ -77,3 +77,13 @@ def test_the_architecture_page_names_files_that_exist():
     folders = [ROOT, ROOT / "cpp" / "src", ROOT / "cpp"]
     missing = [n for n in named if not any(list(f.glob(n)) or list(f.glob(f"{n}.*")) for f in folders)]
     assert not missing
+
+
+def test_readme_lists_the_registered_cells():
+    from typing import get_args
+
+    from rnnfast._names import Cell
+
+    listed = re.search(r"`--cell ([\w|]+)`", (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert listed
+    assert listed[1].split("|") == list(get_args(Cell))

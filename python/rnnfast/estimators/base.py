@@ -7,6 +7,7 @@ import inspect
 import json
 import math
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Callable, ClassVar, TypeVar
 
@@ -216,7 +217,7 @@ def _not_fitted(message: str) -> NotFittedError:
     return NotFittedError(message) if loaded is None else _not_fitted_with(loaded.NotFittedError)(message)
 
 
-class Estimator:
+class Estimator(ABC):
     """scikit-learn's habits: the constructor stores, ``fit`` checks and returns self, what is learnt ends in ``_``.
 
     What is learnt, ``params_`` included, is replaced as a whole when ``fit`` has succeeded, and is all that predictions use:
@@ -289,13 +290,13 @@ class Estimator:
 
     # Files and pickles hold the same bytes
 
+    @abstractmethod
     def _parts(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         """What was learnt, as JSON and as tensors; ``params_`` aside."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _restore(self, params: dict[str, Any], config: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> None:
         """Takes back what :meth:`_parts` gave; everything is checked."""
-        raise NotImplementedError
 
     def _file(self) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
         self._check_fitted()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -144,21 +145,21 @@ class Forecaster(Estimator):
             )
         return natural
 
+    @abstractmethod
     def _known(self, params: dict[str, Any]) -> int:
         """How many values a forecast needs."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _fit(self, x: Reals, params: dict[str, Any]) -> dict[str, Any]:
         """What is learnt, by name."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _ahead(self, x: Reals, steps: int) -> Reals:
         """Row t: the forecast of x[t + steps] from x[: t + 1]."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _continued(self, k: int, x: Reals | None = None) -> Reals:
         """The k values after x, or after what was fitted."""
-        raise NotImplementedError
 
     def _shared_parts(self) -> dict[str, Any]:
         flat = {"mean": self.mean_.tolist(), "scale": self.scale_.tolist(), "flat": self._flat}

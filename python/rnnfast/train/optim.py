@@ -7,6 +7,7 @@ An optimizer takes a model, a layer, or several, not a list of tensors: ``rf.Ada
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from typing import Any, Union
 
@@ -86,7 +87,7 @@ class ParamGroup(MutableMapping[str, Any]):
         return repr(self._options)
 
 
-class Optimizer:
+class Optimizer(ABC):
     """Common part: ``step``, ``zero_grad``, ``lr``, ``param_groups``, and a state that can be saved.
 
     ``param_groups`` is a list of mappings with ``params`` (layers), ``lr`` and the other options, as PyTorch's. Frozen
@@ -120,12 +121,13 @@ class Optimizer:
         self.param_groups = [ParamGroup(self, layers, options) for layers, options in split]
         self._shares = [1.0] * len(split)
 
+    @abstractmethod
     def _checked(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """The options of a group beside ``lr``, by PyTorch's names; ``ValueError`` if they are out of range."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _core_options(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        raise NotImplementedError
+        """The same options by the core's names."""
 
     @property
     def lr(self) -> float:
