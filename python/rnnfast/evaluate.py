@@ -214,9 +214,9 @@ def _evaluate_pairs(model: PairPredictor, pairs: ParallelCorpus, batch_size: int
     right = 0
     for numbers in pairs.in_order(batch_size):
         batch = pairs.batch(numbers)
-        lost, likeliest = model.nll(*batch), model.predictions(*batch)
+        lost, predicted = model.nll(*batch), model.predictions(*batch)
         wanted = batch.target[1:]
-        right += int(np.count_nonzero((likeliest == wanted) & (wanted >= 0)))
+        right += int(np.count_nonzero((predicted == wanted) & (wanted >= 0)))
         for row, i in enumerate(numbers):
             nll[i] = lost[: len(pairs.target_ids[i]), row]
     each = np.concatenate(nll)  # in the order of the pairs, so that the sum does not depend on the batches

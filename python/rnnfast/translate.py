@@ -103,7 +103,7 @@ def translate(
     Parameters
     ----------
     sentences : texts, or token ids without ``<eos>``
-    beam_size : 1 takes the likeliest token at each step; more keep so many of the likeliest beginnings, and the finished
+    beam_size : 1 takes the most probable token at each step; k above 1 keeps the k most probable prefixes, and the finished
         translation with the best score is returned
     n_best : how many translations of each sentence, at most ``beam_size``
     max_length : most tokens of a translation, ``<eos>`` counted; None: twice the sentence's and ten

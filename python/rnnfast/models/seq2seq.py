@@ -214,8 +214,8 @@ class Seq2Seq(Layer):
         lengths = as_int32(source_lengths, "source_lengths").astype(np.int64)
         encoded = self._core.encode(as_int32(source, "source"), lengths)
         state = self._core.initial_state(encoded)
-        likeliest = [self._core.step(encoded, row, state).argmax(axis=1) for row in ids[:-1]]
-        return np.array(likeliest, np.int32).reshape(len(ids) - 1, ids.shape[1])
+        predicted = [self._core.step(encoded, row, state).argmax(axis=1) for row in ids[:-1]]
+        return np.array(predicted, np.int32).reshape(len(ids) - 1, ids.shape[1])
 
     def _loss(
         self, source: ArrayLike, source_lengths: ArrayLike, target: ArrayLike, *, train: bool
