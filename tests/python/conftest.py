@@ -1,11 +1,16 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
 
 import rnnfast as rf
+
+# A shell starts background jobs with SIGINT ignored, and rnnfast leaves an ignored signal ignored. Tests of Ctrl-C need it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 TEXT = "the time traveller for so it will be convenient to speak of him was expounding a recondite matter to us.\n" * 12
 
