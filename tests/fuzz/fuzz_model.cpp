@@ -102,7 +102,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
         sampler.restore(data, size);
         sampler.save();
     });
-    expect_error_or_success([&] { rnnfast::parse_json({reinterpret_cast<const char*>(data), size}); });
+    expect_error_or_success([&] { rnnfast::core::parse_json({reinterpret_cast<const char*>(data), size}); });
     limit = SIZE_MAX;
     return 0;
 }
