@@ -1,6 +1,8 @@
 #include "runtime/dispatch.h"
 
+#include <algorithm>
 #include <cstdlib>
+#include <iterator>
 #include <stdexcept>
 
 #include "rnnfast/error.hpp"
@@ -73,13 +75,27 @@ CpuFeatures cpu_features() {
 }
 #endif
 
+#ifdef RNNFAST_HAVE_AVX512_BF16
+// AVX-512 with instructions for bf16 and int8: all other kernels are the same.
+Kernels avx512_with_low_precision() {
+    const Kernels& low = avx512_bf16::kernels;
+    Kernels k = avx512::kernels;
+    k.name = low.name;
+    for (const GemmPrecision precision : {gemm_bf16, gemm_int8})
+        std::copy(std::begin(low.gemm[precision]), std::end(low.gemm[precision]), std::begin(k.gemm[precision]));
+    k.bf16_rate = low.bf16_rate;
+    return k;
+}
+#endif
+
 std::vector<Isa> find_isas() {
     std::vector<Isa> found;
 #if defined(__x86_64__) || defined(__i386__)
     [[maybe_unused]] const CpuFeatures cpu = cpu_features();
 #endif
 #ifdef RNNFAST_HAVE_AVX512_BF16
-    found.push_back({&avx512_bf16::kernels, cpu.avx512_bf16});
+    static const Kernels with_low_precision = avx512_with_low_precision();
+    found.push_back({&with_low_precision, cpu.avx512_bf16});
 #endif
 #ifdef RNNFAST_HAVE_AVX512
     found.push_back({&avx512::kernels, cpu.avx512});
