@@ -78,6 +78,7 @@ void register_recurrent(py::module_& module);
 void register_stream(py::module_& module);
 void register_layers(py::module_& module);
 void register_sequence(py::module_& module);
+void register_network(py::module_& module);
 void register_language_model(py::module_& module);
 void register_seq2seq(py::module_& module);
 void register_translation(py::module_& module);

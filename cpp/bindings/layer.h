@@ -1,4 +1,4 @@
-// What Python's recurrent layers hold.
+// What Python's layers hold.
 #pragma once
 
 #include "layers/recurrent.h"
@@ -8,6 +8,25 @@
 namespace rnnfast::bindings {
 
 using namespace core;
+
+// A tape that backward has used up serves the next forward: new memory would cost a page fault every 4 KB.
+template <class Tape>
+class UsedTape {
+public:
+    std::unique_ptr<Tape> take() {
+        const ForkLock lock(mutex_, [&] { replace_abandoned(tape_); });
+        return tape_ ? std::move(tape_) : std::make_unique<Tape>();
+    }
+    void put(Tape&& tape) {
+        auto used = std::make_unique<Tape>(std::move(tape));
+        const ForkLock lock(mutex_, [&] { replace_abandoned(tape_); });
+        tape_ = std::move(used);
+    }
+
+private:
+    ForkSafeMutex mutex_;
+    std::unique_ptr<Tape> tape_;
+};
 
 struct Layer {
     explicit Layer(RecurrentOptions options, uint64_t seed) : rnn(std::move(options), seed, active()) {}
@@ -21,21 +40,10 @@ struct Layer {
     Recurrent rnn;
     ForkSafeMutex& gradients_mutex() { return gradients_mutex_; }
     Pool<RecurrentTape> inference;
-
-    // A tape that backward has used up serves the next forward: new memory would cost a page fault every 4 KB.
-    std::unique_ptr<RecurrentTape> training_tape() {
-        const ForkLock lock(used_tape_mutex_, [&] { replace_abandoned(used_tape_); });
-        return used_tape_ ? std::move(used_tape_) : std::make_unique<RecurrentTape>();
-    }
-    void take_back(RecurrentTape&& tape) {
-        auto used = std::make_unique<RecurrentTape>(std::move(tape));
-        const ForkLock lock(used_tape_mutex_, [&] { replace_abandoned(used_tape_); });
-        used_tape_ = std::move(used);
-    }
+    UsedTape<RecurrentTape> used_tape;
 
 private:
-    ForkSafeMutex gradients_mutex_, used_tape_mutex_;
-    std::unique_ptr<RecurrentTape> used_tape_;
+    ForkSafeMutex gradients_mutex_;
 };
 
 }  // namespace rnnfast::bindings

@@ -24,6 +24,7 @@ PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used()) {
     register_stream(m);
     register_layers(m);
     register_sequence(m);
+    register_network(m);
     register_language_model(m);
     register_seq2seq(m);
     register_translation(m);

@@ -6,6 +6,7 @@
 
 #include "bindings/arrays.h"
 #include "models/language_model_file.h"
+#include "models/network_file.h"
 #include "models/seq2seq/translator_file.h"
 #include "ops/packing.h"
 #include "runtime/dispatch.h"
@@ -48,16 +49,19 @@ void check_model(const SafetensorsFile& file, const std::optional<std::string>& 
         const auto found = file.metadata().find(key);
         return found != file.metadata().end() && found->second == value;
     };
-    const auto precision = [&](const auto& model) {
-        return weights ? named<Weights>("weights", *weights) : model.options.weights;
+    const auto precision = [&](const auto& options) {
+        return weights ? named<Weights>("weights", *weights) : options.weights;
     };
     if (!is("format", "rnnfast")) return;
     if (is("kind", "language_model")) {
         const LanguageModelFile model(file);
-        model.check(precision(model));
+        model.check(LanguageModel(model.options_for(precision(model.options)), std::nullopt, active()));
     } else if (is("kind", "seq2seq")) {
         const TranslatorFile model(file);
-        model.check(precision(model));
+        model.check(precision(model.options));
+    } else if (is("kind", "network")) {
+        const NetworkFile model(file);
+        model.check(precision(model.description));
     }
 }
 

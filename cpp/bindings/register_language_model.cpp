@@ -51,7 +51,7 @@ py::tuple step(const LanguageModel& model, const Array<int32_t>& tokens, const p
     float* out = logits.mutable_data();
     {
         const py::gil_scoped_release release;
-        StreamWorkspace workspace;
+        NetworkWorkspace workspace;
         StreamState* const all[] = {&state};
         model.step(tokens.data(), all, rows, out, workspace, all_threads);
     }
@@ -104,7 +104,7 @@ private:
     const LanguageModel& model_;
     Sampler sampler_;
     StreamState state_;
-    StreamWorkspace workspace_;
+    NetworkWorkspace workspace_;
     std::vector<float> logits_;
     int32_t last_ = -1;
 };

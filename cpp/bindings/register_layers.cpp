@@ -4,6 +4,7 @@
 #include "layers/linear.h"
 #include "layers/norm.h"
 #include "runtime/dispatch.h"
+#include "runtime/random.h"
 
 namespace rnnfast::bindings {
 
@@ -90,8 +91,10 @@ void register_layers(py::module_& m) {
     py::class_<EmbeddingLayer> embedding(m, "Embedding");
     embedding
         .def(py::init([](size_t num_embeddings, size_t embedding_dim, uint64_t seed) {
-                 return without_gil(
-                     [&] { return std::make_unique<EmbeddingLayer>(num_embeddings, embedding_dim, seed, active()); });
+                 return without_gil([&] {
+                     return std::make_unique<EmbeddingLayer>(num_embeddings, embedding_dim, random_key(seed, 1),
+                                                             active());
+                 });
              }),
              py::arg("num_embeddings"), py::arg("embedding_dim"), py::arg("seed") = 0)
         .def("forward", &embedding_forward, py::arg("ids"))

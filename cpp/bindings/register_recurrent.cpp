@@ -37,7 +37,7 @@ py::tuple forward(Layer& layer, const Array<float>& x, const py::object& h0, con
     Array<float> c(has_c ? states : std::vector<py::ssize_t>{0});
     const RecurrentStateOut end{h.mutable_data(), has_c ? c.mutable_data() : nullptr};
     float* y_data = y.mutable_data();
-    auto tape = save ? layer.training_tape() : nullptr;
+    auto tape = save ? layer.used_tape.take() : nullptr;
     {
         const py::gil_scoped_release release;
         if (tape) {
@@ -70,7 +70,7 @@ py::tuple backward(Layer& layer, RecurrentTape& tape, const py::object& dy, cons
         const py::gil_scoped_release release;
         const GradientLock lock(layer.gradients_mutex());
         layer.rnn.backward(tape, dy_data, dend, dx_data, dstart);
-        layer.take_back(std::move(tape));
+        layer.used_tape.put(std::move(tape));
     }
     return py::make_tuple(input_gradient ? py::object(dx) : py::none(), dh0, has_c ? py::object(dc0) : py::none());
 }

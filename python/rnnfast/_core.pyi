@@ -6,7 +6,7 @@ import collections.abc
 import numpy
 import numpy.typing
 import typing
-__all__: list[str] = ['AttentionCache', 'AttentionTape', 'CellInfo', 'Conv1d', 'DecodeOptions', 'DecoderState', 'Embedding', 'EncodedSource', 'Error', 'Generator', 'LanguageModel', 'LayerNorm', 'Linear', 'Optimizer', 'OptimizerOptions', 'Recurrent', 'Sampler', 'SamplerOptions', 'SelfAttention', 'Seq2Seq', 'Stream', 'Tape', 'bf16_rate', 'bf16_rows', 'cells', 'continuation', 'info', 'int8_rows', 'multiply_add_rate', 'num_threads', 'parse_safetensors', 'read_model', 'read_rate', 'read_safetensors', 'safetensors_bytes', 'score_pairs', 'set_num_threads', 'translate', 'write_safetensors', 'write_safetensors_to']
+__all__: list[str] = ['AttentionCache', 'AttentionTape', 'CellInfo', 'Conv1d', 'DecodeOptions', 'DecoderState', 'Embedding', 'EncodedSource', 'Error', 'Generator', 'LanguageModel', 'LayerNorm', 'Linear', 'Network', 'NetworkStream', 'NetworkTape', 'Optimizer', 'OptimizerOptions', 'Recurrent', 'Sampler', 'SamplerOptions', 'SelfAttention', 'Seq2Seq', 'Stream', 'Tape', 'bf16_rate', 'bf16_rows', 'cells', 'continuation', 'info', 'int8_rows', 'multiply_add_rate', 'num_threads', 'parse_safetensors', 'read_model', 'read_rate', 'read_safetensors', 'safetensors_bytes', 'score_pairs', 'set_num_threads', 'translate', 'write_safetensors', 'write_safetensors_to']
 class AttentionCache:
     def __init__(self) -> None:
         ...
@@ -221,6 +221,102 @@ class Linear:
     @property
     def weights_stamp(self) -> int:
         ...
+class Network:
+    """
+    Layers with names and named inputs, described by JSON (cpp/src/models/network.h). ``config`` gives the description back with all defaults. Parameters are called ``layer.parameter``.
+    """
+    @staticmethod
+    def from_file(path: str, weights: str | None = None) -> Network:
+        """
+        A network that only runs, from a file of the kind ``network``; it has no parameters.
+        """
+    def __init__(self, config: str) -> None:
+        ...
+    def backward(self, tape: NetworkTape, doutputs: collections.abc.Sequence, dstate: typing.Any, input_gradients: bool) -> tuple:
+        """
+        doutputs: a gradient or None for each output. dstate: as ``state`` of forward, gradients of the last states. Adds to the parameters' gradients. Returns (gradient or None of each input, [(dh, dc or None)] of the first states).
+        """
+    def clip_grad_value(self, limit: typing.SupportsFloat | typing.SupportsIndex) -> None:
+        ...
+    def forward(self, inputs: collections.abc.Sequence, lengths: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex] | None, state: typing.Any, train: bool, dropout_key: typing.SupportsInt | typing.SupportsIndex) -> tuple:
+        """
+        inputs: a list, (T, N) int32 or (T, N, size) float32 each. state: None, or a list with (h, c or None) or None for each recurrent layer. With ``train``, dropout acts and the tape serves one backward; the inputs must not change until then. Returns (outputs, lengths, state, tape): outputs (T', N, width) each, their lengths or None each, the last states, and None without ``train``.
+        """
+    def frozen(self) -> list[str]:
+        ...
+    def grad_squares(self, start: typing.SupportsFloat | typing.SupportsIndex) -> float:
+        ...
+    def gradients(self) -> dict:
+        ...
+    def make_optimizer(self, options: OptimizerOptions) -> Optimizer:
+        ...
+    def parameters(self) -> dict:
+        ...
+    def scale_grads(self, factor: typing.SupportsFloat | typing.SupportsIndex) -> None:
+        ...
+    def set_frozen(self, names: collections.abc.Sequence[str]) -> None:
+        ...
+    def set_parameter(self, name: str, value: typing.Annotated[numpy.typing.ArrayLike, numpy.float32]) -> None:
+        ...
+    def weights_changed(self) -> None:
+        ...
+    def zero_grad(self) -> None:
+        ...
+    @property
+    def config(self) -> str:
+        ...
+    @property
+    def inputs(self) -> list:
+        """
+        (name, numbers a step or 0, number of ids or 0) of each input.
+        """
+    @property
+    def no_stream(self) -> str:
+        """
+        Why the network cannot run one step at a time, in one sentence; empty if it can.
+        """
+    @property
+    def outputs(self) -> list:
+        """
+        (name, width) of each output.
+        """
+    @property
+    def states(self) -> list:
+        """
+        (name, layers times directions, hidden_size, whether it has c) of each recurrent layer.
+        """
+    @property
+    def weights(self) -> str:
+        ...
+class NetworkStream:
+    """
+    A network one step at a time, with a state of fixed size.
+    """
+    def __call__(self, inputs: collections.abc.Sequence) -> list:
+        """
+        inputs: a list, (rows,) int32 or (rows, size) float32 each; returns a list of outputs (rows, width).
+        """
+    def __init__(self, network: Network, rows: typing.SupportsInt | typing.SupportsIndex) -> None:
+        ...
+    def reset(self) -> None:
+        """
+        Sets the state to zeros.
+        """
+    @property
+    def rows(self) -> int:
+        ...
+    @property
+    def state(self) -> dict:
+        """
+        A copy of the state: (h, c or None) by the layer's name. None sets zeros.
+        """
+    @state.setter
+    def state(self, arg1: typing.Any) -> None:
+        ...
+class NetworkTape:
+    """
+    What a forward with ``train`` left for its backward.
+    """
 class Optimizer:
     def state(self) -> dict:
         ...

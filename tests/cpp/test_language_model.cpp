@@ -28,7 +28,7 @@ TEST_CASE("a language model gives the same bits for running as for training, and
             training.weights_changed();
 
             StreamState state = running.initial_state(1), other = training.initial_state(1);
-            StreamWorkspace workspace;
+            NetworkWorkspace workspace;
             std::vector<float> logits(sizes.vocabulary), other_logits(sizes.vocabulary);
             running.run(ids, steps, state, logits.data(), workspace);
             for (size_t i = 0; i < steps; ++i) {

@@ -9,6 +9,7 @@
 #include <string_view>
 
 #include "files/json.h"
+#include "models/network_file.h"
 #include "rnnfast/error.hpp"
 #include "rnnfast/layers.hpp"
 #include "rnnfast/translator.hpp"
@@ -53,6 +54,28 @@ void use(const rnnfast::Translator& translator) {
     translator.score(Sentences{{last}}, Sentences{{static_cast<int32_t>(translator.target_vocab_size() - 1)}});
 }
 
+void use(const rnnfast::core::Network& network) {
+    std::vector<rnnfast::core::Signal> inputs;
+    std::vector<std::vector<float>> numbers;
+    const std::vector<int32_t> ids(2);
+    for (const auto& input : network.inputs()) {
+        rnnfast::core::Signal s;
+        s.steps = 2;
+        s.rows = 1;
+        if (input.ids) s.ids = ids.data();
+        if (input.size) s.x = numbers.emplace_back(2 * input.size).data();
+        inputs.push_back(s);
+    }
+    rnnfast::core::NetworkTape tape;
+    network.forward({inputs.data()}, tape, false, 0);
+    if (!network.no_stream().empty()) return;
+    std::vector<rnnfast::core::StreamState> states = network.initial_states(1);
+    std::vector<rnnfast::core::StreamState*> at;
+    for (auto& state : states) at.push_back(&state);
+    rnnfast::core::NetworkWorkspace workspace;
+    network.run(inputs.data(), at.data(), workspace, 1);
+}
+
 template <class Body>
 void expect_error_or_success(Body body) {
     try {
@@ -78,6 +101,11 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     const auto weights = static_cast<rnnfast::Weights>(size % 3);
     expect_error_or_success([&] { use(rnnfast::LanguageModel::load(data, size, weights)); });
     expect_error_or_success([&] { use(rnnfast::Translator::load(data, size, weights)); });
+    expect_error_or_success([&] {
+        const std::string_view bytes(reinterpret_cast<const char*>(data), size);
+        const rnnfast::core::NetworkFile file(rnnfast::core::SafetensorsFile::view(bytes, "bytes"));
+        use(*rnnfast::core::network_of(file, weights, rnnfast::core::active()));
+    });
     expect_error_or_success([&] {
         const auto tensors = rnnfast::Tensors::parse(data, size);
         for (const std::string& name : tensors.names())

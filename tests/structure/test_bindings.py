@@ -18,6 +18,7 @@ RELEASES = re.compile(r"gil_scoped_release|without_gil\(")
 # File and first words of what computes with the GIL, and why.
 HELD: dict[str, str] = {
     "register_language_model.cpp int32_t sample": "one row of logits takes microseconds",
+    "register_network.cpp py::list step": "getting the GIL back may take longer than a small step; it releases it for a large one",
     "register_stream.cpp py::object step": "getting the GIL back may take longer than a small step; it releases it for a large one",
 }
 

@@ -130,7 +130,7 @@ StreamState* const* gather(State* const* states, size_t count, const Stack& stac
     return together.data();
 }
 
-std::unique_ptr<State::Impl> new_state(const Stack& stack, const StreamWorkspace::Sizes& one_step) {
+std::unique_ptr<State::Impl> new_state(const Stack& stack, const OneStep& one_step) {
     auto impl = std::make_unique<State::Impl>();
     impl->stream = StreamState(stack.cell(), stack.layers, stack.hidden());
     impl->one_step = one_step;
@@ -156,7 +156,7 @@ State& State::operator=(const State& other) {
     impl_->one_step = from.one_step;
     // The copy of a warm state is also warm. Other states stay small: only the first of a batch needs a workspace.
     if (!from.together.empty()) {
-        impl_->workspace.reserve(from.one_step);
+        impl_->workspace.reserve(*from.one_step);
         impl_->together.reserve(1);
     }
     return *this;
@@ -264,8 +264,10 @@ void Sampler::restore(const void* bytes, size_t size) {
 struct LanguageModel::Impl {
     Impl(LanguageModelFile&& file, Weights weights)
         : model(file, weights, active()),
+          one_step(std::make_shared<NetworkWorkspace::Sizes>(model.one_step())),
           vocabulary(std::make_shared<Vocabulary::Impl>(Vocabulary::Impl{std::move(file.tokens)})) {}
     core::LanguageModel model;
+    OneStep one_step;
     Vocabulary vocabulary;
 };
 
@@ -299,7 +301,7 @@ size_t LanguageModel::hidden_size() const { return impl().model.options().hidden
 size_t LanguageModel::num_layers() const { return impl().model.options().num_layers; }
 std::string LanguageModel::cell() const { return impl().model.cell().name; }
 Weights LanguageModel::weights() const { return impl().model.options().weights; }
-State LanguageModel::initial_state() const { return State(new_state(impl().model.stack(), impl().model.one_step())); }
+State LanguageModel::initial_state() const { return State(new_state(impl().model.stack(), impl().one_step)); }
 
 void LanguageModel::step(int32_t token, State& state, std::vector<float>& logits) const {
     logits.resize(vocab_size());

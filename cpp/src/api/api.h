@@ -2,7 +2,7 @@
 #pragma once
 
 #include "files/vocabulary.h"
-#include "layers/stream.h"
+#include "models/network.h"
 #include "models/sampler.h"
 #include "rnnfast/layers.hpp"
 #include "runtime/dispatch.h"
@@ -19,10 +19,10 @@ struct Vocabulary::Impl {
 
 struct State::Impl {
     StreamState stream;
-    StreamWorkspace workspace;           // neither copied nor saved
-    StreamWorkspace::Sizes one_step;     // sizes of that workspace for a step of this stream alone
-    std::vector<StreamState*> together;  // the streams of a call over several states
-    bool taken = false;                  // set by the call that looks for repeated states
+    NetworkWorkspace workspace;                               // neither copied nor saved
+    std::shared_ptr<const NetworkWorkspace::Sizes> one_step;  // its sizes for a step of this stream alone
+    std::vector<StreamState*> together;                       // the streams of a call over several states
+    bool taken = false;                                       // set by the call that looks for repeated states
 };
 
 // The implementation of a handle. `how` describes how to create one that is not empty.
@@ -39,7 +39,8 @@ Weights checked(Weights weights);
 void check_pointer(const void* p, const char* what);
 std::string_view checked_bytes(const void* bytes, size_t size);
 
-std::unique_ptr<State::Impl> new_state(const Stack& stack, const StreamWorkspace::Sizes& one_step);
+using OneStep = std::shared_ptr<const NetworkWorkspace::Sizes>;
+std::unique_ptr<State::Impl> new_state(const Stack& stack, const OneStep& one_step);
 void check_fits(const StreamState& state, const Stack& stack);
 // The streams of a call over several states, in the workspace of the first.
 StreamState* const* gather(State* const* states, size_t count, const Stack& stack);

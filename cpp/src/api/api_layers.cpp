@@ -69,6 +69,7 @@ std::vector<float> Tensors::values(const std::string& name) const {
 
 struct Recurrent::Impl {
     core::Recurrent layers;
+    OneStep one_step = {};
 };
 
 namespace {
@@ -148,6 +149,9 @@ Recurrent::Recurrent(const Tensors& tensors, const std::string& prefix, const st
     auto impl = std::make_shared<Impl>(Impl{{options, std::nullopt, active(), prefix}});
     impl->layers.pack([&](const Parameter& p, Buffer& buffer) { return tensor_values(file, p.name, p.shape, buffer); },
                       false);
+    auto one_step = std::make_shared<NetworkWorkspace::Sizes>();
+    one_step->cover(stream_sizes(impl->layers.stack(), 1));
+    impl->one_step = std::move(one_step);
     impl_ = std::move(impl);
 }
 
@@ -157,10 +161,7 @@ size_t Recurrent::hidden_size() const { return impl().layers.options().hidden_si
 size_t Recurrent::num_layers() const { return impl().layers.options().num_layers; }
 std::string Recurrent::cell() const { return impl().layers.cell().name; }
 Weights Recurrent::weights() const { return impl().layers.options().weights; }
-State Recurrent::initial_state() const {
-    const Stack stack = impl().layers.stack();
-    return State(new_state(stack, stream_sizes(stack, 1)));
-}
+State Recurrent::initial_state() const { return State(new_state(impl().layers.stack(), impl().one_step)); }
 
 namespace {
 

@@ -22,6 +22,7 @@ std::string text_of(const std::vector<size_t>& shape) {
 std::string advice(const std::string& kind) {
     if (kind == "language_model") return "; load it as a LanguageModel";
     if (kind == "seq2seq") return "; load it as a Translator";
+    if (kind == "network") return ": this is a network's file; load it in Python, with rf.load";
     if (kind == "sequence_classifier") return ": this is a sequence classifier's file; load it in Python, with rf.load";
     if (kind == "autoregressor" || kind == "linear_ar")
         return ": this is a forecaster's file; load it in Python, with rf.load";
@@ -114,7 +115,9 @@ void check_tensors(const SafetensorsFile& file, const std::vector<ExpectedTensor
         check_tensor(file, e.name, e.shape);
         known.insert(e.name);
         known.insert(scale_of(e.name));
-        if (e.shape.size() == 2) check_packed_size(file, e.name, e.shape[1], e.columns, weights, e.packing);
+        size_t depth = 1;  // no overflow: the file holds the tensor
+        for (size_t i = 1; i < e.shape.size(); ++i) depth *= e.shape[i];
+        if (e.shape.size() > 1) check_packed_size(file, e.name, depth, e.columns, weights, e.packing);
     }
     for (const auto& [name, tensor] : file.tensors())
         for (const std::string_view beginning : beginnings)

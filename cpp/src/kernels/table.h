@@ -208,6 +208,24 @@ struct SgdStep {
     bool nesterov = false;
 };
 
+// y = f(x) element by element; y may be x. backward: dx = dy f'(x), from x or from y, whichever the function needs; dx
+// may be dy.
+struct PointwiseKernels {
+    void (*forward)(size_t size, const float* x, float* y);
+    void (*backward)(size_t size, const float* x_or_y, const float* dy, float* dx);
+};
+enum PointwiseIndex {
+    pointwise_relu,
+    pointwise_leaky_relu,
+    pointwise_elu,
+    pointwise_tanh,
+    pointwise_sigmoid,
+    pointwise_hard_sigmoid,
+    pointwise_silu,
+    pointwise_gelu,
+    pointwise_count
+};
+
 enum CellIndex { cell_rnn_tanh, cell_rnn_relu, cell_lstm, cell_gru, cell_mgu, cell_count };
 
 // int8: converts the 32-bit integer sums in C to floats, c[r, j] = sum * (row_scale[r] * column_scale[j]) + start[j]
@@ -247,14 +265,16 @@ struct Kernels {
     GemmKernel gemm[gemm_precisions][gemm_shapes];
     const GemmKernel& product() const { return gemm[gemm_f32][gemm_wide]; }
     CellKernels cells[cell_count];
+    PointwiseKernels pointwise[pointwise_count];
     void (*softmax_loss)(const SoftmaxLoss&);
     // The largest of a row of logits, and the sum of e^(x - largest)
     void (*exp_sum)(size_t size, const float* x, float* maximum, float* sum);
     void (*adam)(const AdamStep&);
     void (*sgd)(const SgdStep&);
-    void (*add)(size_t size, const float* x, float* y);  // y += x
-    void (*scale)(size_t size, float factor, float* x);  // x *= factor
-    void (*clip)(size_t size, float limit, float* x);    // x = min(max(x, -limit), limit)
+    void (*add)(size_t size, const float* x, float* y);                       // y += x
+    void (*multiply)(size_t size, const float* a, const float* b, float* y);  // y = a * b
+    void (*scale)(size_t size, float factor, float* x);                       // x *= factor
+    void (*clip)(size_t size, float limit, float* x);                         // x = min(max(x, -limit), limit)
     // sums[v] += x[j / width * panel_stride + v * width + j % width] over columns j, a multiple of 16, in one order on
     // every ISA
     void (*panel_row_sums)(size_t rows, size_t columns, size_t panel_stride, size_t width, const float* x, float* sums);

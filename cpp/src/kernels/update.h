@@ -55,6 +55,11 @@ void add(size_t size, const float* x, float* y) {
                        [&](size_t i, size_t n) { store_some(y + i, load_some(y + i, n) + load_some(x + i, n), n); });
 }
 
+void multiply(size_t size, const float* a, const float* b, float* y) {
+    for_each_vector_of(size,
+                       [&](size_t i, size_t n) { store_some(y + i, load_some(a + i, n) * load_some(b + i, n), n); });
+}
+
 void scale(size_t size, float factor, float* x) {
     for_each_vector_of(size,
                        [&](size_t i, size_t n) { store_some(x + i, load_some(x + i, n) * broadcast(factor), n); });

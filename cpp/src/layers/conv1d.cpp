@@ -8,7 +8,7 @@
 
 namespace rnnfast::core {
 
-Conv1d::Conv1d(const Conv1dOptions& options, uint64_t seed, const Kernels& kernels)
+Conv1d::Conv1d(const Conv1dOptions& options, std::optional<uint64_t> seed, const Kernels& kernels)
     : options_(options), kernels_(&kernels) {
     const size_t C = options.in_channels, O = options.out_channels, k = options.kernel_size;
     constexpr size_t most = 0x7fffffff;  // products of two sizes then fit 64 bits
@@ -16,11 +16,17 @@ Conv1d::Conv1d(const Conv1dOptions& options, uint64_t seed, const Kernels& kerne
         throw std::invalid_argument("Conv1d: sizes must be at most " + std::to_string(most));
     if (std::min({C, O, k, options.dilation}) == 0)
         throw std::invalid_argument("Conv1d: in_channels, out_channels, kernel_size and dilation must be at least 1");
-    weight_ = make_parameter("weight", {O, C, k});
-    bias_ = make_parameter("bias", {options.bias ? O : 0});
+    weight_ = make_parameter("weight", {O, C, k}, seed.has_value());
+    bias_ = make_parameter("bias", {options.bias ? O : 0}, seed.has_value());
     const double bound = 1.0 / std::sqrt(static_cast<double>(C * k));  // PyTorch's initialization
     uint64_t number = 0;
-    for (Parameter* p : parameters()) uniform_(*p, bound, random_key(seed, ++number));
+    for (Parameter* p : parameters()) uniform_(*p, bound, random_key(seed.value_or(0), ++number));
+}
+
+void Conv1d::load(const FileValues& values) {
+    for (Parameter* p : parameters()) copy_values(*p, values);
+    packed_forward();
+    for (Parameter* p : parameters()) p->value = {};
 }
 
 void Conv1d::weights_changed() {
@@ -45,7 +51,7 @@ size_t Conv1d::output_steps(size_t steps) const {
 // The weight as [O, k, C], so that the channels of a tap lie side by side.
 Buffer Conv1d::taps_first() const {
     const size_t C = options_.in_channels, k = options_.kernel_size;
-    Buffer turned(weight_.size(), Buffer::Uninitialised{});
+    Buffer turned(weights(), Buffer::Uninitialised{});
     for (size_t o = 0; o < options_.out_channels; ++o)
         for (size_t tap = 0; tap < k; ++tap)
             for (size_t c = 0; c < C; ++c)
@@ -83,7 +89,7 @@ void Conv1d::forward(const ConstSequence& x, const Sequence& y) const {
     const Panels& packed = packed_forward();
     const auto positions = static_cast<double>(y.layout.steps * y.layout.rows);
     const Filter filter{packed.weights, packed.start.data(), taps()};
-    parallel(threads_for(2.0 * positions * static_cast<double>(weight_.size())),
+    parallel(threads_for(2.0 * positions * static_cast<double>(weights())),
              [&](const Team& team) { convolve(team, filter, x, y); });
 }
 
@@ -93,8 +99,8 @@ void Conv1d::backward(const ConstSequence& x, const ConstSequence& dy, float* dx
     const size_t C = options_.in_channels, O = options_.out_channels, k = options_.kernel_size;
     Taps reversed = taps();
     reversed.before = static_cast<ptrdiff_t>((k - 1) * options_.dilation) - reversed.before;
-    const size_t threads = threads_for(4.0 * static_cast<double>(positions) * static_cast<double>(weight_.size()));
-    Buffer gradient(k > 1 ? weight_.size() : 0);  // [O, k, C]
+    const size_t threads = threads_for(4.0 * static_cast<double>(positions) * static_cast<double>(weights()));
+    Buffer gradient(k > 1 ? weights() : 0);  // [O, k, C]
     float* sums = k > 1 ? gradient.data() : weight_.grad.data();
     const size_t each = convolve_gradient_scratch(*kernels_, C, O);
     Buffer scratch(threads * each, Buffer::Uninitialised{});

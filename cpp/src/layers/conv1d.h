@@ -17,7 +17,10 @@ struct Conv1dOptions {
 // torch.nn.Conv1d with stride 1 and one group, on sequences whose channels lie side by side.
 class Conv1d {
 public:
-    Conv1d(const Conv1dOptions& options, uint64_t seed, const Kernels& kernels);
+    // Without a seed, the parameters have no values: load() packs those of a file.
+    Conv1d(const Conv1dOptions& options, std::optional<uint64_t> seed, const Kernels& kernels);
+    // For running only: packs the values of a file and keeps no others.
+    void load(const FileValues& values);
 
     const Conv1dOptions& options() const { return options_; }
     const Kernels& kernels() const { return *kernels_; }
@@ -35,6 +38,7 @@ public:
     void step(const float* window, size_t rows, float* y) const;
 
 private:
+    size_t weights() const { return options_.out_channels * options_.kernel_size * options_.in_channels; }
     Taps taps() const { return {options_.kernel_size, options_.dilation, static_cast<ptrdiff_t>(options_.before)}; }
     Buffer taps_first() const;
     struct Panels {

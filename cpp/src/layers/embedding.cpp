@@ -4,15 +4,14 @@
 
 #include "ops/embedding.h"
 #include "runtime/check.h"
-#include "runtime/random.h"
 
 namespace rnnfast::core {
 
-Embedding::Embedding(size_t rows, size_t width, uint64_t seed, const Kernels& kernels)
-    : kernels_(&kernels), weight_(make_parameter("weight", {rows, width})) {
+Embedding::Embedding(size_t rows, size_t width, std::optional<uint64_t> key, const Kernels& kernels)
+    : kernels_(&kernels), weight_(make_parameter("weight", {rows, width}, key.has_value())) {
     if (rows == 0 || width == 0)
         throw std::invalid_argument("Embedding: num_embeddings and embedding_dim must be at least 1");
-    normal_(weight_, random_key(seed, 1));
+    normal_(weight_, key.value_or(0));
 }
 
 void Embedding::check(const int32_t* ids, size_t count) const {

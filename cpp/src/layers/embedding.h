@@ -7,7 +7,10 @@ namespace rnnfast::core {
 
 class Embedding {
 public:
-    Embedding(size_t rows, size_t width, uint64_t seed, const Kernels& kernels);
+    // The table starts standard normal, from the random stream `key`; without one, it has no values.
+    Embedding(size_t rows, size_t width, std::optional<uint64_t> key, const Kernels& kernels);
+    // For running only: copies the values of a file.
+    void load(const FileValues& values) { copy_values(weight_, values); }
 
     size_t rows() const { return weight_.shape[0]; }
     size_t width() const { return weight_.shape[1]; }

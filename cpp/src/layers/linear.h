@@ -10,7 +10,12 @@ namespace rnnfast::core {
 
 class Linear {
 public:
-    Linear(size_t inputs, size_t outputs, bool bias, uint64_t seed, const Kernels& kernels);
+    // Without a seed, the parameters have no values: pack() takes those of a file. weights: the precision of forward;
+    // gradients are products in f32.
+    Linear(size_t inputs, size_t outputs, bool bias, std::optional<uint64_t> seed, const Kernels& kernels,
+           Weights weights = Weights::f32);
+    // For running only: packs the values of a file and keeps no others.
+    void pack(const FileValues& values);
 
     size_t inputs() const { return weight_.shape[1]; }
     size_t outputs() const { return weight_.shape[0]; }
@@ -21,11 +26,15 @@ public:
 
     // x: [rows, I], y: [rows, O]. One step of a stream is the forward of its rows.
     void forward(const float* x, size_t rows, float* y) const;
+    // The same in the caller's scratch, which grows at the first call.
+    void forward(const float* x, size_t rows, float* y, Buffer& scratch, size_t most_threads) const;
+    size_t scratch(size_t rows) const { return packed().scratch(rows); }  // floats
     // Adds to the parameters' gradients; writes dx [rows, I] unless it is nullptr.
     void backward(const float* x, const float* dy, size_t rows, float* dx);
 
 private:
-    bool has_bias() const { return bias_.size() != 0; }
+    bool has_bias() const { return bias_.shape[0] != 0; }
+    const PackedLinear& packed() const;
 
     const Kernels* kernels_;
     Parameter weight_, bias_;  // [O, I], [O]

@@ -5,11 +5,11 @@
 
 namespace rnnfast::core {
 
-LayerNorm::LayerNorm(const LayerNormOptions& options, const Kernels& kernels)
+LayerNorm::LayerNorm(const LayerNormOptions& options, const Kernels& kernels, bool values)
     : options_(options),
       kernels_(&kernels),
-      weight_(make_parameter("weight", {options.weight ? options.size : 0})),
-      bias_(make_parameter("bias", {options.weight && options.bias ? options.size : 0})) {
+      weight_(make_parameter("weight", {options.weight ? options.size : 0}, values)),
+      bias_(make_parameter("bias", {options.weight && options.bias ? options.size : 0}, values)) {
     if (options.size == 0) throw std::invalid_argument("LayerNorm: normalized_size must be at least 1");
     std::fill_n(weight_.value.data(), weight_.size(), 1.0f);
 }
@@ -17,13 +17,17 @@ LayerNorm::LayerNorm(const LayerNormOptions& options, const Kernels& kernels)
 Parameters LayerNorm::parameters() {
     Parameters all;
     for (Parameter* p : {&weight_, &bias_})
-        if (p->size()) all.push_back(p);
+        if (p->shape[0]) all.push_back(p);
     return all;
 }
 
-void LayerNorm::forward(const float* x, size_t rows, float* y) const {
+void LayerNorm::load(const FileValues& values) {
+    for (Parameter* p : parameters()) copy_values(*p, values);
+}
+
+void LayerNorm::forward(const float* x, size_t rows, float* y, size_t most_threads) const {
     const size_t D = options_.size;
-    parallel(threads_for(8.0 * static_cast<double>(rows * D)), [&](const Team& team) {
+    parallel(std::min(most_threads, threads_for(8.0 * static_cast<double>(rows * D))), [&](const Team& team) {
         const Range own = split(rows, team.size, team.index);
         LayerNormForward f;
         f.rows = own.size();

@@ -14,7 +14,9 @@ struct LayerNormOptions {
 
 class LayerNorm {
 public:
-    LayerNorm(const LayerNormOptions& options, const Kernels& kernels);
+    // Without `values`, the parameters have none: load() copies those of a file.
+    LayerNorm(const LayerNormOptions& options, const Kernels& kernels, bool values = true);
+    void load(const FileValues& values);
 
     size_t inputs() const { return options_.size; }
     size_t outputs() const { return options_.size; }
@@ -24,7 +26,7 @@ public:
     const WeightsStamp& weights_stamp() const { return stamp_; }
 
     // x, y: [rows, D]. One step of a stream is the forward of its rows.
-    void forward(const float* x, size_t rows, float* y) const;
+    void forward(const float* x, size_t rows, float* y, size_t most_threads = all_threads) const;
     // Adds to the parameters' gradients; writes dx [rows, D] unless it is nullptr. x is what forward had.
     void backward(const float* x, const float* dy, size_t rows, float* dx);
 

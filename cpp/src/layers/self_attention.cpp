@@ -55,7 +55,7 @@ std::vector<size_t> checked_lengths(const int64_t* lengths, const Layout& layout
 
 }  // namespace
 
-SelfAttention::SelfAttention(const AttentionOptions& options, uint64_t seed, const Kernels& kernels)
+SelfAttention::SelfAttention(const AttentionOptions& options, std::optional<uint64_t> seed, const Kernels& kernels)
     : options_(options), kernels_(&kernels) {
     const size_t D = options.embed_dim, heads = options.num_heads;
     if (D == 0 || heads == 0) throw std::invalid_argument("SelfAttention: embed_dim and num_heads must be at least 1");
@@ -66,13 +66,20 @@ SelfAttention::SelfAttention(const AttentionOptions& options, uint64_t seed, con
     if (D > most) throw std::invalid_argument("SelfAttention: embed_dim must be at most " + std::to_string(most));
     heads_ = head_panels(kernels, heads, D / heads);
     scale_ = static_cast<float>(1.0 / std::sqrt(static_cast<double>(heads_.size)));
-    in_weight_ = make_parameter("in_proj_weight", {3 * D, D});
-    in_bias_ = make_parameter("in_proj_bias", {options.bias ? 3 * D : 0});
-    out_weight_ = make_parameter("out_proj.weight", {D, D});
-    out_bias_ = make_parameter("out_proj.bias", {options.bias ? D : 0});
+    const bool values = seed.has_value();
+    in_weight_ = make_parameter("in_proj_weight", {3 * D, D}, values);
+    in_bias_ = make_parameter("in_proj_bias", {options.bias ? 3 * D : 0}, values);
+    out_weight_ = make_parameter("out_proj.weight", {D, D}, values);
+    out_bias_ = make_parameter("out_proj.bias", {options.bias ? D : 0}, values);
     // PyTorch's initialization; biases are zero
-    uniform_(in_weight_, std::sqrt(6.0 / static_cast<double>(4 * D)), random_key(seed, 1));
-    uniform_(out_weight_, 1.0 / std::sqrt(static_cast<double>(D)), random_key(seed, 2));
+    uniform_(in_weight_, std::sqrt(6.0 / static_cast<double>(4 * D)), random_key(seed.value_or(0), 1));
+    uniform_(out_weight_, 1.0 / std::sqrt(static_cast<double>(D)), random_key(seed.value_or(0), 2));
+}
+
+void SelfAttention::load(const FileValues& values) {
+    for (Parameter* p : parameters()) copy_values(*p, values);
+    packed_forward();
+    for (Parameter* p : parameters()) p->value = {};
 }
 
 void SelfAttention::weights_changed() {

@@ -44,7 +44,11 @@ struct AttentionCache {
 // torch.nn.MultiheadAttention's weights and names; query, key and value are the same sequence.
 class SelfAttention {
 public:
-    SelfAttention(const AttentionOptions& options, uint64_t seed, const Kernels& kernels);
+    // Without a seed, the parameters have no values: load() packs those of a file.
+    SelfAttention(const AttentionOptions& options, std::optional<uint64_t> seed, const Kernels& kernels);
+    // For running only: packs the values of a file and keeps no others.
+    void load(const FileValues& values);
+    size_t packed_columns() const { return 3 * heads_.heads * heads_.padded(); }  // of in_proj_weight
 
     const AttentionOptions& options() const { return options_; }
     const Kernels& kernels() const { return *kernels_; }

@@ -24,6 +24,15 @@ StreamState::StreamState(const CellInfo& cell_, size_t layers_, size_t hidden_, 
       h(layers_ * rows_ * hidden_),
       c(cell_.has_c ? layers_ * rows_ * padded() : 0) {}
 
+StreamState StreamState::plain(size_t width, size_t rows) {
+    StreamState state;
+    state.layers = 1;
+    state.hidden = width;
+    state.rows = rows;
+    state.h = Buffer(rows * width);
+    return state;
+}
+
 void StreamState::set(const float* from_h, const float* from_c) {
     h.zero();
     c.zero();
@@ -39,7 +48,9 @@ void StreamState::get(float* to_h, float* to_c) const {
 }
 
 void StreamState::assign(const StreamState& other) {
-    if (!fits(other)) *this = StreamState(*other.cell, other.layers, other.hidden, other.rows);
+    if (!fits(other))
+        *this = other.cell ? StreamState(*other.cell, other.layers, other.hidden, other.rows)
+                           : plain(other.hidden, other.rows);
     std::copy_n(other.h.data(), h.size(), h.data());
     std::copy_n(other.c.data(), c.size(), c.data());
 }
@@ -49,9 +60,18 @@ void StreamWorkspace::reserve(const Sizes& sizes) {
     between.reserve(sizes.between);
     h.reserve(sizes.h);
     c.reserve(sizes.c);
-    x.reserve(sizes.x);
-    y.reserve(sizes.y);
     left.reserve(sizes.left);
+}
+
+void StreamWorkspace::Sizes::cover(const Sizes& other) {
+    const auto larger = [](size_t& own, size_t of_other) { own = std::max(own, of_other); };
+    larger(step.gates, other.step.gates);
+    larger(step.recurrent, other.step.recurrent);
+    larger(step.left, other.step.left);
+    larger(between, other.between);
+    larger(h, other.h);
+    larger(c, other.c);
+    larger(left, other.left);
 }
 
 StreamWorkspace::Sizes stream_sizes(const Stack& stack, size_t rows) {

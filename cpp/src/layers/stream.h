@@ -15,6 +15,8 @@ struct StreamState {
 
     StreamState() = default;
     StreamState(const CellInfo& cell, size_t layers, size_t hidden, size_t rows = 1);
+    // h alone: [rows, width], of a layer that is not recurrent
+    static StreamState plain(size_t width, size_t rows);
     // h, c: [layers, rows, H]; c of cells that have one. nullptr sets zeros.
     void set(const float* h, const float* c);
     void get(float* h, float* c) const;
@@ -34,11 +36,12 @@ struct StreamWorkspace {
     StepWorkspace step;
     size_t steps_done = 0;
     RecurrentTape tape;  // of several steps
-    Buffer between, h, c, x, y, left, logits, sums;
+    Buffer between, h, c, left, logits, sums;
 
     struct Sizes {  // floats that one step takes
         StepWorkspace::Sizes step;
-        size_t between = 0, h = 0, c = 0, x = 0, y = 0, left = 0;
+        size_t between = 0, h = 0, c = 0, left = 0;
+        void cover(const Sizes& other);  // becomes enough for both
     };
     void reserve(const Sizes& sizes);
 };

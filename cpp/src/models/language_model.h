@@ -1,13 +1,11 @@
-// Tokens -> embedding or one-hot -> recurrent stack -> linear -> softmax: one composition, for training and for
-// running.
+// Tokens -> embedding or one-hot -> recurrent stack -> linear -> softmax: a network and the softmax that reads it, for
+// training and for running.
 #pragma once
 
 #include <memory>
 
-#include "files/options.h"
 #include "layers/softmax_output.h"
-#include "layers/stream.h"
-#include "ops/dropout.h"
+#include "models/network.h"
 
 namespace rnnfast::core {
 
@@ -52,12 +50,14 @@ public:
     LanguageModel(const LanguageModelFile& file, Weights weights, const Kernels& kernels);
 
     const LanguageModelOptions& options() const { return options_; }
-    const Kernels& kernels() const { return rnn_.kernels(); }
+    const Kernels& kernels() const { return network_.kernels(); }
     const CellInfo& cell() const { return rnn_.cell(); }
     Parameters parameters();
     size_t state_size(size_t rows) const { return options_.num_layers * rows * options_.hidden_size; }
     void weights_changed();
-    ForkSafeMutex& gradients_mutex() { return gradients_mutex_; }
+    ForkSafeMutex& gradients_mutex() { return network_.gradients_mutex(); }
+    // The tensors of a file with these parameters.
+    std::vector<ExpectedTensor> expected_tensors() const;
 
     // x, y: [T, N] ids, y the targets (negative: counts for nothing). nll: [T * N] out, -log p(y) in nats.
     // The states are read from start and written to end. With `train`, backward() may follow: it gives the gradients of
@@ -67,48 +67,39 @@ public:
     void backward();
 
     // One token at a time. These methods throw std::out_of_range for an id beyond the vocabulary.
-    Stack stack() const { return rnn_.stack(!embedding_); }
+    Stack stack() const { return rnn_.stack(options_.embedding_size == 0); }
     StreamState initial_state(size_t rows) const { return {cell(), options_.num_layers, options_.hidden_size, rows}; }
-    StreamWorkspace::Sizes one_step() const;  // of one stream
+    NetworkWorkspace::Sizes one_step() const;  // of one stream
     void check_ids(const int32_t* ids, size_t count) const;
     // One token to each of `rows` streams, in one state or in one state each; logits: [rows, V]
-    void step(const int32_t* tokens, StreamState* const* states, size_t rows, float* logits, StreamWorkspace& m,
+    void step(const int32_t* tokens, StreamState* const* states, size_t rows, float* logits, NetworkWorkspace& m,
               size_t threads) const;
     // `count` tokens to one stream; logits: [V] after the last one.
-    void run(const int32_t* tokens, size_t count, StreamState& state, float* logits, StreamWorkspace& m) const;
+    void run(const int32_t* tokens, size_t count, StreamState& state, float* logits, NetworkWorkspace& m) const;
     // log P(tokens[i + 1]) in nats for the first count - 1 tokens, which the stream reads.
     void score(const int32_t* tokens, size_t count, StreamState& state, double* log_probabilities,
-               StreamWorkspace& m) const;
+               NetworkWorkspace& m) const;
 
 private:
-    Dropout mask() const { return {static_cast<float>(options_.dropout), options_.variational}; }
-    Dropout embedding_mask() const {
-        return {static_cast<float>(options_.embedding_dropout.value_or(options_.dropout)), options_.variational};
-    }
-
-    // The first layer's input: rows of the embedding, or the ids of a one-hot input.
-    RecurrentInput embed(const int32_t* ids, size_t steps, size_t rows, Buffer& embedded) const;
-    // The last layer's output for [steps, rows] tokens, in m.y
-    void hidden(const int32_t* tokens, size_t steps, StreamState* const* states, size_t rows, StreamWorkspace& m,
-                size_t threads) const;
+    // The last layer's output for [steps, rows] tokens
+    const float* hidden(const int32_t* tokens, size_t steps, StreamState* const* states, size_t rows,
+                        NetworkWorkspace& m, size_t threads) const;
 
     LanguageModelOptions options_;
-    Recurrent rnn_;
-    std::deque<Parameter> own_;  // embedding.weight, output.weight, output.bias
-    Parameter *embedding_ = nullptr, *output_weight_ = nullptr, *output_bias_ = nullptr;
+    Network network_;  // up to the last hidden state
+    const Recurrent& rnn_;
+    Parameter own_weight_, bias_;  // output.weight unless tied, output.bias
+    Parameter* weight_;            // of the output product
     OutputLayer output_;
 
     // Kept from call to call. Evaluation has its own, so that it may come between a loss and its backward.
     struct Memory {
-        RecurrentTape tape;
-        Steps even;  // of the batch at hand
+        NetworkTape tape;
         std::vector<int32_t> ids;
-        Buffer embedded, hidden, dropped;
         OutputLayer::LossMemory output;
     };
     struct Training : Memory {
-        Buffer dhidden, dembedded;
-        uint64_t dropout_key = 0;
+        Buffer dhidden;
         bool pending = false;  // a loss whose backward has not run
     };
     struct Batch {  // the arguments of loss
@@ -122,7 +113,6 @@ private:
     Pool<Memory> evaluation_;
     Training training_;
     ForkSafeMutex training_mutex_;  // of training_: one loss or backward at a time
-    ForkSafeMutex gradients_mutex_;
 };
 
 }  // namespace rnnfast::core

@@ -13,10 +13,10 @@ struct LanguageModelFile {
     LanguageModelOptions options;  // with the weights the file asks for
     TokenTable tokens;             // of size 0 if the model has no vocabulary of text
 
-    // Every check of the tensors, for products in this precision; what is left to do can only fail for want of memory.
-    void check(Weights weights) const;
-    // The options with these weights, after that check.
-    LanguageModelOptions checked_options(Weights weights) const;
+    // The options with other weights, for a model whose tensors check() then checks.
+    LanguageModelOptions options_for(Weights weights) const;
+    // Every check of the tensors; what is left to do can only fail for want of memory.
+    void check(const LanguageModel& model) const;
 };
 
 }  // namespace rnnfast::core

@@ -3,10 +3,9 @@
 
 #include "kernels/table.h"
 #include "ops/packing.h"
+#include "runtime/parallel.h"
 
 namespace rnnfast::core {
-
-constexpr size_t all_threads = static_cast<size_t>(-1);
 
 // For inference: weights packed once, shared by any number of callers.
 class PackedLinear {

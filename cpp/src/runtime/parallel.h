@@ -52,6 +52,9 @@ void parallel(size_t threads, const Body& body) {  // no std::function, which wo
     run_team(threads, [](const void* object, const Team& team) { (*static_cast<const Body*>(object))(team); }, &body);
 }
 
+// For callers that limit the threads of a call; 1: no lock, no system call.
+constexpr size_t all_threads = static_cast<size_t>(-1);
+
 // The number of threads that pay off for this amount of arithmetic.
 size_t threads_for(double flops);
 

@@ -1,0 +1,444 @@
+// Networks of layers described by data, for models put together in Python.
+#include <pybind11/stl.h>
+
+#include "bindings/layer.h"
+#include "bindings/parameters.h"
+#include "models/network_file.h"
+#include "runtime/finite.h"
+
+namespace rnnfast::bindings {
+
+namespace {
+
+// A network with what its calls keep.
+class BoundNetwork {
+public:
+    explicit BoundNetwork(std::unique_ptr<Network> network) : network_(std::move(network)) {}
+
+    Network& operator*() { return *network_; }
+    const Network& operator*() const { return *network_; }
+    Network* operator->() { return network_.get(); }
+    const Network* operator->() const { return network_.get(); }
+
+    const Kernels& kernels() const { return network_->kernels(); }
+    Parameters parameters() const { return network_->trains() ? network_->parameters() : Parameters{}; }
+    void weights_changed() { network_->weights_changed(); }
+    ForkSafeMutex& gradients_mutex() { return network_->gradients_mutex(); }
+
+    UsedTape<NetworkTape> used_tape;
+    Pool<NetworkTape> inference;
+
+private:
+    std::unique_ptr<Network> network_;
+};
+
+std::unique_ptr<BoundNetwork> network_of_config(const std::string& config) {
+    const py::gil_scoped_release release;
+    const NetworkDescription description = read_network(parse_json(config));
+    return std::make_unique<BoundNetwork>(std::make_unique<Network>(description, description.seed, active()));
+}
+
+std::unique_ptr<BoundNetwork> network_of_file(const std::string& path, const std::optional<std::string>& weights) {
+    const py::gil_scoped_release release;
+    const NetworkFile file(SafetensorsFile::open(path));
+    const Weights precision = weights ? named<Weights>("weights", *weights) : file.description.weights;
+    return std::make_unique<BoundNetwork>(network_of(file, precision, active()));
+}
+
+// Arrays given for a network's inputs, and what the core reads of them.
+struct Inputs {
+    std::vector<py::object> arrays;
+    std::vector<int64_t> lengths;
+    std::vector<Signal> signals;
+};
+
+template <class T>
+const T* data_of(const py::object& given, const std::vector<py::ssize_t>& wanted, const std::string& name,
+                 Inputs& inputs) {
+    const auto array = py::cast<Array<T>>(given);
+    check_shape(array, wanted, name);
+    inputs.arrays.push_back(array);
+    return array.data();
+}
+
+// dimensions: those before the numbers of a step, (T, N) or (N,)
+Inputs inputs_of(const Network& network, const py::sequence& given, size_t dimensions) {
+    const auto& wanted = network.inputs();
+    if (given.size() != wanted.size())
+        throw std::invalid_argument("got " + std::to_string(given.size()) + " inputs, expected " +
+                                    std::to_string(wanted.size()));
+    Inputs inputs;
+    for (size_t i = 0; i < wanted.size(); ++i) {
+        const py::object array = given[i];
+        const py::array any = py::cast<py::array>(array);
+        const std::string name = "input '" + wanted[i].name + "'";
+        const size_t axes = dimensions + (wanted[i].ids ? 0 : 1);
+        if (static_cast<size_t>(any.ndim()) != axes)
+            throw std::invalid_argument(
+                name + " has shape " + shape_text(any) + ", expected " + (dimensions == 2 ? "(T, N" : "(N") +
+                (wanted[i].ids ? (dimensions == 2 ? ")" : ",)") : ", " + std::to_string(wanted[i].size) + ")"));
+        std::vector<py::ssize_t> shape(any.shape(), any.shape() + dimensions);
+        Signal s;
+        s.steps = dimensions == 2 ? static_cast<size_t>(shape[0]) : 1;
+        s.rows = static_cast<size_t>(shape[dimensions - 1]);
+        if (wanted[i].ids) {
+            s.ids = data_of<int32_t>(array, shape, name, inputs);
+        } else {
+            shape.push_back(signed_size(wanted[i].size));
+            s.x = data_of<float>(array, shape, name, inputs);
+        }
+        inputs.signals.push_back(s);
+    }
+    return inputs;
+}
+
+std::vector<py::ssize_t> shape_of(const Signal& s) {
+    return {signed_size(s.steps), signed_size(s.rows), signed_size(s.width)};
+}
+
+// h and c of every recurrent layer: arrays, and where the core reads or writes them.
+template <class State>
+struct States {
+    std::vector<py::object> h, c;
+    std::vector<State> at;
+};
+
+std::vector<py::ssize_t> state_shape(const Recurrent& layer, size_t rows) {
+    return {signed_size(layer.scans()), signed_size(rows), signed_size(layer.options().hidden_size)};
+}
+
+const Recurrent& recurrent_at(const Network& network, size_t i) {
+    return *network.layer(network.recurrent()[i]).recurrent();
+}
+
+// given: None, or for each recurrent layer None or (h, c or None)
+States<RecurrentState> states_of(const Network& network, const py::object& given, size_t rows) {
+    States<RecurrentState> states;
+    const size_t count = network.recurrent().size();
+    if (given.is_none()) return states;
+    const auto list = py::cast<py::sequence>(given);
+    if (list.size() != count)
+        throw std::invalid_argument("got the states of " + std::to_string(list.size()) + " layers, expected " +
+                                    std::to_string(count) + ", one for each recurrent layer");
+    for (size_t i = 0; i < count; ++i) {
+        RecurrentState state;
+        const py::object one = list[i];
+        if (!one.is_none()) {
+            const auto pair = py::cast<std::pair<py::object, py::object>>(one);
+            const std::string& name = network.layer_name(network.recurrent()[i]);
+            const auto shape = state_shape(recurrent_at(network, i), rows);
+            state.h = optional_data(pair.first, shape, "state h of '" + name + "'");
+            state.c = optional_data(pair.second, shape, "state c of '" + name + "'");
+            states.h.push_back(pair.first);
+            states.c.push_back(pair.second);
+        }
+        states.at.push_back(state);
+    }
+    return states;
+}
+
+States<RecurrentStateOut> new_states(const Network& network, size_t rows) {
+    States<RecurrentStateOut> states;
+    for (size_t i = 0; i < network.recurrent().size(); ++i) {
+        const Recurrent& layer = recurrent_at(network, i);
+        Array<float> h(state_shape(layer, rows));
+        RecurrentStateOut out{h.mutable_data(), nullptr};
+        states.h.push_back(h);
+        states.c.push_back(py::none());
+        if (layer.cell().has_c) {
+            Array<float> c(state_shape(layer, rows));
+            out.c = c.mutable_data();
+            states.c.back() = c;
+        }
+        states.at.push_back(out);
+    }
+    return states;
+}
+
+py::list as_list(const States<RecurrentStateOut>& states) {
+    py::list all;
+    for (size_t i = 0; i < states.h.size(); ++i) all.append(py::make_tuple(states.h[i], states.c[i]));
+    return all;
+}
+
+struct BoundTape {
+    std::unique_ptr<NetworkTape> tape;
+    Inputs inputs;
+};
+
+// Copies of a network's outputs and of their lengths, None where all rows have all steps.
+std::pair<py::list, py::list> outputs_of(const Network& network, const NetworkTape& tape) {
+    py::list values, lengths;
+    for (size_t i = 0; i < network.outputs(); ++i) {
+        const Signal& out = network.output(tape, i);
+        Array<float> y(shape_of(out));
+        std::copy_n(out.x, out.size(), y.mutable_data());
+        values.append(y);
+        if (out.lengths)
+            lengths.append(Array<int64_t>(signed_size(out.rows), out.lengths));
+        else
+            lengths.append(py::none());
+    }
+    return {values, lengths};
+}
+
+py::tuple forward(BoundNetwork& network, const py::sequence& given, const Lengths& lengths, const py::object& state,
+                  bool train, uint64_t dropout_key) {
+    Inputs inputs = inputs_of(*network, given, 2);
+    const size_t rows = inputs.signals[0].rows;
+    if (lengths_data(lengths, signed_size(rows))) inputs.lengths = *lengths;
+    for (Signal& s : inputs.signals) s.lengths = lengths ? inputs.lengths.data() : nullptr;
+    const States<RecurrentState> start = states_of(*network, state, rows);
+    const States<RecurrentStateOut> end = new_states(*network, rows);
+    const Network::Sequence sequence{inputs.signals.data(), start.at.empty() ? nullptr : start.at.data(),
+                                     end.at.data()};
+    if (train) {
+        auto tape = network.used_tape.take();
+        {
+            const py::gil_scoped_release release;
+            network->forward(sequence, *tape, true, dropout_key);
+        }
+        const auto [values, ends] = outputs_of(*network, *tape);
+        auto bound = std::make_unique<BoundTape>(BoundTape{std::move(tape), std::move(inputs)});
+        return py::make_tuple(values, ends, as_list(end), py::cast(std::move(bound)));
+    }
+    Pool<NetworkTape>::Loan tape(network.inference);
+    {
+        const py::gil_scoped_release release;
+        network->forward(sequence, *tape, false, dropout_key);
+    }
+    const auto [values, ends] = outputs_of(*network, *tape);
+    return py::make_tuple(values, ends, as_list(end), py::none());
+}
+
+// Copies of the outputs' gradients, because backward uses them up.
+std::vector<Buffer> output_gradients(const Network& network, const NetworkTape& tape, const py::sequence& given) {
+    if (given.size() != network.outputs())
+        throw std::invalid_argument("got gradients of " + std::to_string(given.size()) + " outputs, expected " +
+                                    std::to_string(network.outputs()));
+    std::vector<Buffer> all(network.outputs());
+    for (size_t i = 0; i < all.size(); ++i) {
+        const Signal& out = network.output(tape, i);
+        const py::object one = given[i];
+        const float* dy = optional_data(one, shape_of(out), "gradient of output '" + network.output_name(i) + "'");
+        if (!dy) continue;
+        all[i] = Buffer(std::max<size_t>(1, out.size()), Buffer::Uninitialised{});
+        std::copy_n(dy, out.size(), all[i].data());
+    }
+    return all;
+}
+
+// Returns (gradient of each input or None, [(dh, dc or None)] of the start states).
+py::tuple backward(BoundNetwork& network, BoundTape& tape, const py::sequence& doutputs, const py::object& dstate,
+                   bool input_gradients) {
+    if (!tape.tape)
+        throw std::invalid_argument("backward: nothing was saved, or it was used already; run forward again");
+    std::vector<Buffer> dy = output_gradients(*network, *tape.tape, doutputs);
+    const size_t rows = tape.inputs.signals[0].rows;
+    const States<RecurrentState> dend = states_of(*network, dstate, rows);
+    const States<RecurrentStateOut> dstart = new_states(*network, rows);
+    std::vector<float*> dy_data, dx_data;
+    for (Buffer& buffer : dy) dy_data.push_back(buffer.data());
+    py::list dx;
+    for (size_t i = 0; i < network->inputs().size(); ++i) {
+        dx_data.push_back(nullptr);
+        if (!input_gradients || network->inputs()[i].ids) {
+            dx.append(py::none());
+            continue;
+        }
+        Signal shape = tape.inputs.signals[i];
+        shape.width = network->inputs()[i].size;
+        Array<float> gradient(shape_of(shape));
+        dx_data.back() = gradient.mutable_data();
+        dx.append(gradient);
+    }
+    {
+        const py::gil_scoped_release release;
+        const GradientLock lock(network.gradients_mutex());
+        network->backward(
+            *tape.tape, {dy_data.data(), dx_data.data(), dend.at.empty() ? nullptr : dend.at.data(), dstart.at.data()});
+        network.used_tape.put(std::move(*tape.tape));
+        tape.tape.reset();
+    }
+    return py::make_tuple(dx, as_list(dstart));
+}
+
+// A network one step at a time.
+class NetworkStream {
+public:
+    NetworkStream(const BoundNetwork& network, size_t rows) : network_(*network), rows_(rows) {
+        if (const std::string reason = network_.no_stream(); !reason.empty()) throw std::invalid_argument(reason);
+        if (rows == 0) throw std::invalid_argument("rows is 0: expected at least 1");
+        const py::gil_scoped_release release;
+        states_ = network_.initial_states(rows);
+        for (StreamState& state : states_) at_.push_back(&state);
+        workspace_.reserve(network_.stream_sizes(rows));
+        for (const ExpectedTensor& tensor : network_.expected_tensors())
+            if (tensor.shape.size() > 1) work_ += 2.0 * static_cast<double>(rows * tensor.shape[0] * tensor.shape[1]);
+    }
+
+    py::list step(const py::sequence& given) {
+        const Inputs inputs = inputs_of(network_, given, 1);
+        for (size_t i = 0; i < inputs.signals.size(); ++i) check_input(i, inputs.signals[i]);
+        const SoleUse busy = use();
+        if (work_ < worth_releasing) {
+            network_.run(inputs.signals.data(), at_.data(), workspace_, most_threads(rows_));
+        } else {
+            const py::gil_scoped_release release;
+            network_.run(inputs.signals.data(), at_.data(), workspace_, most_threads(rows_));
+        }
+        py::list outputs;
+        for (size_t i = 0; i < network_.outputs(); ++i) {
+            const Signal& out = network_.output(workspace_, i);
+            Array<float> y({signed_size(out.rows), signed_size(out.width)});
+            std::copy_n(out.x, out.size(), y.mutable_data());
+            outputs.append(y);
+        }
+        return outputs;
+    }
+
+    py::dict state() const {
+        const SoleUse busy = use();
+        py::dict all;
+        const std::vector<size_t> layers = network_.with_state();
+        for (size_t i = 0; i < layers.size(); ++i) {
+            const StreamState& s = states_[i];
+            const bool has_c = s.c.size() != 0;
+            Array<float> h(shape_of_state(s)), c(has_c ? shape_of_state(s) : std::vector<py::ssize_t>{0});
+            s.get(h.mutable_data(), has_c ? c.mutable_data() : nullptr);
+            all[py::str(network_.layer_name(layers[i]))] = py::make_tuple(h, has_c ? py::object(c) : py::none());
+        }
+        return all;
+    }
+
+    void set_state(const py::object& given) {
+        if (given.is_none()) return reset();
+        const auto all = py::cast<py::dict>(given);
+        const std::vector<size_t> layers = network_.with_state();
+        std::vector<std::pair<py::object, py::object>> kept;
+        std::vector<std::pair<const float*, const float*>> values;
+        for (size_t i = 0; i < layers.size(); ++i) {
+            const std::string& name = network_.layer_name(layers[i]);
+            if (!all.contains(name.c_str()))
+                throw std::invalid_argument("the state of layer '" + name + "' is missing");
+            kept.push_back(py::cast<std::pair<py::object, py::object>>(all[name.c_str()]));
+            values.emplace_back(checked(kept.back().first, states_[i], "state h of '" + name + "'"),
+                                checked(kept.back().second, states_[i], "state c of '" + name + "'"));
+        }
+        const SoleUse busy = use(true);
+        for (size_t i = 0; i < layers.size(); ++i) states_[i].set(values[i].first, values[i].second);
+    }
+
+    void reset() {
+        const SoleUse busy = use(true);
+        for (StreamState& state : states_) state.set(nullptr, nullptr);
+    }
+
+    size_t rows() const { return rows_; }
+
+private:
+    // Below this a step takes less than 10 us, and getting the GIL back may take longer than the step.
+    static constexpr double worth_releasing = 1e6;
+
+    SoleUse use(bool writes_all = false) const {
+        return {busy_, "this stream", "reset() it, or set its state", writes_all};
+    }
+    static std::vector<py::ssize_t> shape_of_state(const StreamState& s) {
+        return {signed_size(s.layers), signed_size(s.rows), signed_size(s.hidden)};
+    }
+    static const float* checked(const py::object& array, const StreamState& s, const std::string& what) {
+        const float* values = optional_data(array, shape_of_state(s), what);
+        const size_t size = s.layers * s.rows * s.hidden;
+        if (values && first_not_finite(values, size) != size)
+            throw std::invalid_argument(what + " holds NaN or infinity");
+        return values;
+    }
+    // A NaN would stay in the state and reach the output of every later step.
+    void check_input(size_t i, const Signal& s) const {
+        const NetworkInput& input = network_.inputs()[i];
+        if (s.rows != rows_)
+            throw std::invalid_argument("input '" + input.name + "' has " + std::to_string(s.rows) +
+                                        " rows, expected " + std::to_string(rows_) + ", those of the stream");
+        const size_t size = s.rows * input.size;
+        if (s.x && first_not_finite(s.x, size) != size)
+            throw std::invalid_argument("input '" + input.name +
+                                        "' holds NaN or infinity: fill in missing values first");
+    }
+
+    const Network& network_;
+    size_t rows_;
+    std::vector<StreamState> states_;
+    std::vector<StreamState*> at_;
+    NetworkWorkspace workspace_;
+    double work_ = 0;
+    mutable ForkSafeMutex busy_;
+};
+
+py::list inputs_described(const BoundNetwork& n) {
+    py::list all;
+    for (const NetworkInput& i : n->inputs()) all.append(py::make_tuple(i.name, i.size, i.ids));
+    return all;
+}
+
+py::list outputs_described(const BoundNetwork& n) {
+    py::list all;
+    for (size_t i = 0; i < n->outputs(); ++i) all.append(py::make_tuple(n->output_name(i), n->output_width(i)));
+    return all;
+}
+
+py::list states_described(const BoundNetwork& n) {
+    py::list all;
+    for (size_t i = 0; i < n->recurrent().size(); ++i) {
+        const Recurrent& layer = recurrent_at(*n, i);
+        all.append(py::make_tuple(n->layer_name(n->recurrent()[i]), layer.scans(), layer.options().hidden_size,
+                                  layer.cell().has_c));
+    }
+    return all;
+}
+
+}  // namespace
+
+void register_network(py::module_& m) {
+    py::class_<BoundTape>(m, "NetworkTape", "What a forward with ``train`` left for its backward.");
+    py::class_<BoundNetwork> network(
+        m, "Network",
+        "Layers with names and named inputs, described by JSON (cpp/src/models/network.h). ``config`` gives the "
+        "description back with all defaults. Parameters are called ``layer.parameter``.");
+    network.def(py::init(&network_of_config), py::arg("config"))
+        .def_static("from_file", &network_of_file, py::arg("path"), py::arg("weights") = py::none(),
+                    "A network that only runs, from a file of the kind ``network``; it has no parameters.")
+        .def_property_readonly("config", [](const BoundNetwork& n) { return n->config(); })
+        .def_property_readonly("inputs", &inputs_described,
+                               "(name, numbers a step or 0, number of ids or 0) of each input.")
+        .def_property_readonly("outputs", &outputs_described, "(name, width) of each output.")
+        .def_property_readonly(
+            "states", &states_described,
+            "(name, layers times directions, hidden_size, whether it has c) of each recurrent layer.")
+        .def("forward", &forward, py::arg("inputs"), py::arg("lengths"), py::arg("state"), py::arg("train"),
+             py::arg("dropout_key"),
+             "inputs: a list, (T, N) int32 or (T, N, size) float32 each. state: None, or a list with (h, c or None) or "
+             "None for each recurrent layer. With ``train``, dropout acts and the tape serves one backward; the inputs "
+             "must not change until then. Returns (outputs, lengths, state, tape): outputs (T', N, width) each, their "
+             "lengths or None each, the last states, and None without ``train``.")
+        .def(
+            "backward", &backward, py::arg("tape"), py::arg("doutputs"), py::arg("dstate"), py::arg("input_gradients"),
+            "doutputs: a gradient or None for each output. dstate: as ``state`` of forward, gradients of the last "
+            "states. Adds to the parameters' gradients. Returns (gradient or None of each input, [(dh, dc or None)] of "
+            "the first states).")
+        .def_property_readonly(
+            "no_stream", [](const BoundNetwork& n) { return n->no_stream(); },
+            "Why the network cannot run one step at a time, in one sentence; empty if it can.")
+        .def_property_readonly("weights", [](const BoundNetwork& n) { return name_of(n->weights()); });
+    add_parameters(network);
+
+    py::class_<NetworkStream>(m, "NetworkStream", "A network one step at a time, with a state of fixed size.")
+        .def(py::init<const BoundNetwork&, size_t>(), py::arg("network"), py::arg("rows"), py::keep_alive<1, 2>())
+        .def("__call__", &NetworkStream::step, py::arg("inputs"),
+             "inputs: a list, (rows,) int32 or (rows, size) float32 each; returns a list of outputs (rows, width).")
+        .def("reset", &NetworkStream::reset, "Sets the state to zeros.")
+        .def_property("state", &NetworkStream::state, &NetworkStream::set_state,
+                      "A copy of the state: (h, c or None) by the layer's name. None sets zeros.")
+        .def_property_readonly("rows", &NetworkStream::rows);
+}
+
+}  // namespace rnnfast::bindings

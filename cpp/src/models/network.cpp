@@ -1,0 +1,412 @@
+#include "models/network.h"
+
+#include <algorithm>
+#include <set>
+#include <stdexcept>
+
+#include "ops/elementwise.h"
+#include "runtime/check.h"
+#include "runtime/random.h"
+
+namespace rnnfast::core {
+
+void NetworkWorkspace::reserve(const Sizes& sizes) {
+    StreamWorkspace::reserve(sizes);
+    outputs.resize(sizes.outputs.size());
+    for (size_t i = 0; i < outputs.size(); ++i) outputs[i].reserve(sizes.outputs[i]);
+    signals.resize(sizes.signals);
+    arguments.resize(sizes.arguments);
+}
+
+namespace {
+
+constexpr size_t most_width = 0x7fffffff;  // products of two sizes then fit 64 bits
+
+[[noreturn]] void refuse(const std::string& layer, const std::string& type, const std::string& reason) {
+    throw std::invalid_argument("layer " + json_quoted(layer) + " (" + type + "): " + reason);
+}
+
+}  // namespace
+
+Network::Network(const NetworkDescription& d, std::optional<uint64_t> seed, const Kernels& kernels,
+                 const NetworkLimits& limits)
+    : kernels_(&kernels), weights_(d.weights), seed_(d.seed), inputs_(d.inputs), trains_(seed.has_value()) {
+    if (inputs_.empty() || d.layers.empty())
+        throw std::invalid_argument("the network has no " + std::string(inputs_.empty() ? "inputs" : "layers") +
+                                    ", expected at least one");
+    std::set<std::string> names;
+    const auto check_name = [&](const std::string& name) {
+        if (name.empty()) throw std::invalid_argument("a name is empty: inputs and layers need one");
+        if (!names.insert(name).second)
+            throw std::invalid_argument("the name " + json_quoted(name) + " occurs twice: expected different names");
+    };
+    size_t numbers = 0;
+    for (const NetworkInput& input : inputs_) {
+        check_name(input.name);
+        if ((input.size == 0) == (input.ids == 0))
+            throw std::invalid_argument("input " + json_quoted(input.name) +
+                                        ": expected either size, the numbers of a step, or ids, how many there are");
+        kinds_.push_back({std::max(input.size, input.ids), input.ids != 0});
+        numbers += input.size;
+    }
+    for (const LayerDescription& layer : d.layers) {
+        check_name(layer.name);
+        add(layer, seed, {limits.scans, limits.numbers - std::min(limits.numbers, numbers)});
+        numbers += kinds_.back().width;
+        if (numbers > limits.numbers)
+            refuse(layer.name, layer.type, "makes more numbers a step than the weights justify");
+    }
+    for (const std::string& name : d.outputs) {
+        outputs_.push_back(signal_named(name));
+        if (outputs_.back() < inputs_.size())
+            throw std::invalid_argument("the output " + json_quoted(name) + " is an input: expected a layer");
+    }
+    if (outputs_.empty()) outputs_.push_back(kinds_.size() - 1);
+    lay_out();
+}
+
+size_t Network::signal_named(const std::string& name) const {
+    for (size_t i = 0; i < inputs_.size(); ++i)
+        if (inputs_[i].name == name) return i;
+    for (size_t i = 0; i < nodes_.size(); ++i)
+        if (nodes_[i].name == name) return inputs_.size() + i;
+    throw std::invalid_argument("nothing before this is called " + json_quoted(name) +
+                                ": expected an input or a layer above it");
+}
+
+void Network::add(const LayerDescription& d, std::optional<uint64_t> seed, const NetworkLimits& limits) {
+    Node node;
+    node.name = d.name;
+    node.type = d.type;
+    node.part = d.part ? d.part : nodes_.size() + 1;
+    try {
+        for (const std::string& name : d.inputs) node.inputs.push_back(signal_named(name));
+        if (node.inputs.empty()) node.inputs.push_back(nodes_.empty() ? 0 : kinds_.size() - 1);
+        LayerPlace place{{}, weights_, part_seed(seed, node.part), *kernels_, limits};
+        for (const size_t signal : node.inputs) place.inputs.push_back(kinds_[signal]);
+        node.layer = make_layer(d.type, d.options, place, node.options);
+        if (node.layer->width() > most_width)
+            throw std::invalid_argument("makes " + std::to_string(node.layer->width()) +
+                                        " numbers a step, expected at most " + std::to_string(most_width));
+    } catch (const std::invalid_argument& error) {
+        refuse(d.name, d.type, error.what());
+    }
+    for (Parameter* p : node.layer->parameters()) {
+        p->name = node.name + "." + p->name;
+        for (const Parameter* other : parameters_)
+            if (other->name == p->name)
+                throw std::invalid_argument("two parameters are called " + json_quoted(p->name) +
+                                            ": expected other names of layers");
+        parameters_.push_back(p);
+    }
+    kinds_.push_back({node.layer->width(), false});
+    nodes_.push_back(std::move(node));
+}
+
+// What follows from all layers together: which may overwrite their input, and which signals need a gradient.
+void Network::lay_out() {
+    std::vector<size_t> readers(kinds_.size());
+    for (const Node& node : nodes_)
+        for (const size_t signal : node.inputs) ++readers[signal];
+    for (const size_t signal : outputs_) ++readers[signal];
+    learns_.assign(kinds_.size(), false);
+    for (size_t i = 0; i < nodes_.size(); ++i) {
+        Node& node = nodes_[i];
+        const size_t from = node.inputs[0];
+        node.in_place = node.layer->in_place() && from >= inputs_.size() && readers[from] == 1 &&
+                        !nodes_[from - inputs_.size()].layer->backward_reads_y();
+        node.has_state = node.layer->initial_state(0).layers != 0;
+        if (node.layer->recurrent()) {
+            node.recurrent = recurrent_.size();
+            recurrent_.push_back(i);
+        }
+        bool learns = !node.layer->parameters().empty();
+        for (const size_t signal : node.inputs) learns = learns || learns_[signal];
+        learns_[inputs_.size() + i] = learns;
+        most_inputs_ = std::max(most_inputs_, node.inputs.size());
+    }
+}
+
+void Network::load(const FileValues& values) {
+    for (const Node& node : nodes_) node.layer->load(values);
+}
+
+std::vector<ExpectedTensor> Network::expected_tensors() const {
+    std::vector<ExpectedTensor> all;
+    for (const Node& node : nodes_)
+        for (const Parameter* p : node.layer->parameters()) all.push_back(node.layer->expected(*p));
+    return all;
+}
+
+void Network::weights_changed() {
+    for (const Node& node : nodes_) node.layer->weights_changed();
+    stamp_.renew();
+}
+
+namespace {
+
+// Zeros, or id 0, beyond the rows' lengths.
+template <class T>
+void clear_padding(const Signal& s, size_t width, T* values) {
+    for (size_t n = 0; s.lengths && n < s.rows; ++n)
+        for (auto t = static_cast<size_t>(s.lengths[n]); t < s.steps; ++t)
+            std::fill_n(values + (t * s.rows + n) * width, width, T(0));
+}
+
+bool ragged(const Signal& s) {
+    return s.lengths && std::any_of(s.lengths, s.lengths + s.rows,
+                                    [&](int64_t length) { return static_cast<size_t>(length) < s.steps; });
+}
+
+bool equal_lengths(const Signal& a, const Signal& b) {
+    if (a.steps != b.steps) return false;
+    for (size_t n = 0; (a.lengths || b.lengths) && n < a.rows; ++n) {
+        const auto steps = static_cast<int64_t>(a.steps);
+        if ((a.lengths ? a.lengths[n] : steps) != (b.lengths ? b.lengths[n] : steps)) return false;
+    }
+    return true;
+}
+
+}  // namespace
+
+// Inputs with padding are copied, and the copies hold zeros there.
+void Network::set_inputs(const Signal* given, NetworkTape& tape) const {
+    const size_t count = kinds_.size();
+    tape.signals.assign(count, {});
+    tape.values.resize(count);
+    tape.gradients.resize(count);
+    tape.lengths.resize(count);
+    tape.ids.resize(inputs_.size());
+    tape.layers.resize(nodes_.size());
+    tape.added.resize(most_inputs_);
+    for (size_t i = 0; i < inputs_.size(); ++i) {
+        Signal& s = tape.signals[i] = given[i];
+        s.width = kinds_[i].width;
+        if (s.steps == 0) throw std::invalid_argument("the input has no steps, expected at least one");
+        if (s.steps != given[0].steps || s.rows != given[0].rows)
+            throw std::invalid_argument("input " + json_quoted(inputs_[i].name) + " has " + std::to_string(s.steps) +
+                                        " steps of " + std::to_string(s.rows) + " rows, " +
+                                        json_quoted(inputs_[0].name) + " has " + std::to_string(given[0].steps) +
+                                        " of " + std::to_string(given[0].rows) + "; expected the same");
+        if (s.lengths) check_lengths(s.lengths, s.rows, {0, s.steps});
+        if (!ragged(s)) {
+            s.lengths = nullptr;
+        } else if (s.ids) {
+            tape.ids[i].assign(s.ids, s.ids + s.places());
+            clear_padding(s, 1, tape.ids[i].data());
+            s.ids = tape.ids[i].data();
+        } else {
+            tape.values[i].reserve(s.size());
+            std::copy_n(s.x, s.size(), tape.values[i].data());
+            clear_padding(s, s.width, tape.values[i].data());
+            s.x = tape.values[i].data();
+        }
+        check_input_ids(i, s);
+    }
+}
+
+void Network::check_input_ids(size_t i, const Signal& s) const {
+    if (inputs_[i].ids) check_ids(s.ids, s.places(), {inputs_[i].ids, "id", "the network's input"});
+}
+
+// The shape and the lengths of what a layer gives.
+void Network::set_output(size_t i, NetworkTape& tape) const {
+    const Node& node = nodes_[i];
+    const size_t signal = inputs_.size() + i;
+    const Signal& in = tape.signals[node.inputs[0]];
+    for (const size_t other : node.inputs)
+        if (!equal_lengths(in, tape.signals[other]))
+            refuse(node.name, node.type, "reads sequences of different lengths: expected the same number of steps");
+    Signal& out = tape.signals[signal];
+    out.rows = in.rows;
+    out.width = kinds_[signal].width;
+    out.steps = node.layer->output_steps(in.steps);
+    if (out.steps == 0)
+        refuse(node.name, node.type,
+               "needs more than the " + std::to_string(in.steps) + " steps it reads; give longer sequences");
+    if (!in.lengths) return;
+    std::vector<int64_t>& lengths = tape.lengths[signal];
+    lengths.resize(in.rows);
+    for (size_t n = 0; n < in.rows; ++n)
+        lengths[n] = static_cast<int64_t>(node.layer->output_steps(static_cast<size_t>(in.lengths[n])));
+    out.lengths = lengths.data();
+    if (!ragged(out)) out.lengths = nullptr;
+}
+
+void Network::forward(const Sequence& sequence, NetworkTape& tape, bool train, uint64_t dropout_key) const {
+    if (train && !trains_) throw std::logic_error("this network was made from a file, for running only");
+    if (train && weights_ == Weights::int8)
+        throw std::invalid_argument("int8 weights are for running a network: train with weights \"f32\" or \"bf16\"");
+    tape.saved = false;
+    tape.weights = stamp_.now();
+    tape.dropout_key = dropout_key;
+    set_inputs(sequence.inputs, tape);
+    std::vector<const Signal*> inputs;
+    for (size_t i = 0; i < nodes_.size(); ++i) {
+        const Node& node = nodes_[i];
+        const size_t signal = inputs_.size() + i, from = node.inputs[0];
+        Signal& out = tape.signals[signal];
+        if (node.layer->only_trains() && !train) {
+            out = tape.signals[from];
+            continue;
+        }
+        set_output(i, tape);
+        const bool in_place = node.in_place && tape.signals[from].x == tape.values[from].data();
+        Buffer& values = tape.values[in_place ? from : signal];
+        if (!in_place) values.reserve(out.size());
+        if (!tape.layers[i]) tape.layers[i] = node.layer->make_tape();
+        inputs.clear();
+        for (const size_t input : node.inputs) inputs.push_back(&tape.signals[input]);
+        LayerForward f{inputs, out, values.data(), tape.layers[i].get(), tape.scratch};
+        if (node.recurrent != none && sequence.start) f.start = sequence.start[node.recurrent];
+        if (node.recurrent != none && sequence.end) f.end = sequence.end[node.recurrent];
+        f.train = train;
+        f.dropout_key = random_key(dropout_key, node.part - 1);
+        node.layer->forward(f);
+        clear_padding(out, out.width, values.data());
+        out.x = values.data();
+    }
+    tape.saved = train;
+}
+
+void Network::check_tape(const NetworkTape& tape) const {
+    if (!tape.saved)
+        throw std::invalid_argument("backward: nothing was saved, or it was used already; run forward again");
+    stamp_.check(tape.weights);
+}
+
+// Where a layer writes the gradient of one of its inputs: `added` if others have written there before.
+float* Network::gradient_of(size_t signal, const Node& node, NetworkTape& tape, BackwardPass& pass,
+                            Buffer& added) const {
+    const bool is_input = signal < inputs_.size();
+    float* wanted = is_input && pass.dx ? pass.dx[signal] : nullptr;
+    if (is_input ? !wanted : !learns_[signal] && !pass.inputs_wanted) return nullptr;
+    const size_t size = tape.signals[signal].size();
+    if (pass.gradient[signal]) {
+        added.reserve(size);
+        return added.data();
+    }
+    if (is_input) return pass.gradient[signal] = wanted;
+    if (node.layer->in_place()) return pass.gradient[signal] = pass.dy;
+    tape.gradients[signal].reserve(size);
+    return pass.gradient[signal] = tape.gradients[signal].data();
+}
+
+void Network::layer_backward(size_t i, NetworkTape& tape, BackwardPass& pass, const Gradients& g) {
+    const Node& node = nodes_[i];
+    const Signal& out = tape.signals[inputs_.size() + i];
+    pass.dy = pass.gradient[inputs_.size() + i];
+    RecurrentState dend;
+    RecurrentStateOut dstart;
+    if (node.recurrent != none && g.dend) dend = g.dend[node.recurrent];
+    if (node.recurrent != none && g.dstart) dstart = g.dstart[node.recurrent];
+    if (!pass.dy && !dend.h && !dend.c) {  // nothing comes back to this layer
+        const Recurrent* layer = node.layer->recurrent();
+        const size_t size = layer ? layer->scans() * out.rows * layer->options().hidden_size : 0;
+        for (float* d : {dstart.h, dstart.c})
+            if (d) std::fill_n(d, size, 0.0f);
+        return;
+    }
+    if (pass.dy) clear_padding(out, out.width, pass.dy);
+    std::vector<const Signal*> inputs;
+    std::vector<float*> dx;
+    for (size_t j = 0; j < node.inputs.size(); ++j) {
+        inputs.push_back(&tape.signals[node.inputs[j]]);
+        dx.push_back(gradient_of(node.inputs[j], node, tape, pass, tape.added[j]));
+    }
+    LayerBackward b{inputs, out, pass.dy, dx, tape.layers[i].get(), tape.scratch, dend, dstart};
+    b.dropout_key = random_key(tape.dropout_key, node.part - 1);
+    node.layer->backward(b);
+    for (size_t j = 0; j < dx.size(); ++j)
+        if (float* sum = pass.gradient[node.inputs[j]]; dx[j] && dx[j] != sum)
+            core::add(*kernels_, inputs[j]->size(), dx[j], sum);
+}
+
+void Network::backward(NetworkTape& tape, const Gradients& g) {
+    check_tape(tape);
+    tape.saved = false;
+    BackwardPass pass;
+    pass.dx = g.dx;
+    for (size_t i = 0; g.dx && i < inputs_.size(); ++i) pass.inputs_wanted = pass.inputs_wanted || g.dx[i];
+    pass.gradient.assign(kinds_.size(), nullptr);
+    for (size_t i = 0; i < outputs_.size(); ++i) {
+        float*& sum = pass.gradient[outputs_[i]];
+        if (sum && g.dy[i]) core::add(*kernels_, tape.signals[outputs_[i]].size(), g.dy[i], sum);
+        if (!sum) sum = g.dy[i];
+    }
+    for (size_t i = nodes_.size(); i-- > 0;) layer_backward(i, tape, pass, g);
+    for (size_t i = 0; g.dx && i < inputs_.size(); ++i) {
+        if (!g.dx[i]) continue;
+        if (!pass.gradient[i]) std::fill_n(g.dx[i], tape.signals[i].size(), 0.0f);
+        clear_padding(tape.signals[i], tape.signals[i].width, g.dx[i]);
+    }
+}
+
+std::string Network::no_stream() const {
+    std::vector<bool> summary(kinds_.size(), false);
+    for (size_t i = 0; i < nodes_.size(); ++i) {
+        const Node& node = nodes_[i];
+        const std::string layer =
+            "layer " + json_quoted(node.name) + " (" + node.type + ") cannot run one step at a time: ";
+        if (const std::string reason = node.layer->no_stream(); !reason.empty()) return layer + reason;
+        bool after = false;
+        for (const size_t signal : node.inputs) after = after || summary[signal];
+        if (after && node.has_state) return layer + "it reads what a pool makes of a whole sequence";
+        summary[inputs_.size() + i] = after || node.layer->summarizes();
+    }
+    return {};
+}
+
+std::vector<size_t> Network::with_state() const {
+    std::vector<size_t> positions;
+    for (size_t i = 0; i < nodes_.size(); ++i)
+        if (nodes_[i].has_state) positions.push_back(i);
+    return positions;
+}
+
+std::vector<StreamState> Network::initial_states(size_t rows) const {
+    std::vector<StreamState> states;
+    for (const Node& node : nodes_)
+        if (node.has_state) states.push_back(node.layer->initial_state(rows));
+    return states;
+}
+
+NetworkWorkspace::Sizes Network::stream_sizes(size_t rows) const {
+    NetworkWorkspace::Sizes sizes;
+    sizes.signals = kinds_.size();
+    sizes.arguments = most_inputs_;
+    for (const Node& node : nodes_) {
+        sizes.cover(node.layer->stream_sizes(rows));
+        sizes.outputs.push_back(node.layer->only_trains() ? 0 : rows * node.layer->width());
+    }
+    return sizes;
+}
+
+void Network::run(const Signal* inputs, StreamState* const* states, NetworkWorkspace& m, size_t threads) const {
+    const size_t steps = inputs[0].steps, rows = inputs[0].rows;
+    m.signals.resize(kinds_.size());
+    m.outputs.resize(nodes_.size());
+    m.arguments.resize(most_inputs_);
+    for (size_t i = 0; i < inputs_.size(); ++i) {
+        m.signals[i] = inputs[i];
+        m.signals[i].width = kinds_[i].width;
+        check_input_ids(i, inputs[i]);
+    }
+    for (size_t i = 0; i < nodes_.size(); ++i) {
+        const Node& node = nodes_[i];
+        Signal& out = m.signals[inputs_.size() + i];
+        if (node.layer->only_trains()) {
+            out = m.signals[node.inputs[0]];
+            continue;
+        }
+        out = {steps, rows, node.layer->width()};
+        m.outputs[i].reserve(out.size());
+        float* y = m.outputs[i].data();
+        for (size_t j = 0; j < node.inputs.size(); ++j) m.arguments[j] = &m.signals[node.inputs[j]];
+        node.layer->run({m.arguments.data(), node.inputs.size(), out, states, y, m, threads});
+        out.x = y;
+        if (node.has_state) states += states[0]->rows == rows ? 1 : rows;
+    }
+}
+
+}  // namespace rnnfast::core
