@@ -51,9 +51,8 @@ py::tuple step(const LanguageModel& model, const Array<int32_t>& tokens, const p
     float* out = logits.mutable_data();
     {
         const py::gil_scoped_release release;
-        NetworkWorkspace workspace;
         StreamState* const all[] = {&state};
-        model.step(tokens.data(), all, rows, out, workspace, all_threads);
+        model.step(tokens.data(), all, rows, out);
     }
     state.get(h.mutable_data(), has_c ? c.mutable_data() : nullptr);
     return py::make_tuple(logits, h, has_c ? py::object(c) : py::none());

@@ -408,13 +408,12 @@ TEST_CASE("a network from a file gives the bits of the network that was saved, a
 TEST_CASE("a damaged network file is refused before memory is taken for what it claims") {
     const std::string path = temporary_path("damaged-network");
     const auto refusal = [&](const std::string& from, const std::string& to) {
-        const std::string config = made(graph)->config();
-        std::string changed = config;
+        const auto network = made(graph);
+        std::string changed = network->config();
         const size_t at = changed.find(from);
         REQUIRE(at != std::string::npos);
         changed.replace(at, from.size(), to);
         std::map<std::string, TensorView> tensors;
-        const auto network = made(graph);
         for (const Parameter* p : network->parameters()) tensors[p->name] = {p->shape, p->value.data(), p->size()};
         write_safetensors(path, tensors,
                           {{"format", "rnnfast"}, {"format_version", "1"}, {"kind", "network"}, {"config", changed}});
@@ -430,6 +429,12 @@ TEST_CASE("a damaged network file is refused before memory is taken for what it 
     CHECK(contains(refusal("\"hidden_size\":4", "\"hidden_size\":5"), "has shape"));
     CHECK(contains(refusal("\"num_layers\":1", "\"num_layers\":2000000000"), "their weights are missing"));
     CHECK(contains(refusal("\"num_layers\":1", "\"num_layers\":2"), "missing"));
+    // Each of these alone has no more layers than the file has tensors.
+    std::string many;
+    for (const char* name : {"m1", "m2", "m3", "m4"})
+        many += R"({"name":")" + std::string(name) +
+                R"(","type":"recurrent","cell":"rnn","hidden_size":3,"num_layers":6},)";
+    CHECK(contains(refusal("{\"name\":\"sum\"", many + "{\"name\":\"sum\""), "layer \"m3\" (recurrent): asks for 6"));
     CHECK(contains(refusal("\"dilation\":1", "\"dilation\":2000000000"), "more than the weights justify"));
     CHECK(contains(refusal("\"ids\":7", "\"ids\":8"), "has shape"));
     CHECK(contains(refusal("\"name\":\"tags\"", "\"name\":\"tag\""), "nothing before this is called \"tags\""));

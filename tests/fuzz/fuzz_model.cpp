@@ -13,6 +13,7 @@
 #include "rnnfast/error.hpp"
 #include "rnnfast/layers.hpp"
 #include "rnnfast/translator.hpp"
+#include "runtime/dispatch.h"
 
 extern "C" {
 int __sanitizer_install_malloc_and_free_hooks(void (*on_malloc)(const volatile void*, size_t),

@@ -5,6 +5,7 @@ python tests/fuzz/make_corpus.py tests/fuzz/corpus
 
 from __future__ import annotations
 
+import json
 import struct
 import sys
 from pathlib import Path
@@ -23,6 +24,12 @@ def retyped(model: bytes, dtype: Any) -> bytes:
     return save({name: value.astype(dtype) for name, value in tensors.items()}, metadata=metadata)
 
 
+def network(path: Path, config: dict[str, Any]) -> None:
+    made = _core.Network(json.dumps(config))
+    metadata = {"format": "rnnfast", "format_version": "1", "kind": "network", "config": made.config}
+    _core.write_safetensors(str(path), dict(made.parameters()), metadata)
+
+
 def main(folder: Path) -> None:
     """Writes the files; an old one of the same name is replaced."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -39,6 +46,19 @@ def main(folder: Path) -> None:
     bridged = rf.Seq2Seq(pair, pair, cell="lstm", embedding_size=2, hidden_size=2, bidirectional=True, decoder="d2l",
                          readout="all", seed=1)  # fmt: skip
     bridged.save(folder / "translator_bridged")
+    network(folder / "network_chain", {"inputs": [{"name": "x", "size": 2}], "layers": [
+        {"name": "c", "type": "conv1d", "out_channels": 2, "kernel_size": 2, "before": 1},
+        {"name": "r", "type": "recurrent", "cell": "lstm", "hidden_size": 2},
+        {"name": "p", "type": "pool", "function": "mean"},
+        {"name": "l", "type": "linear", "out_features": 2}]})  # fmt: skip
+    network(folder / "network_graph", {"inputs": [{"name": "t", "ids": 3}, {"name": "x", "size": 2}], "layers": [
+        {"name": "e", "type": "embedding", "embedding_dim": 2},
+        {"name": "a", "type": "add", "inputs": ["e", "x"]},
+        {"name": "n", "type": "layer_norm"},
+        {"name": "s", "type": "self_attention", "causal": True},
+        {"name": "c", "type": "concatenate", "inputs": ["a", "s"]},
+        {"name": "r", "type": "recurrent", "cell": "gru", "hidden_size": 2, "bidirectional": True}],
+        "outputs": ["n", "r"]})  # fmt: skip
     whole = (folder / "lstm_f32").read_bytes()
     (folder / "doubles").write_bytes(retyped(whole, np.float64))
     (folder / "halves").write_bytes(retyped(whole, np.float16))

@@ -187,6 +187,11 @@ void LanguageModel::step(const int32_t* tokens, StreamState* const* states, size
     output_.logits(hidden(tokens, 1, states, rows, m, threads), rows, logits, m.left, threads);
 }
 
+void LanguageModel::step(const int32_t* tokens, StreamState* const* states, size_t rows, float* logits) const {
+    Pool<NetworkWorkspace>::Loan workspace(workspaces_);
+    step(tokens, states, rows, logits, *workspace, all_threads);
+}
+
 void LanguageModel::run(const int32_t* tokens, size_t count, StreamState& state, float* logits,
                         NetworkWorkspace& m) const {
     check_ids(tokens, count);

@@ -74,6 +74,8 @@ public:
     // One token to each of `rows` streams, in one state or in one state each; logits: [rows, V]
     void step(const int32_t* tokens, StreamState* const* states, size_t rows, float* logits, NetworkWorkspace& m,
               size_t threads) const;
+    // The same in the model's own workspace, on any number of threads.
+    void step(const int32_t* tokens, StreamState* const* states, size_t rows, float* logits) const;
     // `count` tokens to one stream; logits: [V] after the last one.
     void run(const int32_t* tokens, size_t count, StreamState& state, float* logits, NetworkWorkspace& m) const;
     // log P(tokens[i + 1]) in nats for the first count - 1 tokens, which the stream reads.
@@ -111,6 +113,7 @@ private:
     };
     void run_loss(const Batch& batch, Memory& m, Training* training, uint64_t dropout_key);
     Pool<Memory> evaluation_;
+    mutable Pool<NetworkWorkspace> workspaces_;
     Training training_;
     ForkSafeMutex training_mutex_;  // of training_: one loss or backward at a time
 };

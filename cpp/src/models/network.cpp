@@ -40,21 +40,22 @@ Network::Network(const NetworkDescription& d, std::optional<uint64_t> seed, cons
         if (!names.insert(name).second)
             throw std::invalid_argument("the name " + json_quoted(name) + " occurs twice: expected different names");
     };
-    size_t numbers = 0;
+    NetworkLimits left = limits;
     for (const NetworkInput& input : inputs_) {
         check_name(input.name);
         if ((input.size == 0) == (input.ids == 0))
             throw std::invalid_argument("input " + json_quoted(input.name) +
                                         ": expected either size, the numbers of a step, or ids, how many there are");
         kinds_.push_back({std::max(input.size, input.ids), input.ids != 0});
-        numbers += input.size;
+        left.numbers -= std::min(left.numbers, input.size);
     }
     for (const LayerDescription& layer : d.layers) {
         check_name(layer.name);
-        add(layer, seed, {limits.scans, limits.numbers - std::min(limits.numbers, numbers)});
-        numbers += kinds_.back().width;
-        if (numbers > limits.numbers)
+        add(layer, seed, left);
+        if (kinds_.back().width > left.numbers)
             refuse(layer.name, layer.type, "makes more numbers a step than the weights justify");
+        left.numbers -= kinds_.back().width;
+        if (const Recurrent* recurrent = nodes_.back().layer->recurrent()) left.scans -= recurrent->scans();
     }
     for (const std::string& name : d.outputs) {
         outputs_.push_back(signal_named(name));
@@ -62,6 +63,7 @@ Network::Network(const NetworkDescription& d, std::optional<uint64_t> seed, cons
             throw std::invalid_argument("the output " + json_quoted(name) + " is an input: expected a layer");
     }
     if (outputs_.empty()) outputs_.push_back(kinds_.size() - 1);
+    name_parameters();
     lay_out();
 }
 
@@ -91,16 +93,21 @@ void Network::add(const LayerDescription& d, std::optional<uint64_t> seed, const
     } catch (const std::invalid_argument& error) {
         refuse(d.name, d.type, error.what());
     }
-    for (Parameter* p : node.layer->parameters()) {
-        p->name = node.name + "." + p->name;
-        for (const Parameter* other : parameters_)
-            if (other->name == p->name)
-                throw std::invalid_argument("two parameters are called " + json_quoted(p->name) +
-                                            ": expected other names of layers");
-        parameters_.push_back(p);
-    }
     kinds_.push_back({node.layer->width(), false});
     nodes_.push_back(std::move(node));
+}
+
+// A layer's parameters are called name.parameter.
+void Network::name_parameters() {
+    std::set<std::string> names;
+    for (const Node& node : nodes_)
+        for (Parameter* p : node.layer->parameters()) {
+            p->name = node.name + "." + p->name;
+            if (!names.insert(p->name).second)
+                throw std::invalid_argument("two parameters are called " + json_quoted(p->name) +
+                                            ": expected other names of layers");
+            parameters_.push_back(p);
+        }
 }
 
 // What follows from all layers together: which may overwrite their input, and which signals need a gradient.

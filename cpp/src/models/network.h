@@ -183,6 +183,7 @@ private:
 
     size_t signal_named(const std::string& name) const;
     void add(const LayerDescription& d, std::optional<uint64_t> seed, const NetworkLimits& limits);
+    void name_parameters();
     void lay_out();
     void set_inputs(const Signal* given, NetworkTape& tape) const;
     void check_input_ids(size_t i, const Signal& s) const;
