@@ -1,11 +1,11 @@
-"""rnnfast: fast recurrent networks on CPUs, that a person can read."""
+"""rnnfast: fast recurrent neural networks for CPUs, in code you can read."""
 
 from __future__ import annotations
 
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from rnnfast import _moved, presets
+from rnnfast import _moved, nn, presets
 from rnnfast._core import Error as FileFormatError
 from rnnfast._core import __version__
 from rnnfast.bleu import CorpusBleu, bleu, corpus_bleu
@@ -19,12 +19,7 @@ from rnnfast.markov.ngram import NGram
 from rnnfast.models.io import load, quantize
 from rnnfast.models.language_model import LanguageModel
 from rnnfast.models.seq2seq import Seq2Seq
-from rnnfast.nn.cells import CELLS, GRUCell, LSTMCell, RNNCell
-from rnnfast.nn.embedding import Embedding
-from rnnfast.nn.linear import Linear
-from rnnfast.nn.norm import LayerNorm
-from rnnfast.nn.recurrent import GRU, LAYERS, LSTM, RNN
-from rnnfast.nn.sequence import Conv1d, SelfAttention
+from rnnfast.nn import *  # noqa: F403 every layer in nn.__all__
 from rnnfast.study.gradient_flow import GradientFlow, gradient_flow
 from rnnfast.text import datasets
 from rnnfast.text.corpus import Corpus, batches
@@ -39,35 +34,24 @@ from rnnfast.train.run import NonFiniteLoss
 from rnnfast.translate import Translation, score_pairs, translate
 
 __all__ = [
-    "GRU",
-    "LSTM",
-    "RNN",
     "SGD",
     "Adam",
     "AdamW",
     "Autoregressor",
     "Callback",
-    "Conv1d",
     "Corpus",
     "CorpusBleu",
-    "Embedding",
     "Evaluation",
     "FileFormatError",
-    "GRUCell",
     "GradientFlow",
     "History",
-    "LSTMCell",
     "LanguageModel",
-    "LayerNorm",
-    "Linear",
     "LinearAR",
     "NGram",
     "NonFiniteLoss",
     "NotFittedError",
     "PairEvaluation",
     "ParallelCorpus",
-    "RNNCell",
-    "SelfAttention",
     "Seq2Seq",
     "SequenceClassifier",
     "TensorBoard",
@@ -97,10 +81,9 @@ __all__ = [
     "surprisal",
     "translate",
 ]
+__all__ += nn.__all__
 
 _moved.install()
-# A cell without a class in nn/recurrent.py has one of its row in the compiled table: rf.NAME and rf.NAMECell.
-globals().update({kind.__name__: kind for kind in (*LAYERS.values(), *CELLS.values()) if isinstance(kind, type)})
 
 if not TYPE_CHECKING:
 

@@ -2,33 +2,39 @@
 
 Calling a layer computes its output and saves nothing. ``forward`` returns ``backward`` too: a function that takes the
 output's gradient, adds to ``grads`` and returns the input's.
+
+``__all__`` lists the layers; the package exports all of them.
 """
 
-from rnnfast.nn.cells import CELLS, GRUCell, LSTMCell, RNNCell
+from rnnfast.nn.cells import CELLS as CELLS
+from rnnfast.nn.cells import GRUCell, LSTMCell, RNNCell
 from rnnfast.nn.embedding import Embedding
-from rnnfast.nn.layer import Array, Gradients, Layer, State, Weights
+from rnnfast.nn.layer import Array as Array
+from rnnfast.nn.layer import Gradients as Gradients
+from rnnfast.nn.layer import Layer as Layer
+from rnnfast.nn.layer import State as State
+from rnnfast.nn.layer import Weights as Weights
 from rnnfast.nn.linear import Linear
 from rnnfast.nn.norm import LayerNorm
-from rnnfast.nn.recurrent import GRU, LAYERS, LSTM, RNN
+from rnnfast.nn.recurrent import GRU, LSTM, RNN
+from rnnfast.nn.recurrent import LAYERS as LAYERS
 from rnnfast.nn.sequence import Conv1d, SelfAttention
 
 __all__ = [
-    "CELLS",
     "GRU",
-    "LAYERS",
     "LSTM",
     "RNN",
-    "Array",
     "Conv1d",
     "Embedding",
     "GRUCell",
-    "Gradients",
     "LSTMCell",
-    "Layer",
     "LayerNorm",
     "Linear",
     "RNNCell",
     "SelfAttention",
-    "State",
-    "Weights",
-]  # fmt: skip
+]
+
+# A cell without a class in nn/recurrent.py has one made from its row in the compiled table: NAME and NAMECell.
+_made = {kind.__name__: kind for kind in (*LAYERS.values(), *CELLS.values()) if isinstance(kind, type)}
+globals().update(_made)
+__all__ += sorted(_made.keys() - set(__all__))
