@@ -15,8 +15,8 @@ from rnnfast.estimators.forecast import Autoregressor, LinearAR
 from rnnfast.evaluate import Evaluation, PairEvaluation, evaluate, log_prob, surprisal
 from rnnfast.generate import generate, stream
 from rnnfast.info import get_num_threads, info, set_num_threads
+from rnnfast.io import load, quantize
 from rnnfast.markov.ngram import NGram
-from rnnfast.models.io import load, quantize
 from rnnfast.models.language_model import LanguageModel
 from rnnfast.models.seq2seq import Seq2Seq
 from rnnfast.nn import *  # noqa: F403 every layer in nn.__all__

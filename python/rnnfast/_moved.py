@@ -14,7 +14,7 @@ PACKAGE = __name__.partition(".")[0]
 _FOLDERS = {
     "estimators": {"classify", "forecast", "samples"},
     "markov": {"arpa", "grams", "ngram"},
-    "models": {"io", "seq2seq"},
+    "models": {"seq2seq"},
     "nn": {"cells", "sequence"},
     "study": {"compare", "compare_text", "gradient_flow"},
     "text": {"datasets", "mapped", "vocab"},

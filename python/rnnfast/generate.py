@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 from rnnfast import _core
 from rnnfast._arrays import at_least, between, positive, real
 from rnnfast._expect import brief, kind_of, offers
-from rnnfast.protocols import Continuer, State
+from rnnfast.models.language_model import LanguageModel
+from rnnfast.protocols import Array, Continuer, PairPredictor, State
 from rnnfast.text.tokenise import BEGIN_OF_SENTENCE, PADDING
-from rnnfast.text.vocab import Decoder
+from rnnfast.text.vocab import Decoder, Vocab
 
 NO_TOKEN = -1
 Stop = Union[str, Sequence[str], None]
+Ids = NDArray[np.int32]
 Samples = Callable[[int], Iterator[int]]  # from a sample's number to its tokens, without end
 
 
@@ -52,10 +54,10 @@ def stream(
 
     Source: A. Holtzman et al., arXiv:1904.09751, for ``top_p``.
     """
-    ids = _prompt_ids(model, prompt)
-    options = _sampler_options(model, temperature, top_k, top_p, seed, no_repeat_ngram_size, allow_unk)
+    vocab, ids = _read_prompt(model, prompt)
+    options = _sampler_options(vocab, temperature, top_k, top_p, seed, no_repeat_ngram_size, allow_unk)
     tokens = _samples(model, ids, options)(0)
-    return _until(_stops(stop), _pieces(model.vocab, prompt, int(ids[-1]), tokens, at_least(length, 0, "length")))
+    return _until(_stops(stop), _pieces(vocab, prompt, int(ids[-1]), tokens, at_least(length, 0, "length")))
 
 
 @overload
@@ -113,15 +115,15 @@ def generate(
     With ``beam_size`` above 1 nothing is drawn at random: the ``beam_size`` most probable sequences are kept at each step,
     and the most probable one after ``length`` tokens is returned, up to the first stop string.
     """
-    ids = _prompt_ids(model, prompt)
-    options = _sampler_options(model, temperature, top_k, top_p, seed, no_repeat_ngram_size, allow_unk)
+    vocab, ids = _read_prompt(model, prompt)
+    options = _sampler_options(vocab, temperature, top_k, top_p, seed, no_repeat_ngram_size, allow_unk)
     at_least(length, 0, "length")
     stops, last = _stops(stop), int(ids[-1])
     if positive(beam_size, "beam_size") == 1:
         samples = _samples(model, ids, options)
         count = 1 if num_samples is None else positive(num_samples, "num_samples")
         texts = [
-            prompt + "".join(_until(stops, _pieces(model.vocab, prompt, last, samples(number), length)))
+            prompt + "".join(_until(stops, _pieces(vocab, prompt, last, samples(number), length)))
             for number in range(count)
         ]
         return texts[0] if num_samples is None else texts
@@ -129,31 +131,33 @@ def generate(
         raise ValueError(
             "beam search does not sample: leave temperature, top_k, top_p and num_samples as they are, or beam_size 1"
         )
-    never = [] if allow_unk else _reserved_ids(model.vocab)
-    added = _beam_search(model, ids, length, beam_size, never, no_repeat_ngram_size)
-    return prompt + "".join(_until(stops, _pieces(model.vocab, prompt, last, iter(added), length)))
+    added = _beam_search(
+        model, ids, vocab=len(vocab), length=length, beam_size=beam_size,
+        never=[] if allow_unk else _reserved_ids(vocab), no_repeat_ngram_size=no_repeat_ngram_size,
+    )  # fmt: skip
+    return prompt + "".join(_until(stops, _pieces(vocab, prompt, last, iter(added), length)))
 
 
 def _sampler_options(
-    model: Any,
+    vocab: Vocab,
     temperature: float,
     top_k: int,
     top_p: float,
     seed: int,
     no_repeat_ngram_size: int,
     allow_unk: bool,
-) -> Any:
+) -> _core.SamplerOptions:
     return _core.SamplerOptions(
         real(temperature, "temperature"),
-        min(at_least(top_k, 0, "top_k"), len(model.vocab)),
+        min(at_least(top_k, 0, "top_k"), len(vocab)),
         real(top_p, "top_p"),
         between(seed, 0, 2**64 - 1, "seed"),
         between(no_repeat_ngram_size, 0, 2**31 - 1, "no_repeat_ngram_size"),
-        [] if allow_unk else _reserved_ids(model.vocab),
+        [] if allow_unk else _reserved_ids(vocab),
     )
 
 
-def _reserved_ids(vocab: Any) -> list[int]:
+def _reserved_ids(vocab: Vocab) -> list[int]:
     """Ids that stand for no text: ``<unk>``, and ``<pad>`` and ``<bos>`` if the vocabulary has them."""
     return [vocab.unk, *(vocab[token] for token in (PADDING, BEGIN_OF_SENTENCE) if token in vocab)]
 
@@ -168,21 +172,23 @@ def _stops(stop: Stop) -> list[str]:
     return stops
 
 
-def _prompt_ids(model: Any, prompt: str) -> NDArray[np.int32]:
-    if getattr(model, "kind", None) == "seq2seq":
-        raise TypeError("a Seq2Seq does not continue texts: rf.translate translates them")
+def _read_prompt(model: Continuer[State], prompt: str) -> tuple[Vocab, Ids]:
+    """The model's vocabulary, and the prompt's ids."""
+    if isinstance(model, PairPredictor):
+        raise TypeError(f"{kind_of(model)} does not continue texts: rf.translate translates them")
     offers(model, "model", "a LanguageModel or an NGram", "vocab", "step")
     if not isinstance(prompt, str):
         raise TypeError(f"the prompt is {kind_of(prompt)}, expected one text")
-    if model.vocab is None:
+    vocab = model.vocab
+    if vocab is None:
         raise ValueError("the model has no vocabulary to read a prompt with; use model.step with token ids")
-    ids: NDArray[np.int32] = model.vocab.encode_text(prompt)
+    ids = vocab.encode_text(prompt)
     if len(ids) == 0:
         raise ValueError(f"the prompt {brief(prompt)} has no token: expected at least one to start from")
-    return ids
+    return vocab, ids
 
 
-def _pieces(vocab: Any, prompt: str, last: int, tokens: Iterator[int], length: int) -> Iterator[str]:
+def _pieces(vocab: Vocab, prompt: str, last: int, tokens: Iterator[int], length: int) -> Iterator[str]:
     """The texts of at most ``length`` tokens that follow the prompt, whose last token is ``last``."""
     decoder = Decoder(vocab, last)
     # A blank at the prompt's end that is no token already separates the words.
@@ -216,18 +222,20 @@ def _overlap(text: str, stop: str) -> int:
     return next(n for n in range(min(len(text), len(stop) - 1), -1, -1) if text.endswith(stop[:n]))
 
 
-def _samples(model: Any, ids: NDArray[np.int32], options: Any) -> Samples:
+def _samples(model: Continuer[State], ids: Ids, options: _core.SamplerOptions) -> Samples:
     """Reads the prompt, once for all samples."""
-    if hasattr(model, "_core"):  # the compiled loop: no allocation from token to token
+    if isinstance(model, LanguageModel):  # the compiled loop: no allocation from token to token
         generator = _core.Generator(model._core, ids, options)
         return lambda number: iter(generator.numbered(number).next, None)
     sampler = _core.Sampler(options)
     sampler.read(ids)
-    read = _read(model, ids)
-    return lambda number: _stepwise_tokens(model, *read, sampler.numbered(number))
+    logits, state = _read(model, ids)
+    return lambda number: _stepwise_tokens(model, logits, state, sampler.numbered(number))
 
 
-def _stepwise_tokens(model: Any, logits: Any, state: Any, sampler: Any) -> Iterator[int]:
+def _stepwise_tokens(
+    model: Continuer[State], logits: Array, state: State, sampler: _core.Sampler
+) -> Iterator[int]:
     """The tokens of any model with ``step``."""
     while True:
         token = sampler.sample(logits[0])
@@ -235,20 +243,28 @@ def _stepwise_tokens(model: Any, logits: Any, state: Any, sampler: Any) -> Itera
         logits, state = model.step([token], state)
 
 
-def _read(model: Any, ids: NDArray[np.int32]) -> tuple[Any, Any]:
-    state = None
-    for token in ids:
+def _read(model: Continuer[State], ids: Ids) -> tuple[Array, State]:
+    """Logits and state after the prompt."""
+    logits, state = model.step(ids[:1])
+    for token in ids[1:]:
         logits, state = model.step([token], state)
     return logits, state
 
 
 def _beam_search(
-    model: Any, ids: NDArray[np.int32], length: int, beam_size: int, never: list[int], no_repeat: int
+    model: Continuer[State],
+    ids: Ids,
+    *,
+    vocab: int,
+    length: int,
+    beam_size: int,
+    never: list[int],
+    no_repeat_ngram_size: int,
 ) -> list[int]:
     logits, state = _read(model, ids)
     begun = False
 
-    def step(rows: NDArray[np.int64], tokens: NDArray[np.int32]) -> Any:
+    def step(rows: NDArray[np.int64], tokens: Ids) -> Array:
         """Logits after the tokens that continue some rows; at first those after the prompt."""
         nonlocal logits, state, begun
         if begun:
@@ -257,10 +273,9 @@ def _beam_search(
         return np.asarray(logits, np.float32)
 
     options = _core.DecodeOptions(
-        beam_size, 1, length, 0.0, NO_TOKEN, NO_TOKEN, NO_TOKEN, never=never, no_repeat_ngram_size=no_repeat
+        beam_size, 1, length, 0.0, NO_TOKEN, NO_TOKEN, NO_TOKEN, never=never, no_repeat_ngram_size=no_repeat_ngram_size
     )
-    found: list[int] = _core.continuation(step, len(model.vocab), ids, options) if length else []
-    return found
+    return _core.continuation(step, vocab, ids, options) if length else []
 
 
 def _rows_of(state: Any, rows: NDArray[np.int64]) -> Any:

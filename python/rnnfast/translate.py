@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 
 from rnnfast import _core
 from rnnfast._arrays import as_int32, between, positive, real
+from rnnfast._expect import kind_of
 from rnnfast.files import PathLike
 from rnnfast.models.seq2seq import Seq2Seq
 from rnnfast.nn.layer import Array
 from rnnfast.text.pairs import BOS, EOS, PAD, RESERVED, encode_sentence
 from rnnfast.text.tokenise import END_OF_SENTENCE, UNKNOWN
+from rnnfast.text.vocab import Vocab
 
 Ids = NDArray[np.int32]
 Sentence = Union[str, Sequence[int], Ids]
@@ -140,7 +142,9 @@ def translations(
     return _searched(model, sentences, options, batch_size, attention)
 
 
-def _options(beam_size: int, n_best: int, max_length: int | None, length_penalty: float, *, scores: bool) -> Any:
+def _options(
+    beam_size: int, n_best: int, max_length: int | None, length_penalty: float, *, scores: bool
+) -> _core.DecodeOptions:
     between(beam_size, 1, 2**31 - 1, "beam_size")
     if positive(n_best, "n_best") > beam_size:
         raise ValueError(f"n_best is {n_best}, expected at most beam_size, {beam_size}")
@@ -151,7 +155,7 @@ def _options(beam_size: int, n_best: int, max_length: int | None, length_penalty
 
 
 def _searched(
-    model: Seq2Seq, sentences: Sequence[Sentence], options: Any, batch_size: int, attention: bool
+    model: Seq2Seq, sentences: Sequence[Sentence], options: _core.DecodeOptions, batch_size: int, attention: bool
 ) -> list[list[Translation]]:
     _check_model(model)
     if attention and model.config["attention"] == "none":
@@ -190,10 +194,9 @@ def score_pairs(
     return np.concatenate([np.empty(0), *scores])
 
 
-def _check_model(model: Any) -> None:
-    kind = getattr(model, "kind", type(model).__name__)
-    if kind != "seq2seq":
-        raise ValueError(f"a {kind} does not translate: give an rf.Seq2Seq; rf.generate continues texts")
+def _check_model(model: object) -> None:
+    if not isinstance(model, Seq2Seq):
+        raise ValueError(f"{kind_of(model)} does not translate: give an rf.Seq2Seq; rf.generate continues texts")
     for vocab in (model.source_vocab, model.target_vocab):
         if vocab is not None and vocab.idx_to_token[: EOS + 1] != [UNKNOWN, *RESERVED]:
             raise ValueError(
@@ -201,7 +204,7 @@ def _check_model(model: Any) -> None:
             )
 
 
-def _encoded(vocab: Any, sentences: Sequence[Sentence], name: str) -> list[Ids]:
+def _encoded(vocab: Vocab | None, sentences: Sequence[Sentence], name: str) -> list[Ids]:
     """Ids of each sentence, without ``<eos>``."""
     if isinstance(sentences, str):
         raise TypeError(f"{name} is one text, expected a list of sentences: [{sentences[:20]!r}]")
@@ -216,7 +219,7 @@ def _encoded(vocab: Any, sentences: Sequence[Sentence], name: str) -> list[Ids]:
     return encoded
 
 
-def _tokens(vocab: Any, ids: Ids) -> list[str]:
+def _tokens(vocab: Vocab | None, ids: Ids) -> list[str]:
     return [str(i) for i in ids] if vocab is None else vocab.readable(ids)
 
 

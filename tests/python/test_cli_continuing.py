@@ -210,7 +210,7 @@ def test_a_finished_model_continues_training_with_another_text(folder, rnnfast):
         ("--tokenizer word", "--tokenizer is word, in the model char"),
         ("--min-freq 2", "--min-freq has no effect on a finished model"),
         ("--from nowhere.safetensors", "nowhere.safetensors does not exist"),
-        ("--from small.safetensors", "is rounded to int8, for running only"),
+        ("--from small.safetensors", "is quantized to int8, for inference only"),
         ("--from ids.safetensors", "has no vocabulary"),
         ("--from counts.arpa", "holds counts of n-grams"),
         ("--from pairs.safetensors", "holds a translator"),

@@ -276,7 +276,7 @@ def test_a_translator_too_large_for_the_machine_is_refused_in_one_line():
 
 @pytest.mark.fault("C5")
 def test_a_text_given_as_a_model_is_reported_as_a_text(call):
-    assert refused(call("eval", "text.txt", "text.txt"), "text.txt: is not a safetensors file but looks like text")
+    assert refused(call("eval", "text.txt", "text.txt"), "text.txt: looks like text, not a safetensors file")
     with pytest.raises(rf.FileFormatError, match="looks like text"):
         rf.load("text.txt")
 

@@ -252,7 +252,7 @@ def test_wrong_arguments_are_reported():
         (lambda: rf.translate(model, [[1.5]]), TypeError, "whole numbers"),
         (lambda: rf.translate(model, ["text"]), ValueError, "no vocabulary"),
         (lambda: rf.translate(model, "text"), TypeError, "list of sentences"),
-        (lambda: rf.translate(lm, ["text"]), ValueError, "language_model does not translate"),
+        (lambda: rf.translate(lm, ["text"]), ValueError, "a LanguageModel does not translate"),
         (lambda: rf.score_pairs(model, [[5]], []), ValueError, "1 sources and 0 targets"),
         (lambda: rf.score_pairs(model, [[5]], [[V]]), IndexError, "expected 0 to 16"),
     ):

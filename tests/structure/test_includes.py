@@ -35,12 +35,13 @@ IMPORTS = {
     "info": {*SMALL, "_core"},
     "pickling": {*SMALL, "_core"},
     "nn": {*SMALL, "_core", "pickling"},
-    "models": {*SMALL, "_core", "markov", "nn", "text"},
+    "models": {*SMALL, "_core", "nn", "text"},
     "evaluate": {*SMALL, "models", "nn", "text"},
     "generate": {*SMALL, "_core", "models", "nn", "text"},
     "translate": {*SMALL, "_core", "models", "nn", "plot", "text"},
     "train": {*SMALL, "_core", "evaluate", "models", "nn", "plot", "text"},
     "estimators": {*SMALL, "_core", "models", "nn", "plot", "text", "train"},
+    "io": {*SMALL, "_core", "estimators", "markov", "models"},
     "study": {*SMALL, "info", "models", "nn", "plot", "text", "train"},
 }
 ABOVE = {"__init__", "__main__", "cli", "commands"}  # which may import all of these

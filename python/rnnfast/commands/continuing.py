@@ -11,6 +11,9 @@ from typing import Any
 from rnnfast import _core
 from rnnfast.commands.options import sidecar
 from rnnfast.commands.output import is_stream
+from rnnfast.models.language_model import LanguageModel
+from rnnfast.models.seq2seq import Seq2Seq
+from rnnfast.text.vocab import Vocab
 
 TEXTS = ("file", "source", "target")
 _MAY_CHANGE = ("epochs", "lr", "patience", "output", "force", *TEXTS)
@@ -90,7 +93,7 @@ class Recorded:
                 "without --resume"
             )
 
-    def model(self) -> Any:
+    def model(self) -> LanguageModel | Seq2Seq:
         """The model as the checkpoint has it."""
         return self._found.model
 
@@ -111,20 +114,19 @@ def paths(settings: argparse.Namespace, checkpoint: Path | None) -> dict[str, An
     }
 
 
-def started_from(path: str, command: str, given: Mapping[str, Any]) -> Any:
-    """The finished model to train on. ``ValueError`` names the given options that it contradicts."""
-    from rnnfast.models.io import load
+def started_from(path: str, command: str, given: Mapping[str, Any]) -> LanguageModel | Seq2Seq:
+    """The finished model to train further. ``ValueError`` names the given options that it contradicts."""
+    from rnnfast.io import load
+    from rnnfast.markov.ngram import NGram
 
-    model = load(path, kind="language_model" if command == "train" else "seq2seq")
-    config = getattr(model, "config", None)
-    if config is None:
-        raise ValueError(f"--from {path} holds counts of n-grams; only a network can be trained on")
-    if config["weights"] == "int8":
-        raise ValueError(f"--from {path} is rounded to int8, for running only; give the file it was made of")
-    vocab = vocabulary_of(model)
-    if vocab is None:
+    model = load(path, kind="language_model") if command == "train" else load(path, kind="seq2seq")
+    if isinstance(model, NGram):
+        raise ValueError(f"--from {path} holds counts of n-grams; only a network can be trained further")
+    if model.config["weights"] == "int8":
+        raise ValueError(f"--from {path} is quantized to int8, for inference only; give the file it was made from")
+    if _vocabulary_of(model) is None:
         raise ValueError(f"--from {path} has no vocabulary to read a text with; train it in Python with rf.fit")
-    own = {**config, "tokenizer": vocab.tokenizer, "lower": vocab.lower, "decoder": getattr(model, "decoder", None)}
+    own = _decided(model)
     other = [
         f"--{name.replace('_', '-')} is {value}, in the model {own.get(name, False)}"
         for name, value in given.items()
@@ -145,21 +147,22 @@ _ARCHITECTURE = (
 )  # fmt: skip
 
 
-def architecture(model: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that a model has decided, by their names on the command line."""
-    vocab = vocabulary_of(model)
-    own = {
-        **model.config,
-        "tokenizer": vocab.tokenizer,
-        "lower": vocab.lower,
-        "decoder": getattr(model, "decoder", None),
-    }
+def architecture(model: LanguageModel | Seq2Seq, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that a model decides, by their names on the command line."""
+    own = _decided(model)
     return {name: own.get(name, False) for name in _ARCHITECTURE if name in settings}
 
 
-def vocabulary_of(model: Any) -> Any:
+def _decided(model: LanguageModel | Seq2Seq) -> dict[str, Any]:
+    vocab, own = _vocabulary_of(model), dict(model.config)
+    if vocab is not None:
+        own.update(tokenizer=vocab.tokenizer, lower=vocab.lower)
+    return own if isinstance(model, LanguageModel) else {**own, "decoder": model.decoder}
+
+
+def _vocabulary_of(model: LanguageModel | Seq2Seq) -> Vocab | None:
     """A language model's vocabulary, a translator's of the source."""
-    return model.source_vocab if model.kind == "seq2seq" else model.vocab
+    return model.vocab if isinstance(model, LanguageModel) else model.source_vocab
 
 
 def _alike(value: Any, default: Any) -> bool:

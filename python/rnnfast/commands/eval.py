@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import argparse
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rnnfast.commands import streams
 from rnnfast.commands.options import JSON_HELP, THREADS_HELP, groups, named, perplexity, say, text_of, whole
+
+if TYPE_CHECKING:
+    from rnnfast.markov.ngram import NGram
+    from rnnfast.models.language_model import LanguageModel
+    from rnnfast.text.vocab import Vocab
 
 _LINES = 1024  # scored together
 
@@ -40,7 +45,7 @@ def run(args: argparse.Namespace) -> None:
     if model.vocab is None:
         raise ValueError(f"{args.model} has no vocabulary, so it cannot read a text")
     if args.per_line:
-        _print_lines(model, args)
+        _print_lines(model, model.vocab, args)
         return
     result = rf.evaluate(model, rf.Corpus.from_text(text_of(args.file), vocab=model.vocab, name=named(args.file)))
     say(
@@ -52,14 +57,14 @@ def run(args: argparse.Namespace) -> None:
         streams.write_json(result.as_dict())
 
 
-def _print_lines(model: Any, args: argparse.Namespace) -> None:
+def _print_lines(model: LanguageModel | NGram, vocab: Vocab, args: argparse.Namespace) -> None:
     import rnnfast as rf
 
     lines = text_of(args.file).split("\n")
     if lines[-1] == "":
         lines.pop()
-    ids = model.vocab.encode_text("\n")
-    end = "\n" if len(ids) and (ids != model.vocab.unk).all() else ""
+    ids = vocab.encode_text("\n")
+    end = "\n" if len(ids) and (ids != vocab.unk).all() else ""
     for first in range(0, len(lines), _LINES):
         chunk = lines[first : first + _LINES]
         for line, tokens in zip(chunk, rf.surprisal(model, [line + end for line in chunk], context=end)):

@@ -7,6 +7,7 @@ from typing import Any
 
 from rnnfast.commands import streams
 from rnnfast.commands.options import LARGEST_SEED, THREADS_HELP, Formatter, groups, real, whole
+from rnnfast.text.vocab import Vocab
 
 
 def add_to(commands: Any) -> None:
@@ -82,7 +83,7 @@ def run(args: argparse.Namespace) -> None:
         streams.write("\n---\n".join(texts))
 
 
-def _unknown(vocab: Any, prompt: str) -> str:
-    """The prompt's tokens that are not in the vocabulary, to be read by a person; byte pairs know every text."""
+def _unknown(vocab: Vocab, prompt: str) -> str:
+    """The prompt's tokens that are not in the vocabulary, for a message; byte pairs know every text."""
     tokens = dict.fromkeys(vocab.tokenize(prompt)) if vocab.rules is None else {}  # in their order, each once
     return ", ".join(repr(token) for token in tokens if token not in vocab)

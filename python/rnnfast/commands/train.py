@@ -11,7 +11,9 @@ from rnnfast import presets
 from rnnfast.commands.options import groups, named, perplexity, real, text_of, whole
 from rnnfast.commands.training import DEFAULTS, Run, add_options, option_of
 from rnnfast.nn.recurrent import LAYERS
+from rnnfast.text.corpus import Corpus
 from rnnfast.text.tokenise import BPE, TOKENIZERS
+from rnnfast.text.vocab import Vocab
 
 _DATA = ("ptb", "timemachine", "tinyshakespeare")
 _DEFAULTS: dict[str, Any] = {
@@ -65,9 +67,10 @@ def run(args: argparse.Namespace) -> None:
     s = this.settings
     if s.file is not None and s.data is not None:
         raise ValueError(f"both the file {s.file} and --data {s.data} are given; give one of them")
-    train, valid, test, digest = _read(s, this.base and this.base.vocab)
+    base = this.base if isinstance(this.base, rf.LanguageModel) else None
+    train, valid, test, digest = _read(s, base and base.vocab)
     this.check_data(train.name, digest)
-    model = this.base or rf.LanguageModel(
+    model = base or rf.LanguageModel(
         train.vocab, cell=s.cell, embedding_size=s.embedding_size, hidden_size=s.hidden_size,
         num_layers=s.num_layers, dropout=s.dropout, init_scale=s.init_scale or None, variational=s.variational,
         tie_weights=s.tie_weights, seed=s.seed,
@@ -88,7 +91,7 @@ def run(args: argparse.Namespace) -> None:
     this.print_result(model, history, test_perplexity=result.perplexity)
 
 
-def _read(s: argparse.Namespace, known: Any) -> tuple[Any, Any, Any, str]:
+def _read(s: argparse.Namespace, known: Vocab | None) -> tuple[Corpus, Corpus, Corpus, str]:
     """Train, validation and test text by the ``known`` vocabulary or a new one, and the sum of all."""
     import rnnfast as rf
     from rnnfast.text.datasets import python_topics

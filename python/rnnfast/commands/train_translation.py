@@ -80,14 +80,15 @@ def run(args: argparse.Namespace) -> None:
     name, parts = _read(s)
     digest = hashlib.sha256("\n".join(f"{a}\t{b}" for part in parts for a, b in part).encode()).hexdigest()
     this.check_data(name, digest)
+    base = this.base if isinstance(this.base, rf.Seq2Seq) else None
     train = rf.ParallelCorpus.from_pairs(
         parts[0][: s.max_pairs or None], tokenizer=s.tokenizer, lower=s.lower, min_freq=s.min_freq, max_vocab=s.max_vocab or None,
         vocab_size=s.vocab_size, max_length=s.max_length or None, name=name,
-        source_vocab=this.base and this.base.source_vocab, target_vocab=this.base and this.base.target_vocab,
+        source_vocab=base and base.source_vocab, target_vocab=base and base.target_vocab,
     )  # fmt: skip
     vocabs: dict[str, Any] = {"source_vocab": train.source_vocab, "target_vocab": train.target_vocab}
     valid, test = (rf.ParallelCorpus.from_pairs(part, name=name, **vocabs) for part in parts[1:])
-    model = this.base or rf.Seq2Seq(
+    model = base or rf.Seq2Seq(
         train.source_vocab, train.target_vocab, cell=s.cell, embedding_size=s.embedding_size, hidden_size=s.hidden_size,
         num_layers=s.num_layers, bidirectional=s.bidirectional, context=s.context, decoder=s.decoder,
         attention=s.attention, readout=s.readout, teacher_forcing=s.teacher_forcing, dropout=s.dropout,

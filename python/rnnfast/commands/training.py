@@ -24,7 +24,11 @@ from rnnfast.commands.options import (
     whole,
 )
 from rnnfast.commands.output import FORCE_HELP, check_output, is_stdout, is_stream, refuse_folder
+from rnnfast.evaluate import Text
 from rnnfast.files import write_text
+from rnnfast.models.language_model import LanguageModel
+from rnnfast.models.seq2seq import Seq2Seq
+from rnnfast.train.history import History
 
 # What is not given on the command line comes from here, or from the command's own. All of it goes into the checkpoint.
 DEFAULTS: dict[str, Any] = {
@@ -71,7 +75,7 @@ def add_options(parser: argparse.ArgumentParser, defaults: Mapping[str, Any]) ->
         help="continue an unfinished run with its settings and data; --epochs, --lr, --patience and --output may change",
     )  # fmt: skip
     begin.add_argument(
-        "--from", dest="start", metavar="MODEL", help="train a finished model on, with its vocabulary and architecture"
+        "--from", dest="start", metavar="MODEL", help="train a finished model further, with its vocabulary and architecture"
     )
     parser.set_defaults(works=True)
 
@@ -83,7 +87,9 @@ class Run:
         """``chosen`` settings, a preset's, stand between the command line's and the defaults."""
         given = {**chosen, **{name: value for name, value in vars(args).items() if name in defaults}}
         settings = {**defaults, **given}
-        self.args, self.recorded, self.base = args, None, None  # base: the model to train on, if it is not a new one
+        self.args = args
+        self.recorded: Recorded | None = None
+        self.base: LanguageModel | Seq2Seq | None = None  # the model to train further, if it is not a new one
         if args.resume is not None:
             self.recorded = Recorded(Path(args.resume), args.command, defaults)
             settings, self.base = self.recorded.settings(given), self.recorded.model()
@@ -130,7 +136,7 @@ class Run:
             self.recorded.check(name, digest)
         self._digest = digest
 
-    def fit(self, model: Any, train: Any, valid: Any, **reading: Any) -> Any:
+    def fit(self, model: LanguageModel | Seq2Seq, train: Text, valid: Text, **reading: Any) -> History:
         """Trains with a line and a record an epoch; the model file takes the checkpoint's place at the end."""
         import rnnfast as rf
         from rnnfast.train import fit
@@ -186,7 +192,7 @@ class Run:
         if self.log is not None:
             write_text(self.log, "".join(streams.to_json(record) + "\n" for record in self._records))
 
-    def tell(self, history: Any, hint: str) -> None:
+    def tell(self, history: History, hint: str) -> None:
         """Draws the loss curve, and says which files there are now and what to do with them."""
         written = [str(file) for file in (self.output, self.log) if file is not None]
         if self.curve is not None:
@@ -199,7 +205,7 @@ class Run:
         if self.log is not None:
             self.say(f"try: {hint}")
 
-    def print_result(self, model: Any, history: Any, **tested: Any) -> None:
+    def print_result(self, model: LanguageModel | Seq2Seq, history: History, **tested: Any) -> None:
         """The JSON of ``--json``; then the exit status 1 if training diverged."""
         if self.args.json:
             self._print_json(model, history, tested)
@@ -210,7 +216,7 @@ class Run:
             )
             raise SystemExit(DIVERGED)
 
-    def _print_json(self, model: Any, history: Any, tested: Mapping[str, Any]) -> None:
+    def _print_json(self, model: LanguageModel | Seq2Seq, history: History, tested: Mapping[str, Any]) -> None:
         result = {
             "train_perplexity": history[-1]["train_perplexity"],
             "valid_perplexity": history[-1]["valid_perplexity"],

@@ -26,6 +26,7 @@ from rnnfast.train.optim import Adam, clip_grad_norm_
 
 Check = Callable[[Any, str], Any]
 Method = TypeVar("Method", bound=Callable[..., Any])
+_Self = TypeVar("_Self", bound="Estimator")
 
 _MOST_WEIGHTS = 1 << 30  # of one layer: 4 GB, and as much for its gradients and each of Adam's two means
 _MOST_LAYERS = 10_000
@@ -233,7 +234,7 @@ class Estimator(ABC):
         """The constructor's arguments; ``deep`` changes nothing, since none of them is an estimator."""
         return {name: getattr(self, name) for name in self._names()}
 
-    def set_params(self, **params: Any) -> Any:
+    def set_params(self: _Self, **params: Any) -> _Self:
         """Changes arguments of the constructor, all or none; they count from the next ``fit`` on."""
         for name in params:
             if name not in self._names():
@@ -312,7 +313,7 @@ class Estimator(ABC):
         write_tensors(path, *self._file())
 
     @classmethod
-    def from_parts(cls, config: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> Any:
+    def from_parts(cls: type[_Self], config: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> _Self:
         """The estimator in a file's configuration and tensors."""
         estimator = cls(**config["params"])
         estimator._restore(estimator._checked(), config, tensors)

@@ -46,7 +46,6 @@ from rnnfast.estimators.samples import (
     standard_scale,
 )
 from rnnfast.files import PathLike
-from rnnfast.models.io import loadable
 from rnnfast.nn.embedding import Embedding
 from rnnfast.nn.layer import Array
 from rnnfast.nn.linear import Linear
@@ -59,7 +58,6 @@ POOLINGS = ("last", "mean")
 _ROWS = 256  # sequences classified together
 
 
-@loadable("a classifier of sequences")
 class SequenceClassifier(Estimator):
     r"""P(class | x_1 … x_T) = softmax(W s + b), s the recurrent layer's last state, or the mean of all.
 

@@ -31,7 +31,6 @@ from rnnfast.estimators.base import (
 )
 from rnnfast.estimators.samples import Reals, Series, check_names, read_series, standard_scale
 from rnnfast.files import PathLike
-from rnnfast.models.io import loadable
 from rnnfast.nn.layer import Array
 from rnnfast.nn.linear import Linear
 from rnnfast.nn.recurrent import TABLE
@@ -191,7 +190,6 @@ def _check_length(x: Reals, least: int) -> None:
         raise ValueError(f"the series has {few}, expected at least {least}")
 
 
-@loadable("a linear forecaster of series")
 class LinearAR(Forecaster):
     r"""The linear autoregression :math:`x_t = b + \sum_{i=1}^{\tau} A_i x_{t-i}`, by least squares: a Markov model of order τ.
 
@@ -254,7 +252,6 @@ def _windows(x: Reals, tau: int) -> Reals:
     return np.concatenate([*parts, np.ones((len(x), 1))], axis=1)
 
 
-@loadable("a forecaster of series")
 class Autoregressor(Forecaster):
     r"""A hidden-variable autoregression: :math:`h_t = \mathrm{cell}(x_t, h_{t-1})`, :math:`\hat x_{t+1} = W h_t + b`.
 

@@ -1,7 +1,6 @@
 """Models: layers put together, and the files that hold them."""
 
-from rnnfast.models.io import load, quantize
 from rnnfast.models.language_model import LanguageModel
 from rnnfast.models.seq2seq import Seq2Seq
 
-__all__ = ["LanguageModel", "Seq2Seq", "load", "quantize"]
+__all__ = ["LanguageModel", "Seq2Seq"]

@@ -1,11 +1,8 @@
-"""Models: layers put together. The composition itself is compiled; here are shapes, configuration and files."""
+"""Language models: an embedding, recurrent layers, softmax. The composition is compiled; here are options and shapes."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from types import MappingProxyType
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,16 +10,14 @@ from numpy.typing import ArrayLike, NDArray
 from rnnfast import _core
 from rnnfast._arrays import as_float32, as_int32, at_least, dropout_share, new_seed, positive, precision
 from rnnfast._expect import choice
-from rnnfast.files import PathLike
-from rnnfast.models.base import as_json, check_memory, initialise, options_with
-from rnnfast.models.storage import write_model
-from rnnfast.nn.layer import Array, Layer, State
+from rnnfast.models.base import Model, check_memory
+from rnnfast.nn.layer import Array, State, StateLike, parts_of
 from rnnfast.nn.recurrent import TABLE
 from rnnfast.protocols import Cell, Precision
 from rnnfast.text.vocab import Vocab
 
 
-class LanguageModel(Layer):
+class LanguageModel(Model):
     r"""P(x_t | x_1 … x_{t-1}) by a recurrent network.
 
     .. math:: H_t = \mathrm{cell}(E[x_t], H_{t-1}), \quad O_t = H_t W_{hq} + b_q, \quad P = \mathrm{softmax}(O_t)
@@ -34,15 +29,14 @@ class LanguageModel(Layer):
     embedding_size : 0 for one-hot input
     hidden_size, num_layers : of the recurrent stack
     dropout : on every connection that is not recurrent (Zaremba et al., arXiv:1409.2329), in training only
-    embedding_dropout : of the embeddings, apart from the other connections; None: as ``dropout``. It needs an
-        ``embedding_size``.
-    weights : ``"f32"``, or ``"bf16"`` for products of numbers rounded to bfloat16 (all but the output layer's gradients), or
-        ``"int8"`` for running only: products of whole numbers from -127 to 127, a scale for every row
+    embedding_dropout : on the embeddings, instead of ``dropout``; None: as ``dropout``. It needs an ``embedding_size``.
+    weights : precision of products: ``"f32"``; ``"bf16"`` for products of numbers rounded to bfloat16 (all but the output
+        layer's gradients); or, for inference only, ``"int8"`` for products of integers from -127 to 127 with a scale per row
     variational : the same dropout masks at every step of a sequence (Gal and Ghahramani, arXiv:1512.05287, on what is not
         recurrent)
     tie_weights : the output product uses the embedding's table, so ``embedding_size`` is ``hidden_size`` (Press and Wolf,
         arXiv:1608.05859; Inan et al., arXiv:1611.01462)
-    init_scale : the first weights are uniform in plus or minus this; None: those PyTorch's layers begin with
+    init_scale : initial weights are uniform in plus or minus this; None: PyTorch's initialization
     seed : of the initial weights and of dropout
 
     >>> model = LanguageModel(5, hidden_size=8, seed=0)
@@ -51,7 +45,7 @@ class LanguageModel(Layer):
     """
 
     kind = "language_model"
-    exact: tuple[str, ...] = ()  # matrices that a file never rounds
+    vocabularies: ClassVar = {"vocab": "vocabulary"}
 
     def __init__(
         self,
@@ -90,81 +84,42 @@ class LanguageModel(Layer):
         )
         later = TABLE[cell].gates * 2 * options["hidden_size"] ** 2 * (options["num_layers"] - 1)
         check_memory(size * (options["embedding_size"] + options["hidden_size"]) + first + later)
-        self.steps = 0  # of training; with the seed it decides the dropout masks
-        self._core = _core.LanguageModel(as_json(options))
-        self._config: dict[str, Any] = json.loads(self._core.config)
-        if init_scale is not None:
-            initialise(self, init_scale, self._config["seed"])
+        self._compile(_core.LanguageModel, options, init_scale)
 
-    def _options(self) -> dict[str, Any]:
-        return options_with(self.config, {"vocab": self.vocab})
+    def loss(self, x: ArrayLike, y: ArrayLike, state: StateLike | None = None) -> tuple[float, State]:
+        """Mean cross-entropy in nats of targets y (T, N) given inputs x (T, N), and the state to continue with.
 
-    def __repr__(self) -> str:
-        shown = ", ".join(f"{name}={value!r}" for name, value in self.config.items() if name != "seed")
-        return f"LanguageModel({shown})"
-
-    @property
-    def config(self) -> Mapping[str, Any]:
-        """What the model was made with, read-only: it has been compiled in, so another value could not count."""
-        return MappingProxyType(self._config)
-
-    @property
-    def num_parameters(self) -> int:
-        """How many numbers training adjusts."""
-        return sum(value.size for value in self.parameters().values())
-
-    def loss(self, x: ArrayLike, y: ArrayLike, state: Any = None) -> tuple[float, State]:
-        """Mean cross-entropy in nats of targets y (T, N) given inputs x (T, N), and the state to carry on with.
-
-        For training: dropout acts, and :meth:`backward` may follow. A negative target counts for nothing. The
-        returned state is plain numbers, so gradients stop there: truncated back-propagation through time.
+        For training: dropout acts, and :meth:`backward` may follow. A negative target is ignored. The returned state is
+        plain numbers, so gradients stop there: truncated back-propagation through time.
         """
         self.steps += 1
-        nll, state = self._loss(x, y, state, train=True)
+        nll, after = self._loss(x, y, state, train=True)
         counted = int(np.count_nonzero(np.asarray(y) >= 0))
-        return float(nll.sum() / max(counted, 1)), state
+        return float(nll.sum() / max(counted, 1)), after
 
-    def nll(self, x: ArrayLike, y: ArrayLike, state: Any = None) -> tuple[NDArray[np.float64], State]:
+    def nll(
+        self, x: ArrayLike, y: ArrayLike, state: StateLike | None = None
+    ) -> tuple[NDArray[np.float64], State]:
         """-log P of every target, (T, N) in nats, and the state; for evaluation: no dropout, no gradients."""
         return self._loss(x, y, state, train=False)
 
-    def _loss(self, x: ArrayLike, y: ArrayLike, state: Any, *, train: bool) -> tuple[NDArray[np.float64], State]:
+    def _loss(
+        self, x: ArrayLike, y: ArrayLike, state: StateLike | None, *, train: bool
+    ) -> tuple[NDArray[np.float64], State]:
         h0, c0 = self._split(state)
-        key = ((self._config["seed"] << 32) + self.steps) & (2**64 - 1)
-        nll, h, c = self._core.loss(as_int32(x, "x"), as_int32(y, "y"), h0, c0, train, key)
+        nll, h, c = self._core.loss(as_int32(x, "x"), as_int32(y, "y"), h0, c0, train, self._key())
         return nll, h if c is None else (h, c)
 
-    def backward(self) -> None:
-        """Adds the gradients of the last :meth:`loss` to ``grads``."""
-        self._core.backward()
-
-    def step(self, tokens: ArrayLike, state: Any = None) -> tuple[Array, State]:
+    def step(self, tokens: ArrayLike, state: StateLike | None = None) -> tuple[Array, State]:
         """Logits (N, V) of what follows one token (N,) for each row, and the state after it."""
         h0, c0 = self._split(state)
         logits, h, c = self._core.step(as_int32(tokens, "tokens"), h0, c0)
         return logits, h if c is None else (h, c)
 
-    def _split(self, state: Any) -> tuple[Array | None, Array | None]:
+    def _split(self, state: StateLike | None) -> tuple[Array | None, Array | None]:
         if state is None:
             return None, None
         if not self._core.has_c:
             return as_float32(state, "state"), None
-        if not isinstance(state, (tuple, list)) or len(state) != 2:
-            raise TypeError(f"state of an LSTM is the pair (h, c), got {type(state).__name__}")
-        return as_float32(state[0], "h"), as_float32(state[1], "c")
-
-    def save(
-        self,
-        path: PathLike,
-        *,
-        tensors: Mapping[str, Array] | None = None,
-        metadata: Mapping[str, str] | None = None,
-        weights: Precision = "f32",
-    ) -> None:
-        """Weights, configuration and vocabulary in one safetensors file; what was at ``path`` stays until the new file is whole.
-
-        ``tensors`` and ``metadata`` join the file's own; a checkpoint keeps the optimiser there. ``weights``: how the
-        matrices are stored, ``"f32"``, or rounded to ``"bf16"`` or ``"int8"`` for a file of half or a quarter the size
-        that loads with those weights (docs/model-file.md).
-        """
-        write_model(self, path, {"vocabulary": self.vocab}, tensors=tensors, metadata=metadata, weights=weights)
+        h, c = parts_of(state, True)
+        return as_float32(h, "h"), as_float32(c, "c")

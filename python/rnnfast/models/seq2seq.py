@@ -1,11 +1,9 @@
-"""Sequence to sequence: an encoder, a context, a decoder. The composition is compiled; here are shapes and options."""
+"""Sequence to sequence: an encoder, a context, a decoder. The composition is compiled; here are options and shapes."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
-from types import MappingProxyType
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,10 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 from rnnfast import _core
 from rnnfast._arrays import as_int32, at_least, dropout_share, new_seed, positive, precision
 from rnnfast._expect import brief, choice
-from rnnfast.files import PathLike
-from rnnfast.models.base import as_json, check_memory, initialise, options_with
-from rnnfast.models.storage import write_model
-from rnnfast.nn.layer import Array, Layer
+from rnnfast.models.base import Model, check_memory
+from rnnfast.models.storage import restored, rounded
+from rnnfast.nn.layer import Array
 from rnnfast.nn.recurrent import TABLE
 from rnnfast.protocols import Attention, Cell, Context, DecoderName, InitialState, Precision, Read, Readout
 from rnnfast.text.vocab import Vocab
@@ -34,7 +31,7 @@ PAD, BOS, EOS = "<pad>", "<bos>", "<eos>"
 _IDS = {PAD: 1, BOS: 2, EOS: 3}  # where a model has sizes instead of vocabularies
 
 
-class Seq2Seq(Layer):
+class Seq2Seq(Model):
     r"""P(y_1 ... y_T | x_1 ... x_S): one network reads a sentence, another writes its translation.
 
     .. math::
@@ -57,11 +54,11 @@ class Seq2Seq(Layer):
     An initial state from the context is the encoder's own last state, layer by layer (h, and c of an LSTM), if the
     context is ``"last"`` and the encoder reads in one direction; otherwise tanh(c W^T + b), and zeros for an LSTM's c.
 
-    With attention every step has a context of its own, :math:`c_t = \sum_j a_{tj} m_j` with
+    With attention every step has its own context, :math:`c_t = \sum_j a_{tj} m_j` with
     :math:`a_t = \mathrm{softmax}(e_t)` over the words of the source, padding left out:
 
     ============ ================================== ==================================================================
-    attention    score :math:`e_{tj}`               what becomes of c_t
+    attention    score :math:`e_{tj}`               how c_t is used
     ============ ================================== ==================================================================
     ``additive`` v . tanh(W_q s_{t-1} + W_k m_j + b) the step reads it in c's place (Bahdanau et al., arXiv:1409.0473)
     ``dot``      s_t . m_j                          tanh(W_c [c_t; s_t]) takes the place of s_t in the output
@@ -75,7 +72,7 @@ class Seq2Seq(Layer):
     cell : a name in ``rf.nn.LAYERS``: ``"rnn"``, ``"gru"``, ``"lstm"``, ..., of encoder and decoder
     embedding_size, hidden_size, num_layers : of both
     bidirectional : the encoder reads the sentence in both directions; the context is then 2 * hidden_size wide
-    context : q above: ``"last"`` (the top layer's last state; of both directions side by side), ``"mean"`` or ``"max"``
+    context : q above: ``"last"`` (the top layer's last state; both directions concatenated), ``"mean"`` or ``"max"``
     initial_state : ``"context"``, ``"learned"`` or ``"zero"``; None: the decoder's
     reads : some of ``"context"`` and ``"previous"``; None: the decoder's
     attention : ``"none"``, ``"additive"`` (the decoder must read the context), ``"dot"`` (hidden_size must be the size
@@ -84,12 +81,12 @@ class Seq2Seq(Layer):
     dropout : on both embeddings and between layers, in training only
     output_dropout : on what the output product reads; None: as ``dropout``
     teacher_forcing : the share of steps at which training reads the true y_{t-1}; at the others it reads the model's
-        own most probable token of the step before, in this very pass with its dropout; one coin for the whole batch
-        and step.
-    weights : ``"f32"``, ``"bf16"``, or ``"int8"`` for running only, as for LanguageModel
-    init_scale : the first weights are uniform in plus or minus this; None: those PyTorch's layers begin with, and zeros
-        for a learned initial state
-    seed : of the initial weights, of dropout and of teacher forcing's coins
+        own most probable token of the previous step, computed in the same pass with its dropout; one draw per step for the
+        whole batch
+    weights : precision of products: ``"f32"``, ``"bf16"``, or, for inference only, ``"int8"``, as for LanguageModel
+    init_scale : initial weights are uniform in plus or minus this; None: PyTorch's initialization, and zeros for a learned
+        initial state
+    seed : of the initial weights, dropout and the draws of teacher forcing
 
     >>> model = Seq2Seq(10, 12, embedding_size=4, hidden_size=8, seed=0)
     >>> model.config["initial_state"], model.config["reads"]
@@ -101,7 +98,8 @@ class Seq2Seq(Layer):
     """
 
     kind = "seq2seq"
-    exact = ("decoder.initial_h", "decoder.initial_c")  # states, not factors of products: a file never rounds them
+    exact = ("decoder.initial_h", "decoder.initial_c")  # states, not factors of products
+    vocabularies: ClassVar = {"source_vocab": "source_vocabulary", "target_vocab": "target_vocabulary"}
 
     def __init__(
         self,
@@ -148,28 +146,12 @@ class Seq2Seq(Layer):
             "weights": precision(weights),
             "seed": new_seed(seed),
         }
-        self.steps = 0  # of training; with the seed it decides dropout's masks and the coins
         check_memory(_number_of_weights(options))
-        self._core = _core.Seq2Seq(as_json(options))
-        self._config: dict[str, Any] = json.loads(self._core.config)
-        if init_scale is not None:
-            initialise(self, init_scale, options["seed"])
-
-    def _options(self) -> dict[str, Any]:
-        return options_with(self.config, {"source_vocab": self.source_vocab, "target_vocab": self.target_vocab})
-
-    def __repr__(self) -> str:
-        shown = ", ".join(f"{name}={value!r}" for name, value in self.config.items() if name != "seed")
-        return f"Seq2Seq({shown})"
-
-    @property
-    def config(self) -> Mapping[str, Any]:
-        """What the model was made with, read-only: it has been compiled in, so another value could not count."""
-        return MappingProxyType({**self._config, "reads": list(self._config["reads"])})
+        self._compile(_core.Seq2Seq, options, init_scale)
 
     @property
     def teacher_forcing(self) -> float:
-        """The share of steps at which training reads the true y_{t-1}; a new value counts from the next ``loss`` on."""
+        """The share of steps at which training reads the true y_{t-1}; a new value takes effect at the next ``loss``."""
         return float(self._config["teacher_forcing"])
 
     @teacher_forcing.setter
@@ -177,27 +159,21 @@ class Seq2Seq(Layer):
         self._config["teacher_forcing"] = _checked_share(share)
 
     @property
-    def num_parameters(self) -> int:
-        """How many numbers training adjusts."""
-        return sum(value.size for value in self.parameters().values())
-
-    @property
     def decoder(self) -> str | None:
-        """The name of this decoder's two choices, None if they have none."""
+        """The name of this decoder's combination of options; None if it has no name."""
         choices = (self.config["initial_state"], tuple(self.config["reads"]))
         return next((name for name, preset in DECODERS.items() if preset == choices), None)
 
     def loss(self, source: ArrayLike, source_lengths: ArrayLike, target: ArrayLike) -> tuple[float, None]:
-        """Mean cross-entropy in nats of every target token after the first; no state is carried on, hence the None.
+        """Mean cross-entropy in nats of every target token after the first; there is no state to continue with, hence the None.
 
-        For training: dropout acts, teacher forcing's coins are thrown, and :meth:`backward` may follow.
+        For training: dropout and teacher forcing act, and :meth:`backward` may follow.
 
         Parameters
         ----------
-        source : (S, N) ids; what stands beyond a row's length is not read
+        source : (S, N) ids; ids beyond a row's length are not read
         source_lengths : (N,) each in 1 to S
-        target : (T + 1, N) ids, each column ``<bos>`` ... ``<eos>``, filled up with negative numbers, which count for
-            nothing
+        target : (T + 1, N) ids, each column ``<bos>`` ... ``<eos>``, padded with negative numbers, which are ignored
         """
         self.steps += 1
         nll, counts = self._loss(source, source_lengths, target, train=True)
@@ -209,7 +185,7 @@ class Seq2Seq(Layer):
         return self._loss(source, source_lengths, target, train=False)[0]
 
     def predictions(self, source: ArrayLike, source_lengths: ArrayLike, target: ArrayLike) -> NDArray[np.int32]:
-        """The most probable token at every place of the target after the first, (T, N) ids, each after the true ones before it."""
+        """The most probable token at every position of the target after the first, (T, N) ids, given the true ones before it."""
         ids = np.maximum(as_int32(target, "target"), 0)
         lengths = as_int32(source_lengths, "source_lengths").astype(np.int64)
         encoded = self._core.encode(as_int32(source, "source"), lengths)
@@ -223,32 +199,21 @@ class Seq2Seq(Layer):
         ids = as_int32(target, "target")
         if ids.ndim != 2 or len(ids) < 2:
             raise ValueError(
-                f"target has shape {ids.shape}, expected (T + 1, N) with <bos> and at least one token more"
+                f"target has shape {ids.shape}, expected (T + 1, N) with <bos> and at least one more token"
             )
         inputs, targets = np.maximum(ids[:-1], 0), np.ascontiguousarray(ids[1:])
         if (ids[0] < 0).any():
             raise ValueError(f"target[0] is {ids[0].tolist()}, expected <bos> ({self.special(BOS)}) in every column")
         lengths = as_int32(source_lengths, "source_lengths").astype(np.int64)
-        key = ((self._config["seed"] << 32) + self.steps) & (2**64 - 1)
-        training = (self.teacher_forcing, key) if train else None
+        training = (self.teacher_forcing, self._key()) if train else None
         nll = self._core.loss(as_int32(source, "source"), lengths, inputs, targets, training)
         return nll, targets >= 0
 
-    def backward(self) -> None:
-        """Adds the gradients of the last :meth:`loss` to ``grads``."""
-        self._core.backward()
-
-    def save(
-        self,
-        path: PathLike,
-        *,
-        tensors: Mapping[str, Array] | None = None,
-        metadata: Mapping[str, str] | None = None,
-        weights: Precision = "f32",
-    ) -> None:
-        """Weights, configuration and both vocabularies in one file, as LanguageModel.save does (docs/model-file.md)."""
-        vocabularies = {"source_vocabulary": self.source_vocab, "target_vocabulary": self.target_vocab}
-        write_model(self, path, vocabularies, tensors=tensors, metadata=metadata, weights=weights)
+    def load_file_weights(self, weights: Mapping[str, Array]) -> None:
+        if self.config["weights"] == "int8":
+            # The int8 products quantize words together with the context, so the words must be those of a quantized file already.
+            weights = restored(rounded(weights, "int8", self.exact))
+        super().load_file_weights(weights)
 
     def special(self, token: str) -> int:
         """The id of ``"<pad>"``, ``"<bos>"`` or ``"<eos>"`` in the target's vocabulary."""
@@ -256,7 +221,7 @@ class Seq2Seq(Layer):
 
 
 def _number_of_weights(config: Mapping[str, Any]) -> int:
-    """About how many: without biases, attention and the layers between encoder and decoder."""
+    """Approximately: without biases, attention and the layers between encoder and decoder."""
     h, embedding_size = config["hidden_size"], config["embedding_size"]
     layers = TABLE[config["cell"]].gates * h * (embedding_size + h + 2 * h * (config["num_layers"] - 1))
     tables = (config["source_vocab_size"] + config["target_vocab_size"]) * embedding_size
@@ -265,7 +230,7 @@ def _number_of_weights(config: Mapping[str, Any]) -> int:
 
 def _checked_share(share: float) -> float:
     if not 0.0 <= share <= 1.0:
-        raise ValueError(f"teacher_forcing is {share}, expected 0 to 1: the share of steps that read y")
+        raise ValueError(f"teacher_forcing is {share}, expected 0 to 1: the share of steps that read the true token")
     return float(share)
 
 

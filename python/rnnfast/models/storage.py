@@ -1,8 +1,7 @@
-"""What a model file holds: weights, rounded or not, configuration and vocabularies."""
+"""The tensors of a model file: weights in float32, or quantized."""
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -14,18 +13,17 @@ from rnnfast import _core
 from rnnfast._expect import brief
 from rnnfast.files import PathLike, replacing
 from rnnfast.nn.layer import Array
-from rnnfast.text.vocab import Vocab
 
 FORMAT, FORMAT_VERSION = "rnnfast", "1"
 SCALE = ".scale"  # ends the name of the tensor with an int8 matrix's scales
 WEIGHTS = ("f32", "bf16", "int8")
-VERSION_OF_ROUNDED = "2"  # of a file whose matrices are stored rounded
+VERSION_OF_ROUNDED = "2"  # of a file whose matrices are stored quantized
 
 
 def rounded(parameters: Mapping[str, Array], weights: str, exact: tuple[str, ...] = ()) -> dict[str, NDArray[Any]]:
-    """Parameters as a file stores them: every matrix of bf16 as uint16, or of int8 beside ``NAME.scale``, one a row.
+    """Parameters as a file stores them: every matrix as bf16 (in uint16), or as int8 with ``NAME.scale``, one scale per row.
 
-    Those named in ``exact`` stay as they are.
+    Those named in ``exact`` stay float32.
     """
     if weights not in WEIGHTS:
         raise ValueError(f"weights is {brief(weights)}, expected one of {', '.join(WEIGHTS)}")
@@ -41,7 +39,7 @@ def rounded(parameters: Mapping[str, Array], weights: str, exact: tuple[str, ...
 
 
 def restored(stored: Mapping[str, NDArray[Any]]) -> dict[str, Array]:
-    """The float32 numbers of what :func:`rounded` made: exact, so rounding them again changes nothing."""
+    """The float32 values of what :func:`rounded` returned; exact, so quantizing them again changes nothing."""
     values = dict(stored)
     for name, value in stored.items():
         if value.dtype == np.int8 and name + SCALE in stored:
@@ -52,31 +50,7 @@ def restored(stored: Mapping[str, NDArray[Any]]) -> dict[str, Array]:
     return values
 
 
-def write_model(
-    model: Any,
-    path: PathLike,
-    vocabularies: Mapping[str, Vocab | None],
-    *,
-    tensors: Mapping[str, Array] | None = None,
-    metadata: Mapping[str, str] | None = None,
-    weights: str = "f32",
-) -> None:
-    """``model``'s weights, configuration and vocabularies (by their names in the file) as one safetensors file."""
-    stored = rounded(model.parameters(), weights, model.exact)
-    config = {**model.config, **({} if weights == "f32" else {"weights": weights})}
-    own = {
-        "format": FORMAT,
-        "format_version": FORMAT_VERSION if weights == "f32" else VERSION_OF_ROUNDED,
-        "kind": model.kind,
-        "config": json.dumps(config),
-    }
-    for name, vocab in vocabularies.items():
-        if vocab is not None:
-            own[name] = json.dumps(vocab.description(), ensure_ascii=False)
-    write_tensors(path, {**stored, **(tensors or {})}, {**own, **(metadata or {})})
-
-
 def write_tensors(path: PathLike, tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> None:
-    """A safetensors file that takes the place of what is at ``path`` when it is whole."""
+    """Writes a safetensors file, which replaces what is at ``path`` once it is complete."""
     with replacing(path) as file:
         _core.write_safetensors_to(file.fileno(), os.fsdecode(path), dict(tensors), dict(metadata))

@@ -9,12 +9,12 @@ from numpy.typing import ArrayLike
 
 from rnnfast import _core
 from rnnfast._arrays import as_float32, new_seed, own, positive
-from rnnfast.nn.layer import Array, Layer, Option, State, one_state, refuse_options
+from rnnfast.nn.layer import Array, Layer, Option, State, StateLike, one_state, parts_of, refuse_options
 from rnnfast.nn.recurrent import TABLE, _Tape, cell_of, class_of
 
 
 class Cell(Layer):
-    """What one step of every cell shares."""
+    """The common part of one step of every cell."""
 
     _cell: str
 
@@ -39,12 +39,12 @@ class Cell(Layer):
         extra = ("" if self.bias else ", bias=False") + (", nonlinearity=relu" if relu else "")
         return f"{type(self).__name__}({self.input_size}, {self.hidden_size}{extra})"
 
-    def __call__(self, input: ArrayLike, state: Any = None, *, hx: Any = None) -> State:
+    def __call__(self, input: ArrayLike, state: StateLike | None = None, *, hx: StateLike | None = None) -> State:
         """The next state: h, or (h, c) of an LSTM. Nothing is saved. Parameters are those of :meth:`forward`."""
         return self._run(input, one_state(state, hx), save=False)[0]
 
     def forward(
-        self, input: ArrayLike, state: Any = None, *, hx: Any = None
+        self, input: ArrayLike, state: StateLike | None = None, *, hx: StateLike | None = None
     ) -> tuple[State, Callable[..., tuple[Array | None, State]]]:
         """The next state, and the function that back-propagates through this step.
 
@@ -56,20 +56,20 @@ class Cell(Layer):
 
         Returns
         -------
-        state : the next one, shaped like the given
+        state : the next one, of the same shape
         backward : ``backward(dstate, *, input_gradient=True) -> (dx, dstate_0)``; adds to ``grads``. Once. The
             input may change in between; if the weights have, it raises ``ValueError``.
         """
         after, tape, flat, rows = self._run(input, one_state(state, hx), save=True)
 
-        def backward(dstate: Any, *, input_gradient: bool = True) -> tuple[Array | None, State]:
+        def backward(dstate: StateLike | None, *, input_gradient: bool = True) -> tuple[Array | None, State]:
             dh, dc = self._split(dstate, flat, rows, "gradient of the state")
             dx, dh0, dc0 = self._core.backward(tape.core, None, dh, dc, input_gradient)
             return None if dx is None else dx[0, 0] if flat else dx[0], self._join(dh0, dc0, flat)
 
         return after, backward
 
-    def _run(self, input: ArrayLike, state: Any, *, save: bool) -> tuple[State, _Tape, bool, int]:
+    def _run(self, input: ArrayLike, state: StateLike | None, *, save: bool) -> tuple[State, _Tape, bool, int]:
         x = as_float32(input, "input")
         if x.ndim not in (1, 2) or x.shape[-1] != self.input_size:
             raise ValueError(f"input has shape {x.shape}, expected (N, {self.input_size}) or ({self.input_size},)")
@@ -79,17 +79,14 @@ class Cell(Layer):
         y, h, c, tape = self._core.forward(x, h0, c0, None, save, 0)
         return self._join(h, c, flat), _Tape(tape, x, y), flat, rows
 
-    def _split(self, state: Any, flat: bool, rows: int, name: str) -> tuple[Array | None, Array | None]:
-        if state is None:
-            return None, None
-        if not self._core.has_c:
-            return self._with_layer_axis(state, flat, rows, name), None
-        if not isinstance(state, (tuple, list)) or len(state) != 2:
-            raise TypeError(f"{name} of an LSTM is the pair (h, c), got {type(state).__name__}")
-        h, c = (None if part is None else self._with_layer_axis(part, flat, rows, name) for part in state)
+    def _split(
+        self, state: StateLike | None, flat: bool, rows: int, name: str
+    ) -> tuple[Array | None, Array | None]:
+        parts = parts_of(state, self._core.has_c, name)
+        h, c = (None if part is None else self._with_layer_axis(part, flat, rows, name) for part in parts)
         return h, c
 
-    def _with_layer_axis(self, state: Any, flat: bool, rows: int, name: str) -> Array:
+    def _with_layer_axis(self, state: ArrayLike, flat: bool, rows: int, name: str) -> Array:
         array = as_float32(state, name)
         wanted = (self.hidden_size,) if flat else (rows, self.hidden_size)
         if array.shape != wanted:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Callable, Generic, NoReturn, TypeVar, Union, overload
+from typing import Any, Callable, Generic, NoReturn, Optional, TypeVar, Union, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,7 +15,9 @@ from rnnfast.pickling import reduced
 
 Array = NDArray[np.float32]
 State = Union[Array, "tuple[Array, Array]"]
+StateLike = Union[ArrayLike, "tuple[Optional[ArrayLike], Optional[ArrayLike]]"]
 _T = TypeVar("_T")
+_Self = TypeVar("_Self", bound="Layer")
 
 
 class Option(Generic[_T]):
@@ -133,11 +135,11 @@ class Layer:
         """Sets every gradient to zero."""
         self._core.zero_grad()
 
-    def requires_grad_(self, requires_grad: bool = True, *names: str) -> Any:
+    def requires_grad_(self: _Self, requires_grad: bool = True, *names: str) -> _Self:
         """Freezes parameters with ``False``, frees them with ``True``; returns the layer.
 
         Optimizers leave frozen parameters as they are, and clipping and norms leave them out; ``backward`` still adds to
-        their gradients. ``names`` are parameters, or what their names begin with: ``"embedding"`` is
+        their gradients. ``names`` are parameters, or prefixes of their names: ``"embedding"`` is
         ``"embedding.weight"``. None given: all.
 
         >>> from rnnfast.nn.linear import Linear
@@ -202,11 +204,26 @@ class RowLayer(Layer):
         return y.reshape(*x.shape[:-1], getattr(self, self._outputs))
 
 
-def one_state(state: Any, hx: Any) -> Any:
+def one_state(state: StateLike | None, hx: StateLike | None) -> StateLike | None:
     """``hx`` is PyTorch's name of ``state``."""
     if state is not None and hx is not None:
         raise TypeError("state and hx are two names of one argument, expected one of them")
     return hx if state is None else state
+
+
+def parts_of(state: Any, has_c: bool, name: str = "state") -> tuple[Any, Any]:
+    """h and c of a state as users give it: the pair (h, c) of a cell that has both, else h; None for zeros."""
+    if state is None or not has_c:
+        return state, None
+    if not isinstance(state, (tuple, list)) or len(state) != 2:
+        raise TypeError(f"{name} of an LSTM is the pair (h, c), got {type(state).__name__}")
+    h, c = state
+    return h, c
+
+
+def dropout_key(seed: int, step: int) -> int:
+    """What the dropout masks of a training step depend on."""
+    return ((seed << 32) + step) & (2**64 - 1)
 
 
 def refuse_options(kind: str, known: Iterable[str], unknown: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Layers with PyTorch's names, shapes and weights: RNN, GRU, LSTM, Linear, Embedding.
+"""Recurrent layers with PyTorch's names, shapes and weights: RNN, GRU, LSTM.
 
 Calling a layer computes its output and saves nothing. ``forward`` returns a third value, ``backward``: a function
 that takes the output's gradient, adds to ``grads`` and returns the input's.
@@ -25,13 +25,13 @@ from rnnfast._arrays import (
     row_lengths,
 )
 from rnnfast._expect import brief
-from rnnfast.nn.layer import Array, Layer, Option, State, one_state, refuse_options
+from rnnfast.nn.layer import Array, Layer, Option, State, StateLike, dropout_key, one_state, parts_of, refuse_options
 
 Backward = Callable[..., "tuple[Optional[Array], State]"]
 
 
 class Recurrent(Layer):
-    """What the layers of all cells share."""
+    """The common part of the layers of all cells."""
 
     _cell: str
 
@@ -76,7 +76,7 @@ class Recurrent(Layer):
                 UserWarning,
                 stacklevel=3 if isinstance(self, RNN) else 2,
             )
-        self.batch_first = bool(batch_first)  # the one option that may change: it counts from the next call on
+        self.batch_first = bool(batch_first)  # the one option that may change: it takes effect at the next call
         self._seed = new_seed(seed)
         self._steps = 0
         self._core = _core.Recurrent(
@@ -106,7 +106,12 @@ class Recurrent(Layer):
         return f"{type(self).__name__}({self.input_size}, {self.hidden_size}{extra})"
 
     def __call__(
-        self, input: ArrayLike, state: Any = None, *, hx: Any = None, lengths: ArrayLike | None = None
+        self,
+        input: ArrayLike,
+        state: StateLike | None = None,
+        *,
+        hx: StateLike | None = None,
+        lengths: ArrayLike | None = None,
     ) -> tuple[Array, State]:
         """Output and last state; nothing is saved for backward, no dropout.
 
@@ -116,7 +121,12 @@ class Recurrent(Layer):
         return y, final
 
     def forward(
-        self, input: ArrayLike, state: Any = None, *, hx: Any = None, lengths: ArrayLike | None = None
+        self,
+        input: ArrayLike,
+        state: StateLike | None = None,
+        *,
+        hx: StateLike | None = None,
+        lengths: ArrayLike | None = None,
     ) -> tuple[Array, State, Backward]:
         """Output, last state and the function that back-propagates through time.
 
@@ -126,7 +136,7 @@ class Recurrent(Layer):
         state : initial state (num_layers * directions, N, hidden_size), without N for a single row; an LSTM's is the pair
             (h, c). None: zeros.
         hx : PyTorch's name of ``state``
-        lengths : (N,) steps of each row, 0 to T; beyond them outputs are zero and nothing is learnt; a row of length 0
+        lengths : (N,) steps of each row, 0 to T; beyond them outputs and gradients are zero; a row of length 0
             keeps its initial state. None: all T.
 
         Returns
@@ -140,7 +150,7 @@ class Recurrent(Layer):
         y.flags.writeable = self.recompute is not None
 
         def backward(
-            dy: ArrayLike | None = None, dstate: Any = None, *, input_gradient: bool = True
+            dy: ArrayLike | None = None, dstate: StateLike | None = None, *, input_gradient: bool = True
         ) -> tuple[Array | None, State]:
             grad = None if dy is None else self._checked(as_float32(dy, "gradient of the output"), layout, y.shape)
             dh, dc = self._split(dstate, "gradient of the state", layout)
@@ -150,13 +160,13 @@ class Recurrent(Layer):
         return y, final, backward
 
     def stream(self, rows: int = 1) -> _core.Stream:
-        """A function of one time step that keeps the state, for input that arrives bit by bit: ``y = step(x)``.
+        """A function of one time step that keeps the state, for input that arrives step by step: ``y = step(x)``.
 
-        x is (rows, input_size), or (input_size,) for one row; y likewise with hidden_size. The results are those of
-        calling the layer on the whole sequence, to the bit. ``step(x, out=y)`` writes into ``y``; ``step.state`` reads
-        and sets the state in PyTorch's form, ``step.reset()`` makes it zero. No allocation, lock or system call
-        happens in the step itself, so one takes microseconds; without ``out``, NumPy makes the new array. Changed weights count from the next step on. A
-        stream belongs to one thread at a time and computes on it; make one for each.
+        x is (rows, input_size), or (input_size,) for one row; y likewise with hidden_size. The results are bit-identical to
+        those of calling the layer on the whole sequence. ``step(x, out=y)`` writes into ``y``; ``step.state`` reads and sets
+        the state in PyTorch's form, ``step.reset()`` sets it to zero. The step itself makes no allocation, lock or system
+        call, so it takes microseconds; without ``out``, NumPy allocates the new array. A change of the weights takes effect
+        at the next step. A stream belongs to one thread at a time and computes on it; make one for each.
 
         Raises ``ValueError`` for a bidirectional layer: its second half needs the end of the sequence.
 
@@ -168,7 +178,9 @@ class Recurrent(Layer):
         """
         return _core.Stream(self._core, positive(rows, "rows"), as_float32)
 
-    def _run(self, input: ArrayLike, state: Any, lengths: Any, *, save: bool) -> tuple[Array, State, _Tape, _Layout]:
+    def _run(
+        self, input: ArrayLike, state: StateLike | None, lengths: ArrayLike | None, *, save: bool
+    ) -> tuple[Array, State, _Tape, _Layout]:
         given = as_float32(input, "input")
         layout = _Layout.of(given, self.input_size, self.batch_first)
         x = layout.time_first(given)
@@ -176,11 +188,10 @@ class Recurrent(Layer):
             x = own(x, given if x is not given else input)
         h0, c0 = self._split(state, "state", layout)
         if lengths is not None and layout.flat:
-            raise ValueError("lengths are those of rows, and the input is a single row (T, input_size): cut it instead")
+            raise ValueError("lengths are for rows, and the input is a single row (T, input_size): cut it instead")
         counts = None if lengths is None else row_lengths(lengths, layout.rows, layout.steps)
         self._steps += save
-        key = (self._seed << 32) + self._steps
-        y, h, c, core_tape = self._core.forward(x, h0, c0, counts, save, key & (2**64 - 1))
+        y, h, c, core_tape = self._core.forward(x, h0, c0, counts, save, dropout_key(self._seed, self._steps))
         kept = (x,) if self.recompute else (x, y)
         return layout.given(y), self._join(h, c, layout), _Tape(core_tape, *kept), layout
 
@@ -189,22 +200,17 @@ class Recurrent(Layer):
             raise ValueError(f"gradient of the output has shape {grad.shape}, expected {shape}")
         return layout.time_first(grad)
 
-    def _split(self, state: Any, name: str, layout: _Layout) -> tuple[Array | None, Array | None]:
-        if state is None:
-            return None, None
-        if not self._core.has_c:
-            return self._lanes(state, name, layout), None
-        if not isinstance(state, (tuple, list)) or len(state) != 2:
-            raise TypeError(f"{name} of an LSTM is the pair (h, c), got {type(state).__name__}")
+    def _split(self, state: StateLike | None, name: str, layout: _Layout) -> tuple[Array | None, Array | None]:
+        has_c: bool = self._core.has_c
         h, c = (
-            None if part is None else self._lanes(part, f"{letter} of the {name}", layout)
-            for part, letter in zip(state, "hc")
+            None if part is None else self._part(part, f"{letter} of the {name}" if has_c else name, layout)
+            for part, letter in zip(parts_of(state, has_c, name), "hc")
         )
         return h, c
 
-    def _lanes(self, state: Any, name: str, layout: _Layout) -> Array:
-        array, lanes = as_float32(state, name), self.num_layers * (1 + self.bidirectional)
-        wanted = (lanes, self.hidden_size) if layout.flat else (lanes, layout.rows, self.hidden_size)
+    def _part(self, state: ArrayLike, name: str, layout: _Layout) -> Array:
+        array, scans = as_float32(state, name), self.num_layers * (1 + self.bidirectional)
+        wanted = (scans, self.hidden_size) if layout.flat else (scans, layout.rows, self.hidden_size)
         if array.shape != wanted:
             what = "" if layout.flat else ", whatever batch_first" if self.batch_first else ""
             raise ValueError(f"{name} has shape {array.shape}, expected {wanted}{what}")
@@ -276,12 +282,12 @@ class RNN(Recurrent):
     nonlinearity : ``"tanh"`` or ``"relu"``
     bias, batch_first, dropout, bidirectional : as in PyTorch; ``dropout`` acts between layers, in ``forward`` only
     variational : the same dropout masks at every step (Gal and Ghahramani, arXiv:1512.05287)
-    weights : ``"f32"``, or ``"bf16"`` for products, forward and backward, of numbers rounded to bfloat16 (relative error
-        2⁻⁹) whose sums are float32; parameters, states and gradients stay float32
+    weights : precision of products: ``"f32"``, or ``"bf16"`` for products, forward and backward, of numbers rounded to
+        bfloat16 (relative error 2⁻⁹) whose sums are float32; parameters, states and gradients stay float32
     recompute : None, or ``"sqrt"`` for long sequences: ``forward`` keeps the state of every √T-th step instead of
-        (G + 1) H numbers a row and step, ``backward`` computes the rest again, for the time of one more forward. Between
-        stacked layers each step's output is kept still. Gradients are summed in another order than with None, so
-        their last bits differ; they are the same for any number of threads. After T. Chen et al., arXiv:1604.06174
+        (G + 1) H numbers per row and step, and ``backward`` computes the rest again, which costs one more forward pass.
+        Between stacked layers the output of every step is still kept. Gradients are summed in another order than with None,
+        so their last bits differ; they are the same for any number of threads. After T. Chen et al., arXiv:1604.06174
     seed : of the initial weights, uniform in ±1/sqrt(H), and of dropout; None takes one from NumPy
 
     Source: J. L. Elman, Finding structure in time, Cognitive Science 14 (1990).

@@ -13,6 +13,7 @@ from rnnfast import html
 from rnnfast._arrays import as_int32
 from rnnfast._expect import brief, offers
 from rnnfast.files import PathLike
+from rnnfast.models.language_model import LanguageModel
 from rnnfast.nn.recurrent import LAYERS, Recurrent
 from rnnfast.plot import finish, new_figure
 
@@ -50,7 +51,9 @@ class GradientFlow:
         return finish(figure, path)
 
 
-def gradient_flow(model: Any, batch: tuple[ArrayLike, ArrayLike], *, last_only: bool = False) -> GradientFlow:
+def gradient_flow(
+    model: LanguageModel, batch: tuple[ArrayLike, ArrayLike], *, last_only: bool = False
+) -> GradientFlow:
     r"""The norm of :math:`\partial L / \partial h_t` at every step of a language model's batch (x, y), each (T, N).
 
     L is the mean loss of the batch, or with ``last_only`` that of its last step alone: then a norm that falls or grows from

@@ -175,7 +175,7 @@ def _pieces(paths: Sequence[PathLike], tokenizer: str, lower: bool, size: int) -
         yield from pieces if size < 0 else whole_tokens(pieces, tokenizer, lower=lower)
 
 
-def ids_of(corpus: Any, vocab_size: int | None = None) -> NDArray[Any]:
+def ids_of(corpus: Corpus | ArrayLike, vocab_size: int | None = None) -> NDArray[Any]:
     """The ids (T,) of a Corpus or an array, each of which ``vocab_size`` tokens have, or the Corpus's vocabulary."""
     if not isinstance(corpus, Corpus):
         return as_ids(corpus, "the text", vocab_size, ndim=1)

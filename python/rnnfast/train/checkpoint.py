@@ -15,10 +15,14 @@ from numpy.typing import NDArray
 
 from rnnfast import _core
 from rnnfast._expect import brief
+from rnnfast.evaluate import Text
 from rnnfast.files import PathLike
-from rnnfast.models.io import read
+from rnnfast.models.language_model import LanguageModel
+from rnnfast.models.reading import network_in, read_file
+from rnnfast.models.seq2seq import Seq2Seq
 from rnnfast.nn.layer import Array
 from rnnfast.nn.recurrent import TABLE
+from rnnfast.protocols import Trainable
 from rnnfast.text.corpus import Corpus
 from rnnfast.text.pairs import ParallelCorpus
 
@@ -102,7 +106,7 @@ _OPTIONAL: dict[str, tuple[Callable[[Any], bool], str]] = {
 class Checkpoint:
     """What :func:`read_checkpoint` found: the model, where training stood, and the other tensors by name."""
 
-    model: Any
+    model: LanguageModel | Seq2Seq
     place: dict[str, Any]
     tensors: dict[str, Array]
     run: Any
@@ -126,9 +130,11 @@ class Checkpoint:
 
 def read_checkpoint(path: PathLike) -> Checkpoint:
     """A checkpoint that ``fit`` wrote; ``ValueError`` for a model file, ``rf.FileFormatError`` for one that cannot be true."""
-    model, tensors, metadata = read(path)
+    file = read_file(path)
+    metadata = file.metadata
     if "checkpoint" not in metadata:
         raise ValueError(f"{path} is a model, not a checkpoint to resume from")
+    model, tensors = network_in(file)
     try:
         place, run = json.loads(metadata["checkpoint"]), json.loads(metadata.get("run", "null"))
         found = Checkpoint(model, place, tensors, run)
@@ -217,7 +223,7 @@ def differences(given: Mapping[str, Any], kept: Mapping[str, Any]) -> list[str]:
     return told
 
 
-def model_differences(model: Any, kept: Any) -> list[str]:
+def model_differences(model: Trainable, kept: Trainable) -> list[str]:
     """The same of two models' configurations and vocabularies."""
     if type(model) is not type(kept):
         return [f"the model is a {type(model).__name__}, in the checkpoint a {type(kept).__name__}"]
@@ -234,8 +240,8 @@ def model_differences(model: Any, kept: Any) -> list[str]:
     return told
 
 
-def fingerprint(corpus: Any) -> str | None:
-    """A short text that is another one for other ids: their count and a checksum of them. None of no corpus."""
+def fingerprint(corpus: Text | None) -> str | None:
+    """The number of ids of a text and their checksum; None for no text."""
     if corpus is None:
         return None
     total, check = 0, 0
@@ -244,7 +250,7 @@ def fingerprint(corpus: Any) -> str | None:
     return f"{total} ids, {check:08x}"
 
 
-def _pieces(corpus: Any) -> Iterator[NDArray[Any]]:
+def _pieces(corpus: Text) -> Iterator[NDArray[Any]]:
     if isinstance(corpus, ParallelCorpus):
         for side in (corpus.source_ids, corpus.target_ids):
             for at in range(0, len(side), _PIECE // 64):

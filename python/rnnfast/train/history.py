@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, overload
 
 from rnnfast import html
 from rnnfast._expect import listed
@@ -32,7 +32,11 @@ class History(Sequence[Mapping[str, float]]):
         self.records = [dict(r) for r in listed(records, "records", "a list of one mapping an epoch")]
         self.stopped, self.notes, self.diverged = stopped, listed(notes, "notes", "a list of str"), diverged
 
-    def __getitem__(self, index: Any) -> Any:
+    @overload
+    def __getitem__(self, index: int) -> Mapping[str, float]: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Mapping[str, float]]: ...
+    def __getitem__(self, index: int | slice) -> Mapping[str, float] | Sequence[Mapping[str, float]]:
         return self.records[index]
 
     def __len__(self) -> int:

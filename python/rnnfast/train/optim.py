@@ -154,7 +154,7 @@ class Optimizer(ABC):
         """The layers of all groups, in order."""
         return [layer for group in self.param_groups for layer in group["params"]]
 
-    def covers(self, model: Any) -> bool:
+    def covers(self, model: object) -> bool:
         """Whether this optimizer moves ``model`` and nothing else."""
         layers = self.layers
         return len(layers) == 1 and layers[0] is model
