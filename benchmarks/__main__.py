@@ -18,7 +18,8 @@ from typing import Any
 
 from benchmarks import report
 from benchmarks.bounds import Level, Rates
-from benchmarks.cases import GATES, KINDS, Case, all_cases, chosen
+from benchmarks.cases import COMMON, KINDS, Case, all_cases, chosen
+from benchmarks.cells import GATES
 from benchmarks.measure import Worker, measure
 from benchmarks.peers import PEERS, USUAL
 from benchmarks.report import columns
@@ -30,7 +31,7 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("what", nargs="*", default=[], help="default: all four kinds")
     parser.add_argument("--threads", default="1,2", help="counts, separated by commas; streams always use one")
-    parser.add_argument("--cells", default="RNN,GRU,LSTM", help="separated by commas")
+    parser.add_argument("--cells", default=",".join(COMMON), help=f"of {', '.join(GATES)}; default: %(default)s")
     parser.add_argument("--grid", choices=["main", "others", "all"], default="main", help="sizes of layers and train")
     parser.add_argument("--cases", default="", help="only cases whose name contains this; or your own sizes TxNxDxH")
     parser.add_argument("--peers", default=",".join(USUAL), help=f"of {', '.join(PEERS)}; default: %(default)s")

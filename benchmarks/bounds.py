@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.cases import GATES, Case
+from benchmarks.cases import Case
+from benchmarks.cells import GATES
 
 
 @dataclass(frozen=True)

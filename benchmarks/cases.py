@@ -8,7 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
+from benchmarks.cells import GATES
+
+COMMON = tuple(cell for cell in ("RNN", "GRU", "LSTM") if cell in GATES)  # cells that every measured framework has
 KINDS = ("layers", "stream", "train", "lm")
 
 
@@ -141,9 +143,9 @@ OTHERS: list[tuple[tuple[int, int, int, int], dict[str, int]]] = [
 STREAM = [64, 128, 256, 512]
 LANGUAGE_MODELS = [
     # T, N, V, D, H, layers, cells
-    (35, 32, 28, 0, 256, 1, ("RNN", "GRU", "LSTM")),
+    (35, 32, 28, 0, 256, 1, tuple(GATES)),
     (20, 20, 10_000, 200, 200, 2, ("LSTM",)),
-    (35, 20, 10_000, 200, 200, 2, ("RNN", "GRU", "LSTM")),
+    (35, 20, 10_000, 200, 200, 2, tuple(GATES)),
 ]
 
 

@@ -122,7 +122,7 @@ def prepare(workers: dict[str, Worker], case: Case, result: Measured) -> dict[st
     """Returns the workers that can do the case and agree with the first one."""
     able, reference = {}, {}
     for name, worker in workers.items():
-        if case.kind not in PEERS[worker.name].kinds:
+        if not PEERS[worker.name].supports(case):
             continue
         with tempfile.TemporaryDirectory() as folder:
             target = str(Path(folder) / "arrays.npz")

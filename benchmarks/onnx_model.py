@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.cases import GATES, Case, weights
+from benchmarks.cases import Case, weights
+from benchmarks.cells import GATES
 
 # Positions of ONNX's gates in PyTorch's order: LSTM i o f c from i f g o, GRU z r h from r z n.
 GATE_ORDER = {"RNN": [0], "GRU": [1, 0, 2], "LSTM": [0, 3, 1, 2]}

@@ -8,10 +8,11 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.cases import KINDS, all_cases
+from benchmarks.cells import GATES
 from benchmarks.peers import PEERS, Unsupported, load
 
-CASES = list(all_cases(list(KINDS), ["RNN", "GRU", "LSTM"], "all"))
-PAIRS = [(case, peer) for case in CASES for peer, entry in PEERS.items() if case.kind in entry.kinds]
+CASES = list(all_cases(list(KINDS), list(GATES), "all"))
+PAIRS = [(case, peer) for case in CASES for peer, entry in PEERS.items() if entry.supports(case)]
 _loaded = {}
 pytestmark = pytest.mark.filterwarnings("default")  # warnings of other frameworks are not ours to fix
 

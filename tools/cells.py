@@ -1,4 +1,4 @@
-"""Writes what follows from the table of cells: their names for type checkers, and the table in the documentation.
+"""Writes what follows from the table of cells: their names for type checkers, the benchmarks' list, and the table in the documentation.
 
 python tools/cells.py            after a change of cpp/src/ops/cell.cpp and a build
 python tools/cells.py --check    exits with status 1 if a file is not what the table says
@@ -11,9 +11,11 @@ import sys
 from pathlib import Path
 
 from rnnfast import _core
+from rnnfast.nn import LAYERS
 
 ROOT = Path(__file__).parents[1]
 NAMES = ROOT / "python" / "rnnfast" / "_names.py"
+BENCHMARKS = ROOT / "benchmarks" / "cells.py"
 DOCUMENT = ROOT / "docs" / "model-file.md"
 MARKS = ("<!-- cells: written by tools/cells.py -->\n", "<!-- end of the cells -->")
 
@@ -29,7 +31,15 @@ def written() -> dict[Path, str]:
     if count != 1:
         raise ValueError(f"{DOCUMENT} has {count} places for the table, expected one between {MARKS}")
     head = '"""Names of the compiled core for type checkers; written by tools/cells.py."""\n\n'
-    return {NAMES: f"{head}from typing import Literal\n\nCell = Literal[{names}]\n", DOCUMENT: document}
+    files = {NAMES: f"{head}from typing import Literal\n\nCell = Literal[{names}]\n", DOCUMENT: document}
+    return {**files, BENCHMARKS: benchmarked()} if BENCHMARKS.parent.exists() else files  # a source distribution has none
+
+
+def benchmarked() -> str:
+    """A file, since the benchmarks also run revisions that have another table. Cells that share a class are measured once."""
+    gates = {LAYERS[cell.name].__name__: cell.gates for cell in _core.cells() if isinstance(LAYERS[cell.name], type)}
+    listed = ", ".join(f'"{name}": {count}' for name, count in gates.items())
+    return f'"""The gates of each recurrent layer, by its class in rnnfast; written by tools/cells.py."""\n\nGATES = {{{listed}}}\n'
 
 
 def main() -> None:

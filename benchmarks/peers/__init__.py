@@ -10,6 +10,9 @@ from typing import Any, Callable, Protocol
 
 import numpy as np
 
+from benchmarks.cases import COMMON, Case
+from benchmarks.cells import GATES
+
 Arrays = dict[str, np.ndarray]
 
 
@@ -32,22 +35,26 @@ class Peer(Protocol):
 
     version: str
 
-    def prepare(self, case: Any) -> Program: ...
+    def prepare(self, case: Case) -> Program: ...
 
 
 @dataclass(frozen=True)
 class Entry:
-    """The module of a framework, the options of its Peer, and the kinds of cases that it supports."""
+    """The module of a framework, the kinds of cases and the cells that it supports, and the options of its Peer."""
 
     module: str
     kinds: tuple[str, ...] = ("forward", "stream", "train", "lm")
     options: dict[str, Any] = field(default_factory=dict)
+    cells: tuple[str, ...] = COMMON
+
+    def supports(self, case: Case) -> bool:
+        return case.kind in self.kinds and case.cell in self.cells
 
 
 FORWARD = ("forward", "stream")
 PEERS = {
-    "rnnfast": Entry("rnnfast"),
-    "rnnfast_bf16": Entry("rnnfast", options={"weights": "bf16"}),
+    "rnnfast": Entry("rnnfast", cells=tuple(GATES)),
+    "rnnfast_bf16": Entry("rnnfast", options={"weights": "bf16"}, cells=tuple(GATES)),
     "torch": Entry("torch"),
     "torch_cell": Entry("torch", ("stream",), {"single_step": True}),
     "torch_compile": Entry("torch", options={"compiled": True}),

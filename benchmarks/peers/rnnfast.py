@@ -22,6 +22,8 @@ class Peer:
         return getattr(self, "_" + case.kind)(case)
 
     def _layer(self, case: Case) -> Any:
+        if not hasattr(rf, case.cell):  # of another revision
+            raise Unsupported(f"this rnnfast has no {case.cell}")
         layer = self._make(getattr(rf, case.cell), case.D, case.H, case.layers, bidirectional=case.bidirectional)
         layer.load_state_dict(weights(case))
         return layer

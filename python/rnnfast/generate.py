@@ -233,9 +233,7 @@ def _samples(model: Continuer[State], ids: Ids, options: _core.SamplerOptions) -
     return lambda number: _stepwise_tokens(model, logits, state, sampler.numbered(number))
 
 
-def _stepwise_tokens(
-    model: Continuer[State], logits: Array, state: State, sampler: _core.Sampler
-) -> Iterator[int]:
+def _stepwise_tokens(model: Continuer[State], logits: Array, state: State, sampler: _core.Sampler) -> Iterator[int]:
     """The tokens of any model with ``step``."""
     while True:
         token = sampler.sample(logits[0])

@@ -23,9 +23,7 @@ Estimator = Union[SequenceClassifier, Autoregressor, LinearAR]
 Loaded = Union[LanguageModel, NGram, Seq2Seq, Estimator]
 _Loaded = TypeVar("_Loaded", bound=Loaded)
 
-_ESTIMATORS: dict[str, type[Estimator]] = {
-    kind.kind: kind for kind in (SequenceClassifier, Autoregressor, LinearAR)
-}
+_ESTIMATORS: dict[str, type[Estimator]] = {kind.kind: kind for kind in (SequenceClassifier, Autoregressor, LinearAR)}
 # The classes that each name of a kind stands for, and what messages call their objects.
 _KINDS: dict[str, tuple[type[Loaded], ...]] = {
     LanguageModel.kind: (LanguageModel, NGram),
@@ -60,9 +58,7 @@ def load(
 def load(path: PathLike, *, weights: Precision | None = None, kind: Literal["autoregressor"]) -> Autoregressor: ...
 @overload
 def load(path: PathLike, *, weights: Precision | None = None, kind: Literal["linear_ar"]) -> LinearAR: ...
-def load(
-    path: PathLike, *, weights: Precision | None = None, kind: str | type[Any] | None = None
-) -> Loaded:
+def load(path: PathLike, *, weights: Precision | None = None, kind: str | type[Any] | None = None) -> Loaded:
     """The model in a file that its ``save`` wrote; a checkpoint's model too, and an n-gram model in an ARPA file.
 
     Parameters

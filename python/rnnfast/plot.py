@@ -8,9 +8,12 @@ import warnings
 from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rnnfast.files import PathLike, write_bytes
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # Tried in this order after the usual font, for the characters it lacks; those that are not installed are left out.
 _FALLBACK_FONTS = (
@@ -20,12 +23,12 @@ _FALLBACK_FONTS = (
 )  # fmt: skip
 
 
-def new_figure(columns: int = 1) -> tuple[Any, Any]:
+def new_figure(columns: int = 1) -> tuple[Figure, Any]:
     """A matplotlib figure and its axes, outside pyplot, so no window and no global state (extra: ``plot``).
 
     As the last value of a notebook's cell the figure is displayed.
     """
-    figure = _picture()(figsize=(7 * columns, 4), layout="constrained")
+    figure: Figure = _picture()(figsize=(7 * columns, 4), layout="constrained")
     axes = figure.subplots(1, columns)
     for one in axes if columns > 1 else [axes]:
         one.grid(alpha=0.3, which="both")
@@ -78,7 +81,7 @@ def picture_path(path: PathLike) -> Path:
     return file
 
 
-def finish(figure: Any, path: PathLike | None, *, dpi: int = 120) -> Any:
+def finish(figure: Figure, path: PathLike | None, *, dpi: int = 120) -> Figure:
     """Writes the figure to :func:`picture_path`, whose folder is made, unless ``path`` is None; returns the figure."""
     from matplotlib.text import Text
 
@@ -93,7 +96,7 @@ def finish(figure: Any, path: PathLike | None, *, dpi: int = 120) -> Any:
     return figure
 
 
-def _drawn(figure: Any, kind: str, dpi: int) -> bytes:
+def _drawn(figure: Figure, kind: str, dpi: int) -> bytes:
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         # What no installed font can show appears as boxes; the picture is still drawn.

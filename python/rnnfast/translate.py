@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Union, overload
+from typing import TYPE_CHECKING, Literal, Union, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,9 @@ from rnnfast.nn.layer import Array
 from rnnfast.text.pairs import BOS, EOS, PAD, RESERVED, encode_sentence
 from rnnfast.text.tokenise import END_OF_SENTENCE, UNKNOWN
 from rnnfast.text.vocab import Vocab
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Ids = NDArray[np.int32]
 Sentence = Union[str, Sequence[int], Ids]
@@ -41,7 +44,7 @@ class Translation:
     source_tokens: list[str]
     attention: Array | None = None
 
-    def plot(self, path: PathLike | None = None) -> Any:
+    def plot(self, path: PathLike | None = None) -> Figure:
         """The attention as a heat map, source tokens to the right, tokens downwards, written to ``path`` if given (extra:
         ``plot``)."""
         if self.attention is None:
@@ -232,7 +235,7 @@ def _translation(
     return Translation(text, _tokens(vocab, ids), ids, log_prob, score, ended, read, attention)
 
 
-def _heat_map(translation: Translation, path: PathLike | None) -> Any:
+def _heat_map(translation: Translation, path: PathLike | None) -> Figure:
     from rnnfast.plot import finish, literals, new_figure
 
     figure, axes = new_figure()

@@ -130,7 +130,7 @@ for worker in workers.values():
     worker.close()
 print(json.dumps(result))
 """
-    able = [case for case in SMALL if case.kind in peers.PEERS[peer].kinds]
+    able = [case for case in SMALL if peers.PEERS[peer].supports(case)]
     cases = json.dumps([asdict(case) for case in able])
     run = subprocess.run([sys.executable, "-c", script, cases], capture_output=True, text=True, timeout=600)
     assert run.returncode == 0, run.stderr

@@ -75,7 +75,10 @@ def add_options(parser: argparse.ArgumentParser, defaults: Mapping[str, Any]) ->
         help="continue an unfinished run with its settings and data; --epochs, --lr, --patience and --output may change",
     )  # fmt: skip
     begin.add_argument(
-        "--from", dest="start", metavar="MODEL", help="train a finished model further, with its vocabulary and architecture"
+        "--from",
+        dest="start",
+        metavar="MODEL",
+        help="train a finished model further, with its vocabulary and architecture",
     )
     parser.set_defaults(works=True)
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any, ClassVar
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from rnnfast._arrays import positive
 from rnnfast._expect import brief
@@ -53,6 +54,9 @@ from rnnfast.plot import finish, literals, new_figure
 from rnnfast.protocols import Cell
 from rnnfast.text.tokenise import tokenizer_in_file
 from rnnfast.text.vocab import Vocab
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 POOLINGS = ("last", "mean")
 _ROWS = 256  # sequences classified together
@@ -146,7 +150,9 @@ class SequenceClassifier(Estimator):
         return self._tags("classifier", requires_y=True, three_d_array=True, string=True)
 
     @also_named(sequences="X", labels="y")
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> SequenceClassifier:
+    def fit(
+        self, X: Iterable[object], y: Iterable[object], sample_weight: ArrayLike | None = None
+    ) -> SequenceClassifier:
         """Learns from sequences and one label each; ``sample_weight`` (N,) says how much each counts."""
         params = self._checked()
         given = read_sequences(X, params["input"])
@@ -199,7 +205,7 @@ class SequenceClassifier(Estimator):
             raise ValueError(f"sequence {n}: the sequence {brief(row)} is empty, expected at least one token")
         return ids
 
-    def _rows(self, X: Any) -> list[NDArray[Any]]:
+    def _rows(self, X: Iterable[object]) -> list[NDArray[Any]]:
         """Sequences as the network reads them."""
         self._check_fitted()
         if self.input_ == TOKENS:
@@ -222,7 +228,7 @@ class SequenceClassifier(Estimator):
         return rows
 
     @also_named(sequences="X")
-    def predict_proba(self, X: Any) -> NDArray[np.float64]:
+    def predict_proba(self, X: Iterable[object]) -> NDArray[np.float64]:
         """P(class), (number of sequences, number of classes), in the order of ``classes_``."""
         rows = self._rows(X)
         p = np.empty((len(rows), len(self.classes_)))
@@ -236,14 +242,14 @@ class SequenceClassifier(Estimator):
         return p
 
     @also_named(sequences="X")
-    def predict(self, X: Any) -> NDArray[Any]:
+    def predict(self, X: Iterable[object]) -> NDArray[Any]:
         """The most probable class of each sequence."""
         guesses = self.predict_proba(X).argmax(1)
         best: NDArray[Any] = self.classes_[guesses]
         return best
 
     @also_named(sequences="X", labels="y")
-    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+    def score(self, X: Iterable[object], y: Iterable[object], sample_weight: ArrayLike | None = None) -> float:
         """The share of sequences whose most probable class is their label: the accuracy."""
         guesses = self.predict_proba(X).argmax(1)
         if not len(guesses):
@@ -252,7 +258,7 @@ class SequenceClassifier(Estimator):
         return float(np.average(right, weights=read_weights(sample_weight, len(guesses))))
 
     @also_named(sequences="X", labels="y")
-    def confusion_matrix(self, X: Any, y: Any) -> NDArray[np.int64]:
+    def confusion_matrix(self, X: Iterable[object], y: Iterable[object]) -> NDArray[np.int64]:
         """How many sequences of class i (row) were taken for class j (column)."""
         guesses = self.predict_proba(X).argmax(1)
         labels = read_labels(y, len(guesses))
@@ -266,7 +272,7 @@ class SequenceClassifier(Estimator):
         return matrix
 
     @also_named(sequences="X", labels="y")
-    def plot_confusion(self, X: Any, y: Any, path: PathLike | None = None) -> Any:
+    def plot_confusion(self, X: Iterable[object], y: Iterable[object], path: PathLike | None = None) -> Figure:
         """The confusion matrix, each row as shares, written to ``path`` if given (extra: ``plot``)."""
         matrix = self.confusion_matrix(X, y)
         figure, axes = new_figure()

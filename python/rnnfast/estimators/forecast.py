@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -37,6 +37,10 @@ from rnnfast.nn.recurrent import TABLE
 from rnnfast.plot import finish, new_figure
 from rnnfast.protocols import Cell
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_Self = TypeVar("_Self", bound="Forecaster")
 _STEPS = 4096  # of a long series that are computed together
 
 
@@ -51,7 +55,7 @@ class Forecaster(Estimator):
     n_features_in_: int
     _flat: bool  # the series fitted was (T,)
 
-    def fit(self, series: ArrayLike, y: None = None) -> Any:
+    def fit(self: _Self, series: ArrayLike, y: None = None) -> _Self:
         """Learns from a series, and remembers its end for :meth:`forecast` to continue."""
         params = self._checked()
         _refuse_y(y)
@@ -97,7 +101,7 @@ class Forecaster(Estimator):
         unexplained = np.where(variation > 0, error / np.where(variation > 0, variation, 1), np.sign(error))
         return float(1 - unexplained.mean())
 
-    def plot(self, series: ArrayLike, path: PathLike | None = None, *, steps: Sequence[int] = (1, 4, 16, 64)) -> Any:
+    def plot(self, series: ArrayLike, path: PathLike | None = None, *, steps: Sequence[int] = (1, 4, 16, 64)) -> Figure:
         """The series and its forecasts so many steps ahead, written to ``path`` if given (extra: ``plot``)."""
         given = self._read(series)
         figure, axes = new_figure()

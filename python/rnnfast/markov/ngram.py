@@ -89,7 +89,7 @@ class NGram:
         """How many different n-grams of each order the model holds."""
         return [len(g.keys) for g in self._grams]
 
-    def fit(self, corpus: Any, *, vocab_size: int | None = None) -> NGram:
+    def fit(self, corpus: Corpus | ArrayLike, *, vocab_size: int | None = None) -> NGram:
         """Counts ``corpus``: a Corpus, or token ids with ``vocab_size`` (default: the largest id + 1)."""
         vocab = corpus.vocab if isinstance(corpus, Corpus) else None
         if vocab is not None:
@@ -119,7 +119,7 @@ class NGram:
             return -1
         return self.vocab[self.sentence_end]
 
-    def _ids(self, sequence: Any) -> Ints:
+    def _ids(self, sequence: str | Sequence[str] | ArrayLike) -> Ints:
         """Token ids of a text, tokens or ids."""
         self._check_fitted()
         if isinstance(sequence, str) or (
@@ -167,7 +167,7 @@ class NGram:
             place = grams.find(place, np.atleast_1d(token), self.vocab_size)
         return int(place[0])
 
-    def nll(self, x: ArrayLike, y: ArrayLike, state: Any = None) -> tuple[Reals, Ints]:
+    def nll(self, x: ArrayLike, y: ArrayLike, state: ArrayLike | None = None) -> tuple[Reals, Ints]:
         """-log P of targets y (T, N) given the tokens x (T, N) up to theirs, and the state, as ``LanguageModel.nll``.
 
         In x, -1 stands for no token: nothing before it counts. A negative target counts for nothing. The state is the last
@@ -192,7 +192,7 @@ class NGram:
             place = higher.find(place[:-1], tokens[len(tokens) - len(place) + 1 :], self.vocab_size)
         return np.where(y >= 0, -log_p, 0.0), tokens[len(tokens) - kept :]
 
-    def _state(self, state: Any, rows: int) -> Ints:
+    def _state(self, state: ArrayLike | None, rows: int) -> Ints:
         if state is None:
             return np.full((self.order - 1, rows), -1, np.int64)
         tokens = as_ids(state, "state", self.vocab_size, least=-1).astype(np.int64)
@@ -200,7 +200,7 @@ class NGram:
             raise ValueError(f"state has shape {tokens.shape}, expected {(self.order - 1, rows)}: (order - 1, N)")
         return tokens
 
-    def step(self, tokens: ArrayLike, state: Any = None) -> tuple[NDArray[np.float32], Ints]:
+    def step(self, tokens: ArrayLike, state: ArrayLike | None = None) -> tuple[NDArray[np.float32], Ints]:
         """log P (N, V) of what follows one token (N,) for each row, and the state after it."""
         self._check_fitted()
         row = as_ids(tokens, "tokens", self.vocab_size, ndim=1).astype(np.int64)[None, :]

@@ -97,9 +97,7 @@ class LanguageModel(Model):
         counted = int(np.count_nonzero(np.asarray(y) >= 0))
         return float(nll.sum() / max(counted, 1)), after
 
-    def nll(
-        self, x: ArrayLike, y: ArrayLike, state: StateLike | None = None
-    ) -> tuple[NDArray[np.float64], State]:
+    def nll(self, x: ArrayLike, y: ArrayLike, state: StateLike | None = None) -> tuple[NDArray[np.float64], State]:
         """-log P of every target, (T, N) in nats, and the state; for evaluation: no dropout, no gradients."""
         return self._loss(x, y, state, train=False)
 

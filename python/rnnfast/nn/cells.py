@@ -79,9 +79,7 @@ class Cell(Layer):
         y, h, c, tape = self._core.forward(x, h0, c0, None, save, 0)
         return self._join(h, c, flat), _Tape(tape, x, y), flat, rows
 
-    def _split(
-        self, state: StateLike | None, flat: bool, rows: int, name: str
-    ) -> tuple[Array | None, Array | None]:
+    def _split(self, state: StateLike | None, flat: bool, rows: int, name: str) -> tuple[Array | None, Array | None]:
         parts = parts_of(state, self._core.has_c, name)
         h, c = (None if part is None else self._with_layer_axis(part, flat, rows, name) for part in parts)
         return h, c

@@ -24,7 +24,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Callable
+from typing import TYPE_CHECKING, Any, Callable
 
 import numpy as np
 
@@ -33,6 +33,9 @@ from rnnfast.info import get_num_threads, set_num_threads
 from rnnfast.nn.layer import Array
 from rnnfast.nn.recurrent import LAYERS, TABLE
 from rnnfast.nn.sequence import Conv1d, SelfAttention
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 GATES = {name: TABLE[name].gates for name in sorted(TABLE, key=lambda name: TABLE[name].gates)}
 # Cells that differ in the nonlinearity alone cost the same: one of them is enough.
@@ -382,7 +385,7 @@ def compare(
     )
 
 
-def plot(result: Mapping[str, Any] | Comparison, path: PathLike | None = None) -> Any:
+def plot(result: Mapping[str, Any] | Comparison, path: PathLike | None = None) -> Figure:
     """Log-log curves of time over n and over d and of memory over n, with the fitted exponents (extra: ``plot``)."""
     from rnnfast.plot import finish, new_figure
 

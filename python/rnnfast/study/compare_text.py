@@ -11,7 +11,7 @@ import math
 import statistics
 import time
 from collections.abc import Mapping
-from typing import Any, Callable
+from typing import TYPE_CHECKING, Any, Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,9 @@ from rnnfast.nn.recurrent import LSTM
 from rnnfast.nn.sequence import Conv1d, SelfAttention
 from rnnfast.text.corpus import Corpus, batches
 from rnnfast.train.optim import Adam
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 KINDS = ("conv", "lstm", "attention")
 CONV_BLOCKS, KERNEL = 5, 3  # dilations 1, 2, 4, 8, 16 see 63 tokens
@@ -318,7 +321,7 @@ def table(result: Mapping[str, Any]) -> str:
     return "\n".join(["", *lines])
 
 
-def plot(result: Mapping[str, Any], path: PathLike | None = None) -> Any:
+def plot(result: Mapping[str, Any], path: PathLike | None = None) -> Figure:
     """Training loss over tokens; time and state of one more token over its position (extra: ``plot``)."""
     from rnnfast.plot import finish, new_figure
 

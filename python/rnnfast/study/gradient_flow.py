@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,6 +16,9 @@ from rnnfast.files import PathLike
 from rnnfast.models.language_model import LanguageModel
 from rnnfast.nn.recurrent import LAYERS, Recurrent
 from rnnfast.plot import finish, new_figure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ class GradientFlow:
         caption = f"Norm of dL/dh_t over {self.norms.shape[1]} steps; of all gradients {self.gradient_norm:.4g}"
         return html.table(caption, ("layer", "first step", "last step"), rows)
 
-    def plot(self, path: PathLike | None = None, *, clip_norm: float | None = None) -> Any:
+    def plot(self, path: PathLike | None = None, *, clip_norm: float | None = None) -> Figure:
         """The norms over the steps, with clipping as dashed lines, written to ``path`` if given (extra: ``plot``)."""
         figure, axes = new_figure()
         steps = np.arange(1, self.norms.shape[1] + 1)
@@ -51,9 +54,7 @@ class GradientFlow:
         return finish(figure, path)
 
 
-def gradient_flow(
-    model: LanguageModel, batch: tuple[ArrayLike, ArrayLike], *, last_only: bool = False
-) -> GradientFlow:
+def gradient_flow(model: LanguageModel, batch: tuple[ArrayLike, ArrayLike], *, last_only: bool = False) -> GradientFlow:
     r"""The norm of :math:`\partial L / \partial h_t` at every step of a language model's batch (x, y), each (T, N).
 
     L is the mean loss of the batch, or with ``last_only`` that of its last step alone: then a norm that falls or grows from

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from rnnfast._arrays import as_ids, at_least, positive
 from rnnfast._expect import brief, kind_of
 from rnnfast.files import PathLike, checked_path
+from rnnfast.protocols import EpochReader, Minibatches, ReadableText, Sampling
 from rnnfast.text.mapped import read_ids, write_ids
 from rnnfast.text.tokenise import (
     check_text,
@@ -192,22 +193,25 @@ class Reading:
     ``model.loss`` takes.
     """
 
-    def __init__(self, read: Callable[..., Any], **settings: Any) -> None:
+    def __init__(self, read: Callable[..., Minibatches[Any]], **settings: Any) -> None:
         self._read, self.settings = read, settings
 
-    def epoch(self, number: int, start: int = 0) -> Any:
+    def epoch(self, number: int, start: int = 0) -> Minibatches[Any]:
         """The batches of an epoch, from batch ``start`` on."""
         return self._read(**self.settings, epoch=number, start=start)
 
 
 def reading(
-    corpus: Any, *, batch_size: int, seed: int, num_steps: int | None = None, sampling: str | None = None
-) -> Reading:
-    """How a corpus is read: as its own ``reading`` says, else as a text by :func:`batches`."""
-    own = getattr(corpus, "reading", None)
-    if own is not None:
-        said: Reading = own(batch_size=batch_size, seed=seed, num_steps=num_steps, sampling=sampling)
-        return said
+    corpus: ReadableText | Corpus | ArrayLike,
+    *,
+    batch_size: int,
+    seed: int,
+    num_steps: int | None = None,
+    sampling: Sampling | None = None,
+) -> EpochReader:
+    """How a corpus is read: by its ``reading`` method if it has one, else as a text by :func:`batches`."""
+    if isinstance(corpus, ReadableText):
+        return corpus.reading(batch_size=batch_size, seed=seed, num_steps=num_steps, sampling=sampling)
     return Reading(
         partial(batches, corpus), batch_size=batch_size, num_steps=35 if num_steps is None else num_steps,
         sampling=sampling or "sequential", seed=seed,
@@ -241,11 +245,11 @@ class Batches:
 
 
 def batches(
-    corpus: Any,
+    corpus: Corpus | ArrayLike,
     *,
     batch_size: int,
     num_steps: int,
-    sampling: str = "sequential",
+    sampling: Sampling = "sequential",
     seed: int = 0,
     epoch: int = 0,
     start: int = 0,

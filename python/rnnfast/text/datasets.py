@@ -18,11 +18,11 @@ import os
 import re
 import zipfile
 from dataclasses import dataclass
-from itertools import permutations
 from pathlib import Path
-from typing import Any
+from typing import Literal, get_args, overload
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rnnfast._expect import brief
 
@@ -112,8 +112,11 @@ _FILES: dict[str, dict[str, _File]] = {
         for language in _LANGUAGES
     },
 }  # fmt: skip
+Multi30k = Literal[
+    "multi30k-de-en", "multi30k-de-fr", "multi30k-en-de", "multi30k-en-fr", "multi30k-fr-de", "multi30k-fr-en"
+]  # fmt: skip
 _SPLITS = {"train": "train", "valid": "val", "test": "test_2016_flickr"}
-_PAIRED = {f"multi30k-{source}-{target}": (source, target) for source, target in permutations(("de", "en", "fr"), 2)}
+_PAIRED = {name: tuple(name.split("-")[1:]) for name in get_args(Multi30k)}
 
 PAIRED = (*_PAIRED, "fra-eng")  # those of sentence pairs
 
@@ -123,7 +126,22 @@ def names() -> list[str]:
     return [*_FILES, *_PAIRED]
 
 
-def load(name: str) -> Any:
+_Pairs = list[tuple[str, str]]
+
+
+@overload
+def load(name: Literal["timemachine", "tinyshakespeare"]) -> str: ...
+@overload
+def load(name: Literal["ptb"]) -> dict[str, str]: ...
+@overload
+def load(name: Literal["multi30k", "names"]) -> dict[str, list[str]]: ...
+@overload
+def load(name: Multi30k) -> dict[str, _Pairs]: ...
+@overload
+def load(name: Literal["fra-eng"]) -> _Pairs: ...
+@overload
+def load(name: Literal["sunspots"]) -> NDArray[np.float32]: ...
+def load(name: str) -> object:
     """A data set by name.
 
     ======================== =====================================================================

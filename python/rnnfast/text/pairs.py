@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from rnnfast._arrays import as_ids, at_least, positive
 from rnnfast._expect import brief, kind_of
 from rnnfast.files import PathLike
+from rnnfast.protocols import Sampling
 from rnnfast.text.corpus import Ids, Reading, check_fractions, check_vocab
 from rnnfast.text.tokenise import BEGIN_OF_SENTENCE, BPE, END_OF_SENTENCE, PADDING, check_text, read_text
 from rnnfast.text.vocab import Vocab
@@ -211,7 +212,7 @@ class ParallelCorpus:
         return [rows[i : i + batch_size] for i in range(0, len(rows), batch_size)]
 
     def reading(
-        self, *, batch_size: int, seed: int, num_steps: int | None = None, sampling: str | None = None
+        self, *, batch_size: int, seed: int, num_steps: int | None = None, sampling: Sampling | None = None
     ) -> Reading:
         """How ``fit`` reads pairs."""
         if num_steps is not None or sampling is not None:

@@ -241,7 +241,7 @@ class Vocab:
     def to_tokens(self, ids: int) -> str: ...
     @overload
     def to_tokens(self, ids: Iterable[int]) -> list[str]: ...
-    def to_tokens(self, ids: Any) -> str | list[str]:
+    def to_tokens(self, ids: int | Iterable[int]) -> str | list[str]:
         """The token of an id, or the tokens of several; ``IndexError`` outside 0 to len - 1."""
         listed = list(ids) if isinstance(ids, Iterable) and not isinstance(ids, (np.ndarray, str, bytes)) else ids
         array = as_ids(listed, "ids", len(self))

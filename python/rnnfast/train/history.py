@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, overload
+from typing import TYPE_CHECKING, overload
 
 from rnnfast import html
 from rnnfast._expect import listed
 from rnnfast.files import PathLike
 from rnnfast.plot import finish, new_figure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 class History(Sequence[Mapping[str, float]]):
@@ -62,7 +65,7 @@ class History(Sequence[Mapping[str, float]]):
             raise ValueError("the history is empty: no epoch was finished")
         return min(self.records, key=lambda r: r.get("valid_perplexity", r["train_perplexity"]))
 
-    def plot(self, path: PathLike | None = None) -> Any:
+    def plot(self, path: PathLike | None = None) -> Figure:
         """Perplexity over epochs beside gradient norm and learning rate, as a matplotlib figure, written to ``path`` if
         given (extra: ``plot``)."""
         figure, (left, right) = new_figure(2)
