@@ -42,7 +42,7 @@ using Lengths = std::optional<std::vector<int64_t>>;
 inline const int64_t* lengths_data(const Lengths& lengths, py::ssize_t rows) {
     if (lengths && static_cast<py::ssize_t>(lengths->size()) != rows)
         throw std::invalid_argument("lengths has " + std::to_string(lengths->size()) + " entries, expected " +
-                                    std::to_string(rows) + " (one a row)");
+                                    std::to_string(rows) + " (one per row)");
     return lengths ? lengths->data() : nullptr;
 }
 

@@ -14,7 +14,7 @@ PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used()) {
         } catch (const std::bad_alloc&) {
             py::set_error(PyExc_MemoryError, "not enough memory for arrays of this size: choose smaller sizes");
         } catch (const std::length_error&) {
-            py::set_error(PyExc_MemoryError, "no memory holds arrays of this size: choose smaller sizes");
+            py::set_error(PyExc_MemoryError, "arrays of this size do not fit in any memory: choose smaller sizes");
         }
     });
     register_info(m);

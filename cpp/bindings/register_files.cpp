@@ -134,7 +134,7 @@ py::bytes safetensors_as_bytes(const Arrays& arrays, const Metadata& metadata, c
 // The size of a row.
 size_t check_matrix(const Array<float>& matrix) {
     if (matrix.ndim() != 2 || matrix.size() == 0)
-        throw std::invalid_argument("the array has shape " + shape_text(matrix) + ", expected a matrix of weights");
+        throw std::invalid_argument("the array has shape " + shape_text(matrix) + ", expected a weight matrix");
     return static_cast<size_t>(matrix.shape(1));
 }
 

@@ -40,7 +40,7 @@ py::tuple loss(LanguageModel& model, const Array<int32_t>& x, const Array<int32_
 // Returns (logits [N, V], h, c or None).
 py::tuple step(const LanguageModel& model, const Array<int32_t>& tokens, const py::object& h0, const py::object& c0) {
     if (tokens.ndim() != 1)
-        throw std::invalid_argument("tokens has shape " + shape_text(tokens) + ", expected (N,): one id a row");
+        throw std::invalid_argument("tokens has shape " + shape_text(tokens) + ", expected (N,): one id per row");
     const auto rows = static_cast<size_t>(tokens.size());
     const auto states = state_shape(model, tokens.size());
     StreamState state = model.initial_state(rows);
@@ -82,7 +82,7 @@ public:
 
     int32_t next() {
         const py::gil_scoped_release release;
-        const SoleUse use(mutex_, "this generator of a text", "start another one");
+        const SoleUse use(mutex_, "this text generator", "start a new one");
         StreamState* const states[] = {&state_};
         if (last_ >= 0) model_.step(&last_, states, 1, logits_.data(), workspace_, all_threads);
         return last_ = sampler_.sample(logits_.data(), logits_.size());

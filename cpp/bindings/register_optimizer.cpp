@@ -34,10 +34,10 @@ void register_optimizer(py::module_& m) {
             [](Optimizer& o, const std::vector<int64_t>& steps) {
                 if (steps.size() != o.steps.size())
                     throw std::invalid_argument(std::to_string(steps.size()) + " counts of steps, expected " +
-                                                std::to_string(o.steps.size()) + ": one a parameter");
+                                                std::to_string(o.steps.size()) + ": one per parameter");
                 o.steps = steps;
             },
-            "Of each parameter, in the order of parameters().")
+            "One per parameter, in the order of parameters().")
         .def("state", [](py::object self) {
             auto& optimizer = py::cast<Optimizer&>(self);
             py::dict all;

@@ -36,7 +36,7 @@ Array<double> loss(Seq2Seq& model, const Array<int32_t>& source, const Array<int
     const py::ssize_t rows = source.shape(1);
     if (targets.ndim() != 2 || targets.size() == 0 || targets.shape(1) != rows)
         throw std::invalid_argument("targets have shape " + shape_text(targets) + ", expected (T, " +
-                                    std::to_string(rows) + "): a column for each of the source");
+                                    std::to_string(rows) + "): one column per source");
     check_shape(inputs, {targets.shape(0), rows}, "inputs");
     PairBatch batch;
     batch.source_steps = static_cast<size_t>(source.shape(0));
@@ -58,7 +58,7 @@ Array<double> loss(Seq2Seq& model, const Array<int32_t>& source, const Array<int
 Array<float> step_into(const Seq2Seq& model, const EncodedSource& encoded, const Array<int32_t>& previous,
                        DecoderState& state, float* attention) {
     if (encoded.model != &model || state.model != &model || state.rows != encoded.rows)
-        throw std::invalid_argument("the encoded source and the state are not of this model and of each other");
+        throw std::invalid_argument("the encoded source and the state do not belong to this model or to each other");
     check_shape(previous, {signed_size(state.rows)}, "previous");
     Array<float> logits({signed_size(state.rows), signed_size(model.options().target_vocabulary)});
     float* out = logits.mutable_data();
@@ -95,7 +95,7 @@ void register_seq2seq(py::module_& m) {
         .def(
             "initial_state",
             [](const Seq2Seq& l, const EncodedSource& encoded) {
-                if (encoded.model != &l) throw std::invalid_argument("the encoded source is of another model");
+                if (encoded.model != &l) throw std::invalid_argument("the encoded source belongs to another model");
                 return l.initial_state(encoded);
             },
             py::arg("encoded"), py::keep_alive<0, 1>())

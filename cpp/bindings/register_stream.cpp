@@ -91,7 +91,7 @@ private:
     static void check_finite(const Array<float>& array, size_t width, const char* name) {
         const auto size = static_cast<size_t>(array.size());
         if (const size_t at = first_not_finite(array.data(), size); at != size)
-            throw std::invalid_argument(std::string(name) + " holds NaN or infinity in row " +
+            throw std::invalid_argument(std::string(name) + " has NaN or infinity in row " +
                                         std::to_string(at / width) + " at " + std::to_string(at % width) +
                                         ": fill in missing values first");
     }

@@ -1,4 +1,4 @@
-"""Array-likes in, float32 or int32 C-contiguous NumPy out; a copy only where dtype or layout force one."""
+"""Array-likes in, C-contiguous float32 or int32 NumPy arrays out; copied only where dtype or layout require it."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from rnnfast._expect import brief, choice, kind_of
 
 def _as_array(value: Any, name: str) -> NDArray[Any]:
     if getattr(value, "requires_grad", False):
-        value = value.detach()  # a torch parameter: its numbers are wanted, not its graph
+        value = value.detach()  # a torch parameter: its values are wanted, not its graph
     if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
-        raise ValueError(f"{name} has masked entries, which have no value: fill them, or leave their rows out")
+        raise ValueError(f"{name} has masked entries, which have no value: fill them, or leave out their rows")
     try:
         array = _numpy(value)
     except (ValueError, TypeError, RuntimeError, BufferError) as error:
@@ -36,16 +36,16 @@ def _numpy(value: Any) -> NDArray[Any]:
 
 
 def own(array: NDArray[Any], given: Any) -> NDArray[Any]:
-    """``array``, made from ``given``, or a copy of it if the caller might still write to its memory.
+    """``array``, made from ``given``, or a copy of it if the caller could still write to its memory.
 
-    What backward reads later is owned: the numbers are those of forward, whatever the caller does meanwhile.
+    Backward reads the array later, and must see the values that forward saw.
     """
     fresh = array.base is None and array is not given and isinstance(given, (np.ndarray, list, tuple))
     return array if fresh else array.copy()
 
 
 def as_float32(value: Any, name: str) -> NDArray[np.float32]:
-    """``value`` as float32; whole numbers and other float widths are converted, nothing else is.
+    """``value`` as float32; integers, bools and floats of other widths are converted, other types are refused.
 
     >>> as_float32([[1, 2]], "x").dtype.name
     'float32'
@@ -61,17 +61,19 @@ def as_int32(value: Any, name: str) -> NDArray[np.int32]:
     array = _integers(value, name)
     if array.size and (array.max() > np.iinfo(np.int32).max or array.min() < np.iinfo(np.int32).min):
         wrong = array.max() if array.max() > np.iinfo(np.int32).max else array.min()
-        raise IndexError(f"{name} holds {wrong}, which is no int32")  # before the conversion, which cuts off
+        raise IndexError(
+            f"{name} holds {wrong}, which does not fit in int32"
+        )  # checked first: the conversion truncates
     return np.ascontiguousarray(array, dtype=np.int32)
 
 
 def as_ids(
     value: Any, name: str, vocab_size: int | None = None, *, least: int = 0, ndim: int | None = None
 ) -> NDArray[Any]:
-    """``value`` as an array of token ids, in the integer type it has.
+    """``value`` as an array of token ids, keeping its integer type.
 
     Each id must be an integer from ``least`` to ``vocab_size - 1``, or an int32 if the vocabulary is not known. ``least`` is negative
-    where a negative id has a documented meaning. Convert the result, never the value: conversions cut off silently.
+    where a negative id has a documented meaning. Convert the result, never the value: conversions truncate silently.
 
     >>> as_ids([1, 2], "ids", 3).tolist()
     [1, 2]
@@ -94,13 +96,13 @@ def _integers(value: Any, name: str) -> NDArray[Any]:
     if array.size == 0 and isinstance(value, (list, tuple)):
         return array.astype(np.int32)  # NumPy makes floats of []
     # Integers too large for 64 bits are objects to NumPy.
-    if array.dtype.kind in "iu" or (array.dtype == object and array.size and all(map(_is_whole, array.flat))):
+    if array.dtype.kind in "iu" or (array.dtype == object and array.size and all(map(_is_integer, array.flat))):
         return array
-    raise TypeError(f"{name} has dtype {array.dtype}, expected whole numbers (int32)")
+    raise TypeError(f"{name} has dtype {array.dtype}, expected integers (int32)")
 
 
-def _is_whole(value: Any) -> bool:
-    # NumPy takes a span of time for an integer.
+def _is_integer(value: Any) -> bool:
+    # To NumPy a timedelta is an integer.
     return isinstance(value, (int, np.integer)) and not isinstance(value, (bool, np.timedelta64))
 
 
@@ -108,7 +110,7 @@ def row_lengths(value: Any, rows: int, steps: int) -> list[int]:
     """``lengths`` of ``rows`` rows, each from 0 to ``steps``."""
     lengths = _integers(value, "lengths")
     if lengths.shape != (rows,):
-        raise ValueError(f"lengths has shape {lengths.shape}, expected ({rows},): one a row")
+        raise ValueError(f"lengths has shape {lengths.shape}, expected ({rows},): one per row")
     counts: list[int] = lengths.tolist()
     for n, count in enumerate(counts):
         if not 0 <= count <= steps:
@@ -117,34 +119,34 @@ def row_lengths(value: Any, rows: int, steps: int) -> list[int]:
 
 
 def positive(value: Any, name: str) -> int:
-    """``value`` as an int of at least 1 that is no larger than sizes can be."""
+    """``value`` as an int from 1 to the largest size, 2**31 - 1."""
     if at_least(value, 1, name) > 2**31 - 1:
         raise ValueError(f"{name} is {value}, expected at most {2**31 - 1}")
     return int(value)
 
 
 def at_least(value: Any, least: int, name: str) -> int:
-    """``value`` as an int of at least ``least``; says which argument is wrong otherwise."""
-    if _whole(value, name) < least:
+    """``value`` as an int of at least ``least``; errors name the argument."""
+    if _integer(value, name) < least:
         raise ValueError(f"{name} is {value}, expected at least {least}")
     return int(value)
 
 
 def between(value: Any, least: int, most: int, name: str) -> int:
     """``value`` as an int from ``least`` to ``most``."""
-    if not least <= _whole(value, name) <= most:
+    if not least <= _integer(value, name) <= most:
         raise ValueError(f"{name} is {value}, expected {least} to {most}")
     return int(value)
 
 
-def _whole(value: Any, name: str) -> int:
-    if not _is_whole(value):
-        raise TypeError(f"{name} is {brief(value)}, expected a whole number")
+def _integer(value: Any, name: str) -> int:
+    if not _is_integer(value):
+        raise TypeError(f"{name} is {brief(value)}, expected an integer")
     return int(value)
 
 
 def real(value: Any, name: str) -> float:
-    """``value`` as a float; a text is refused, even that of a number."""
+    """``value`` as a float; strings are refused, even of digits."""
     try:
         if isinstance(value, (str, bytes)):
             raise TypeError
@@ -154,14 +156,14 @@ def real(value: Any, name: str) -> float:
 
 
 def new_seed(seed: int | None) -> int:
-    """``seed``, or one from NumPy's global generator, so that ``np.random.seed`` governs it."""
+    """``seed``, or a seed drawn from NumPy's global generator, which ``np.random.seed`` controls."""
     if seed is None:
-        return int(np.random.randint(0, 2**31))  # noqa: NPY002 the generator np.random.seed governs is the point
+        return int(np.random.randint(0, 2**31))  # noqa: NPY002 np.random.seed seeds this generator
     return between(seed, 0, 2**64 - 1, "seed")
 
 
 def dropout_share(value: Any, name: str = "dropout") -> float:
-    """``value`` as a float from 0 up to, but not including, 1."""
+    """``value`` as a float in [0, 1)."""
     share = real(value, name)
     if not 0 <= share < 1:
         raise ValueError(f"{name} is {value}, expected at least 0 and less than 1")
@@ -174,7 +176,7 @@ def precision(weights: Any) -> str:
 
 
 def load_parameters(core: Any, state: Mapping[str, Any], *, strict: bool = True) -> None:
-    """Copies ``state`` into ``core``'s parameters, all or nothing: names and shapes are checked before any is written."""
+    """Copies ``state`` into ``core``'s parameters, all or none: names and shapes are checked before anything is written."""
     own = core.parameters()
     if isinstance(state, type) or not (hasattr(state, "keys") and hasattr(state, "__getitem__")):
         raise TypeError(f"state_dict is {kind_of(state)}, expected a mapping from names to arrays")

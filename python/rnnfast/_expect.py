@@ -1,4 +1,4 @@
-"""What a function of the package says of an argument that is another kind of thing than it needs."""
+"""Messages for arguments of the wrong kind."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def listed(value: Any, name: str, wanted: str) -> list[Any]:
 
 
 def brief(value: Any) -> str:
-    """``value`` as a message shows it: on one line, and not all of it if it is long.
+    """``value`` as a message shows it: on one line, shortened if it is long.
 
     >>> brief([1, 2]), len(brief("a" * 200))
     ('[1, 2]', 80)
@@ -54,7 +54,7 @@ def brief(value: Any) -> str:
 
 
 def shown(path: Any) -> str:
-    """A path as a message shows it: quoted and escaped where it holds characters that do not print.
+    """A path as a message shows it: quoted and escaped if it holds characters that cannot be printed.
 
     >>> shown("book.txt"), shown("a\\nb")
     ('book.txt', "'a\\\\nb'")

@@ -1,4 +1,4 @@
-"""Modules that have moved: their old names still work, with a ``DeprecationWarning``, in imports and in pickles."""
+"""Old names of modules that have moved; they still work in imports and pickles, with a ``DeprecationWarning``."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MOVED.update(data="text.corpus", parallel="text.pairs", estimator="estimators.ba
 
 
 def moved(name: str, *, stacklevel: int) -> ModuleType:
-    """The module that was called ``name`` in this package, and the warning."""
+    """The module that used to be called ``name``; issues the warning."""
     new = f"{PACKAGE}.{MOVED[name]}"
     warnings.warn(f"{PACKAGE}.{name} is now {new}", DeprecationWarning, stacklevel=stacklevel + 1)
     return importlib.import_module(new)
@@ -40,7 +40,7 @@ class _Finder(MetaPathFinder, Loader):
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         module = moved(spec.name.rpartition(".")[2], stacklevel=2)
-        spec.loader_state = module.__spec__  # which importing under another name replaces
+        spec.loader_state = module.__spec__  # importing under another name replaces it
         return module
 
     def exec_module(self, module: ModuleType) -> None:
@@ -50,7 +50,7 @@ class _Finder(MetaPathFinder, Loader):
 
 
 def install() -> None:
-    """Makes the old names work. Where the package has a function of that name, importing the module does not replace it."""
+    """Makes the old names importable. Importing an old module never replaces a function of the package with the same name."""
     sys.meta_path.append(_Finder())
     for name, new in MOVED.items():
         if callable(vars(sys.modules[PACKAGE]).get(name)):

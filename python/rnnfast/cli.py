@@ -1,4 +1,4 @@
-"""The command ``rnnfast``: finds the command that is meant, and turns errors into one line and an exit status."""
+"""The command line: dispatches to the commands, and turns errors into one line and an exit status."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from rnnfast.commands.options import BAD_INPUT, Parser
 
 _STATUSES = """\
 `rnnfast COMMAND --help` lists the options of a command. Exit status: 0; 2 for bad input, with one line on stderr; 128 + the
-signal when interrupted; 141 when a command that only prints has lost its reader, as in `rnnfast generate ... | head`."""
+signal when interrupted; 141 when the reader of a command that only prints has closed the pipe, as in `rnnfast generate ... | head`."""
 
 
 class _PrintCMakeDir(argparse.Action):
-    """Prints the folder as it is: argparse's own "version" would break a long path into lines."""
+    """Prints the folder in one line: argparse's own "version" action would wrap a long path."""
 
     def __call__(self, *_: object) -> None:
         print(Path(_core.__file__).parent / "cpp" / "lib" / "cmake" / "rnnfast")
@@ -50,8 +50,8 @@ def parser() -> Parser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns its exit status: 0, 2 for bad input, 128 + signal when interrupted, 141 when nobody
-    reads what a command prints."""
+    """Runs the command line; returns its exit status: 0, 2 for bad input, 128 + signal when interrupted, 141 when standard
+    output is closed."""
     streams.prepare()
     try:
         status = _run(argv)

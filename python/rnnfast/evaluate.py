@@ -1,4 +1,4 @@
-"""How well a model predicts a text, or a translator the translations."""
+"""How well a language model predicts a text, or a translator its targets."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ Text = Union[Corpus, ParallelCorpus, ArrayLike]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Perplexity exp(mean nll), bits per token, and what both leave out.
+    """Perplexity exp(mean nll), bits per token, and the influence of unknown tokens.
 
-    ``oov_rate`` is the share of targets that are ``<unk>``; ``perplexity_without_oov`` counts the others alone.
+    ``oov_rate`` is the share of targets that are ``<unk>``; ``perplexity_without_oov`` is that of the other targets.
     """
 
     perplexity: float
@@ -45,8 +45,8 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class PairEvaluation:
-    """Perplexity exp(mean nll) of the target tokens, ``<eos>`` among them, each after the true ones before it;
-    ``token_accuracy`` is the share of them that are the model's most probable token there."""
+    """Perplexity exp(mean nll) of the target tokens, including ``<eos>``, each given the true ones before it;
+    ``token_accuracy`` is the share of targets that are the model's most probable token."""
 
     perplexity: float
     token_accuracy: float
@@ -89,17 +89,17 @@ def evaluate(
 def evaluate(
     model: object, corpus: Text, *, batch_size: int | None = None, num_steps: int = 128, parts: int | None = None
 ) -> Evaluation | PairEvaluation:
-    """An :class:`Evaluation` of a text: predicts every token but the first, in order, with the state carried from the first
-    to the last. Of a ParallelCorpus a :class:`PairEvaluation`: predicts every target token given its source.
+    """For a text, an :class:`Evaluation`: predicts every token but the first, in order, and carries the state from the first
+    to the last. For a ParallelCorpus, a :class:`PairEvaluation`: predicts every target token given its source.
 
     Parameters
     ----------
     model : a network or an ``NGram``; any :class:`rnnfast.protocols.Predictor`, or ``PairPredictor`` for pairs
     corpus : Corpus or ids; or ParallelCorpus for a ``Seq2Seq``
-    parts : cut the text into that many parts, each started without memory: more at once, and a little pessimistic.
-        None: as many as ``batch_size``
-    batch_size, num_steps : parts, and tokens of each, that are computed at once; pairs at once. None: 1, and 64 pairs. For the
-        same ``parts`` they do not change the result, not by a bit
+    parts : split the text into that many parts, each of which starts from the initial state: they are computed in parallel, and
+        the result is slightly pessimistic. None: ``batch_size``
+    batch_size, num_steps : how many parts, and tokens of each, are computed at a time; for pairs, how many pairs. None: 1, and 64
+        pairs. For the same ``parts`` results are bit-identical
 
     >>> from rnnfast.models.language_model import LanguageModel
     >>> result = evaluate(LanguageModel(4, hidden_size=3, seed=0), np.array([1, 2, 3, 1, 2]))
@@ -136,7 +136,7 @@ def _evaluation(mean: float, tokens: int, oov_rate: float, mean_without_oov: flo
 def _evaluate_in_blocks(
     model: Predictor[State], ids: NDArray[Any], parts: int, batch_size: int, num_steps: int
 ) -> Evaluation:
-    """Of a text that may be larger than memory: only sums are kept."""
+    """For a text that may be larger than memory: keeps sums only."""
     sums, sums_of_known, unknown = [], [], 0
     for _, _, y, nll in _blocks(model, ids, parts, batch_size, num_steps):
         _check_numbers(nll)
@@ -150,7 +150,7 @@ def _evaluate_in_blocks(
 
 
 def check_fits(model: object, corpus: Text) -> None:
-    """Raises what :func:`evaluate` would raise of a corpus that is not for ``model``."""
+    """Raises what :func:`evaluate` would raise for a corpus that does not fit ``model``."""
     if isinstance(corpus, ParallelCorpus):
         pairs_for(model, corpus)
     else:
@@ -159,7 +159,7 @@ def check_fits(model: object, corpus: Text) -> None:
 
 def _predictor(model: object) -> Predictor[Any]:
     if isinstance(model, PairPredictor):
-        raise TypeError(f"a text is for a language model; a {type(model).__name__} reads pairs, a ParallelCorpus")
+        raise TypeError(f"a {type(model).__name__} reads pairs, a ParallelCorpus; a text needs a language model")
     if not hasattr(model, "nll"):
         raise TypeError(f"a {type(model).__name__} does not predict: give a LanguageModel or an NGram")
     return cast("Predictor[Any]", model)
@@ -167,7 +167,7 @@ def _predictor(model: object) -> Predictor[Any]:
 
 def _translator(model: object) -> PairPredictor:
     if not isinstance(model, PairPredictor):
-        raise TypeError(f"pairs are for a translator, a Seq2Seq, not for a {type(model).__name__}")
+        raise TypeError(f"pairs need a translator, a Seq2Seq, not a {type(model).__name__}")
     return model
 
 
@@ -185,7 +185,7 @@ def ids_for(model: object, corpus: Corpus | ArrayLike) -> NDArray[Any]:
 
 
 def vocab_size_of(model: object) -> int | None:
-    """How many tokens ``model`` knows; None if it does not say."""
+    """The size of the vocabulary of ``model``; None if it has no such attribute."""
     vocab = getattr(model, "vocab", None)
     if vocab is not None:
         return len(vocab)
@@ -194,7 +194,7 @@ def vocab_size_of(model: object) -> int | None:
 
 
 def pairs_for(model: object, pairs: ParallelCorpus) -> ParallelCorpus:
-    """The pairs; ``TypeError`` if ``model`` is no translator, ``ValueError`` if it has other vocabularies."""
+    """The pairs; ``TypeError`` if ``model`` is not a translator, ``ValueError`` if it has other vocabularies."""
     translator = _translator(model)
     for side, known, held in (
         ("source_vocab", translator.source_vocab, pairs.source_vocab),
@@ -237,7 +237,7 @@ def _nll(
 
 
 def _check_numbers(nll: NDArray[np.float64]) -> None:
-    """A probability may be 0, its -log infinite; NaN means that the model is broken."""
+    """A probability may be 0 and its -log infinite; NaN means that the weights are not finite."""
     if np.isnan(nll).any():
         raise ValueError(
             f"-log P is NaN at {int(np.isnan(nll).sum())} of {nll.size} tokens: the model's weights are not finite; "
@@ -248,14 +248,14 @@ def _check_numbers(nll: NDArray[np.float64]) -> None:
 def _blocks(
     model: Predictor[State], ids: NDArray[Any], parts: int, batch_size: int, num_steps: int
 ) -> Iterator[tuple[slice, slice, NDArray[np.int32], NDArray[np.float64]]]:
-    """The text in ``parts`` of equal length, side by side: some steps of some of them, their targets and -log P."""
+    """The text in ``parts`` of equal length: some steps of some of the parts, their targets and -log P."""
     length = -(-(len(ids) - 1) // parts)
     for n in range(0, parts, batch_size):
         rows, state = slice(n, min(n + batch_size, parts)), None
         for t in range(0, length, num_steps):
             steps = slice(t, min(t + num_steps, length))
             at = np.arange(steps.start, steps.stop)[:, None] + np.arange(rows.start, rows.stop)[None, :] * length
-            beyond = at > len(ids) - 2  # what fills up the last part counts for nothing
+            beyond = at > len(ids) - 2  # padding of the last part, which is not counted
             at[beyond] = 0
             x, y = ids[at].astype(np.int32), ids[at + 1].astype(np.int32)
             x[beyond], y[beyond] = 0, -1
@@ -263,7 +263,9 @@ def _blocks(
             yield steps, rows, y, nll
 
 
-_WHOLE = 1 << 24  # tokens of a text whose -log P are all kept, and added in one order whatever the batches
+_WHOLE = (
+    1 << 24
+)  # up to so many tokens every -log P is kept, and summed in an order that does not depend on the batches
 
 
 Surprisals = list[tuple[str, float]]
@@ -276,12 +278,12 @@ def surprisal(model: Predictor[State], text: Iterable[str], *, context: str = ""
 def surprisal(
     model: Predictor[State], text: str | Iterable[str], *, context: str = ""
 ) -> Surprisals | list[Surprisals]:
-    """Each token of ``text`` and -log2 P(token | all before it), in bits; a list of them for a list of texts.
+    """Each token of ``text`` and -log2 P(token | all before it), in bits; for a list of texts, a list of these.
 
-    The first token follows ``context``, or stands at the beginning: for an n-gram model after nothing, for a network after
-    ``<bos>`` if its vocabulary has it. A network without it cannot predict a first token: there it is given, and the second is the
-    first in the result. A sentence of a model of lines is best begun with ``context="\\n"``. Several texts are read in batches, each
-    from its own beginning; that changes no result, not by a bit.
+    The first token follows ``context`` or, without one, the beginning of the text: an n-gram model has an empty context there, and a
+    network reads ``<bos>`` if its vocabulary has it. Without ``<bos>`` a network cannot predict the first token, so the result
+    begins with the second. For a model that was trained on lines, ``context="\\n"`` marks the beginning of a line. Several texts are
+    read in batches, each from its own beginning; results are bit-identical to those of each text alone.
 
     >>> from rnnfast.markov.ngram import NGram
     >>> model = NGram(1, "none").fit(Corpus.from_text("abab"))
@@ -299,10 +301,10 @@ def log_prob(model: Predictor[State], text: str, *, context: str = "") -> float:
 def log_prob(model: Predictor[State], text: Iterable[str], *, context: str = "") -> list[float]: ...
 def log_prob(model: Predictor[State], text: str | Iterable[str], *, context: str = "") -> float | list[float]:
     """Joint log-probability of ``text`` in nats by the chain rule, P(x_1 ... x_T) = P(x_1) P(x_2 | x_1) ...: the sum over the tokens that
-    :func:`surprisal` predicts. So P(x_1) is left out for a network without ``<bos>`` where no ``context`` is given.
+    :func:`surprisal` predicts. A network without ``<bos>`` therefore leaves out P(x_1) if there is no ``context``.
 
-    For a list of texts, such as the lines of a file, the list of theirs: each by itself, with nothing added. Write a line's end as
-    ``"\\n"`` if it counts.
+    For a list of texts, such as the lines of a file, a list: each text alone, with nothing added. Append ``"\\n"`` to include the end of
+    a line.
 
     >>> from rnnfast.markov.ngram import NGram
     >>> log_prob(NGram(2, "none").fit(Corpus.from_text("abab")), ["ab", "", "b"])
@@ -348,7 +350,7 @@ def _surprisals(model: Predictor[State], texts: list[str], context: str) -> list
 
 
 def _from_the_beginning(model: object, vocab: Vocab, ids: NDArray[np.int32]) -> NDArray[np.int32]:
-    """``ids`` after what a first token is predicted from, if the model has it."""
+    """``ids``, preceded by the beginning that the first token is predicted from, if the model has one."""
     begin = getattr(model, "nothing", None)  # an n-gram model's
     if begin is None and BEGIN_OF_SENTENCE in vocab:
         begin = vocab[BEGIN_OF_SENTENCE]
@@ -358,7 +360,7 @@ def _from_the_beginning(model: object, vocab: Vocab, ids: NDArray[np.int32]) -> 
 
 
 def _nll_of_rows(model: Predictor[State], rows: list[NDArray[Any]]) -> list[NDArray[np.float64]]:
-    """-log P of every token but the first of each row; rows of similar length are read together."""
+    """-log P of every token but the first of each row; rows of similar length share a batch."""
     found: list[NDArray[np.float64]] = [np.empty(0)] * len(rows)
     order = sorted((i for i, row in enumerate(rows) if len(row) > 1), key=lambda i: len(rows[i]))
     for first in range(0, len(order), _ROWS):
@@ -378,4 +380,4 @@ def _nll_of_rows(model: Predictor[State], rows: list[NDArray[Any]]) -> list[NDAr
     return found
 
 
-_ROWS, _TOKENS = 32, 1024  # that are read at a time
+_ROWS, _TOKENS = 32, 1024  # of a batch, and of each call

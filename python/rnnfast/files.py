@@ -1,4 +1,4 @@
-"""Writing files: what stands at a path is the old file or the new one, whole, whatever fails on the way."""
+"""Atomic writes: whatever fails, a path holds either the complete old file or the complete new one."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _DESCRIPTOR = re.compile(r"/dev/(?:fd/|(?=std(?:out|err)$))(stdout|stderr|\d+)|/
 
 
 def checked_path(path: Any) -> str:
-    """``path`` as a str; ``TypeError`` for what names no file."""
+    """``path`` as a str; ``TypeError`` for anything but a str or a Path."""
     if not isinstance(path, (str, os.PathLike)):
         raise TypeError(f"path is {kind_of(path)}, expected a str or a Path")
     return os.fsdecode(path)
@@ -41,13 +41,13 @@ def checked_path(path: Any) -> str:
 
 @contextmanager
 def replacing(path: PathLike, *, text: bool = False) -> Iterator[IO[Any]]:
-    """A file, of bytes or of UTF-8 text, for the new content of ``path``; it takes the old one's place when the block ends well.
+    """A file, of bytes or of UTF-8 text, for the new content of ``path``; it replaces the old one when the block ends without an error.
 
-    The content goes to a temporary file in the same folder, to the disk, and is then renamed. The file keeps its mode; a symbolic
-    link stays, and what it points to is replaced. A device or a pipe is written directly.
+    The content goes to a temporary file in the same folder, which is synced to disk and then renamed. The file keeps its mode; a
+    symbolic link stays, and its target is replaced. A device or a pipe is written directly.
 
-    Raises ``OSError`` of the kind the system reports, in one sentence that names the file and says what to do. At ``path`` stands
-    what stood there before, or, if only the folder could not be synced to the disk, the whole new file.
+    Raises ``OSError`` of the kind the system reports, with one sentence that names the file and says what to do. ``path`` then holds
+    the old content, or, if only syncing the folder failed, the complete new file.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -74,7 +74,7 @@ def replacing(path: PathLike, *, text: bool = False) -> Iterator[IO[Any]]:
         with _file(descriptor, text) as file:
             yield file
     except OSError as error:
-        if error.errno is None:  # a sentence already
+        if error.errno is None:  # already a sentence
             raise
         raise _explained(error, name) from error
 
@@ -86,14 +86,14 @@ def write_bytes(path: PathLike, data: bytes) -> None:
 
 
 def write_text(path: PathLike, text: str) -> None:
-    """Writes a whole UTF-8 file, as :func:`replacing` does; nothing is touched if ``text`` cannot be encoded."""
+    """Writes a whole UTF-8 file, as :func:`replacing` does; the file stays as it is if ``text`` cannot be encoded."""
     write_bytes(path, text.encode())
 
 
 def sweep(path: PathLike) -> None:
-    """Removes the temporary files that killed writers of ``path`` left in its folder."""
+    """Removes the temporary files of ``path`` that killed processes left in its folder."""
     file = Path(os.path.realpath(path))
-    with suppress(OSError):  # whoever may not look or remove leaves them
+    with suppress(OSError):  # without permission they stay
         for stale in [f for f in file.parent.iterdir() if f.name.startswith(f"{file.name}.tmp-")]:
             owner = re.fullmatch(r"(\d+)(-\d+)?", stale.name[len(file.name) + len(".tmp-") :])
             if owner is not None and not _is_alive(int(owner[1])):
@@ -111,7 +111,7 @@ def _status(name: str) -> os.stat_result | None:
 def _renamed(target: str, old: os.stat_result | None, text: bool) -> Iterator[IO[Any]]:
     if old is not None and not os.access(target, os.W_OK):
         raise PermissionError(errno.EACCES, "the file is read-only")
-    descriptor, temporary = _open_beside(target)
+    descriptor, temporary = _open_temporary(target)
     try:
         with _file(descriptor, text) as file:
             if old is not None:
@@ -121,7 +121,7 @@ def _renamed(target: str, old: os.stat_result | None, text: bool) -> Iterator[IO
             os.fsync(descriptor)
         os.replace(temporary, target)
     except BaseException:
-        with suppress(OSError):  # the first error counts
+        with suppress(OSError):  # the first error is the one to report
             os.unlink(temporary)
         raise
     _sync_folder(os.path.dirname(target))
@@ -131,9 +131,9 @@ def _file(descriptor: int, text: bool) -> IO[Any]:
     return os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") if text else os.fdopen(descriptor, "wb")
 
 
-def _open_beside(target: str) -> tuple[int, str]:
+def _open_temporary(target: str) -> tuple[int, str]:
     for attempt in itertools.count():
-        temporary = f"{target}.tmp-{os.getpid()}-{attempt}"  # sweep() reads the number of the process
+        temporary = f"{target}.tmp-{os.getpid()}-{attempt}"  # sweep() reads the process id
         try:
             return os.open(temporary, _NEW, 0o666), temporary
         except FileExistsError:  # another thread's
@@ -142,7 +142,7 @@ def _open_beside(target: str) -> tuple[int, str]:
 
 
 def _sync_folder(folder: str) -> None:
-    """The new name survives a power cut too, where the file system can promise that."""
+    """Makes the rename survive a power cut, where the file system supports that."""
     try:
         descriptor = os.open(folder, os.O_RDONLY)
     except PermissionError:  # a folder that can be written to but not read; any folder on Windows
@@ -150,7 +150,7 @@ def _sync_folder(folder: str) -> None:
     try:
         os.fsync(descriptor)
     except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # file systems that do not sync folders
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # from file systems that do not sync folders
             raise
     finally:
         os.close(descriptor)
@@ -159,7 +159,7 @@ def _sync_folder(folder: str) -> None:
 def _explained(error: OSError, name: str) -> OSError:
     code = error.errno or 0
     advice = _ADVICE.get(code, "write to another path")
-    # Built from the sentence alone, so that str() shows no "[Errno 28]"; the number stays.
+    # Built from the sentence alone, so that str() shows no "[Errno 28]"; errno keeps the number.
     explained = type(error)(f"{name} cannot be written: {error.strerror or os.strerror(code)}; {advice}")
     explained.errno = code
     return explained

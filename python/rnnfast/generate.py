@@ -19,7 +19,7 @@ from rnnfast.text.vocab import Decoder, Vocab
 NO_TOKEN = -1
 Stop = Union[str, Sequence[str], None]
 Ids = NDArray[np.int32]
-Samples = Callable[[int], Iterator[int]]  # from a sample's number to its tokens, without end
+Samples = Callable[[int], Iterator[int]]  # from the number of a sample to its endless tokens
 
 
 def stream(
@@ -35,20 +35,20 @@ def stream(
     allow_unk: bool = True,
     stop: Stop = None,
 ) -> Iterator[str]:
-    """Yields the prompt's continuation token by token, ready to print; a character of several byte-pair tokens comes with the last.
+    """Yields the prompt's continuation token by token, ready to print; a character of several byte-pair tokens is yielded with the last.
 
     Parameters
     ----------
-    prompt : where to start from; tokens the model does not know read as ``<unk>``
-    length : most tokens to add
-    temperature : 0 always takes the most probable token; 1 samples as the model believes
+    prompt : the text to continue; unknown tokens are read as ``<unk>``
+    length : the maximum number of tokens to add
+    temperature : 0 always takes the most probable token; 1 samples from the model's distribution
     top_k : 0 for all tokens, else only the k most probable
     top_p : only the most probable tokens that together have this probability; 1 for all. After ``top_k``.
     seed : the same seed gives the same text
-    no_repeat_ngram_size : n above 0: no n tokens in a row occur twice, the prompt counted, as in Hugging Face's ``generate``
+    no_repeat_ngram_size : n above 0: no n-gram of tokens occurs twice, prompt included, as in Hugging Face's ``generate``
     allow_unk : False: ``<unk>``, ``<pad>`` and ``<bos>`` are never generated
     stop : one or more strings; the continuation ends before the first of them that would appear in it, as in OpenAI's API.
-        The prompt is not searched. Text that could be the start of a stop string is held back until it is known.
+        The prompt is not searched. Text that could begin a stop string is held back until that is decided.
 
     Raises ``ValueError`` if the model's logits are NaN or infinite, or if the options leave no token to generate.
 
@@ -107,7 +107,7 @@ def generate(
     num_samples: int | None = None,
     beam_size: int = 1,
 ) -> str | list[str]:
-    """The prompt and its continuation; with ``num_samples`` a list of so many. The other parameters are :func:`stream`'s.
+    """The prompt and its continuation; with ``num_samples``, a list of that many. The other parameters are those of :func:`stream`.
 
     Samples draw from independent random streams of the seed; the first is the text that ``generate`` gives without
     ``num_samples``.
@@ -129,7 +129,7 @@ def generate(
         return texts[0] if num_samples is None else texts
     if temperature != 1.0 or top_k or top_p != 1.0 or num_samples is not None:
         raise ValueError(
-            "beam search does not sample: leave temperature, top_k, top_p and num_samples as they are, or beam_size 1"
+            "beam search does not sample: leave temperature, top_k, top_p and num_samples at their defaults, or beam_size at 1"
         )
     added = _beam_search(
         model, ids, vocab=len(vocab), length=length, beam_size=beam_size,
@@ -191,7 +191,7 @@ def _read_prompt(model: Continuer[State], prompt: str) -> tuple[Vocab, Ids]:
 def _pieces(vocab: Vocab, prompt: str, last: int, tokens: Iterator[int], length: int) -> Iterator[str]:
     """The texts of at most ``length`` tokens that follow the prompt, whose last token is ``last``."""
     decoder = Decoder(vocab, last)
-    # A blank at the prompt's end that is no token already separates the words.
+    # Whitespace at the prompt's end that is not a token already separates the words.
     separated = prompt[-1:].isspace() and not vocab.decode([last])[-1:].isspace()
     for _, token in zip(range(length), tokens):
         piece = decoder.text(token)
@@ -202,7 +202,7 @@ def _pieces(vocab: Vocab, prompt: str, last: int, tokens: Iterator[int], length:
 
 
 def _until(stops: list[str], pieces: Iterator[str]) -> Iterator[str]:
-    """The pieces of text up to the first stop string; an end that may begin one waits for the next piece."""
+    """The pieces of text up to the first stop string; a suffix that may begin one is held until the next piece."""
     held = ""
     for piece in pieces:
         held += piece
@@ -218,7 +218,7 @@ def _until(stops: list[str], pieces: Iterator[str]) -> Iterator[str]:
 
 
 def _overlap(text: str, stop: str) -> int:
-    """The length of the longest end of ``text`` with which ``stop`` begins."""
+    """The length of the longest suffix of ``text`` that is a prefix of ``stop``."""
     return next(n for n in range(min(len(text), len(stop) - 1), -1, -1) if text.endswith(stop[:n]))
 
 
@@ -263,7 +263,7 @@ def _beam_search(
     begun = False
 
     def step(rows: NDArray[np.int64], tokens: Ids) -> Array:
-        """Logits after the tokens that continue some rows; at first those after the prompt."""
+        """Logits after the tokens that continue the given rows; in the first call, those after the prompt."""
         nonlocal logits, state, begun
         if begun:
             logits, state = model.step(tokens, _rows_of(state, rows))
@@ -277,7 +277,7 @@ def _beam_search(
 
 
 def _rows_of(state: Any, rows: NDArray[np.int64]) -> Any:
-    """The state (..., N, ...) of each new beam: that of the row it continues."""
+    """The state (..., N, ...) of each new beam, which is that of the row it continues."""
     if isinstance(state, tuple):
         return tuple(_rows_of(part, rows) for part in state)
     return np.ascontiguousarray(state[:, rows])

@@ -10,7 +10,7 @@ _MOST_ROWS = 40
 
 
 def table(caption: str, heads: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """An HTML table; of many rows the first and the last ones."""
+    """An HTML table; with many rows, only the first and last ones."""
     hidden = len(rows) - _MOST_ROWS
     if hidden > 0:
         rows = [*rows[: _MOST_ROWS // 2], [f"… {hidden:,} more"], *rows[len(rows) - _MOST_ROWS // 2 :]]
@@ -20,10 +20,10 @@ def table(caption: str, heads: Sequence[str], rows: Sequence[Sequence[Any]]) -> 
 
 
 def of_parameters(caption: str, parameters: Mapping[str, Any]) -> str:
-    """Names, shapes and sizes of a layer's or a model's weights, and their sum."""
+    """Names, shapes and sizes of the weights of a layer or model, and their total."""
     rows: list[list[Any]] = [[name, " × ".join(map(str, w.shape)), int(w.size)] for name, w in parameters.items()]
     total = sum(row[2] for row in rows)
-    return table(f"{caption}: {total:,} parameters, {4 * total / 1e6:,.2f} MB", ("parameter", "shape", "numbers"), rows)
+    return table(f"{caption}: {total:,} parameters, {4 * total / 1e6:,.2f} MB", ("parameter", "shape", "size"), rows)
 
 
 def _cell(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""What is running: compiler, instruction sets, threads."""
+"""The build and the machine: compiler, instruction sets, threads."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from rnnfast._arrays import between
 
 
 def set_num_threads(threads: int) -> None:
-    """Threads every computation may use from now on; results are the same to the bit for any number."""
+    """Sets the number of threads of all computations; results are bit-identical for any number."""
     _core.set_num_threads(between(threads, 1, 4096, "threads"))
 
 
 def get_num_threads() -> int:
-    """By default the smallest of the cores this process may use (its affinity and its container's CPU quota count),
-    RNNFAST_NUM_THREADS and OMP_NUM_THREADS."""
+    """The number of threads. The default is the minimum of RNNFAST_NUM_THREADS, OMP_NUM_THREADS and the cores that this process
+    may use, by its affinity and its container's CPU quota."""
     return int(_core.num_threads())
 
 
 def _openmp_runtimes() -> list[str]:
-    """OpenMP libraries mapped into this process; two of them slow each other down severely."""
+    """OpenMP libraries loaded by this process; two of them slow each other down severely."""
     maps = Path("/proc/self/maps")
     if not maps.exists():
         return []

@@ -1,7 +1,7 @@
-"""Layers and models in ``pickle``, ``copy`` and ``joblib``: through the bytes of a safetensors file, checked as a file's are.
+"""Layers and models in ``pickle``, ``copy`` and ``joblib``: as the bytes of a safetensors file, which are checked like a file's.
 
-A copy has weights of its own, the same options and attributes, and goes on with the same dropout masks. Gradients are zero
-in it, as in a copy of a ``torch.nn.Module``.
+A copy has its own weights, the same options and attributes, and continues with the same dropout masks. Its gradients are zero,
+as in a copy of a ``torch.nn.Module``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from rnnfast._arrays import load_parameters
 from rnnfast._expect import brief
 
 _FORMAT = "rnnfast layer"
-_PLAIN = (bool, int, float, str, list, type(None))  # what JSON gives back as it was
+_PLAIN = (bool, int, float, str, list, type(None))  # types that JSON preserves
 
 
 def reduced(layer: Any) -> tuple[Any, ...]:
@@ -33,7 +33,7 @@ def reduced(layer: Any) -> tuple[Any, ...]:
         "frozen": json.dumps(layer.frozen),
     }
     weights = layer.state_dict()
-    # A safetensors file of ours holds finite numbers only; a diverged layer can be copied all the same.
+    # Our safetensors files hold finite numbers only, but a diverged layer can still be copied.
     diverged = {name: value for name, value in weights.items() if not np.isfinite(value).all()}
     finite = {name: value for name, value in weights.items() if name not in diverged}
     data = _core.safetensors_bytes(finite, metadata, f"the pickled {type(layer).__name__}")
@@ -42,16 +42,18 @@ def reduced(layer: Any) -> tuple[Any, ...]:
 
 
 def restored(kind: Any, data: bytes, objects: dict[str, Any], diverged: dict[str, NDArray[np.float32]]) -> Any:
-    """The layer that :func:`reduced` took apart; ``FileFormatError`` if ``data`` is damaged or another class's."""
+    """The layer that :func:`reduced` described; ``FileFormatError`` if ``data`` is damaged or of another class."""
     own = _own_class(kind)
     name = f"the pickled {kind.__name__}"
     tensors, metadata = _core.parse_safetensors(data, name)
     if metadata.get("format") != _FORMAT or metadata.get("class") != own.__name__:
-        raise _core.Error(f"{name}: these are not the bytes of one; pickle it again with this version of rnnfast")
+        raise _core.Error(
+            f"{name}: the bytes are of another class or version; pickle it again with this version of rnnfast"
+        )
     layer = kind.__new__(kind)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # they were given when the original was made
+            warnings.simplefilter("ignore", UserWarning)  # issued when the original was made
             own.__init__(layer, **json.loads(metadata["options"]), **objects)
         load_parameters(layer._core, {**tensors, **diverged})
         layer._core.set_frozen([str(name) for name in json.loads(metadata["frozen"])])

@@ -1,4 +1,4 @@
-"""Pictures: one place that knows matplotlib."""
+"""Figures; the only module that depends on matplotlib."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rnnfast.files import PathLike, write_bytes
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Tried in this order after the usual font, for the characters it lacks; those that are not installed are left out.
+# Fallback fonts for characters that the default font lacks, in this order; fonts that are not installed are left out.
 _FALLBACK_FONTS = (
     "Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans SC", "Noto Sans JP", "Source Han Sans SC", "WenQuanYi Micro Hei",
     "WenQuanYi Zen Hei", "PingFang SC", "Hiragino Sans", "Microsoft YaHei", "SimHei", "Yu Gothic", "MS Gothic", "Malgun Gothic",
@@ -24,9 +24,9 @@ _FALLBACK_FONTS = (
 
 
 def new_figure(columns: int = 1) -> tuple[Figure, Any]:
-    """A matplotlib figure and its axes, outside pyplot, so no window and no global state (extra: ``plot``).
+    """A matplotlib figure and its axes without pyplot, so without a window or global state (extra: ``plot``).
 
-    As the last value of a notebook's cell the figure is displayed.
+    A notebook displays the figure if it is the last value of a cell.
     """
     figure: Figure = _picture()(figsize=(7 * columns, 4), layout="constrained")
     axes = figure.subplots(1, columns)
@@ -51,7 +51,7 @@ def _picture() -> Any:
 
 
 def literal(text: object) -> str:
-    """``text`` as a label that shows its characters: a dollar sign begins no formula."""
+    """``text`` as a literal label, in which a dollar sign does not begin a formula."""
     return str(text).replace("$", r"\$")
 
 
@@ -61,9 +61,9 @@ def literals(texts: Iterable[object]) -> list[str]:
 
 
 def picture_path(path: PathLike) -> Path:
-    """The file that a picture named ``path`` is written to: ``.png`` is added where there is no ending.
+    """The file that a picture named ``path`` is written to: ``path``, with ``.png`` added if it has no extension.
 
-    Raises ``ValueError`` for an ending that is none of a picture's.
+    Raises ``ValueError`` for an extension that is not a picture format.
     """
     _picture()
     from matplotlib.backend_bases import FigureCanvasBase
@@ -76,13 +76,13 @@ def picture_path(path: PathLike) -> Path:
     known = sorted(FigureCanvasBase.get_supported_filetypes())
     if file.suffix[1:].lower() not in known:
         raise ValueError(
-            f"{file} ends in {file.suffix}, which is no kind of picture; expected one of .{', .'.join(known)}"
+            f"{file} ends in {file.suffix}, which is not a picture format; expected one of .{', .'.join(known)}"
         )
     return file
 
 
 def finish(figure: Figure, path: PathLike | None, *, dpi: int = 120) -> Figure:
-    """Writes the figure to :func:`picture_path`, whose folder is made, unless ``path`` is None; returns the figure."""
+    """Writes the figure to :func:`picture_path`, creating its folder, unless ``path`` is None; returns the figure."""
     from matplotlib.text import Text
 
     if families := _fallback_fonts():
@@ -99,7 +99,7 @@ def finish(figure: Figure, path: PathLike | None, *, dpi: int = 120) -> Figure:
 def _drawn(figure: Figure, kind: str, dpi: int) -> bytes:
     buffer = io.BytesIO()
     with warnings.catch_warnings():
-        # What no installed font can show appears as boxes; the picture is still drawn.
+        # Characters that no installed font has appear as boxes; the picture is still drawn.
         warnings.filterwarnings("ignore", message=r"(Glyph .*missing from|Matplotlib currently does not support)")
         figure.savefig(buffer, format=kind, dpi=dpi)
     return buffer.getvalue()
@@ -114,7 +114,7 @@ def _fallback_fonts() -> tuple[str, ...]:
 
 
 def _is_stream(file: Path) -> bool:
-    """A device or a pipe has no ending."""
+    """Whether the file is a device or a pipe, which has no extension."""
     try:
         mode = file.stat().st_mode
     except OSError:

@@ -1,9 +1,10 @@
-"""What functions of this package ask of a model or of a text.
+"""The interfaces that functions of this package require of a model or a text.
 
-Anything that offers the methods of a protocol will do: :func:`rnnfast.evaluate` takes any :class:`Predictor`,
-:func:`rnnfast.generate` any :class:`Continuer`. The package's own models offer more than one of them.
+Any object with the methods of a protocol is accepted: :func:`rnnfast.evaluate` takes any :class:`Predictor`,
+:func:`rnnfast.generate` any :class:`Continuer`. The package's own models implement several of them.
 
-x and y are token ids (T, N): T steps of N rows. A state is whatever the model returned with the step before; None begins anew.
+x and y are token ids (T, N): T steps of N rows. A state is whatever the model returned with the previous step; None starts from
+the initial state.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class Predictor(Protocol[State]):
 
     @property
     def vocab(self) -> Vocab | None:
-        """What its token ids stand for; None for a model of plain ids."""
+        """The tokens of its ids; None for a model of plain ids."""
 
     def nll(self, x: ArrayLike, y: ArrayLike, state: State | None = None) -> tuple[NDArray[np.float64], State]:
         """-log P of every target in nats, (T, N), zero where y is negative, and the state after the last step."""
@@ -53,7 +54,7 @@ class Continuer(Protocol[State]):
 
     @property
     def vocab(self) -> Vocab | None:
-        """What its token ids stand for."""
+        """The tokens of its ids."""
 
     def step(self, tokens: ArrayLike, state: State | None = None) -> tuple[Array, State]:
         """Logits (N, V) of what follows one token (N,) for each row, and the state after it."""
@@ -65,17 +66,17 @@ class PairPredictor(Protocol):
 
     @property
     def source_vocab(self) -> Vocab | None:
-        """What the ids that it reads stand for."""
+        """The tokens of the ids that it reads."""
 
     @property
     def target_vocab(self) -> Vocab | None:
-        """What the ids that it writes stand for."""
+        """The tokens of the ids that it writes."""
 
     def nll(self, source: ArrayLike, source_lengths: ArrayLike, target: ArrayLike) -> NDArray[np.float64]:
         """-log P of every target token after the first in nats, (T, N); zero at padding."""
 
     def predictions(self, source: ArrayLike, source_lengths: ArrayLike, target: ArrayLike) -> NDArray[np.int32]:
-        """The most probable token at every place of the target after the first, (T, N)."""
+        """The most probable token at every position of the target after the first, (T, N)."""
 
 
 class Trainable(Protocol):
@@ -85,11 +86,11 @@ class Trainable(Protocol):
 
     @property
     def config(self) -> Mapping[str, Any]:
-        """What the model was made with, as JSON can hold it."""
+        """The options that the model was made with, of types that JSON has."""
 
     @property
     def frozen(self) -> tuple[str, ...]:
-        """The names of the parameters that stay as they are."""
+        """The names of the parameters that optimizers leave unchanged."""
 
     @property
     def grads(self) -> Mapping[str, Array]:
@@ -101,7 +102,7 @@ class Trainable(Protocol):
 
     @property
     def nll(self) -> Callable[..., object]:
-        """The losses of every target of a batch, without dropout and gradients."""
+        """The loss of every target of a batch, without dropout and gradients."""
 
     def backward(self) -> None:
         """Adds the gradients of the last loss to ``grads``."""
@@ -142,7 +143,7 @@ class Minibatches(Protocol[Batch]):
 
 
 class EpochReader(Protocol):
-    """How a text is read: ``settings``, which a checkpoint keeps, and the minibatches of every epoch."""
+    """How a text is read: the ``settings`` that a checkpoint stores, and the minibatches of every epoch."""
 
     settings: dict[str, Any]
 
@@ -152,7 +153,7 @@ class EpochReader(Protocol):
 
 @runtime_checkable
 class ReadableText(Protocol):
-    """What reads itself while a model trains: an ``rf.ParallelCorpus``."""
+    """Training data that define how they are read: an ``rf.ParallelCorpus``."""
 
     def reading(self, *, batch_size: int, seed: int, num_steps: int | None, sampling: Sampling | None) -> EpochReader:
         """How :func:`rnnfast.fit` reads it."""

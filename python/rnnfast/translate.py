@@ -31,8 +31,8 @@ class Translation:
     """One translation of a sentence.
 
     ``log_prob`` is log P(tokens, ``<eos>`` | source) in nats and ``score`` is ``log_prob / length**length_penalty``, where the
-    length counts ``<eos>``. ``ended`` is false if ``max_length`` cut it, and then ``<eos>`` is in neither. ``attention`` has a row
-    for each token, one more for ``<eos>`` if it ended, and a column for each source token: what the decoder looked at.
+    length includes ``<eos>``. ``ended`` is false if ``max_length`` was reached first; then neither includes ``<eos>``.
+    ``attention`` has a row for each token, one more for ``<eos>`` if the translation ended, and a column for each source token.
     """
 
     text: str
@@ -45,8 +45,8 @@ class Translation:
     attention: Array | None = None
 
     def plot(self, path: PathLike | None = None) -> Figure:
-        """The attention as a heat map, source tokens to the right, tokens downwards, written to ``path`` if given (extra:
-        ``plot``)."""
+        """The attention as a heat map, source tokens from left to right, tokens from top to bottom, written to ``path`` if
+        given (extra: ``plot``)."""
         if self.attention is None:
             raise ValueError("there is no attention to plot: translate with attention=True, a model that has attention")
         return _heat_map(self, path)
@@ -99,22 +99,22 @@ def translate(
     batch_size: int = 64,
     attention: bool = False,
 ) -> list[str] | list[list[Translation]]:
-    r"""Translates sentences: a list of texts; with ``n_best`` above 1 or ``attention`` what :func:`translations` returns.
+    r"""Translates sentences into a list of texts; with ``n_best`` above 1 or ``attention``, returns what :func:`translations` does.
 
-    A sentence without a token, such as an empty one, has the empty translation.
+    The translation of a sentence without tokens is empty.
 
     .. math:: \mathrm{score}(y) = \frac{\log P(y_1, \dots, y_L \mid x)}{L^\alpha}, \quad y_L = \texttt{<eos>}, \quad \alpha = \mathtt{length\_penalty}
 
     Parameters
     ----------
     sentences : texts, or token ids without ``<eos>``
-    beam_size : 1 takes the most probable token at each step; k above 1 keeps the k most probable prefixes, and the finished
-        translation with the best score is returned
+    beam_size : 1 takes the most probable token at each step; k above 1 keeps the k most probable prefixes, and returns the
+        finished translation with the best score
     n_best : how many translations of each sentence, at most ``beam_size``
-    max_length : most tokens of a translation, ``<eos>`` counted; None: twice the sentence's and ten
+    max_length : the maximum number of tokens, including ``<eos>``; None: twice those of the sentence plus ten
     length_penalty : 0 compares log-probabilities, which favours short translations; more favours longer ones
-    batch_size : sentences translated at once; it changes no result, not by a bit
-    attention : keep the attention weights, if the model has any
+    batch_size : sentences translated at a time; results are bit-identical for any value
+    attention : return the attention weights, which the model must have
 
     ``<pad>`` and ``<bos>`` are never produced; ``<unk>`` may be.
 
@@ -139,7 +139,7 @@ def translations(
     batch_size: int = 64,
     attention: bool = False,
 ) -> list[list[Translation]]:
-    """For each sentence its ``n_best`` translations, the best score first, or all there are if fewer; parameters of
+    """For each sentence its ``n_best`` translations, best score first, or all if there are fewer; parameters as in
     :func:`translate`."""
     options = _options(beam_size, n_best, max_length, length_penalty, scores=True)
     return _searched(model, sentences, options, batch_size, attention)
@@ -162,7 +162,7 @@ def _searched(
 ) -> list[list[Translation]]:
     _check_model(model)
     if attention and model.config["attention"] == "none":
-        raise ValueError("the model has no attention to keep: leave attention=False, or train with attention")
+        raise ValueError("the model has no attention: leave attention=False, or train with attention")
     positive(batch_size, "batch_size")
     sources = _encoded(model.source_vocab, sentences, "sentences")
     order = sorted(range(len(sources)), key=lambda i: len(sources[i]))
@@ -178,13 +178,13 @@ def _searched(
 def score_pairs(
     model: Seq2Seq, sources: Sequence[Sentence], targets: Sequence[Sentence], *, batch_size: int = 64
 ) -> NDArray[np.float64]:
-    """log P(target, ``<eos>`` | source) of each pair, in nats: forced decoding.
+    """log P(target, ``<eos>`` | source) of each pair, in nats, by forced decoding.
 
-    For a translation that :func:`translate` found, its ``log_prob`` to the bit.
+    For a translation by :func:`translate` this is bit-identical to its ``log_prob``.
     """
     _check_model(model)
     if len(sources) != len(targets):
-        raise ValueError(f"{len(sources)} sources and {len(targets)} targets, expected as many")
+        raise ValueError(f"{len(sources)} sources and {len(targets)} targets, expected equal numbers")
     positive(batch_size, "batch_size")
     options = _core.DecodeOptions(pad=PAD, bos=BOS, eos=EOS)
     read, wanted = _encoded(model.source_vocab, sources, "sources"), _encoded(model.target_vocab, targets, "targets")

@@ -131,7 +131,7 @@ TEST_CASE("a state that occurs twice in a batched step is refused, and no state 
     const int32_t tokens[] = {1, 2, 3};
     const std::vector<uint8_t> before = first.save();
     CHECK_THROWS_WITH_AS(model.step(tokens, twice, 3, logits.data()),
-                         "states[2] is also states[0]: a state can take one step in a call; make a copy of it to "
+                         "states[2] is also states[0]: a state can take one step in a call; copy it to "
                          "continue it in two ways",
                          std::invalid_argument);
     CHECK(first.save() == before);
@@ -346,11 +346,11 @@ TEST_CASE("a state never takes NaN, from an input or from saved bytes [R10]") {
     for (const float bad : {NAN, INFINITY, -INFINITY}) {
         x[4] = bad;
         CHECK_THROWS_WITH_AS(gru.run(x, 2, state, y),
-                             "x holds NaN or infinity at step 1, stream 0, input 1: fill in missing values first",
+                             "x has NaN or infinity at step 1, stream 0, input 1: fill in missing values first",
                              std::invalid_argument);
         State* const both[] = {&other, &state};
         CHECK_THROWS_WITH_AS(gru.step(x, both, 2, y),
-                             "x holds NaN or infinity at step 0, stream 1, input 1: fill in missing values first",
+                             "x has NaN or infinity at step 0, stream 1, input 1: fill in missing values first",
                              std::invalid_argument);
         CHECK_THROWS_AS(gru.step(x + 3, state, y), std::invalid_argument);
         CHECK(state.save() == before);

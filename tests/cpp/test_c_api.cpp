@@ -79,7 +79,7 @@ TEST_CASE("C: a model steps, scores, samples and generates") {
     CHECK((token >= 0 && token < 6));
     again[0] = NAN;
     check_refused(rnnfast_sample(o.sampler, again, 6, &token), RNNFAST_FAILED);  // N7
-    CHECK(std::string(rnnfast_last_error()).find("hold NaN") != std::string::npos);
+    CHECK(std::string(rnnfast_last_error()).find("have NaN") != std::string::npos);
     char text[64];
     size = sizeof text;
     CHECK(rnnfast_generate(o.model, "ab", 5, o.sampler, text, &size) == RNNFAST_OK);

@@ -160,7 +160,7 @@ TEST_CASE("a tensor of a foreign dtype, or with NaN, is refused when it is asked
     CHECK(read("BF16", bytes_of_two<uint16_t>(0x3f80, 0xc080)) == "1 -4 ");
     CHECK(read("I8", bytes_of_two<int8_t>(-128, 127)) == "-128 127 ");
     const char* sentence =
-        "test: tensor \"t\" holds NaN or infinity at 1; the model was damaged or its training diverged";
+        "test: tensor \"t\" has NaN or infinity at 1; the model was damaged or its training diverged";
     CHECK(read("F32", bytes_of_two(0.0f, NAN)) == sentence);
     CHECK(read("F64", bytes_of_two(0.0, static_cast<double>(INFINITY))) == sentence);
     CHECK(read("F16", bytes_of_two<uint16_t>(0, 0xfc00)) == sentence);

@@ -324,7 +324,7 @@ TEST_CASE("a search reports what is wrong with its options or its model") {
     refused(o, "not in the vocabulary of 6");
     o = {};
     o.eos = o.bos;
-    refused(o, "one of its own");
+    refused(o, "a different one");
 
     class Broken : public HashModel {
     public:

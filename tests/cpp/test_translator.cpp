@@ -180,7 +180,7 @@ TEST_CASE("a translator reads and writes text") {
     CHECK_THROWS_AS(without_text.translate("abc"), std::invalid_argument);
     ids_only["source_vocabulary"] = vocabulary_of(9);
     const Translator half_text = translator_of(bytes_of(*model, ids_only));
-    CHECK_THROWS_WITH_AS(half_text.translate("abc"), "the model has no vocabulary to make a text with; use the ids",
+    CHECK_THROWS_WITH_AS(half_text.translate("abc"), "the model has no vocabulary to write a text with; use the ids",
                          std::invalid_argument);
     CHECK(half_text.translate(std::vector<Sentence>{half_text.encode_source("abc")})[0][0].tokens ==
           found[0][0].tokens);
@@ -214,9 +214,9 @@ TEST_CASE("a translator whose configuration and tensors disagree is refused") {
     CHECK(contains(config("\"gru\"", "3"), "cell must be a name"));
     CHECK(contains(config("\"hidden_size\":5", "\"hidden_size\":0"), "hidden_size must be"));
     CHECK(contains(config("\"hidden_size\":5", "\"hidden_size\":6"), "has shape"));
-    CHECK(contains(config("\"hidden_size\":5", "\"hidden_size\":2000000000"), "more weights than the file holds"));
+    CHECK(contains(config("\"hidden_size\":5", "\"hidden_size\":2000000000"), "more weights than the file has"));
     CHECK(contains(config("\"num_layers\":2", "\"num_layers\":3"), "are missing"));
-    CHECK(contains(config("\"num_layers\":2", "\"num_layers\":2000000000"), "more weights than the file holds"));
+    CHECK(contains(config("\"num_layers\":2", "\"num_layers\":2000000000"), "more weights than the file has"));
     CHECK(contains(config("\"embedding_size\":3", "\"embedding_size\":2000000000"), "more weights"));
     CHECK(contains(config("\"bidirectional\":false", "\"bidirectional\":0"), "must be true or false"));
     CHECK(contains(config("\"bidirectional\":false", "\"bidirectional\":true"), "missing"));

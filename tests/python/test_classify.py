@@ -218,8 +218,8 @@ def test_integers_are_tokens_with_a_warning_unless_input_says_what_they_are():
         ([np.ones((2, 2)), np.array([[1, 2], [3, math.inf]])], ValueError, "sequence 1 is inf in row 1, column 1"),
         ([[0.5], []], ValueError, "sequence 1: the sequence .* is empty"),
         ([np.ones((2, 2)), np.ones((2, 3))], ValueError, "sequence 1 has 3 features, sequence 0 has 2"),
-        ([["a"], [0.5]], TypeError, "sequence 1 holds real numbers, expected tokens"),
-        ([["a", 0.5], ["b"]], TypeError, "sequence 0 holds strings and real numbers"),
+        ([["a"], [0.5]], TypeError, "sequence 1 has real numbers, expected tokens"),
+        ([["a", 0.5], ["b"]], TypeError, "sequence 0 has strings and real numbers"),
         ([["a", None], ["b"]], TypeError, "sequence 0 holds a NoneType"),
         ([[1j], [2j]], ValueError, "Complex data not supported"),
         ([np.ma.masked_array([1.0, 2.0], [False, True])] * 2, ValueError, "masked array"),
@@ -237,7 +237,7 @@ def test_what_is_not_a_sequence_is_refused_in_a_sentence(sequences, error, sente
 def test_a_fitted_classifier_refuses_sequences_of_another_kind():
     tokens, numbers = small(epochs=1).fit(["ab", "ba"], [0, 1]), real(epochs=1).fit(np.eye(2), [0, 1])
     for call, sentence in (
-        (lambda: tokens.predict(np.eye(2)), "sequence 0 holds real numbers, expected tokens"),
+        (lambda: tokens.predict(np.eye(2)), "sequence 0 has real numbers, expected tokens"),
         (lambda: numbers.predict(["ab"]), "sequence 0 is a str, expected numbers"),
         (lambda: numbers.predict([["ab"]]), "expected real numbers"),
         (lambda: numbers.predict(np.zeros((2, 3, 4))), "X has 4 features, but SequenceClassifier is expecting 1"),
@@ -267,8 +267,8 @@ def test_a_constant_feature_is_left_out_of_the_scale():
 @pytest.mark.parametrize(
     ("labels", "error", "sentence"),
     [
-        (np.array([[0], [1], [0]]), ValueError, r"y has shape \(3, 1\), expected \(3,\): .*; y.ravel\(\) makes it so"),
-        ([[0], [1], [0]], TypeError, r"y holds \[0\] of type list, expected one label for each sequence"),
+        (np.array([[0], [1], [0]]), ValueError, r"y has shape \(3, 1\), expected \(3,\): .*; y.ravel\(\) gives that"),
+        ([[0], [1], [0]], TypeError, r"y has \[0\] of type list, expected one label for each sequence"),
         ([0], ValueError, "3 sequences and 1 labels"),
         ([0, 1], ValueError, "3 sequences and 2 labels"),
         ([], ValueError, "3 sequences and 0 labels"),
@@ -277,8 +277,8 @@ def test_a_constant_feature_is_left_out_of_the_scale():
         (None, ValueError, "requires y to be passed, but the target y is None"),
         (["0", "1", 0], TypeError, "y mixes integers and strings"),
         ([True, 1, 0], TypeError, "y mixes bools and integers"),
-        ([0, 1, None], TypeError, "y holds None of type NoneType, expected strings"),
-        ([(0, 1), (1, 0), (0, 0)], TypeError, r"y holds \(0, 1\) of type tuple"),
+        ([0, 1, None], TypeError, "y has None of type NoneType, expected strings"),
+        ([(0, 1), (1, 0), (0, 0)], TypeError, r"y has \(0, 1\) of type tuple"),
         ([0.0, 1.0, math.nan], ValueError, "y is NaN at position 2"),
         (np.ma.masked_array([0, 1, 0], [True, False, False]), ValueError, "y is a masked array"),
         (np.array([0, 1, 0], complex), TypeError, "y has dtype complex128"),
@@ -300,7 +300,7 @@ def test_labels_are_compared_by_value_and_not_across_types():
     assert model.score(texts, guesses) == model.score(texts, guesses.astype(float)) == 1
     assert model.score(texts, guesses.astype(bool)) == 1
     assert model.score(texts, guesses + 7) == 0  # labels that were not fitted are wrong, not an error
-    with pytest.raises(TypeError, match="y holds strings, but the classes fitted are integers"):
+    with pytest.raises(TypeError, match="y has strings, but the classes fitted are integers"):
         model.score(texts, guesses.astype(str))
     with pytest.raises(ValueError, match="0 sequences, expected at least one to score"):
         model.score([], [])
@@ -360,7 +360,7 @@ def test_text_that_no_file_can_hold_is_refused_before_training():
         ({"lr": math.inf}, ValueError, "lr is inf"),
         ({"lr": True}, TypeError, "lr is True"),
         ({"epochs": 0}, ValueError, "epochs is 0"),
-        ({"epochs": 2.0}, TypeError, "epochs is 2.0, expected a whole number"),
+        ({"epochs": 2.0}, TypeError, "epochs is 2.0, expected an integer"),
         ({"batch_size": -1}, ValueError, "batch_size is -1"),
         ({"hidden_size": 0}, ValueError, "hidden_size is 0"),
         ({"num_layers": True}, TypeError, "num_layers is True"),

@@ -192,7 +192,7 @@ def test_every_command_that_writes_refuses_the_same_outputs(call, folder):
     for command in (["stats", "text.txt", "--plot"], ["compare", "--plot"]):
         assert refused(call(*command, "old.png"), "exists already", "--force")
         assert refused(call(*command, "."), "is a folder")
-        assert refused(call(*command, "picture.txt"), "no kind of picture", ".png")
+        assert refused(call(*command, "picture.txt"), "not a picture format", ".png")
     assert refused(call("translate", "m.safetensors", "text.txt", "--attention-plot", "old.png"), "exists already")
     assert (folder / "old.png").read_bytes() == b"old"
     assert call(*quantize, "old.safetensors", "--force")[0] == 0
@@ -524,7 +524,7 @@ def test_every_plotting_function_makes_its_folder_and_the_file_it_names(corpus, 
         figure = plot(f"new/{name}/a.png")
         assert (folder / "new" / name / "a.png").read_bytes()[:4] == b"\x89PNG"
         assert figure._repr_png_()[:4] == b"\x89PNG"  # what a notebook displays
-        with pytest.raises(ValueError, match="no kind of picture"):
+        with pytest.raises(ValueError, match="not a picture format"):
             plot(f"{name}.docx")
 
 

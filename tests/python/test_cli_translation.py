@@ -117,7 +117,7 @@ def test_without_files_the_texts_of_a_program_s_menus_are_read(tmp_path):
     tiny = ["--hidden-size", 16, "--embedding-size", 8, "--batch-size", 128, "--epochs", 1]
     result = run("train-translation", *tiny, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
-    assert "teach a translator phrases, not a language" in result.stdout
+    assert "enough for phrases, not for a language" in result.stdout
     assert "to train on" in result.stdout
 
 

@@ -115,7 +115,7 @@ def test_a_second_fit_forgets_the_first():
 @every_case
 def test_what_is_not_fitted_says_so(make, data, answer, tmp_path):
     for call in (answer, lambda model: model.save(tmp_path / "m"), lambda model: model.score(*data)):
-        with pytest.raises(rf.NotFittedError, match="has learnt nothing yet; call fit first") as caught:
+        with pytest.raises(rf.NotFittedError, match="is not fitted yet; call fit first") as caught:
             call(make())
         assert isinstance(caught.value, (ValueError, AttributeError))
 

@@ -115,9 +115,9 @@ def test_the_safetensors_package_reads_quantized_files(tmp_path):
 
 def test_an_int8_model_says_that_it_cannot_be_trained(tmp_path):
     model = rf.LanguageModel(5, hidden_size=8, seed=0, weights="int8")
-    with pytest.raises(ValueError, match="int8 weights are for running"):
+    with pytest.raises(ValueError, match="int8 weights are for inference"):
         model.loss([[0], [1]], [[1], [2]])
-    with pytest.raises(ValueError, match="int8 weights are for running"):
+    with pytest.raises(ValueError, match="int8 weights are for inference"):
         rf.LSTM(3, 4, weights="int8").forward(np.zeros((2, 1, 3), np.float32))
     with pytest.raises(ValueError, match="expected one of f32, bf16, int8"):
         model.save(tmp_path / "m", weights="int4")

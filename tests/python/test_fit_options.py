@@ -212,7 +212,7 @@ def test_the_history_knows_its_best_epoch():
     history = rf.History([{"epoch": e, "train_perplexity": 9 - e, "valid_perplexity": v} for e, v in ((1, 5), (2, 7))])
     assert history.best["epoch"] == 1
     assert history.column("valid_perplexity") == [5, 7]
-    with pytest.raises(ValueError, match="no epoch was finished"):
+    with pytest.raises(ValueError, match="no epoch has finished"):
         _ = rf.History().best
 
 
@@ -226,7 +226,7 @@ def test_the_history_knows_its_best_epoch():
         (lambda: StepDecay(decay=0), "decay is 0"),
         (lambda: StepDecay(every=0), "at least 0 and 1"),
         (lambda: Cosine(warmup=math.nan), "warmup and end are nan"),
-        (lambda: Cosine(warmup=5).check(5), "never ends in 5"),
+        (lambda: Cosine(warmup=5).check(5), "does not end in 5"),
         (lambda: ReduceOnPlateau(decay=1.0), "less than 1"),
         (lambda: ReduceOnPlateau(patience=-1), "patience, threshold and least are -1"),
         (lambda: rf.TensorBoard("x", every=0), "every is 0"),
@@ -245,7 +245,7 @@ def test_bad_schedules_are_named(call, sentence):
         ({"keep_best": True}, "give valid"),
         ({"patience": 0}, "patience is 0"),
         ({"clip_value": -1.0}, "clip_value is -1"),
-        ({"schedule": "cosine:warmup=2", "epochs": 2}, "warm-up of 2.0 epochs never ends in 2"),
+        ({"schedule": "cosine:warmup=2", "epochs": 2}, "warm-up of 2.0 epochs does not end in 2"),
     ],
 )
 def test_bad_options_are_named(corpus, options, sentence):

@@ -87,7 +87,7 @@ def test_a_model_is_saved_and_loaded(tmp_path):
         damaged = {**metadata, "config": metadata["config"].replace(old, new)}
         assert damaged != metadata
         rf._core.write_safetensors(str(tmp_path / "bad.safetensors"), tensors, damaged)
-        with pytest.raises(rf.FileFormatError, match="more weights than the file holds"):
+        with pytest.raises(rf.FileFormatError, match="more weights than the file has"):
             rf.load(tmp_path / "bad.safetensors")
 
 
@@ -117,7 +117,7 @@ def test_carbon_dioxide_is_forecast(data_folder):
     [
         (lambda: rf.LinearAR(0).fit(NOISY_SINE), "tau is 0"),
         (lambda: rf.LinearAR(4).fit([1, 2, 3]), "3 values, expected at least 5"),
-        (lambda: small().fit([1.0, math.nan, 2.0]), "is NaN at position 1: fill in or cut out"),
+        (lambda: small().fit([1.0, math.nan, 2.0]), "is NaN at position 1: fill in or remove"),
         (lambda: small().fit(np.zeros((2, 2, 2))), "expected"),
         (lambda: small().predict([1.0]), "call fit first"),
         (lambda: small("grru").fit(NOISY_SINE), f"expected one of {', '.join(LAYERS)}"),
@@ -196,7 +196,7 @@ def test_a_column_that_is_constant_except_for_rounding_has_a_scale_of_one(kind, 
         (
             [[1.0, 2.0], [3.0, math.inf], [4.0, 5.0]],
             ValueError,
-            "the series is inf in row 1, column 1: fill in or cut out",
+            "the series is inf in row 1, column 1: fill in or remove",
         ),
         (["1", "2", "3", "4"], ValueError, "the series has dtype <U1, expected real numbers"),
         ([1.0, "2", 3.0, 4.0], ValueError, "expected real numbers"),
@@ -239,7 +239,7 @@ def test_a_forecast_that_grows_without_bound_is_an_error_and_not_nan():
     model = rf.LinearAR(1).fit(2.0 ** np.arange(30))
     with pytest.raises(OverflowError, match="grows without bound"):
         model.forecast(2000)
-    with pytest.raises(OverflowError, match="too far from the one fitted"):
+    with pytest.raises(OverflowError, match="too far from the fitted one"):
         small(epochs=1).fit(NOISY_SINE).predict(NOISY_SINE * 1e200)
 
 

@@ -201,4 +201,4 @@ def test_a_child_forked_while_another_thread_steps_an_attention_state_can_start_
 
     assert outcomes(lambda: layer.step(x, held), work) == {"computed"}
     for outcome in outcomes(lambda: layer.step(x, held), lambda: layer.step(x, held)):
-        assert outcome == "computed" or "begin anew, with None" in outcome
+        assert outcome == "computed" or "start a new one, with None" in outcome

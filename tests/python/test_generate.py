@@ -146,7 +146,7 @@ def test_generation_makes_no_step_more_than_it_needs(monkeypatch):
 @pytest.mark.fault("N7")
 @pytest.mark.parametrize("place", [0, 1, 16, 17, 39])
 @pytest.mark.parametrize("how", [{}, {"temperature": 0.0}, {"top_k": 1}, {"top_k": 5}, {"top_p": 0.5}])
-@pytest.mark.parametrize(("bad", "sentence"), [(nan, "hold NaN"), (inf, "hold infinity")])
+@pytest.mark.parametrize(("bad", "sentence"), [(nan, "have NaN"), (inf, "have infinity")])
 def test_a_sampler_refuses_logits_that_are_not_numbers(place, how, bad, sentence):
     logits = np.linspace(0, 1, 40, dtype=np.float32)
     logits[place] = bad
@@ -240,7 +240,7 @@ def test_weights_that_broke_in_an_epoch_s_last_step_stop_training():
         ({"top_p": 1.1}, ValueError, "top_p is 1.1"),
         ({"top_p": nan}, ValueError, "top_p is nan"),
         ({"top_k": -1}, ValueError, "top_k is -1, expected at least 0"),
-        ({"top_k": 2.0}, TypeError, "top_k is 2.0, expected a whole number"),
+        ({"top_k": 2.0}, TypeError, "top_k is 2.0, expected an integer"),
         ({"seed": -1}, ValueError, "seed is -1"),
         ({"seed": 2**64}, ValueError, "seed is 18446744073709551616, expected 0 to 18446744073709551615"),
         ({"seed": None}, TypeError, "seed is None"),

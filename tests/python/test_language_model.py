@@ -395,7 +395,7 @@ def test_linear_and_embedding_equal_numpy():
         ),
         (lambda: rf.LanguageModel(5, seed=0).loss([[1]], [[7]]), IndexError, "token id 7"),
         (lambda: rf.LanguageModel(5, seed=0).loss([[-1]], [[1]]), IndexError, "token id -1"),
-        (lambda: rf.LanguageModel(5, seed=0).loss([[1.5]], [[1]]), TypeError, "whole numbers"),
+        (lambda: rf.LanguageModel(5, seed=0).loss([[1.5]], [[1]]), TypeError, "integers"),
         (lambda: rf.LanguageModel(5, seed=0).loss([[1, 2]], [[1]]), ValueError, r"y has shape \(1, 1\)"),
         (lambda: rf.LanguageModel(5, seed=0).loss([1], [1]), ValueError, r"\(T, N\)"),
         (lambda: rf.LanguageModel(5, seed=0).backward(), ValueError, "call loss first"),

@@ -194,7 +194,7 @@ def test_options_of_a_layer_are_read_only(kind):
     shown = repr(layer)
     for name in OPTIONS[kind].split():
         before = getattr(layer, name)
-        with pytest.raises(AttributeError, match=f"{name} is fixed when a {kind.__name__} is made: make another"):
+        with pytest.raises(AttributeError, match=f"{name} is fixed when a {kind.__name__} is made: make a new"):
             setattr(layer, name, "sqrt")
         assert getattr(layer, name) == before
     assert repr(layer) == shown
@@ -384,7 +384,7 @@ def test_arrays_that_offer_only_dlpack_are_read():
         (lambda: rf.SelfAttention(3)(random(5, 2, 3), lengths=[[3, 2]]), ValueError, r"lengths has shape \(1, 2\)"),
         (lambda: rf.GRU(3, 4)(random(5, 2, 3), lengths=[-(2**40), 3]), ValueError, r"\[0\] is -1099511627776"),
         (lambda: rf.GRU(3, 4)(random(5, 2, 3), lengths=[3, 2**70]), ValueError, r"\[1\] is 1180591620717411303424"),
-        (lambda: rf.GRU(3, 4)(random(5, 2, 3), lengths=[3.0, 2.0]), TypeError, "whole numbers"),
+        (lambda: rf.GRU(3, 4)(random(5, 2, 3), lengths=[3.0, 2.0]), TypeError, "integers"),
         (
             lambda: rf.LSTM(3, 4, proj_size=2),
             TypeError,

@@ -380,13 +380,13 @@ def damage(text, kind):
 @pytest.mark.parametrize(
     ("kind", "sentence"),
     [
-        ("no header", "is no ARPA file"),
+        ("no header", "is not an ARPA file"),
         ("count", "line 21: 19 2-grams follow, its header says 119"),
-        ("twice", r"line \d+: a 2-gram that stands there twice"),
-        ("number", "no number where one is expected"),
-        ("positive", "is no log-probability"),
+        ("twice", r"line \d+: this 2-gram occurs twice"),
+        ("number", "a word where a number is expected"),
+        ("positive", "is not a log-probability"),
         ("columns", "columns, expected 3 or 4"),
-        ("unknown", r"line \d+: the word 'unicorn' of a 2-gram is no unigram"),
+        ("unknown", r"line \d+: the word 'unicorn' of a 2-gram is not a unigram"),
         ("order", "expected 'ngram 2=COUNT'"),
         ("cut", r"line \d+: .* (its header says|columns)"),
         ("no end", r"line \d+: 'the end of the file', expected '\\end\\'"),
@@ -395,7 +395,7 @@ def damage(text, kind):
         ("unigram twice", r"line \d+: the word 'cat' stands twice"),
         ("between", "line 6: 'noise', expected"),
         ("shifted", "line 22: 2 columns, expected 3 or 4"),
-        ("nan", "line 22: 'nan the the' is no log-probability"),
+        ("nan", "line 22: 'nan the the' is not a log-probability"),
     ],
 )
 def test_damaged_arpa_files_are_refused(lines, tmp_path, kind, sentence):

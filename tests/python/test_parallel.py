@@ -194,7 +194,7 @@ def test_pairs_with_an_empty_side_are_left_out_and_counted(tmp_path):
 def test_bad_files_are_named(tmp_path):
     (tmp_path / "a").write_text("one\ntwo\n")
     (tmp_path / "b").write_text("eins\n")
-    with pytest.raises(ValueError, match=r"a has 2 lines and .*b has 1: expected as many"):
+    with pytest.raises(ValueError, match=r"a has 2 lines and .*b has 1: expected equal numbers"):
         rf.ParallelCorpus.from_files(tmp_path / "a", tmp_path / "b")
     with pytest.raises(ValueError, match="line 1 has no tab"):
         rf.ParallelCorpus.from_file(tmp_path / "a")
@@ -220,7 +220,7 @@ def test_bad_files_are_named(tmp_path):
         (lambda: rf.ParallelCorpus.from_pairs(PAIRS).batches(0), ValueError, "batch_size is 0"),
         (lambda: rf.ParallelCorpus.from_pairs(PAIRS).split(0.5, 0.6), ValueError, "sum to 1"),
         (lambda: rf.ParallelCorpus.from_pairs(PAIRS[:2]).split(0.9, 0.05, 0.05), ValueError, "too few"),
-        (lambda: rf.ParallelCorpus.from_pairs(PAIRS)[3], TypeError, "by a slice"),
+        (lambda: rf.ParallelCorpus.from_pairs(PAIRS)[3], TypeError, "expected a slice"),
     ],
 )
 def test_bad_input_is_named(call, error, sentence):

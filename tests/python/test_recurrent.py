@@ -215,7 +215,7 @@ def test_any_array_like_is_taken_and_the_given_array_is_left_alone():
     [
         (lambda: rf.LSTM(0, 4), ValueError, "input_size is 0"),
         (lambda: rf.LSTM(3, -1), ValueError, "hidden_size is -1"),
-        (lambda: rf.LSTM(3, 4.5), TypeError, "whole number"),
+        (lambda: rf.LSTM(3, 4.5), TypeError, "an integer"),
         (lambda: rf.LSTM(10**12, 10**12), ValueError, "at most 2147483647"),
         (lambda: rf.RNN(2**31 - 1, 2**31 - 1), MemoryError, "choose smaller sizes"),
         (lambda: rf.LSTM(3, 4, dropout=1.0), ValueError, "dropout is 1"),

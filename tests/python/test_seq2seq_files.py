@@ -61,7 +61,7 @@ def test_a_quantized_file_gives_what_quantizing_at_load_gives(tmp_path, options,
 
 
 def test_an_int8_translator_says_that_it_cannot_be_trained():
-    with pytest.raises(ValueError, match="int8 weights are for running"):
+    with pytest.raises(ValueError, match="int8 weights are for inference"):
         small(weights="int8").loss(*batch_of(*RAGGED))
 
 
@@ -77,8 +77,8 @@ def test_each_kind_of_file_is_distinguished_from_the_other(tmp_path, corpus):
 
 
 HOSTILE = [
-    ({"hidden_size": 10**6}, "more weights than the file holds"),
-    ({"num_layers": 10**6}, "more weights than the file holds"),
+    ({"hidden_size": 10**6}, "more weights than the file has"),
+    ({"num_layers": 10**6}, "more weights than the file has"),
     ({"source_vocab_size": 10**9}, "source_vocabulary has 11 tokens, its size is 1000000000"),
     ({"hidden_size": 9}, "encoder.rnn.weight_ih_l0 has shape .* expected"),
     ({"hidden_size": -8}, "cannot be used"),

@@ -250,7 +250,7 @@ def test_scores_far_apart_and_very_large_stay_finite():
     [
         (lambda: rf.Conv1d(0, 4, 3), ValueError, "in_channels is 0"),
         (lambda: rf.Conv1d(3, 4, 0), ValueError, "kernel_size is 0"),
-        (lambda: rf.Conv1d(3, 4, 2.5), TypeError, "whole number"),
+        (lambda: rf.Conv1d(3, 4, 2.5), TypeError, "an integer"),
         (lambda: rf.Conv1d(3, 4, 2, padding="full"), ValueError, "'same' or 'causal'"),
         (lambda: rf.Conv1d(3, 4, 2, padding=-1), ValueError, "padding is -1"),
         (lambda: rf.Conv1d(3, 4, 2, dilation=0), ValueError, "dilation is 0"),
@@ -322,7 +322,7 @@ def test_a_state_of_a_layer_of_another_shape_is_refused_and_does_not_change(made
 def test_anything_but_a_state_is_refused_as_a_state(layer):
     other = attention() if isinstance(layer, rf.Conv1d) else conv()
     for state in (other.step(np.ones((1, 4)))[1], np.zeros((2, 1, 4)), (np.zeros((2, 1, 4)), 0), 3, "x"):
-        with pytest.raises(TypeError, match="what the step before returned"):
+        with pytest.raises(TypeError, match="that the previous step returned"):
             layer.step(np.ones((1, 4)), state)
 
 

@@ -186,11 +186,11 @@ def test_a_stream_refuses_what_would_stay_in_its_state_for_ever(bad):
     x = np.ones((2, 3), np.float32)
     first, before = stream(x), stream.state
     x[1, 2] = bad
-    with pytest.raises(ValueError, match="input holds NaN or infinity in row 1 at 2: fill in missing values first"):
+    with pytest.raises(ValueError, match="input has NaN or infinity in row 1 at 2: fill in missing values first"):
         stream(x)
     spoilt = before[1].copy()
     spoilt[0, 1, 3] = bad
-    with pytest.raises(ValueError, match="c holds NaN or infinity in row 1 at 3"):
+    with pytest.raises(ValueError, match="c has NaN or infinity in row 1 at 3"):
         stream.state = (before[0], spoilt)
     assert all(np.array_equal(a, b) for a, b in zip(stream.state, before))
     stream.reset()

@@ -208,7 +208,7 @@ def test_vocabularies_are_saved_and_loaded(tmp_path):
     assert again == vocab
     assert again.token_freqs == vocab.token_freqs
     (tmp_path / "vocab.json").write_text('{"tokens": ["a"]}')
-    with pytest.raises(ValueError, match="is no vocabulary"):
+    with pytest.raises(ValueError, match="is not a vocabulary"):
         rf.Vocab.load(tmp_path / "vocab.json")
 
 
@@ -228,7 +228,7 @@ def test_gzip_is_unpacked_and_damage_is_named(tmp_path):
     file.write_bytes(gzip.compress("grüße".encode()))
     assert read_text(file) == "grüße"
     file.write_bytes(file.read_bytes()[:-9])
-    with pytest.raises(ValueError, match="no complete gzip"):
+    with pytest.raises(ValueError, match="not a complete gzip"):
         read_text(file)
 
 
@@ -465,7 +465,7 @@ def test_long_texts_of_characters_have_the_ids_of_short_ones():
         (lambda: rf.ParallelCorpus.from_pairs([1]), TypeError, "pair 0 is 1"),
         (lambda: rf.ParallelCorpus.from_pairs([("a", "b")], max_length=2.5), TypeError, "max_length is 2.5"),
         (lambda: rf.ParallelCorpus.from_pairs([("a", "b")], source_vocab="x"), TypeError, "source_vocab is a str"),
-        (lambda: rf.ParallelCorpus.from_pairs([("a", "b")])["a"], TypeError, "chosen by a slice or a list"),
+        (lambda: rf.ParallelCorpus.from_pairs([("a", "b")])["a"], TypeError, "expected a slice or a list"),
         (lambda: rf.ParallelCorpus.from_pairs([("a", "b")]).batch([]), ValueError, "no pairs"),
         (lambda: rf.ParallelCorpus.from_pairs([("a", "b")]).split(float("nan")), ValueError, "must be positive"),
         (lambda: rf.ParallelCorpus.from_pairs([("a", "b")]).in_order(0), ValueError, "batch_size is 0"),

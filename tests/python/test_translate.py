@@ -249,7 +249,7 @@ def test_wrong_arguments_are_reported():
         (lambda: rf.translate(model, [[5]], batch_size=0), ValueError, "batch_size"),
         (lambda: rf.translate(model, [[5]], attention=True), ValueError, "no attention"),
         (lambda: rf.translate(model, [[13]]), IndexError, "expected 0 to 12"),
-        (lambda: rf.translate(model, [[1.5]]), TypeError, "whole numbers"),
+        (lambda: rf.translate(model, [[1.5]]), TypeError, "integers"),
         (lambda: rf.translate(model, ["text"]), ValueError, "no vocabulary"),
         (lambda: rf.translate(model, "text"), TypeError, "list of sentences"),
         (lambda: rf.translate(lm, ["text"]), ValueError, "a LanguageModel does not translate"),

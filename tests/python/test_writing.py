@@ -109,7 +109,7 @@ def test_non_finite_weights_do_not_overwrite_good_ones(tmp_path):
     model.save(file)
     before = file.read_bytes()
     model.load_state_dict({**model.state_dict(), "output.bias": np.array([0, np.inf, 0, 0], np.float32)})
-    with pytest.raises(rf.FileFormatError, match='m: not written: "output.bias" holds NaN or infinity at 1'):
+    with pytest.raises(rf.FileFormatError, match='m: not written: "output.bias" has NaN or infinity at 1'):
         model.save(file)
     assert file.read_bytes() == before
     assert names(tmp_path) == ["m"]

@@ -56,7 +56,7 @@ std::string Vocabulary::token(int32_t id) const {
     const TokenTable& tokens = impl().tokens;
     if (!tokens.size())
         throw std::out_of_range("token id " + std::to_string(id) +
-                                ": the model has no vocabulary of text; use ids as they are");
+                                ": the model has no vocabulary; use the ids themselves");
     check_id(id, {tokens.size()});
     return std::string(tokens.token(static_cast<size_t>(id)));
 }
@@ -102,7 +102,7 @@ std::string described(const StreamState& s) { return described(*s.cell, s.layers
 
 void check_fits(const StreamState& state, const Stack& stack) {
     if (state.cell != &stack.cell() || state.layers != stack.layers || state.hidden != stack.hidden())
-        throw std::invalid_argument("the state is of another model: it is of a " + described(state) +
+        throw std::invalid_argument("the state belongs to another model: it is of a " + described(state) +
                                     ", the model is a " + described(stack.cell(), stack.layers, stack.hidden()) +
                                     "; make it with this model's initial_state()");
 }
@@ -123,10 +123,9 @@ StreamState* const* gather(State* const* states, size_t count, const Stack& stac
     }
     for (size_t i = 0; i < once; ++i) states[i]->impl().taken = false;
     if (once < count)
-        throw std::invalid_argument(
-            "states[" + std::to_string(once) + "] is also states[" +
-            std::to_string(std::find(states, states + once, states[once]) - states) +
-            "]: a state can take one step in a call; make a copy of it to continue it in two ways");
+        throw std::invalid_argument("states[" + std::to_string(once) + "] is also states[" +
+                                    std::to_string(std::find(states, states + once, states[once]) - states) +
+                                    "]: a state can take one step in a call; copy it to continue it in two ways");
     return together.data();
 }
 
@@ -181,7 +180,7 @@ std::vector<uint8_t> State::save() const {
     for_each_row(s, [](const float* row, size_t size) {
         if (first_not_finite(row, size) != size)
             throw std::domain_error(
-                "the state holds NaN or infinity and cannot be saved: weights or inputs are too large; reset() it");
+                "the state has NaN or infinity and cannot be saved: weights or inputs are too large; reset() it");
     });
     std::vector<uint8_t> bytes(size_of(s));
     const StateHeader header = header_of(s);
@@ -199,15 +198,15 @@ void State::restore(const void* bytes, size_t size) {
     check_pointer(bytes, "the saved state");
     const StateHeader header = header_of(s);
     if (size != size_of(s) || std::memcmp(bytes, &header, sizeof header) != 0)
-        throw std::invalid_argument("these " + std::to_string(size) + " bytes are no saved state of a " + described(s) +
-                                    ", which takes " + std::to_string(size_of(s)) +
-                                    " bytes; they were cut short, or saved from another model");
+        throw std::invalid_argument("these " + std::to_string(size) + " bytes are not a saved state of a " +
+                                    described(s) + ", which has " + std::to_string(size_of(s)) +
+                                    " bytes; they are truncated, or of another model");
     const auto* at = static_cast<const uint8_t*>(bytes) + sizeof header;
     for (size_t i = 0; i < size - sizeof header; i += sizeof(float)) {
         uint32_t number;
         std::memcpy(&number, at + i, sizeof number);
         if ((number & 0x7f800000u) == 0x7f800000u)
-            throw std::invalid_argument("the saved state holds NaN or infinity; it was damaged");
+            throw std::invalid_argument("the saved state has NaN or infinity; it is damaged");
     }
     for_each_row(s, [&](float* row, size_t numbers) {
         std::memcpy(row, at, numbers * sizeof(float));
@@ -240,7 +239,7 @@ Sampler::Sampler(Sampler&&) noexcept = default;
 Sampler& Sampler::operator=(Sampler&&) noexcept = default;
 Sampler::~Sampler() = default;
 Sampler::Impl& Sampler::impl() const {
-    if (!impl_) throw std::invalid_argument("this Sampler is empty: it was moved from; make another");
+    if (!impl_) throw std::invalid_argument("this Sampler is empty: it was moved from; make a new one");
     return *impl_;
 }
 void Sampler::read(const int32_t* tokens, size_t count) {

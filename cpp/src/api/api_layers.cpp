@@ -52,7 +52,7 @@ const TensorView& tensor_named(const SafetensorsFile& file, const std::string& n
 std::vector<size_t> matrix_shape(const SafetensorsFile& file, const std::string& name) {
     const TensorView& tensor = tensor_named(file, name);
     if (tensor.shape.size() != 2 || tensor.size == 0)
-        throw std::invalid_argument(file.name() + ": " + name + " is no matrix of weights");
+        throw std::invalid_argument(file.name() + ": " + name + " is not a weight matrix");
     return tensor.shape;
 }
 
@@ -92,8 +92,8 @@ size_t count_layers(const SafetensorsFile& file, const std::string& prefix) {
             size_t digits = length;
             while (digits < own.size() && own[digits] >= '0' && own[digits] <= '9') ++digits;
             if (own.substr(digits) == "_reverse")
-                throw std::invalid_argument(file.name() + ": " + name + " runs backwards in time; a stream has no " +
-                                            "end to run back from");
+                throw std::invalid_argument(file.name() + ": " + name + " is of a backward direction, which a " +
+                                            "stream cannot run");
             if (digits == length || digits != own.size() || digits > length + 6) continue;
             found.emplace(std::stoul(own.substr(length)), name);
         }
@@ -143,7 +143,7 @@ Recurrent::Recurrent(const Tensors& tensors, const std::string& prefix, const st
                 throw std::invalid_argument(file.name() + ": " + prefix + one + end + " is " +
                                             (bias ? "missing, but " : "there, but there is no ") + prefix +
                                             "bias_ih_l0" + (bias ? " is there" : "") +
-                                            ": either all layers have both biases, or none has one");
+                                            ": expected both biases in all layers, or in none");
         check_packed_size(file, ih, inputs, GateOrder{cell.gates, hidden}.columns(), weights);
     }
     auto impl = std::make_shared<Impl>(Impl{{options, std::nullopt, active(), prefix}});
@@ -169,9 +169,9 @@ namespace {
 void check_finite(const float* x, size_t steps, size_t rows, size_t inputs) {
     const size_t size = steps * rows * inputs, at = first_not_finite(x, size);
     if (at == size) return;
-    throw std::invalid_argument("x holds NaN or infinity at step " + std::to_string(at / (rows * inputs)) +
-                                ", stream " + std::to_string(at / inputs % rows) + ", input " +
-                                std::to_string(at % inputs) + ": fill in missing values first");
+    throw std::invalid_argument("x has NaN or infinity at step " + std::to_string(at / (rows * inputs)) + ", stream " +
+                                std::to_string(at / inputs % rows) + ", input " + std::to_string(at % inputs) +
+                                ": fill in missing values first");
 }
 
 }  // namespace

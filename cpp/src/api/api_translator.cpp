@@ -43,7 +43,7 @@ DecodeOptions inner(const TranslateOptions& o) {
 
 void check_attention(const TranslateOptions& options, const Seq2Seq& model) {
     if (options.attention && model.options().attention == AttentionKind::none)
-        throw std::invalid_argument("the model has no attention to keep: leave attention false");
+        throw std::invalid_argument("the model has no attention: leave attention false");
 }
 
 std::vector<std::vector<int32_t>> lists_of(std::initializer_list<std::initializer_list<int32_t>> lists) {

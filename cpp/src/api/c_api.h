@@ -66,7 +66,7 @@ rnnfast_status guarded(Body body) noexcept {
 
 template <class T, Kind kind>
 T& checked(Handle<T, kind>* handle, const char* what) {
-    if (!handle) refuse(std::string(what) + " is NULL: expected what its _new or _load gave");
+    if (!handle) refuse(std::string(what) + " is NULL: expected a handle from its _new or _load");
     if (handle->tag != kind) refuse(std::string(what) + " is a handle of another kind, or was freed");
     return handle->value;
 }

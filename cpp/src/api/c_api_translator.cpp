@@ -30,7 +30,7 @@ const Translator& checked_translator(const rnnfast_translator* t) {
 }
 
 const Translations& checked_translations(const rnnfast_translations* t) {
-    if (!t) refuse("translations is NULL: expected what rnnfast_translate gave");
+    if (!t) refuse("translations is NULL: expected a handle from rnnfast_translate");
     return checked(const_cast<rnnfast_translations*>(t), "translations");
 }
 

@@ -44,7 +44,7 @@ void check_format(const SafetensorsFile& file, const std::string& kind) {
     if (version != "1" && version != "2")
         throw Error(file.name() + ": format version " + json_quoted(version) +
                     ", this rnnfast reads versions 1 and 2; update rnnfast");
-    const std::string& held = metadata_of(file, "kind", "does not say what kind of model it holds");
+    const std::string& held = metadata_of(file, "kind", "does not name the kind of its model");
     if (held != kind)
         throw Error(file.name() + ": holds a " + json_quoted(held) + ", expected a " + kind + advice(held));
 }
@@ -122,7 +122,7 @@ void check_tensors(const SafetensorsFile& file, const std::vector<ExpectedTensor
     for (const auto& [name, tensor] : file.tensors())
         for (const std::string_view beginning : beginnings)
             if (name.compare(0, beginning.size(), beginning) == 0 && !known.count(name))
-                throw Error(file.name() + ": holds " + name + ", for which its configuration has no place; the " +
+                throw Error(file.name() + ": has " + name + ", which its configuration does not; the " +
                             "configuration is of another model");
 }
 

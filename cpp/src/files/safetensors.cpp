@@ -92,12 +92,12 @@ Entry parse_entry(const std::string& name, const Json& json, const std::string& 
     const auto* foreign = std::find_if(std::begin(foreign_dtypes), std::end(foreign_dtypes), is_named);
     const bool reads = known != std::end(dtypes);
     if (dtype->kind != Json::Kind::string || (!reads && foreign == std::end(foreign_dtypes)))
-        fail(std::string("its dtype is none of safetensors'; expected ") + readable);
+        fail(std::string("its dtype is not one of safetensors; expected ") + readable);
     if (shape->kind != Json::Kind::array || shape->items.size() > 8) fail("expected a shape of at most 8 dimensions");
     Entry entry{name, {{}, nullptr, 0, reads ? known->dtype : Dtype::other, reads ? "" : dtype->string}, 0, 0};
     uint64_t size = 1;
     for (const Json& dimension : shape->items) {
-        if (dimension.kind != Json::Kind::integer) fail("a dimension is not a whole number");
+        if (dimension.kind != Json::Kind::integer) fail("a dimension is not an integer");
         if (__builtin_mul_overflow(size, dimension.integer, &size)) fail("its shape overflows");
         entry.view.shape.push_back(dimension.integer);
     }
@@ -107,10 +107,10 @@ Entry parse_entry(const std::string& name, const Json& json, const std::string& 
     entry.begin = offsets->items[0].integer;
     entry.end = offsets->items[1].integer;
     uint64_t bits = 0;
-    if (entry.begin > entry.end || entry.end > data_bytes) fail("lies outside the file; it may be cut short");
+    if (entry.begin > entry.end || entry.end > data_bytes) fail("lies outside the file, which may be truncated");
     if (__builtin_mul_overflow(size, reads ? 8 * known->bytes : foreign->bits, &bits) || bits % 8 != 0 ||
         entry.end - entry.begin != bits / 8)
-        fail("its shape and its bytes do not agree");
+        fail("its shape does not match its number of bytes");
     entry.view.size = size;
     return entry;
 }
@@ -153,7 +153,7 @@ std::string header_of(const std::vector<NamedTensor>& order, const std::map<std:
     header.append((8 - header.size() % 8) % 8, ' ');  // so that the tensors are aligned
     if (header.size() > largest_header)
         throw Error(name + ": not written: the vocabulary and names need " + std::to_string(header.size()) +
-                    " bytes, more than a header's " + std::to_string(largest_header) + "; raise min_freq");
+                    " bytes, more than the largest header, " + std::to_string(largest_header) + "; raise min_freq");
     std::string length(length_bytes, '\0');
     for (size_t i = 0; i < length_bytes; ++i) length[i] = static_cast<char>(header.size() >> (8 * i));
     return length + header;
@@ -162,7 +162,7 @@ std::string header_of(const std::vector<NamedTensor>& order, const std::map<std:
 void check_finite(const std::map<std::string, TensorView>& tensors, const std::string& name) {
     for (const auto& [tensor, view] : tensors)
         if (const size_t bad = first_not_finite(view); bad != view.size)
-            throw Error(name + ": not written: " + json_quoted(tensor) + " holds NaN or infinity at " +
+            throw Error(name + ": not written: " + json_quoted(tensor) + " has NaN or infinity at " +
                         std::to_string(bad) + "; training diverged, try a smaller lr");
 }
 
@@ -174,7 +174,7 @@ void SafetensorsFile::check_finite() {
     for (const auto& [tensor, view] : tensors_) {
         const size_t bad = first_not_finite(view);
         if (bad != view.size)
-            throw Error(name_ + ": tensor " + json_quoted(tensor) + " holds NaN or infinity at " + std::to_string(bad) +
+            throw Error(name_ + ": tensor " + json_quoted(tensor) + " has NaN or infinity at " + std::to_string(bad) +
                         "; the model was damaged or its training diverged");
     }
     finite_ = true;
@@ -186,8 +186,7 @@ const float* SafetensorsFile::floats(const std::string& name, const TensorView& 
         fail("has dtype " + tensor.foreign + "; only " + readable + " can be read as float32");
     if (!finite_)
         if (const size_t bad = first_not_finite(tensor); bad != tensor.size)
-            fail("holds NaN or infinity at " + std::to_string(bad) +
-                 "; the model was damaged or its training diverged");
+            fail("has NaN or infinity at " + std::to_string(bad) + "; the model was damaged or its training diverged");
     if (tensor.dtype == Dtype::f32 && reinterpret_cast<uintptr_t>(tensor.data) % alignof(float) == 0)
         return static_cast<const float*>(tensor.data);
     buffer.reserve(tensor.size);
@@ -209,7 +208,7 @@ const float* SafetensorsFile::floats(const std::string& name, const TensorView& 
                 double value;
                 std::memcpy(&value, from + i * sizeof value, sizeof value);
                 if (std::abs(value) >= beyond_float)
-                    fail("holds a number at " + std::to_string(i) + " that is too large for float32");
+                    fail("has a number at " + std::to_string(i) + " that is too large for float32");
                 to[i] = static_cast<float>(value);
             }
             break;
@@ -236,7 +235,7 @@ SafetensorsFile SafetensorsFile::view(std::string_view bytes, const std::string&
     for (size_t i = 0; i < length_bytes; ++i)
         header |= static_cast<uint64_t>(static_cast<unsigned char>(bytes[i])) << (8 * i);
     if (header > largest_header) fail("its header claims " + std::to_string(header) + " bytes");
-    if (header > bytes.size() - length_bytes) fail("cut short inside its header");
+    if (header > bytes.size() - length_bytes) fail("truncated within its header");
     const uint64_t data_bytes = bytes.size() - length_bytes - header;
 
     Json root;
@@ -265,10 +264,10 @@ SafetensorsFile SafetensorsFile::view(std::string_view bytes, const std::string&
               [](const Entry& a, const Entry& b) { return a.begin != b.begin ? a.begin < b.begin : a.end < b.end; });
     uint64_t at = 0;
     for (const Entry& entry : entries) {
-        if (entry.begin != at) fail("tensors overlap or leave a hole at byte " + std::to_string(at));
+        if (entry.begin != at) fail("tensors overlap or leave a gap at byte " + std::to_string(at));
         at = entry.end;
     }
-    if (at != data_bytes) fail(std::to_string(data_bytes - at) + " bytes belong to no tensor");
+    if (at != data_bytes) fail(std::to_string(data_bytes - at) + " bytes do not belong to a tensor");
 
     for (Entry& entry : entries) {
         entry.view.data = bytes.data() + length_bytes + header + entry.begin;

@@ -173,14 +173,15 @@ TokenTable::TokenTable(std::string_view json) {
         fail("expected rules, as a string, with the tokenizer bpe and no other");
     for (auto& [key, value] : root.members)
         if (key == "tokens") tokens_ = std::move(value);
-    if (tokens_.kind != Json::Kind::strings || token(0) != "<unk>") fail("expected tokens of which the first is <unk>");
-    if (size() > 0x7fffffff) fail("more tokens than an id can name");
+    if (tokens_.kind != Json::Kind::strings || token(0) != "<unk>")
+        fail("expected a list of tokens that starts with <unk>");
+    if (size() > 0x7fffffff) fail("more tokens than an id can count");
     size_t places = 2;
     while (places < 2 * size()) places *= 2;
     slots_.resize(places);
     for (size_t id = 0; id < size(); ++id) {
         uint32_t& slot = slots_[slot_of(token(id))];
-        if (slot) fail("the token " + json_quoted(token(id)) + " is there twice");
+        if (slot) fail("the token " + json_quoted(token(id)) + " occurs twice");
         slot = static_cast<uint32_t>(id + 1);
     }
 }
@@ -203,7 +204,7 @@ std::vector<int32_t> TokenTable::encode(std::string_view text) const {
     const TokenizerInfo& tokenizer = *tokenizer_named(tokenizer_);
     if (!tokenizer.end_of_token)
         throw std::invalid_argument("texts for the tokenizer \"" + tokenizer_ +
-                                    "\" are cut up in Python only; give ids");
+                                    "\" are tokenized in Python only; give ids");
     std::string prepared;
     if (lower_) text = prepared = lower_case(text);
     if (tokenizer.prepare) text = prepared = tokenizer.prepare(text);
@@ -222,9 +223,10 @@ std::vector<int32_t> TokenTable::encode(std::string_view text) const {
 }
 
 std::string TokenTable::decode(const int32_t* ids, size_t count) const {
-    if (!size()) throw std::invalid_argument("the model has no vocabulary to make a text with; use the ids");
+    if (!size()) throw std::invalid_argument("the model has no vocabulary to write a text with; use the ids");
     if (!tokenizer_named(tokenizer_)->space)
-        throw std::invalid_argument("tokens of \"" + tokenizer_ + "\" become text in Python only; use their ids");
+        throw std::invalid_argument("tokens of \"" + tokenizer_ +
+                                    "\" are converted to text in Python only; use their ids");
     std::string text;
     std::string_view before;
     check_ids(ids, count, {size()});

@@ -142,13 +142,13 @@ Stack Recurrent::layers() const {
 
 void Recurrent::check_input(const RecurrentInput& input, bool save) const {
     if (input.tokens && options_.fixed_size)
-        throw std::invalid_argument("token input beside fixed inputs: expected x, such as rows of an embedding");
+        throw std::invalid_argument("token input with fixed inputs: expected x, such as rows of an embedding");
     if (save && options_.weights == Weights::int8)
-        throw std::invalid_argument("int8 weights are for running a layer: train with weights \"f32\" or \"bf16\"");
+        throw std::invalid_argument("int8 weights are for inference only: train with weights \"f32\" or \"bf16\"");
     if (input.part.size() && (!save || options_.recompute || options_.bidirectional || input.tokens))
         throw std::invalid_argument("a sequence in parts: expected training, one direction, x, and no recomputation");
     if (input.fixed_part && options_.bidirectional)
-        throw std::invalid_argument("the part of fixed inputs is that of one direction: expected the inputs alone");
+        throw std::invalid_argument("the part of fixed inputs is for one direction: expected only the inputs");
 }
 
 void Recurrent::forward(const RecurrentInput& input, const RecurrentState& start, float* y,
@@ -165,7 +165,7 @@ void Recurrent::forward(const RecurrentInput& input, const RecurrentState& start
 void Recurrent::backward(RecurrentTape& tape, const float* dy, const RecurrentState& dend, float* dx,
                          const RecurrentStateOut& dstart, float* dfixed) {
     if (!tape.saved)
-        throw std::invalid_argument("backward: nothing was saved, or it was used already; run forward again");
+        throw std::invalid_argument("backward: nothing was saved, or backward was called already; run forward again");
     check_weights(tape);
     tape.saved = false;
     prepare(false, true, (dx && options_.input_size) || (dfixed && options_.fixed_size));

@@ -431,13 +431,13 @@ void SelfAttention::fit(AttentionCache& cache, size_t rows) const {
         throw std::invalid_argument("SelfAttention: the state is of " +
                                     text(cache.embed_dim, cache.num_heads, cache.rows) + ", this step has " +
                                     text(options_.embed_dim, options_.num_heads, rows) +
-                                    "; give the state that this layer returned, or None to begin");
+                                    "; give the state that this layer returned, or None to start");
     if (cache.kernels != kernels_)
-        throw std::invalid_argument("SelfAttention: the state was made for another instruction set; begin anew");
+        throw std::invalid_argument("SelfAttention: the state was made for another instruction set; start a new one");
 }
 
 void SelfAttention::step(const float* x, size_t rows, AttentionCache& cache, float* y) const {
-    const SoleUse use(cache.mutex, "this state of SelfAttention", "begin anew, with None");
+    const SoleUse use(cache.mutex, "this state of SelfAttention", "start a new one, with None");
     fit(cache, rows);
     const Forward& p = packed_forward();
     const size_t D = options_.embed_dim, heads = heads_.heads, padded = heads_.padded();

@@ -161,7 +161,8 @@ void stream_run(const Stack& stack, const RecurrentInput& input, StreamState* co
 Stream::Stream(const Recurrent& layer, size_t rows) : layer_(layer) {
     if (layer.directions() != 1)
         throw std::invalid_argument(
-            "a bidirectional layer cannot stream: its second half starts from the end of the sequence; call it on the "
+            "a bidirectional layer cannot stream: its backward direction starts at the end of the sequence; call it on "
+            "the "
             "whole sequence, or make it with bidirectional=False");
     if (rows == 0) throw std::invalid_argument("rows is 0: expected at least 1");
     const Stack stack = layer.stack();

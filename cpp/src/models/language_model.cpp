@@ -113,13 +113,13 @@ void LanguageModel::weights_changed() {
 void LanguageModel::loss(const int32_t* x, const int32_t* y, size_t steps, size_t rows, const RecurrentState& start,
                          const RecurrentStateOut& end, double* nll, bool train, uint64_t dropout_key) {
     const Batch batch{x, y, steps, rows, start, end, nll};
-    if (!bias_.size()) throw std::logic_error("loss: this model was made from a file, for running only");
+    if (!bias_.size()) throw std::logic_error("loss: this model was made from a file, for inference only");
     if (!train) {
         Pool<Memory>::Loan memory(evaluation_);
         return run_loss(batch, *memory, nullptr, 0);
     }
     if (options_.weights == Weights::int8)
-        throw std::invalid_argument("int8 weights are for running a model: train with weights \"f32\" or \"bf16\"");
+        throw std::invalid_argument("int8 weights are for inference only: train with weights \"f32\" or \"bf16\"");
     const ForkLock lock(training_mutex_, [&] { replace_abandoned(training_); });
     training_.pending = false;
     run_loss(batch, training_, &training_, dropout_key);
@@ -217,7 +217,7 @@ void LanguageModel::score(const int32_t* tokens, size_t count, StreamState& stat
         nll_of_logits(kernels(), m.logits.data(), steps, vocabulary, tokens + at + 1, out, m.sums);
         for (size_t i = 0; i < steps; ++i) {
             if (std::isnan(out[i]))
-                throw std::domain_error("the logits hold NaN: the model's weights or the state are not finite");
+                throw std::domain_error("the logits have NaN: the model's weights or the state are not finite");
             out[i] = -out[i];
         }
     }

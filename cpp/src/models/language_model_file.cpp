@@ -24,7 +24,7 @@ LanguageModelFile::LanguageModelFile(SafetensorsFile opened) : file(std::move(op
 
 LanguageModelOptions LanguageModelFile::options_for(Weights weights) const {
     if (options.num_layers > file.tensors().size())
-        throw Error(file.name() + ": its configuration asks for " + std::to_string(options.num_layers) +
+        throw Error(file.name() + ": its configuration needs " + std::to_string(options.num_layers) +
                     " layers; their weights are missing");
     LanguageModelOptions wanted = options;
     wanted.weights = weights;

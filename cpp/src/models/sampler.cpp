@@ -36,10 +36,10 @@ float largest(const float* logits, size_t vocabulary) {
         nan[0] |= std::isnan(logits[at]);
     }
     if (std::find(nan, nan + lanes, 1u) != nan + lanes)
-        throw std::domain_error("the logits hold NaN: the model's weights or its state are not finite");
+        throw std::domain_error("the logits have NaN: the model's weights or its state are not finite");
     const float all = *std::max_element(top, top + lanes);
     if (all > std::numeric_limits<float>::max())
-        throw std::domain_error("the logits hold infinity: the model's weights or its state are not finite");
+        throw std::domain_error("the logits have infinity: the model's weights or its state are not finite");
     return all;
 }
 
@@ -181,7 +181,7 @@ public:
     bool at_end() const { return left_ == 0; }
     [[noreturn]] static void fail() {
         throw std::invalid_argument(
-            "these bytes are no saved sampler; they were cut short, damaged, or of another kind");
+            "these bytes are not a saved sampler; they are truncated, damaged, or of another kind");
     }
 
 private:

@@ -58,7 +58,7 @@ double normalised(double log_probability, size_t length, double penalty) {
 }
 
 [[noreturn]] void refuse_logits() {
-    throw std::domain_error("the logits hold NaN or infinity: the model's weights or its state are not finite");
+    throw std::domain_error("the logits have NaN or infinity: the model's weights or its state are not finite");
 }
 
 // Tokens that no search chooses: <pad>, <bos> and those of the options.
@@ -336,7 +336,7 @@ void check_options(const DecodeOptions& o, size_t vocabulary) {
             refuse("the id " + std::to_string(id) + " of <pad>, <bos> or <eos> is not in the vocabulary of " +
                    std::to_string(vocabulary));
     if (o.eos != no_token && (o.eos == o.bos || o.eos == o.pad))
-        refuse("<eos> has the id " + std::to_string(o.eos) + " of <pad> or <bos>: expected one of its own");
+        refuse("<eos> has the id " + std::to_string(o.eos) + " of <pad> or <bos>: expected a different one");
 }
 
 std::vector<std::vector<Hypothesis>> search(StepModel& model, const SearchSources& sources,

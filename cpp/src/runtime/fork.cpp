@@ -40,8 +40,7 @@ void ForkSafeMutex::renew() {
 
 SoleUse::SoleUse(ForkSafeMutex& mutex, const char* what, const char* remedy, bool writes_all)
     : lock_(mutex, std::try_to_lock) {
-    if (!lock_)
-        throw std::runtime_error(std::string(what) + " is in use by another thread: give each thread one of its own");
+    if (!lock_) throw std::runtime_error(std::string(what) + " is in use by another thread: give each thread its own");
     if (writes_all) mutex.settled();
     if (mutex.abandoned())
         throw std::runtime_error(

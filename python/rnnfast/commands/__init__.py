@@ -1,4 +1,4 @@
-"""The commands of ``rnnfast``, one module each: ``add_to(commands)`` names its options, ``run(args)`` does it.
+"""The commands of ``rnnfast``, one module each: ``add_to(commands)`` adds its options, ``run(args)`` executes it.
 
-A module imports what it needs to run inside ``run``: ``rnnfast --help`` should not wait for it.
+The modules import heavy dependencies inside ``run``, so that ``rnnfast --help`` is fast.
 """

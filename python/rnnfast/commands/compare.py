@@ -1,4 +1,4 @@
-"""``rnnfast compare``: convolution, recurrence and self-attention, theory beside measurement."""
+"""``rnnfast compare``: convolution, recurrence and self-attention, theory and measurement."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from rnnfast.commands import streams
-from rnnfast.commands.options import JSON_HELP, LARGEST_SEED, THREADS_HELP, Formatter, groups, say, whole
+from rnnfast.commands.options import JSON_HELP, LARGEST_SEED, THREADS_HELP, Formatter, groups, integer, say
 from rnnfast.commands.output import FORCE_HELP, check_picture
 
 
@@ -14,27 +14,27 @@ def add_to(commands: Any) -> None:
     """Adds the command to the parser's."""
     compare = commands.add_parser(
         "compare",
-        help="convolution, recurrence and self-attention, side by side and measured",
+        help="measure convolution, recurrence and self-attention against theory",
         description="Measures cost, memory, sequential steps and path lengths of the three kinds of layers; with --text, "
-        "trains a language model of each kind with equally many parameters.",
+        "trains a language model of each kind with the same number of parameters.",
         formatter_class=Formatter,
     )
     layers, models, output, run_ = groups(compare, "layers", "language models", "output", "run")
-    sizes = "sizes of the sweep over tokens; at least three long ones for an exponent"
-    layers.add_argument("--n", type=whole(1), nargs="+", default=[2**i for i in range(6, 14)], help=sizes)
-    layers.add_argument("--d", type=whole(1), nargs="+", default=[64, 128, 192, 256, 384, 512], help="dimensions")
-    layers.add_argument("--k", type=whole(2), default=3, help="kernel of the convolution")
-    layers.add_argument("--rounds", type=whole(1), default=7, help="how often each is measured; the best counts")
+    sizes = "numbers of tokens to measure; an exponent needs at least three long ones"
+    layers.add_argument("--n", type=integer(1), nargs="+", default=[2**i for i in range(6, 14)], help=sizes)
+    layers.add_argument("--d", type=integer(1), nargs="+", default=[64, 128, 192, 256, 384, 512], help="dimensions")
+    layers.add_argument("--k", type=integer(2), default=3, help="kernel of the convolution")
+    layers.add_argument("--rounds", type=integer(1), default=7, help="measurements of each size; the best one counts")
     models.add_argument("--text", metavar="FILE", help="compare language models on this text instead")
-    models.add_argument("--tokens", type=whole(1), default=600_000, help="to train each language model on")
+    models.add_argument("--tokens", type=integer(1), default=600_000, help="to train each language model on")
     models.add_argument(
-        "--hidden-size", type=whole(8), default=128, help="of the LSTM; the others get as many parameters"
+        "--hidden-size", type=integer(8), default=128, help="of the LSTM; the other models get as many parameters"
     )
-    models.add_argument("--seed", type=whole(0, LARGEST_SEED), default=0, help="of the language models")
+    models.add_argument("--seed", type=integer(0, LARGEST_SEED), default=0, help="of the language models")
     output.add_argument("--plot", metavar="PICTURE", help="draw the figure (PNG, PDF, SVG)")
     output.add_argument("--force", action="store_true", help=FORCE_HELP)
     output.add_argument("--json", action="store_true", help=JSON_HELP)
-    run_.add_argument("--threads", type=whole(1, 4096), help=THREADS_HELP)
+    run_.add_argument("--threads", type=integer(1, 4096), help=THREADS_HELP)
     compare.set_defaults(run=run, works=True)
 
 
@@ -105,7 +105,7 @@ def _table(c: Any) -> str:
 
     def seen(n: float | None) -> str:
         if n is None:
-            return "never here"
+            return "not reached"
         return f"{'≤ ' if n <= smallest else ''}{n:,.0f}"
 
     for kind, at in c.crossovers.items():

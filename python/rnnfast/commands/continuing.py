@@ -1,4 +1,4 @@
-"""What a run continues from: a checkpoint by ``--resume``, a finished model by ``--from``."""
+"""Continuing a run: from a checkpoint by ``--resume``, from a finished model by ``--from``."""
 
 from __future__ import annotations
 
@@ -34,24 +34,26 @@ class Recorded:
             raise ValueError(f"{checkpoint} was written by {written_by}: rnnfast {written_by} --resume {checkpoint}")
         for name, value in run["settings"].items():
             if name not in defaults or not _alike(value, defaults[name]):
-                raise _core.Error(f"{checkpoint} is damaged, or of a later version: its setting {name!r} is {value!r}")
+                raise _core.Error(f"{checkpoint} is damaged or of a later version: its setting {name!r} is {value!r}")
         relative = run.get("relative", {})
         relative = relative if isinstance(relative, dict) else {"relative": relative}
         for name, held in (("sha256", run.get("sha256")), *relative.items()):
             if not isinstance(held, str):
-                raise _core.Error(f"{checkpoint} is damaged: its {name!r} is {held!r}, expected a text")
+                raise _core.Error(f"{checkpoint} is damaged: its {name!r} is {held!r}, expected a string")
         self.checkpoint, self._digest = checkpoint, run["sha256"]
         self._settings, self._relative = {**defaults, **run["settings"]}, relative
 
     def settings(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """The settings to continue with; ``ValueError`` names every given option that would make it another run."""
+        """The settings to continue with; ``ValueError`` lists the given options that must not change."""
         other = [
             f"--{name.replace('_', '-')} is {value}, in the checkpoint {self._settings[name]}"
             for name, value in given.items()
             if name not in _MAY_CHANGE and value != self._settings[name]
         ]
         if other:
-            raise ValueError(f"{self.checkpoint} cannot be resumed: {'; '.join(other)}; leave them out, or start anew")
+            raise ValueError(
+                f"{self.checkpoint} cannot be resumed: {'; '.join(other)}; leave them out, or start a new run"
+            )
         settings = {**self._settings, **given}
         for name in TEXTS:
             if settings.get(name) is not None:
@@ -61,18 +63,20 @@ class Recorded:
         return settings
 
     def _output(self) -> str:
-        """Where the checkpoint is now, so that a copied folder keeps its hands off the original."""
+        """Relative to where the checkpoint is now, so that a copied folder does not overwrite the original."""
         recorded: str = self._settings["output"]
         if "output" in self._relative:
             return os.path.normpath(str(self.checkpoint.parent / self._relative["output"]))
-        beside = self.checkpoint.with_name(os.path.basename(recorded))
-        return str(beside) if sidecar(beside, ".checkpoint.safetensors") == self.checkpoint else recorded
+        near = self.checkpoint.with_name(os.path.basename(recorded))
+        return str(near) if sidecar(near, ".checkpoint.safetensors") == self.checkpoint else recorded
 
     def _text(self, name: str, given: Mapping[str, Any]) -> str:
-        """The data file: as given, else from where the checkpoint is now, else where it was."""
+        """The data file: as given, else relative to where the checkpoint is now, else at its old path."""
         recorded = self._settings[name]
         if recorded is None:
-            raise ValueError(f"{self.checkpoint} read no {name.upper()}, but {given[name]} is given; leave it out")
+            raise ValueError(
+                f"the run of {self.checkpoint} had no {name.upper()}, but {given[name]} is given; leave it out"
+            )
         if name in given:
             return str(given[name])
         places = [self.checkpoint.parent / self._relative[name]] if name in self._relative else []
@@ -81,30 +85,30 @@ class Recorded:
         if found is None:
             said = "standard input" if recorded == "-" else recorded
             raise FileNotFoundError(
-                f"the run read {said}, which is not there to resume {self.checkpoint}; give its {name.upper()} again"
+                f"the run read {said}, which is not available to resume {self.checkpoint}; give {name.upper()} again"
             )
         return os.path.normpath(str(found))
 
     def check(self, name: str, digest: str) -> None:
-        """``ValueError`` if the data are not those that the run began with."""
+        """``ValueError`` if the data are not those of the run."""
         if self._digest != digest:
             raise ValueError(
-                f"{name} is not what {self.checkpoint} was trained on, or has changed since; give the right file, or start anew "
+                f"{name} is not the data of {self.checkpoint}, or has changed since; give the right file, or start a new run "
                 "without --resume"
             )
 
     def model(self) -> LanguageModel | Seq2Seq:
-        """The model as the checkpoint has it."""
+        """The model in the checkpoint."""
         return self._found.model
 
     @property
     def history(self) -> list[dict[str, float]]:
-        """The records of the epochs that are finished."""
+        """The records of the finished epochs."""
         return [dict(record) for record in self._found.place["history"]]
 
 
 def paths(settings: argparse.Namespace, checkpoint: Path | None) -> dict[str, Any]:
-    """What a checkpoint keeps of the settings: files by their absolute paths, and as seen from its folder, which may move."""
+    """The settings that a checkpoint stores: files by their absolute paths, and relative to its folder, which may be moved."""
     named = {name: str(vars(settings)[name]) for name in (*TEXTS, "output") if vars(settings).get(name) is not None}
     files = {name: path for name, path in named.items() if path != "-" and not is_stream(path)}
     folder = os.path.abspath(checkpoint.parent if checkpoint else ".")
@@ -166,7 +170,7 @@ def _vocabulary_of(model: LanguageModel | Seq2Seq) -> Vocab | None:
 
 
 def _alike(value: Any, default: Any) -> bool:
-    """Whether a recorded setting is of the kind its default is of."""
+    """Whether a recorded setting has the type of its default."""
     if default is None:
         return value is None or (isinstance(value, (str, float)) and value == value)
     if isinstance(default, float):

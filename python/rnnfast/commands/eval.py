@@ -7,7 +7,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from rnnfast.commands import streams
-from rnnfast.commands.options import JSON_HELP, THREADS_HELP, groups, named, perplexity, say, text_of, whole
+from rnnfast.commands.options import JSON_HELP, THREADS_HELP, groups, integer, named, perplexity, say, text_of
 
 if TYPE_CHECKING:
     from rnnfast.markov.ngram import NGram
@@ -26,14 +26,14 @@ def add_to(commands: Any) -> None:
     )
     data, output, run_ = groups(evaluation, "data", "output", "run")
     data.add_argument("model", metavar="MODEL", help="a model file, or an n-gram model in the ARPA format")
-    data.add_argument("file", metavar="FILE", help="UTF-8 text, .gz too; - is standard input")
+    data.add_argument("file", metavar="FILE", help="UTF-8 text, also .gz; - is standard input")
     output.add_argument(
         "--per-line", action="store_true",
-        help="print a line for each line of FILE: its log-probability in nats, perplexity, tokens and text, with tabs between; "
-        "each is predicted by itself, after a line's end and with its own, if the model knows line ends",
+        help="print one line per line of FILE: log-probability in nats, perplexity, tokens and text, separated by tabs; "
+        "each line is predicted alone, from the previous line end to its own if the model knows line ends",
     )  # fmt: skip
-    output.add_argument("--json", action="store_true", help=JSON_HELP + "; with --per-line, one object a line")
-    run_.add_argument("--threads", type=whole(1, 4096), help=THREADS_HELP)
+    output.add_argument("--json", action="store_true", help=JSON_HELP + "; with --per-line, one object per line")
+    run_.add_argument("--threads", type=integer(1, 4096), help=THREADS_HELP)
     evaluation.set_defaults(run=run)
 
 

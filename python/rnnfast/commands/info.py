@@ -14,14 +14,14 @@ def add_to(commands: Any) -> None:
     info = commands.add_parser(
         "info",
         help="compiler, instruction sets, threads",
-        description="Prints what runs here: version, compiler, instruction sets built, supported and active, threads.",
+        description="Prints version, compiler, instruction sets (built, supported, active) and threads.",
     )
     info.add_argument("--json", action="store_true", help=JSON_HELP)
     info.set_defaults(run=run, threads=None)
 
 
 def run(args: argparse.Namespace) -> None:
-    """Prints what :func:`rnnfast.info` knows."""
+    """Prints the result of :func:`rnnfast.info`."""
     import rnnfast as rf
 
     info = rf.info()

@@ -1,4 +1,4 @@
-"""What the commands share: their parser, kinds of option values, and where text goes."""
+"""The common part of the commands: the parser, types of option values, and output of text."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from rnnfast.commands import streams
 from rnnfast.text.tokenise import decode_bytes, read_text, unpacked
 
 BAD_INPUT = 2
-JSON_HELP = "print one JSON object last on stdout, human text on stderr; numbers that are not finite are null"
+JSON_HELP = "print one JSON object to stdout at the end, text to stderr; numbers that are not finite are null"
 THREADS_HELP = "1 to 4096; default: all cores this process may use"
 LARGEST_SEED = 2**64 - 1
 LARGEST_COUNT = 2**31 - 1
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse's parser, with errors of one line that suggest what was meant."""
+    """argparse's parser, with errors in one line that suggest corrections."""
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """As argparse's; an option that does not exist is the first thing reported, not what is missing besides."""
+        """Like argparse's, but an unknown option is reported before missing ones."""
         words = list(sys.argv[1:] if args is None else args)
         for word in words:
             if word == "--" or (not word.startswith("-") and self._subparsers is not None):
-                break  # what follows is not this parser's
+                break  # the rest is not for this parser
             self._check_option(word)
         return super().parse_known_args(words, namespace)
 
     def _check_option(self, word: str) -> None:
         name = word.partition("=")[0]
         if not re.match(r"--?[A-Za-z]", name) or re.search(r"\s", name):
-            return  # a value: a negative number, a text
+            return  # a value, such as a negative number
         known = list(self._option_string_actions)
         if name in known or (name.startswith("--") and any(option.startswith(name) for option in known)):
             return
@@ -54,7 +54,7 @@ class Parser(argparse.ArgumentParser):
 
 
 class Formatter(argparse.HelpFormatter):
-    """Help that names the defaults worth naming."""
+    """Help with the defaults that are informative."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         text = action.help
@@ -69,9 +69,9 @@ def meant(word: str, known: Iterable[str]) -> str:
 
 
 def say(text: str, args: argparse.Namespace) -> None:
-    """Human text: on stdout, or on stderr when stdout belongs to JSON or to the model.
+    """Prints text to stdout, or to stderr when stdout is used for JSON or for the model.
 
-    A command that works for a result (``args.works``) continues when nobody reads; one that only prints ends.
+    If stdout is closed, a command with another result (``args.works``) continues; a command that only prints ends.
     """
     if args.json or getattr(args, "stdout_taken", False):
         streams.note(text)
@@ -84,18 +84,18 @@ def say(text: str, args: argparse.Namespace) -> None:
 
 
 def sidecar(model: Path, ending: str) -> Path:
-    """The file beside ``model`` that ends in ``ending``."""
+    """The file next to ``model`` with the suffix ``ending``."""
     return model.with_name((model.stem if model.suffix == ".safetensors" else model.name) + ending)
 
 
-def whole(least: int, most: int = LARGEST_COUNT) -> Any:
-    """An option's type: a whole number from ``least`` to ``most``."""
+def integer(least: int, most: int = LARGEST_COUNT) -> Any:
+    """The type of an option: an integer from ``least`` to ``most``."""
 
     def parse(text: str) -> int:
         try:
             value = int(text)
         except ValueError:
-            raise argparse.ArgumentTypeError(f"{text[:40]!r} is no whole number") from None
+            raise argparse.ArgumentTypeError(f"{text[:40]!r} is not an integer") from None
         if value < least:
             raise argparse.ArgumentTypeError(f"{value} is below {least}")
         if value > most:
@@ -106,13 +106,13 @@ def whole(least: int, most: int = LARGEST_COUNT) -> Any:
 
 
 def real(low: float, high: float = float("inf"), *, open_low: bool = False) -> Any:
-    """An option's type: a number from ``low``, itself excluded if ``open_low``, to below ``high``."""
+    """The type of an option: a number from ``low``, exclusive if ``open_low``, to ``high``, exclusive."""
 
     def parse(text: str) -> float:
         try:
             value = float(text)
         except ValueError:
-            raise argparse.ArgumentTypeError(f"{text[:40]!r} is no number") from None
+            raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a number") from None
         if not (low < value if open_low else low <= value) or not value < high:
             raise argparse.ArgumentTypeError(f"{text[:40]} is outside {low} to {high}")
         return value
@@ -121,12 +121,12 @@ def real(low: float, high: float = float("inf"), *, open_low: bool = False) -> A
 
 
 def perplexity(value: float) -> str:
-    """A perplexity as people read it: three digits after the point, or a power of ten where that would be a row of digits."""
+    """A perplexity for printing: three decimals, or a power of ten if it is large."""
     return f"{value:.3f}" if value < 1e6 else f"{value:.2e}"
 
 
 def named(file: str) -> str:
-    """What a text file is called in messages."""
+    """The name of a text file in messages."""
     return "standard input" if file == "-" else file
 
 

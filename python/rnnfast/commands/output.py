@@ -1,4 +1,4 @@
-"""Where a command may write: checked before it works, so that no file is lost and no work is done in vain."""
+"""Checks of output files before a command starts, so that no file is lost and no work is wasted."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from contextlib import suppress
 from pathlib import Path
 
 FORCE_HELP = "overwrite files that exist"
-_DESCRIPTORS = ("/dev/fd/", "/dev/stdout", "/dev/stderr", "/proc/self/fd/")  # whatever they are redirected to
+_DESCRIPTORS = ("/dev/fd/", "/dev/stdout", "/dev/stderr", "/proc/self/fd/")  # whatever these are redirected to
 
 
 def is_stream(path: str | os.PathLike[str]) -> bool:
-    """Whether ``path`` is a device, a pipe or an open descriptor, which is written to and never replaced."""
+    """Whether ``path`` is a device, a pipe or an open descriptor, which is written to instead of replaced."""
     if os.fspath(path).startswith(_DESCRIPTORS):
         return True
     try:
@@ -25,7 +25,7 @@ def is_stream(path: str | os.PathLike[str]) -> bool:
 
 
 def is_stdout(path: str | os.PathLike[str]) -> bool:
-    """Whether ``path`` is what standard output goes to, as ``/dev/stdout`` is."""
+    """Whether ``path`` is the target of standard output, as ``/dev/stdout`` is."""
     try:
         return is_stream(path) and os.path.samestat(os.stat(path), os.fstat(1)) and not _is_null(path)
     except OSError:
@@ -37,7 +37,7 @@ def _is_null(path: str | os.PathLike[str]) -> bool:
 
 
 def refuse_folder(option: str, path: str) -> None:
-    """Raises one sentence if ``path``, the value of ``option``, names a folder."""
+    """Raises an error if ``path``, the value of ``option``, is a folder."""
     if os.path.isdir(path) or path.endswith(("/", os.sep)):
         raise IsADirectoryError(f"{option} {path} is a folder; give the name of a file in it")
 
@@ -51,9 +51,9 @@ def check_output(
     companions: Iterable[Path] = (),
     otherwise: str = "",
 ) -> None:
-    """Raises one sentence if ``path``, the value of ``option``, cannot be written, is an input, or exists.
+    """Raises an error if ``path``, the value of ``option``, cannot be written, is an input, or exists.
 
-    ``companions`` are files written with it. ``otherwise`` completes the advice for a file that exists.
+    ``companions`` are files written with it. ``otherwise`` completes the advice for an existing file.
     """
     refuse_folder(option, path)
     written = [Path(path), *([] if is_stream(path) else companions)]
@@ -77,9 +77,9 @@ def check_output(
 
 
 def check_picture(option: str, args: argparse.Namespace, inputs: Iterable[str | None] = ()) -> Path | None:
-    """The file that the picture ``option`` asks for will be in, checked as :func:`check_output` does; None if not asked.
+    """The file of the picture that ``option`` asks for, checked as by :func:`check_output`; None without the option.
 
-    Its folder is made if it is missing.
+    Creates its folder if it is missing.
     """
     given = getattr(args, option[2:].replace("-", "_"), None)
     if given is None:
@@ -103,10 +103,10 @@ def _same(file: Path, source: str) -> bool:
 
 
 def _try_to_write(file: Path, option: str) -> None:
-    """Makes and removes a file beside ``file``, as writing will: a name too long or a read-only disk is found now."""
+    """Creates and removes a temporary file next to ``file``, to find a long name or a read-only disk now."""
     target = Path(os.path.realpath(file))
     if not target.parent.is_dir():
-        raise NotADirectoryError(f"{target.parent} is not a folder; make it, or give another {option}")
+        raise NotADirectoryError(f"{target.parent} is not a folder; create it, or give another {option}")
     trial = f"{target}.tmp-{os.getpid()}-0"
     try:
         try:

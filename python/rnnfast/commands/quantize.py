@@ -15,8 +15,8 @@ def add_to(commands: Any) -> None:
     """Adds the command to the parser's."""
     quantize = commands.add_parser(
         "quantize",
-        help="a file of a quarter (int8) or half (bf16) the size",
-        description="Writes the same model with its matrices rounded; the file loads as it is.",
+        help="write a model file of a quarter (int8) or half (bf16) the size",
+        description="Writes the same model with quantized matrices; the file loads like any model file.",
         formatter_class=Formatter,
     )
     model, output = groups(quantize, "model", "output")

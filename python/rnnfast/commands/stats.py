@@ -1,4 +1,4 @@
-"""``rnnfast stats``: what a text is made of."""
+"""``rnnfast stats``: token statistics of a text."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rnnfast.commands import streams
-from rnnfast.commands.options import JSON_HELP, Formatter, groups, named, say, text_of, whole
+from rnnfast.commands.options import JSON_HELP, Formatter, groups, integer, named, say, text_of
 from rnnfast.commands.output import FORCE_HELP, check_picture
 from rnnfast.text.tokenise import TOKENIZERS
 
@@ -18,16 +18,16 @@ def add_to(commands: Any) -> None:
     stats = commands.add_parser(
         "stats",
         help="tokens, vocabulary and frequent n-grams of a text",
-        description="Counts the tokens of a text, and the most frequent n-grams of one, two and three.",
+        description="Counts the tokens of a text, and shows its most frequent unigrams, bigrams and trigrams.",
         formatter_class=Formatter,
     )
     data, output = groups(stats, "data", "output")
-    data.add_argument("file", metavar="FILE", help="UTF-8 text, .gz too; - is standard input")
+    data.add_argument("file", metavar="FILE", help="UTF-8 text, also .gz; - is standard input")
     data.add_argument("--tokenizer", choices=TOKENIZERS, default="word", help="what counts as a token")
     data.add_argument(
-        "--max-vocab", type=whole(1), metavar="N", help="count all but the N most frequent tokens as <unk>"
+        "--max-vocab", type=integer(1), metavar="N", help="count all but the N most frequent tokens as <unk>"
     )
-    output.add_argument("--top", type=whole(1), default=10, help="how many n-grams of each order")
+    output.add_argument("--top", type=integer(1), default=10, help="number of n-grams of each order")
     output.add_argument("--plot", metavar="PICTURE", help="draw the frequencies, both axes logarithmic (PNG, PDF, SVG)")
     output.add_argument("--force", action="store_true", help=FORCE_HELP)
     output.add_argument("--json", action="store_true", help=JSON_HELP)
@@ -35,7 +35,7 @@ def add_to(commands: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Prints the counts; draws how often the k-th most frequent n-gram occurs."""
+    """Prints the counts; draws the frequency of n-grams over their rank."""
     import numpy as np
 
     import rnnfast as rf
@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> None:
     corpus = rf.Corpus.from_text(text_of(args.file), tokenizer=args.tokenizer, max_vocab=args.max_vocab, name=name)
     levels = count(corpus.ids.astype(np.int64), 3, len(corpus.vocab), -1)
     kinds, result = ("unigrams", "bigrams", "trigrams"), {}
-    if picture is not None:  # before the text, whose reader may go
+    if picture is not None:  # before the text, whose reader may close the pipe
         _plot({kind: level.counts for kind, level in zip(kinds, levels)}, picture)
     say(f"{name}: {len(corpus):,} {args.tokenizer} tokens, {len(corpus.vocab) - 1:,} different", args)
     for n, (kind, level) in enumerate(zip(kinds, levels), 1):

@@ -1,4 +1,4 @@
-"""The standard streams: what is printed is not lost, and a reader that has gone ends only the commands that do nothing but print."""
+"""The standard streams: output is not lost, and a closed pipe ends only those commands that do nothing but print."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-READER_GONE = 141  # 128 + SIGPIPE, what a shell reports of `cat file | head`
+READER_GONE = 141  # 128 + SIGPIPE, as a shell reports for `cat file | head`
 
 
 class ReaderGone(Exception):
-    """Nobody reads standard output any more."""
+    """Standard output is closed."""
 
 
 def prepare() -> None:
-    """Makes the standard streams usable, whatever the program was started with.
+    """Makes the standard streams usable in any environment.
 
-    A closed stream becomes the null device, so that no file opened later gets its number and the text meant for it. Characters
-    that a stream's encoding lacks are written as ``\\xNN`` or ``\\uNNNN``.
+    A closed stream becomes the null device, so that no file that is opened later gets its descriptor and its text. Characters that
+    the encoding of a stream lacks are written as ``\\xNN`` or ``\\uNNNN``.
     """
     for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         try:
@@ -37,7 +37,7 @@ def prepare() -> None:
 
 
 def write(text: str, end: str = "\n") -> None:
-    """Text on standard output, at once. ``ReaderGone`` when nobody reads it."""
+    """Writes text to standard output immediately. Raises ``ReaderGone`` if it is closed."""
     try:
         print(text, end=end, flush=True)
     except BrokenPipeError:
@@ -49,7 +49,7 @@ def write(text: str, end: str = "\n") -> None:
 
 
 def note(text: str) -> None:
-    """Text on standard error; where that cannot be written the text is dropped and the work continues."""
+    """Writes text to standard error; if that fails, the text is dropped and the command continues."""
     try:
         print(text, file=sys.stderr, flush=True)
     except OSError:
@@ -57,18 +57,18 @@ def note(text: str) -> None:
 
 
 def write_json(value: Any) -> None:
-    """One line of JSON on standard output, as :func:`to_json` makes it."""
+    """Writes the line of :func:`to_json` to standard output."""
     utf8 = (getattr(sys.stdout, "encoding", None) or "utf-8").lower().replace("-", "") in ("utf8", "utf8sig")
     write(to_json(value, ensure_ascii=not utf8))
 
 
 def to_json(value: Any, *, ensure_ascii: bool = False) -> str:
-    """JSON of one line; numbers that JSON does not have, infinity and NaN, are null."""
+    """JSON in one line; infinity and NaN, which JSON does not have, become null."""
     return json.dumps(_finite(value), ensure_ascii=ensure_ascii, allow_nan=False)
 
 
 def finish() -> bool:
-    """Writes what is still in the buffers; False if nobody reads standard output."""
+    """Flushes the standard streams; False if standard output is closed."""
     read = True
     for stream in (sys.stdout, sys.stderr):
         try:
@@ -90,10 +90,10 @@ def _finite(value: Any) -> Any:
 
 
 def _silence(stream: Any) -> None:
-    """Sends what ``stream`` still gets to the null device: a second attempt would fail too, at the latest when Python ends."""
+    """Redirects ``stream`` to the null device: otherwise Python would fail again when it flushes it at exit."""
     try:
         number = stream.fileno()
-    except (OSError, ValueError):  # not a file: a stream that was put in the place of the process's own
+    except (OSError, ValueError):  # not a file: a replacement of the process's own stream
         return
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, number)

@@ -8,7 +8,7 @@ import re
 from typing import Any
 
 from rnnfast import presets
-from rnnfast.commands.options import groups, named, perplexity, real, text_of, whole
+from rnnfast.commands.options import groups, integer, named, perplexity, real, text_of
 from rnnfast.commands.training import DEFAULTS, Run, add_options, option_of
 from rnnfast.nn.recurrent import LAYERS
 from rnnfast.text.corpus import Corpus
@@ -28,39 +28,41 @@ def add_to(commands: Any) -> None:
     train = commands.add_parser(
         "train",
         help="train a language model on a text",
-        description="Trains a recurrent language model. Without FILE and --data it reads Python's own help texts.",
+        description="Trains a recurrent language model. Without FILE and --data it uses the help texts of Python.",
     )
     data, model = groups(train, "data", "model")
     data.add_argument(
-        "file", nargs="?", metavar="FILE", default=argparse.SUPPRESS, help="UTF-8 text, .gz too; - is standard input"
+        "file", nargs="?", metavar="FILE", default=argparse.SUPPRESS, help="UTF-8 text, also .gz; - is standard input"
     )
     option = option_of(data, _DEFAULTS)
-    option("--data", "a public data set in place of FILE", choices=_DATA)
+    option("--data", "a public data set instead of FILE", choices=_DATA)
     option("--tokenizer", "what counts as a token", choices=(*TOKENIZERS, BPE))
-    option("--vocab-size", "tokens of the tokenizer bpe", type=whole(1))
-    option("--min-freq", "rarer tokens read as <unk>", type=whole(1))
-    option("--max-vocab", "the most frequent tokens only, others read as <unk>; 0: all", type=whole(0), metavar="N")
-    option("--max-tokens", "read no more of the text; 0: all", type=whole(0, 2**62))
-    option("--num-steps", "time steps of a batch; gradients stop at its first", type=whole(1))
-    option("--sampling", "batches that continue one another, or begin anywhere", choices=("sequential", "random"))
+    option("--vocab-size", "vocabulary size of the tokenizer bpe", type=integer(1))
+    option("--min-freq", "rarer tokens are read as <unk>", type=integer(1))
+    option(
+        "--max-vocab", "keep the N most frequent tokens, others are read as <unk>; 0: all", type=integer(0), metavar="N"
+    )
+    option("--max-tokens", "use only the first tokens of the text; 0: all", type=integer(0, 2**62))
+    option("--num-steps", "time steps of a batch, through which gradients flow back", type=integer(1))
+    option("--sampling", "batches that continue each other, or random chunks", choices=("sequential", "random"))
     model.add_argument(
         "--preset", choices=presets.names(), help="settings of a published model; other options override them"
     )
     option = option_of(model, _DEFAULTS)
-    option("--cell", "of the recurrent layers", choices=list(LAYERS))
-    option("--hidden-size", "units of each layer", type=whole(1))
-    option("--num-layers", "recurrent layers", type=whole(1))
-    option("--embedding-size", "0: one-hot input", type=whole(0))
+    option("--cell", "cell of the recurrent layers", choices=list(LAYERS))
+    option("--hidden-size", "units of each layer", type=integer(1))
+    option("--num-layers", "recurrent layers", type=integer(1))
+    option("--embedding-size", "size of the embeddings; 0: one-hot input", type=integer(0))
     option("--dropout", "on every connection that is not recurrent", type=real(0, 1))
     option("--variational", "the same dropout masks at every step", action="store_true")
-    option("--tie-weights", "one table for embedding and output", action="store_true")
-    option("--init-scale", "first weights uniform in plus or minus this; 0: PyTorch's", type=real(0))
+    option("--tie-weights", "share one table between embedding and output", action="store_true")
+    option("--init-scale", "initial weights are uniform in plus or minus this; 0: PyTorch's", type=real(0))
     add_options(train, _DEFAULTS)
     train.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> None:
-    """Trains, tests, writes the model and its companions, shows a sample."""
+    """Trains and tests, writes the model and the files with it, prints a sample."""
     import rnnfast as rf
 
     this = Run(args, _DEFAULTS, presets.load(args.preset) if args.preset else {})
@@ -92,7 +94,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _read(s: argparse.Namespace, known: Vocab | None) -> tuple[Corpus, Corpus, Corpus, str]:
-    """Train, validation and test text by the ``known`` vocabulary or a new one, and the sum of all."""
+    """Training, validation and test text with the ``known`` vocabulary or a new one, and their checksum."""
     import rnnfast as rf
     from rnnfast.text.datasets import python_topics
 
@@ -117,5 +119,5 @@ def _read(s: argparse.Namespace, known: Vocab | None) -> tuple[Corpus, Corpus, C
 
 
 def _opening(text: str) -> str:
-    """The first two words of a line that begins like a sentence; else of the text."""
+    """The first two words of a line that looks like a sentence, else of the text."""
     return (re.search(r"^[A-Z][a-z]+ [a-z]+", text, re.MULTILINE) or re.search(r"\S+( \S+)?", text) or [text[:1]])[0]

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from rnnfast.commands.options import groups, perplexity, real, whole
+from rnnfast.commands.options import groups, integer, perplexity, real
 from rnnfast.commands.training import DEFAULTS, Run, add_options, option_of
 from rnnfast.nn.recurrent import LAYERS
 from rnnfast.text.datasets import PAIRED
@@ -30,47 +30,54 @@ def add_to(commands: Any) -> None:
     train = commands.add_parser(
         "train-translation",
         help="train a translator on sentence pairs",
-        description="Trains an encoder and a decoder on sentence pairs: two files whose lines belong together, or one with "
-        "source<TAB>target in a line. A twentieth each is kept for validation and test. Without files and --data it reads "
+        description="Trains an encoder and a decoder on sentence pairs: two files with corresponding lines, or one with lines "
+        "source<TAB>target. 5% each are kept for validation and test. Without files and --data it uses "
         "English and French texts of a program's menus (extra: demo).",
     )
     data, model = groups(train, "data", "model")
     for name, text in (
-        ("source", "UTF-8 text, .gz too: a sentence a line, or both sentences with a tab between them"),
-        ("target", "the lines' translations, if SOURCE has no tabs"),
+        ("source", "UTF-8 text, also .gz: one sentence per line, or both sentences separated by a tab"),
+        ("target", "the translations of the lines, if SOURCE has no tabs"),
     ):
         data.add_argument(name, nargs="?", metavar=name.upper(), default=argparse.SUPPRESS, help=text)
     option = option_of(data, _DEFAULTS)
-    option("--data", "a public data set in place of files", choices=PAIRED)
+    option("--data", "a public data set instead of files", choices=PAIRED)
     option("--tokenizer", "what counts as a token", choices=(*TOKENIZERS, BPE))
-    option("--vocab-size", "tokens of the tokenizer bpe, each side", type=whole(1))
-    option("--lower", "put both sides into lower case", action="store_true")
-    option("--min-freq", "rarer tokens read as <unk>", type=whole(1))
+    option("--vocab-size", "vocabulary size of the tokenizer bpe on each side", type=integer(1))
+    option("--lower", "convert both sides to lower case", action="store_true")
+    option("--min-freq", "rarer tokens are read as <unk>", type=integer(1))
     option(
-        "--max-vocab", "each side's most frequent tokens only, others read as <unk>; 0: all", type=whole(0), metavar="N"
+        "--max-vocab",
+        "keep the N most frequent tokens of each side, others are read as <unk>; 0: all",
+        type=integer(0),
+        metavar="N",
     )
-    option("--max-length", "cut sentences to so many tokens, <eos> among them; 0: none", type=whole(0))
-    option("--max-pairs", "train on no more pairs; 0: all", type=whole(0))
+    option("--max-length", "truncate sentences to this many tokens, including <eos>; 0: never", type=integer(0))
+    option("--max-pairs", "use only the first pairs for training; 0: all", type=integer(0))
     option = option_of(model, _DEFAULTS)
-    option("--cell", "of encoder and decoder", choices=list(LAYERS))
-    option("--hidden-size", "units of each layer", type=whole(1))
-    option("--num-layers", "recurrent layers of each side", type=whole(1))
-    option("--embedding-size", "numbers a token becomes", type=whole(1))
+    option("--cell", "cell of encoder and decoder", choices=list(LAYERS))
+    option("--hidden-size", "units of each layer", type=integer(1))
+    option("--num-layers", "recurrent layers of each side", type=integer(1))
+    option("--embedding-size", "size of the embeddings", type=integer(1))
     option("--bidirectional", "the encoder reads in both directions", action="store_true")
-    option("--context", "what the encoder's states become", choices=("last", "mean", "max"))
-    option("--decoder", "where it starts and what its steps read", choices=_DECODERS)
-    option("--attention", "how the decoder looks back at the source", choices=("none", "additive", "dot", "general"))
+    option("--context", "how the encoder's states are combined", choices=("last", "mean", "max"))
+    option("--decoder", "where its initial state comes from and what its steps read", choices=_DECODERS)
+    option(
+        "--attention",
+        "the score by which the decoder attends to the source",
+        choices=("none", "additive", "dot", "general"),
+    )
     option("--readout", "what the output layer reads", choices=("state", "all"))
     option("--teacher-forcing", "share of steps that read the true token", type=real(0, 1.0000001))
     option("--dropout", "on both embeddings and between layers", type=real(0, 1))
-    option("--output-dropout", "on what the output layer reads; unless given, as --dropout", type=real(0, 1))
-    option("--init-scale", "first weights uniform in plus or minus this; 0: PyTorch's", type=real(0))
+    option("--output-dropout", "on the input of the output layer (default: as --dropout)", type=real(0, 1))
+    option("--init-scale", "initial weights are uniform in plus or minus this; 0: PyTorch's", type=real(0))
     add_options(train, _DEFAULTS)
     train.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> None:
-    """Trains, tests, writes the model and its companions, shows translations."""
+    """Trains and tests, writes the model and the files with it, prints translations."""
     import rnnfast as rf
 
     this = Run(args, _DEFAULTS, {})
@@ -101,11 +108,9 @@ def run(args: argparse.Namespace) -> None:
     if skipped := sum(corpus.skipped for corpus in (train, valid, test)):
         this.say(f"left out {skipped:,} pairs with an empty side")
     if train.truncated:
-        this.say(f"cut {train.truncated:,} sentences to {s.max_length} tokens")
+        this.say(f"truncated {train.truncated:,} sentences to {s.max_length} tokens")
     if s.source is None and s.data is None:
-        this.say(
-            "so few short texts teach a translator phrases, not a language; give files of tens of thousands of pairs"
-        )
+        this.say("these texts are enough for phrases, not for a language; give files with tens of thousands of pairs")
     if this.args.start is not None:
         for side, ids in (("source", train.source_ids), ("target", train.target_ids)):
             share = 100 * (np.concatenate(ids) == 0).mean()
@@ -143,7 +148,7 @@ def _read(s: argparse.Namespace) -> tuple[str, list[list[tuple[str, str]]]]:
 
 
 def _bleu(translations: list[str], test: Any, this: Run) -> Any:
-    """BLEU of the test set, or why there is none."""
+    """BLEU of the test set; if it cannot be computed, prints why."""
     import rnnfast as rf
 
     try:

@@ -1,4 +1,4 @@
-"""What the commands that train share: options, resuming, the run with its log, and what is told at the end."""
+"""The common part of the training commands: options, resuming, the run with its log, and the summary."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from rnnfast.commands.options import (
     LARGEST_SEED,
     THREADS_HELP,
     groups,
+    integer,
     perplexity,
     real,
     say,
     sidecar,
-    whole,
 )
 from rnnfast.commands.output import FORCE_HELP, check_output, is_stdout, is_stream, refuse_folder
 from rnnfast.evaluate import Text
@@ -30,12 +30,12 @@ from rnnfast.models.language_model import LanguageModel
 from rnnfast.models.seq2seq import Seq2Seq
 from rnnfast.train.history import History
 
-# What is not given on the command line comes from here, or from the command's own. All of it goes into the checkpoint.
+# Defaults of all training commands; each command adds its own. The checkpoint stores all settings.
 DEFAULTS: dict[str, Any] = {
     "batch_size": 32, "epochs": 12, "seed": 0, "optimizer": "adam", "lr": 2e-3, "schedule": "constant", "clip_norm": 1.0,
     "clip_value": 0.0, "patience": 0, "keep_best": False, "force": False, "output": "rnnfast-model.safetensors",
 }  # fmt: skip
-DIVERGED = 1  # exit status: the files are written, but the model knows less than nothing
+DIVERGED = 1  # exit status: the files are written, but the model is worse than guessing
 
 
 def option_of(parser: Any, defaults: Mapping[str, Any]) -> Callable[..., None]:
@@ -53,22 +53,24 @@ def add_options(parser: argparse.ArgumentParser, defaults: Mapping[str, Any]) ->
     """The options of every training run."""
     optimisation, output, run = groups(parser, "optimisation", "output", "run")
     option = option_of(optimisation, defaults)
-    option("--batch-size", "rows that are trained together", type=whole(1))
-    option("--epochs", "passes over the training data", type=whole(1))
-    option("--optimizer", "how gradients change the weights", choices=("sgd", "adam", "adamw"))
+    option("--batch-size", "rows of a batch", type=integer(1))
+    option("--epochs", "passes over the training data", type=integer(1))
+    option("--optimizer", "the update rule", choices=("sgd", "adam", "adamw"))
     option("--lr", "learning rate", type=real(0, open_low=True))
     option("--schedule", "constant, step:decay=0.5,start=4, cosine:warmup=1, plateau:decay=0.5", metavar="SCHEDULE")
     option("--clip-norm", "largest gradient norm; 0: no clipping", type=real(0))
     option("--clip-value", "largest gradient; 0: no clipping", type=real(0))
-    option("--patience", "end after so many epochs without improvement; 0: never", type=whole(0))
-    option("--keep-best", "keep the weights of the best epoch, not the last", action="store_true")
+    option("--patience", "stop after this many epochs without improvement; 0: never", type=integer(0))
+    option("--keep-best", "keep the weights of the best epoch instead of the last", action="store_true")
     option = option_of(output, defaults)
-    option("--output", "the model file; the history and the loss curve get the same name", metavar="PATH")
+    option("--output", "the model file; history and loss curve get the same name", metavar="PATH")
     option("--force", FORCE_HELP, action="store_true")
     output.add_argument("--tensorboard", metavar="FOLDER", help="write curves for TensorBoard there")
     output.add_argument("--json", action="store_true", help=JSON_HELP)
-    option_of(run, defaults)("--seed", "of the first weights and of all chance", type=whole(0, LARGEST_SEED))
-    run.add_argument("--threads", type=whole(1, 4096), help=THREADS_HELP)
+    option_of(run, defaults)(
+        "--seed", "of the initial weights and all other random choices", type=integer(0, LARGEST_SEED)
+    )
+    run.add_argument("--threads", type=integer(1, 4096), help=THREADS_HELP)
     begin = run.add_mutually_exclusive_group()
     begin.add_argument(
         "--resume", metavar="CHECKPOINT",
@@ -84,10 +86,10 @@ def add_options(parser: argparse.ArgumentParser, defaults: Mapping[str, Any]) ->
 
 
 class Run:
-    """One training run: its settings, its files, and the checkpoint it continues from if there is one."""
+    """One training run: its settings, its files, and the checkpoint to continue from, if any."""
 
     def __init__(self, args: argparse.Namespace, defaults: Mapping[str, Any], chosen: Mapping[str, Any]) -> None:
-        """``chosen`` settings, a preset's, stand between the command line's and the defaults."""
+        """``chosen`` are the settings of a preset: the command line overrides them, and they override the defaults."""
         given = {**chosen, **{name: value for name, value in vars(args).items() if name in defaults}}
         settings = {**defaults, **given}
         self.args = args
@@ -110,13 +112,13 @@ class Run:
         self.seconds = 0.0
 
     def _check_output(self, force: bool) -> None:
-        """Nothing may be lost, and nothing may fail when hours have been spent."""
+        """Checks the output now, so that no file is lost and nothing fails after hours of training."""
         s, args = self.settings, self.args
         if is_stream(s.output):
             args.stdout_taken = is_stdout(s.output)
             if args.json and args.stdout_taken:
                 raise ValueError(f"--output {s.output} and --json both want standard output; give one of them a file")
-            self.checkpoint = Path(args.resume) if args.resume else None  # a device has no files beside it
+            self.checkpoint = Path(args.resume) if args.resume else None  # a device has no files next to it
             self.log = self.curve = None
         fresh = self.recorded is None
         companions = [file for file in (self.curve, *((self.checkpoint, self.log) if fresh else ())) if file]
@@ -134,13 +136,13 @@ class Run:
         say(text, self.args)
 
     def check_data(self, name: str, digest: str) -> None:
-        """The data must be that of the run that is continued."""
+        """Checks that a resumed run reads the same data."""
         if self.recorded is not None:
             self.recorded.check(name, digest)
         self._digest = digest
 
     def fit(self, model: LanguageModel | Seq2Seq, train: Text, valid: Text, **reading: Any) -> History:
-        """Trains with a line and a record an epoch; the model file takes the checkpoint's place at the end."""
+        """Trains, with a line and a record per epoch; in the end the model file replaces the checkpoint."""
         import rnnfast as rf
         from rnnfast.train import fit
 
@@ -151,7 +153,7 @@ class Run:
         self._records: list[dict[str, float]] = [] if self.recorded is None else self.recorded.history
         kept = {"command": self.args.command, "sha256": self._digest, **paths(s, self.checkpoint)}
         started = time.monotonic()
-        with self._told():
+        with self._reporting():
             history = fit(
                 model, train, valid, epochs=s.epochs, batch_size=s.batch_size, seed=s.seed, optimizer=s.optimizer,
                 lr=self.lr, schedule=s.schedule, clip_norm=s.clip_norm or None, clip_value=s.clip_value or None,
@@ -170,8 +172,8 @@ class Run:
         return history
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
-        """Warnings become lines, and a disk that is full is told with the way to continue."""
+    def _reporting(self) -> Iterator[None]:
+        """Prints warnings as lines, and adds to errors of the disk how to continue the run."""
         with warnings.catch_warnings():
             warnings.filterwarnings("always", message="training diverges")
             warnings.showwarning = lambda message, *_: streams.note(f"rnnfast: {message}")
@@ -181,7 +183,7 @@ class Run:
                 if self.checkpoint is None or not self.checkpoint.exists():
                     raise
                 command = f"rnnfast {self.args.command} --resume {self.checkpoint}"
-                raise type(error)(f"{error}; what was saved before continues with: {command}") from error
+                raise type(error)(f"{error}; continue from the last checkpoint with: {command}") from error
 
     def _on_epoch(self, record: Mapping[str, float]) -> None:
         self._records.append(dict(record))
@@ -196,7 +198,7 @@ class Run:
             write_text(self.log, "".join(streams.to_json(record) + "\n" for record in self._records))
 
     def tell(self, history: History, hint: str) -> None:
-        """Draws the loss curve, and says which files there are now and what to do with them."""
+        """Draws the loss curve, and prints which files were written and what to do next."""
         written = [str(file) for file in (self.output, self.log) if file is not None]
         if self.curve is not None:
             try:
@@ -209,7 +211,7 @@ class Run:
             self.say(f"try: {hint}")
 
     def print_result(self, model: LanguageModel | Seq2Seq, history: History, **tested: Any) -> None:
-        """The JSON of ``--json``; then the exit status 1 if training diverged."""
+        """Prints the JSON of ``--json``; exits with status 1 if training diverged."""
         if self.args.json:
             self._print_json(model, history, tested)
         if history.diverged:
@@ -232,5 +234,5 @@ class Run:
             "notes": history.notes,
             "model": str(self.output),
         }
-        with suppress(streams.ReaderGone):  # the model is written, which was the work
+        with suppress(streams.ReaderGone):  # the model is written, so the command has succeeded
             streams.write_json(result)

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from rnnfast.commands import streams
-from rnnfast.commands.options import THREADS_HELP, Formatter, groups, real, whole
+from rnnfast.commands.options import THREADS_HELP, Formatter, groups, integer, real
 from rnnfast.commands.output import FORCE_HELP, check_picture
 
-_CHUNK = 1024  # lines of a file that are sorted by length together; their answers then come at once
+_CHUNK = 1024  # lines of a file that are sorted by length and translated together
 
 
 def add_to(commands: Any) -> None:
@@ -19,35 +19,40 @@ def add_to(commands: Any) -> None:
     translate = commands.add_parser(
         "translate",
         help="translate lines of text",
-        description="Translates each line of FILE, or of standard input as it comes. An empty line gives an empty line.",
+        description="Translates each line of FILE, or of standard input as it arrives. An empty line gives an empty line.",
         formatter_class=Formatter,
     )
     data, search, output, run_ = groups(translate, "data", "search", "output", "run")
     data.add_argument("model", metavar="MODEL", help="a translator's model file")
     data.add_argument(
-        "file", nargs="?", metavar="FILE", help="UTF-8 text, .gz too, a sentence a line; none, or -, is standard input"
+        "file",
+        nargs="?",
+        metavar="FILE",
+        help="UTF-8 text, also .gz, one sentence per line; without it, or with -, standard input",
     )
-    search.add_argument("--beam-size", type=whole(1), default=1, help="1: the most probable token at each step")
+    search.add_argument("--beam-size", type=integer(1), default=1, help="1: the most probable token at each step")
     search.add_argument(
-        "--max-length", type=whole(1), help="most tokens of a translation (default: twice the line's and ten)",
+        "--max-length", type=integer(1), help="maximum number of tokens of a translation (default: twice those of the line plus ten)",
         default=argparse.SUPPRESS,
     )  # fmt: skip
-    search.add_argument("--length-penalty", type=real(0), default=0.75, help="more favours longer translations")
+    search.add_argument("--length-penalty", type=real(0), default=0.75, help="larger values favour longer translations")
     output.add_argument(
-        "--n-best", type=whole(1), default=1,
-        help="translations of each line, at most the beam size; above 1 a line is: number, score, log P, text, with tabs",
+        "--n-best", type=integer(1), default=1,
+        help="translations per line, at most the beam size; above 1, lines have number, score, log P and text, separated by tabs",
     )  # fmt: skip
-    output.add_argument("--attention-plot", metavar="PICTURE", help="draw what the first line's words looked at")
+    output.add_argument("--attention-plot", metavar="PICTURE", help="draw the attention of the first line")
     output.add_argument("--force", action="store_true", help=FORCE_HELP)
     output.add_argument(
-        "--json", action="store_true", help="print one JSON object a line of text; numbers that are not finite are null"
+        "--json",
+        action="store_true",
+        help="print one JSON object per line of text; numbers that are not finite are null",
     )
-    run_.add_argument("--batch-size", type=whole(1), default=64, help="lines of FILE translated at a time")
+    run_.add_argument("--batch-size", type=integer(1), default=64, help="lines of FILE translated at a time")
     run_.add_argument(
         "--weights", choices=("f32", "bf16", "int8"), help="precision of products (default: the file's)",
         default=argparse.SUPPRESS,
     )  # fmt: skip
-    run_.add_argument("--threads", type=whole(1, 4096), help=THREADS_HELP)
+    run_.add_argument("--threads", type=integer(1, 4096), help=THREADS_HELP)
     translate.set_defaults(run=run)
 
 
@@ -69,7 +74,7 @@ def run(args: argparse.Namespace) -> None:
         found = translations(model, lines, **options, attention=plot is not None)
         for line, best in zip(lines, found):
             number += 1
-            if plot is not None and best[0].attention is not None:  # before the text, whose reader may go
+            if plot is not None and best[0].attention is not None:  # before the text, whose reader may close the pipe
                 best[0].plot(plot)
                 streams.note(f"wrote {plot}")
                 plot = None
@@ -77,7 +82,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _typed() -> Iterator[list[str]]:
-    """Lines of standard input, each as soon as it is there."""
+    """Lines of standard input, each as soon as it arrives."""
     for number, line in enumerate(iter(sys.stdin.buffer.readline, b""), 1):
         try:
             yield [line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")]
@@ -104,5 +109,5 @@ def _print(line: str, best: list[Any], number: int, args: argparse.Namespace) ->
         streams.write_json({"source": line, "translations": told})
         return
     for t in best:
-        text = " ".join(t.text.splitlines())  # a line of text is one line, whatever the model writes
+        text = " ".join(t.text.splitlines())  # one line per translation, even if it contains line ends
         streams.write(f"{number}\t{t.score:.4f}\t{t.log_prob:.4f}\t{text}" if args.n_best > 1 else text)

@@ -1,1 +1,1 @@
-"""Estimators with the habits of scikit-learn: a classifier of sequences and forecasters of series."""
+"""scikit-learn-style estimators: a classifier of sequences and forecasters of series."""

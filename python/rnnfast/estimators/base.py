@@ -1,4 +1,4 @@
-"""What the estimators share: scikit-learn's habits, and layers that are trained and saved together."""
+"""The base of all estimators: scikit-learn's conventions, and layers that are trained and saved together."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ Check = Callable[[Any, str], Any]
 Method = TypeVar("Method", bound=Callable[..., Any])
 _Self = TypeVar("_Self", bound="Estimator")
 
-_MOST_WEIGHTS = 1 << 30  # of one layer: 4 GB, and as much for its gradients and each of Adam's two means
+_MOST_WEIGHTS = 1 << 30  # of one layer: 4 GB, and as much for gradients and for each of Adam's two means
 _MOST_LAYERS = 10_000
 
 
-# Parameters: the constructor stores what it is given, fit checks it ---------------------------------------------------
+# Parameters: the constructor stores its arguments, fit checks them ---------------------------------------------------
 
 
 def one_of(*names: str) -> Check:
-    """A check that gives one of ``names``."""
+    """A check that the value is one of ``names``."""
 
     def check(value: Any, name: str) -> str:
         if not isinstance(value, str) or value not in names:
@@ -47,7 +47,7 @@ def one_of(*names: str) -> Check:
 
 
 def above_zero(value: Any, name: str) -> float:
-    """``value`` as a finite float of more than 0."""
+    """``value`` as a finite float above 0."""
     if isinstance(value, (bool, np.bool_, np.timedelta64)) or not isinstance(
         value, (int, float, np.integer, np.floating)
     ):
@@ -58,7 +58,7 @@ def above_zero(value: Any, name: str) -> float:
 
 
 def largest_norm(value: Any, name: str) -> float | None:
-    """``value`` as a float of more than 0; None or infinity, for no clipping, as None."""
+    """``value`` as a float above 0; None or infinity, which mean no clipping, as None."""
     return (
         None
         if value is None or (isinstance(value, (float, np.floating)) and value == math.inf)
@@ -83,7 +83,7 @@ def _tokenizer(value: Any, name: str) -> str:
 def _seed(value: Any, name: str) -> int | None:
     if value is None:
         return None
-    if at_least(value, 0, name) >= 2**64 - 2:  # a network's layers use the two seeds that follow
+    if at_least(value, 0, name) >= 2**64 - 2:  # the layers of a network also use the next two seeds
         raise ValueError(f"{name} is {value}, expected less than 2**64 - 2")
     return int(value)
 
@@ -100,7 +100,7 @@ TRAINING: dict[str, Check] = {
 
 
 def also_named(**names: str) -> Callable[[Method], Method]:
-    """Lets a method's arguments be given by the names they had in version 0.1 too."""
+    """Lets the arguments of a method also be given by their names in version 0.1."""
 
     def decorate(method: Method) -> Method:
         @functools.wraps(method)
@@ -116,10 +116,10 @@ def also_named(**names: str) -> Callable[[Method], Method]:
 
 
 def check_size(what: str, weights: int) -> None:
-    """``ValueError`` for more weights than any memory should be asked for, before it is asked."""
+    """``ValueError`` for more weights than is reasonable, before memory is allocated."""
     if weights > _MOST_WEIGHTS:
         raise ValueError(
-            f"{what} would have {weights:.3g} weights, expected at most {_MOST_WEIGHTS:.3g}: make a size or the number of layers smaller"
+            f"{what} would have {weights:.3g} weights, expected at most {_MOST_WEIGHTS:.3g}: reduce a size or the number of layers"
         )
 
 
@@ -143,7 +143,7 @@ class Network:
         return {f"{n}.{p}": v for n, layer in self.layers.items() for p, v in layer.state_dict().items()}
 
     def load_state_dict(self, state: Mapping[str, Array]) -> None:
-        """Copies weights in; ``ValueError`` for a missing, unexpected or misshapen one."""
+        """Copies weights in; ``ValueError`` for a missing or unexpected name or a wrong shape."""
         own = self.state_dict()
         if own.keys() != state.keys():
             raise ValueError(
@@ -155,7 +155,7 @@ class Network:
 
 
 class Trainer:
-    """Adam on the layers of a network, whose gradients are clipped by their common norm."""
+    """Adam for all layers of a network, with gradients clipped by their common norm."""
 
     def __init__(self, network: Network, clip_norm: float | None) -> None:
         self._network, self._clip_norm = network, math.inf if clip_norm is None else clip_norm
@@ -177,7 +177,7 @@ class Trainer:
 
 
 def epochs_shown(epochs: int, losses: list[float], *, shown: bool) -> Iterator[int]:
-    """The numbers below ``epochs``, with a progress bar and the last of ``losses`` if ``shown``."""
+    """The numbers 0 to ``epochs`` - 1; if ``shown``, with a progress bar and the last of ``losses``."""
     if not shown:
         yield from range(epochs)
         return
@@ -196,7 +196,7 @@ def falling_rate(lr: float, epoch: int, epochs: int) -> float:
 
 
 def shuffled(count: int, batch_size: int, random: np.random.Generator) -> Iterable[Any]:
-    """The numbers below ``count`` in random order, ``batch_size`` at once."""
+    """The numbers 0 to ``count`` - 1 in random order, ``batch_size`` at a time."""
     order = random.permutation(count)
     return (order[i : i + batch_size] for i in range(0, count, batch_size))
 
@@ -205,7 +205,7 @@ def shuffled(count: int, batch_size: int, random: np.random.Generator) -> Iterab
 
 
 class NotFittedError(ValueError, AttributeError):
-    """An estimator was asked for what only ``fit`` gives it. Where scikit-learn is loaded, it is scikit-learn's error too."""
+    """An estimator was used before ``fit``. If scikit-learn is loaded, this is a subclass of its error of the same name."""
 
 
 @functools.lru_cache(maxsize=1)
@@ -214,28 +214,29 @@ def _not_fitted_with(theirs: type[Exception]) -> type[NotFittedError]:
 
 
 def _not_fitted(message: str) -> NotFittedError:
-    loaded = sys.modules.get("sklearn.exceptions")  # nobody can catch the error of a module that is not loaded
+    loaded = sys.modules.get("sklearn.exceptions")  # no one can catch an error of a module that is not loaded
     return NotFittedError(message) if loaded is None else _not_fitted_with(loaded.NotFittedError)(message)
 
 
 class Estimator(ABC):
-    """scikit-learn's habits: the constructor stores, ``fit`` checks and returns self, what is learnt ends in ``_``.
+    """scikit-learn's conventions: the constructor stores its arguments, ``fit`` checks them and returns self, learnt attributes end in
+    ``_``.
 
-    What is learnt, ``params_`` included, is replaced as a whole when ``fit`` has succeeded, and is all that predictions use:
-    :meth:`set_params` changes the next ``fit`` alone.
+    The learnt attributes, including ``params_``, are replaced together when ``fit`` has succeeded, and predictions use nothing else:
+    :meth:`set_params` affects the next ``fit`` only.
     """
 
     kind: str
     params_: dict[str, Any]  # the parameters of the fit, checked
     _checks: ClassVar[Mapping[str, Check]]
-    _learnt: ClassVar[tuple[str, ...]]  # the names of what fit sets
+    _learnt: ClassVar[tuple[str, ...]]  # the attributes that fit sets
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """The constructor's arguments; ``deep`` changes nothing, since none of them is an estimator."""
+        """The constructor's arguments; ``deep`` has no effect, since none of them is an estimator."""
         return {name: getattr(self, name) for name in self._names()}
 
     def set_params(self: _Self, **params: Any) -> _Self:
-        """Changes arguments of the constructor, all or none; they count from the next ``fit`` on."""
+        """Changes arguments of the constructor, all or none; takes effect at the next ``fit``."""
         for name in params:
             if name not in self._names():
                 raise ValueError(
@@ -253,21 +254,21 @@ class Estimator(ABC):
         return f"{type(self).__name__}({', '.join(f'{n}={v!r}' for n, v in self.get_params().items())})"
 
     def _checked(self) -> dict[str, Any]:
-        """The parameters as plain numbers and strings; says which one is wrong."""
+        """The parameters as plain numbers and strings; errors name the wrong one."""
         return {name: check(getattr(self, name), name) for name, check in self._checks.items()}
 
     def _learn(self, params: dict[str, Any], **learnt: Any) -> None:
-        """Replaces all that an earlier fit has learnt."""
+        """Replaces everything that an earlier fit has learnt."""
         for name in self._learnt:
             self.__dict__.pop(name, None)
         self.__dict__.update(learnt, params_=params)
 
     def _columns(self) -> list[str] | None:
-        """The names of the columns fitted, if they had names."""
+        """The names of the fitted columns, if they had names."""
         return list(self.feature_names_in_) if hasattr(self, "feature_names_in_") else None
 
     def _losses(self) -> dict[str, list[float]]:
-        """The loss of each epoch for a file; an estimator from a file of version 0.1 does not know it."""
+        """The loss of each epoch for a file; an estimator from a file of version 0.1 does not have it."""
         return {"loss_curve": self.loss_curve_} if hasattr(self, "loss_curve_") else {}
 
     def __sklearn_is_fitted__(self) -> bool:
@@ -275,10 +276,10 @@ class Estimator(ABC):
 
     def _check_fitted(self) -> None:
         if not hasattr(self, "params_"):
-            raise _not_fitted(f"the {type(self).__name__} has learnt nothing yet; call fit first")
+            raise _not_fitted(f"the {type(self).__name__} is not fitted yet; call fit first")
 
     def _tags(self, estimator_type: str | None, *, requires_y: bool, **inputs: bool) -> Any:
-        """scikit-learn's description of this estimator; scikit-learn alone asks for it."""
+        """scikit-learn's description of this estimator; only scikit-learn calls this."""
         from sklearn.utils import ClassifierTags, InputTags, Tags, TargetTags
 
         return Tags(
@@ -289,15 +290,15 @@ class Estimator(ABC):
             input_tags=InputTags(two_d_array=True, **inputs),
         )
 
-    # Files and pickles hold the same bytes
+    # Files and pickles store the same bytes
 
     @abstractmethod
     def _parts(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-        """What was learnt, as JSON and as tensors; ``params_`` aside."""
+        """The learnt attributes except ``params_``, as JSON and as tensors."""
 
     @abstractmethod
     def _restore(self, params: dict[str, Any], config: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> None:
-        """Takes back what :meth:`_parts` gave; everything is checked."""
+        """Restores what :meth:`_parts` returned; everything is checked."""
 
     def _file(self) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
         self._check_fitted()
@@ -306,15 +307,15 @@ class Estimator(ABC):
         return tensors, {"format": FORMAT, "format_version": FORMAT_VERSION, "kind": self.kind, "config": config}
 
     def save(self, path: PathLike) -> None:
-        """What was learnt in one safetensors file; :func:`rnnfast.load` reads it.
+        """Writes the fitted estimator to a safetensors file; :func:`rnnfast.load` reads it.
 
-        The estimator it gives has the parameters of the fit.
+        The loaded estimator has the parameters of the fit.
         """
         write_tensors(path, *self._file())
 
     @classmethod
     def from_parts(cls: type[_Self], config: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> _Self:
-        """The estimator in a file's configuration and tensors."""
+        """The estimator from the configuration and tensors of a file."""
         estimator = cls(**config["params"])
         estimator._restore(estimator._checked(), config, tensors)
         return estimator
@@ -343,13 +344,13 @@ class Estimator(ABC):
 
 
 def check_sizes(tensors: Mapping[str, NDArray[Any]], num_layers: int, *asked: int) -> None:
-    """``ValueError`` if a file's configuration asks for larger weights than the file holds."""
+    """``ValueError`` if the configuration of a file needs more weights than the file has."""
     if not 0 < num_layers <= len(tensors) or max(asked) > sum(value.size for value in tensors.values()):
-        raise ValueError("the configuration asks for more weights than the file holds")
+        raise ValueError("the configuration needs more weights than the file has")
 
 
 def checked_reals(values: Any, name: str, size: int | None = None, *, positive: bool = False) -> NDArray[np.float64]:
-    """A file's list of finite numbers (size,)."""
+    """A list of finite numbers (size,) from a file."""
     array = np.array(values, np.float64)
     if array.ndim != 1 or len(array) == 0 or (size is not None and len(array) != size):
         raise ValueError(
@@ -361,12 +362,12 @@ def checked_reals(values: Any, name: str, size: int | None = None, *, positive: 
 
 
 def losses_in(config: Mapping[str, Any]) -> dict[str, list[float]]:
-    """The loss of each epoch, if a file has it."""
+    """The loss of each epoch, if the file has it."""
     return {"loss_curve_": checked_reals(config["loss_curve"], "loss_curve").tolist()} if "loss_curve" in config else {}
 
 
 def named_columns(names: Any, size: int) -> dict[str, Any]:
-    """scikit-learn's attribute with the names of ``size`` columns; nothing if they have none."""
+    """scikit-learn's attribute with the names of ``size`` columns, if they have names."""
     if names is None:
         return {}
     if not isinstance(names, list) or len(names) != size or not all(isinstance(name, str) for name in names):
@@ -375,12 +376,12 @@ def named_columns(names: Any, size: int) -> dict[str, Any]:
 
 
 def doubles_as_bytes(values: NDArray[np.float64]) -> NDArray[np.int8]:
-    """Double-precision numbers (R, C) as a file's tensor (R, 8 C): it has no other type that holds them exactly."""
+    """Double-precision numbers (R, C) as a tensor (R, 8 C) of bytes: our files have no type that stores them exactly."""
     return np.ascontiguousarray(values, "<f8").view(np.int8)
 
 
 def doubles_from_bytes(tensor: NDArray[Any], name: str, shape: tuple[int, int]) -> NDArray[np.float64]:
-    """The numbers that :func:`doubles_as_bytes` wrote, of that shape and finite."""
+    """The numbers that :func:`doubles_as_bytes` wrote, checked to have this shape and to be finite."""
     if tensor.dtype != np.int8 or tensor.shape != (shape[0], 8 * shape[1]):
         raise ValueError(
             f"{name} has shape {tensor.shape} and type {tensor.dtype}, expected {(shape[0], 8 * shape[1])} and int8"

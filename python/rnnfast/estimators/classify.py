@@ -1,4 +1,4 @@
-"""Classes of whole sequences: a recurrent layer, its last or mean state, softmax."""
+"""Classification of sequences: a recurrent layer, its last or mean state, softmax."""
 
 from __future__ import annotations
 
@@ -63,15 +63,15 @@ _ROWS = 256  # sequences classified together
 
 
 class SequenceClassifier(Estimator):
-    r"""P(class | x_1 … x_T) = softmax(W s + b), s the recurrent layer's last state, or the mean of all.
+    r"""P(class | x_1 … x_T) = softmax(W s + b), where s is the last state of the recurrent layer, or the mean of all.
 
-    The sequences, of any lengths, hold tokens or real numbers:
+    The sequences can have any lengths and contain tokens or real numbers:
 
     - tokens: texts, or lists of strings. Each token has an embedding.
-    - real numbers: a list with an array (T,) or (T, D) for each sequence, data frames among them; or one array (N, T) or (N, T, D).
-      The recurrent layer reads the D features, shifted and scaled by their mean and standard deviation in the training data.
+    - real numbers: a list with an array or data frame (T,) or (T, D) for each sequence; or one array (N, T) or (N, T, D).
+      The recurrent layer reads the D features, standardized by their mean and standard deviation in the training data.
 
-    Integers may be either. As in PyTorch they are tokens and floats are numbers, but ``fit`` warns about it unless ``input`` says which.
+    Integers can be either. As in PyTorch, integers are tokens and floats are numbers, but ``fit`` warns unless ``input`` is given.
 
     Parameters
     ----------
@@ -79,10 +79,10 @@ class SequenceClassifier(Estimator):
     hidden_size, num_layers : of the recurrent layer
     embedding_size : of a token
     pooling : ``"last"`` or ``"mean"``
-    tokenizer : tokenizes texts; sequences of tokens are taken as they are
-    epochs, batch_size, lr, clip_norm : of training by Adam on the cross-entropy; lr falls to 0; ``clip_norm=None`` clips nothing
+    tokenizer : tokenizes texts; lists of tokens are used as they are
+    epochs, batch_size, lr, clip_norm : of training with Adam on the cross-entropy; lr decreases to 0; ``clip_norm=None``: no clipping
     seed : the same seed gives the same model (scikit-learn's ``random_state``; an integer, or None for a new one)
-    input : ``"tokens"``, ``"real"``, or ``"auto"`` for what the sequences of ``fit`` are
+    input : ``"tokens"``, ``"real"``, or ``"auto"`` to infer it from the sequences of ``fit``
     verbose : show a progress bar over the epochs
 
     Attributes
@@ -90,7 +90,7 @@ class SequenceClassifier(Estimator):
     classes_ : labels, sorted: strings, bytes, integers, floats, bools, dates or times
     input_ : ``"tokens"`` or ``"real"``
     vocab_ : of tokens
-    mean_, scale_, n_features_in_ : of real numbers: what is subtracted, what divides, how many features a step has
+    mean_, scale_, n_features_in_ : for real numbers: mean and standard deviation for standardizing, number of features
     loss_curve_ : mean cross-entropy of each epoch
     params_ : the parameters of the fit
 
@@ -103,7 +103,7 @@ class SequenceClassifier(Estimator):
     """
 
     kind = "sequence_classifier"
-    _estimator_type = "classifier"  # how scikit-learn before 1.6 asks
+    _estimator_type = "classifier"  # for scikit-learn before 1.6
     _checks: ClassVar = {
         "cell": CELL, "hidden_size": positive, "embedding_size": positive, "pooling": one_of(*POOLINGS),
         "tokenizer": TOKENIZER, "input": one_of("auto", TOKENS, REAL), **TRAINING,
@@ -153,16 +153,16 @@ class SequenceClassifier(Estimator):
     def fit(
         self, X: Iterable[object], y: Iterable[object], sample_weight: ArrayLike | None = None
     ) -> SequenceClassifier:
-        """Learns from sequences and one label each; ``sample_weight`` (N,) says how much each counts."""
+        """Trains on sequences with one label each; ``sample_weight`` (N,) are their weights in the loss."""
         params = self._checked()
         given = read_sequences(X, params["input"])
         labels = read_labels(y, len(given.values))
         weights = read_weights(sample_weight, len(labels))
         if not len(labels):
-            raise ValueError("0 sequences and 0 labels, expected as many, and at least one (0 sample(s) (shape=(0,)))")
+            raise ValueError("0 sequences and 0 labels, expected at least one (0 sample(s) (shape=(0,)))")
         if given.kind == INTEGERS:
             warnings.warn(
-                'the sequences hold integers, which are read as tokens; input="real" reads them as numbers, input="tokens" hides this',
+                'the sequences are integers, which are read as tokens; input="real" reads them as numbers, input="tokens" hides this warning',
                 stacklevel=3,
             )
         classes, targets = np.unique(labels, return_inverse=True)
@@ -187,7 +187,7 @@ class SequenceClassifier(Estimator):
         return self
 
     def _reader(self, given: Sequences, params: dict[str, Any]) -> tuple[dict[str, Any], list[NDArray[Any]]]:
-        """What it takes to read sequences, and those given as the network reads them."""
+        """The attributes for reading sequences, and the given sequences as the network reads them."""
         if given.kind == REAL:
             mean, scale = standard_scale(np.concatenate(given.values), "X")
             read = {"input_": REAL, "mean_": mean, "scale_": scale, "n_features_in_": len(mean)}
@@ -222,7 +222,7 @@ class SequenceClassifier(Estimator):
                 row = ((x - self.mean_) / self.scale_).astype(np.float32)
             if not np.isfinite(row).all():
                 raise OverflowError(
-                    f"sequence {n} reaches {np.abs(x).max():g}, too far from the numbers fitted for single precision"
+                    f"sequence {n} reaches {np.abs(x).max():g}, too far from the fitted numbers for single precision"
                 )
             rows.append(row)
         return rows
@@ -250,7 +250,7 @@ class SequenceClassifier(Estimator):
 
     @also_named(sequences="X", labels="y")
     def score(self, X: Iterable[object], y: Iterable[object], sample_weight: ArrayLike | None = None) -> float:
-        """The share of sequences whose most probable class is their label: the accuracy."""
+        """The accuracy: the share of sequences whose most probable class is their label."""
         guesses = self.predict_proba(X).argmax(1)
         if not len(guesses):
             raise ValueError("0 sequences, expected at least one to score")
@@ -259,21 +259,21 @@ class SequenceClassifier(Estimator):
 
     @also_named(sequences="X", labels="y")
     def confusion_matrix(self, X: Iterable[object], y: Iterable[object]) -> NDArray[np.int64]:
-        """How many sequences of class i (row) were taken for class j (column)."""
+        """The number of sequences of class i (row) that were classified as class j (column)."""
         guesses = self.predict_proba(X).argmax(1)
         labels = read_labels(y, len(guesses))
         rows = places(labels, self.classes_)
         if (rows < 0).any():
             label = labels[rows < 0].tolist()[0]
             names = ", ".join(map(str, self.classes_[:20])) + ", ..." * (len(self.classes_) > 20)
-            raise ValueError(f"the label {brief(label)} was not among those fitted: {names}")
+            raise ValueError(f"the label {brief(label)} is not among the fitted ones: {names}")
         matrix = np.zeros((len(self.classes_), len(self.classes_)), np.int64)
         np.add.at(matrix, (rows, guesses), 1)
         return matrix
 
     @also_named(sequences="X", labels="y")
     def plot_confusion(self, X: Iterable[object], y: Iterable[object], path: PathLike | None = None) -> Figure:
-        """The confusion matrix, each row as shares, written to ``path`` if given (extra: ``plot``)."""
+        """The confusion matrix as shares of each row, written to ``path`` if given (extra: ``plot``)."""
         matrix = self.confusion_matrix(X, y)
         figure, axes = new_figure()
         figure.set_size_inches(7, 6)
@@ -282,7 +282,7 @@ class SequenceClassifier(Estimator):
         names = literals(self.classes_)
         axes.set_xticks(range(len(names)), names, rotation=90)
         axes.set_yticks(range(len(names)), names)
-        axes.set(xlabel="taken for", ylabel="is")
+        axes.set(xlabel="predicted", ylabel="true")
         figure.colorbar(image, label="share of the row")
         return finish(figure, path)
 
@@ -299,7 +299,7 @@ class SequenceClassifier(Estimator):
         classes = labels_from_json(config["classes"], config.get("labels"))
         learnt: dict[str, Any]
         if "mean" in config and config.keys() & {"vocabulary", "tokens"}:
-            raise ValueError("it has a vocabulary and the mean of real numbers, expected one of them")
+            raise ValueError("it has both a vocabulary and a mean of real numbers, expected one of them")
         if "mean" not in config:
             vocab, width = _vocabulary(config, params["tokenizer"]), params["embedding_size"]
             learnt, num_tokens = {"input_": TOKENS, "vocab_": vocab}, len(vocab)
@@ -318,7 +318,7 @@ class SequenceClassifier(Estimator):
 
 
 class ClassNetwork(Network):
-    """Logits of classes: an embedding if there are tokens, the recurrent layer, its pooled states, the output layer."""
+    """The logits of the classes: an embedding for tokens, the recurrent layer, pooling of its states, the output layer."""
 
     def __init__(self, params: dict[str, Any], num_classes: int, seed: int, *, num_tokens: int, features: int) -> None:
         self._pooling, self._num_layers = params["pooling"], params["num_layers"]
@@ -339,7 +339,7 @@ class ClassNetwork(Network):
         return logits
 
     def learn(self, rows: list[NDArray[Any]], targets: NDArray[Any], weights: NDArray[Any] | None = None) -> float:
-        """The mean cross-entropy of ``targets`` (N,); adds its gradients to those of the layers."""
+        """The mean cross-entropy of ``targets`` (N,); adds its gradients to the layers."""
         padded, lengths = _padded(rows)
         x, embedding_backward = self["embedding"].forward(padded) if "embedding" in self.layers else (padded, None)
         h, state, rnn_backward = self["rnn"].forward(x, lengths=lengths)
@@ -366,7 +366,7 @@ class ClassNetwork(Network):
 
     def _pool(self, h: Array, state: Any, lengths: NDArray[np.int32]) -> Array:
         if self._pooling == "mean":
-            mean: Array = (h.sum(0) / lengths[:, None]).astype(np.float32)  # rows give zeros beyond their length
+            mean: Array = (h.sum(0) / lengths[:, None]).astype(np.float32)  # outputs are zero beyond a row's length
             return mean
         last: Array = (state[0] if isinstance(state, tuple) else state)[-1]
         return last
@@ -379,7 +379,7 @@ def _vocabulary(config: dict[str, Any], tokenizer: str) -> Vocab:
 
 
 def _padded(rows: list[NDArray[Any]]) -> tuple[NDArray[Any], NDArray[np.int32]]:
-    """(T, N) or (T, N, D) with zeros after each row's end, and the lengths (N,)."""
+    """(T, N) or (T, N, D), padded with zeros, and the lengths (N,)."""
     lengths = np.array([len(row) for row in rows], np.int32)
     padded = np.zeros((int(lengths.max()), len(rows), *rows[0].shape[1:]), rows[0].dtype)
     for n, row in enumerate(rows):

@@ -1,4 +1,4 @@
-"""Forecasts of series of numbers: a recurrent autoregression, and the linear one as its baseline."""
+"""Forecasts of numeric series: a recurrent autoregression, and a linear one as a baseline."""
 
 from __future__ import annotations
 
@@ -41,22 +41,22 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _Self = TypeVar("_Self", bound="Forecaster")
-_STEPS = 4096  # of a long series that are computed together
+_STEPS = 4096  # of a chunk of a long series
 
 
 class Forecaster(Estimator):
-    """What both forecasters offer. Series are (T,), or (T, D) for D series together; results have the form of the series given.
+    """The base of the forecasters. Series are (T,), or (T, D) for D series together; results have the same form.
 
-    A forecaster learns from the series itself: ``y`` is there for scikit-learn's pipelines and searches, and must be None.
+    A forecaster learns from the series itself: ``y`` exists for scikit-learn's pipelines and searches, and must be None.
     """
 
     mean_: Reals
     scale_: Reals
     n_features_in_: int
-    _flat: bool  # the series fitted was (T,)
+    _flat: bool  # the fitted series was (T,)
 
     def fit(self: _Self, series: ArrayLike, y: None = None) -> _Self:
-        """Learns from a series, and remembers its end for :meth:`forecast` to continue."""
+        """Learns from a series, and remembers its end, which :meth:`forecast` continues."""
         params = self._checked()
         _refuse_y(y)
         given = read_series(series)
@@ -69,14 +69,14 @@ class Forecaster(Estimator):
         return self
 
     def predict(self, series: ArrayLike, *, steps: int = 1) -> Reals:
-        """Row t is the forecast of ``series[t]`` from all that is known ``steps`` before; NaN where too little is."""
+        """Row t is the forecast of ``series[t]`` from the values up to ``steps`` before; NaN where these are too few."""
         positive(steps, "steps")
         given = self._read(series)
         predicted = self._predicted(given, steps)
         return predicted[:, 0] if given.flat else predicted
 
     def forecast(self, k: int, series: ArrayLike | None = None) -> Reals:
-        """The ``k`` values after the end of ``series`` (None: of the one that was fitted), each from those before it."""
+        """The ``k`` values after the end of ``series`` (None: the fitted one), each forecast from those before it."""
         between(k, 1, 2**31 - 1, "k")
         self._check_fitted()
         if series is None:
@@ -84,12 +84,12 @@ class Forecaster(Estimator):
         else:
             given = self._read(series)
             _check_length(given.values, self._known(self.params_))
-            flat, ahead = given.flat, self._continued(k, self._standardised(given))
+            flat, ahead = given.flat, self._continued(k, self._standardized(given))
         natural = self._natural(ahead)
         return natural[:, 0] if flat else natural
 
     def score(self, series: ArrayLike, y: None = None, *, steps: int = 1) -> float:
-        """R²: the share of the variance that forecasts ``steps`` ahead explain; the mean over the columns, as scikit-learn has it."""
+        """R²: the share of the variance that forecasts ``steps`` ahead explain, averaged over the columns as in scikit-learn."""
         positive(steps, "steps")
         _refuse_y(y)
         given = self._read(series)
@@ -97,12 +97,12 @@ class Forecaster(Estimator):
         _check_length(given.values, unknown + 2)
         x, predicted = given.values[unknown:], self._predicted(given, steps)[unknown:]
         error, variation = np.square(x - predicted).sum(0), np.square(x - x.mean(0)).sum(0)
-        # A column that does not vary: 1 if it is forecast exactly, else 0.
+        # For a constant column: 1 if it is forecast exactly, else 0.
         unexplained = np.where(variation > 0, error / np.where(variation > 0, variation, 1), np.sign(error))
         return float(1 - unexplained.mean())
 
     def plot(self, series: ArrayLike, path: PathLike | None = None, *, steps: Sequence[int] = (1, 4, 16, 64)) -> Figure:
-        """The series and its forecasts so many steps ahead, written to ``path`` if given (extra: ``plot``)."""
+        """The series and its forecasts that many steps ahead, written to ``path`` if given (extra: ``plot``)."""
         given = self._read(series)
         figure, axes = new_figure()
         axes.plot(given.values[:, 0], color="0.7", label="series")
@@ -127,12 +127,12 @@ class Forecaster(Estimator):
             )
         return given
 
-    def _standardised(self, given: Series) -> Reals:
+    def _standardized(self, given: Series) -> Reals:
         standardised: Reals = (given.values - self.mean_) / self.scale_
         return standardised
 
     def _predicted(self, given: Series, steps: int) -> Reals:
-        x, known = self._standardised(given), self._known(self.params_)
+        x, known = self._standardized(given), self._known(self.params_)
         predicted = np.full_like(x, np.nan)
         if len(x) >= known + steps:
             predicted[known + steps - 1 :] = self._natural(self._ahead(x, steps)[known - 1 : len(x) - steps])
@@ -143,18 +143,16 @@ class Forecaster(Estimator):
             natural: Reals = x * self.scale_ + self.mean_
         if not np.isfinite(natural).all():
             row = int(np.argwhere(~np.isfinite(natural))[0, 0])
-            raise OverflowError(
-                f"the forecast leaves the range of floating-point numbers at row {row}: it grows without bound"
-            )
+            raise OverflowError(f"the forecast overflows at row {row}: it grows without bound")
         return natural
 
     @abstractmethod
     def _known(self, params: dict[str, Any]) -> int:
-        """How many values a forecast needs."""
+        """The number of values that a forecast needs."""
 
     @abstractmethod
     def _fit(self, x: Reals, params: dict[str, Any]) -> dict[str, Any]:
-        """What is learnt, by name."""
+        """The learnt attributes by name."""
 
     @abstractmethod
     def _ahead(self, x: Reals, steps: int) -> Reals:
@@ -162,18 +160,20 @@ class Forecaster(Estimator):
 
     @abstractmethod
     def _continued(self, k: int, x: Reals | None = None) -> Reals:
-        """The k values after x, or after what was fitted."""
+        """The k values after x, or after the fitted series."""
 
     def _shared_parts(self) -> dict[str, Any]:
         flat = {"mean": self.mean_.tolist(), "scale": self.scale_.tolist(), "flat": self._flat}
         return {**flat, "features": self._columns()}
 
     def _shared(self, config: dict[str, Any]) -> dict[str, Any]:
-        """What :meth:`_shared_parts` gave, checked."""
+        """Restores what :meth:`_shared_parts` returned, checked."""
         mean, flat = checked_reals(config["mean"], "mean"), config["flat"]
         scale = checked_reals(config["scale"], "scale", len(mean), positive=True)
         if not isinstance(flat, bool) or (flat and len(mean) > 1):
-            raise ValueError(f"flat is {brief(flat)} for {len(mean)} columns")
+            raise ValueError(
+                f"flat is {brief(flat)} for {len(mean)} columns, expected true or false, and false for several"
+            )
         names = named_columns(config.get("features"), len(mean))
         return {"mean_": mean, "scale_": scale, "n_features_in_": len(mean), "_flat": flat, **names}
 
@@ -184,7 +184,7 @@ _SHARED = ("mean_", "scale_", "n_features_in_", "feature_names_in_", "_flat")
 def _refuse_y(y: Any) -> None:
     if y is not None:
         raise TypeError(
-            "a forecaster learns from the series alone, so y must be None; put other inputs into columns of the series"
+            "a forecaster learns from the series alone, so y must be None; give other inputs as columns of the series"
         )
 
 
@@ -205,8 +205,8 @@ class LinearAR(Forecaster):
     kind = "linear_ar"
     _checks: ClassVar = {"tau": positive}
     _learnt = (*_SHARED, "coefficients_", "_end")
-    coefficients_: Reals  # (tau D + 1, D) for standardised values: those one step back, two steps back, ..., 1
-    _end: Reals  # the last tau values fitted, standardised
+    coefficients_: Reals  # (tau D + 1, D) for standardized values: one step back, two steps back, ..., constant
+    _end: Reals  # the last tau fitted values, standardized
 
     def __init__(self, tau: int = 4) -> None:
         self.tau = tau
@@ -222,7 +222,7 @@ class LinearAR(Forecaster):
 
     def _ahead(self, x: Reals, steps: int) -> Reals:
         window, width = _windows(x, self.params_["tau"]), x.shape[1]
-        with np.errstate(over="ignore", invalid="ignore"):  # _natural refuses what is not finite
+        with np.errstate(over="ignore", invalid="ignore"):  # _natural raises for values that are not finite
             for _ in range(steps):
                 ahead: Reals = window @ self.coefficients_
                 window = np.concatenate([ahead, window[:, : -1 - width], window[:, -1:]], axis=1)
@@ -250,7 +250,7 @@ class LinearAR(Forecaster):
 
 
 def _windows(x: Reals, tau: int) -> Reals:
-    """Row t holds x[t], x[t - 1], ... x[t - tau + 1] and 1; zeros before the beginning."""
+    """Row t has x[t], x[t - 1], ... x[t - tau + 1] and 1, with zeros before the beginning."""
     padded = np.concatenate([np.zeros((tau - 1, x.shape[1])), x])
     parts = [padded[tau - 1 - i : len(padded) - i] for i in range(tau)]
     return np.concatenate([*parts, np.ones((len(x), 1))], axis=1)
@@ -263,15 +263,15 @@ class Autoregressor(Forecaster):
     ----------
     cell : a name in ``rf.nn.LAYERS``: ``"rnn"``, ``"gru"``, ``"lstm"``, ...
     hidden_size, num_layers : of the recurrent layer
-    num_steps : values a gradient reaches back
-    epochs, batch_size, lr, clip_norm : of training by Adam on the squared error of standardised values; lr falls to 0;
-        ``clip_norm=None`` clips nothing
+    num_steps : the number of steps through which gradients flow back
+    epochs, batch_size, lr, clip_norm : of training with Adam on the squared error of standardized values; lr decreases to 0;
+        ``clip_norm=None``: no clipping
     seed : the same seed gives the same model (scikit-learn's ``random_state``; an integer, or None for a new one)
     verbose : show a progress bar over the epochs
 
     Attributes
     ----------
-    mean_, scale_, n_features_in_ : of the D series: what is subtracted, what divides, how many there are
+    mean_, scale_, n_features_in_ : of the D series: mean and standard deviation for standardizing, number of series
     loss_curve_ : mean squared error of each epoch
     params_ : the parameters of the fit
 
@@ -285,7 +285,7 @@ class Autoregressor(Forecaster):
     _learnt = (*_SHARED, "loss_curve_", "network_", "_state")
     loss_curve_: list[float]
     network_: Network
-    _state: Any  # the recurrent layer's state after the series fitted
+    _state: Any  # the state of the recurrent layer after the fitted series
 
     def __init__(
         self,
@@ -314,22 +314,22 @@ class Autoregressor(Forecaster):
         trainer, random = Trainer(network, params["clip_norm"]), np.random.default_rng(seed)
         series = x.astype(np.float32)
         steps = min(params["num_steps"], len(x) - 1)
-        stretches = max(1, (len(x) - 1) // steps)
+        chunks = max(1, (len(x) - 1) // steps)
         losses: list[float] = []
         for epoch in epochs_shown(params["epochs"], losses, shown=params["verbose"]):
-            offset = random.integers(len(x) - stretches * steps)
+            offset = random.integers(len(x) - chunks * steps)
             total = 0.0
-            for rows in shuffled(stretches, params["batch_size"], random):
+            for rows in shuffled(chunks, params["batch_size"], random):
                 at = offset + rows[None, :] * steps + np.arange(steps)[:, None]
                 loss = _learn(network, series[at], series[at + 1])
                 trainer.step(falling_rate(params["lr"], epoch, params["epochs"]), loss)
                 total += loss * len(rows)
-            losses.append(total / stretches)
+            losses.append(total / chunks)
         return {"network_": network, "loss_curve_": losses, "_state": _state_after(network, series)}
 
     def _ahead(self, x: Reals, steps: int) -> Reals:
         series, state, outputs, states = _single(x), None, [], []
-        for value in series:  # one by one, to have the state after each
+        for value in series:  # one by one, to get the state after each
             y, state = self.network_["rnn"](value[None, None], state)
             outputs.append(y[0, 0])
             states.append(state)
@@ -358,7 +358,7 @@ class Autoregressor(Forecaster):
     def _restore(self, params: dict[str, Any], config: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> None:
         learnt, weights = self._shared(config), dict(tensors)
         width, layers, hidden = learnt["n_features_in_"], params["num_layers"], params["hidden_size"]
-        series = weights.pop("series", None)  # its end, in a file of version 0.1; later ones have the state after it
+        series = weights.pop("series", None)  # its last values, in a file of version 0.1; later files have the state
         names = [] if series is not None else ["state.h", "state.c"][: 1 + TABLE[params["cell"]].has_c]
         state = tuple(weights.pop(name) for name in names)
         check_sizes(weights, layers, layers * hidden**2, hidden * width)
@@ -385,7 +385,7 @@ def _network(params: dict[str, Any], width: int, seed: int) -> Network:
 
 
 def _learn(network: Network, x: Array, y: Array) -> float:
-    """The mean squared error of the forecasts y from x, both (T, N, D); adds its gradients to those of the layers."""
+    """The mean squared error of the forecasts of y from x, both (T, N, D); adds its gradients to the layers."""
     h, _, rnn_backward = network["rnn"].forward(x)
     predicted, output_backward = network["output"].forward(h)
     error = predicted - y
@@ -394,16 +394,16 @@ def _learn(network: Network, x: Array, y: Array) -> float:
 
 
 def _single(x: Reals) -> Array:
-    """In single precision, which the layers compute in."""
+    """Converts to single precision, in which the layers compute."""
     with np.errstate(over="ignore"):
         single = x.astype(np.float32)
     if not np.isfinite(single).all():
-        raise OverflowError("the series is too far from the one fitted for single precision")
+        raise OverflowError("the series is too far from the fitted one for single precision")
     return single
 
 
 def _state_after(network: Network, series: Array) -> Any:
-    """The recurrent layer's state after a series (T, D)."""
+    """The state of the recurrent layer after a series (T, D)."""
     state = None
     for begin in range(0, len(series), _STEPS):
         _, state = network["rnn"](series[begin : begin + _STEPS, None], state)

@@ -1,4 +1,4 @@
-"""What users give estimators, checked and read: sequences, labels, sample weights, series."""
+"""Checking and reading the inputs of estimators: sequences, labels, sample weights, series."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ TOKENS, REAL, INTEGERS = "tokens", "real", "integers"
 class Sequences(NamedTuple):
     """Sequences of one kind."""
 
-    kind: str  # TOKENS, REAL, or INTEGERS, which may be either
+    kind: str  # TOKENS, REAL, or INTEGERS, which can be either
     values: list[Any]  # texts and lists of tokens, or arrays (T, D)
-    names: list[str] | None  # of the D features, where data frames give them
+    names: list[str] | None  # of the D features, if data frames have them
 
 
 class Series(NamedTuple):
@@ -38,7 +38,7 @@ class Series(NamedTuple):
 
 
 def refuse_unordered(value: Any, name: str, wanted: str) -> None:
-    """``TypeError`` for what has no order or is no collection."""
+    """``TypeError`` for values that are not ordered collections."""
     if hasattr(value, "toarray"):
         raise TypeError(f"{name} is a sparse matrix, expected {wanted}; its toarray() makes a dense one")
     if value is None or isinstance(value, (str, bytes, Mapping, AbstractSet)) or np.isscalar(value):
@@ -46,11 +46,9 @@ def refuse_unordered(value: Any, name: str, wanted: str) -> None:
 
 
 def as_array(value: Any, name: str) -> NDArray[Any]:
-    """``value`` as NumPy reads it, unless that loses a mask."""
+    """``value`` as a NumPy array; raises if a mask would be lost."""
     if np.ma.is_masked(value) or (isinstance(value, (list, tuple)) and any(map(np.ma.is_masked, value))):
-        raise ValueError(
-            f"{name} is a masked array, and its masked values are missing: fill in or cut out what is missing first"
-        )
+        raise ValueError(f"{name} is a masked array with missing values: fill in or remove them first")
     if getattr(value, "requires_grad", False):
         value = value.detach()
     try:
@@ -63,12 +61,14 @@ def as_reals(value: Any, name: str) -> Reals:
     """``value`` as float64; strings are refused, not parsed."""
     array = as_array(value, name)
     if array.dtype.kind == "c":
-        raise ValueError(f"{name} holds complex numbers: Complex data not supported; make the parts two features")
+        raise ValueError(
+            f"{name} has complex numbers: Complex data not supported; use real and imaginary parts as two features"
+        )
     if array.dtype == object:
         for item in array.flat:
             if isinstance(item, (str, bytes)) or not hasattr(item, "__float__"):
                 raise TypeError(
-                    f"{name} holds {brief(item)}: the argument must be a number, not a string or another object"
+                    f"{name} has {brief(item)}: the argument must be a number, not a string or another object"
                 )
         try:
             return array.astype(np.float64)
@@ -80,18 +80,18 @@ def as_reals(value: Any, name: str) -> Reals:
 
 
 def check_finite(values: Reals, name: str, *, flat: bool = False) -> None:
-    """``ValueError`` that names the place of the first NaN or infinity in (T, D)."""
+    """``ValueError`` with the position of the first NaN or infinity in (T, D)."""
     if not np.isfinite(values).all():
         row, column = (int(i) for i in np.argwhere(~np.isfinite(values))[0])
         at = f"at position {row}" if flat else f"in row {row}, column {column}"
-        raise ValueError(f"{name} is {_shown(values[row, column])} {at}: fill in or cut out what is missing first")
+        raise ValueError(f"{name} is {_shown(values[row, column])} {at}: fill in or remove missing values first")
 
 
 def standard_scale(x: Reals, name: str) -> tuple[Reals, Reals]:
-    """Mean and standard deviation of every column of x (T, D); 1 for a column that is constant but for rounding."""
+    """Mean and standard deviation of every column of x (T, D); 1 for a column that is constant up to rounding."""
     with np.errstate(over="ignore", invalid="ignore"):
         mean, deviation = x.mean(0), x.std(0)
-        # The rule of scikit-learn's StandardScaler: what the rounding of the sum alone could have left.
+        # The rule of scikit-learn's StandardScaler: no more than the rounding error of the sum.
         rounding = np.finfo(np.float64).eps * len(x)
         constant = deviation**2 <= rounding * deviation**2 + np.square(rounding * mean)
     if not (np.isfinite(mean) & np.isfinite(deviation)).all():
@@ -107,9 +107,11 @@ def _column_names(value: Any) -> list[str] | None:
 
 
 def check_names(names: list[str] | None, fitted: list[str] | None, name: str) -> None:
-    """``ValueError`` if both are known and differ: columns in another order are other columns."""
+    """``ValueError`` if both are known and differ; the order matters."""
     if names is not None and fitted is not None and names != fitted:
-        raise ValueError(f"{name} has the columns {', '.join(names)}; fitted were {', '.join(fitted)}, in this order")
+        raise ValueError(
+            f"{name} has the columns {', '.join(names)}; expected as fitted: {', '.join(fitted)}, in this order"
+        )
 
 
 # Series -------------------------------------------------------------------------------------------------------------
@@ -133,7 +135,7 @@ def read_series(value: Any) -> Series:
 
 
 def read_sequences(value: Any, wanted: str = "auto") -> Sequences:
-    """Sequences of tokens or of real numbers; ``wanted`` is ``"tokens"``, ``"real"``, or ``"auto"`` for what they are.
+    """Sequences of tokens or of real numbers; ``wanted`` is ``"tokens"``, ``"real"``, or ``"auto"`` to infer it.
 
     Tokens: texts, lists of strings. Real numbers: arrays (N, T), (N, T, D), or a list with one array (T,) or (T, D) each, all with
     the same D. A data frame with a row for each sequence is an array (N, T).
@@ -158,8 +160,8 @@ def read_sequences(value: Any, wanted: str = "auto") -> Sequences:
     if REAL in kinds:
         first = next(n for n, (kind, _) in enumerate(read) if kind == REAL)
         raise TypeError(
-            f"sequence {first} holds real numbers, expected tokens: strings or integers"
-            + ("; the others hold tokens" if wanted == "auto" else "")
+            f"sequence {first} has real numbers, expected tokens: strings or integers"
+            + ("; other sequences have tokens" if wanted == "auto" else "")
         )
     return Sequences(INTEGERS if kinds == {INTEGERS} and wanted == "auto" else TOKENS, [row for _, row in read], None)
 
@@ -172,7 +174,7 @@ def _read(row: Any, name: str) -> tuple[str, Any]:
     if hasattr(row, "dtype") or hasattr(row, "__array__"):
         array = as_array(row, name)
         if array.dtype.kind == "c":
-            as_reals(array, name)  # refuses it
+            as_reals(array, name)  # raises
         if array.dtype.kind == "f" or (array.ndim > 1 and array.dtype.kind in "iub"):
             return REAL, None
         if array.ndim != 1 or array.dtype.kind not in "iubUO":
@@ -182,17 +184,17 @@ def _read(row: Any, name: str) -> tuple[str, Any]:
     types = set(map(type, tokens))
     if any(issubclass(t, (float, np.floating, complex, np.complexfloating)) for t in types):
         if any(issubclass(t, str) for t in types):
-            raise TypeError(f"{name} holds strings and real numbers, expected one kind of tokens")
+            raise TypeError(f"{name} has strings and real numbers, expected tokens of one kind")
         return REAL, None
     if any(
         issubclass(t, (list, np.ndarray)) or (hasattr(t, "__array__") and not issubclass(t, np.generic)) for t in types
     ):
         if as_array(tokens, name).dtype.kind in "fiub":
             return REAL, None  # a row for each step
-        raise TypeError(f"{name} holds lists, expected a list of tokens or numbers (T, D)")
+        raise TypeError(f"{name} has lists, expected a list of tokens or numbers (T, D)")
     for t in types:
         if t is type(None) or issubclass(t, (bytes, Mapping, AbstractSet, np.datetime64, np.timedelta64)):
-            raise TypeError(f"{name} holds a {t.__name__}, expected strings, integers or real numbers")
+            raise TypeError(f"{name} has a {t.__name__}, expected strings, integers or real numbers")
     _not_empty(tokens, name)
     integers = all(issubclass(t, (int, np.integer, np.bool_)) for t in types)
     return INTEGERS if integers else TOKENS, [str(token) for token in tokens]
@@ -220,7 +222,7 @@ def _real_sequences(rows: list[Any]) -> Sequences:
             )
         if values and x.shape[1] != values[0].shape[1]:
             raise ValueError(
-                f"{name} has {x.shape[1]} features, sequence 0 has {values[0].shape[1]}, expected as many in all"
+                f"{name} has {x.shape[1]} features, sequence 0 has {values[0].shape[1]}, expected the same number in all"
             )
         check_finite(x, name, flat=np.ndim(row) == 1)
         columns = _column_names(row)
@@ -249,7 +251,7 @@ _TIMES = re.compile(r"datetime64\[(Y|M|W|D|h|m|s|ms|us|ns)\]")
 
 
 def _family(label: Any, name: str) -> str:
-    """What a label is, in a word."""
+    """The type of a label, in one word."""
     if type(label) in (date, datetime):
         return "dates" if type(label) is date else "datetimes"
     if isinstance(label, np.datetime64):
@@ -257,29 +259,29 @@ def _family(label: Any, name: str) -> str:
     for kind, family in _FAMILIES:
         if isinstance(label, kind) and not isinstance(label, np.timedelta64):  # an np.integer to NumPy
             return family
-    raise TypeError(f"{name} holds {brief(label)} of type {type(label).__name__}, expected {_LABELS}")
+    raise TypeError(f"{name} has {brief(label)} of type {type(label).__name__}, expected {_LABELS}")
 
 
 def family_of(labels: NDArray[Any]) -> str:
-    """What an array of :func:`read_labels` holds, in a word."""
+    """The type of the labels of :func:`read_labels`, in one word."""
     return _family(labels[0], "y") if labels.dtype == object else _OF_DTYPE[labels.dtype.kind]
 
 
 def read_labels(value: Any, count: int, name: str = "y") -> NDArray[Any]:
-    """Labels (N,) of one type, one for each of ``count`` sequences. Nothing is cast to another type."""
+    """Labels (N,) of one type, one for each of ``count`` sequences. Types are not converted."""
     if value is None:
         raise ValueError(f"a classifier requires y to be passed, but the target y is None; give {count} labels")
     refuse_unordered(value, name, f"a list of labels: {_LABELS}")
     if hasattr(value, "dtype") or hasattr(value, "__array__"):
         array = as_array(value, name)
         if array.ndim != 1:
-            hint = f"; {name}.ravel() makes it so" if array.ndim == 2 and 1 in array.shape else ""
+            hint = f"; {name}.ravel() gives that" if array.ndim == 2 and 1 in array.shape else ""
             raise ValueError(f"{name} has shape {array.shape}, expected ({count},): one label for each sequence{hint}")
         labels = _uniform(array.tolist(), name) if array.dtype == object else array
     else:
         labels = _uniform(list(value), name)
     if len(labels) != count:
-        raise ValueError(f"{count} sequences and {len(labels)} labels, expected as many")
+        raise ValueError(f"{count} sequences and {len(labels)} labels, expected equal numbers")
     if labels.dtype.kind not in "biufUSMO" or (labels.dtype.kind == "f" and labels.dtype.itemsize > 8):
         raise TypeError(f"{name} has dtype {labels.dtype}, expected {_LABELS}")
     labels = labels.astype(labels.dtype.newbyteorder("="), copy=False)
@@ -301,11 +303,11 @@ def _shown(number: Any) -> str:
 
 
 def _uniform(labels: list[Any], name: str) -> NDArray[Any]:
-    """An array that holds exactly ``labels``: of NumPy's type if it has one, else of objects."""
+    """An array of exactly ``labels``: of a NumPy type if one represents them, else of objects."""
     for label in labels:
         if isinstance(label, (list, tuple, np.ndarray)):
             raise TypeError(
-                f"{name} holds {brief(label)} of type {type(label).__name__}, expected one label for each sequence: {_LABELS}"
+                f"{name} has {brief(label)} of type {type(label).__name__}, expected one label for each sequence: {_LABELS}"
             )
     families = {_family(label, name) for label in labels}
     if len(families) > 1 and families != {"integers", "floats"}:
@@ -324,16 +326,16 @@ def _uniform(labels: list[Any], name: str) -> NDArray[Any]:
 
 
 def places(labels: NDArray[Any], classes: NDArray[Any]) -> NDArray[np.int64]:
-    """The place of each label among sorted ``classes``; -1 for one that is not there."""
+    """The index of each label in the sorted ``classes``; -1 if it is not there."""
     given, known = family_of(labels) if len(labels) else "", family_of(classes)
     if given and given != known and not {given, known} <= _NUMBERS:
-        raise TypeError(f"y holds {given}, but the classes fitted are {known}")
+        raise TypeError(f"y has {given}, but the fitted classes are {known}")
     at = np.minimum(np.searchsorted(classes, labels), len(classes) - 1)
     return np.where(classes[at] == labels, at, -1).astype(np.int64)
 
 
 def labels_for_json(classes: NDArray[Any]) -> tuple[list[Any], str]:
-    """Values that JSON holds, and the name of their type, for :func:`labels_from_json`."""
+    """Values for JSON, and the name of their type, for :func:`labels_from_json`."""
     family, kind = family_of(classes), classes.dtype.kind
     if family == "times":
         return classes.astype(np.int64).tolist(), classes.dtype.name
@@ -356,7 +358,7 @@ def labels_from_json(values: list[Any], kind: str | None) -> NDArray[Any]:
     elif kind in _DTYPES:
         classes = np.asarray(values, kind)
         if classes.tolist() != values:
-            raise ValueError(f"the classes are no {kind}")
+            raise ValueError(f"the classes are not of type {kind}")
     elif kind in ("dates", "datetimes", "bytes", "strings", "integers"):
         read = {"dates": date.fromisoformat, "datetimes": datetime.fromisoformat, "bytes": bytes.fromhex}
         classes = _uniform([read[kind](value) if kind in read else value for value in values], "the list of classes")
@@ -365,20 +367,18 @@ def labels_from_json(values: list[Any], kind: str | None) -> NDArray[Any]:
     else:
         raise ValueError(f"the classes are of the unknown type {brief(kind)}; update rnnfast")
     if classes.ndim != 1 or len(np.unique(classes)) != len(classes) or (classes[1:] < classes[:-1]).any():
-        raise ValueError("the classes are not sorted, or one is there twice")
+        raise ValueError("the classes are not sorted, or one occurs twice")
     return classes
 
 
 def check_storable(texts: Iterable[Any], name: str) -> None:
-    """``ValueError`` for a string that UTF-8 cannot hold, so that what trains can be saved."""
+    """``ValueError`` for a string that UTF-8 cannot encode, so that every fitted estimator can be saved."""
     for text in texts:
         if isinstance(text, str):
             try:
                 text.encode()
             except UnicodeEncodeError:
-                raise ValueError(
-                    f"{name} holds {brief(text)}, half of a surrogate pair, which no file of UTF-8 can hold"
-                ) from None
+                raise ValueError(f"{name} has {brief(text)} with a lone surrogate, which UTF-8 cannot encode") from None
 
 
 def read_weights(value: Any, count: int) -> Reals | None:

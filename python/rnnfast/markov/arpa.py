@@ -1,8 +1,8 @@
 """N-gram models in the ARPA text format, which kenlm and SRILM read and write.
 
-A line holds log10 P, the n-gram, and log10 of its backoff weight. ARPA has two tokens for the ends of a sentence,
-``<s>`` and ``</s>``; a stream of text has one between two sentences, so ``<eos>`` is written as ``<s>`` where it begins
-an n-gram and as ``</s>`` where it ends one, and read back so.
+A line holds log10 P, the n-gram, and log10 of its backoff weight. ARPA marks both ends of a sentence, by ``<s>`` and
+``</s>``; running text has one token between two sentences. So ``<eos>`` is written as ``<s>`` at the start of an n-gram and
+as ``</s>`` at its end, and read back in the same way.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ HIGHEST_ORDER = 16
 _UNKNOWN_IN_CAPITALS = "<UNK>"  # SRILM's spelling
 _ZERO = -99.0  # stands for log10 0
 _LOG_10 = np.log(10.0)
-_PART = 1 << 17  # characters of lines that are read together: their words still lie in L2
+_PART = 1 << 17  # characters of a chunk, whose words fit in L2
 
 
 def write(path: PathLike, vocab: Vocab, end: int, grams: Sequence[Grams], tokens: Sequence[Ints]) -> None:
-    """Writes n-grams and their ``tokens``, (count, n) an order, to ``path``, whose old file stays until the new one is whole.
+    """Writes n-grams and their ``tokens``, (count, n) per order, to ``path``, whose old file stays until the new one is complete.
 
-    ``end`` is the id of ``<eos>`` if contexts do not reach back over it, else -1: then it is a word like others.
+    ``end`` is the id of ``<eos>`` if contexts end at it, else -1: then it is written as an ordinary word.
     """
     for token in vocab.idx_to_token:
         if not token or re.search(r"\s", token) or token in (BEGIN, END):
             raise ValueError(
-                f"the token {brief(token)} cannot stand in an ARPA file, which separates words by white space"
+                f"the token {brief(token)} cannot be written to an ARPA file, which separates words by white space"
             )
     with _lines_to(path) as lines:
         _write_header(lines, [len(g.keys) for g in grams], 1 if end >= 0 else 2)
@@ -100,11 +100,11 @@ def _to_log10(natural: Reals) -> Reals:
 
 
 def read(path: PathLike, tokenizer: str) -> tuple[Vocab, list[Grams], str | None]:
-    """Vocabulary, n-grams, and ``<eos>`` if it ends sentences. ``ValueError`` names what is wrong with the file, and its line.
+    """Vocabulary, n-grams, and ``<eos>`` if it ends sentences. ``ValueError`` names the error and its line.
 
-    Blank lines may stand anywhere but among the counts, or nowhere. ``<UNK>`` is ``<unk>`` if that is absent. Where ``</s>`` is predicted
-    and ``<eos>`` is a word too, the word is renamed ``<<eos>>``. N-grams that no text reaches are left out: those with ``<s>`` that do not
-    begin with it, and those with ``</s>`` that do not end with it.
+    Blank lines are optional and may be anywhere except among the counts. ``<UNK>`` is read as ``<unk>`` if that is absent. Where ``</s>``
+    is predicted and ``<eos>`` is a word too, the word is renamed ``<<eos>>``. N-grams that no text can contain are left out: those with
+    ``<s>`` except at the start, and those with ``</s>`` except at the end.
     """
     name = checked_path(path)
     lines = _Lines(read_text(path))  # UTF-8, or refused
@@ -140,12 +140,12 @@ def _next_level(name: str, vocab: Vocab, ends: bool, read: _Section, grams: Sequ
         bad = place.argmin()
         gram = " ".join(vocab.idx_to_token[column[bad]] for column in tokens)
         raise ValueError(
-            f"{name}, line {numbers[bad]}: the {n}-gram {brief(gram)} stands without its first {n - 1} words as an n-gram"
+            f"{name}, line {numbers[bad]}: the {n}-gram {brief(gram)} is there, but not its first {n - 1} words as an n-gram"
         )
     keys = place * len(vocab) + tokens[-1]
     order = np.argsort(keys, kind="stable")
     if (twice := np.flatnonzero(np.diff(keys[order]) == 0)).size:
-        raise ValueError(f"{name}, line {numbers[order[twice[0] + 1]]}: a {n}-gram that stands there twice")
+        raise ValueError(f"{name}, line {numbers[order[twice[0] + 1]]}: this {n}-gram occurs twice")
     return Grams(keys[order], log_p[order], log_backoff[order])
 
 
@@ -167,7 +167,7 @@ class _Lines:
         return number, lines
 
     def parts(self) -> Iterator[tuple[int, str]]:
-        """The lines before the next that begins with a backslash, many at a time, each time with the number of the first."""
+        """The lines before the next one that begins with a backslash, in chunks, each with the number of its first line."""
         if self.text.startswith("\\", self.at):
             return
         end = self.text.find("\n\\", self.at)
@@ -192,19 +192,19 @@ def _read_header(name: str, lines: _Lines) -> list[int]:
             if len(sizes) > HIGHEST_ORDER:
                 raise ValueError(f"{name}, line {number}: {brief(line)}, expected orders up to {HIGHEST_ORDER}")
         elif sizes and line.startswith("\\"):
-            lines.at, lines.number = at, number  # the line is read again, by who expects it
+            lines.at, lines.number = at, number  # the line is read again by the next section
             return sizes
         elif sizes and line:
             raise ValueError(f"{name}, line {number}: {brief(line)}, expected '\\1-grams:'")
         at = lines.at
     if sizes:
         raise ValueError(f"{name}, line {number}: the file ends before '\\1-grams:'; it may have been cut")
-    raise ValueError(f"{name} is no ARPA file: it has no \\data\\ section with counts")
+    raise ValueError(f"{name} is not an ARPA file: it has no \\data\\ section with counts")
 
 
 @dataclass
 class _Section:
-    """The n-grams of one order as they stand in the file, and the number of each one's line."""
+    """The n-grams of one order in the order of the file, and the line number of each."""
 
     log_p: Reals
     log_backoff: Reals
@@ -247,14 +247,14 @@ def _as_array(
     except KeyError:
         bad = next(i for i, word in enumerate(words) if word not in ids)
         raise ValueError(
-            f"{name}, line {numbers[bad]}: the word {words[bad].decode()!r} of a {n}-gram is no unigram"
+            f"{name}, line {numbers[bad]}: the word {words[bad].decode()!r} of a {n}-gram is not a unigram"
         ) from None
 
 
 def _read_columns(name: str, number: int, lines: bytes, n: int) -> tuple[Reals, Reals, Ints, list[list[bytes]]]:
     """log10 P, log10 of the backoff weight, line number and the words of n-grams; the first line is line ``number``.
 
-    All words are split at once, since a list for each of millions of lines is what reading would spend its time on.
+    All words are split together: a list for each of millions of lines would take most of the time.
     """
     width = _words_in_each_line(lines)
     numbers = number + np.flatnonzero(width)
@@ -279,7 +279,7 @@ def _read_columns(name: str, number: int, lines: bytes, n: int) -> tuple[Reals, 
 
 
 def _words_in_each_line(lines: bytes) -> Ints:
-    """What ``len(line.split())`` is for each."""
+    """``len(line.split())`` of each line."""
     byte = np.frombuffer(lines, np.uint8)
     space = (byte == 32) | ((byte >= 9) & (byte <= 13))
     begin = np.flatnonzero(~space & np.append(True, space[:-1]))
@@ -296,9 +296,9 @@ def _check_line(name: str, number: int, line: bytes, n: int) -> None:
     try:
         log_p, log_backoff = float(parts[0]), float(parts[n + 1]) if len(parts) == n + 2 else 0.0
     except ValueError:
-        raise ValueError(f"{name}, line {number}: {line.decode()!r} has no number where one is expected") from None
+        raise ValueError(f"{name}, line {number}: {line.decode()!r} has a word where a number is expected") from None
     if not (log_p <= 1e-6 and abs(log_backoff) < np.inf):
-        raise ValueError(f"{name}, line {number}: {line.decode()!r} is no log-probability")
+        raise ValueError(f"{name}, line {number}: {line.decode()!r} is not a log-probability")
 
 
 def _from_log10(values: Reals) -> Reals:
@@ -312,7 +312,7 @@ def _read_unigrams(name: str, read: _Section, tokenizer: str) -> tuple[Vocab, di
     at: dict[str, int] = {}
     for i, word in enumerate(words):
         if at.setdefault(word, i) != i:
-            raise ValueError(f"{name}, line {read.numbers[i]}: the word {brief(word)} stands twice among the unigrams")
+            raise ValueError(f"{name}, line {read.numbers[i]}: the word {brief(word)} occurs twice among the unigrams")
     ends = END in at and read.log_p[at[END]] > -np.inf
     unknown = UNKNOWN if UNKNOWN in at or _UNKNOWN_IN_CAPITALS not in at else _UNKNOWN_IN_CAPITALS
     kept = [unknown, *(w for w in words if w not in (unknown, BEGIN) and (w != END or ends))]
@@ -330,8 +330,8 @@ def _read_unigrams(name: str, read: _Section, tokenizer: str) -> tuple[Vocab, di
     try:
         vocab = Vocab.from_list(tokens, tokenizer=tokenizer)
     except ValueError as error:
-        raise ValueError(f"{name}: its words make no vocabulary: {error}") from None
+        raise ValueError(f"{name}: its words cannot form a vocabulary: {error}") from None
     ids = {word.encode(): i for i, word in enumerate(kept)}
-    # In n-grams the two stand for themselves until it is known where they may stand.
+    # In n-grams the two keep their own ids until their positions are checked.
     ids.update({BEGIN.encode(): len(tokens), END.encode(): len(tokens) + 1})
     return vocab, ids, Grams(np.arange(len(tokens)), p, backoff), ends

@@ -1,4 +1,4 @@
-"""N-grams of a text in sorted arrays: found, counted, and turned into probabilities."""
+"""N-grams of a text in sorted arrays: look-up, counting and smoothing."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ Reals = NDArray[np.float64]
 class Grams:
     """The n-grams of one order. An n-gram's key is (place of its first n-1 tokens in the order below) * V + last token.
 
-    Keys are sorted, so what may follow a context stands in one stretch and a look-up is a binary search.
+    Keys are sorted, so the continuations of a context are contiguous and a look-up is a binary search.
     """
 
     keys: Ints
     log_p: Reals  # log P(last token | those before it)
-    log_backoff: Reals  # as a context: what its unseen followers keep of the shorter context's probability
+    log_backoff: Reals  # as a context: the factor on the shorter context's probabilities for unseen tokens
 
     def find(self, prefix: Ints, token: Ints, vocab_size: int) -> Ints:
         """The place of every n-gram prefix + token, -1 where there is none."""
@@ -51,11 +51,11 @@ class Level:
     counts: Ints
     prefix: Ints  # place in the order below of the n-gram without its last token,
     suffix: Ints  # and without its first
-    after_end: NDArray[np.bool_]  # its first token ends a sentence, so nothing stands before it
+    after_end: NDArray[np.bool_]  # its first token ends a sentence, so nothing precedes it
 
 
 def count(ids: Ints, order: int, size: int, end: int) -> list[Level]:
-    """All n-grams up to ``order``. One that has ``end`` anywhere but first or last is none."""
+    """All n-grams up to ``order``, except those with ``end`` between their first and last token."""
     first = np.arange(size)
     levels = [Level(first, np.bincount(ids, minlength=size), first[:0], first[:0], first == end)]
     place, valid = ids, np.ones(len(ids), bool)  # of the n-gram that ends at each token
@@ -113,11 +113,11 @@ def _discounts(counts: Reals) -> Reals:
         discounts = [0.0, *(k - (k + 1) * y * n[k + 1] / n[k] for k in (1, 2, 3))]
         if all(0 <= d <= k for k, d in enumerate(discounts)):
             return np.array(discounts)
-    return np.array([0.0, 0.5, 1.0, 1.5])  # kenlm's, for texts too small or too regular to tell
+    return np.array([0.0, 0.5, 1.0, 1.5])  # kenlm's, for texts that are too small or too regular to estimate them
 
 
 def laplace(levels: list[Level], size: int, alpha: float) -> Estimate:
-    """In backoff form: the highest order falls back on 1 / V at once, and so does every order below it."""
+    """In backoff form: the highest order and every lower order fall back on 1 / V."""
     estimate: Estimate = [(np.full(len(level.keys), 1.0 / size), np.ones(len(level.keys))) for level in levels]
     top = levels[-1]
     if len(levels) == 1:
@@ -129,7 +129,7 @@ def laplace(levels: list[Level], size: int, alpha: float) -> Estimate:
 
 
 def relative(levels: list[Level], size: int, alpha: float) -> Estimate:
-    """Relative frequencies; only a context that was never seen falls back on a shorter one."""
+    """Relative frequencies; only an unseen context falls back on a shorter one."""
     counts = [level.counts.astype(float) for level in levels]
     return _interpolate(levels, size, counts, [np.zeros(len(c)) for c in counts])
 

@@ -1,4 +1,4 @@
-"""Markov models of any order, with the same evaluation and generation as the networks."""
+"""Markov models of any order, with the interface of the networks for evaluation and generation."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ class NGram:
     .. math:: P(x|h) = \frac{c(h, x) - D_{c(h, x)}}{c(h)} + \gamma(h) P(x|h'), \qquad
         \gamma(h) = \frac{D_1 N_1(h) + D_2 N_2(h) + D_3 N_{3+}(h)}{c(h)}
 
-    with h' the context without its oldest token, c below the highest order the number of different tokens seen before
-    (h, x), and P(x) over no context interpolated with 1 / V. So every context's probabilities sum to 1.
+    with h' the context without its oldest token. Below the highest order, c is the number of different tokens that precede
+    (h, x). P(x) without a context is interpolated with 1 / V, so the probabilities after any context sum to 1.
 
     Parameters
     ----------
     order : n, 1 to 16; 2 is the first-order Markov chain
     smoothing, alpha : as above
-    sentence_end : a context does not reach back over this token, if the vocabulary has it; None: it always does
+    sentence_end : contexts end at this token, if the vocabulary has it; None: contexts cross sentences
 
     Source: S. F. Chen and J. Goodman, TR-10-98, Harvard (1998).
 
@@ -55,7 +55,7 @@ class NGram:
     (1.0, (4,))
     """
 
-    nothing = -1  # an id that stands for no token: what follows it has no context
+    nothing = -1  # an id of no token: what follows it has an empty context
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class NGram:
         sentence_end: str | None = END_OF_SENTENCE,
     ) -> None:
         if isinstance(order, bool) or not isinstance(order, (int, np.integer)) or not 1 <= order <= HIGHEST_ORDER:
-            raise ValueError(f"order is {brief(order)}, expected a whole number from 1 to {HIGHEST_ORDER}")
+            raise ValueError(f"order is {brief(order)}, expected an integer from 1 to {HIGHEST_ORDER}")
         if not isinstance(smoothing, str) or smoothing not in SMOOTHINGS:
             raise ValueError(f"unknown smoothing {brief(smoothing)}: expected one of {', '.join(SMOOTHINGS)}")
         if isinstance(alpha, bool) or not isinstance(alpha, (int, float, np.integer, np.floating)):
@@ -86,7 +86,7 @@ class NGram:
 
     @property
     def counts(self) -> list[int]:
-        """How many different n-grams of each order the model holds."""
+        """The number of different n-grams of each order."""
         return [len(g.keys) for g in self._grams]
 
     def fit(self, corpus: Corpus | ArrayLike, *, vocab_size: int | None = None) -> NGram:
@@ -102,7 +102,7 @@ class NGram:
         size = vocab_size or int(ids.max()) + 1
         if vocab_size is None and size > _LARGEST_GUESS:
             raise ValueError(
-                f"the text's largest id is {size - 1}; if the vocabulary really has {size} tokens, give vocab_size={size}"
+                f"the text's largest id is {size - 1}; if the vocabulary has {size} tokens, give vocab_size={size}"
             )
         self.vocab, self.vocab_size = vocab, size
         levels = count(ids.astype(np.int64), self.order, size, self._end())
@@ -114,7 +114,7 @@ class NGram:
         return self
 
     def _end(self) -> int:
-        """The id contexts do not reach over; -1, no token's id, for none."""
+        """The id that ends contexts; -1, which is not a token's id, for none."""
         if self.vocab is None or self.sentence_end is None or self.sentence_end not in self.vocab:
             return -1
         return self.vocab[self.sentence_end]
@@ -133,7 +133,7 @@ class NGram:
 
     def _check_fitted(self) -> None:
         if not self._grams:
-            raise ValueError("the model has counted no text yet; call fit first")
+            raise ValueError("the model is not fitted yet; call fit first")
 
     def log_prob(self, sequence: str | Sequence[str] | ArrayLike) -> float:
         """Joint log-probability in nats of a text, tokens or ids, by the chain rule: the first token has no context."""
@@ -170,7 +170,7 @@ class NGram:
     def nll(self, x: ArrayLike, y: ArrayLike, state: ArrayLike | None = None) -> tuple[Reals, Ints]:
         """-log P of targets y (T, N) given the tokens x (T, N) up to theirs, and the state, as ``LanguageModel.nll``.
 
-        In x, -1 stands for no token: nothing before it counts. A negative target counts for nothing. The state is the last
+        In x, -1 stands for no token: tokens before it are ignored. Negative targets are ignored. The state is the last
         order - 1 tokens of every row, (order - 1, N), -1 for none.
         """
         self._check_fitted()
@@ -210,7 +210,7 @@ class NGram:
         return logits.astype(np.float32), after
 
     def sample(self, length: int, *, context: str | Sequence[str] | ArrayLike = (), seed: int = 0) -> NDArray[np.int32]:
-        """``length`` token ids drawn one after the other, each from the distribution after those before it."""
+        """``length`` token ids, each drawn from the distribution given those before it."""
         random = np.random.default_rng(at_least(seed, 0, "seed"))
         between(length, 0, 2**31 - 1, "length")
         ids = list(self._ids(context))
@@ -238,7 +238,7 @@ class NGram:
 
     @classmethod
     def from_arpa(cls, path: PathLike, *, tokenizer: str = "whitespace") -> NGram:
-        """The model in an ARPA file, whoever wrote it; ``tokenizer`` names how texts become its tokens."""
+        """The model in an ARPA file of any program; ``tokenizer`` is the name of the tokenizer that turns texts into its tokens."""
         vocab, grams, sentence_end = arpa.read(path, tokenizer)
         model = cls(len(grams), sentence_end=sentence_end)
         model.vocab, model.vocab_size, model._grams = vocab, len(vocab), grams

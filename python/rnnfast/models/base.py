@@ -106,7 +106,7 @@ class Model(Layer):
 
 
 def check_memory(numbers: int) -> None:
-    """``MemoryError`` of one sentence if a model of about so many weights does not fit into this machine."""
+    """Raises ``MemoryError`` if a model with about this many weights does not fit in the memory of this machine."""
     try:
         installed = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, OSError, ValueError):  # Windows; systems that do not report it

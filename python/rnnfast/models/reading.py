@@ -45,7 +45,9 @@ def read_file(path: PathLike, *, weights: str | None = None) -> ModelFile:
     if not os.path.exists(name):
         raise FileNotFoundError(f"{shown(name)} does not exist; give the path of a model file")
     start = start_of(name)
-    if b"\0" not in start and start[8:9] != b"{" and start.strip():  # a number of eight bytes would hold zeros
+    if (
+        b"\0" not in start and start[8:9] != b"{" and start.strip()
+    ):  # the length that begins a safetensors file has zero bytes
         raise _core.Error(f"{name}: looks like text, not a safetensors file; give the path of a model file")
     tensors, metadata = _core.read_model(name, weights)  # one set of rules for Python and C++
     if metadata.get("format") != FORMAT:
@@ -60,7 +62,7 @@ def read_file(path: PathLike, *, weights: str | None = None) -> ModelFile:
 
 
 def start_of(path: PathLike) -> bytes:
-    """The first bytes of a file; none if it cannot be read, which whoever reads all of it reports."""
+    """The first bytes of a file; empty if it cannot be read, which reading all of it reports."""
     try:
         with open(path, "rb") as file:
             return file.read(_START)

@@ -58,7 +58,7 @@ class Cell(Layer):
         -------
         state : the next one, of the same shape
         backward : ``backward(dstate, *, input_gradient=True) -> (dx, dstate_0)``; adds to ``grads``. Once. The
-            input may change in between; if the weights have, it raises ``ValueError``.
+            input may change in between; if the weights did, it raises ``ValueError``.
         """
         after, tape, flat, rows = self._run(input, one_state(state, hx), save=True)
 
@@ -144,4 +144,4 @@ _WRITTEN: dict[str, Callable[..., Cell]] = {
     "gru": GRUCell,
 }
 CELLS = {name: _WRITTEN.get(name) or class_of(cell, Cell, "Cell") for name, cell in TABLE.items()}
-"""What makes one step of a cell, by the cell's name: ``CELLS["gru"](input_size, hidden_size)``."""
+"""Single-step classes by the name of the cell: ``CELLS["gru"](input_size, hidden_size)``."""

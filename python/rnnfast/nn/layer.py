@@ -1,4 +1,4 @@
-"""What every layer offers: options that are fixed when it is made, weights, gradients and PyTorch's ``state_dict``."""
+"""The base of all layers: options that are fixed at construction, weights, gradients and PyTorch's ``state_dict``."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _Self = TypeVar("_Self", bound="Layer")
 class Option(Generic[_T]):
     """A read-only attribute: an option that the layer was made with.
 
-    The compiled layer was built from it, so another value could not count.
+    The compiled layer was built with it, so a later value would have no effect.
     """
 
     def __set_name__(self, owner: type, name: str) -> None:
@@ -45,12 +45,12 @@ class Option(Generic[_T]):
     def __set__(self, layer: Any, value: Any) -> NoReturn:
         kind = type(layer).__name__
         raise AttributeError(
-            f"{self._name} is fixed when a {kind} is made: make another {kind} with {self._name}={value!r}"
+            f"{self._name} is fixed when a {kind} is made: make a new {kind} with {self._name}={value!r}"
         )
 
 
 class Gradients(Mapping[str, Array]):
-    """Gradients by name. An array is live, ``backward`` adds to it; assigning to a name copies into it."""
+    """Gradients by name. The arrays are live: ``backward`` adds to them; assigning to a name copies into its array."""
 
     def __init__(self, arrays: dict[str, Array]) -> None:
         self._arrays = arrays
@@ -75,7 +75,7 @@ class Gradients(Mapping[str, Array]):
 
 
 class Weights(Mapping[str, Array]):
-    """Read-only views of the weights by name; ``load_state_dict`` and optimisers change them."""
+    """Read-only views of the weights by name; ``load_state_dict`` and optimizers change them."""
 
     def __init__(self, arrays: dict[str, Array]) -> None:
         self._arrays = arrays
@@ -97,7 +97,7 @@ class Weights(Mapping[str, Array]):
 
 
 class Layer:
-    """What every layer offers: its weights, their gradients, and PyTorch's ``state_dict``."""
+    """The base of all layers: weights, gradients and PyTorch's ``state_dict``."""
 
     _core: Any
     _made_with: dict[str, Any]
@@ -111,14 +111,14 @@ class Layer:
         return reduced(self)
 
     def state_dict(self) -> dict[str, Array]:
-        """A copy of the weights by PyTorch's names; ``torch.nn``'s ``load_state_dict`` takes it once made into tensors."""
+        """A copy of the weights by PyTorch's names; converted to tensors, ``torch.nn``'s ``load_state_dict`` accepts it."""
         return {name: np.array(value) for name, value in self._core.parameters().items()}
 
     def load_state_dict(self, state_dict: Mapping[str, ArrayLike], *, strict: bool = True) -> None:
-        """Copies weights in; ``torch_module.state_dict()`` fits as it is.
+        """Copies weights in; the ``state_dict()`` of the PyTorch module is accepted as it is.
 
-        Raises ``ValueError`` for a missing or unexpected name (unless ``strict=False``) or a wrong shape; then
-        nothing has been changed.
+        Raises ``ValueError`` for a missing or unexpected name (unless ``strict=False``) or a wrong shape; then no weight
+        has been changed.
         """
         load_parameters(self._core, state_dict, strict=strict)
 
@@ -128,7 +128,7 @@ class Layer:
         return Gradients(self._core.gradients())
 
     def parameters(self) -> Weights:
-        """Read-only views of the weights by name; an optimiser or ``load_state_dict`` changes them."""
+        """Read-only views of the weights by name; optimizers and ``load_state_dict`` change them."""
         return Weights(self._core.parameters())
 
     def zero_grad(self) -> None:
@@ -136,11 +136,11 @@ class Layer:
         self._core.zero_grad()
 
     def requires_grad_(self: _Self, requires_grad: bool = True, *names: str) -> _Self:
-        """Freezes parameters with ``False``, frees them with ``True``; returns the layer.
+        """Freezes parameters with ``False``, unfreezes them with ``True``; returns the layer.
 
-        Optimizers leave frozen parameters as they are, and clipping and norms leave them out; ``backward`` still adds to
+        Optimizers do not change frozen parameters, and gradient norms and clipping ignore them; ``backward`` still adds to
         their gradients. ``names`` are parameters, or prefixes of their names: ``"embedding"`` is
-        ``"embedding.weight"``. None given: all.
+        ``"embedding.weight"``. Without ``names``: all.
 
         >>> from rnnfast.nn.linear import Linear
         >>> Linear(2, 3).requires_grad_(False, "bias").frozen
@@ -150,7 +150,7 @@ class Layer:
         for name in names or own:
             found = [n for n in own if n == name or n.startswith(f"{name}.")]
             if not found:
-                raise ValueError(f"no parameter is called {brief(name)}: there are {', '.join(own)}")
+                raise ValueError(f"there is no parameter {brief(name)}: expected some of {', '.join(own)}")
             chosen = chosen - set(found) if requires_grad else chosen | set(found)
         self._core.set_frozen(sorted(chosen))
         return self
@@ -165,9 +165,9 @@ class Layer:
 
 
 class RowLayer(Layer):
-    """A layer that maps each row on its own, so one step of a stream is a call: x (..., inputs), y (..., outputs)."""
+    """A layer that maps each row independently: x (..., inputs), y (..., outputs). One step of a stream is a call."""
 
-    _inputs: str  # the options that are these sizes
+    _inputs: str  # the names of the options with these sizes
     _outputs: str
 
     def __call__(self, input: ArrayLike) -> Array:
@@ -175,7 +175,7 @@ class RowLayer(Layer):
         return self._rows(self._checked(input))
 
     def forward(self, input: ArrayLike) -> tuple[Array, Callable[[ArrayLike], Array]]:
-        """y, and ``backward(dy) -> dx``, which adds to ``grads``. The input may change in between; if the weights have,
+        """y, and ``backward(dy) -> dx``, which adds to ``grads``. The input may change in between; if the weights did,
         ``backward`` raises ``ValueError``."""
         x = own(self._checked(input), input)
         stamp = self._core.weights_stamp
@@ -205,7 +205,7 @@ class RowLayer(Layer):
 
 
 def one_state(state: StateLike | None, hx: StateLike | None) -> StateLike | None:
-    """``hx`` is PyTorch's name of ``state``."""
+    """The state given as ``state``, or by PyTorch's name ``hx``."""
     if state is not None and hx is not None:
         raise TypeError("state and hx are two names of one argument, expected one of them")
     return hx if state is None else state
@@ -227,7 +227,7 @@ def dropout_key(seed: int, step: int) -> int:
 
 
 def refuse_options(kind: str, known: Iterable[str], unknown: Mapping[str, Any]) -> None:
-    """Raises a ``TypeError`` that names the options there are."""
+    """Raises a ``TypeError`` that lists the known options."""
     if unknown:
         more = "; projections are not supported" if "proj_size" in unknown else ""
         raise TypeError(f"{kind} has no option {', '.join(map(repr, unknown))}, expected {', '.join(known)}{more}")

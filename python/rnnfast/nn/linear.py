@@ -1,4 +1,4 @@
-"""A product with a matrix of weights."""
+"""The product with a weight matrix."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ class LayerNorm(RowLayer):
     .. math:: y = \frac{x - \mathrm{mean}(x)}{\sqrt{\mathrm{var}(x) + eps}} \odot weight + bias
 
     Mean and (biased) variance are those of each row. ``weight`` and ``bias`` (normalized_size,) start at 1 and 0. Without
-    ``elementwise_affine`` there is neither.
+    ``elementwise_affine`` there are none.
 
     Source: J. L. Ba, J. R. Kiros and G. E. Hinton, arXiv:1607.06450.
 

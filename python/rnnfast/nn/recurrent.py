@@ -141,10 +141,10 @@ class Recurrent(Layer):
 
         Returns
         -------
-        y : (T, N, directions * hidden_size), read-only, since backward still needs it (not with ``recompute``)
+        y : (T, N, directions * hidden_size), read-only because backward needs it (writable with ``recompute``)
         state : the state after each row's last step
         backward : ``backward(dy, dstate=None, *, input_gradient=True) -> (dx, dstate_0)``; adds to ``grads``. Once. The input
-            may change in between; if the weights have, it raises ``ValueError``.
+            may change in between; if the weights did, it raises ``ValueError``.
         """
         y, final, tape, layout = self._run(input, one_state(state, hx), lengths, save=True)
         y.flags.writeable = self.recompute is not None
@@ -223,7 +223,7 @@ class Recurrent(Layer):
 
 
 class _Layout:
-    """How a sequence was given: (T, N, D), (N, T, D) or, flat, (T, D); the compiled layers read (T, N, D)."""
+    """The layout of an input: (T, N, D), (N, T, D) or, flat, (T, D); the compiled layers read (T, N, D)."""
 
     def __init__(self, steps: int, rows: int, flat: bool, batch_first: bool) -> None:
         self.steps, self.rows, self.flat, self.batch_first = steps, rows, flat, batch_first
@@ -251,7 +251,7 @@ class _Layout:
         return np.ascontiguousarray(array.swapaxes(0, 1)) if self.batch_first else array
 
     def given(self, array: Array) -> Array:
-        """The opposite of ``time_first``."""
+        """The inverse of ``time_first``."""
         if self.flat:
             return array[:, 0]
         return np.ascontiguousarray(array.swapaxes(0, 1)) if self.batch_first else array
@@ -265,7 +265,7 @@ class _Tape:
 
 
 def cell_of(nonlinearity: str) -> str:
-    """The name of Elman's cell with this nonlinearity."""
+    """The name of the Elman cell with this nonlinearity."""
     if nonlinearity not in ("tanh", "relu"):
         raise ValueError(f"nonlinearity is {brief(nonlinearity)}, expected 'tanh' or 'relu'")
     return "rnn" if nonlinearity == "tanh" else "rnn_relu"
@@ -348,7 +348,7 @@ Kind = TypeVar("Kind", bound=Layer)
 
 
 def class_of(cell: _core.CellInfo, base: type[Kind], suffix: str = "") -> type[Kind]:
-    """A class for a cell that has none in this package: ``MGU``, or ``MGUCell``, of the row ``mgu``."""
+    """The class of a cell that has no handwritten one: ``MGU``, or ``MGUCell``, from the row ``mgu``."""
     doc = f"""A {cell.description}; options as :class:`RNN{suffix}`'s.
 
     The weights have {cell.gates}·H rows in the order {cell.gate_order}.
@@ -361,7 +361,7 @@ def class_of(cell: _core.CellInfo, base: type[Kind], suffix: str = "") -> type[K
 
 
 TABLE = {cell.name: cell for cell in _core.cells()}
-"""The registered cells by name. The compiled table is the one list of them."""
+"""The registered cells by name, from the compiled table."""
 
 _WRITTEN: dict[str, Callable[..., Recurrent]] = {
     "rnn": RNN,
@@ -370,4 +370,4 @@ _WRITTEN: dict[str, Callable[..., Recurrent]] = {
     "gru": GRU,
 }
 LAYERS = {name: _WRITTEN.get(name) or class_of(cell, Recurrent) for name, cell in TABLE.items()}
-"""What makes the layer of a cell, by the cell's name: ``LAYERS["gru"](input_size, hidden_size)``."""
+"""Layer classes by the name of the cell: ``LAYERS["gru"](input_size, hidden_size)``."""

@@ -1,7 +1,7 @@
 """Layers that map a sequence to a sequence without recurrence: Conv1d and SelfAttention.
 
-As in ``rnnfast.nn``, calling a layer saves nothing; ``forward`` returns a second value, ``backward``. ``step`` computes one
-more step at a time, as a model that generates does.
+As everywhere in ``rnnfast.nn``, calling a layer saves nothing; ``forward`` returns a second value, ``backward``. ``step``
+computes one time step, as text generation needs it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Backward = Callable[..., Optional[Array]]
 
 
 def _sequence(input: ArrayLike, channels: int, name: str, batch_first: bool, *, kept: bool) -> tuple[Array, bool]:
-    """The input with three dimensions, and whether it came without rows, as (T, channels)."""
+    """The input with three dimensions, and whether it was given without rows, as (T, channels)."""
     x = as_float32(input, "input")
     wanted = f"({'N, T' if batch_first else 'T, N'}, {channels}) or, of a single row, (T, {channels})"
     if x.ndim not in (2, 3):
@@ -58,12 +58,14 @@ def _step_input(input: ArrayLike, channels: int) -> tuple[Array, bool]:
 
 def _checked_state(state: Any, kind: type) -> Any:
     if not isinstance(state, kind):
-        raise TypeError(f"state is {kind_of(state)}, expected what the step before returned, or None to begin")
+        raise TypeError(
+            f"state is {kind_of(state)}, expected the state that the previous step returned, or None to start"
+        )
     return state
 
 
 class ConvState:
-    """What :meth:`Conv1d.step` keeps between steps: the inputs that later steps still read. It fits one shape of layer."""
+    """The state of :meth:`Conv1d.step`: the inputs that later steps read. It fits layers of one shape."""
 
     def __init__(self, layer: Conv1d, rows: int) -> None:
         self._shape = (layer.kernel_size, layer.dilation, layer.in_channels, rows)
@@ -75,17 +77,17 @@ class ConvState:
 
     @property
     def bytes(self) -> int:
-        """The memory that the state takes."""
+        """The size of the state in bytes."""
         return int(self._ring.nbytes)
 
     def _window(self, layer: Conv1d, x: Array) -> Array:
-        """The inputs under the taps (kernel_size, N, in_channels) of the step that reads ``x``, which joins the state."""
+        """The inputs (kernel_size, N, in_channels) of the step that reads ``x``; adds ``x`` to the state."""
         wanted = (layer.kernel_size, layer.dilation, layer.in_channels, len(x))
         if self._shape != wanted:
             names = "kernel_size {}, dilation {}, in_channels {} and {} rows"
             raise ValueError(
                 f"the state is of {names.format(*self._shape)}, this step has {names.format(*wanted)}; "
-                "give the state that this layer returned, or None to begin"
+                "give the state that this layer returned, or None to start"
             )
         window = np.empty((layer.kernel_size, *x.shape), np.float32)
         window[-1] = x
@@ -102,20 +104,20 @@ class Conv1d(Layer):
 
     .. math:: y_t = b + \sum_{j=0}^{k-1} W_{:,:,j}\, x_{t + j \cdot dilation - before}
 
-    The layout is that of the recurrent layers, with the channels side by side: x (T, N, in_channels), or
-    (N, T, in_channels) with ``batch_first``; torch's (N, C, L) is ``x.swapaxes(1, 2)`` of the latter. The weights have
-    torch's names and shapes, ``weight`` (out_channels, in_channels, k) and ``bias`` (out_channels,), so a ``state_dict``
-    fits both ways.
+    The layout is that of the recurrent layers, channels last: x (T, N, in_channels), or (N, T, in_channels) with
+    ``batch_first``; torch's (N, C, L) is ``x.swapaxes(1, 2)`` of the latter. The weights have torch's names and shapes,
+    ``weight`` (out_channels, in_channels, k) and ``bias`` (out_channels,), so a ``state_dict`` can be exchanged.
 
     Parameters
     ----------
     in_channels, out_channels, kernel_size : C, O and k
-    padding : steps of zeros on both sides; ``"same"`` keeps the length (an odd rest goes to the end, as in torch);
-        ``"causal"`` puts all zeros before the start, so that y_t sees nothing later than x_t
-    dilation : steps from one tap to the next
-    bias, batch_first, seed : as in the recurrent layers; weights start uniform in ±1/sqrt(C·k)
+    padding : steps of zeros on both sides; ``"same"`` keeps the length (an odd total puts one more at the end, as in torch);
+        ``"causal"`` puts all zeros at the start, so that y_t depends on nothing later than x_t
+    dilation : distance between two taps in steps
+    bias, batch_first, seed : as in the recurrent layers; initial weights are uniform in ±1/sqrt(C·k)
 
-    Work is T·k·C·O multiplications, all steps at once; memory is that of input and output, no k-fold copy is made.
+    The cost is T·k·C·O multiplications, with all steps in parallel; memory is that of input and output: the input is not
+    copied k times.
 
     >>> conv = Conv1d(3, 5, 3, padding="same", seed=0)
     >>> conv(np.zeros((7, 2, 3))).shape
@@ -172,7 +174,7 @@ class Conv1d(Layer):
 
     def forward(self, input: ArrayLike) -> tuple[Array, Backward]:
         """y, and ``backward(dy, *, input_gradient=True) -> dx``, which adds to ``grads``. The input may change in
-        between; if the weights have, ``backward`` raises ``ValueError``."""
+        between; if the weights did, ``backward`` raises ``ValueError``."""
         x, flat = _sequence(input, self.in_channels, "in_channels", self.batch_first, kept=True)
         stamp = self._core.weights_stamp
         y = _without_row(self._core.forward(x), flat, self.batch_first)
@@ -186,14 +188,14 @@ class Conv1d(Layer):
         return y, backward
 
     def step(self, input: ArrayLike, state: ConvState | None = None) -> tuple[Array, ConvState]:
-        """One more step of a causal convolution: input (N, in_channels) or (in_channels,), y likewise, equal
-        to ``forward``'s.
+        """One step of a causal convolution: input (N, in_channels) or (in_channels,), y likewise, bit-identical to that
+        of ``forward``.
 
-        ``state`` holds the last dilation·(k-1) inputs, whatever has gone before; None starts anew. It is changed in
-        place and returned; ``state.bytes`` is its size. A state of another shape of layer or batch is a ``ValueError``.
+        ``state`` holds the last dilation·(k-1) inputs; None starts with zeros. It is changed in place and returned;
+        ``state.bytes`` is its size. Raises ``ValueError`` for a state of another shape of layer or batch.
         """
         if self.padding != "causal":
-            raise ValueError(f"step needs padding='causal', this layer has {self.padding!r}: it would look ahead")
+            raise ValueError(f"step needs padding='causal', this layer has {self.padding!r} and would look ahead")
         x, flat = _step_input(input, self.in_channels)
         ring = ConvState(self, len(x)) if state is None else _checked_state(state, ConvState)
         y: Array = self._core.step(ring._window(self, x))
@@ -201,7 +203,7 @@ class Conv1d(Layer):
 
 
 class SelfAttention(Layer):
-    r"""Every step looks at every step: ``torch.nn.MultiheadAttention(x, x, x)``.
+    r"""Self-attention, where every step attends to every step: ``torch.nn.MultiheadAttention(x, x, x)``.
 
     .. math:: y = \mathrm{concat}_h\bigl(\mathrm{softmax}(Q_h K_h^T / \sqrt{D / heads})\, V_h\bigr) W_o^T + b_o, \quad
         Q, K, V = x W_{in}^T + b_{in}
@@ -212,11 +214,11 @@ class SelfAttention(Layer):
     Parameters
     ----------
     embed_dim, num_heads : D and the number of heads, which must divide it
-    causal : a step sees itself and what came before
+    causal : a step attends to itself and to earlier steps only
     bias, batch_first, seed : as in torch
 
-    The softmax is exact, computed in blocks with a running maximum; the scores are never kept, so memory is O(T·D), while
-    the work is T²·D.
+    The softmax is exact, computed in blocks with a running maximum. The scores are never stored, so memory is O(T·D); the
+    cost is T²·D.
 
     Source: A. Vaswani et al., arXiv:1706.03762; in blocks: T. Dao et al., arXiv:2205.14135.
 
@@ -262,8 +264,8 @@ class SelfAttention(Layer):
         """y, and ``backward(dy, *, input_gradient=True) -> dx``, which adds to ``grads``. Once.
 
         x is (T, N, embed_dim), (N, T, embed_dim) with ``batch_first``, or (T, embed_dim). It may change in between; if the
-        weights have, ``backward`` raises ``ValueError``. ``lengths`` (N,) are the steps of each row, 0 to T; what lies beyond is not seen, its output is zero and nothing is
-        learnt from it. None: all T.
+        weights did, ``backward`` raises ``ValueError``. ``lengths`` (N,) are the steps of each row, 0 to T; steps beyond
+        are not attended to, and their outputs and gradients are zero. None: all T.
         """
         x, y, tape, flat = self._run(input, lengths, save=True)
         y = _without_row(y, flat, self.batch_first)
@@ -279,21 +281,21 @@ class SelfAttention(Layer):
     def _run(self, input: ArrayLike, lengths: ArrayLike | None, *, save: bool) -> tuple[Array, Array, Any, bool]:
         x, flat = _sequence(input, self.embed_dim, "embed_dim", self.batch_first, kept=save)
         if lengths is not None and flat:
-            raise ValueError("lengths are those of rows, and the input is a single row (T, embed_dim): cut it instead")
+            raise ValueError("lengths are for rows, and the input is a single row (T, embed_dim): cut it instead")
         rows, steps = x.shape[:2] if self.batch_first else x.shape[1::-1]
         counts = None if lengths is None else row_lengths(lengths, rows, steps)
         y, tape = self._core.forward(x, counts, save)
         return x, y, tape, flat
 
     def step(self, input: ArrayLike, state: _core.AttentionCache | None = None) -> tuple[Array, _core.AttentionCache]:
-        """One more step of a causal layer: input and y (N, embed_dim), the bits ``forward`` gives for that step.
+        """One step of a causal layer: input and y (N, embed_dim), bit-identical to that step of ``forward``.
 
-        ``state`` keeps the keys and values of all steps so far, so it grows by 2·D floats a row and step, and so does the
-        work; None starts anew. It is extended in place and returned; ``state.bytes`` is its size. A state of another
-        shape of layer or batch is a ``ValueError``; one that another thread is stepping, a ``RuntimeError``.
+        ``state`` holds the keys and values of all steps so far, so it grows by 2·D floats per row and step, as does the
+        cost; None starts without any. It is extended in place and returned; ``state.bytes`` is its size. Raises
+        ``ValueError`` for a state of another shape of layer or batch, and ``RuntimeError`` for one that another thread uses.
         """
         if not self.causal:
-            raise ValueError("step needs causal=True: this layer's outputs depend on steps that have not come yet")
+            raise ValueError("step needs causal=True: the outputs of this layer depend on later steps")
         cache = _core.AttentionCache() if state is None else _checked_state(state, _core.AttentionCache)
         x, flat = _step_input(input, self.embed_dim)
         y: Array = self._core.step(x, cache)

@@ -1,4 +1,4 @@
-"""Convolution, recurrence and self-attention side by side: what theory says of n tokens of d dimensions, measured.
+"""Convolution, recurrence and self-attention: what theory predicts for n tokens of d dimensions, and measurements.
 
 ================  ===========  =====================  ============
 layer             cost         sequential operations  longest path
@@ -38,18 +38,18 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 GATES = {name: TABLE[name].gates for name in sorted(TABLE, key=lambda name: TABLE[name].gates)}
-# Cells that differ in the nonlinearity alone cost the same: one of them is enough.
+# Cells that differ only in the nonlinearity cost the same: one of them is enough.
 RECURRENT = {name: LAYERS[name] for name in GATES if isinstance(LAYERS[name], type)}
 KINDS = ("conv", *RECURRENT, "attention")
 THEORY = {kind: {"n": 2 if kind == "attention" else 1, "d": 1 if kind == "attention" else 2} for kind in KINDS}
-HEAD = 64  # dimensions of a head, where d is a multiple; so the softmax's share is the same for every d
-# 97.5% points of Student's t distribution by degrees of freedom, for confidence intervals of a slope
+HEAD = 64  # dimensions of a head if d is a multiple, so that the share of the softmax is the same for every d
 _SHADES = ("#fdb863", "#e66101", "#b2182b", "#f4a582", "#7f3b08", "#d6604d")  # of the recurrent layers
+# 97.5% points of Student's t distribution by degrees of freedom, for confidence intervals of a slope
 _STUDENT = (12.71, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
 
 
 class _Projections:
-    """The part of attention's work that grows with n and not with n²: into queries, keys and values, and out again."""
+    """The part of attention whose cost grows with n, not n²: the projections to queries, keys and values, and of the output."""
 
     def __init__(self, d: int) -> None:
         self.into, self.out = Conv1d(d, 3 * d, 1, seed=0), Conv1d(d, d, 1, seed=0)
@@ -62,7 +62,7 @@ class _Projections:
 def make_layer(kind: str, d: int, k: int) -> Any:
     """A layer that maps d dimensions to d: causal Conv1d with kernel k, recurrent, or SelfAttention with heads of 64.
 
-    ``"projections"`` is what attention does besides attending.
+    ``"projections"`` are those of attention alone.
     """
     if kind == "projections":
         return _Projections(d)
@@ -74,7 +74,7 @@ def make_layer(kind: str, d: int, k: int) -> Any:
 
 
 def multiplications(kind: str, n: int, d: int, k: int) -> float:
-    """Of one row of n tokens; attention's include its four projections, a recurrent cell's the input's part."""
+    """For one row of n tokens; those of attention include its four projections, those of a cell the product with the input."""
     if kind == "conv":
         return float(k * n * d * d)
     if kind == "attention":
@@ -99,7 +99,7 @@ class Point:
 
 
 def sweep(sizes: Sequence[tuple[str, int, int, int]], k: int, rounds: int) -> list[Point]:
-    """Forward times for (kind, n, d, rows), interleaved: every round visits all sizes, so a slow moment hits all alike."""
+    """Forward times for (kind, n, d, rows), interleaved: every round measures all sizes, so a slow moment affects all of them."""
     programs: list[Callable[[], Any]] = []
     for kind, n, d, rows in sizes:
         layer, x = make_layer(kind, d, k), _noise(n, rows, d)
@@ -108,7 +108,7 @@ def sweep(sizes: Sequence[tuple[str, int, int, int]], k: int, rounds: int) -> li
     for turn in range(rounds + 1):
         for program, own in zip(programs, times):
             spent, started = 0, time.perf_counter()
-            while True:  # short programs run several times, so that the clock's step does not count
+            while True:  # short programs run several times, so that the resolution of the clock does not matter
                 program()
                 spent += 1
                 seconds = time.perf_counter() - started
@@ -136,7 +136,7 @@ class Fit:
 
 
 def fit(sizes: Sequence[int], seconds: Sequence[float], theory: float) -> Fit | None:
-    """The exponent of a power law through the points; None with fewer than three, which give no confidence.
+    """The exponent of a power law through the points; None for fewer than three, which give no confidence interval.
 
     >>> fit([1, 2, 4, 8], [3, 12, 48, 192], 2).exponent
     2.0
@@ -154,39 +154,39 @@ def fit(sizes: Sequence[int], seconds: Sequence[float], theory: float) -> Fit | 
 
 
 def asymptotic(kind: str, n: int, d: int) -> bool:
-    """Where the leading term rules: for attention n ≥ 8·d, so that projections are at most a fifth of the work."""
+    """Where the leading term dominates: for attention n ≥ 8·d, where projections are at most a fifth of the cost."""
     return n >= 8 * d if kind == "attention" else n >= 128
 
 
 def sequential_operations(kind: str, n: int, d: int = 16, k: int = 3) -> int:
-    """The longest chain of steps that wait for one another, counted while the layer's output is computed step by step.
+    """The longest chain of dependent steps, counted while the output of the layer is computed step by step.
 
-    Every step is computed from the inputs and from nothing else if it can be; a recurrent step needs the state that the
-    one before it leaves, so its chain is one longer. The steps' outputs must equal the layer's own.
+    Every step is computed from the inputs alone if that is possible; a recurrent step needs the state of the previous
+    step, so its chain is one longer. The outputs of the steps must equal those of the layer.
     """
     layer, x = make_layer(kind, d, k), _noise(n, 1, d)
     outputs, chain, longest, state = [], 0, 0, None
     for t in range(n):
         if kind in RECURRENT:
             y, state = layer(x[t : t + 1], state)
-            chain += 1  # waits for the state of step t - 1
+            chain += 1  # needs the state of step t - 1
         else:
             first = max(0, t - k + 1) if kind == "conv" else 0
             y = layer(x[first : t + 1])[-1:] if kind == "conv" else layer(x)[t : t + 1]
-            chain = 1  # waits for no other step
+            chain = 1  # needs no other step
         outputs.append(y)
         longest = max(longest, chain)
     whole = layer(x)
     if not np.array_equal(np.concatenate(outputs), whole[0] if kind in RECURRENT else whole):
-        raise AssertionError(f"{kind}: the steps do not add up to the layer")
+        raise AssertionError(f"{kind}: the outputs of the steps differ from those of the layer")
     return longest
 
 
 def longest_path(kind: str, n: int, d: int = 16, k: int = 3) -> int:
-    """Layers (of a recurrent layer: steps) until the gradient of the last output reaches the first input.
+    """The number of layers (for a recurrent layer: steps) until the gradient of the last output reaches the first input.
 
-    Only whether a gradient is zero is used. Where it is not, random numbers take its place, so that it cannot fade out
-    on its way through hundreds of layers.
+    Only whether a gradient is zero matters. Gradients that are not are replaced by random numbers, so that they cannot vanish
+    in hundreds of layers.
     """
     layer, x = make_layer(kind, d, k), _noise(n, 1, d)
     random = np.random.default_rng(1)
@@ -213,7 +213,7 @@ def longest_path(kind: str, n: int, d: int = 16, k: int = 3) -> int:
 
 
 def _peak(program: Callable[[], Any]) -> int | None:
-    """Bytes by which a program's largest resident memory exceeds what was there before; None where Linux is not."""
+    """The increase of the process's peak resident memory by a program in bytes; None except on Linux."""
     reset, status = Path("/proc/self/clear_refs"), Path("/proc/self/status")
 
     def read(field: str) -> int:
@@ -229,7 +229,7 @@ def _peak(program: Callable[[], Any]) -> int | None:
 
 
 def _memory_child() -> None:
-    """Reads sizes and threads from stdin, prints the peak of a training step for each."""
+    """Reads sizes and threads from stdin, prints the peak memory of a training step for each size."""
     request = json.loads(sys.stdin.read())
     set_num_threads(request["threads"])
     peaks = []
@@ -246,7 +246,7 @@ def _memory_child() -> None:
 
 
 def memory(sizes: Sequence[tuple[str, int, int, int]]) -> list[int | None]:
-    """Peak bytes of forward and backward for (kind, n, d, k), in a process of its own that returns memory at once."""
+    """Peak bytes of forward and backward for (kind, n, d, k), in a separate process that returns freed memory immediately."""
     environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
     request = json.dumps({"threads": get_num_threads(), "sizes": [list(s) for s in sizes]})
     child = [sys.executable, "-c", "from rnnfast.study.compare import _memory_child; _memory_child()"]
@@ -258,9 +258,9 @@ def memory(sizes: Sequence[tuple[str, int, int, int]]) -> list[int | None]:
 
 
 def crossover(points: Sequence[Point], kind: str) -> float | None:
-    """The n at which attention's time passes that of a recurrent layer, between sizes by a straight line in logarithms.
+    """The n from which attention takes longer than a recurrent layer, interpolated linearly in logarithms.
 
-    None if it does not within the sweep; the smallest size if attention is more expensive from the start.
+    None if there is none within the sweep; the smallest size if attention always takes longer.
     """
     own = {p.n: p.best for p in points if p.kind == kind}
     ratio = [(p.n, math.log(p.best / own[p.n])) for p in points if p.kind == "attention" and p.n in own]
@@ -275,13 +275,13 @@ def crossover(points: Sequence[Point], kind: str) -> float | None:
 
 
 def attending(points: Sequence[Point]) -> list[Point]:
-    """Attention's n²·d part: its time less that of the projections, named ``attention``; beside it the other kinds."""
+    """The n²·d part of attention, called ``attention``: its time minus that of the projections; and the recurrent kinds."""
     projections = {p.n: p for p in points if p.kind == "projections"}
     parts = [p for p in points if p.kind in RECURRENT]
     for p in points:
         if p.kind == "attention" and p.n in projections:
             other = projections[p.n]
-            least = 0.01 * p.best  # the difference of two measured times may come out below nothing
+            least = 0.01 * p.best  # the difference of two measured times may be negative
             parts.append(
                 Point(p.kind, p.n, p.d, p.rows, max(p.best - other.best, least), max(p.median - other.median, least))
             )
@@ -289,7 +289,7 @@ def attending(points: Sequence[Point]) -> list[Point]:
 
 
 def predicted_crossover(points: Sequence[Point], kind: str, d: int, k: int) -> float:
-    """Where multiplications over the measured rates are equal: (2 n d + 4 d²) / rate of attention = 2 G d² / rate of cell.
+    """Where multiplications divided by measured rates are equal: (2 n d + 4 d²) / rate of attention = 2 G d² / rate of cell.
 
     With equal rates and without the projections this is n = G · d: for the plain RNN n = d.
     """
@@ -303,7 +303,7 @@ def predicted_crossover(points: Sequence[Point], kind: str, d: int, k: int) -> f
 
 @dataclass(frozen=True)
 class Comparison:
-    """All that :func:`compare` measured."""
+    """The measurements of :func:`compare`."""
 
     d: int  # of the sweep over n
     k: int
@@ -330,9 +330,9 @@ def compare(
 ) -> Comparison:
     """Measures everything: times over n (at d = 128, one row) and over d, memory, chains of sequential steps, paths, crossover.
 
-    Over d, convolution and the recurrent layers work on 1,024 tokens; the latter in 32 rows, since with one row a step only
-    waits for its weights, and where those lie (L1, L2, L3) changes with d. Attention works on max(n) / 2 tokens up to the d
-    that is an eighth of that.
+    Over d, convolution and the recurrent layers process 1,024 tokens; the latter in 32 rows, since with one row a step only
+    waits for its weights, which are in L1, L2 or L3 depending on d. Attention processes max(n) / 2 tokens, for d up to an
+    eighth of that.
     """
     if min(*n, *d, k, rounds) < 1:
         raise ValueError("n, d, k and rounds must be at least 1")

@@ -1,8 +1,8 @@
 """Three language models of equal size on one text: a causal conv stack, an LSTM, causal self-attention with positions.
 
-The models are put together here in Python, from the package's layers, because they are made to be compared and read, not to be
-served; ``rf.LanguageModel`` is the one for use. All three share embedding, output layer, loss, optimiser, batches and
-tokens, and differ in what lies between: a body that maps (T, N, d) to (T, N, d), whole or one step at a time.
+The models are composed here in Python, from the layers of the package, because they are for comparison and reading, not for
+serving; use ``rf.LanguageModel`` for that. All three share embedding, output layer, loss, optimizer, batches and tokens, and
+differ in the body between them, which maps (T, N, d) to (T, N, d), whole or one step at a time.
 """
 
 from __future__ import annotations
@@ -176,7 +176,7 @@ class Model:
         return nll
 
     def clip(self, limit: float) -> None:
-        """Scales all gradients so that their common norm is at most ``limit``."""
+        """Scales all gradients so that their global norm is at most ``limit``."""
         squares = sum(float((g.astype(np.float64) ** 2).sum()) for layer in self.layers for g in layer.grads.values())
         if squares > limit**2:
             for layer in self.layers:
@@ -184,7 +184,7 @@ class Model:
                     gradient *= np.float32(limit / math.sqrt(squares))
 
     def step(self, token: NDArray[np.int32], state: Any) -> tuple[Array, Any]:
-        """Logits of what follows one token (N,), and the state to go on with."""
+        """Logits of what follows one token (N,), and the state to continue with."""
         hidden, state = self.body.step(self.embedding(token), state)
         return self.output(hidden), state
 
@@ -202,7 +202,7 @@ def equal_models(vocabulary: int, hidden_size: int, seed: int) -> list[Model]:
     """The three models with the LSTM's number of parameters, each within 2% of it."""
     target = _count("lstm", vocabulary, hidden_size, 0)
     conv = min(range(1, 4 * hidden_size), key=lambda d: abs(_count("conv", vocabulary, d, 0) - target))
-    widths = range(2 * HEADS, 4 * hidden_size, 2 * HEADS)  # the inner width is twice the model's, then made to fit
+    widths = range(2 * HEADS, 4 * hidden_size, 2 * HEADS)  # the inner width is twice the model's, then adjusted
     d = min(widths, key=lambda d: abs(_count("attention", vocabulary, d, 2 * d) - target))
     hidden = min(range(1, 8 * d), key=lambda h: abs(_count("attention", vocabulary, d, h) - target))
     sizes = {"conv": (conv, 0), "lstm": (hidden_size, 0), "attention": (d, hidden)}
@@ -240,7 +240,7 @@ def _train(model: Model, corpus: Corpus, tokens: int, seed: int) -> tuple[list[t
 
 
 def _perplexity(model: Model, corpus: Corpus) -> float:
-    """Of stretches of 64 tokens, each read without memory of what came before, the same for all three models."""
+    """Of chunks of 64 tokens, each read from the initial state, the same for all three models."""
     rows = (len(corpus) - 1) // NUM_STEPS
     size = min(BATCH_SIZE, rows)
     parts = batches(corpus, batch_size=size, num_steps=NUM_STEPS, sampling="random", seed=0)
@@ -277,9 +277,9 @@ def compare_text(
     seed: int = 0,
     report: Callable[[str], None] = print,
 ) -> dict[str, Any]:
-    """Trains the three models on the characters of a text: perplexity, tokens a second, cost of one more token.
+    """Trains the three models on the characters of a text: perplexity, tokens per second, cost of one more token.
 
-    90% of the text are for training, the last tenth is what they are tested on.
+    The first 90% of the text are for training, the rest for testing.
     """
     corpus = Corpus.from_file(path)
     train, test = corpus.split(0.9, 0.1)

@@ -1,4 +1,4 @@
-"""How gradients fare on their way back through time."""
+"""The norms of gradients on their way back through time."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class GradientFlow:
-    """``norms`` (layers, T): the norm of dL/dh_t of each layer; ``gradient_norm``: that of all weights' gradients."""
+    """``norms`` (layers, T): the norm of dL/dh_t of each layer; ``gradient_norm``: that of the gradients of all weights."""
 
     norms: NDArray[np.float64]
     gradient_norm: float
 
     def clipped(self, clip_norm: float) -> NDArray[np.float64]:
-        """The norms if the gradients are scaled as clipping to ``clip_norm`` scales them."""
+        """The norms when the gradients are clipped to ``clip_norm``."""
         if not clip_norm > 0:
             raise ValueError(f"clip_norm is {clip_norm}, expected more than 0")
         scaled: NDArray[np.float64] = self.norms * min(1.0, clip_norm / max(self.gradient_norm, 1e-300))
@@ -57,8 +57,8 @@ class GradientFlow:
 def gradient_flow(model: LanguageModel, batch: tuple[ArrayLike, ArrayLike], *, last_only: bool = False) -> GradientFlow:
     r"""The norm of :math:`\partial L / \partial h_t` at every step of a language model's batch (x, y), each (T, N).
 
-    L is the mean loss of the batch, or with ``last_only`` that of its last step alone: then a norm that falls or grows from
-    right to left shows gradients that vanish or explode,
+    L is the mean loss of the batch, or with ``last_only`` that of its last step: then a norm that falls or grows from right to
+    left shows gradients that vanish or explode,
     :math:`\partial L / \partial h_t = \prod_{s>t} (\partial h_s / \partial h_{s-1})^T \, \partial L / \partial h_T`.
     Neither the weights nor their gradients are changed; there is no dropout.
 
@@ -81,7 +81,7 @@ def gradient_flow(model: LanguageModel, batch: tuple[ArrayLike, ArrayLike], *, l
     layers = [_single_layer(model.config, weights, layer) for layer in range(model.config["num_layers"])]
     inputs = _embedded(weights, x, model.config["vocab_size"])
     backwards = []
-    for layer in layers:  # every step on its own, so that each gives its own gradient
+    for layer in layers:  # every step separately, to get its own gradient
         state: Any = None
         outputs, steps = [], []
         for step in inputs:

@@ -1,4 +1,4 @@
-"""Text: from a file to tokens, vocabularies, ids and minibatches, and back."""
+"""Texts: files, tokens, vocabularies, ids and minibatches."""
 
 from rnnfast.text.pairs import RESERVED
 from rnnfast.text.tokenise import (

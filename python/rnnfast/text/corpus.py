@@ -28,19 +28,19 @@ from rnnfast.text.tokenise import (
 from rnnfast.text.vocab import Vocab
 
 Ids = NDArray[np.int32]
-_PIECE = 1 << 22  # bytes of a text that are read at a time
+_PIECE = 1 << 22  # bytes of a chunk of text
 SAMPLINGS = ("sequential", "random")
 
 
 class Corpus:
-    """A text as token ids, with the vocabulary they belong to.
+    """A text as token ids, with their vocabulary.
 
     >>> corpus = Corpus.from_text("to be or not to be")
     >>> corpus, corpus.ids[:4].tolist()
     (Corpus(18 char tokens, vocabulary of 8), [3, 2, 1, 4])
     """
 
-    _mapped: NDArray[Any] | None = None  # ids of a file: read-only, and checked when it was opened
+    _mapped: NDArray[Any] | None = None  # ids in a mapped file: read-only, and checked when it was opened
 
     def __init__(self, ids: ArrayLike, vocab: Vocab, *, name: str = "text") -> None:
         check_text(name, "name")
@@ -59,9 +59,9 @@ class Corpus:
         vocab: Vocab | None = None,
         name: str = "text",
     ) -> Corpus:
-        """Tokens of ``text``. The vocabulary is that of the whole text, unless ``vocab`` brings one.
+        """The tokens of ``text``, with ``vocab`` or, if it is None, the vocabulary of the whole text.
 
-        Tokens rarer than ``min_freq``, and all but the ``max_vocab`` most frequent ones, read as ``<unk>``.
+        Tokens rarer than ``min_freq``, and all but the ``max_vocab`` most frequent ones, are read as ``<unk>``.
         """
         check_text(name, "name")
         check_text(text, name)
@@ -81,12 +81,12 @@ class Corpus:
         vocab: Vocab | None = None,
         memory_map: PathLike | bool = False,
     ) -> Corpus:
-        """:meth:`from_text` of a UTF-8 file, ``.gz`` too, or of several, whose tokens follow one another.
+        """:meth:`from_text` of a UTF-8 file, also ``.gz``, or of several files in sequence.
 
-        With ``memory_map`` the text may be larger than memory: it is read in pieces, twice if there is no ``vocab``, and its ids go
-        to the file ``memory_map`` (True: the first path with ``.ids`` added), which is mapped. Tokens, vocabulary and batches are
-        the same. :meth:`from_memory_map` opens the file again. :class:`rnnfast.Vocab` ``.bpe`` learns from a text in memory, a part of the
-        file for example; give the result as ``vocab``.
+        With ``memory_map`` the text may be larger than memory: it is read in pieces, twice if there is no ``vocab``, and its ids are
+        written to the file ``memory_map`` (True: the first path with ``.ids`` added), which is mapped. Tokens, vocabulary and batches
+        are the same. :meth:`from_memory_map` opens the file again. :class:`rnnfast.Vocab` ``.bpe`` learns from a text in memory, for
+        example a part of the file; give the result as ``vocab``.
         """
         paths = [*path] if isinstance(path, (list, tuple)) else [checked_path(path)]
         if not paths:
@@ -99,10 +99,10 @@ class Corpus:
         if memory_map is not False:
             for each in paths:
                 if os.path.exists(each) and not os.path.isfile(each):
-                    raise ValueError(f"{each} is not a regular file, and memory_map reads it twice")
+                    raise ValueError(f"{each} is not a regular file, which memory_map needs to read it twice")
             if vocab is not None and vocab.rules is not None and not is_byte_level(vocab.rules):
                 raise ValueError(
-                    "memory_map reads byte pairs in pieces only by rules of Vocab.bpe's kind; leave memory_map"
+                    "memory_map reads a text in pieces, which needs the byte-level rules of Vocab.bpe; leave out memory_map"
                 )
         total = None
         if vocab is None:
@@ -149,7 +149,7 @@ class Corpus:
 
 
 def check_fractions(fractions: Sequence[Any]) -> None:
-    """What ``split`` takes: positive numbers whose sum is 1."""
+    """Checks that the fractions are positive and sum to 1."""
     for f in fractions:
         if isinstance(f, bool) or not isinstance(f, (int, float, np.integer, np.floating)):
             raise TypeError(f"the split fraction {brief(f)} is {kind_of(f)}, expected a number")
@@ -158,7 +158,7 @@ def check_fractions(fractions: Sequence[Any]) -> None:
 
 
 def check_vocab(vocab: Any, name: str = "vocab") -> None:
-    """``TypeError`` for what is no Vocab."""
+    """``TypeError`` for anything but a Vocab."""
     if not isinstance(vocab, Vocab):
         raise TypeError(f"{name} is {kind_of(vocab)}, expected a Vocab")
 
@@ -170,14 +170,14 @@ def _at_least_two(ids: Ids, name: str) -> Ids:
 
 
 def _pieces(paths: Sequence[PathLike], tokenizer: str, lower: bool, size: int) -> Iterator[str]:
-    """The files' texts; in pieces of whole tokens if ``size`` is one."""
+    """The texts of the files, in pieces of whole tokens if ``size`` is positive."""
     for path in paths:
         pieces = read_pieces(path, size)
         yield from pieces if size < 0 else whole_tokens(pieces, tokenizer, lower=lower)
 
 
 def ids_of(corpus: Corpus | ArrayLike, vocab_size: int | None = None) -> NDArray[Any]:
-    """The ids (T,) of a Corpus or an array, each of which ``vocab_size`` tokens have, or the Corpus's vocabulary."""
+    """The ids (T,) of a Corpus or an array; all are below ``vocab_size`` and in the Corpus's vocabulary."""
     if not isinstance(corpus, Corpus):
         return as_ids(corpus, "the text", vocab_size, ndim=1)
     known = len(corpus.vocab)
@@ -187,10 +187,10 @@ def ids_of(corpus: Corpus | ArrayLike, vocab_size: int | None = None) -> NDArray
 
 
 class Reading:
-    """How ``fit`` reads a corpus: ``settings``, which a checkpoint keeps, and the batches of every epoch.
+    """How ``fit`` reads a corpus: the ``settings`` that a checkpoint stores, and the batches of every epoch.
 
-    An epoch's batches have ``len``, ``tokens`` (predictions in all), ``carries_state`` and ``predictions(batch)``; each is what
-    ``model.loss`` takes.
+    The batches of an epoch have ``len``, ``tokens`` (the number of predictions), ``carries_state`` and ``predictions(batch)``; each
+    batch is what ``model.loss`` takes.
     """
 
     def __init__(self, read: Callable[..., Minibatches[Any]], **settings: Any) -> None:
@@ -219,7 +219,7 @@ def reading(
 
 
 class Batches:
-    """What :func:`batches` returns: iterate for (x, y); ``len`` counts the batches, ``tokens`` the predictions."""
+    """The result of :func:`batches`: iterates over (x, y); ``len`` is the number of batches, ``tokens`` that of predictions."""
 
     def __init__(
         self, starts: NDArray[np.int64], rows: NDArray[np.int64], steps: NDArray[np.int64], ids: NDArray[Any], carries_state: bool,
@@ -240,7 +240,7 @@ class Batches:
 
     @staticmethod
     def predictions(batch: tuple[Ids, Ids]) -> int:
-        """How many tokens a batch predicts."""
+        """The number of predicted tokens."""
         return batch[1].size
 
 
@@ -254,18 +254,18 @@ def batches(
     epoch: int = 0,
     start: int = 0,
 ) -> Batches:
-    """Minibatches (x, y) of int32 (T, N), y being x shifted by one token.
+    """Minibatches (x, y) of int32 (T, N), where y is x shifted by one token.
 
-    The text starts at a random offset below ``num_steps``, another one each epoch.
+    The text starts at a random offset below ``num_steps``, which is different in each epoch.
 
     Parameters
     ----------
     corpus : Corpus, or an array of ids
     batch_size, num_steps : N and T; a last sequential batch may have fewer steps
-    sampling : ``"sequential"`` cuts the text into N parts that are read side by side, so that row n of a batch goes
-        on where it stopped in the one before and state carries over; ``"random"`` shuffles stretches of T tokens
-    seed, epoch : the same two always give the same batches
-    start : the batch to begin with, for resuming
+    sampling : ``"sequential"`` splits the text into N parts that are read in parallel, so that each row of a batch
+        continues the same row of the previous batch and the state carries over; ``"random"`` shuffles chunks of T tokens
+    seed, epoch : the same values always give the same batches
+    start : the first batch, for resuming
 
     >>> for x, y in batches(np.arange(9), batch_size=2, num_steps=2, epoch=2):
     ...     print(x.T.tolist(), y.T.tolist())
@@ -281,7 +281,7 @@ def batches(
         raise ValueError(f"unknown sampling {brief(sampling)}: expected one of {', '.join(SAMPLINGS)}")
     random = np.random.default_rng([seed, epoch])
     offset = int(random.integers(num_steps))
-    # A short text keeps its tokens: the offset only moves within what is left over.
+    # In a short text the offset is limited to the tokens that no batch needs.
     needed = batch_size * (num_steps if sampling == "random" else 1)
     offset = min(offset, max(0, len(ids) - 1 - needed))
     left = len(ids) - 1 - offset  # predictions
@@ -297,6 +297,6 @@ def batches(
         return Batches(begins[:, None], rows, np.minimum(num_steps, length - begins), ids, True, start)
     count = left // num_steps // batch_size * batch_size
     begins = random.permutation(left // num_steps)[:count]
-    begins *= num_steps  # in place: of a long text they are many
+    begins *= num_steps  # in place: a long text has many
     starts = begins.reshape(-1, batch_size)
     return Batches(starts, np.full(batch_size, offset), np.full(len(starts), num_steps), ids, False, start)

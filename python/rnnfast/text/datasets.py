@@ -1,4 +1,4 @@
-"""Public data sets, by name: looked for in the folder RNNFAST_DATA names, else downloaded once and cached.
+"""Public data sets by name, from the folder in RNNFAST_DATA, else downloaded once and cached.
 
 >>> [name for name in sorted(names()) if not name.startswith("multi30k-")]
 ['fra-eng', 'multi30k', 'names', 'ptb', 'sunspots', 'timemachine', 'tinyshakespeare']
@@ -36,7 +36,7 @@ _LANGUAGES = (
 
 @dataclass(frozen=True)
 class _File:
-    """Where a file lies below RNNFAST_DATA, where the public has it, and the sha256 of its unpacked text."""
+    """The path of a file below RNNFAST_DATA, its URL, and the sha256 of its unpacked text."""
 
     path: str
     url: str
@@ -118,11 +118,11 @@ Multi30k = Literal[
 _SPLITS = {"train": "train", "valid": "val", "test": "test_2016_flickr"}
 _PAIRED = {name: tuple(name.split("-")[1:]) for name in get_args(Multi30k)}
 
-PAIRED = (*_PAIRED, "fra-eng")  # those of sentence pairs
+PAIRED = (*_PAIRED, "fra-eng")  # data sets of sentence pairs
 
 
 def names() -> list[str]:
-    """The data sets :func:`load` knows."""
+    """The names of all data sets that :func:`load` reads."""
     return [*_FILES, *_PAIRED]
 
 
@@ -148,14 +148,14 @@ def load(name: str) -> object:
     timemachine, tinyshakespeare   the text
     ptb                      dict of train, valid and test text (Mikolov's 10,000-word split)
     multi30k                 dict of lines: "train.en", "val.de", "test_2016_flickr.fr", ...
-    multi30k-de-en           dict of train, valid and test (2016, Flickr) lists of (German, English) pairs; so for all of de, en, fr
+    multi30k-de-en           dict of train, valid and test (2016, Flickr) lists of (German, English) pairs; likewise for all pairs of de, en, fr
     fra-eng                  list of (English, French) pairs
     sunspots                 float32 array of monthly counts
     names                    dict of surnames: "Arabic", ... (18 languages)
     ======================== =====================================================================
 
-    Raises ``ValueError`` for an unknown name or a file whose sum is wrong, and ``FileNotFoundError`` when the data is
-    neither in RNNFAST_DATA nor to be had; the message says where to put what.
+    Raises ``ValueError`` for an unknown name or a wrong checksum, and ``FileNotFoundError`` if the data are neither in
+    RNNFAST_DATA nor can be downloaded; the message says which file to put where.
     """
     if name in _PAIRED:
         lines = {key: _lines(_text(file)) for key, file in _FILES["multi30k"].items() if key.endswith(_PAIRED[name])}
@@ -177,7 +177,7 @@ def load(name: str) -> object:
 
 
 def _lines(text: str) -> list[str]:
-    lines = text.split("\n")  # splitlines() would also cut at characters inside a line
+    lines = text.split("\n")  # splitlines() also splits at characters that occur within lines
     return lines[:-1] if lines[-1] == "" else lines
 
 
@@ -220,40 +220,40 @@ def _download(file: _File) -> Path:
 
 
 def python_topics() -> str:
-    """The help texts of the Python language, which every Python install carries: English that needs no download."""
+    """The help texts of Python, which are part of every Python installation: English text without a download."""
     try:
         from pydoc_data.topics import topics
     except ImportError:
         raise FileNotFoundError(
-            "this Python comes without pydoc_data.topics (some distributions leave it out); give a text FILE"
+            "this Python has no pydoc_data.topics (some distributions leave it out); give a text FILE"
         ) from None
     return "\n\n".join(topics[key] for key in sorted(topics))
 
 
 _PACK, _PACKAGE = "jupyterlab_language_pack_fr_FR", "jupyterlab-language-pack-fr-FR"
-_PLACE = re.compile(r"%\w|\$?\{+[^{}]*\}+")  # where the program puts something in: %1, %s, {name}, {{name}}, ${name}
+_PLACE = re.compile(r"%\w|\$?\{+[^{}]*\}+")  # placeholders: %1, %s, {name}, {{name}}, ${name}
 
 
 def interface_pairs() -> list[tuple[str, str]]:
-    """English and French texts of JupyterLab's menus and messages, out of a package with its catalogues (extra: ``demo``).
+    """English and French texts of JupyterLab's menus and messages, from its language pack (extra: ``demo``).
 
-    Of a text that depends on a number the singular is taken, white space is made single spaces, and every text stands once.
-    Left out are texts that are not translated (names, mostly) and those whose two sides have different places to fill in.
+    Texts that depend on a number are taken in the singular, runs of white space become one space, and duplicates are removed.
+    Texts that are not translated (mostly names) are left out, as are those whose two sides have different placeholders.
 
     Source: the JupyterLab translations of the PyPI package jupyterlab-language-pack-fr-FR, BSD licence.
     """
     found = importlib.util.find_spec(_PACK)
     if found is None or not found.submodule_search_locations:
         raise FileNotFoundError(
-            f"the built-in pairs come with {_PACKAGE}: pip install 'rnnfast[demo]'; or give files of your own"
+            f"the built-in pairs come with {_PACKAGE}: pip install 'rnnfast[demo]'; or give your own files"
         )
     pairs: dict[tuple[str, str], None] = {}
     for folder in found.submodule_search_locations:
         for file in sorted(Path(folder).glob("locale/*/LC_MESSAGES/*.json")):
             for key, translations in json.loads(file.read_text(encoding="utf-8")).items():
-                if key == "":  # the catalogue's own description
+                if key == "":  # the description of the catalogue
                     continue
-                english = " ".join(key.rpartition("\4")[2].split())  # a context may stand before the text
+                english = " ".join(key.rpartition("\4")[2].split())  # a context may precede the text
                 french = " ".join(translations[0].split())
                 if english and french and english != french and _places(english) == _places(french):
                     pairs[english, french] = None

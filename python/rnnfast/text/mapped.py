@@ -1,6 +1,6 @@
-"""Token ids in a file that is mapped into memory, so that a text may be larger than memory.
+"""Token ids in a memory-mapped file, so that a text may be larger than memory.
 
-The file is a safetensors file: a header with the vocabulary, then the ids, two bytes each if the vocabulary allows (docs/model-file.md).
+It is a safetensors file: a header with the vocabulary, then the ids, two bytes each if the vocabulary is small enough (docs/model-file.md).
 """
 
 from __future__ import annotations
@@ -21,29 +21,29 @@ from rnnfast.text.vocab import Vocab
 
 KIND, FORMAT, FORMAT_VERSION = "corpus", "rnnfast", "1"
 _TYPES: dict[str, Any] = {"U16": np.dtype("<u2"), "I32": np.dtype("<i4")}
-_MOST = 10**15  # ids of a file
+_MOST = 10**15  # ids in a file
 _LONGEST_HEADER = 1 << 30
 _PIECE = 1 << 22  # ids that are checked at a time
 
 
 def write_ids(path: PathLike, vocab: Vocab, pieces: Iterable[NDArray[Any]], *, expected: int | None = None) -> None:
-    """Writes the ids of ``pieces`` one after another, ``expected`` in all. The old file stays until the new one is whole.
+    """Writes the ids of all ``pieces``, ``expected`` in total. The old file stays until the new one is complete.
 
-    Replaces only a file that this function wrote: a text, given by mistake, stays.
+    Replaces only files that this function wrote, not, for example, a text given by mistake.
     """
     if os.path.exists(path):
         if not stat.S_ISREG(os.stat(path).st_mode):
             raise ValueError(
-                f"{os.fspath(path)} is not a regular file, and ids are mapped from one; give another memory_map"
+                f"{os.fspath(path)} is not a regular file, so it cannot be mapped; give another memory_map"
             )
         try:
             _read_header(path)
         except ValueError:
             raise ValueError(
-                f"{os.fspath(path)} exists and holds no ids of a corpus; remove it, or give another memory_map"
+                f"{os.fspath(path)} exists and is not a file of a corpus's ids; remove it, or give another memory_map"
             ) from None
     kind = "U16" if len(vocab) <= 1 << 16 else "I32"
-    size = -(-len(_header(vocab, kind, _MOST)) // 8) * 8  # of the longest, so that the others fit too
+    size = -(-len(_header(vocab, kind, _MOST)) // 8) * 8  # of the longest possible header
     count = 0
     with replacing(path) as file:
         file.write(bytes(8 + size))
@@ -74,11 +74,11 @@ def _header(vocab: Vocab, kind: str, count: int) -> bytes:
 def read_ids(path: PathLike, *, check: bool = True) -> tuple[NDArray[Any], Vocab]:
     """The ids of a file that :func:`write_ids` wrote, mapped and read-only, and their vocabulary.
 
-    ``check`` reads all of them once: each must be one of the vocabulary. Raises ``ValueError`` for another file.
+    ``check`` reads all of them once to check that they are in the vocabulary. Raises ``ValueError`` for any other file.
     """
     vocab, kind, begin, count = _read_header(path)
     if check:
-        with open(path, "rb") as file:  # not through the mapping, which would keep what it read in memory
+        with open(path, "rb") as file:  # not through the mapping, which would keep the pages in memory
             file.seek(begin)
             for at in range(0, count, _PIECE):
                 ids = np.fromfile(file, kind, min(_PIECE, count - at))
@@ -88,7 +88,7 @@ def read_ids(path: PathLike, *, check: bool = True) -> tuple[NDArray[Any], Vocab
 
 
 def _read_header(path: PathLike) -> tuple[Vocab, np.dtype[Any], int, int]:
-    """Vocabulary, type, place of the first id in the file, and count."""
+    """Vocabulary, type, offset of the first id in the file, and count."""
     file = Path(path)
     if not file.exists():
         raise FileNotFoundError(
@@ -106,7 +106,7 @@ def _read_header(path: PathLike) -> tuple[Vocab, np.dtype[Any], int, int]:
             raise ValueError("it is of another kind or version")
         kind, (count,), (begin, end) = _TYPES[ids["dtype"]], ids["shape"], ids["data_offsets"]
         if begin != 0 or count < 2 or end != count * kind.itemsize or 8 + length + end != size:
-            raise ValueError("it was cut, or its header disagrees with its size")
+            raise ValueError("it is truncated, or its header does not match its size")
         return Vocab.from_description(json.loads(own["vocabulary"])), kind, 8 + length, count
     except (KeyError, TypeError, ValueError, RecursionError) as error:
-        raise ValueError(f"{shown(file)} holds no ids of a corpus: {error}") from None
+        raise ValueError(f"{shown(file)} is not a file of a corpus's ids: {error}") from None

@@ -1,4 +1,4 @@
-"""Sentence pairs as ids, and the minibatches a translator learns from."""
+"""Sentence pairs as ids, and minibatches for training translators."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rnnfast.text.vocab import Vocab
 
 RESERVED = (PADDING, BEGIN_OF_SENTENCE, END_OF_SENTENCE)
 PAD, BOS, EOS = 1, 2, 3  # their ids, after <unk>
-_POOL = 100  # batches whose rows are sorted by length together
+_POOL = 100  # batches whose rows are sorted together
 
 
 class PairBatch(NamedTuple):
@@ -31,9 +31,9 @@ class PairBatch(NamedTuple):
 
 
 def encode_sentence(vocab: Vocab, sentence: str, max_length: int | None = None) -> Ids:
-    """Ids of a sentence with ``<eos>`` at its end, which stays when the rest is cut to ``max_length`` ids in all.
+    """Ids of a sentence followed by ``<eos>``, truncated to at most ``max_length`` ids including ``<eos>``.
 
-    ``<pad>``, ``<bos>`` and ``<eos>`` written out in the sentence are no tokens of ours: they read as ``<unk>``.
+    The words ``<pad>``, ``<bos>`` and ``<eos>`` in a sentence are read as ``<unk>``.
     """
     ids = vocab.encode_text(sentence)[: None if max_length is None else max_length - 1]
     ids[(ids >= PAD) & (ids <= EOS)] = vocab.unk
@@ -41,18 +41,18 @@ def encode_sentence(vocab: Vocab, sentence: str, max_length: int | None = None) 
 
 
 class ParallelCorpus:
-    """Pairs of sentences as token ids, each ended by ``<eos>``, with the vocabularies they belong to.
+    """Pairs of sentences as token ids, each ended by ``<eos>``, with their vocabularies.
 
-    Ids 0 to 3 of both vocabularies are ``<unk>``, ``<pad>``, ``<bos>``, ``<eos>``. A pair of which a sentence has no token is left
-    out and counted in ``skipped``; ``truncated`` counts the sentences that were cut to ``max_length``.
+    Ids 0 to 3 of both vocabularies are ``<unk>``, ``<pad>``, ``<bos>``, ``<eos>``. Pairs with an empty sentence are left out and
+    counted in ``skipped``; ``truncated`` counts the sentences that were truncated to ``max_length``.
 
     The options of :meth:`from_pairs`, :meth:`from_files` and :meth:`from_file`:
 
-    tokenizer : one of :func:`rnnfast.text.tokenize`'s, or ``"bpe"`` for vocabularies of ``vocab_size`` parts of words (extra: ``hf``)
-    lower : put both sides into lower case; the vocabularies keep it, so that translating does the same
-    min_freq, max_vocab : tokens that are rarer on their side, and all but its most frequent ones, read as ``<unk>``
-    max_length : most ids of a sentence, ``<eos>`` among them; None: any length
-    source_vocab, target_vocab : take these in place of new ones, and their tokenizers, as for validation and test
+    tokenizer : one of :func:`rnnfast.text.tokenize`, or ``"bpe"`` for vocabularies of ``vocab_size`` subwords (extra: ``hf``)
+    lower : convert both sides to lower case; the vocabularies store this, so that translation does the same
+    min_freq, max_vocab : on each side, rarer tokens, and all but the most frequent ones, are read as ``<unk>``
+    max_length : the maximum number of ids of a sentence, including ``<eos>``; None: any
+    source_vocab, target_vocab : vocabularies to use, with their tokenizers, instead of new ones, as for validation and test
 
     >>> pairs = ParallelCorpus.from_pairs([("go on .", "va !"), ("stop", "ça suffit !")], tokenizer="word")
     >>> pairs
@@ -78,7 +78,7 @@ class ParallelCorpus:
         check_vocab(source_vocab, "source_vocab")
         check_vocab(target_vocab, "target_vocab")
         if len(source_ids) != len(target_ids):
-            raise ValueError(f"{name}: {len(source_ids)} sources and {len(target_ids)} targets, expected as many")
+            raise ValueError(f"{name}: {len(source_ids)} sources and {len(target_ids)} targets, expected equal numbers")
         if not len(source_ids):
             raise ValueError(
                 f"{name} has no pair of sentences" + (f": all {skipped} have an empty side" * bool(skipped))
@@ -126,7 +126,7 @@ class ParallelCorpus:
                 raise ValueError(f"{given} has no {', '.join(RESERVED)} at ids 1 to 3: Vocab(..., reserved=[...])")
             vocabs.append(given)
         whole = [[encode_sentence(vocab, s) for s in sentences] for vocab, sentences in zip(vocabs, sides)]
-        # A tokenizer may leave nothing of a sentence that is not empty.
+        # Some tokenizers find no token in a sentence that is not empty.
         full = [i for i, (source, target) in enumerate(zip(*whole)) if min(len(source), len(target)) > 1]
         ids = [[_cut(sentences[i], max_length) for i in full] for sentences in whole]
         return cls(
@@ -137,29 +137,31 @@ class ParallelCorpus:
 
     @classmethod
     def from_files(cls, source: PathLike, target: PathLike, **options: Any) -> ParallelCorpus:
-        """From two UTF-8 files, ``.gz`` too, whose lines belong together."""
+        """From two UTF-8 files, also ``.gz``, where line n of one translates line n of the other."""
         return cls.from_pairs(read_pairs(source, target), **{"name": f"{source}, {target}", **options})
 
     @classmethod
     def from_file(cls, path: PathLike, **options: Any) -> ParallelCorpus:
-        """From one UTF-8 file, ``.gz`` too, of lines ``source<TAB>target``; further columns are not read."""
+        """From one UTF-8 file, also ``.gz``, of lines ``source<TAB>target``; further columns are ignored."""
         return cls.from_pairs(read_pairs(path), **{"name": str(path), **options})
 
     def __len__(self) -> int:
         return len(self.source_ids)
 
     def __repr__(self) -> str:
-        notes = [f"{n:,} {what}" for n, what in ((self.skipped, "empty ones left out"), (self.truncated, "cut")) if n]
+        notes = [
+            f"{n:,} {what}" for n, what in ((self.skipped, "empty ones left out"), (self.truncated, "truncated")) if n
+        ]
         sizes = f"vocabularies of {len(self.source_vocab):,} and {len(self.target_vocab):,}"
         return f"ParallelCorpus({len(self):,} {self.target_vocab.tokenizer} pairs, {', '.join([sizes, *notes])})"
 
     def __getitem__(self, chosen: slice | Sequence[int] | NDArray[Any]) -> ParallelCorpus:
-        """Some of the pairs, by a slice or by their numbers, with the vocabularies of all."""
+        """The pairs of a slice or of a list of indices, with the same vocabularies."""
         if isinstance(chosen, str) or not isinstance(chosen, (slice, Sequence, np.ndarray)):
-            raise TypeError(f"pairs are chosen by a slice or a list of numbers, not by {brief(chosen)}")
+            raise TypeError(f"the index is {brief(chosen)}, expected a slice or a list of indices")
         numbers = np.arange(len(self))[chosen]
         if numbers.ndim != 1:
-            raise TypeError(f"pairs are chosen by a slice or a list of numbers, not by {brief(chosen)}")
+            raise TypeError(f"the index is {brief(chosen)}, expected a slice or a list of indices")
 
         def of(side: Sequence[Any]) -> list[Any]:
             return [side[i] for i in numbers]
@@ -170,17 +172,17 @@ class ParallelCorpus:
         )  # fmt: skip
 
     def split(self, *fractions: float, seed: int = 0) -> tuple[ParallelCorpus, ...]:
-        """Parts by chance: ``train, valid, test = pairs.split(0.9, 0.05, 0.05)``.
+        """A random split: ``train, valid, test = pairs.split(0.9, 0.05, 0.05)``.
 
-        Pairs with the same source fall into the same part, so that no test sentence is one that was trained on.
+        Pairs with the same source are in the same part, so that no test sentence occurs in the training data.
         """
         keys = [ids.tobytes() for ids in self.source_ids]
         return tuple(self[part] for part in split_numbers(keys, fractions, seed=seed, name=self.name))
 
     def batch(self, numbers: Sequence[int] | NDArray[Any]) -> PairBatch:
-        """The pairs of these numbers as one batch, in this order."""
+        """The pairs with these indices as one batch, in this order."""
         if len(numbers) == 0:
-            raise ValueError("a batch of no pairs, expected at least one")
+            raise ValueError("the batch has no pairs, expected at least one")
         lengths = np.array([len(self.source_ids[i]) for i in numbers], np.int64)
         source = np.full((len(numbers), lengths.max()), PAD, np.int32)
         target = np.full((len(numbers), 1 + max(len(self.target_ids[i]) for i in numbers)), -1, np.int32)
@@ -191,9 +193,9 @@ class ParallelCorpus:
         return PairBatch(np.ascontiguousarray(source.T), lengths, np.ascontiguousarray(target.T))
 
     def batches(self, batch_size: int, *, seed: int = 0, epoch: int = 0, start: int = 0) -> PairBatches:
-        """Minibatches of all pairs, each once, rows of similar length together; the last of a hundred may have fewer rows.
+        """Minibatches of all pairs, each once, with rows of similar length; in every hundred batches one may have fewer rows.
 
-        The same ``seed`` and ``epoch`` always give the same batches; ``start`` is the batch to begin with, for resuming.
+        The same ``seed`` and ``epoch`` always give the same batches; ``start`` is the first batch, for resuming.
         """
         positive(batch_size, "batch_size")
         for name, number in (("seed", seed), ("epoch", epoch), ("start", start)):
@@ -206,7 +208,7 @@ class ParallelCorpus:
         return PairBatches(self, [chosen[i] for i in random.permutation(len(chosen))], start)
 
     def in_order(self, batch_size: int) -> list[NDArray[np.int64]]:
-        """Numbers of the pairs, batch by batch from short to long: no chance in it, for evaluation."""
+        """Indices of the pairs in batches from short to long, for evaluation."""
         positive(batch_size, "batch_size")
         rows = self._by_length(np.arange(len(self)))
         return [rows[i : i + batch_size] for i in range(0, len(rows), batch_size)]
@@ -218,12 +220,12 @@ class ParallelCorpus:
         if num_steps is not None or sampling is not None:
             raise ValueError(
                 f"num_steps is {num_steps} and sampling {brief(sampling)}, but pairs are read whole and in random order; "
-                "ParallelCorpus(..., max_length=...) cuts long sentences"
+                "ParallelCorpus(..., max_length=...) truncates long sentences"
             )
         return Reading(self.batches, batch_size=batch_size, seed=seed)
 
     def _by_length(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Sorted by target length, then source length; the order among equals stays."""
+        """Sorted by target length, then source length; the sort is stable."""
         sizes = [[len(side[i]) for i in numbers] for side in (self.source_ids, self.target_ids)]
         return numbers[np.lexsort(sizes)]
 
@@ -231,7 +233,7 @@ class ParallelCorpus:
 class PairBatches:
     """What :meth:`ParallelCorpus.batches` returns: iterate for :class:`PairBatch`; ``tokens`` counts the predictions."""
 
-    carries_state = False  # sentences do not go on from one to the next
+    carries_state = False  # no sentence continues another
 
     def __init__(self, pairs: ParallelCorpus, chosen: list[NDArray[np.int64]], first: int) -> None:
         self._pairs, self._chosen, self._first = pairs, chosen, first
@@ -246,21 +248,21 @@ class PairBatches:
 
     @staticmethod
     def predictions(batch: PairBatch) -> int:
-        """How many tokens a batch predicts: all of the targets but ``<bos>`` and padding."""
+        """The number of predicted tokens: the targets without ``<bos>`` and padding."""
         return int(np.count_nonzero(batch.target[1:] >= 0))
 
 
 def split_numbers(
     keys: Sequence[Hashable], fractions: Sequence[float], *, seed: int = 0, name: str = "pairs"
 ) -> list[NDArray[np.int64]]:
-    """Numbers 0 to len - 1 in parts by chance, in order within each; those with the same key fall into the same part."""
+    """A random split of 0 to len - 1, sorted within each part; indices with the same key are in the same part."""
     check_fractions(fractions)
     groups: dict[Hashable, int] = {}
     group_of = np.array([groups.setdefault(key, len(groups)) for key in keys], np.int64)
     place = np.random.default_rng(at_least(seed, 0, "seed")).permutation(len(groups))[group_of]
     order = np.argsort(place, kind="stable")
     wanted = np.round(np.cumsum(fractions) * len(keys)).astype(int)[:-1]
-    ends = np.searchsorted(place[order], place[order][np.minimum(wanted, len(keys) - 1)])  # no group is cut
+    ends = np.searchsorted(place[order], place[order][np.minimum(wanted, len(keys) - 1)])  # no group is split
     parts = np.split(order, ends)
     if min(map(len, parts)) < 1:
         raise ValueError(f"{name} has {len(keys)} pairs, too few for parts of {tuple(fractions)}")
@@ -268,17 +270,17 @@ def split_numbers(
 
 
 def read_pairs(source: PathLike, target: PathLike | None = None) -> list[tuple[str, str]]:
-    """The sentences of two files whose lines belong together, or of one with ``source<TAB>target`` in every line.
+    """The sentences of two files with corresponding lines, or of one with ``source<TAB>target`` in every line.
 
-    A blank line of the one file gives two empty sentences; a line without a tab and two files of unequal length are errors.
+    In a single file, a blank line is two empty sentences and a line without a tab is an error; so are two files of unequal length.
     """
     first = _lines(read_text(source))
     if target is not None:
         second = _lines(read_text(target))
         if len(first) != len(second):
             raise ValueError(
-                f"{source} has {len(first):,} lines and {target} has {len(second):,}: expected as many, "
-                "line n of one translating line n of the other"
+                f"{source} has {len(first):,} lines and {target} has {len(second):,}: expected equal numbers, "
+                "where line n of one translates line n of the other"
             )
         return list(zip(first, second))
     pairs = []
@@ -293,7 +295,7 @@ def read_pairs(source: PathLike, target: PathLike | None = None) -> list[tuple[s
 
 
 def _lines(text: str) -> list[str]:
-    # Not splitlines(): it also cuts at characters that stand inside sentences, and the sides would come apart.
+    # Not splitlines(): it also splits at characters within sentences, so the two sides would no longer correspond.
     lines = text.split("\n")
     return lines[:-1] if lines[-1] == "" else lines
 

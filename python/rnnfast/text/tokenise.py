@@ -19,17 +19,17 @@ from rnnfast._arrays import between
 from rnnfast._expect import brief, kind_of, shown
 from rnnfast.files import PathLike, checked_path
 
-WORD_V1 = "word-v1"  # "word" of old model files, which cut at combining marks
+WORD_V1 = "word-v1"  # "word" of old model files, which splits at combining marks
 UNKNOWN, PADDING, BEGIN_OF_SENTENCE, END_OF_SENTENCE = "<unk>", "<pad>", "<bos>", "<eos>"
 
-# Reserved tokens such as <unk> stay whole; words keep their inner apostrophes; everything else stands alone.
+# Reserved tokens such as <unk> are single tokens; words keep inner apostrophes; any other character is a token.
 _LETTERS = re.compile(r"<\w+>|\w+(?:['’]\w+)*|[^\w\s]|\n")
 _NO_SPACE_BEFORE = set(".,;:!?)]}%…’”")
 _NO_SPACE_AFTER = set("([{$“")
 
 
 def read_text(path: PathLike) -> str:
-    """The text of a UTF-8 file, unpacked if it is one of gzip's.
+    """The text of a UTF-8 file, unpacked if it is a gzip file.
 
     Raises ``FileNotFoundError``, or ``ValueError`` for a file that is empty, binary or not UTF-8.
     """
@@ -37,7 +37,7 @@ def read_text(path: PathLike) -> str:
 
 
 def read_pieces(path: PathLike, size: int) -> Iterator[str]:
-    """The text of :func:`read_text` in pieces of about ``size`` bytes, -1 for all at once. No character is cut."""
+    """The text of :func:`read_text` in pieces of about ``size`` bytes, -1 for a single one. Characters are not split."""
     file = Path(checked_path(path))
     if file.is_dir():
         raise ValueError(f"{shown(file)} is a folder, expected a text file")
@@ -48,16 +48,16 @@ def read_pieces(path: PathLike, size: int) -> Iterator[str]:
         yield from _decoded(_reads(gzip.GzipFile(fileobj=opened) if is_packed else opened, size, str(file)), str(file))
 
 
-_GZIP = b"\x1f\x8b"  # how gzip's files begin
+_GZIP = b"\x1f\x8b"  # the first bytes of a gzip file
 
 
 def _reads(file: Any, size: int, name: str) -> Iterator[bytes]:
-    """What the file holds, and an empty piece at its end."""
+    """The content of the file, and an empty piece at its end."""
     while True:
         try:
             data: bytes = file.read(size)
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise ValueError(f"{name} is no complete gzip file: {error}") from None
+            raise ValueError(f"{name} is not a complete gzip file: {error}") from None
         yield data
         if not data:
             return
@@ -78,24 +78,24 @@ def _decoded(pieces: Iterable[bytes], name: str) -> Iterator[str]:
                 "convert it first, for example with iconv -t UTF-8"
             ) from None
         done += len(data)
-        held = "\r" if data and text.endswith("\r") else ""  # perhaps of a line's end in two pieces
+        held = "\r" if data and text.endswith("\r") else ""  # possibly half of a line end
         yield text[: len(text) - len(held)].replace("\r\n", "\n")
     if not done:
         raise ValueError(f"{name} is empty, expected text")
 
 
 def unpacked(data: bytes) -> bytes:
-    """``data`` itself, or what gzip packed into it."""
+    """``data``, unpacked if gzip packed it."""
     return gzip.decompress(data) if data.startswith(_GZIP) else data
 
 
 def decode_bytes(data: bytes, name: str) -> str:
-    """The text of UTF-8 ``data``; ``ValueError`` names where it came from, ``name``, if it is empty, binary or not UTF-8."""
+    """The text of UTF-8 ``data``; ``ValueError`` names the source, ``name``, if it is empty, binary or not UTF-8."""
     return "".join(_decoded((data, b""), name))
 
 
 def check_text(text: Any, name: str = "the text") -> None:
-    """``TypeError`` for what is no str, ``ValueError`` for a lone surrogate, which no file can hold."""
+    """``TypeError`` for anything but a str, ``ValueError`` for a lone surrogate, which UTF-8 cannot encode."""
     if not isinstance(text, str):
         raise TypeError(f"{name} is {kind_of(text)}, expected a str")
     if text.isascii():
@@ -114,10 +114,10 @@ _PIECE = 1 << 20
 
 
 def whole_tokens(pieces: Iterable[str], tokenizer: str, *, lower: bool = False) -> Iterator[str]:
-    """A text's ``pieces`` cut anew, so that the tokens of each after another are those of the whole text.
+    """The ``pieces`` of a text split elsewhere, so that their tokens, concatenated, are those of the whole text.
 
-    They are cut before white space, which begins a token for every tokenizer, or anywhere for characters. Text without white space
-    comes in one piece.
+    They are split before white space, which begins a token for every tokenizer, or anywhere for characters. Text without white space
+    is one piece.
     """
     kept = ""
     for piece in pieces:
@@ -131,12 +131,12 @@ def whole_tokens(pieces: Iterable[str], tokenizer: str, *, lower: bool = False) 
 
 
 def _last_cut(text: str, begin: int, tokenizer: str) -> int:
-    """Where white space follows something else: the last place from ``begin`` on, 0 for none. What is white space to Python but not to
-    others does not count."""
+    """The last position from ``begin`` on where white space follows another character; 0 for none. Characters that only Python treats
+    as white space are ignored."""
     for at in range(len(text) - 1, max(begin, 1) - 1, -1):
         if text[at] in " \t\n":
             before = text[at - 1]
-            # d2l's characters have one space for all between two letters.
+            # d2l-char has one space for everything between two letters.
             if not before.isspace() and (tokenizer != "d2l-char" or (before.isascii() and before.isalpha())):
                 return at
     return 0
@@ -151,11 +151,11 @@ _FIRST_MARK = "\u0300"
 
 @lru_cache(maxsize=2)
 def _word_patterns(astral: bool) -> tuple[re.Pattern[str], re.Pattern[str]]:
-    """What continues a character, and a token of a text that has such.
+    """A pattern of the characters that continue another one, and a pattern of tokens for texts with such characters.
 
-    The first: combining marks (categories Mn, Mc, Me) and the joiners U+200C and U+200D, which \\w leaves out. They are made of
-    this Python's tables when they are first needed: only planes 0, 1 and 14 of Unicode have marks. Those beyond plane 0 make a pattern
-    slow, so they are in it for ``astral`` texts alone.
+    These are combining marks (categories Mn, Mc, Me) and the joiners U+200C and U+200D, which \\w does not match. The patterns are
+    built from Python's tables when they are first needed: only planes 0, 1 and 14 of Unicode have marks. Marks beyond plane 0 make a
+    pattern slow, so it has them for ``astral`` texts only.
     """
     in_plane_0, beyond = (
         "".join(c for c in map(chr, codes) if unicodedata.category(c)[0] == "M")
@@ -177,7 +177,7 @@ def _word_tokens(text: str) -> list[str]:
 
 
 def _letter_tokens(text: str) -> list[str]:
-    """The words of models from before combining marks were parts of them."""
+    """Words as in older models, where combining marks are separate."""
     return _findall(_LETTERS, text)
 
 
@@ -215,7 +215,7 @@ def _d2l_text(text: str) -> str:
 
 
 def _d2l_pair_text(text: str) -> str:
-    """Marks apart from the word before them, no-break spaces plain, all in lower case."""
+    """Lower case, with a space before punctuation marks, and spaces for no-break spaces."""
     return re.sub(r"(?<=[^ ])([,.!?])", r" \1", re.sub("[\u202f\xa0]", " ", text)).lower()
 
 
@@ -244,18 +244,18 @@ _TOKENIZERS: dict[str, tuple[Callable[[str], list[str]], Callable[[Iterable[str]
     "d2l-nmt": (lambda text: _whitespace_tokens(_d2l_pair_text(text)), _join_whitespace),
 }
 TOKENIZERS = tuple(name for name in _TOKENIZERS if name != WORD_V1)
-# In files "word" is what it was when they were first written, so that an old model reads as it was trained.
+# In files "word" keeps its first meaning, so that old models read texts as they were trained.
 _NAMES_IN_FILES = {"word": "word-v2", WORD_V1: "word"}
-BPE = "bpe"  # has rules beside its name; see train_bpe
+BPE = "bpe"  # also has rules; see train_bpe
 
 
 def name_in_file(tokenizer: str) -> str:
-    """What a file calls a tokenizer."""
+    """The name of a tokenizer in files."""
     return _NAMES_IN_FILES.get(tokenizer, tokenizer)
 
 
 def tokenizer_in_file(name: str) -> str:
-    """The tokenizer that a file calls ``name``."""
+    """The tokenizer that is called ``name`` in files."""
     for tokenizer, held in _NAMES_IN_FILES.items():
         if name == held:
             return tokenizer
@@ -265,7 +265,7 @@ def tokenizer_in_file(name: str) -> str:
 
 
 def check_tokenizer(name: str, rules: str | None = None) -> None:
-    """``ValueError`` if there is no tokenizer of that name; ``"bpe"`` is one where its rules are given."""
+    """``ValueError`` if there is no tokenizer of that name; ``"bpe"`` needs its rules."""
     if name == BPE and rules is not None:
         _bpe(rules)
     else:
@@ -279,10 +279,10 @@ def _named(name: str) -> tuple[Callable[[str], list[str]], Callable[[Iterable[st
 
 
 def train_bpe(text: str, size: int, reserved: Sequence[str] = ()) -> tuple[str, list[str]]:
-    """Rules of a byte-pair encoding with ``size`` tokens, as Hugging Face's tokenizers writes them, and its tokens by id:
-    ``<unk>``, the ``reserved`` ones, the rest.
+    """Rules of a byte-pair encoding with ``size`` tokens in the format of Hugging Face's tokenizers, and its tokens by id:
+    ``<unk>``, the ``reserved`` ones, the others.
 
-    Bytes are the smallest parts, so no text has unknown ones. Source: R. Sennrich et al., arXiv:1508.07909; on bytes: GPT-2.
+    The smallest units are bytes, so no text has unknown tokens. Source: R. Sennrich et al., arXiv:1508.07909; on bytes: GPT-2.
     """
     check_text(text)
     between(size, 1, 2**24, "size")
@@ -290,8 +290,8 @@ def train_bpe(text: str, size: int, reserved: Sequence[str] = ()) -> tuple[str, 
     alphabet = kit.pre_tokenizers.ByteLevel.alphabet()
     if size <= len(alphabet) + len(reserved):
         raise ValueError(
-            f"a byte-pair vocabulary of {size} tokens, expected more than the {len(alphabet) + len(reserved)} of the "
-            f"bytes{' and the reserved ones' if reserved else ''}"
+            f"size is {size} tokens, expected more than the {len(alphabet) + len(reserved)} of the "
+            f"bytes{' and the reserved tokens' if reserved else ''}"
         )
     tokenizer = kit.Tokenizer(kit.models.BPE(unk_token=UNKNOWN))
     tokenizer.pre_tokenizer = kit.pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -320,7 +320,7 @@ def _bpe(rules: str) -> Any:
     kit = _tokenizers()
     try:
         return kit.Tokenizer.from_str(rules)
-    except Exception as error:  # the library raises nothing more particular
+    except Exception as error:  # the library raises no more specific class
         raise ValueError(f"the rules of the byte-pair encoding cannot be read: {error}") from None
 
 
@@ -339,14 +339,14 @@ def bpe_detokenize(tokens: Iterable[str], rules: str) -> str:
 
 @lru_cache(maxsize=1)
 def _byte_of() -> dict[str, int]:
-    """The byte that each character of a byte-pair token stands for: itself if it is visible, else one from U+0100 on (GPT-2)."""
+    """The byte of each character in byte-pair tokens: GPT-2 writes visible bytes as they are and others from U+0100 on."""
     visible = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     hidden = [byte for byte in range(0x100) if byte not in visible]
     return {**{chr(byte): byte for byte in visible}, **{chr(0x100 + i): byte for i, byte in enumerate(hidden)}}
 
 
 class BytePairDecoder:
-    """The text of byte-pair tokens as they come: a character made of several tokens comes with the last of them.
+    """The text of byte-pair tokens as they arrive: a character of several tokens is returned with the last of them.
 
     >>> decoder = BytePairDecoder()
     >>> decoder.text("gr"), decoder.text("Ã"), decoder.text("¼"), decoder.text("Ã"), decoder.rest()
@@ -357,30 +357,30 @@ class BytePairDecoder:
         self._characters = codecs.getincrementaldecoder("utf-8")("replace")
 
     def text(self, token: str) -> str:
-        """What ``token`` completes, and all of it that is whole."""
+        """The characters that ``token`` completes."""
         byte_of = _byte_of()
-        known = all(character in byte_of for character in token)  # not so in a reserved token such as <début…>
+        known = all(character in byte_of for character in token)  # false for a reserved token such as <début…>
         return self._characters.decode(bytes(byte_of[c] for c in token) if known else token.encode())
 
     def rest(self) -> str:
-        """What stands for bytes that no token completed."""
+        """The replacement for bytes that no token completed."""
         return self._characters.decode(b"", final=True)
 
 
 def is_byte_level(rules: str) -> bool:
-    """Whether byte-pair ``rules`` spell bytes as :func:`train_bpe`'s do; other libraries have other spellings."""
+    """Whether byte-pair ``rules`` encode bytes as those of :func:`train_bpe` do; other libraries differ."""
     return type(_bpe(rules).decoder).__name__ == "ByteLevel"
 
 
 def tokenize(text: str, tokenizer: str = "char") -> list[str]:
     """Tokens of ``text``.
 
-    ``"char"``: every character. ``"word"``: words, with their combining marks, and punctuation marks. ``"whitespace"``: what stands between white space, as the
-    Penn Treebank's files want it. ``"unicode"``: the same by Unicode's word boundaries (UAX #29), which ``"word"``
-    only approximates (extra: ``unicode``). These three give ``<eos>`` for each line's end. ``"d2l-char"`` and
-    ``"d2l-word"``: characters or words of the text in lower case with everything but the letters a to z as one space
-    (Dive into Deep Learning, section 9.2). ``"d2l-nmt"``: what stands between white space, in lower case, after a space was
-    put before , . ! and ? (section 10.5); ``<eos>`` for a line's end.
+    ``"char"``: characters. ``"word"``: words, with their combining marks, and punctuation marks. ``"whitespace"``: strings
+    separated by white space, as in the Penn Treebank's files. ``"unicode"``: words by Unicode's boundaries (UAX #29), which
+    ``"word"`` only approximates (extra: ``unicode``). These three have ``<eos>`` at the end of each line. ``"d2l-char"`` and
+    ``"d2l-word"``: characters or words of the text in lower case, with one space for everything but the letters a to z
+    (Dive into Deep Learning, section 9.2). ``"d2l-nmt"``: strings separated by white space, in lower case, with a space
+    inserted before , . ! and ? (section 10.5); ``<eos>`` at the end of each line.
 
     >>> tokenize("Don't panic.\\n", "word")
     ["Don't", 'panic', '.', '<eos>']
@@ -390,7 +390,7 @@ def tokenize(text: str, tokenizer: str = "char") -> list[str]:
 
 
 def count_tokens(text: str, tokenizer: str, counts: Counter[str]) -> None:
-    """Adds to ``counts`` how often each token of ``text`` occurs.
+    """Adds the number of occurrences of each token of ``text`` to ``counts``.
 
     >>> count_tokens("abba", "char", counts := Counter("b"))
     >>> counts
@@ -406,7 +406,7 @@ def count_tokens(text: str, tokenizer: str, counts: Counter[str]) -> None:
 
 
 def detokenize(tokens: Iterable[str], tokenizer: str = "char") -> str:
-    """Readable text of ``tokens``.
+    """The text of ``tokens``.
 
     >>> detokenize(["Don't", "panic", ".", "<eos>"], "word")
     "Don't panic.\\n"

@@ -34,13 +34,13 @@ _LONG = 10_000  # characters
 
 
 class Decoder:
-    """The text of ids as they come, :meth:`Vocab.decode`'s in pieces: one piece for each id, which may be empty, and the rest.
+    """The text of ids as they arrive, in pieces that add up to :meth:`Vocab.decode`: one piece per id, possibly empty, and the rest.
 
-    A piece has the space before a word, if one belongs there, and whole characters only.
+    A piece includes the space before a word, if there is one, and contains only complete characters.
     """
 
     def __init__(self, vocab: Vocab, before: int | None = None) -> None:
-        """``before`` is the last id of the text that is already there."""
+        """``before`` is the last id of the preceding text."""
         self._vocab, self._last = vocab, before
         self._bytes = BytePairDecoder() if vocab.rules is not None and is_byte_level(vocab.rules) else None
 
@@ -51,27 +51,27 @@ class Decoder:
             return self._bytes.text(self._vocab.to_tokens(token))
         if last is None:
             return self._vocab.decode([token])
-        # As a pair, since a space may come between them or not.
+        # As a pair, since it depends on both whether there is a space between them.
         return self._vocab.decode([last, token])[len(self._vocab.decode([last])) :]
 
     def rest(self) -> str:
-        """What stands for an incomplete character at the end."""
+        """The replacement for an incomplete character at the end."""
         return "" if self._bytes is None else self._bytes.rest()
 
 
 class Vocab:
-    """Tokens sorted by falling frequency, ties by the token itself, so that the same text gives the same ids.
+    """Tokens sorted by decreasing frequency, ties by the token itself, so that the same text gives the same ids.
 
-    Id 0 is ``<unk>``, then come ``reserved`` tokens, then the rest.
+    Id 0 is ``<unk>``, followed by the ``reserved`` tokens and then all others.
 
     Parameters
     ----------
     tokens : the tokens of a text, in any order
-    min_freq : rarer tokens are left out and read as ``<unk>``
-    max_size : keep the most frequent tokens, so many at most, ``<unk>`` and ``reserved`` not counted; None: all
+    min_freq : rarer tokens are read as ``<unk>``
+    max_size : keep only this many of the most frequent tokens, not counting ``<unk>`` and ``reserved``; None: all
     reserved : tokens that get an id whether or not they occur
     tokenizer : the name that :meth:`encode_text` and :meth:`decode` use
-    lower : :meth:`encode_text` puts a text into lower case first; ``tokens`` are taken as they are
+    lower : :meth:`encode_text` converts the text to lower case first; ``tokens`` are not changed
 
     >>> vocab = Vocab("a b a c b a".split())
     >>> vocab.idx_to_token
@@ -113,7 +113,7 @@ class Vocab:
         ['<unk>', 'a', 'b']
         """
         if not isinstance(counts, Mapping):
-            raise TypeError(f"counts is {kind_of(counts)}, expected a mapping from tokens to how often they occur")
+            raise TypeError(f"counts is {kind_of(counts)}, expected a mapping from tokens to their counts")
         vocab = cls()
         vocab._count(counts, min_freq, max_size, reserved, tokenizer, lower)
         return vocab
@@ -142,9 +142,9 @@ class Vocab:
 
     @classmethod
     def bpe(cls, text: str, size: int, *, reserved: Sequence[str] = (), lower: bool = False) -> Vocab:
-        """Parts of words, learnt from ``text``: a byte-pair encoding of ``size`` tokens (extra: ``hf``).
+        """Subwords learnt from ``text``: a byte-pair encoding of ``size`` tokens (extra: ``hf``).
 
-        ``Corpus.from_text(text, vocab=Vocab.bpe(text, 8000))`` reads with it; models keep it in their file.
+        ``Corpus.from_text(text, vocab=Vocab.bpe(text, 8000))`` uses it; models store it in their file.
         """
         check_text(text)
         rules, tokens = train_bpe(text.lower() if lower else text, size, reserved)
@@ -157,24 +157,24 @@ class Vocab:
     def from_list(
         cls, tokens: Sequence[str], *, tokenizer: str = "char", rules: str | None = None, lower: bool = False
     ) -> Vocab:
-        """The vocabulary whose ids are the tokens' places in ``tokens``; the first must be ``<unk>``."""
+        """The vocabulary whose ids are the positions in ``tokens``; the first must be ``<unk>``."""
         if isinstance(tokens, str) or not isinstance(tokens, Sequence):
             raise TypeError(f"tokens is {kind_of(tokens)}, expected a list of str")
         for token in tokens:
             check_text(token, f"the token {token!r}")
         if not tokens or tokens[0] != UNKNOWN or len(set(tokens)) != len(tokens):
-            raise ValueError(f"a vocabulary starts with {UNKNOWN} and repeats no token")
+            raise ValueError(f"tokens must start with {UNKNOWN} and be different from one another")
         vocab = cls()
         vocab._fill(list(tokens), tokenizer, rules, lower)
         return vocab
 
     def save(self, path: PathLike) -> None:
-        """Writes tokens, their frequencies and the tokeniser's name as JSON."""
+        """Writes tokens, their frequencies and the name of the tokenizer as JSON."""
         held = {**self.description(), "frequencies": self.token_freqs}
         write_text(path, json.dumps(held, ensure_ascii=False))
 
     def description(self) -> dict[str, Any]:
-        """What a file must hold: :meth:`from_description` takes it back."""
+        """What a file stores; :meth:`from_description` is the inverse."""
         described = {"tokenizer": name_in_file(self.tokenizer), "tokens": self.idx_to_token}
         if self.rules is not None:
             described["rules"] = self.rules
@@ -182,14 +182,14 @@ class Vocab:
 
     @classmethod
     def from_description(cls, held: Mapping[str, Any]) -> Vocab:
-        """The vocabulary that :meth:`description` describes; ``KeyError``, ``TypeError`` or ``ValueError`` for another."""
+        """The vocabulary that :meth:`description` describes; ``KeyError``, ``TypeError`` or ``ValueError`` for anything else."""
         if not isinstance(held, Mapping):
-            raise TypeError(f"a vocabulary is described by a {type(held).__name__}, expected a mapping")
+            raise TypeError(f"the description of the vocabulary is {kind_of(held)}, expected a mapping")
         tokens, lower = held["tokens"], held.get("lower", False)
         if not isinstance(tokens, list):
-            raise ValueError(f"a vocabulary's tokens are a {type(tokens).__name__}, expected a list")
+            raise ValueError(f"the tokens of the vocabulary are {kind_of(tokens)}, expected a list")
         if not isinstance(lower, bool):
-            raise ValueError(f"a vocabulary's lower is {brief(lower)}, expected true or false")
+            raise ValueError(f"lower of the vocabulary is {brief(lower)}, expected true or false")
         return cls.from_list(
             tokens, tokenizer=tokenizer_in_file(held["tokenizer"]), rules=held.get("rules"), lower=lower
         )
@@ -203,11 +203,11 @@ class Vocab:
             vocab = cls.from_description(held)
             vocab.token_freqs = [(str(token), int(count)) for token, count in held["frequencies"]]
         except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{shown(path)} is no vocabulary that Vocab.save wrote: {error}") from None
+            raise ValueError(f"{shown(path)} is not a vocabulary that Vocab.save wrote: {error}") from None
         return vocab
 
     def _fill(self, tokens: list[str], tokenizer: str, rules: str | None = None, lower: bool = False) -> None:
-        check_tokenizer(tokenizer, rules)  # an error now, not when a prompt comes
+        check_tokenizer(tokenizer, rules)  # an error now rather than at the first prompt
         self.tokenizer, self.rules, self.lower = tokenizer, rules, bool(lower)
         self.idx_to_token = tokens
         self.token_to_idx = {token: i for i, token in enumerate(tokens)}
@@ -250,7 +250,7 @@ class Vocab:
         return [self.idx_to_token[i] for i in array.ravel().tolist()]
 
     def readable(self, ids: Iterable[int]) -> list[str]:
-        """The tokens of ``ids`` for a person to read: those of byte pairs as the text they complete."""
+        """The tokens of ``ids`` for display: byte-pair tokens as the text that they complete."""
         if self.rules is None:
             return self.to_tokens(ids)
         decoder = Decoder(self)
@@ -272,27 +272,27 @@ class Vocab:
         return ids
 
     def tokenize(self, text: str) -> list[str]:
-        """A text cut up by this vocabulary's tokeniser."""
+        """The tokens of a text by this vocabulary's tokenizer."""
         check_text(text)
         text = text.lower() if self.lower else text
         return tokenize(text, self.tokenizer) if self.rules is None else bpe_tokenize(text, self.rules)
 
     def encode_text(self, text: str) -> NDArray[np.int32]:
-        """Ids of a text, cut up by this vocabulary's tokeniser."""
+        """Ids of the tokens of a text by this vocabulary's tokenizer."""
         if self.tokenizer == "char" and isinstance(text, str) and len(text) >= _LONG:
             return self._encode_characters(text)
         return self.encode(self.tokenize(text))
 
     def _encode_characters(self, text: str) -> NDArray[np.int32]:
-        """The same through a table of all characters, which a long text is worth."""
+        """The same with a table of all characters, which pays for long texts."""
         check_text(text)
         codes = np.frombuffer((text.lower() if self.lower else text).encode("utf-32-le"), np.uint32)
         own = {ord(token): i for token, i in self.token_to_idx.items() if len(token) == 1}
-        table = np.full(max(own, default=0) + 2, self.unk, np.int32)  # the last is for all characters beyond
+        table = np.full(max(own, default=0) + 2, self.unk, np.int32)  # the last entry is for all higher characters
         table[list(own)] = list(own.values())
         return table[np.minimum(codes, len(table) - 1)]
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Readable text of ids."""
+        """The text of ids."""
         tokens = self.to_tokens(ids)
         return detokenize(tokens, self.tokenizer) if self.rules is None else bpe_detokenize(tokens, self.rules)

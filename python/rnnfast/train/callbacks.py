@@ -1,4 +1,4 @@
-"""What may look on while ``fit`` trains."""
+"""Callbacks of ``fit``."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from rnnfast.train.tensorboard import EventWriter
 
 
 class Callback:
-    """Override what is wanted. Records are those of the history.
+    """The base of callbacks; override any of its methods. The records are those of the history.
 
-    Callbacks see training and may end it, but they must not change the weights: what a checkpoint does not hold, a
-    resumed run cannot repeat.
+    Callbacks may observe training and end it, but must not change the weights: a resumed run could not repeat a change that
+    is not in the checkpoint.
     """
 
     def on_step(self, record: Mapping[str, float]) -> None:
         """After each step: ``step`` (counted from 1 over all epochs), ``loss``, ``lr``, ``grad_norm``."""
 
     def on_epoch(self, record: Mapping[str, float], model: Trainable) -> str | None:
-        """After each epoch, before the checkpoint is written. A returned string ends training and is ``history.stopped``;
-        the checkpoint remembers it, and resuming from there does not train on."""
+        """After each epoch, before the checkpoint is written. A returned string ends training and becomes ``history.stopped``.
+        The checkpoint stores it, and resuming from it does not continue training."""
         return None
 
     def on_end(self) -> None:
@@ -29,7 +29,7 @@ class Callback:
 
 
 class TensorBoard(Callback):
-    """Curves for TensorBoard in ``folder``: each epoch's record, and each ``every``-th step's loss, rate and norm."""
+    """Curves for TensorBoard in ``folder``: the record of each epoch, and loss, rate and norm of every ``every``-th step."""
 
     def __init__(self, folder: PathLike, *, every: int = 10) -> None:
         if every < 1:

@@ -1,4 +1,4 @@
-"""Checkpoints of ``fit``: a model file that also holds where training stands, checked before anything of it is used."""
+"""Checkpoints of ``fit``: model files that also store the progress of training; they are checked before they are used."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from rnnfast.text.pairs import ParallelCorpus
 _LARGEST_COUNT = 2**53  # a double holds every integer up to here
 _LARGEST_REAL = float(np.finfo(np.float32).max)
 _LONGEST = 10_000  # characters of a sentence
-_PIECE = 1 << 18  # ids that are read at a time, so that a text may be larger than memory
+_PIECE = 1 << 18  # ids of a chunk, since a text may be larger than memory
 
 
 def _count(value: Any) -> bool:
@@ -79,7 +79,7 @@ _ROW: dict[str, Callable[[Any], bool]] = {
     "tokens": _count, "tokens_per_second": _positive, "seconds": _positive,
 }  # fmt: skip
 
-# What a checkpoint's JSON must hold, and what else it may hold: the test, and the words for what was expected.
+# The required and the optional fields of a checkpoint's JSON: the check, and a description for messages.
 _FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "epoch": (_count, "an integer of at least 0"),
     "batch": (_count, "an integer of at least 0"),
@@ -91,7 +91,7 @@ _FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "lr": (_rate, f"a number from 0 to {_LARGEST_REAL:.2g}"),
     "optimizer": (_sentence, "the name of an optimizer"),
     "reading": (_settings, "the settings of the minibatches"),
-    "history": (lambda v: isinstance(v, list) and all(map(_row, v)), "a list with one record an epoch"),
+    "history": (lambda v: isinstance(v, list) and all(map(_row, v)), "a list with one record per epoch"),
 }
 _OPTIONAL: dict[str, tuple[Callable[[Any], bool], str]] = {
     "stopped": (lambda v: v is None or _sentence(v), "a sentence or null"),
@@ -104,7 +104,7 @@ _OPTIONAL: dict[str, tuple[Callable[[Any], bool], str]] = {
 
 @dataclass
 class Checkpoint:
-    """What :func:`read_checkpoint` found: the model, where training stood, and the other tensors by name."""
+    """The content of a checkpoint: the model, the progress of training, and the other tensors by name."""
 
     model: LanguageModel | Seq2Seq
     place: dict[str, Any]
@@ -112,7 +112,7 @@ class Checkpoint:
     run: Any
 
     def held(self, prefix: str) -> dict[str, Array]:
-        """The tensors whose names begin with ``prefix``, without it."""
+        """The tensors whose names start with ``prefix``, by the rest of their names."""
         return {name[len(prefix) :]: value for name, value in self.tensors.items() if name.startswith(prefix)}
 
     @property
@@ -123,13 +123,13 @@ class Checkpoint:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """All that must be the same when the run is continued. Checkpoints of earlier versions know fewer of them."""
+        """All settings that must not change when the run is resumed. Checkpoints of earlier versions have fewer of them."""
         rules = self.place.get("rules", {"schedule": "Constant()", "keep_best": False})
         return {"optimizer": self.place["optimizer"], **self.place["reading"], **rules}
 
 
 def read_checkpoint(path: PathLike) -> Checkpoint:
-    """A checkpoint that ``fit`` wrote; ``ValueError`` for a model file, ``rf.FileFormatError`` for one that cannot be true."""
+    """A checkpoint that ``fit`` wrote; ``ValueError`` for a model file, ``rf.FileFormatError`` for a damaged checkpoint."""
     file = read_file(path)
     metadata = file.metadata
     if "checkpoint" not in metadata:
@@ -150,7 +150,7 @@ def read_checkpoint(path: PathLike) -> Checkpoint:
 
 def _check_fields(place: Any) -> None:
     if not isinstance(place, dict):
-        raise ValueError("where training stood is not an object")
+        raise ValueError("the progress of training is not an object")
     for name, (holds, expected) in {**_FIELDS, **_OPTIONAL}.items():
         if name not in place and name in _FIELDS:
             raise ValueError(f"{name} is missing")
@@ -163,9 +163,9 @@ def _check_sums(found: Checkpoint) -> None:
     if [row["epoch"] for row in place["history"]] != list(range(1, place["epoch"] + 1)):
         raise ValueError(f"the history does not have one record for each of {_short(place['epoch'])} epochs")
     if place["clipped"] > place["batch"] or place["batch"] > place["tokens"]:
-        raise ValueError("more steps were clipped than made, or more steps made than tokens read")
+        raise ValueError("it has more clipped steps than steps, or more steps than tokens")
     if not place["batch"] and any(place[name] for name in ("tokens", "nll", "norms")):
-        raise ValueError("no step of this epoch was made, but it has tokens or a loss")
+        raise ValueError("this epoch has tokens or a loss, but no step")
 
 
 def _check_tensors(found: Checkpoint) -> None:
@@ -173,7 +173,7 @@ def _check_tensors(found: Checkpoint) -> None:
     best = {name: value.shape for name, value in found.held("best.").items()}
     wanted = found.settings.get("keep_best") is True and found.place["epoch"] > 0
     if best != (shapes if wanted else {}):
-        raise ValueError("the best epoch's weights are missing, of another shape, or not asked for")
+        raise ValueError("the weights of the best epoch are missing, have another shape, or do not belong to this run")
     config, state = found.model.config, [value.shape for _, value in sorted(found.held("state.").items())]
     begun = found.place["batch"] > 0 and found.place["reading"].get("sampling") == "sequential"
     parts = (1 + TABLE[config["cell"]].has_c) if begun else 0
@@ -182,13 +182,13 @@ def _check_tensors(found: Checkpoint) -> None:
         raise ValueError(f"the hidden state has shapes {state}, expected {[shape] * parts}")
     for name, value in found.held("optimizer.").items():
         if name.startswith("second.") and value.size and value.min() < 0:
-            raise ValueError(f"the optimizer's {name}, a mean of squares, is negative")
+            raise ValueError(f"{name} of the optimizer, a mean of squares, is negative")
     digits = found.tensors.get("optimizer.steps", np.zeros(3, np.float32))
     if digits.shape != (3,) or any(not 0 <= digit < 4096 or digit % 1 for digit in digits.tolist()):
-        raise ValueError("the optimizer's steps are not three digits from 0 to 4095")
+        raise ValueError("steps of the optimizer are not three digits from 0 to 4095")
     for name in found.tensors:
         if not name.startswith(("best.", "state.", "optimizer.")):
-            raise ValueError(f"the tensor {_short(name)} belongs to nothing")
+            raise ValueError(f"the tensor {_short(name)} is not part of a checkpoint")
 
 
 def _short(value: Any) -> str:
@@ -197,20 +197,20 @@ def _short(value: Any) -> str:
 
 
 def as_json(place: Mapping[str, Any]) -> str:
-    """The JSON of a checkpoint: perplexities that are infinite become null, which :func:`read_checkpoint` takes back."""
+    """The JSON of a checkpoint. Infinite perplexities become null; :func:`read_checkpoint` converts them back."""
     history = [{name: None if value == math.inf else value for name, value in row.items()} for row in place["history"]]
     return json.dumps({**place, "history": history}, allow_nan=False, default=_plain)
 
 
 def _plain(value: Any) -> Any:
-    """NumPy's numbers, which callbacks may put into a record."""
+    """Converts NumPy scalars, which callbacks may add to a record."""
     if isinstance(value, np.generic):
         return value.item()
-    raise TypeError(f"a checkpoint cannot hold {brief(value)}; give what JSON can hold")
+    raise TypeError(f"a checkpoint cannot store {brief(value)}; use types that JSON has")
 
 
 def differences(given: Mapping[str, Any], kept: Mapping[str, Any]) -> list[str]:
-    """What differs between a run's settings and those a checkpoint knows, a phrase each."""
+    """The differences between a run's settings and a checkpoint's, a phrase each."""
     told = []
     for name, value in given.items():
         value = list(value) if isinstance(value, tuple) else value
@@ -224,7 +224,7 @@ def differences(given: Mapping[str, Any], kept: Mapping[str, Any]) -> list[str]:
 
 
 def model_differences(model: Trainable, kept: Trainable) -> list[str]:
-    """The same of two models' configurations and vocabularies."""
+    """The differences between the configurations and vocabularies of two models."""
     if type(model) is not type(kept):
         return [f"the model is a {type(model).__name__}, in the checkpoint a {type(kept).__name__}"]
     missing = object()
@@ -236,7 +236,7 @@ def model_differences(model: Trainable, kept: Trainable) -> list[str]:
     ]
     for name in ("vocab", "source_vocab", "target_vocab"):
         if getattr(model, name, None) != getattr(kept, name, None):
-            told.append(f"the {name} has other tokens than in the checkpoint")
+            told.append(f"the tokens of {name} differ from those in the checkpoint")
     return told
 
 
@@ -263,10 +263,10 @@ def _pieces(corpus: Text) -> Iterator[NDArray[Any]]:
 
 
 def checkpoint_run(file: PathLike) -> Any:
-    """What ``fit`` was given as ``run`` when it wrote the checkpoint ``file``."""
+    """The argument ``run`` of the ``fit`` that wrote the checkpoint ``file``."""
     return read_checkpoint(Path(file)).run
 
 
 def finite(named: Iterable[tuple[str, Array]]) -> str | None:
-    """The name of the first tensor that holds NaN or infinity; None if there is none."""
+    """The name of the first tensor with NaN or infinity; None if all are finite."""
     return next((name for name, value in named if not np.isfinite(value).all()), None)

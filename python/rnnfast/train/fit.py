@@ -1,4 +1,4 @@
-"""Training over minibatches of a text or of sentence pairs, with checkpoints that resume to the bit."""
+"""Training on minibatches of a text or of sentence pairs, with checkpoints from which runs resume bit-identically."""
 
 from __future__ import annotations
 
@@ -57,35 +57,35 @@ def fit(
 ) -> History:
     """Trains ``model`` on ``train`` and returns the history: a language model on a text, a translator on pairs.
 
-    A model that was trained before trains on from its weights, with whatever text and settings are given.
+    A model that was trained before continues from its weights, with any text and settings.
 
-    Of a text with sequential sampling the state carries over from batch to batch within an epoch, as numbers: gradients stop at
-    each batch's first step (truncated back-propagation through time).
+    With sequential sampling of a text the state carries over from batch to batch within an epoch, as plain numbers: gradients stop
+    at the first step of each batch (truncated back-propagation through time).
 
     Parameters
     ----------
     train, valid : Corpus, ids or ParallelCorpus; ``valid`` is evaluated after every epoch
-    epochs, batch_size, seed : as :func:`rnnfast.batches` or :meth:`rnnfast.ParallelCorpus.batches` read them
-    num_steps, sampling : of a text, as :func:`rnnfast.batches` reads them; None: 35 and ``"sequential"``
-    optimizer : ``"sgd"``, ``"adam"``, ``"adamw"``, or one made for this model, which brings its own learning rate
-    lr : learning rate; None: 0.002, or when resuming the checkpoint's
+    epochs, batch_size, seed : as in :func:`rnnfast.batches` and :meth:`rnnfast.ParallelCorpus.batches`
+    num_steps, sampling : of a text, as in :func:`rnnfast.batches`; None: 35 and ``"sequential"``
+    optimizer : ``"sgd"``, ``"adam"``, ``"adamw"``, or an optimizer made for this model, which has its own learning rate
+    lr : learning rate; None: 0.002, or that of the checkpoint when resuming
     schedule : of the learning rate, a :mod:`rnnfast.schedules` or its name: ``"step:decay=0.5,start=4"``, ``"cosine:warmup=1"``,
         ``"plateau:decay=0.5"``
-    clip_norm, clip_value : largest global norm, and largest absolute value, of the gradients; None: no clipping
-    patience : end after so many epochs in a row without a lower validation perplexity; None: never
-    keep_best : leave the model with the weights of the epoch with the lowest validation perplexity, however training ends
+    clip_norm, clip_value : the largest global norm, and the largest absolute value, of the gradients; None: no clipping
+    patience : stop after this many epochs in a row without a lower validation perplexity; None: never
+    keep_best : restore the weights of the epoch with the lowest validation perplexity, however training ends
     checkpoint : file to save to every ``checkpoint_every`` seconds, after every epoch, and when interrupted
-    resume : continue from ``checkpoint``; the result is the uninterrupted run's to the bit. What a callback stopped stays so.
-        ``lr``, ``epochs`` and ``patience`` may be others than before, which is told and noted in ``history.notes``; ``ValueError``
-        names what else differs: the texts, the vocabulary, and every setting that would make it another run
-    run : anything JSON can hold, kept in the checkpoint
+    resume : continue from ``checkpoint``; the result is bit-identical to that of an uninterrupted run. A run that a callback
+        stopped stays stopped. ``lr``, ``epochs`` and ``patience`` may change, which is reported and noted in ``history.notes``;
+        ``ValueError`` lists all other differences: texts, vocabulary and settings
+    run : any JSON value, which the checkpoint stores
     progress : show a bar; None: on a terminal and in a notebook only
     on_epoch : called with each epoch's record, after the checkpoint is written
     callbacks : see :class:`rnnfast.Callback`; ``TensorBoard(folder)`` is one
 
-    Raises ``NonFiniteLoss`` when a number is no longer finite, and warns when the perplexity is ten times that of guessing; the last
-    good checkpoint stays. Raises ``Interrupted`` after SIGINT or SIGTERM, once the step or the epoch's end at hand is finished and
-    the checkpoint written; a second Ctrl-C does not wait for that. Both carry the ``history``.
+    Raises ``NonFiniteLoss`` when a number is not finite any more, and warns when the perplexity is ten times that of guessing; the
+    last good checkpoint stays. Raises ``Interrupted`` after SIGINT or SIGTERM, as soon as the current step or end of an epoch is
+    finished and the checkpoint written; a second Ctrl-C does not wait for that. Both have the ``history``.
 
     Source: R. J. Williams and J. Peng, Neural Computation 2 (1990), for truncated back-propagation through time.
     """
@@ -99,11 +99,11 @@ def fit(
     )  # fmt: skip
     settings.check(validates=valid is not None)
     if len(model.frozen) == len(model.parameters()):
-        raise ValueError("every parameter of the model is frozen: free some with model.requires_grad_(True)")
+        raise ValueError("every parameter of the model is frozen: unfreeze some with model.requires_grad_(True)")
     if resume and settings.checkpoint is None:
         raise ValueError("resume needs a checkpoint to resume from")
     read_as = reading(train, batch_size=batch_size, num_steps=num_steps, sampling=sampling, seed=seed)
-    for epoch in range(min(epochs, 2)):  # whatever is wrong with the text shows before hours are spent
+    for epoch in range(min(epochs, 2)):  # errors in the text appear now and not after hours
         read_as.epoch(epoch)
     for text in (train, valid):
         if text is not None:
@@ -128,11 +128,11 @@ def _as_json(run: Mapping[str, object] | None) -> str:
     try:
         return json.dumps(run, allow_nan=False)
     except (TypeError, ValueError) as error:
-        raise type(error)(f"run cannot be kept in a checkpoint, which is JSON: {error}") from None
+        raise type(error)(f"run cannot be stored in a checkpoint as JSON: {error}") from None
 
 
 class _Training:
-    """The loop over epochs and batches; what a checkpoint must hold stands in ``run``."""
+    """The loop over epochs and batches; ``run`` has everything that a checkpoint stores."""
 
     def __init__(self, run: Run, read_as: EpochReader, valid: Text | None) -> None:
         self.run, self.settings, self.read_as, self.valid = run, run.settings, read_as, valid
@@ -151,7 +151,7 @@ class _Training:
             sweep(file)
         run.model.zero_grad()
         with ExitStack() as ending:
-            for callback in reversed(self.settings.callbacks):  # each is told, whatever another raises
+            for callback in reversed(self.settings.callbacks):  # each is called, even if another one raises
                 ending.callback(callback.on_end)
             try:
                 with Signals(file) as signals:
@@ -167,7 +167,7 @@ class _Training:
         return run.result(stopped)
 
     def _epochs(self, signals: Signals) -> str | None:
-        """Every epoch that is left; why they ended early, if they did."""
+        """Trains the remaining epochs; the reason if they ended early."""
         run = self.run
         stopped = run.ended()
         while run.epoch < self.settings.epochs and stopped is None:
@@ -200,7 +200,7 @@ class _Training:
             bar.close()
 
     def _end_epoch(self, fresh: int, seconds: float) -> None:
-        """Evaluates and saves; ``fresh``: the tokens of the epoch that were read before it was resumed."""
+        """Evaluates and saves; ``fresh``: the tokens of the epoch that were read before the run was resumed."""
         run, settings = self.run, self.settings
         run.check_weights()
         record = run.finish_epoch(run.tokens - fresh, seconds)
@@ -209,7 +209,7 @@ class _Training:
         if settings.keep_best and History(run.history).best["epoch"] == record["epoch"]:
             run.best = run.model.state_dict()
         with run.kept():
-            for callback in settings.callbacks:  # before saving: a run killed in between must not forget who stopped it
+            for callback in settings.callbacks:  # before saving, so that a killed run remembers that it was stopped
                 run.stopped = callback.on_epoch(record, run.model) or run.stopped
         run.save()
         if settings.on_epoch is not None:
@@ -220,7 +220,7 @@ class _Training:
 def _optimizer_for(
     model: Trainable, optimizer: OptimizerName | Optimizer, lr: float | None
 ) -> tuple[Optimizer, float | None]:
-    """The optimizer, and the learning rate that the caller chose if there is one."""
+    """The optimizer, and the learning rate if the caller gave one."""
     if not isinstance(model, Layer):
         raise TypeError(f"model is {kind_of(model)}, expected {_WANTED}")
     if isinstance(optimizer, type):
@@ -229,10 +229,10 @@ def _optimizer_for(
         raise TypeError(f"optimizer is {kind_of(optimizer)}, expected a name, or an optimizer made for this model")
     if not isinstance(optimizer, str):
         if lr is not None and lr != optimizer.lr:
-            raise ValueError(f"lr is {lr}, but the optimizer brings its own, {optimizer.lr}; give one of them")
+            raise ValueError(f"lr is {lr}, but the optimizer has its own, {optimizer.lr}; give one of them")
         if not optimizer.covers(model):
             raise ValueError(
-                "the optimizer was made for another model and would leave this one as it is; make it for this one"
+                "the optimizer was made for another model and would not change this one; make one for this model"
             )
         return optimizer, optimizer.lr
     if optimizer not in OPTIMIZERS:

@@ -1,4 +1,4 @@
-"""What a training run was like."""
+"""The record of a training run."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 
 class History(Sequence[Mapping[str, float]]):
-    """One record an epoch: train and validation perplexity, learning rate, gradient norm, share of clipped steps, ...
+    """One record per epoch: training and validation perplexity, learning rate, gradient norm, share of clipped steps, ...
 
-    ``stopped`` tells why training ended before its last epoch; None if it did not. ``notes`` tell what was changed when the run
-    was resumed; ``diverged`` is True when the last epoch's training perplexity was more than ten times that of guessing.
+    ``stopped`` is the reason if training ended before its last epoch, else None. ``notes`` list the changes when the run was
+    resumed; ``diverged`` is True if the training perplexity of the last epoch was more than ten times that of guessing.
 
     >>> History([{"epoch": 1, "train_perplexity": 9.5}])[-1]["train_perplexity"]
     9.5
@@ -32,7 +32,7 @@ class History(Sequence[Mapping[str, float]]):
         notes: Sequence[str] = (),
         diverged: bool = False,
     ) -> None:
-        self.records = [dict(r) for r in listed(records, "records", "a list of one mapping an epoch")]
+        self.records = [dict(r) for r in listed(records, "records", "a list with one mapping per epoch")]
         self.stopped, self.notes, self.diverged = stopped, listed(notes, "notes", "a list of str"), diverged
 
     @overload
@@ -55,19 +55,19 @@ class History(Sequence[Mapping[str, float]]):
         return html.table(f"History of {len(self)} epochs{ended}", [key.replace("_", " ") for key in keys], rows)
 
     def column(self, key: str) -> list[float]:
-        """One value of every epoch that has it."""
+        """The value ``key`` of every epoch that has it."""
         return [record[key] for record in self.records if key in record]
 
     @property
     def best(self) -> Mapping[str, float]:
         """The record with the lowest validation perplexity, or training perplexity where nothing was validated."""
         if not self.records:
-            raise ValueError("the history is empty: no epoch was finished")
+            raise ValueError("the history is empty: no epoch has finished")
         return min(self.records, key=lambda r: r.get("valid_perplexity", r["train_perplexity"]))
 
     def plot(self, path: PathLike | None = None) -> Figure:
-        """Perplexity over epochs beside gradient norm and learning rate, as a matplotlib figure, written to ``path`` if
-        given (extra: ``plot``)."""
+        """Perplexity, gradient norm and learning rate over epochs as a matplotlib figure, written to ``path`` if given
+        (extra: ``plot``)."""
         figure, (left, right) = new_figure(2)
         from matplotlib.ticker import MaxNLocator, ScalarFormatter
 

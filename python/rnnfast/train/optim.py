@@ -37,13 +37,13 @@ def _check(name: str, value: Any, low: float, high: float = _LARGEST) -> float:
 
 
 def _layers(given: Any, who: str) -> list[Layer]:
-    """The layers or models in ``given``, one or a list of them, each once."""
+    """The layers or models in ``given``, which is one or a list of different ones."""
     layers = list(given) if isinstance(given, (list, tuple)) else [given]
     if not layers:
         raise ValueError(f"{who} was given no layer: expected a model, a layer, or a list of them")
     for at, layer in enumerate(layers):
         if isinstance(layer, Mapping):
-            raise TypeError(f"{who} was given parameters by name: give the layer or model itself")
+            raise TypeError(f"{who} was given a mapping of parameters: give the layer or model itself")
         if not isinstance(layer, Layer):
             raise TypeError(f"{who} was given {_shown(layer)}: expected a model or layer of rnnfast, or a list of them")
         if any(layer is other for other in layers[:at]):
@@ -58,7 +58,7 @@ def _shown(value: Any) -> str:
 
 
 class ParamGroup(MutableMapping[str, Any]):
-    """Layers that an optimizer moves with the same options; ``lr`` and ``weight_decay`` may be set at any time."""
+    """Layers that share the options of an optimizer; ``lr`` and ``weight_decay`` can be set at any time."""
 
     def __init__(self, optimizer: Optimizer, layers: list[Layer], options: dict[str, Any]) -> None:
         self._options = {"params": layers, "lr": options["lr"], **optimizer._checked(options)}
@@ -71,11 +71,11 @@ class ParamGroup(MutableMapping[str, Any]):
 
     def __setitem__(self, name: str, value: Any) -> None:
         if name not in ("lr", "weight_decay"):
-            raise ValueError(f"{name} cannot be set: of a group only lr and weight_decay can; make another optimizer")
+            raise ValueError(f"{name} of a group cannot be changed, only lr and weight_decay: make a new optimizer")
         self._options[name] = _check(name, value, 0.0)
 
     def __delitem__(self, name: str) -> None:
-        raise ValueError(f"{name} cannot be deleted: a group keeps its options")
+        raise ValueError(f"{name} of a group cannot be deleted")
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._options)
@@ -88,11 +88,11 @@ class ParamGroup(MutableMapping[str, Any]):
 
 
 class Optimizer(ABC):
-    """Common part: ``step``, ``zero_grad``, ``lr``, ``param_groups``, and a state that can be saved.
+    """The base of all optimizers: ``step``, ``zero_grad``, ``lr``, ``param_groups``, and a state that can be saved.
 
-    ``param_groups`` is a list of mappings with ``params`` (layers), ``lr`` and the other options, as PyTorch's. Frozen
-    parameters (``layer.requires_grad_(False)``) stay as they are. ``copy.deepcopy((model, optimizer))`` and
-    ``pickle.dumps((model, optimizer))`` keep the two together; a copy of an optimizer alone has layers of its own.
+    ``param_groups`` is a list of mappings with ``params`` (layers), ``lr`` and the other options, as in PyTorch. Frozen
+    parameters (``layer.requires_grad_(False)``) do not change. ``copy.deepcopy((model, optimizer))`` and
+    ``pickle.dumps((model, optimizer))`` copy the two together; a copy of an optimizer alone has its own copies of the layers.
     """
 
     _kind = ""
@@ -115,15 +115,15 @@ class Optimizer(ABC):
             if unknown := sorted(own.keys() - defaults.keys()):
                 raise ValueError(f"{who} has no option {unknown[0]!r}: a group may have {', '.join(defaults)}")
             split.append((_layers(group["params"], who), {**defaults, **own}))
-        every = _layers([layer for layers, _ in split for layer in layers], who)  # none in two groups
+        every = _layers([layer for layers, _ in split for layer in layers], who)  # no layer in two groups
         if not any(layer.parameters() for layer in every):
-            raise ValueError(f"{who} was given no parameters: expected a layer that has some")
+            raise ValueError(f"{who} was given no parameters: expected at least one layer that has some")
         self.param_groups = [ParamGroup(self, layers, options) for layers, options in split]
         self._shares = [1.0] * len(split)
 
     @abstractmethod
     def _checked(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """The options of a group beside ``lr``, by PyTorch's names; ``ValueError`` if they are out of range."""
+        """The options of a group except ``lr``, by PyTorch's names; ``ValueError`` if they are out of range."""
 
     @abstractmethod
     def _core_options(self, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -131,7 +131,7 @@ class Optimizer(ABC):
 
     @property
     def lr(self) -> float:
-        """The learning rate; of the first group if there are several. Setting it scales the others' in proportion."""
+        """The learning rate, that of the first group if there are several. Setting it scales the others in proportion."""
         rate: float = self.param_groups[0]["lr"]
         return rate
 
@@ -155,12 +155,12 @@ class Optimizer(ABC):
         return [layer for group in self.param_groups for layer in group["params"]]
 
     def covers(self, model: object) -> bool:
-        """Whether this optimizer moves ``model`` and nothing else."""
+        """Whether this optimizer updates ``model`` and nothing else."""
         layers = self.layers
         return len(layers) == 1 and layers[0] is model
 
     def step(self) -> None:
-        """Moves every weight that is not frozen by its gradient."""
+        """Updates every weight that is not frozen."""
         for group in self.param_groups:
             for layer, core in zip(group._options["params"], group._cores):
                 core.step(group._options["lr"], group._options["weight_decay"])
@@ -179,17 +179,17 @@ class Optimizer(ABC):
         return "\n".join([*lines, ")"])
 
     def _parts(self) -> list[tuple[str, list[str], Any]]:
-        """Of every layer: what its names in the state begin with, its parameters' names, and its core."""
+        """For every layer: the prefix of its names in the state, the names of its parameters, and its core."""
         cores = [core for group in self.param_groups for core in group._cores]
         layers = self.layers
         prefixes = [""] if len(layers) == 1 else [f"{at}." for at in range(len(layers))]
         return [(prefix, list(layer._core.parameters()), core) for prefix, layer, core in zip(prefixes, layers, cores)]
 
     def state_dict(self) -> dict[str, NDArray[np.float32]]:
-        """All that an exact resume needs beside the weights and the groups' options.
+        """Everything needed to resume exactly, besides the weights and the options of the groups.
 
-        Running means by the parameter's name, ``steps``, and ``kind``, which tells the optimizers apart. With several layers
-        the names begin with the layer's place: ``"1.first.weight"``.
+        Running means by parameter, ``steps``, and ``kind``, which identifies the optimizer. With several layers each name begins
+        with the index of the layer: ``"1.first.weight"``.
         """
         state: dict[str, NDArray[np.float32]] = {}
         for prefix, names, core in self._parts():
@@ -204,9 +204,9 @@ class Optimizer(ABC):
         return state
 
     def load_state_dict(self, state: Mapping[str, NDArray[np.float32]]) -> None:
-        """The opposite of :meth:`state_dict`. ``ValueError`` if it is another optimizer's or damaged; nothing is changed then.
+        """The inverse of :meth:`state_dict`. ``ValueError`` if the state is of another optimizer or damaged; then nothing is changed.
 
-        A state that was saved by version 0.1 has no ``kind``, and is taken for this optimizer's.
+        A state saved by version 0.1 has no ``kind`` and is assumed to be of this optimizer.
         """
         if not isinstance(state, Mapping):
             raise TypeError(f"an optimizer's state is a dict of arrays, got {_shown(state)}")
@@ -234,10 +234,10 @@ class Optimizer(ABC):
             return
         kind = as_float32(state["kind"], "kind")
         if kind.shape != (1,) or float(kind[0]) not in range(len(_KINDS)):
-            raise ValueError(f"the state's kind is {kind.tolist()}, expected one of {list(range(len(_KINDS)))}")
+            raise ValueError(f"kind in the state is {kind.tolist()}, expected one of {list(range(len(_KINDS)))}")
         held = _KINDS[int(kind[0])]
         if held != self._kind:
-            raise ValueError(f"optimizer state does not fit: it is {held}'s, this optimizer is {self._kind}")
+            raise ValueError(f"optimizer state does not fit: it is of {held}, this optimizer is {self._kind}")
 
     def __reduce__(self) -> tuple[Any, ...]:
         groups = [dict(group) for group in self.param_groups]
@@ -247,7 +247,7 @@ class Optimizer(ABC):
 
 _KINDS = ("sgd", "adam", "adamw")
 _OTHER = "optimizer state does not fit: it was saved by another optimizer or for another model"
-_BASE = 4096  # three such digits: every part is exact in float32, the one dtype of the model file
+_BASE = 4096  # three digits of this base are exact in float32, the only type that a model file has for them
 
 
 def _restored(kind: type[Optimizer], groups: list[dict[str, Any]], state: Mapping[str, Any]) -> Optimizer:
@@ -264,7 +264,7 @@ def _digits(count: int) -> NDArray[np.float32]:
 def _count(name: str, state: Mapping[str, Any]) -> int:
     digits = as_float32(state[name], name)
     if digits.shape != (3,) or not all(digit in range(_BASE) for digit in digits.tolist()):
-        raise ValueError(f"the optimizer's {name} is {digits.tolist()}, expected three digits from 0 to {_BASE - 1}")
+        raise ValueError(f"{name} of the optimizer is {digits.tolist()}, expected three digits from 0 to {_BASE - 1}")
     low, middle, high = (int(digit) for digit in digits)
     return low + _BASE * middle + _BASE**2 * high
 
@@ -353,7 +353,7 @@ class Adam(Optimizer):
 
 
 class AdamW(Adam):
-    """Adam with decoupled weight decay: w ← w − lr·weight_decay·w beside Adam's step.
+    """Adam with decoupled weight decay: w ← w − lr·weight_decay·w in addition to Adam's step.
 
     Source: I. Loshchilov and F. Hutter, arXiv:1711.05101.
     """
@@ -367,7 +367,7 @@ class AdamW(Adam):
 def clip_grad_norm_(layers: Layers, max_norm: float) -> float:
     """Scales all gradients so that their global norm is at most ``max_norm``; returns the norm before.
 
-    ``layers``: a model, a layer, or a list of them, which have one norm together. Frozen parameters are left out.
+    ``layers``: a model, a layer, or a list of them, whose gradients have one common norm. Frozen parameters are left out.
 
     Source: R. Pascanu, T. Mikolov and Y. Bengio, arXiv:1211.5063.
     """

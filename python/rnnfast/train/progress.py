@@ -1,4 +1,4 @@
-"""A progress bar that never stops the work it shows."""
+"""A progress bar whose errors never stop the training."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import Any
 class Bar:
     """A bar over the tokens of one epoch: a widget in a notebook that has ipywidgets, text elsewhere.
 
-    ``show``: None shows it in a notebook and on a terminal only. A stream that breaks, or is missing as under ``pythonw``, ends the
-    bar and nothing else.
+    ``show``: None shows it in a notebook and on a terminal only. If the stream breaks, or is missing as under ``pythonw``, only the
+    bar ends.
     """
 
     def __init__(self, show: bool | None, total: int, done: int, epoch: int, epochs: int) -> None:
@@ -51,7 +51,7 @@ class Bar:
             self._give_up()
 
     def _give_up(self) -> None:
-        self._bar.disable = True  # so that it writes nothing when it is collected either
+        self._bar.disable = True  # so that it does not write when it is garbage-collected
         self._bar = None
 
 

@@ -1,4 +1,4 @@
-"""A training run: where it stands, one step of it, and how it goes into a checkpoint and back."""
+"""A training run: its progress, one step of it, and its checkpoints."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ _DIVERGED = 10.0  # times the perplexity of guessing: a first epoch of too many 
 
 class NonFiniteLoss(ArithmeticError):
     """Training diverged: the loss, a gradient or a weight became NaN or infinite. The weights are those before that step, or
-    with ``keep_best`` those of the best epoch; ``history`` holds the epochs that were finished."""
+    with ``keep_best`` those of the best epoch; ``history`` has the finished epochs."""
 
     history = History()
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What ``fit`` was told besides the model and the texts."""
+    """The arguments of ``fit`` except the model and the texts."""
 
     epochs: int
     schedule: Schedule
@@ -50,7 +50,7 @@ class Settings:
     callbacks: Sequence[Callback]
 
     def check(self, *, validates: bool) -> None:
-        """``TypeError`` or ``ValueError`` names the setting that is wrong, or lacks what it needs."""
+        """``TypeError`` or ``ValueError`` names a setting that is wrong or requires another one."""
         for name in ("clip_norm", "clip_value", "patience"):
             limit = getattr(self, name)
             if limit is not None and (isinstance(limit, bool) or not isinstance(limit, (int, float, np.number))):
@@ -61,17 +61,17 @@ class Settings:
             raise TypeError(f"checkpoint_every is {brief(self.checkpoint_every)}, expected a number of seconds")
         self.schedule.check(self.epochs)
         if not validates and (self.patience is not None or self.keep_best or self.schedule.needs_validation):
-            raise ValueError("patience, keep_best and the plateau schedule go by the validation text: give valid")
+            raise ValueError("patience, keep_best and the plateau schedule need a validation text: give valid")
 
     def rules(self, optimizer: Optimizer) -> dict[str, Any]:
-        """What must be the same when the run is resumed; the checkpoint keeps it."""
+        """The settings that must not change when the run is resumed; the checkpoint stores them."""
         limits = {"clip_norm": self.clip_norm, "clip_value": self.clip_value}
         finite = {name: None if limit is None or limit == math.inf else float(limit) for name, limit in limits.items()}
         return {"schedule": repr(self.schedule), "keep_best": self.keep_best, **finite, **optimizer.options}
 
 
 class Run:
-    """Where training stands: everything a checkpoint must hold beside the weights."""
+    """The progress of training: everything that a checkpoint stores besides the weights."""
 
     def __init__(
         self, model: Trainable, optimizer: Optimizer, settings: Settings, reading: EpochReader, rules: Mapping[str, Any]
@@ -84,7 +84,7 @@ class Run:
         self.lr = optimizer.lr  # before the schedule
         self.history: list[dict[str, float]] = []
         self.best: dict[str, Array] | None = None
-        self.stopped: str | None = None  # a callback's word
+        self.stopped: str | None = None  # the reason that a callback gave
         self.epoch = 0
         self.saved_at = time.monotonic()
         self._start_epoch()
@@ -98,7 +98,7 @@ class Run:
         return History(self.history).column("valid_perplexity")
 
     def ended(self) -> str | None:
-        """Why training ends before its last epoch, if it does: a callback's word, or patience that is lost."""
+        """Why training ends before its last epoch, if it does: a callback's reason, or exhausted patience."""
         perplexities, patience = self.perplexities(), self.settings.patience
         if self.stopped is not None or patience is None or not perplexities:
             return self.stopped
@@ -112,7 +112,7 @@ class Run:
 
     @contextmanager
     def kept(self) -> Iterator[None]:
-        """If a callback raises, the work up to here is saved first."""
+        """If a callback raises, saves the work so far first."""
         try:
             yield
         except Exception:
@@ -121,7 +121,7 @@ class Run:
 
     @property
     def diverges(self) -> bool:
-        """Whether the last epoch was worse than guessing, by far."""
+        """Whether the last epoch was much worse than guessing."""
         return bool(self.history) and self.history[-1]["train_perplexity"] > _DIVERGED * self._choices
 
     @property
@@ -139,7 +139,7 @@ class Run:
             )
 
     def check_weights(self) -> None:
-        """``NonFiniteLoss`` if the last step has left a weight, or what the optimizer remembers, that no file may hold."""
+        """``NonFiniteLoss`` if a weight or the optimizer's state is not finite, so that it cannot be saved."""
         for of, held in (("weight", self.model.parameters()), ("optimizer's", self.optimizer.state_dict())):
             if (bad := finite(held.items())) is not None:
                 self._diverged(f"the {of} {bad}", math.inf)
@@ -166,7 +166,7 @@ class Run:
         return {"step": self.model.steps, "loss": loss, "lr": self.optimizer.lr, "grad_norm": norm}
 
     def _clip(self) -> tuple[float, bool]:
-        """The gradients' norm before clipping, and whether it changed them."""
+        """The norm of the gradients before clipping, and whether clipping changed them."""
         limit, value = self.settings.clip_norm, self.settings.clip_value
         norm = clip_grad_norm_(self.optimizer.layers, math.inf if limit is None else limit)
         if not math.isfinite(norm):
@@ -203,7 +203,7 @@ class Run:
         return record
 
     def save(self) -> None:
-        """Writes the checkpoint, if there is to be one."""
+        """Writes the checkpoint, if one was asked for."""
         file = self.settings.checkpoint
         if file is None:
             return
@@ -218,7 +218,7 @@ class Run:
         self.saved_at = time.monotonic()
 
     def load(self, file: Path, lr: float | None, reading: EpochReader) -> None:
-        """Takes everything from a checkpoint, or nothing: whatever does not fit is found first."""
+        """Restores a checkpoint; if anything does not fit, raises before anything is changed."""
         found = read_checkpoint(file)
         place = found.place
         self._check_fits(file, found, reading)
@@ -245,10 +245,10 @@ class Run:
             raise ValueError(f"{file} is in epoch {begun}, but epochs is {self.epochs}; give at least as many")
         source = reading.epoch(place["epoch"])
         if place["batch"] > len(source) or place["tokens"] > source.tokens:
-            raise _core.Error(f"{file} is damaged: it is further in epoch {place['epoch'] + 1} than that has batches")
+            raise _core.Error(f"{file} is damaged: it is beyond the last batch of epoch {place['epoch'] + 1}")
 
     def _note_changes(self, place: Mapping[str, Any], lr: float | None) -> None:
-        """Takes what may change when a run is resumed, and notes what has."""
+        """Applies the settings that may change when a run is resumed, and notes the changes."""
         changes = []
         for name, now, before in (
             ("lr", place["lr"] if lr is None else lr, place["lr"]),

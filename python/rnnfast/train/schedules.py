@@ -1,4 +1,4 @@
-"""Learning-rate schedules: pure functions of how far training is, so that a resumed run needs no state of theirs."""
+"""Learning-rate schedules: pure functions of the progress of training, so that a resumed run needs no state for them."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from rnnfast._expect import brief, kind_of
 
 
 class Schedule:
-    """What every schedule offers: the factor the learning rate is multiplied by."""
+    """The base of schedules: a factor of the learning rate."""
 
     needs_validation = False
 
     def check(self, epochs: int) -> None:
-        """``ValueError`` if the schedule cannot run its course in ``epochs``."""
+        """``ValueError`` if the schedule needs more than ``epochs``."""
 
     def factor(self, position: float, epochs: int, perplexities: Sequence[float]) -> float:
         """The factor at ``position`` (1.5: half of the second epoch is done) of ``epochs``.
 
-        ``perplexities`` are those of the validation text after each epoch so far.
+        ``perplexities`` are the validation perplexities of the epochs so far.
         """
         raise NotImplementedError
 
@@ -36,7 +36,7 @@ class Constant(Schedule):
 
 @dataclass(frozen=True)
 class StepDecay(Schedule):
-    """1 for the first ``start`` epochs, then multiplied by ``decay`` before every ``every``-th epoch.
+    """1 for the first ``start`` epochs, then multiplied by ``decay`` every ``every`` epochs.
 
     Source: W. Zaremba et al., arXiv:1409.2329: decay 1/2 from epoch 4 on (small), 1/1.2 from epoch 6 (medium).
 
@@ -61,7 +61,7 @@ class StepDecay(Schedule):
 
 @dataclass(frozen=True)
 class Cosine(Schedule):
-    """Rises in a line from 0 during ``warmup`` epochs, then falls as half a cosine to ``end`` at the last step.
+    """Rises linearly from 0 during ``warmup`` epochs, then falls as half a cosine to ``end`` at the last step.
 
     Source: I. Loshchilov and F. Hutter, arXiv:1608.03983, without restarts.
 
@@ -79,7 +79,7 @@ class Cosine(Schedule):
     def check(self, epochs: int) -> None:
         if self.warmup >= epochs:
             raise ValueError(
-                f"the warm-up of {self.warmup} epochs never ends in {epochs}: give more epochs or less warm-up"
+                f"the warm-up of {self.warmup} epochs does not end in {epochs}: give more epochs or less warm-up"
             )
 
     def factor(self, position: float, epochs: int, perplexities: Sequence[float]) -> float:
@@ -92,8 +92,8 @@ class Cosine(Schedule):
 @dataclass(frozen=True)
 class ReduceOnPlateau(Schedule):
     """Multiplied by ``decay`` whenever the validation perplexity has not fallen below ``(1 - threshold) * best`` for more
-    than ``patience`` epochs, never below ``least``; ``best`` is the last perplexity that did, as in
-    ``torch.optim.lr_scheduler.ReduceLROnPlateau``, so a steady fall by small steps counts.
+    than ``patience`` epochs, but never below ``least``. ``best`` is the last perplexity that did, as in
+    ``torch.optim.lr_scheduler.ReduceLROnPlateau``, so several small improvements add up.
 
     Source: T. Mikolov's rnnlm toolkit halves this way; ``threshold`` 0.003 is its minimal improvement.
 
@@ -121,7 +121,7 @@ class ReduceOnPlateau(Schedule):
         factor, best, waited = 1.0, math.inf, 0
         for perplexity in perplexities:
             if perplexity < best * (1 - self.threshold):
-                best, waited = perplexity, 0  # the best to beat stays where it is until it is beaten by the threshold
+                best, waited = perplexity, 0  # small improvements do not change the perplexity to beat
             else:
                 waited += 1
             if waited > self.patience:

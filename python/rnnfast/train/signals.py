@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM while ``fit`` trains: the step in progress is finished first."""
+"""SIGINT and SIGTERM during ``fit``: the current step is finished first."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from rnnfast.train.history import History
 
 
 class Interrupted(KeyboardInterrupt):
-    """SIGINT or SIGTERM, after the step at hand was finished and the checkpoint written.
+    """SIGINT or SIGTERM, after the current step was finished and the checkpoint written.
 
-    The weights are those of that step, or with ``keep_best`` those of the best epoch; ``history`` holds the epochs that were
-    finished, ``number`` the signal, ``checkpoint`` the file to resume from or None.
+    The weights are those of that step, or with ``keep_best`` those of the best epoch; ``history`` has the finished epochs,
+    ``number`` is the signal, ``checkpoint`` the file to resume from or None.
     """
 
     history = History()
@@ -26,10 +26,10 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Signals:
-    """Turns SIGINT and SIGTERM into a flag that is looked at between steps, so no step is cut in half.
+    """Turns SIGINT and SIGTERM into a flag that is checked between steps, so that no step is interrupted.
 
-    A second signal does what it does without us: Ctrl-C raises KeyboardInterrupt where the program stands, SIGTERM ends it. Signals
-    that the program ignores stay ignored.
+    A second signal has its usual effect: Ctrl-C raises KeyboardInterrupt immediately, SIGTERM ends the program. Signals that the
+    program ignores stay ignored.
     """
 
     def __init__(self, checkpoint: Path | None) -> None:
@@ -48,14 +48,17 @@ class Signals:
             signal.signal(number, handler)
 
     def check(self) -> None:
-        """Raises ``Interrupted`` if a signal came."""
+        """Raises ``Interrupted`` if a signal was received."""
         if self.received:
             raise Interrupted(self.received, self._checkpoint)
 
     def __enter__(self) -> Signals:
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
-                if signal.getsignal(number) not in (None, signal.SIG_IGN):  # None: a handler that is not Python's
+                if signal.getsignal(number) not in (
+                    None,
+                    signal.SIG_IGN,
+                ):  # None: a handler that was not installed from Python
                     self._before[number] = signal.signal(number, self._note)
         return self
 

@@ -1,6 +1,6 @@
 """TensorBoard's event files, written without TensorBoard.
 
-A file is a row of records: length (u64), its masked CRC, a serialised ``Event`` message, its masked CRC, all little-endian
+A file is a sequence of records: length (u64), its masked CRC, a serialised ``Event`` message, its masked CRC, all little-endian
 (tensorflow/core/lib/io/record_writer.h). An ``Event`` holds wall_time = 1 (double), step = 2 (varint), file_version = 3
 (string) or summary = 5, a list of value = 1 with tag = 1 (string) and simple_value = 2 (float).
 """
@@ -66,12 +66,12 @@ def _event(step: int, content: bytes) -> bytes:
 
 
 def _float32(value: float) -> float:
-    """The value, or infinity where a float32 ends."""
+    """The value, or infinity if it exceeds float32."""
     return value if abs(value) <= _LARGEST or value != value else math.copysign(math.inf, value)
 
 
 class EventWriter:
-    """Scalars into an event file of its own below ``folder``; ``tensorboard --logdir folder`` shows them."""
+    """Writes scalars to a new event file in ``folder``; ``tensorboard --logdir folder`` shows them."""
 
     def __init__(self, folder: PathLike) -> None:
         self.folder = Path(folder)
@@ -93,7 +93,7 @@ class EventWriter:
         file.flush()
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
-        """Writes one point of each curve in ``values``."""
+        """Writes one point for each curve in ``values``."""
         summary = b"".join(
             _field(1, _field(1, tag.encode()) + b"\x15" + struct.pack("<f", _float32(value)))
             for tag, value in values.items()
@@ -102,7 +102,7 @@ class EventWriter:
         self._write(self._file, _event(step, _field(5, summary)))
 
     def close(self) -> None:
-        """Ends the file; the next point begins another."""
+        """Closes the file; the next point begins a new one."""
         if self._file is not None:
             self._file.close()
         self._file = None

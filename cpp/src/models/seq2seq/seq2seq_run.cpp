@@ -142,7 +142,7 @@ void Seq2Seq::readout(const ReadoutParts& from, float* z) const {
 const float* Seq2Seq::advance(const EncodedSource& encoded, const int32_t* previous, DecoderState& state,
                               float* attention, Memory& m) const {
     if (attention && !attention_)
-        throw std::invalid_argument("the model has no attention, so there are no weights of the source's words");
+        throw std::invalid_argument("the model has no attention, so it has no attention weights");
     const size_t rows = state.rows, hidden = options_.hidden_size, width = options_.embedding_size;
     if (attention_ && !attention) {
         m.weights.reserve(rows * encoded.steps);

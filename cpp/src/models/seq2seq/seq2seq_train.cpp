@@ -151,7 +151,7 @@ void Seq2Seq::gather_readout(Range places, Pass& p) const {
 
 void Seq2Seq::loss(const PairBatch& b, double* nll, bool train, float teacher_forcing, uint64_t key) {
     if (train && options_.weights == Weights::int8)
-        throw std::invalid_argument("int8 weights are for running a model: train with weights \"f32\" or \"bf16\"");
+        throw std::invalid_argument("int8 weights are for inference only: train with weights \"f32\" or \"bf16\"");
     check_batch(b);
     if (!train) {
         Pool<Pass>::Loan pass(evaluation_);

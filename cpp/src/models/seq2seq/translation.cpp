@@ -122,7 +122,7 @@ std::vector<double> score_pairs(const Seq2Seq& model, const Sentences& sources, 
                                 const DecodeOptions& options, size_t batch_size) {
     if (targets.size() != sources.size())
         throw std::invalid_argument(std::to_string(sources.size()) + " sources and " + std::to_string(targets.size()) +
-                                    " targets: expected as many");
+                                    " targets: expected equal numbers");
     std::vector<double> all(sources.size());
     for_each_batch(targets, batch_size, [&](const size_t* chosen, size_t count) {
         Decoding decoding(model, Batch(sources, chosen, count, options));

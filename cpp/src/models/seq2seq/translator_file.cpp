@@ -34,7 +34,7 @@ void check_sizes(const SafetensorsFile& file, const Seq2SeqOptions& o) {
     const uint64_t words = std::max(o.source_vocabulary, o.target_vocabulary), hidden = o.hidden_size;
     if (std::max({words * o.embedding_size, o.target_vocabulary * hidden, hidden * hidden}) > held ||
         o.num_layers > file.tensors().size())
-        throw Error("it asks for more weights than the file holds");
+        throw Error("it needs more weights than the file has");
 }
 
 }  // namespace
