@@ -1,4 +1,4 @@
-"""Writes what follows from the table of cells: their names for type checkers, the benchmarks' list, and the table in the documentation.
+"""Writes what follows from the table of cells: names for type checkers, the list of the benchmarks, and the lists in the documentation.
 
 python tools/cells.py            after a change of cpp/src/ops/cell.cpp and a build
 python tools/cells.py --check    exits with status 1 if a file is not what the table says
@@ -16,7 +16,7 @@ from rnnfast.nn import LAYERS
 ROOT = Path(__file__).parents[1]
 NAMES = ROOT / "python" / "rnnfast" / "_names.py"
 BENCHMARKS = ROOT / "benchmarks" / "cells.py"
-DOCUMENT = ROOT / "docs" / "model-file.md"
+DOCUMENT, README = ROOT / "docs" / "model-file.md", ROOT / "README.md"
 MARKS = ("<!-- cells: written by tools/cells.py -->\n", "<!-- end of the cells -->")
 
 
@@ -26,13 +26,27 @@ def written() -> dict[Path, str]:
     names = ", ".join(f'"{cell.name}"' for cell in cells)
     rows = [f"| `{cell.name}` | {cell.description} | {cell.gates} ({cell.gate_order}) |\n" for cell in cells]
     table = "".join(["| `cell` | what it is | G gates, in this order |\n| --- | --- | --- |\n", *rows])
-    pattern = re.compile(f"({re.escape(MARKS[0])}).*({re.escape(MARKS[1])})", re.DOTALL)
-    document, count = pattern.subn(lambda found: found[1] + table + found[2], DOCUMENT.read_text(encoding="utf-8"))
-    if count != 1:
-        raise ValueError(f"{DOCUMENT} has {count} places for the table, expected one between {MARKS}")
+    document = replaced(DOCUMENT, f"({re.escape(MARKS[0])}).*({re.escape(MARKS[1])})", table)
+    readme = replaced(README, r"(`--cell )[\w|]+(`)", "|".join(cell.name for cell in cells))
     head = '"""Names of the compiled core for type checkers; written by tools/cells.py."""\n\n'
-    files = {NAMES: f"{head}from typing import Literal\n\nCell = Literal[{names}]\n", DOCUMENT: document}
-    return {**files, BENCHMARKS: benchmarked()} if BENCHMARKS.parent.exists() else files  # a source distribution has none
+    files = {
+        NAMES: f"{head}from typing import Literal\n\nCell = Literal[{names}]\n",
+        DOCUMENT: document,
+        README: readme,
+    }
+    if BENCHMARKS.parent.exists():  # not in a source distribution
+        files[BENCHMARKS] = benchmarked()
+    return files
+
+
+def replaced(file: Path, pattern: str, text: str) -> str:
+    """The file with ``text`` between the two groups of ``pattern``."""
+    changed, count = re.subn(
+        pattern, lambda found: found[1] + text + found[2], file.read_text(encoding="utf-8"), flags=re.DOTALL
+    )
+    if count != 1:
+        raise ValueError(f"{file} has {count} places for its list of cells, expected one like {pattern}")
+    return changed
 
 
 def benchmarked() -> str:

@@ -88,7 +88,7 @@ def test_confusion_counts_and_draws(tmp_path):
     assert matrix.sum() == 100
     assert matrix.sum(1).tolist() == [50, 50]
     assert np.trace(matrix) / 100 == model.score(texts, labels)
-    with pytest.raises(ValueError, match="label 'third' was not among those fitted"):
+    with pytest.raises(ValueError, match="label 'third' is not among the fitted ones"):
         model.confusion_matrix(["ab"], ["third"])
     pytest.importorskip("matplotlib")
     model.plot_confusion(texts, labels, tmp_path / "confusion.png")
@@ -220,7 +220,7 @@ def test_integers_are_tokens_with_a_warning_unless_input_says_what_they_are():
         ([np.ones((2, 2)), np.ones((2, 3))], ValueError, "sequence 1 has 3 features, sequence 0 has 2"),
         ([["a"], [0.5]], TypeError, "sequence 1 has real numbers, expected tokens"),
         ([["a", 0.5], ["b"]], TypeError, "sequence 0 has strings and real numbers"),
-        ([["a", None], ["b"]], TypeError, "sequence 0 holds a NoneType"),
+        ([["a", None], ["b"]], TypeError, "sequence 0 has a NoneType"),
         ([[1j], [2j]], ValueError, "Complex data not supported"),
         ([np.ma.masked_array([1.0, 2.0], [False, True])] * 2, ValueError, "masked array"),
         (np.ma.masked_array(np.ones((2, 3)), np.eye(2, 3)), ValueError, "masked array"),
@@ -249,7 +249,7 @@ def test_a_fitted_classifier_refuses_sequences_of_another_kind():
     frames = [pandas.DataFrame({"x": [0.5, i], "y": [1.5, 2.5]}) for i in range(2)]
     named = real(epochs=1).fit(frames, [0, 1])
     assert named.feature_names_in_.tolist() == ["x", "y"]
-    with pytest.raises(ValueError, match="X has the columns y, x; fitted were x, y"):
+    with pytest.raises(ValueError, match="X has the columns y, x; expected as fitted: x, y"):
         named.predict([frames[0][["y", "x"]]])
 
 
@@ -300,7 +300,7 @@ def test_labels_are_compared_by_value_and_not_across_types():
     assert model.score(texts, guesses) == model.score(texts, guesses.astype(float)) == 1
     assert model.score(texts, guesses.astype(bool)) == 1
     assert model.score(texts, guesses + 7) == 0  # labels that were not fitted are wrong, not an error
-    with pytest.raises(TypeError, match="y has strings, but the classes fitted are integers"):
+    with pytest.raises(TypeError, match="y has strings, but the fitted classes are integers"):
         model.score(texts, guesses.astype(str))
     with pytest.raises(ValueError, match="0 sequences, expected at least one to score"):
         model.score([], [])

@@ -106,7 +106,7 @@ def test_the_text_may_be_given_again_and_must_be_the_same(folder, tmp_path, rnnf
     assert (status, "which is not available to resume" in err, "give its FILE again" in err) == (2, True, True)
     (folder / "other.txt").write_text(TEXT.replace("late", "tall"))
     status, _, err = rnnfast("train", "other.txt", "--resume", checkpoint)
-    assert (status, "other.txt is not what m.checkpoint.safetensors was trained on" in err) == (2, True)
+    assert (status, "other.txt is not the data of m.checkpoint.safetensors" in err) == (2, True)
     assert rnnfast("train", tmp_path / "elsewhere.txt", "--resume", checkpoint)[0] == 0
     assert (folder / "m.safetensors").exists()
 

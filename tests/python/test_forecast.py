@@ -200,8 +200,8 @@ def test_a_column_that_is_constant_except_for_rounding_has_a_scale_of_one(kind, 
         ),
         (["1", "2", "3", "4"], ValueError, "the series has dtype <U1, expected real numbers"),
         ([1.0, "2", 3.0, 4.0], ValueError, "expected real numbers"),
-        (np.array([1.0, "2", 3.0], object), TypeError, "the series holds '2'"),
-        (np.array([1.0, None, 3.0], object), TypeError, "the series holds None"),
+        (np.array([1.0, "2", 3.0], object), TypeError, "the series has '2'"),
+        (np.array([1.0, None, 3.0], object), TypeError, "the series has None"),
         ({"a": [1.0, 2.0]}, TypeError, "the series is a dict"),
         ("1234", TypeError, "the series is a str"),
         (None, TypeError, "the series is None"),
@@ -230,7 +230,7 @@ def test_columns_of_a_frame_keep_their_names_and_order():
     assert model.feature_names_in_.tolist() == ["a", "b"]
     assert model.n_features_in_ == 2
     assert np.array_equal(model.predict(frame), model.predict(frame.to_numpy()), equal_nan=True)
-    with pytest.raises(ValueError, match="the series has the columns b, a; fitted were a, b, in this order"):
+    with pytest.raises(ValueError, match="the series has the columns b, a; expected as fitted: a, b, in this order"):
         model.predict(frame[["b", "a"]])
     assert rf.LinearAR(2).fit(frame["a"]).predict(frame["a"]).shape == (50,)
 

@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> None:
     if s.file is not None and s.data is not None:
         raise ValueError(f"both the file {s.file} and --data {s.data} are given; give one of them")
     base = this.base if isinstance(this.base, rf.LanguageModel) else None
-    train, valid, test, digest = _read(s, base and base.vocab)
+    train, valid, test, digest = _read(s, base.vocab if base else None)
     this.check_data(train.name, digest)
     model = base or rf.LanguageModel(
         train.vocab, cell=s.cell, embedding_size=s.embedding_size, hidden_size=s.hidden_size,

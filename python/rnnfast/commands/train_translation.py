@@ -91,7 +91,7 @@ def run(args: argparse.Namespace) -> None:
     train = rf.ParallelCorpus.from_pairs(
         parts[0][: s.max_pairs or None], tokenizer=s.tokenizer, lower=s.lower, min_freq=s.min_freq, max_vocab=s.max_vocab or None,
         vocab_size=s.vocab_size, max_length=s.max_length or None, name=name,
-        source_vocab=base and base.source_vocab, target_vocab=base and base.target_vocab,
+        source_vocab=base.source_vocab if base else None, target_vocab=base.target_vocab if base else None,
     )  # fmt: skip
     vocabs: dict[str, Any] = {"source_vocab": train.source_vocab, "target_vocab": train.target_vocab}
     valid, test = (rf.ParallelCorpus.from_pairs(part, name=name, **vocabs) for part in parts[1:])
