@@ -37,7 +37,7 @@ def test_what_is_another_kind_of_thing_is_named():
             call(corpus, "ab")
     with pytest.raises(TypeError, match="optimizer is an int, expected a name, or an optimizer"):
         rf.fit(rf.LanguageModel(corpus.vocab, hidden_size=2), corpus, optimizer=3)
-    with pytest.raises(TypeError, match="records is None, expected a list of one mapping an epoch"):
+    with pytest.raises(TypeError, match="records is None, expected a list with one mapping per epoch"):
         rf.History(None)
     with pytest.raises(MemoryError, match="choose smaller sizes"):
         rf.Linear(2**31 - 1, 2**31 - 1)

@@ -101,7 +101,7 @@ def test_generate_names_the_unknown_tokens_of_the_prompt(text):
     result = run("generate", "m.safetensors", "--prompt", "Zut! It", "--length", 5, cwd=text)
     assert result.returncode == 0
     assert result.stdout.startswith("Zut! It")
-    assert result.stderr == "note: the model does not know 'Z', '!' and reads <unk> there\n"
+    assert result.stderr == "note: the model does not know 'Z', '!' and reads <unk> instead\n"
     assert run("generate", "m.safetensors", "--prompt", "It", "--length", 5, cwd=text).stderr == ""
 
 

@@ -103,7 +103,7 @@ def test_the_text_may_be_given_again_and_must_be_the_same(folder, tmp_path, rnnf
     checkpoint = begin(rnnfast)
     (folder / "text.txt").rename(tmp_path / "elsewhere.txt")
     status, _, err = rnnfast("train", "--resume", checkpoint)
-    assert (status, "which is not available to resume" in err, "give its FILE again" in err) == (2, True, True)
+    assert (status, "which is not available to resume" in err, "give FILE again" in err) == (2, True, True)
     (folder / "other.txt").write_text(TEXT.replace("late", "tall"))
     status, _, err = rnnfast("train", "other.txt", "--resume", checkpoint)
     assert (status, "other.txt is not the data of m.checkpoint.safetensors" in err) == (2, True)

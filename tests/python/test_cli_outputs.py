@@ -412,7 +412,7 @@ def test_n_gram_files_are_recognized_by_their_content(call, folder, name):
     (folder / ("m.arpa.gz" if name.endswith("gz") else "m.arpa")).rename(name)
     assert call("eval", name, "text.txt")[1].startswith("perplexity")
     assert call("generate", name, "--prompt", "It", "--length", 1, "--temperature", 0)[1] == "It would\n"
-    assert refused(call("translate", name, "text.txt"), "holds a language model")
+    assert refused(call("translate", name, "text.txt"), "holds an n-gram model")
 
 
 @pytest.mark.fault("C12")

@@ -137,7 +137,7 @@ def test_damaged_bytes_are_refused():
     for at in (0, 20, len(data) // 2, len(data) - 1):
         with pytest.raises(rf.FileFormatError, match="the pickled Linear"):
             restore(kind, data[:at], objects, rest)
-    with pytest.raises(rf.FileFormatError, match="the pickled GRU: these are not the bytes of one"):
+    with pytest.raises(rf.FileFormatError, match="the pickled GRU: the bytes are of another class"):
         restore(rf.GRU, data, objects, rest)
     with pytest.raises(rf.FileFormatError, match="do not fit"):
         restore(kind, data.replace(b'\\"in_features\\": 2', b'\\"in_features\\": 3'), objects, rest)

@@ -95,7 +95,7 @@ def test_truncated_sentences_keep_eos():
     assert pairs.source_vocab.to_tokens(pairs.source_ids[0]) == ["a", "b", "<eos>"]
     assert pairs.target_vocab.to_tokens(pairs.target_ids[1]) == ["x", "y", "<eos>"]
     assert pairs.truncated == 2
-    assert "2 cut" in repr(pairs)
+    assert "2 truncated" in repr(pairs)
     vocab = pairs.source_vocab
     assert encode_sentence(vocab, "a b c d", 3).tolist() == pairs.source_ids[0].tolist()
     with pytest.raises(ValueError, match="max_length is 1, expected at least 2"):
@@ -150,7 +150,7 @@ def test_lowered_byte_pairs_and_their_size():
     pairs = rf.ParallelCorpus.from_pairs(PAIRS, tokenizer="bpe", vocab_size=300, lower=True)
     assert pairs.source_vocab.decode(encode_sentence(pairs.source_vocab, "STOP!")[:-1]) == "stop!"
     assert len(pairs.source_vocab) <= 300
-    with pytest.raises(ValueError, match="expected more than the 259 of the bytes and the reserved ones"):
+    with pytest.raises(ValueError, match="expected more than the 259 of the bytes and the reserved tokens"):
         rf.ParallelCorpus.from_pairs(PAIRS, tokenizer="bpe", vocab_size=259)
 
 

@@ -113,7 +113,7 @@ def test_a_vocabulary_with_other_tokens_is_refused(begun):
     tokens = TEXT.vocab.idx_to_token
     vocab = rf.Vocab.from_list([tokens[0], tokens[2], tokens[1], *tokens[3:]])
     train, valid = (rf.Corpus(text.ids, vocab) for text in (TRAIN, VALID))
-    with pytest.raises(ValueError, match="the vocab has other tokens than in the checkpoint; resume the same model"):
+    with pytest.raises(ValueError, match="the tokens of vocab differ from those in the checkpoint; resume the same model"):
         resume(begun, small(corpus=train), train, valid)
 
 
