@@ -229,7 +229,7 @@ def test_any_array_like_is_taken_and_the_given_array_is_left_alone():
         (lambda: rf.RNN(3, 4)(np.zeros((2, 2, 3)), np.zeros((1, 3, 4))), ValueError, r"expected \(1, 2, 4\)"),
         (lambda: rf.RNN(3, 4)(np.zeros((2, 2, 3)), lengths=[1, 3]), ValueError, r"lengths\[1\] is 3"),
         (lambda: rf.RNN(3, 4)(np.zeros((2, 2, 3)), lengths=[-1, 1]), ValueError, r"lengths\[0\] is -1"),
-        (lambda: rf.RNN(3, 4)(np.zeros((2, 2, 3)), lengths=[1]), ValueError, "one a row"),
+        (lambda: rf.RNN(3, 4)(np.zeros((2, 2, 3)), lengths=[1]), ValueError, "one per row"),
         (lambda: rf.RNN(3, 4).load_state_dict({}), ValueError, "missing"),
     ],
 )

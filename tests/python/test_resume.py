@@ -247,9 +247,9 @@ def test_a_checkpoint_that_lacks_something_is_refused(begun, name):
         ({"optimizer.third": np.zeros(3, np.float32)}, "optimizer"),
         (
             {"optimizer.second.output.bias": np.full(len(TEXT.vocab), -1, np.float32)},
-            "second.output.bias, a mean of squares",
+            "second.output.bias of the optimizer, a mean of squares",
         ),
-        ({"other": np.zeros(3, np.float32)}, "'other' belongs to nothing"),
+        ({"other": np.zeros(3, np.float32)}, "'other' is not part of a checkpoint"),
     ],
 )
 def test_hostile_tensors_are_refused_in_one_sentence_and_change_nothing(begun, tensors, sentence):

@@ -266,7 +266,7 @@ def test_scores_far_apart_and_very_large_stay_finite():
         (lambda: rf.SelfAttention(4)(np.zeros((2, 2, 5))), ValueError, "input has 5 channels, expected 4"),
         (lambda: rf.SelfAttention(4)(np.zeros(4)), ValueError, "three dimensions"),
         (lambda: rf.SelfAttention(4)(np.zeros((2, 2, 4)), lengths=[1, 3]), ValueError, r"lengths\[1\] is 3"),
-        (lambda: rf.SelfAttention(4)(np.zeros((2, 2, 4)), lengths=[1]), ValueError, "one a row"),
+        (lambda: rf.SelfAttention(4)(np.zeros((2, 2, 4)), lengths=[1]), ValueError, "one per row"),
         (lambda: rf.SelfAttention(4).step(np.zeros((2, 4))), ValueError, "causal=True"),
         (lambda: rf.SelfAttention(4, causal=True).step(np.zeros((2, 3))), ValueError, r"expected \(N, 4\)"),
         (lambda: rf.SelfAttention(4).forward(np.zeros((2, 2, 4)))[1](np.zeros((2, 2, 5))), ValueError, "gradient"),
