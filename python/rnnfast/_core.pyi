@@ -325,7 +325,7 @@ class Optimizer:
     @property
     def steps(self) -> list[int]:
         """
-        Of each parameter, in the order of parameters().
+        One per parameter, in the order of parameters().
         """
     @steps.setter
     def steps(self, arg1: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex]) -> None:

@@ -113,7 +113,9 @@ def test_a_vocabulary_with_other_tokens_is_refused(begun):
     tokens = TEXT.vocab.idx_to_token
     vocab = rf.Vocab.from_list([tokens[0], tokens[2], tokens[1], *tokens[3:]])
     train, valid = (rf.Corpus(text.ids, vocab) for text in (TRAIN, VALID))
-    with pytest.raises(ValueError, match="the tokens of vocab differ from those in the checkpoint; resume the same model"):
+    with pytest.raises(
+        ValueError, match="the tokens of vocab differ from those in the checkpoint; resume the same model"
+    ):
         resume(begun, small(corpus=train), train, valid)
 
 
@@ -240,7 +242,10 @@ def test_a_checkpoint_that_lacks_something_is_refused(begun, name):
     [
         ({"state.0": np.zeros((1, 5, 6), np.float32)}, "the hidden state has shapes"),
         ({"state.1": np.zeros((1, 4, 6), np.float32)}, "the hidden state has shapes"),
-        ({"best.output.bias": np.zeros(3, np.float32)}, "the weights of the best epoch are missing, have another shape"),
+        (
+            {"best.output.bias": np.zeros(3, np.float32)},
+            "the weights of the best epoch are missing, have another shape",
+        ),
         ({"optimizer.first.output.bias": np.zeros(3, np.float32)}, "optimizer"),
         ({"optimizer.steps": np.array([-1, 0, 0], np.float32)}, "steps"),
         ({"optimizer.steps": np.array([0.5, 0, 0], np.float32)}, "steps"),
