@@ -350,7 +350,7 @@ private:
         const float* values = optional_data(array, shape_of_state(s), what);
         const size_t size = s.layers * s.rows * s.hidden;
         if (values && first_not_finite(values, size) != size)
-            throw std::invalid_argument(what + " holds NaN or infinity");
+            throw std::invalid_argument(what + " has NaN or infinity");
         return values;
     }
     // A NaN would stay in the state and reach the output of every later step.
@@ -362,7 +362,7 @@ private:
         const size_t size = s.rows * input.size;
         if (s.x && first_not_finite(s.x, size) != size)
             throw std::invalid_argument("input '" + input.name +
-                                        "' holds NaN or infinity: fill in missing values first");
+                                        "' has NaN or infinity: fill in missing values first");
     }
 
     const Network& network_;

@@ -90,7 +90,7 @@ TEST_CASE("layers whose tensors do not fit together are refused by name [R8] [R1
     CHECK(contains(refused(half, "bias_hh_l1"), "bias_ih_l1 is missing"));
     CHECK(contains(refused(stack({"0"}), "bias_ih_l0"), "bias_hh_l0 is there, but there is no bias_ih_l0"));
     CHECK(contains(refused(stack({"0"}), "", {{"weight_hr_l0", {2, 5}}}), "weight_hr_l0 projects the hidden state"));
-    CHECK(contains(refused(stack({"0"}), "", {{"weight_ih_l0_reverse", {20, 3}}}), "backwards in time"));
+    CHECK(contains(refused(stack({"0"}), "", {{"weight_ih_l0_reverse", {20, 3}}}), "backward direction"));
     CHECK(contains(refused(stack({"0"}), "weight_hh_l0", {{"weight_hh_l0", {5, 20}}}), "has shape [5, 20]"));
     CHECK(contains(refused(stack({"0"}), "weight_hh_l0", {{"weight_hh_l0", {20, 4}}}),
                    "a lstm has 4 gates, so [16, 4] is expected"));

@@ -167,7 +167,7 @@ TEST_CASE("a tensor of a foreign dtype, or with NaN, is refused when it is asked
     CHECK(read("F16", bytes_of_two<uint16_t>(0, 0x7e01)) == sentence);
     CHECK(read("BF16", bytes_of_two<uint16_t>(0, 0x7f81)) == sentence);
     CHECK(read("F64", bytes_of_two(0.0, 3.4028235677973366e38)) ==
-          "test: tensor \"t\" holds a number at 1 that is too large for float32");
+          "test: tensor \"t\" has a number at 1 that is too large for float32");
 }
 
 TEST_CASE("JSON is read strictly") {

@@ -241,9 +241,9 @@ void Network::set_output(size_t i, NetworkTape& tape) const {
 }
 
 void Network::forward(const Sequence& sequence, NetworkTape& tape, bool train, uint64_t dropout_key) const {
-    if (train && !trains_) throw std::logic_error("this network was made from a file, for running only");
+    if (train && !trains_) throw std::logic_error("this network was made from a file, for inference only");
     if (train && weights_ == Weights::int8)
-        throw std::invalid_argument("int8 weights are for running a network: train with weights \"f32\" or \"bf16\"");
+        throw std::invalid_argument("int8 weights are for inference only: train with weights \"f32\" or \"bf16\"");
     tape.saved = false;
     tape.weights = stamp_.now();
     tape.dropout_key = dropout_key;
