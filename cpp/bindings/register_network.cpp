@@ -361,8 +361,7 @@ private:
                                         " rows, expected " + std::to_string(rows_) + ", those of the stream");
         const size_t size = s.rows * input.size;
         if (s.x && first_not_finite(s.x, size) != size)
-            throw std::invalid_argument("input '" + input.name +
-                                        "' has NaN or infinity: fill in missing values first");
+            throw std::invalid_argument("input '" + input.name + "' has NaN or infinity: fill in missing values first");
     }
 
     const Network& network_;

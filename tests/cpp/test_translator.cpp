@@ -225,7 +225,8 @@ TEST_CASE("a translator whose configuration and tensors disagree is refused") {
     CHECK(contains(config("\"reads\":[\"context\",\"previous\"]", "\"reads\":\"context\""), "reads must be"));
     CHECK(contains(config("\"previous\"", "\"future\""), "reads is 'future'"));
     CHECK(contains(config("[\"context\",\"previous\"]", "[\"previous\"]"), "has shape"));
-    CHECK(contains(config("[\"context\",\"previous\"]", "[]"), "has decoder.embedding.weight, which its configuration does not"));
+    CHECK(contains(config("[\"context\",\"previous\"]", "[]"),
+                   "has decoder.embedding.weight, which its configuration does not"));
     CHECK(contains(config("\"seed\":1", "\"seed\":1,\"tie\":true"), "\"tie\" is not known"));
     CHECK(contains(config("\"readout\":\"state\"", "\"readout\":\"none\""), "readout is 'none'"));
 }
