@@ -18,6 +18,7 @@ from rnnfast.info import get_num_threads, info, set_num_threads
 from rnnfast.io import load, quantize
 from rnnfast.markov.ngram import NGram
 from rnnfast.models.language_model import LanguageModel
+from rnnfast.models.network import Network, Sequential
 from rnnfast.models.seq2seq import Seq2Seq
 from rnnfast.nn import *  # noqa: F403 every layer in nn.__all__
 from rnnfast.study.gradient_flow import GradientFlow, gradient_flow
@@ -48,12 +49,14 @@ __all__ = [
     "LanguageModel",
     "LinearAR",
     "NGram",
+    "Network",
     "NonFiniteLoss",
     "NotFittedError",
     "PairEvaluation",
     "ParallelCorpus",
     "Seq2Seq",
     "SequenceClassifier",
+    "Sequential",
     "TensorBoard",
     "Translation",
     "Vocab",

@@ -14,13 +14,15 @@ from rnnfast.estimators.classify import SequenceClassifier
 from rnnfast.estimators.forecast import Autoregressor, LinearAR
 from rnnfast.files import PathLike, checked_path
 from rnnfast.markov.ngram import NGram
+from rnnfast.models.base import Model
 from rnnfast.models.language_model import LanguageModel
+from rnnfast.models.network import Network, Sequential
 from rnnfast.models.reading import NETWORKS, UNUSABLE, ModelFile, network_in, read_file, start_of
 from rnnfast.models.seq2seq import Seq2Seq
 from rnnfast.protocols import Precision
 
 Estimator = Union[SequenceClassifier, Autoregressor, LinearAR]
-Loaded = Union[LanguageModel, NGram, Seq2Seq, Estimator]
+Loaded = Union[LanguageModel, NGram, Seq2Seq, Network, Estimator]
 _Loaded = TypeVar("_Loaded", bound=Loaded)
 
 _ESTIMATORS: dict[str, type[Estimator]] = {kind.kind: kind for kind in (SequenceClassifier, Autoregressor, LinearAR)}
@@ -28,12 +30,15 @@ _ESTIMATORS: dict[str, type[Estimator]] = {kind.kind: kind for kind in (Sequence
 _KINDS: dict[str, tuple[type[Loaded], ...]] = {
     LanguageModel.kind: (LanguageModel, NGram),
     Seq2Seq.kind: (Seq2Seq,),
+    Network.kind: (Network,),
     **{name: (estimator,) for name, estimator in _ESTIMATORS.items()},
 }
 _DESCRIPTIONS: dict[type[Loaded], str] = {
     LanguageModel: "a language model, for `rnnfast generate` and `rnnfast eval`",
     NGram: "an n-gram model, for `rnnfast generate` and `rnnfast eval`",
     Seq2Seq: "a translator, for `rnnfast translate`",
+    Network: "a network of layers",
+    Sequential: "a chain of layers",
     SequenceClassifier: "a classifier of sequences",
     Autoregressor: "a forecaster of series",
     LinearAR: "a linear forecaster of series",
@@ -50,6 +55,8 @@ def load(
 ) -> LanguageModel | NGram: ...
 @overload
 def load(path: PathLike, *, weights: Precision | None = None, kind: Literal["seq2seq"]) -> Seq2Seq: ...
+@overload
+def load(path: PathLike, *, weights: Precision | None = None, kind: Literal["network"]) -> Network: ...
 @overload
 def load(
     path: PathLike, *, weights: Precision | None = None, kind: Literal["sequence_classifier"]
@@ -81,7 +88,7 @@ def quantize(source: PathLike, output: PathLike, *, weights: Precision = "int8")
     """Writes the model of one file into another with its matrices quantized to ``"int8"`` (a quarter of the size) or
     ``"bf16"`` (half). The new file loads with these weights; results are bit-identical to ``load(source, weights=weights)``."""
     model = load(source, weights=weights)
-    if not isinstance(model, (LanguageModel, Seq2Seq)):
+    if not isinstance(model, Model):
         raise ValueError(f"{os.fspath(source)} holds {_DESCRIPTIONS[type(model)]}, which has no matrices to quantize")
     model.save(output, weights=weights)
 
@@ -96,7 +103,7 @@ def _wanted(kind: str | type[Any] | None) -> tuple[type[Loaded], ...]:
     return _KINDS[kind]
 
 
-def _model_in(file: ModelFile, weights: str | None) -> LanguageModel | Seq2Seq | Estimator:
+def _model_in(file: ModelFile, weights: str | None) -> LanguageModel | Seq2Seq | Network | Estimator:
     if file.kind in NETWORKS:
         return network_in(file, weights=weights)[0]
     if file.kind not in _ESTIMATORS:

@@ -263,6 +263,7 @@ def objects(draw):
         "embedding": lambda: rf.Embedding(5, width, seed=random),
         "conv": lambda: rf.Conv1d(width, hidden, draw.randint(1, 3), padding=draw.choice([0, 1, "same", "causal"])),
         "attention": lambda: rf.SelfAttention(2 * width, draw.choice([1, 2]), causal=draw.random() < 0.5),
+        "chain": lambda: rf.Sequential(rf.GRU(width, hidden, seed=random), rf.Tanh(), rf.Linear(hidden, 2, seed=random)),
         "stream": lambda: rf.GRU(width, hidden, seed=0).stream(draw.randint(1, 2)),
         "model": lambda: rf.LanguageModel(
             corpus.vocab, cell=draw.choice(["rnn", "gru", "lstm"]), embedding_size=draw.choice([0, 3]),

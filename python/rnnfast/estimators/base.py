@@ -18,8 +18,8 @@ from rnnfast import _core
 from rnnfast._arrays import at_least, between, new_seed, positive
 from rnnfast._expect import brief
 from rnnfast.files import PathLike
+from rnnfast.models.network import Network
 from rnnfast.models.storage import FORMAT, FORMAT_VERSION, write_tensors
-from rnnfast.nn.layer import Array, Layer
 from rnnfast.nn.recurrent import LAYERS, Recurrent
 from rnnfast.text.tokenise import check_tokenizer
 from rnnfast.train.optim import Adam, clip_grad_norm_
@@ -129,51 +129,34 @@ def recurrent_layer(cell: str, input_size: int, hidden_size: int, num_layers: in
     return LAYERS[cell](input_size, hidden_size, num_layers, seed=seed)
 
 
-class Network:
-    """Several layers by name."""
-
-    def __init__(self, **layers: Layer) -> None:
-        self.layers = layers
-
-    def __getitem__(self, name: str) -> Any:
-        return self.layers[name]
-
-    def state_dict(self) -> dict[str, Array]:
-        """The weights by ``layer.name``."""
-        return {f"{n}.{p}": v for n, layer in self.layers.items() for p, v in layer.state_dict().items()}
-
-    def load_state_dict(self, state: Mapping[str, Array]) -> None:
-        """Copies weights in; ``ValueError`` for a missing or unexpected name or a wrong shape."""
-        own = self.state_dict()
-        if own.keys() != state.keys():
-            raise ValueError(
-                f"weights do not fit: missing {sorted(own.keys() - state)}, unexpected {sorted(state.keys() - own)}"
-            )
-        for name, layer in self.layers.items():
-            prefix = name + "."
-            layer.load_state_dict({n[len(prefix) :]: v for n, v in state.items() if n.startswith(prefix)})
-
-
 class Trainer:
     """Adam for all layers of a network, with gradients clipped by their common norm."""
 
     def __init__(self, network: Network, clip_norm: float | None) -> None:
         self._network, self._clip_norm = network, math.inf if clip_norm is None else clip_norm
-        self._optimizers = [Adam(layer) for layer in network.layers.values()]
+        self._optimizer = Adam(network)
+        self._names = list(network.parameters())
 
     def step(self, lr: float, loss: float) -> None:
         """One step along the gradients of ``loss``, which are then zero."""
-        layers = self._network.layers.values()
-        norm = math.sqrt(sum(clip_grad_norm_(layer, math.inf) ** 2 for layer in layers))
+        layers = dict.fromkeys(name.partition(".")[0] for name in self._names)
+        norm = math.sqrt(sum(self._norm_of(layer) ** 2 for layer in layers))
         if not math.isfinite(norm) or not math.isfinite(loss):
             raise OverflowError(f"training diverged: the loss is {loss}, the gradient's norm {norm}; try a smaller lr")
-        for layer, optimizer in zip(layers, self._optimizers):
-            if norm > self._clip_norm:
-                for gradient in layer.grads.values():
-                    gradient *= self._clip_norm / norm
-            optimizer.lr = lr
-            optimizer.step()
-            optimizer.zero_grad()
+        if norm > self._clip_norm:
+            for gradient in self._network.grads.values():
+                gradient *= self._clip_norm / norm
+        self._optimizer.lr = lr
+        self._optimizer.step()
+        self._optimizer.zero_grad()
+
+    def _norm_of(self, layer: str) -> float:
+        """The norm of the gradients of one layer. Rounding it by layer keeps the results of earlier versions."""
+        others = [name for name in self._names if not name.startswith(f"{layer}.")]
+        self._network._core.set_frozen(others)  # which norms leave out
+        norm = clip_grad_norm_(self._network, math.inf)
+        self._network._core.set_frozen([])
+        return norm
 
 
 def epochs_shown(epochs: int, losses: list[float], *, shown: bool) -> Iterator[int]:

@@ -16,7 +16,6 @@ from rnnfast.estimators.base import (
     TOKENIZER,
     TRAINING,
     Estimator,
-    Network,
     Trainer,
     also_named,
     check_size,
@@ -47,9 +46,11 @@ from rnnfast.estimators.samples import (
     standard_scale,
 )
 from rnnfast.files import PathLike
+from rnnfast.models.network import Network
 from rnnfast.nn.embedding import Embedding
-from rnnfast.nn.layer import Array
+from rnnfast.nn.layer import Array, Layer
 from rnnfast.nn.linear import Linear
+from rnnfast.nn.parts import Part, Pool
 from rnnfast.plot import finish, literals, new_figure
 from rnnfast.protocols import Cell
 from rnnfast.text.tokenise import tokenizer_in_file
@@ -118,7 +119,7 @@ class SequenceClassifier(Estimator):
     scale_: NDArray[np.float64]
     n_features_in_: int
     loss_curve_: list[float]
-    network_: ClassNetwork
+    network_: Network
 
     def __init__(
         self,
@@ -169,7 +170,7 @@ class SequenceClassifier(Estimator):
         check_storable(classes.tolist(), "y")
         learnt, rows = self._reader(given, params)
         seed = fresh_seed(params)
-        network = ClassNetwork(
+        network = _network(
             params, len(classes), seed, num_tokens=len(learnt["vocab_"]) if given.kind != REAL else 0,
             features=learnt.get("n_features_in_", 0),
         )  # fmt: skip
@@ -179,7 +180,7 @@ class SequenceClassifier(Estimator):
             rate, total = falling_rate(params["lr"], epoch, params["epochs"]), 0.0
             for chosen in shuffled(len(rows), params["batch_size"], random):
                 some = None if weights is None else weights[chosen]
-                loss = network.learn([rows[i] for i in chosen], targets[chosen], some)
+                loss = _learn(network, [rows[i] for i in chosen], targets[chosen], some)
                 trainer.step(rate, loss)
                 total += loss * len(chosen)
             losses.append(total / len(rows))
@@ -233,7 +234,7 @@ class SequenceClassifier(Estimator):
         rows = self._rows(X)
         p = np.empty((len(rows), len(self.classes_)))
         for begin in range(0, len(rows), _ROWS):
-            p[begin : begin + _ROWS] = _softmax(self.network_(rows[begin : begin + _ROWS]))
+            p[begin : begin + _ROWS] = _softmax(_logits(self.network_, rows[begin : begin + _ROWS]))
         if not np.isfinite(p).all():
             at = int(np.argwhere(~np.isfinite(p))[0, 0])
             raise OverflowError(
@@ -311,65 +312,42 @@ class SequenceClassifier(Estimator):
         hidden = params["hidden_size"]
         asked = params["num_layers"] * hidden**2, max(num_tokens, hidden) * width, len(classes) * hidden
         check_sizes(tensors, params["num_layers"], *asked)
-        network = ClassNetwork(params, len(classes), 0, num_tokens=num_tokens, features=width)
+        network = _network(params, len(classes), 0, num_tokens=num_tokens, features=width)
         network.load_state_dict(tensors)
         learnt.update(losses_in(config))
         self._learn(params, **learnt, classes_=classes, network_=network)
 
 
-class ClassNetwork(Network):
+def _network(params: dict[str, Any], num_classes: int, seed: int, *, num_tokens: int, features: int) -> Network:
     """The logits of the classes: an embedding for tokens, the recurrent layer, pooling of its states, the output layer."""
+    width = params["embedding_size"] if num_tokens else features
+    check_size("the embedding", num_tokens * width)
+    layers: dict[str, Layer | Part] = {"embedding": Embedding(num_tokens, width, seed=seed)} if num_tokens else {}
+    layers["rnn"] = recurrent_layer(params["cell"], width, params["hidden_size"], params["num_layers"], seed + 1)
+    layers["pool"] = Pool(params["pooling"])
+    layers["output"] = Linear(params["hidden_size"], num_classes, seed=seed + 2)
+    return Network(inputs={"x": {"ids": num_tokens} if num_tokens else features}, layers=layers, seed=seed)
 
-    def __init__(self, params: dict[str, Any], num_classes: int, seed: int, *, num_tokens: int, features: int) -> None:
-        self._pooling, self._num_layers = params["pooling"], params["num_layers"]
-        width = params["embedding_size"] if num_tokens else features
-        check_size("the embedding", num_tokens * width)
-        super().__init__(
-            **({"embedding": Embedding(num_tokens, width, seed=seed)} if num_tokens else {}),
-            rnn=recurrent_layer(params["cell"], width, params["hidden_size"], params["num_layers"], seed + 1),
-            output=Linear(params["hidden_size"], num_classes, seed=seed + 2),
-        )
 
-    def __call__(self, rows: list[NDArray[Any]]) -> Array:
-        """(N, classes) for N sequences: ids (T,) or numbers (T, D)."""
-        padded, lengths = _padded(rows)
-        x = self["embedding"](padded) if "embedding" in self.layers else padded
-        h, state = self["rnn"](x, lengths=lengths)
-        logits: Array = self["output"](self._pool(h, state, lengths))
-        return logits
+def _logits(network: Network, rows: list[NDArray[Any]]) -> Array:
+    """(N, classes) for N sequences: ids (T,) or numbers (T, D)."""
+    padded, lengths = _padded(rows)
+    logits: Array = network(padded, lengths=lengths)
+    return logits
 
-    def learn(self, rows: list[NDArray[Any]], targets: NDArray[Any], weights: NDArray[Any] | None = None) -> float:
-        """The mean cross-entropy of ``targets`` (N,); adds its gradients to the layers."""
-        padded, lengths = _padded(rows)
-        x, embedding_backward = self["embedding"].forward(padded) if "embedding" in self.layers else (padded, None)
-        h, state, rnn_backward = self["rnn"].forward(x, lengths=lengths)
-        pooled = self._pool(h, state, lengths)
-        logits, output_backward = self["output"].forward(pooled)
-        p = _softmax(logits)
-        gradient = p.copy()
-        gradient[np.arange(len(rows)), targets] -= 1
-        losses = -np.log(np.maximum(p[np.arange(len(rows)), targets], 1e-30))
-        if weights is not None:
-            gradient, losses = gradient * weights[:, None], losses * weights
-        dpooled = output_backward(gradient / len(rows))
-        if self._pooling == "mean":
-            share = (np.arange(len(padded))[:, None] < lengths) / lengths
-            dh, dstate = share[..., None] * dpooled, None
-        else:
-            last = np.zeros((self._num_layers, *dpooled.shape), np.float32)
-            last[-1] = dpooled
-            dh, dstate = None, (last, None) if isinstance(state, tuple) else last
-        dx, _ = rnn_backward(dh, dstate, input_gradient=embedding_backward is not None)
-        if embedding_backward is not None:
-            embedding_backward(dx)
-        return float(losses.mean())
 
-    def _pool(self, h: Array, state: Any, lengths: NDArray[np.int32]) -> Array:
-        if self._pooling == "mean":
-            mean: Array = (h.sum(0) / lengths[:, None]).astype(np.float32)  # outputs are zero beyond a row's length
-            return mean
-        last: Array = (state[0] if isinstance(state, tuple) else state)[-1]
-        return last
+def _learn(network: Network, rows: list[NDArray[Any]], targets: NDArray[Any], weights: NDArray[Any] | None) -> float:
+    """The mean cross-entropy of ``targets`` (N,); adds its gradients to the network."""
+    padded, lengths = _padded(rows)
+    logits, backward = network.forward(padded, lengths=lengths)
+    p = _softmax(logits)
+    gradient = p.copy()
+    gradient[np.arange(len(rows)), targets] -= 1
+    losses = -np.log(np.maximum(p[np.arange(len(rows)), targets], 1e-30))
+    if weights is not None:
+        gradient, losses = gradient * weights[:, None], losses * weights
+    backward(gradient / len(rows), input_gradient=False)
+    return float(losses.mean())
 
 
 def _vocabulary(config: dict[str, Any], tokenizer: str) -> Vocab:

@@ -15,7 +15,6 @@ from rnnfast.estimators.base import (
     CELL,
     TRAINING,
     Estimator,
-    Network,
     Trainer,
     check_sizes,
     checked_reals,
@@ -31,6 +30,7 @@ from rnnfast.estimators.base import (
 )
 from rnnfast.estimators.samples import Reals, Series, check_names, read_series, standard_scale
 from rnnfast.files import PathLike
+from rnnfast.models.network import Network
 from rnnfast.nn.layer import Array
 from rnnfast.nn.linear import Linear
 from rnnfast.nn.recurrent import TABLE
@@ -328,25 +328,24 @@ class Autoregressor(Forecaster):
         return {"network_": network, "loss_curve_": losses, "_state": _state_after(network, series)}
 
     def _ahead(self, x: Reals, steps: int) -> Reals:
-        series, state, outputs, states = _single(x), None, [], []
-        for value in series:  # one by one, to get the state after each
-            y, state = self.network_["rnn"](value[None, None], state)
+        state, outputs, states = None, [], []
+        for value in _single(x):  # one by one, to get the state after each
+            y, state = _run(self.network_, value[None, None], state)
             outputs.append(y[0, 0])
             states.append(state)
-        ahead = self.network_["output"](np.stack(outputs))
-        state = _side_by_side(states)
+        ahead, state = np.stack(outputs), _side_by_side(states)
         for _ in range(steps - 1):
-            y, state = self.network_["rnn"](ahead[None], state)
-            ahead = self.network_["output"](y[0])
+            y, state = _run(self.network_, ahead[None], state)
+            ahead = y[0]
         forecast: Reals = ahead.astype(np.float64)
         return forecast
 
     def _continued(self, k: int, x: Reals | None = None) -> Reals:
         state = self._state if x is None else _state_after(self.network_, _single(x))
-        values = [self.network_["output"](_top(state))]
+        values = [_output_of(self.network_, state)]
         for _ in range(k - 1):
-            y, state = self.network_["rnn"](values[-1][None], state)
-            values.append(self.network_["output"](y[0]))
+            y, state = _run(self.network_, values[-1][None], state)
+            values.append(y[0])
         forecast: Reals = np.concatenate(values).astype(np.float64)
         return forecast
 
@@ -378,19 +377,25 @@ class Autoregressor(Forecaster):
 
 
 def _network(params: dict[str, Any], width: int, seed: int) -> Network:
-    return Network(
-        rnn=recurrent_layer(params["cell"], width, params["hidden_size"], params["num_layers"], seed),
-        output=Linear(params["hidden_size"], width, seed=seed + 1),
-    )
+    layers = {
+        "rnn": recurrent_layer(params["cell"], width, params["hidden_size"], params["num_layers"], seed),
+        "output": Linear(params["hidden_size"], width, seed=seed + 1),
+    }
+    return Network(inputs={"x": width}, layers=layers, seed=seed)
 
 
 def _learn(network: Network, x: Array, y: Array) -> float:
-    """The mean squared error of the forecasts of y from x, both (T, N, D); adds its gradients to the layers."""
-    h, _, rnn_backward = network["rnn"].forward(x)
-    predicted, output_backward = network["output"].forward(h)
+    """The mean squared error of the forecasts of y from x, both (T, N, D); adds its gradients to the network."""
+    predicted, backward = network.forward(x)
     error = predicted - y
-    rnn_backward(output_backward(2 * error / error.size), input_gradient=False)
+    backward(2 * error / error.size, input_gradient=False)
     return float(np.square(error).mean())
+
+
+def _run(network: Network, x: Array, state: Any) -> tuple[Array, Any]:
+    """The output of x (T, N, D), and the state of the recurrent layer after it."""
+    run = network.run(x, state=None if state is None else {"rnn": state})
+    return run.outputs["output"], run.state["rnn"]
 
 
 def _single(x: Reals) -> Array:
@@ -406,14 +411,17 @@ def _state_after(network: Network, series: Array) -> Any:
     """The state of the recurrent layer after a series (T, D)."""
     state = None
     for begin in range(0, len(series), _STEPS):
-        _, state = network["rnn"](series[begin : begin + _STEPS, None], state)
+        _, state = _run(network, series[begin : begin + _STEPS, None], state)
     return state
 
 
-def _top(state: Any) -> Array:
-    """The output of the last step, (1, H): the state of the top layer."""
+def _output_of(network: Network, state: Any) -> Array:
+    """The output (1, D) of the last step, from the state of the top layer after it."""
     h: Array = (state[0] if isinstance(state, tuple) else state)[-1]
-    return h
+    weights = {name.partition(".")[2]: w for name, w in network.parameters().items() if name.startswith("output.")}
+    output = Linear(h.shape[-1], len(weights["bias"]), seed=0)
+    output.load_state_dict(weights)
+    return output(h)
 
 
 def _side_by_side(states: Sequence[Any]) -> Any:

@@ -1,6 +1,7 @@
 """Models: layers put together, and the files that hold them."""
 
 from rnnfast.models.language_model import LanguageModel
+from rnnfast.models.network import Network, Sequential
 from rnnfast.models.seq2seq import Seq2Seq
 
-__all__ = ["LanguageModel", "Seq2Seq"]
+__all__ = ["LanguageModel", "Network", "Seq2Seq", "Sequential"]

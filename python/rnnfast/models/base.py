@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, Callable, ClassVar
+from typing import Any, Callable, ClassVar, TypeVar
 
 import numpy as np
 
@@ -17,6 +17,8 @@ from rnnfast.nn.layer import Array, Layer, dropout_key
 from rnnfast.protocols import Precision
 from rnnfast.text.vocab import Vocab
 
+_Self = TypeVar("_Self", bound="Model")
+
 
 class Model(Layer):
     """A network whose composition is compiled; a subclass adds its options, its loss and its steps."""
@@ -25,6 +27,15 @@ class Model(Layer):
     exact: ClassVar[tuple[str, ...]] = ()  # matrices that a file never rounds
     vocabularies: ClassVar[Mapping[str, str]]  # the attributes that hold them, and their names in a file
     _config: dict[str, Any]
+
+    @classmethod
+    def from_config(cls: type[_Self], config: Mapping[str, Any], vocabularies: Mapping[str, Vocab]) -> _Self:
+        """A model with new weights from the configuration in a file, and the vocabularies in it by their names there."""
+        options = dict(config)
+        for name, key in cls.vocabularies.items():
+            size = options.pop(f"{name}_size")
+            options[name] = vocabularies.get(key, size)
+        return cls(**options)
 
     def _compile(self, compiled: Callable[[str], Any], options: Mapping[str, Any], init_scale: float | None) -> None:
         """Makes the compiled model; ``init_scale`` replaces its first weights."""
@@ -98,7 +109,15 @@ class Model(Layer):
         for name, vocab in self._vocabs().items():
             if vocab is not None:
                 own[self.vocabularies[name]] = json.dumps(vocab.description(), ensure_ascii=False)
+        own.update(self._metadata())
         write_tensors(path, {**stored, **(tensors or {})}, {**own, **(metadata or {})})
+
+    def _metadata(self) -> dict[str, str]:
+        """What else a file stores; :meth:`restore_metadata` is the inverse."""
+        return {}
+
+    def restore_metadata(self, metadata: Mapping[str, str]) -> None:
+        """Takes back what the metadata of a file store besides the configuration."""
 
     def load_file_weights(self, weights: Mapping[str, Array]) -> None:
         """Copies in the weights that a file holds."""

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from rnnfast import _core
 from rnnfast._expect import brief, shown
 from rnnfast.files import PathLike, checked_path
 from rnnfast.models.language_model import LanguageModel
+from rnnfast.models.network import Network
 from rnnfast.models.seq2seq import Seq2Seq
 from rnnfast.models.storage import FORMAT, FORMAT_VERSION, VERSION_OF_ROUNDED, WEIGHTS, restored
 from rnnfast.nn.layer import Array
 from rnnfast.text.vocab import Vocab
 
-NETWORKS: dict[str, type[LanguageModel | Seq2Seq]] = {kind.kind: kind for kind in (LanguageModel, Seq2Seq)}
+NETWORKS: dict[str, type[LanguageModel | Seq2Seq | Network]] = {
+    kind.kind: kind for kind in (LanguageModel, Seq2Seq, Network)
+}
 # What a constructor raises for a configuration that it cannot use.
 UNUSABLE = (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError)
 _START = 1 << 16  # bytes of a file that show what it is
@@ -70,24 +71,24 @@ def start_of(path: PathLike) -> bytes:
         return b""
 
 
-def network_in(file: ModelFile, *, weights: str | None = None) -> tuple[LanguageModel | Seq2Seq, dict[str, Array]]:
-    """The language model or translator in a file, and the tensors that are not its weights."""
+def network_in(
+    file: ModelFile, *, weights: str | None = None
+) -> tuple[LanguageModel | Seq2Seq | Network, dict[str, Array]]:
+    """The model in a file, and the tensors that are not its weights."""
     if file.kind not in NETWORKS:
         raise _core.Error(f"{file.name}: holds a {brief(file.kind)}, expected one of {', '.join(NETWORKS)}")
     tensors = restored(file.tensors)
+    network = NETWORKS[file.kind]
     try:
-        model = _built(NETWORKS[file.kind], file.metadata, {} if weights is None else {"weights": weights})
+        config = {**json.loads(file.metadata["config"]), **({} if weights is None else {"weights": weights})}
+        vocabularies = {
+            key: Vocab.from_description(json.loads(file.metadata[key]))
+            for key in network.vocabularies.values()
+            if key in file.metadata
+        }
+        model = network.from_config(config, vocabularies)
+        model.restore_metadata(file.metadata)
     except UNUSABLE as error:
         raise file.unusable(error) from None
     model.load_file_weights({parameter: tensors.pop(parameter) for parameter in model.parameters()})
     return model, tensors
-
-
-def _built(
-    network: type[LanguageModel | Seq2Seq], metadata: Mapping[str, str], chosen: Mapping[str, str]
-) -> LanguageModel | Seq2Seq:
-    config: dict[str, Any] = {**json.loads(metadata["config"]), **chosen}
-    for name, key in network.vocabularies.items():
-        size = config.pop(f"{name}_size")
-        config[name] = Vocab.from_description(json.loads(metadata[key])) if key in metadata else size
-    return network(**config)

@@ -16,22 +16,50 @@ from rnnfast.nn.layer import State as State
 from rnnfast.nn.layer import Weights as Weights
 from rnnfast.nn.linear import Linear
 from rnnfast.nn.norm import LayerNorm
+from rnnfast.nn.parts import (
+    ELU,
+    GELU,
+    Add,
+    Concatenate,
+    Dropout,
+    Hardsigmoid,
+    LeakyReLU,
+    Multiply,
+    Pool,
+    ReLU,
+    Sigmoid,
+    SiLU,
+    Tanh,
+)
 from rnnfast.nn.recurrent import GRU, LSTM, RNN
 from rnnfast.nn.recurrent import LAYERS as LAYERS
 from rnnfast.nn.sequence import Conv1d, SelfAttention
 
 __all__ = [
+    "ELU",
+    "GELU",
     "GRU",
     "LSTM",
     "RNN",
+    "Add",
+    "Concatenate",
     "Conv1d",
+    "Dropout",
     "Embedding",
     "GRUCell",
+    "Hardsigmoid",
     "LSTMCell",
     "LayerNorm",
+    "LeakyReLU",
     "Linear",
+    "Multiply",
+    "Pool",
     "RNNCell",
+    "ReLU",
     "SelfAttention",
+    "SiLU",
+    "Sigmoid",
+    "Tanh",
 ]
 
 # A cell without a class in nn/recurrent.py has one made from its row in the compiled table: NAME and NAMECell.

@@ -148,20 +148,25 @@ class Conv1d(Layer):
             "bias": bool(bias),
             "batch_first": bool(batch_first),
         }
-        reach = self.dilation * (self.kernel_size - 1)
-        if padding == "same":
-            before, after = reach // 2, reach - reach // 2
-        elif padding == "causal":
-            before, after = reach, 0
-        elif isinstance(padding, str):
-            raise ValueError(f"padding is {brief(padding)}, expected a number of steps, 'same' or 'causal'")
-        else:
-            before = after = between(padding, 0, 2**31 - 1, "padding")
+        before, after = self.zeros
         self._seed = new_seed(seed)
         self._core = _core.Conv1d(
             self.in_channels, self.out_channels, self.kernel_size, self.dilation, before, after, self.bias,
             self.batch_first, self._seed,
         )  # fmt: skip
+
+    @property
+    def zeros(self) -> tuple[int, int]:
+        """The steps of zeros before and after the input."""
+        reach = self.dilation * (self.kernel_size - 1)
+        if self.padding == "same":
+            return reach // 2, reach - reach // 2
+        if self.padding == "causal":
+            return reach, 0
+        if isinstance(self.padding, str):
+            raise ValueError(f"padding is {brief(self.padding)}, expected a number of steps, 'same' or 'causal'")
+        steps = between(self.padding, 0, 2**31 - 1, "padding")
+        return steps, steps
 
     def __repr__(self) -> str:
         options = f", padding={self.padding!r}, dilation={self.dilation}"

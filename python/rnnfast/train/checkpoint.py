@@ -135,6 +135,8 @@ def read_checkpoint(path: PathLike) -> Checkpoint:
     if "checkpoint" not in metadata:
         raise ValueError(f"{path} is a model, not a checkpoint to resume from")
     model, tensors = network_in(file)
+    if not isinstance(model, (LanguageModel, Seq2Seq)):
+        raise _core.Error(f"{path} holds a checkpoint of a {file.kind}, which rf.fit does not train")
     try:
         place, run = json.loads(metadata["checkpoint"]), json.loads(metadata.get("run", "null"))
         found = Checkpoint(model, place, tensors, run)
