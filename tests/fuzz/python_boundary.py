@@ -289,8 +289,11 @@ def objects(draw):
     return [*made, corpus]
 
 
-# Hooks, and the parts of the reading protocol that `fit` calls: no user passes their arguments.
-CALLED_BY_FIT = {"on_step", "on_epoch", "on_end", "from_parts", "predictions", "from_description", "reading"}
+# Hooks, and what `fit` and the readers of files call: no user passes their arguments.
+CALLED_BY_FIT = {
+    "on_step", "on_epoch", "on_end", "from_parts", "predictions", "from_description", "reading", "from_config", "restore_metadata",
+    "load_file_weights",
+}  # fmt: skip
 # What the library makes and a user only reads.
 RESULTS = {"Translation", "GradientFlow", "Evaluation", "CorpusBleu", "PairEvaluation"}
 

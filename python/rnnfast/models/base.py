@@ -80,10 +80,6 @@ class Model(Layer):
         """How many numbers training adjusts."""
         return sum(value.size for value in self.parameters().values())
 
-    def backward(self) -> None:
-        """Adds the gradients of the last ``loss`` to ``grads``."""
-        self._core.backward()
-
     def save(
         self,
         path: PathLike,
@@ -122,6 +118,14 @@ class Model(Layer):
     def load_file_weights(self, weights: Mapping[str, Array]) -> None:
         """Copies in the weights that a file holds."""
         self.load_state_dict(weights)
+
+
+class LossModel(Model):
+    """A model with a loss of its own."""
+
+    def backward(self) -> None:
+        """Adds the gradients of the last ``loss`` to ``grads``."""
+        self._core.backward()
 
 
 def check_memory(numbers: int) -> None:

@@ -10,14 +10,14 @@ from numpy.typing import ArrayLike, NDArray
 from rnnfast import _core
 from rnnfast._arrays import as_float32, as_int32, at_least, dropout_share, new_seed, positive, precision
 from rnnfast._expect import choice
-from rnnfast.models.base import Model, check_memory
+from rnnfast.models.base import LossModel, check_memory
 from rnnfast.nn.layer import Array, State, StateLike, parts_of
 from rnnfast.nn.recurrent import TABLE
 from rnnfast.protocols import Cell, Precision
 from rnnfast.text.vocab import Vocab
 
 
-class LanguageModel(Model):
+class LanguageModel(LossModel):
     r"""P(x_t | x_1 … x_{t-1}) by a recurrent network.
 
     .. math:: H_t = \mathrm{cell}(E[x_t], H_{t-1}), \quad O_t = H_t W_{hq} + b_q, \quad P = \mathrm{softmax}(O_t)

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from rnnfast import _core
 from rnnfast._arrays import as_int32, at_least, dropout_share, new_seed, positive, precision
 from rnnfast._expect import brief, choice
-from rnnfast.models.base import Model, check_memory
+from rnnfast.models.base import LossModel, check_memory
 from rnnfast.models.storage import restored, rounded
 from rnnfast.nn.layer import Array
 from rnnfast.nn.recurrent import TABLE
@@ -31,7 +31,7 @@ PAD, BOS, EOS = "<pad>", "<bos>", "<eos>"
 _IDS = {PAD: 1, BOS: 2, EOS: 3}  # where a model has sizes instead of vocabularies
 
 
-class Seq2Seq(Model):
+class Seq2Seq(LossModel):
     r"""P(y_1 ... y_T | x_1 ... x_S): one network reads a sentence, another writes its translation.
 
     .. math::
