@@ -19,6 +19,7 @@ TEST_CASE("no table lacks a kernel or a precision") {
                 CHECK(precision[shape].width % k.lanes == 0);
             }
             CHECK(k.gemm[gemm_f32][shape].terms == 1);
+            CHECK(bool(k.gemm[gemm_f32][shape].pack));
             CHECK(k.gemm[gemm_bf16][shape].terms == 2);
             CHECK(bool(k.gemm[gemm_bf16][shape].across));
             CHECK(k.gemm[gemm_int8][shape].terms == 4);

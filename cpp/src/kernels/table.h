@@ -148,6 +148,13 @@ struct WeightedRows {
     float* y = nullptr;
 };
 
+// A panel of a product's right-hand side from its columns: out[k * width + j] = columns[j][k].
+struct PackPanel {
+    size_t depth = 0, width = 0;  // width: whole vectors of any ISA
+    const float* const* columns = nullptr;
+    float* out = nullptr;
+};
+
 // One query with its keys: scores[j] = sum over u of v[u] * tanh(query[u] + key_j[u]).
 struct AdditiveScores {
     size_t keys = 0, units = 0;
@@ -246,7 +253,8 @@ struct GemmKernel {
     void (*along)(size_t size, const float* x, float* words);
     // In int8, the scale of a row follows its words, and `across` is nullptr.
     void (*across)(size_t size, const float* even, const float* odd, float* words);
-    void (*rescale)(const Rescale&);  // int8, else nullptr: converts what run leaves in C
+    void (*rescale)(const Rescale&);           // int8, else nullptr: converts what run leaves in C
+    void (*pack)(const PackPanel&) = nullptr;  // f32 only
 };
 
 // Rows and columns of the table of products. Only f32 has the narrow shapes, which the heads of attention use.

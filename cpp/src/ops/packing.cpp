@@ -15,6 +15,8 @@ const GemmKernel& gemm_for(const Kernels& kernels, Weights weights, size_t gates
 
 namespace {
 
+constexpr size_t widest_panel = 64, deepest_part = 64;  // of a part packed while it is read: 16 KB, which stay in L1
+
 uint32_t word_bits(float word) {
     uint32_t bits;
     std::memcpy(&bits, &word, sizeof bits);
@@ -63,7 +65,6 @@ PackedMatrix::PackedMatrix(const GemmKernel& kernel, size_t depth, size_t column
       depth_(depth),
       columns_(columns),
       padded_(round_up(std::max(columns, least_columns), kernel.width)),
-      data_(words() * padded_, Buffer::Uninitialised{}),
       scales_(kernel.rescale ? padded_ : 0),
       offsets_(kernel.rescale ? padded_ : 0) {
     if (kernel.rescale && depth > deepest_int8)
@@ -71,12 +72,51 @@ PackedMatrix::PackedMatrix(const GemmKernel& kernel, size_t depth, size_t column
                                     std::to_string(deepest_int8) + "; use f32 or bf16");
 }
 
-void PackedMatrix::fill_int8(const std::function<const float*(size_t)>& column) {
+void PackedMatrix::use_own_memory() {
+    data_.reserve(words() * padded_);
+    columns_lent_.clear();
+    rows_lent_.clear();
+}
+
+void PackedMatrix::borrow_columns(std::vector<const float*> columns) {
+    columns_lent_ = std::move(columns);
+    rows_lent_.clear();
+}
+
+void PackedMatrix::borrow_rows(std::vector<const float*> rows) {
+    rows_lent_ = std::move(rows);
+    columns_lent_.clear();
+}
+
+void PackedMatrix::pack_part(size_t column, Range depth, float* out) const {
+    static const float zeros[deepest_part] = {};
+    const size_t valid = column < columns_ ? std::min(width(), columns_ - column) : 0;
+    if (!columns_lent_.empty()) {
+        const float* lines[widest_panel];
+        for (size_t j = 0; j < width(); ++j) {
+            const float* line = j < valid ? columns_lent_[column + j] : nullptr;
+            lines[j] = line ? line + depth.begin : zeros;
+        }
+        return kernel_->pack({depth.size(), width(), lines, out});
+    }
+    for (size_t k = depth.begin; k < depth.end; ++k, out += width()) {
+        const float* row = rows_lent_[k];
+        if (row && valid == width()) {
+            for (size_t j = 0; j < valid; j += unit_block)
+                std::memcpy(out + j, row + column + j, unit_block * sizeof(float));
+            continue;
+        }
+        std::fill_n(out, width(), 0.0f);
+        if (row) std::copy_n(row + column, valid, out);
+    }
+}
+
+void PackedMatrix::fill_int8(const std::vector<const float*>& columns) {
     const size_t panel_width = kernel_->width;
     Buffer line(words() + 1, Buffer::Uninitialised{});
     data_.zero();
     for (size_t j = 0; j < columns_; ++j) {
-        const float* from = column(j);
+        const float* from = columns[j];
         if (!from) continue;  // a column of zeros, whose scale is zero
         kernel_->along(depth_, from, line.data());
         float* out = data_.data() + j / panel_width * panel_width * words() + j % panel_width;
@@ -91,42 +131,47 @@ void PackedMatrix::fill_int8(const std::function<const float*(size_t)>& column) 
     }
 }
 
-void PackedMatrix::fill_from_columns(const std::function<const float*(size_t)>& column) {
-    if (kernel_->rescale) return fill_int8(column);
-    const size_t panel_width = kernel_->width, terms = kernel_->terms;
+namespace {
+
+// A panel whose columns are rounded to words of several terms.
+void pack_rounded(const GemmKernel& kernel, const PackPanel& p) {
     constexpr size_t lines = 16;  // depth of a block: one cache line of every column, read whole before it is evicted
+    for (size_t k = 0; k < p.depth; k += lines) {
+        const size_t count = std::min(lines, p.depth - k), words = (count + kernel.terms - 1) / kernel.terms;
+        for (size_t j = 0; j < p.width; ++j) {
+            float rounded[lines] = {};
+            const float* line = p.columns[j] + k;
+            // Columns lie far apart: the hardware does not guess where they go on.
+            if (k + 2 * lines < p.depth) __builtin_prefetch(line + 2 * lines);
+            kernel.along(count, line, rounded);
+            for (size_t i = 0; i < words; ++i) p.out[(k / kernel.terms + i) * p.width + j] = rounded[i];
+        }
+    }
+}
+
+}  // namespace
+
+void PackedMatrix::fill_from_columns(const std::vector<const float*>& columns) {
+    use_own_memory();
+    if (kernel_->rescale) return fill_int8(columns);
+    const Buffer zeros(depth_);
+    std::vector<const float*> all(padded_, zeros.data());
+    for (size_t j = 0; j < columns_; ++j)
+        if (columns[j]) all[j] = columns[j];
     parallel(threads_for(static_cast<double>(data_.size())), [&](const Team& team) {
-        const Range own = split(padded_, team.size, team.index, panel_width);
-        for (size_t first = own.begin; first < own.end; first += panel_width) {
-            constexpr size_t widest = 64;
-            const float* columns[widest];
-            for (size_t j = 0; j < panel_width; ++j) columns[j] = first + j < columns_ ? column(first + j) : nullptr;
-            float* out = data_.data() + first * words();
-            for (size_t k = 0; k < depth_; k += lines) {
-                const size_t count = std::min(lines, depth_ - k), words_here = (count + terms - 1) / terms;
-                for (size_t j = 0; j < panel_width; ++j) {
-                    float rounded_line[lines] = {};
-                    const float* line = columns[j] ? columns[j] + k : rounded_line;
-                    // Columns lie far apart: the hardware does not guess where they go on.
-                    if (columns[j] && k + 2 * lines < depth_) __builtin_prefetch(line + 2 * lines);
-                    if (columns[j] && kernel_->along) {
-                        kernel_->along(count, line, rounded_line);
-                        line = rounded_line;
-                    }
-                    for (size_t i = 0; i < words_here; ++i) out[(k / terms + i) * panel_width + j] = line[i];
-                }
-            }
+        const Range own = split(padded_, team.size, team.index, width());
+        for (size_t first = own.begin; first < own.end; first += width()) {
+            const PackPanel panel{depth_, width(), all.data() + first, data_.data() + first * words()};
+            kernel_->pack ? kernel_->pack(panel) : pack_rounded(*kernel_, panel);
         }
     });
 }
 
-void PackedMatrix::fill_from_rows(const std::function<const float*(size_t)>& row) {
+void PackedMatrix::fill_from_rows(const std::vector<const float*>& rows) {
+    use_own_memory();
     const size_t panel_width = kernel_->width, terms = kernel_->terms;
     const Buffer zeros(columns_);
-    const auto row_or_zeros = [&](size_t k) {
-        const float* from = k < depth_ ? row(k) : nullptr;
-        return from ? from : zeros.data();
-    };
+    const auto row_or_zeros = [&](size_t k) { return k < depth_ && rows[k] ? rows[k] : zeros.data(); };
     parallel(threads_for(static_cast<double>(data_.size())), [&](const Team& team) {
         const Range own = split(words(), team.size, team.index);
         for (size_t k = own.begin; k < own.end; ++k) {
@@ -135,14 +180,36 @@ void PackedMatrix::fill_from_rows(const std::function<const float*(size_t)>& row
             for (size_t first = 0; first < padded_; first += panel_width) {
                 float* out = data_.data() + first * words() + k * panel_width;
                 const size_t valid = first < columns_ ? std::min(panel_width, columns_ - first) : 0;
-                if (next)
+                if (next) {
                     kernel_->across(valid, from + first, next + first, out);
-                else
+                } else if (valid == panel_width) {  // whole blocks, copied without a call
+                    for (size_t j = 0; j < valid; j += unit_block)
+                        std::memcpy(out + j, from + first + j, unit_block * sizeof(float));
+                } else {
                     std::copy_n(from + first, valid, out);
+                }
                 std::fill(out + valid, out + panel_width, 0.0f);
             }
         }
     });
+}
+
+namespace {
+
+std::vector<const float*> all_of(size_t count, const std::function<const float*(size_t)>& line) {
+    std::vector<const float*> lines(count);
+    for (size_t i = 0; i < count; ++i) lines[i] = line(i);
+    return lines;
+}
+
+}  // namespace
+
+void PackedMatrix::fill_from_columns(const std::function<const float*(size_t)>& column) {
+    fill_from_columns(all_of(columns_, column));
+}
+
+void PackedMatrix::fill_from_rows(const std::function<const float*(size_t)>& row) {
+    fill_from_rows(all_of(depth_, row));
 }
 
 namespace {
@@ -166,8 +233,34 @@ LeftRows left_rows(const PackedMatrix& b, const ConstRows& a, size_t rows, float
     return {{scratch, stride, 0, 0}, rows};
 }
 
+namespace {
+
+void multiply_borrowed(const PackedMatrix& b, const LeftRows& a, Range columns, const float* start, const Rows& c) {
+    alignas(alignment) float parts[deepest_part * widest_panel];
+    const size_t width = b.width(), together = widest_panel / width * width;
+    for (size_t first = columns.begin; first < columns.end; first += together) {
+        const size_t count = std::min(together, columns.end - first), at = first - columns.begin;
+        for (size_t k = 0; k < b.depth(); k += deepest_part) {
+            const Range depth{k, std::min(k + deepest_part, b.depth())};
+            for (size_t j = 0; j < count; j += width) b.pack_part(first + j, depth, parts + j * depth.size());
+            Gemm g;
+            g.rows = a.count;
+            g.depth = depth.size();
+            g.columns = count;
+            g.a = {a.at.base + k, a.at.stride, a.at.run, a.at.jump};
+            g.panels = parts;
+            g.start = k ? nullptr : start + at;
+            g.c = {c.base + at, c.stride, c.run, c.jump};
+            b.kernel().run(g);
+        }
+    }
+}
+
+}  // namespace
+
 void multiply(const PackedMatrix& b, const LeftRows& a, size_t first_column, size_t columns, const float* start,
               const Rows& c) {
+    if (b.borrowed()) return multiply_borrowed(b, a, {first_column, first_column + columns}, start, c);
     Gemm g;
     g.rows = a.count;
     g.depth = b.words();

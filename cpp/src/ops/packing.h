@@ -3,10 +3,12 @@
 
 #include <functional>
 #include <string>
+#include <vector>
 
 #include "kernels/table.h"
 #include "rnnfast/weights.hpp"
 #include "runtime/buffer.h"
+#include "runtime/parallel.h"
 
 namespace rnnfast::core {
 
@@ -28,9 +30,16 @@ public:
     // Padded with zeros to whole panels and to at least `least_columns`.
     PackedMatrix(const GemmKernel& kernel, size_t depth, size_t columns, size_t least_columns = 0);
 
-    // column(j) points at B[0, j], B[1, j], ... one after another, or is nullptr for a column of zeros.
+    // columns[j] points at B[0, j], B[1, j], ... one after another, or is nullptr for a column of zeros.
+    void fill_from_columns(const std::vector<const float*>& columns);
+    // Not in int8. rows[k] points at B[k, 0], B[k, 1], ..., or is nullptr for a row of zeros.
+    void fill_from_rows(const std::vector<const float*>& rows);
+    // In f32, for a product that is computed once: the same without a copy. Each product packs the lines, which stay
+    // where they are, as it reads them.
+    void borrow_columns(std::vector<const float*> columns);
+    void borrow_rows(std::vector<const float*> rows);
+    // The same, asking for one after another.
     void fill_from_columns(const std::function<const float*(size_t)>& column);
-    // Not in int8. row(k) points at B[k, 0], B[k, 1], ..., or is nullptr for a row of zeros.
     void fill_from_rows(const std::function<const float*(size_t)>& row);
 
     size_t depth() const { return depth_; }
@@ -42,13 +51,18 @@ public:
     const GemmKernel& kernel() const { return *kernel_; }
     const float* scales() const { return scales_.data(); }    // int8: of the columns
     const float* offsets() const { return offsets_.data(); }  // int8: the 32-bit numbers that sums start from
+    bool borrowed() const { return !columns_lent_.empty() || !rows_lent_.empty(); }
+    // A panel's part of the depth, packed: [depth.size(), width]
+    void pack_part(size_t column, Range depth, float* out) const;
 
 private:
-    void fill_int8(const std::function<const float*(size_t)>& column);
+    void use_own_memory();
+    void fill_int8(const std::vector<const float*>& columns);
 
     const GemmKernel* kernel_ = nullptr;
     size_t depth_ = 0, columns_ = 0, padded_ = 0;
     Buffer data_, scales_, offsets_;
+    std::vector<const float*> columns_lent_, rows_lent_;
 };
 
 // Rows of A in a matrix's precision.
@@ -79,6 +93,14 @@ struct GateOrder {
         const size_t block = column / (gates * unit_block), within = column % (gates * unit_block);
         const size_t unit = block * unit_block + within % unit_block;
         return unit < hidden ? within / unit_block * hidden + unit : none;
+    }
+    // Calls body(column, PyTorch's row) for all columns that are not padding.
+    template <class Body>
+    void for_each_column(Body body) const {
+        for (size_t first = 0, column = 0; first < hidden; first += unit_block)
+            for (size_t gate = 0; gate < gates; ++gate, column += unit_block)
+                for (size_t i = 0; i < unit_block && first + i < hidden; ++i)
+                    body(column + i, gate * hidden + first + i);
     }
 };
 

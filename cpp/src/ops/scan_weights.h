@@ -12,7 +12,8 @@ struct ScanParameters {
     const float *bias_ih, *bias_hh;      // [G*H]
 };
 struct ScanGradients {
-    float *weight_ih, *weight_hh, *bias_ih, *bias_hh;
+    float *weight_ih, *weight_hh, *bias_ih, *bias_hh;  // nullptr: not wanted
+    bool overwrite = false;                            // else they are added to
 };
 
 // The parameters in the kernels' order.
@@ -26,6 +27,8 @@ public:
     void pack(const ScanParameters& p, bool token_input);
     // For backward; the input part only when input gradients are wanted.
     void pack_backward(const ScanParameters& p, bool input_gradient);
+    // In f32, for a scan of one step: the parameters are read where they are, which then must not move.
+    bool borrows = false;
 
     // Columns of the recurrent product that may be done apart: whole blocks of units, whole panels.
     size_t column_grain() const;
@@ -41,6 +44,10 @@ public:
     Buffer token_rows;                        // [D, G*H] row-major, bias included
     Buffer input_bias, recurrent_bias;        // [G*H] padded to panels
     PackedMatrix input_back, recurrent_back;  // [G*H, D], [G*H, H]
+
+private:
+    void take_columns(PackedMatrix& to, const float* matrix, size_t stride) const;
+    void take_rows(PackedMatrix& to, const float* matrix, size_t stride) const;
 };
 
 }  // namespace rnnfast::core

@@ -99,6 +99,43 @@ inline Vec max(Vec a, Vec b) { return Vec(vmaxq_f32(float32x4_t(a), float32x4_t(
 inline Vec sqrt(Vec a) { return Vec(vsqrtq_f32(float32x4_t(a))); }
 #endif
 
+// Vectors as quads of four lanes. load_quads: four floats at offset k of the lines 0, 4, 8, ... one quad each.
+// unpack_low and unpack_high: a0 b0 a1 b1 and a2 b2 a3 b3 of each quad.
+#if defined(RNNFAST_NO_INTRINSICS)
+inline Vec load_quads(const float* const* lines, size_t k) {
+    return each_lane([&](size_t i) { return lines[i / 4 * 4][k + i % 4]; });
+}
+inline Vec unpack_low(Vec a, Vec b) {
+    return each_lane([&](size_t i) { return (i % 2 ? b : a)[i / 4 * 4 + i % 4 / 2]; });
+}
+inline Vec unpack_high(Vec a, Vec b) {
+    return each_lane([&](size_t i) { return (i % 2 ? b : a)[i / 4 * 4 + 2 + i % 4 / 2]; });
+}
+#elif defined(__AVX512F__)
+inline Vec load_quads(const float* const* lines, size_t k) {
+    __m512 v = _mm512_castps128_ps512(_mm_loadu_ps(lines[0] + k));
+    v = _mm512_insertf32x4(v, _mm_loadu_ps(lines[4] + k), 1);
+    v = _mm512_insertf32x4(v, _mm_loadu_ps(lines[8] + k), 2);
+    return _mm512_insertf32x4(v, _mm_loadu_ps(lines[12] + k), 3);
+}
+inline Vec unpack_low(Vec a, Vec b) { return _mm512_unpacklo_ps(a, b); }
+inline Vec unpack_high(Vec a, Vec b) { return _mm512_unpackhi_ps(a, b); }
+#elif defined(__AVX2__)
+inline Vec load_quads(const float* const* lines, size_t k) {
+    return _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(lines[0] + k)), _mm_loadu_ps(lines[4] + k), 1);
+}
+inline Vec unpack_low(Vec a, Vec b) { return _mm256_unpacklo_ps(a, b); }
+inline Vec unpack_high(Vec a, Vec b) { return _mm256_unpackhi_ps(a, b); }
+#elif defined(__SSE2__)
+inline Vec load_quads(const float* const* lines, size_t k) { return load(lines[0] + k); }
+inline Vec unpack_low(Vec a, Vec b) { return _mm_unpacklo_ps(a, b); }
+inline Vec unpack_high(Vec a, Vec b) { return _mm_unpackhi_ps(a, b); }
+#else
+inline Vec load_quads(const float* const* lines, size_t k) { return load(lines[0] + k); }
+inline Vec unpack_low(Vec a, Vec b) { return Vec(vzip1q_f32(float32x4_t(a), float32x4_t(b))); }
+inline Vec unpack_high(Vec a, Vec b) { return Vec(vzip2q_f32(float32x4_t(a), float32x4_t(b))); }
+#endif
+
 // c + a1 b1 + a0 b0 where a lane of a and b is a pair of bf16, the first in its low half. Each term is one fused
 // multiply-add, the second of the pair first: as AVX512_BF16 does, so the emulation gives the same bits (except for
 // numbers below 1.2e-38, which the instruction reads and writes as zero).
