@@ -75,6 +75,7 @@ inline py::ssize_t signed_size(size_t n) { return static_cast<py::ssize_t>(n); }
 void register_info(py::module_& module);
 void register_files(py::module_& module);
 void register_recurrent(py::module_& module);
+void register_functions(py::module_& module);
 void register_stream(py::module_& module);
 void register_layers(py::module_& module);
 void register_sequence(py::module_& module);

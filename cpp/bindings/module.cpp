@@ -21,6 +21,7 @@ PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used()) {
     register_files(m);
     register_optimizer(m);
     register_recurrent(m);
+    register_functions(m);
     register_stream(m);
     register_layers(m);
     register_sequence(m);

@@ -47,6 +47,7 @@ void register_info(py::module_& m) {
         const double quota = cpu_quota();
         info["cpu_quota"] = quota > 0 ? py::object(py::float_(quota)) : py::none();
         info["openmp"] = openmp_version();
+        info["openmp_library"] = openmp_library();
         return info;
     });
 }

@@ -1,5 +1,7 @@
 #include "layers/stack.h"
 
+#include <utility>
+
 #include "runtime/random.h"
 
 namespace rnnfast::core {
@@ -29,6 +31,14 @@ ConstView flipped(const RaggedRows& rows, const ConstView& from, Buffer& buffer)
     return to;
 }
 
+// Floats of the caller's memory that an array takes, in whole cache lines, and all arrays of a scan.
+size_t saved_of(size_t rows, size_t width) { return round_up(rows * width, alignment / sizeof(float)); }
+
+size_t saved_of_scan(const ScanWeights& w, size_t rows) {
+    return saved_of(rows, w.order.columns()) +
+           (size_t{w.cell->has_c} + size_t{w.cell->has_extra}) * saved_of(rows, w.order.padded_hidden());
+}
+
 // The data of both passes.
 struct Pass {
     const Stack& stack;
@@ -36,7 +46,8 @@ struct Pass {
     size_t rows = tape.input.rows, total = tape.steps.total();
     size_t hidden = stack.hidden(), all = stack.directions * hidden, padded = stack.scans[0].order.padded_hidden();
 
-    size_t places() const { return tape.input.steps * rows; }
+    size_t places() const { return tape.input.batch_sizes ? total : tape.input.steps * rows; }
+    View output(size_t layer, size_t buffer) const;
     Range columns(size_t direction) const { return {direction * hidden, (direction + 1) * hidden}; }
     // All steps of a layer's input after dropout, or the gradient before it. In backward it is made again, not stored.
     void drop(size_t layer, Range part, const float* x, float* y) const {
@@ -44,18 +55,28 @@ struct Pass {
     }
 };
 
+// A layer's output, if it is not the caller's y; in the tape's own memory, that of `buffer`.
+View Pass::output(size_t layer, size_t buffer) const {
+    if (!tape.memory) return reserve(tape.outputs[buffer], total, all);
+    return {tape.memory + stack.size() * saved_of_scan(stack.scans[0], total) + layer * saved_of(total, all), total,
+            all};
+}
+
 struct ForwardPass : Pass {
     const RecurrentState& start;
     const RecurrentStateOut& end;
     Range part;
     bool save;
+    struct Kept {  // what forward leaves of a scan
+        View gates, c, extra;
+    };
+    Kept kept(size_t at) const;
     bool begins() const { return part.begin == 0; }
     bool ends() const { return part.end == tape.steps.count(); }
     bool keeps() const { return save && !stack.recompute; }
 
     ScanArrays first_input() const;
     void add_fixed(ScanForward& s) const;
-    View output(size_t layer, float* y) const;
     ScanForward scan(size_t at) const;
     void flip_input(ScanForward& s) const;
     void run(size_t at, ScanForward& s) const;
@@ -108,15 +129,33 @@ void ForwardPass::add_fixed(ScanForward& s) const {
     s.fixed_part = in.fixed_part;
 }
 
-View ForwardPass::output(size_t layer, float* y) const {
-    if (layer + 1 == stack.layers && tape.even) return {y, total, all};
-    return reserve(tape.outputs[save ? layer : layer % 2], total, all);
+// In the caller's memory, the scans come first, then the layers' outputs.
+ForwardPass::Kept ForwardPass::kept(size_t at) const {
+    const ScanWeights& w = stack.scans[at];
+    const size_t columns = w.order.columns();
+    RecurrentTape::Scan& own = tape.scans[at];
+    Kept k;
+    if (tape.memory) {
+        float* next = tape.memory + at * saved_of_scan(w, total);
+        const auto take = [&](size_t width) {
+            return View(std::exchange(next, next + saved_of(total, width)), total, width);
+        };
+        k.gates = take(columns);
+        if (w.cell->has_c) k.c = take(padded);
+        if (w.cell->has_extra) k.extra = take(padded);
+        return k;
+    }
+    k.gates = reserve(own.gates, total, columns);
+    if (w.cell->has_c) k.c = reserve(own.c, total, padded);
+    if (w.cell->has_extra) k.extra = reserve(own.extra, total, padded);
+    return k;
 }
 
 // A scan's start state, and memory for what it leaves.
 ScanForward ForwardPass::scan(size_t at) const {
     const ScanWeights& w = stack.scans[at];
     RecurrentTape::Scan& own = tape.scans[at];
+    const Kept keep = keeps() ? kept(at) : Kept();
     ScanForward s;
     s.steps = &tape.steps;
     s.scratch = &tape.scratch;
@@ -126,11 +165,11 @@ ScanForward ForwardPass::scan(size_t at) const {
     if (w.cell->has_c) {
         const View c0 = reserve(own.c0, rows, padded);
         s.c0 = c0;
-        s.c = reserve(own.c, keeps() ? total : rows, padded);
+        s.c = keep.c ? keep.c : reserve(own.c, rows, padded);
         if (begins()) sort_state(tape, state_at(start.c, at, rows, hidden), keeps() ? c0 : s.c);
     }
-    if (keeps()) s.gates = reserve(own.gates, total, w.order.columns());
-    if (keeps() && w.cell->has_extra) s.extra = reserve(own.extra, total, padded);
+    s.gates = keep.gates;
+    s.extra = keep.extra;
     return s;
 }
 
@@ -182,9 +221,33 @@ size_t RecurrentTape::saved_bytes() const {
     return floats * sizeof(float);
 }
 
+namespace {
+
+void set_rows(RaggedRows& rows, const RecurrentInput& input) {
+    if (input.batch_sizes) return rows.set_packed(input.batch_sizes, input.steps);
+    rows.set(input.lengths, input.steps, input.rows);
+}
+
+}  // namespace
+
+size_t Stack::saved_floats(size_t total) const {
+    return size() * saved_of_scan(scans[0], total) + (layers - 1) * saved_of(total, directions * hidden());
+}
+
+void Stack::resume(const RecurrentInput& input, const RecurrentState& start, float* y, RecurrentTape& tape) const {
+    set_rows(tape, input);
+    tape.input = input;
+    tape.scans.resize(size());
+    const RecurrentStateOut nowhere;
+    const ForwardPass pass{{*this, tape}, start, nowhere, {0, tape.steps.count()}, true};
+    for (size_t at = 0; at < size(); ++at) tape.scans[at].arrays = pass.scan(at);
+    tape.scans[0].arrays.x = pass.first_input().x;
+    tape.y = {y, pass.total, pass.all};
+}
+
 void Stack::forward(const RecurrentInput& input, const RecurrentState& start, float* y, const RecurrentStateOut& end,
                     RecurrentTape& tape, bool save) const {
-    if (input.part.begin == 0) tape.set(input.lengths, input.steps, input.rows);
+    if (input.part.begin == 0) set_rows(tape, input);
     tape.input = input;
     tape.scans.resize(size());
     tape.outputs.resize(layers);
@@ -196,7 +259,8 @@ void Stack::forward(const RecurrentInput& input, const RecurrentState& start, fl
     }
     ScanArrays in = pass.first_input();
     for (size_t layer = 0; layer < layers; ++layer) {
-        tape.y = pass.output(layer, y);
+        const bool in_place = layer + 1 == layers && tape.even;
+        tape.y = in_place ? View(y, pass.total, pass.all) : pass.output(layer, save ? layer : layer % 2);
         for (size_t direction = 0; direction < directions; ++direction) {
             const size_t at = layer * directions + direction;
             const View own = tape.y.column_range(pass.columns(direction));
@@ -228,7 +292,7 @@ struct BackwardPass : Pass {
     size_t last_layer = stack.layers - 1;
 
     ConstView last_dy() const;
-    View output(size_t layer) const;
+    View output_of(size_t layer) const;
     ConstView input(size_t layer) const;
     View dx(size_t layer) const;
     ScanBackward scan(size_t at) const;
@@ -246,13 +310,11 @@ ConstView BackwardPass::last_dy() const {
     return dy;
 }
 
-View BackwardPass::output(size_t layer) const {
-    return layer == last_layer ? tape.y : View(tape.outputs[layer].data(), total, all);
-}
+View BackwardPass::output_of(size_t layer) const { return layer == last_layer ? tape.y : output(layer, layer); }
 
 // A layer's input; its dropout is computed again.
 ConstView BackwardPass::input(size_t layer) const {
-    const ConstView x = layer ? output(layer - 1) : tape.scans[0].arrays.x;
+    const ConstView x = layer ? ConstView(output_of(layer - 1)) : tape.scans[0].arrays.x;
     if (layer == 0 || stack.dropout.p == 0) return x;
     const View dropped = reserve(tape.x_dropped, total, all);
     drop(layer - 1, {0, tape.steps.count()}, x.base, dropped.base);
@@ -273,6 +335,12 @@ ScanBackward BackwardPass::scan(size_t at) const {
     static_cast<ScanArrays&>(s) = tape.scans[at].arrays;
     s.steps = &tape.steps;
     s.scratch = &tape.scratch;
+    if (tape.stays) {
+        s.saved_gates = s.gates;
+        s.saved_extra = s.extra;
+        s.gates = reserve(tape.dgates, total, s.gates.columns);
+        if (s.extra) s.extra = reserve(tape.dextra, total, padded);
+    }
     const View dh = reserve(tape.dh, rows, hidden);
     sort_state(tape, state_at(g.dend.h, at, rows, hidden), dh);
     s.dh_last = dh;
@@ -338,7 +406,7 @@ void Stack::backward(RecurrentTape& tape, const RecurrentGradients& g) const {
             const Range own = pass.columns(direction);
             ScanBackward s = pass.scan(at);
             s.x = x;
-            s.y = pass.output(layer).column_range(own);
+            s.y = pass.output_of(layer).column_range(own);
             s.dy = dy.column_range(own);
             s.dx = dx;
             if (direction == 1) pass.flip_arrays(s, s.y);

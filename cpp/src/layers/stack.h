@@ -17,6 +17,9 @@ struct RecurrentInput {
     const float* fixed_part = nullptr;
     const int32_t* fixed_row = nullptr;
     Range part{0, 0};  // the steps to compute now, or none: all
+    // [T] instead of lengths: rows sorted long to short and packed, as in PyTorch's PackedSequence. x and y then have a
+    // row for each step that a row runs, those of one step after another, and N is batch_sizes[0].
+    const int64_t* batch_sizes = nullptr;
 };
 
 // [scans, N, H], a scan for each layer and direction; nullptr reads as zeros. c is used by cells that have one.
@@ -47,6 +50,9 @@ struct RecurrentTape : RaggedRows {
     };
     RecurrentInput input;
     bool saved = false;
+    // [Stack::saved_floats] the caller's, for gates, c, extra and outputs, instead of the tape's own.
+    float* memory = nullptr;
+    bool stays = false;    // backward leaves that memory as it is
     uint64_t weights = 0;  // their stamp
     uint64_t dropout_key = 0;
     std::vector<int32_t> tokens, tokens_reversed;
@@ -60,7 +66,7 @@ struct RecurrentTape : RaggedRows {
     View y;                                // the last layer's output, the caller's memory if rows are even
     SegmentWorkspace segment;
     Steps part;  // of the forward that is under way
-    Buffer scratch, y_reversed, dy, dx, dx_other, dx_reversed, dy_reversed, dc, dh, dh0;
+    Buffer scratch, y_reversed, dy, dx, dx_other, dx_reversed, dy_reversed, dc, dh, dh0, dgates, dextra;
 
     // Bytes kept from forward to backward, in addition to the caller's x and y. The workspace is not counted.
     size_t saved_bytes() const;
@@ -83,6 +89,11 @@ struct Stack {
     // y: [T, N, directions * H]. The packed weights are those of the input's kind: x or tokens.
     void forward(const RecurrentInput& input, const RecurrentState& start, float* y, const RecurrentStateOut& end,
                  RecurrentTape& tape, bool save) const;
+    // For a tape in the caller's memory: its size for an input of `total` rows over all steps, and a tape that reads it
+    // again, which serves one backward. Without lengths, recomputation and fixed inputs; input, start and y are
+    // forward's.
+    size_t saved_floats(size_t total) const;
+    void resume(const RecurrentInput& input, const RecurrentState& start, float* y, RecurrentTape& tape) const;
     // Adds to the tape's gradients of the parameters.
     void backward(RecurrentTape& tape, const RecurrentGradients& g) const;
 };

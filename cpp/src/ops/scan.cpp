@@ -135,41 +135,51 @@ void multiply_back(const PackedMatrix& weights, const ConstView& gates, const fl
 
 namespace {
 
-// Each bias (in PyTorch's order, or nullptr) += column sums of the gate gradients, over the columns this thread owns.
-void add_bias_gradient(const ScanWeights& w, const Team& team, const ConstView& gates, float* sums,
+// Each bias (in PyTorch's order, or nullptr) = (overwrite ? 0 : itself) + column sums of the gate gradients, over the
+// columns this thread owns.
+void add_bias_gradient(const ScanWeights& w, const Team& team, const ConstView& gates, float* sums, bool overwrite,
                        std::initializer_list<float*> biases) {
-    if (!*biases.begin()) return;
+    if (std::all_of(biases.begin(), biases.end(), [](const float* bias) { return !bias; })) return;
     const Range own = split(w.order.columns(), team.size, team.index, unit_block);
     std::fill(sums + own.begin, sums + own.end, 0.0f);
     w.kernels->column_sums(gates.rows, own.size(), gates.base + own.begin, gates.stride, sums + own.begin);
-    for (float* bias : biases)
-        for (size_t j = own.begin; j < own.end; ++j)
-            if (const size_t row = w.order.torch_row(j); row != GateOrder::none) bias[row] += sums[j];
+    for (size_t j = own.begin; j < own.end; ++j) {
+        const size_t row = w.order.torch_row(j);
+        if (row == GateOrder::none) continue;
+        for (float* bias : biases)
+            if (bias) bias[row] = overwrite ? sums[j] : bias[row] + sums[j];
+    }
 }
 
 }  // namespace
 
 void scan_weight_gradients(const Team& team, const ScanWeights& w, const ScanArrays& s, const ScanGradients& gradients,
-                           float* scratch, float* sums) {
+                           float* scratch, float* sums, const float* zeros) {
     const size_t gate_rows = w.cell->gates * w.order.hidden, hidden = w.order.hidden;
-    const WeightGradient g{&w, s.steps, s.gates, scratch};
+    const WeightGradient g{&w, s.steps, s.gates, scratch, gradients.overwrite ? zeros : nullptr};
     const GradientPart from_h{s.y, s.h0, {gradients.weight_hh, gate_rows, hidden}};
     const GradientPart from_x{s.x, {}, {gradients.weight_ih, gate_rows, w.input_size, w.input_stride()}};
-    const bool dense = !s.tokens && w.input_size;
+    const bool of_h = gradients.weight_hh, of_x = gradients.weight_ih && !s.tokens && w.input_size;
+    const auto add_biases = [&](std::initializer_list<float*> biases) {
+        add_bias_gradient(w, team, s.gates, sums, gradients.overwrite, biases);
+    };
     if (s.extra) {  // the last gate's input part has its own gradient
-        g.add(team, {from_h});
-        add_bias_gradient(w, team, s.gates, sums, {gradients.bias_hh});
+        if (of_h) g.add(team, {from_h});
+        add_biases({gradients.bias_hh});
         team.wait();
         const Range own = split(s.gates.rows, team.size, team.index);
         for (size_t r = own.begin; r < own.end; ++r) swap_last_gate(w.order, s.gates.row(r), s.extra.row(r));
         team.wait();
-        if (dense) g.add(team, {from_x});
-        add_bias_gradient(w, team, s.gates, sums, {gradients.bias_ih});
+        if (of_x) g.add(team, {from_x});
+        add_biases({gradients.bias_ih});
     } else {
-        dense ? g.add(team, {from_h, from_x}) : g.add(team, {from_h});
-        add_bias_gradient(w, team, s.gates, sums, {gradients.bias_ih, gradients.bias_hh});
+        if (of_h && of_x)
+            g.add(team, {from_h, from_x});
+        else if (of_h || of_x)
+            g.add(team, {of_h ? from_h : from_x});
+        add_biases({gradients.bias_ih, gradients.bias_hh});
     }
-    if (s.tokens) g.add_tokens(team, s.tokens, w.input_size, gradients.weight_ih);
+    if (s.tokens && gradients.weight_ih) g.add_tokens(team, s.tokens, w.input_size, gradients.weight_ih);
 }
 
 namespace {
@@ -210,6 +220,7 @@ struct BackwardPass {
     }
 
     void dh_from_later(Range mine, const LeftRows& later, size_t unit, const View& dh) const;
+    void take_saved(const Step& to, Range rows, Range units) const;
     void step(size_t t, const Share& share, float* scratch) const;
     void start_gradient(Range own_rows, float* left) const;
     void fixed_gradients(const Team& team, Range own_rows, float* scratch) const;
@@ -227,6 +238,18 @@ void BackwardPass::dh_from_later(Range mine, const LeftRows& later, size_t unit,
     }
 }
 
+// Copies what forward saved of some units to the memory where their gradients replace it.
+void BackwardPass::take_saved(const Step& to, Range rows, Range units) const {
+    const Range blocks{units.begin, round_up(units.end, unit_block)};
+    const auto copy = [&](const ConstView& from, const View& into, size_t gates) {
+        for (size_t r = 0; r < rows.size(); ++r)
+            std::copy_n(from.row(rows.begin + r) + blocks.begin * gates, blocks.size() * gates,
+                        into.row(r) + blocks.begin * gates);
+    };
+    copy(s.saved_gates, to.gates, w.cell->gates);
+    if (s.saved_extra) copy(s.saved_extra, to.extra, 1);
+}
+
 void BackwardPass::step(size_t t, const Share& share, float* scratch) const {
     const Steps& steps = *s.steps;
     const Range mine = steps.running(share.rows, t);
@@ -240,6 +263,7 @@ void BackwardPass::step(size_t t, const Share& share, float* scratch) const {
     const Step now = step_at(s, t, mine);
     const StepGradients d{s.dy.row_range(steps.at(t, mine)), dh_direct.row_range(mine), s.dc.row_range(mine)};
     for_each_tile(units, tile_columns(mine.size(), grain), t, [&](Range part) {
+        if (s.saved_gates) take_saved(now, steps.at(t, mine), part);
         const View dh(scratch, mine.size(), round_up(part.size(), grain));
         dh_from_later(mine, later, part.begin, dh);
         backward_step(w, now, d, part, dh);
@@ -295,7 +319,7 @@ void scan_backward(const ScanWeights& w, const ScanBackward& s, const ScanGradie
         }
         team.wait();
         pass.start_gradient(own_rows, scratch + pass.tile);
-        scan_weight_gradients(team, w, s, gradients, scratch, pass.sums);
+        scan_weight_gradients(team, w, s, gradients, scratch, pass.sums, pass.zeros);
         pass.fixed_gradients(team, own_rows, scratch);
         pass.input_gradient(split(s.steps->total(), team.size, team.index), scratch + pass.tile);
     });

@@ -16,21 +16,23 @@ void scan_forward(const ScanWeights& w, const ScanForward& s);
 // part[r, :] = W f_r + b, [rows, G*H] in the kernels' order, for `fixed` [rows, F]. scratch: as above.
 void fixed_part(const ScanWeights& w, const ConstView& fixed, float* part, Buffer& scratch);
 
-struct ScanBackward : ScanArrays {  // gates and extra: what forward saved; used up
-    ConstView fixed;                // [N, F]
-    ConstView dy;                   // [total, H]
-    ConstView dh_last;              // [N, H] gradient of each row's last h
-    View dc;                        // [N, padded H] in: gradient of each row's last c; out: of c0
-    View dh0, dx, dfixed;           // [N, H], [total, D], [N, F] out
+struct ScanBackward : ScanArrays {       // gates and extra: what forward saved; used up, unless they are workspace and
+    ConstView saved_gates, saved_extra;  // ... what forward saved is here, to stay
+    ConstView fixed;                     // [N, F]
+    ConstView dy;                        // [total, H]
+    ConstView dh_last;                   // [N, H] gradient of each row's last h
+    View dc;                             // [N, padded H] in: gradient of each row's last c; out: of c0
+    View dh0, dx, dfixed;                // [N, H], [total, D], [N, F] out
     Buffer* scratch = nullptr;
 };
 void scan_backward(const ScanWeights& w, const ScanBackward& s, const ScanGradients& gradients);
 
 // The second half of scan_backward, for a team whose threads all come here when the gates hold their gradients: what
 // they give to the parameters, as products over all rows. Outputs, never rows, are split over threads.
-// scratch: this thread's weight_gradient_scratch; sums: [G*H], one for the team.
+// scratch: this thread's weight_gradient_scratch; sums: [G*H], one for the team; zeros, for gradients to overwrite: as
+// many as the widest has columns, in whole panels.
 void scan_weight_gradients(const Team& team, const ScanWeights& w, const ScanArrays& s, const ScanGradients& gradients,
-                           float* scratch, float* sums);
+                           float* scratch, float* sums, const float* zeros = nullptr);
 
 // to = gates W, all columns of `to`: from gradients of the gates to those of what the weights read. zeros: as many as
 // the weights have columns; left: left_scratch.

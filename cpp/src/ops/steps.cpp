@@ -1,6 +1,8 @@
 #include "ops/steps.h"
 
 #include <numeric>
+#include <stdexcept>
+#include <string>
 
 #include "runtime/check.h"
 
@@ -32,6 +34,24 @@ void RaggedRows::set(const int64_t* lengths, size_t count, size_t rows) {
         while (length[running - 1] <= t) --running;
         steps.offset.push_back(steps.offset.back() + running);
     }
+}
+
+void RaggedRows::set_packed(const int64_t* batch_sizes, size_t count) {
+    steps.offset.assign(1, 0);
+    for (size_t t = 0; t < count; ++t) {
+        if (batch_sizes[t] < 1 || (t && batch_sizes[t] > batch_sizes[t - 1]))
+            throw std::invalid_argument("batch_sizes[" + std::to_string(t) + "] is " + std::to_string(batch_sizes[t]) +
+                                        ": expected at least 1 and at most the size before");
+        steps.offset.push_back(steps.offset.back() + static_cast<size_t>(batch_sizes[t]));
+    }
+    const size_t rows = count ? steps.rows(0) : 0;
+    order.resize(rows);
+    std::iota(order.begin(), order.end(), size_t{0});
+    length.resize(rows);
+    for (size_t t = 0; t < count; ++t)
+        std::fill(length.begin() + static_cast<ptrdiff_t>(t + 1 < count ? steps.rows(t + 1) : 0),
+                  length.begin() + static_cast<ptrdiff_t>(steps.rows(t)), t + 1);
+    even = true;
 }
 
 void sort_rows(const RaggedRows& rows, Range part, const ConstView& from, const View& to) {

@@ -34,10 +34,12 @@ void cut(const Steps& all, Range range, Steps& part);
 struct RaggedRows {
     Steps steps;
     std::vector<size_t> order, length;  // sorted row -> the caller's row, and its length
-    bool even = true;                   // all rows of equal length, in the caller's order
+    bool even = true;                   // the caller's rows lie as they are needed here: of equal length, or packed
 
     // lengths: [rows] each in 0..steps, or nullptr: all steps. Throws std::invalid_argument.
     void set(const int64_t* lengths, size_t steps, size_t rows);
+    // Rows that the caller has sorted and packed: step t has batch_sizes[t] of them. Throws std::invalid_argument.
+    void set_packed(const int64_t* batch_sizes, size_t steps);
 };
 
 // Calls body(packed row, t, sorted row) for every row of the steps in `part`.

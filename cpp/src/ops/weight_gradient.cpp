@@ -107,6 +107,7 @@ void WeightGradient::add(const Team& team, std::initializer_list<GradientPart> p
                 p.a = {left, 1, units, words * packed};
                 p.step = packed;
                 p.panels = right;
+                p.start = r ? nullptr : zeros;
                 p.c = {gradient.row(b * unit_block), gradient.stride, units, order.hidden * gradient.stride};
                 kernel.run(p);
                 right += row_block * round_up(gradient.columns, kernel.width);

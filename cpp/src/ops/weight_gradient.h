@@ -20,8 +20,9 @@ size_t weight_gradient_scratch(const ScanWeights& w, size_t depth, size_t other_
 struct WeightGradient {
     const ScanWeights* weights;
     const Steps* steps;
-    ConstView gates;  // [total, G*H] gradients
-    float* scratch;   // this thread's
+    ConstView gates;               // [total, G*H] gradients
+    float* scratch;                // this thread's
+    const float* zeros = nullptr;  // as many as the widest gradient has columns, in whole panels: gradients are written
 
     // Parts that share the gate gradients, which are read once; each thread adds the rows of the gate blocks it owns.
     void add(const Team& team, std::initializer_list<GradientPart> parts) const;

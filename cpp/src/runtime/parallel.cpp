@@ -6,6 +6,7 @@
 #include <stdexcept>
 #include <string>
 #include <thread>
+#include <utility>
 
 #include "runtime/cores.h"
 #include "runtime/fork.h"
@@ -13,13 +14,18 @@
 #ifdef _OPENMP
 #include <omp.h>
 #endif
+#if __has_include(<dlfcn.h>)
+#include <dlfcn.h>
+#define RNNFAST_HAS_DLADDR
+#endif
 
 namespace rnnfast::core {
 
 namespace {
 
 constexpr int most_threads = 4096;
-std::atomic<int> chosen_threads{0};  // 0: not chosen yet
+std::atomic<int> chosen_threads{0};     // 0: not chosen yet
+thread_local int threads_for_call = 0;  // 0: no call has its own number
 #ifdef _OPENMP
 // fork_count() when the first team was started, or -1. OpenMP's threads do not survive a fork after that.
 std::atomic<int64_t> first_team{-1};
@@ -68,6 +74,7 @@ inline void pause() {
 }  // namespace
 
 int num_threads() {
+    if (threads_for_call) return threads_for_call;
     if (const int chosen = chosen_threads.load(std::memory_order_relaxed)) return chosen;
     const int cores = cores_allowed();
     const int threads = std::min({cores, own_limit(cores), openmp_limit(cores)});
@@ -82,12 +89,25 @@ void set_num_threads(int threads) {
     chosen_threads.store(threads, std::memory_order_relaxed);
 }
 
+ThreadsForCall::ThreadsForCall(int threads)
+    : before_(std::exchange(threads_for_call, std::clamp(threads, 1, most_threads))) {}
+
+ThreadsForCall::~ThreadsForCall() { threads_for_call = before_; }
+
 int openmp_version() {
 #ifdef _OPENMP
     return _OPENMP;
 #else
     return 0;
 #endif
+}
+
+std::string openmp_library() {
+#if defined(_OPENMP) && defined(RNNFAST_HAS_DLADDR)
+    Dl_info found{};
+    if (dladdr(reinterpret_cast<const void*>(&omp_get_max_threads), &found) && found.dli_fname) return found.dli_fname;
+#endif
+    return {};
 }
 
 Range split(size_t count, size_t parts, size_t index, size_t grain) {

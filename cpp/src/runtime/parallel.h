@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <cstddef>
+#include <string>
 
 namespace rnnfast::core {
 
@@ -13,8 +14,22 @@ namespace rnnfast::core {
 int num_threads();
 void set_num_threads(int threads);
 
+// While it lives, num_threads() is this number on the thread that made it: for a caller with a thread count of its own.
+class ThreadsForCall {
+public:
+    explicit ThreadsForCall(int threads);  // at least 1
+    ~ThreadsForCall();
+    ThreadsForCall(const ThreadsForCall&) = delete;
+    ThreadsForCall& operator=(const ThreadsForCall&) = delete;
+
+private:
+    int before_;
+};
+
 // OpenMP's version date, 0 without it.
 int openmp_version();
+// The file of the OpenMP runtime that parallel regions run on, empty without one or where the system cannot tell.
+std::string openmp_library();
 
 struct Range {
     size_t begin, end;
