@@ -2,6 +2,7 @@
 
 python -m benchmarks [layers|stream|train|lm ...]     the cases of cases.py
 python -m benchmarks memory                           peak memory of a training step; a million steps
+python -m benchmarks torch [words ...]                accelerated PyTorch models compared with PyTorch itself
 python -m benchmarks compare REV [kinds ...]          this revision compared with another one
 """
 
@@ -149,6 +150,10 @@ def show(args: argparse.Namespace, results: Iterator[dict[str, Any]]) -> list[di
 
 
 def main() -> None:
+    if sys.argv[1:2] == ["torch"]:
+        from benchmarks.torch_models import main as torch_models
+
+        return torch_models(sys.argv[2:])
     args = parse()
     if args.what[:1] == ["memory"]:
         from benchmarks.memory import main as memory

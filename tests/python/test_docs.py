@@ -36,6 +36,13 @@ def test_readme_s_code_runs_and_its_network_forecasts_better_than_a_line(tmp_pat
     assert names["forecaster"].score(fresh) > 0.9 > names["linear"].score(fresh)
 
 
+def test_the_code_for_pytorch_models_runs():
+    pytest.importorskip("torch", reason="PyTorch is not installed")
+    names = {}
+    for block in blocks("docs/torch.md"):
+        exec(compile(block, "docs/torch.md", "exec"), names)
+
+
 @pytest.mark.fault("C13")
 @pytest.mark.parametrize("document", ["docs/language-models.md", "docs/translation.md"])
 def test_the_tutorials_run_and_draw_their_pictures(tmp_path, monkeypatch, data_folder, document):

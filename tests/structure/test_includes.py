@@ -42,6 +42,7 @@ IMPORTS = {
     "train": {*SMALL, "_core", "evaluate", "models", "nn", "plot", "text"},
     "estimators": {*SMALL, "_core", "models", "nn", "plot", "text", "train"},
     "io": {*SMALL, "_core", "estimators", "markov", "models"},
+    "torch": {*SMALL, "_core", "info"},
     "study": {*SMALL, "info", "models", "nn", "plot", "text", "train"},
 }
 ABOVE = {"__init__", "__main__", "cli", "commands"}  # which may import all of these

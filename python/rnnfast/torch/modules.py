@@ -1,0 +1,444 @@
+"""torch.nn's recurrent layers with another forward: subclasses, so that all of the rest stays PyTorch's."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import forward_ad
+from torch.nn.utils.rnn import PackedSequence
+
+from rnnfast.torch import operator
+from rnnfast.torch.call import Call, OptionalTensor, Recurrent, Spec
+
+_PLAIN = (Tensor, nn.Parameter)  # a subclass may mean anything by its operations
+_CELLS = {"LSTM": "lstm", "GRU": "gru", "RNN_TANH": "rnn", "RNN_RELU": "rnn_relu"}
+
+
+class Settings:
+    """What a layer carries in addition to PyTorch's own: its options, and weights that are packed. A copy starts unpacked."""
+
+    __slots__ = ("frozen", "function", "lowered", "packed", "precision", "shapes", "spec", "versions")
+
+    def __init__(self, precision: str = "f32", frozen: bool = False) -> None:
+        self.precision, self.frozen = precision, frozen
+        self.lowered: Settings | None = None
+        self.spec: Spec | None = None
+        self.packed: Any = None
+        self.versions: Any = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Settings, (self.precision, self.frozen)
+
+    def use(self, spec: Spec) -> None:
+        """The compiled function for a layer, made when it first runs and when its sizes change."""
+        if spec != self.spec:
+            self.spec, self.function, self.shapes = spec, spec.function(), spec.shapes()
+            self.packed = self.versions = None
+
+    def under_autocast(self) -> Settings:
+        """Those of bf16 autocast: bf16 products, unless fewer bits were chosen."""
+        if self.lowered is None:
+            self.lowered = Settings("bf16" if self.precision == "f32" else self.precision, self.frozen)
+        return self.lowered
+
+    def frozen_weights(self, weights: list[Tensor]) -> Any:
+        """Packed once; again if PyTorch has counted a change. It counts none through ``.data`` and NumPy."""
+        versions = [(w.data_ptr(), w._version if not w.is_inference() else 0) for w in weights]
+        if versions != self.versions:
+            self.packed, self.versions = self.function.freeze([w.data_ptr() for w in weights]), versions
+        return self.packed
+
+
+def settings_of(module: Any) -> Settings:
+    found: Settings | None = module.__dict__.get("_rnnfast")
+    if found is None:
+        found = module.__dict__["_rnnfast"] = Settings()
+    return found
+
+
+def _spec(module: Any, precision: str) -> Spec:
+    if isinstance(module, nn.RNNBase):
+        cell = _CELLS[module.mode]
+        return Spec(
+            cell, module.input_size, module.hidden_size, module.num_layers, module.bias, module.bidirectional, precision
+        )
+    if isinstance(module, nn.RNNCell):
+        cell = "rnn_relu" if module.nonlinearity == "relu" else "rnn"
+    else:
+        cell = "lstm" if isinstance(module, nn.LSTMCell) else "gru"
+    return Spec(cell, module.input_size, module.hidden_size, 1, module.bias, False, precision)
+
+
+def weights_of(module: Any) -> list[Any]:
+    """In PyTorch's order, whatever takes a parameter's place: weight_norm, a parametrization, torch.func.functional_call."""
+    names = module._flat_weights_names if isinstance(module, nn.RNNBase) else _cell_names(module)
+    own = module._parameters
+    try:
+        return [own[name] for name in names]
+    except KeyError:
+        return [getattr(module, name, None) for name in names]
+
+
+def _cell_names(module: Any) -> tuple[str, ...]:
+    return ("weight_ih", "weight_hh", "bias_ih", "bias_hh") if module.bias else ("weight_ih", "weight_hh")
+
+
+def plain(tensor: Any) -> bool:
+    """A float32 tensor in this computer's memory."""
+    return (
+        tensor.__class__ in _PLAIN
+        and tensor.dtype is torch.float32
+        and tensor.is_cpu
+        and tensor.layout is torch.strided
+    )
+
+
+def why_not_weights(weights: list[Any], shapes: list[tuple[int, ...]]) -> str | None:
+    for weight, shape in zip(weights, shapes):
+        if not plain(weight):
+            kind = f"{weight.dtype} on {weight.device}" if isinstance(weight, Tensor) else type(weight).__name__
+            return f"a parameter is {kind}; float32 on the CPU runs here"
+        if weight.shape != shape or not weight.is_contiguous():
+            return f"a parameter has shape {tuple(weight.shape)} and strides {weight.stride()}, expected {shape} without gaps"
+    return None if len(weights) == len(shapes) else f"{len(weights)} parameters, expected {len(shapes)}"
+
+
+def why_not_module(module: Any) -> str | None:
+    """Why a layer runs by PyTorch's own operator whatever its input, or None."""
+    if getattr(module, "proj_size", 0):
+        return "proj_size: no cell with a projection"
+    found = settings_of(module)
+    found.use(_spec(module, found.precision))
+    return why_not_weights(weights_of(module), found.shapes)
+
+
+if hasattr(torch, "is_autocast_cpu_enabled") and not hasattr(torch.amp, "is_autocast_available"):  # before 2.4
+
+    def _autocast() -> bool:
+        return torch.is_autocast_cpu_enabled()
+
+    def _autocast_dtype() -> torch.dtype:
+        return torch.get_autocast_cpu_dtype()
+else:
+
+    def _autocast() -> bool:
+        return torch.is_autocast_enabled("cpu")
+
+    def _autocast_dtype() -> torch.dtype:
+        return torch.get_autocast_dtype("cpu")
+
+
+def observed() -> bool:
+    """Whether PyTorch's own operators are wanted: for tracing, torch.func, forward-mode AD, a dispatch mode, autocast."""
+    return (
+        torch._C._get_tracing_state() is not None
+        or torch._C._are_functorch_transforms_active()
+        or torch._C._len_torch_dispatch_stack() > 0
+        or forward_ad._current_level >= 0
+        or _autocast()
+    )
+
+
+def is_compiling() -> bool:
+    return operator.COMPILES and torch.compiler.is_compiling()
+
+
+def run(
+    call: Call, found: Settings, x: Tensor, h0: OptionalTensor, c0: OptionalTensor, weights: list[Tensor]
+) -> tuple[Tensor, OptionalTensor, OptionalTensor]:
+    """One eligible call, in autograd's graph if a gradient is wanted."""
+    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (x, h0, c0, *weights)):
+        if found.precision == "int8":
+            raise RuntimeError(
+                "this layer was accelerated with weights='int8', which has no gradients: run it under torch.no_grad(), or "
+                "accelerate(model, weights='f32') to train"
+            )
+        y, h, c = Recurrent.apply(call, x, h0, c0, *weights)  # type: ignore[no-untyped-call]
+        return y, h, c
+    frozen = found.frozen_weights(weights) if found.frozen and call.dropout == 0 else None
+    out = call.forward(x, h0, c0, weights, save=False, frozen=frozen)
+    return out.y, out.h, out.c
+
+
+class Accelerated:
+    """What the layers share. It stands before PyTorch's class, whose forward serves all that is not eligible. No ``__slots__``: they
+    would change the layout of an object, whose class could then not become this one."""
+
+    def __getstate__(self) -> Any:
+        parent = getattr(super(), "__getstate__", None)
+        return dict(self.__dict__ if parent is None else parent())
+
+    def __prepare_scriptable__(self) -> Any:
+        """torch.jit.script reads the code of PyTorch's class."""
+        found = copy.copy(self)
+        found.__class__ = plain_class(type(self))
+        found.__dict__.pop("_rnnfast", None)
+        return found
+
+
+class _Layer(Accelerated):
+    def forward(self, input: Any, hx: Any = None) -> Any:
+        if is_compiling():
+            found = _trace_layer(self, input, hx)
+            return super().forward(input, hx) if found is None else found  # type: ignore[misc]
+        found = (
+            _in_autocast(_run_layer, self, input, hx) if _autocast() else _run_layer(self, settings_of(self), input, hx)
+        )
+        return super().forward(input, hx) if found is None else found  # type: ignore[misc]
+
+
+def _run_layer(module: Any, settings: Settings, input: Any, hx: Any) -> Any:
+    """The layer's outputs; None: PyTorch's own forward takes the call, or refuses it."""
+    planned = _plan_layer(module, settings, input, hx)
+    if planned is None:
+        return None
+    *call, batched = planned
+    return finish_layer(module, input, run(*call), batched)
+
+
+def _in_autocast(run_own: Any, module: Any, input: Any, hx: Any) -> Any:
+    """As PyTorch's operators under bf16 autocast: bf16 products and outputs; other types of autocast are left to them."""
+    if _autocast_dtype() is not torch.bfloat16:
+        return None
+    with torch.autocast("cpu", enabled=False):
+        found = run_own(
+            module, settings_of(module).under_autocast(), _cast(input, torch.float32), _cast(hx, torch.float32)
+        )
+        return None if found is None else _cast(found, torch.bfloat16)
+
+
+def _cast(value: Any, dtype: torch.dtype) -> Any:
+    """The tensors of a bf16 or float32 input, state or output, in another of these types."""
+    if isinstance(value, PackedSequence):
+        return value._replace(data=_cast(value.data, dtype))
+    if isinstance(value, tuple):
+        return tuple(_cast(part, dtype) for part in value)
+    lowers = isinstance(value, Tensor) and value.dtype in (torch.float32, torch.bfloat16)
+    return value.to(dtype) if lowers else value
+
+
+def finish_layer(module: Any, input: Any, outputs: Any, batched: bool) -> Any:
+    """The outputs in the form that the input had."""
+    y, h, c = outputs
+    ends = h if c is None else (h, c)
+    if isinstance(input, PackedSequence):
+        y = PackedSequence(y, input.batch_sizes, input.sorted_indices, input.unsorted_indices)
+        return y, module.permute_hidden(ends, input.unsorted_indices)
+    if not batched:
+        y = y.squeeze(0 if module.batch_first else 1)
+        ends = h.squeeze(1) if c is None else (h.squeeze(1), c.squeeze(1))
+    return y, ends
+
+
+def _plan_layer(module: Any, found: Settings, input: Any, hx: Any) -> Any:
+    """What ``run`` takes, and whether there is a batch dimension."""
+    packed = isinstance(input, PackedSequence)
+    x = input.data if packed else input
+    if module.__dict__.get("proj_size") or not plain(x) or observed():
+        return None
+    found.use(_spec(module, found.precision))
+    spec: Spec = found.spec  # type: ignore[assignment]
+    weights = weights_of(module)
+    dropout = module.dropout if module.training and spec.num_layers > 1 else 0.0
+    if why_not_weights(weights, found.shapes) or x.shape[-1:] != (spec.input_size,) or x.numel() == 0 or dropout >= 1:
+        return None
+    dims, batched = x.dim(), x.dim() == 3
+    if packed:
+        sizes = input.batch_sizes
+        steps, rows = len(sizes), int(sizes[0])
+        if dims != 2 or sizes.device.type != "cpu" or not sizes.is_contiguous():
+            return None
+        call = Call(spec, found.function, steps, rows, sizes)
+        if hx is not None:
+            hx = module.permute_hidden(hx, input.sorted_indices)
+    else:
+        if dims == 2:
+            x = x.unsqueeze(0 if module.batch_first else 1)
+        elif dims != 3:
+            return None
+        first, second = x.shape[0], x.shape[1]
+        steps, rows = (second, first) if module.batch_first else (first, second)
+        call = Call(spec, found.function, steps, rows, None, module.batch_first)
+    h0, c0, fit = _states(hx, spec, rows, packed or batched)
+    if not fit:
+        return None
+    if dropout:
+        call.dropout, call.key = dropout, operator.new_key()
+    return call, found, x, h0, c0, weights, packed or batched
+
+
+def _states(
+    hx: Any, spec: Spec, rows: int, batched: bool, fits: Any = plain
+) -> tuple[OptionalTensor, OptionalTensor, bool]:
+    """h0, c0, and whether they are what the core takes."""
+    if hx is None:
+        return None, None, True
+    if spec.cell == "lstm":
+        if not isinstance(hx, (tuple, list)) or len(hx) != 2:
+            return None, None, False
+        h0, c0 = hx
+    else:
+        h0, c0 = hx, None
+    scans = spec.num_layers * spec.directions
+    wanted = (scans, rows, spec.hidden_size) if batched else (scans, spec.hidden_size)
+    for state in (h0, c0) if c0 is not None else (h0,):
+        if not fits(state) or state.shape != wanted:
+            return None, None, False
+    if not batched:
+        h0, c0 = h0.unsqueeze(1), None if c0 is None else c0.unsqueeze(1)
+    return h0, c0, spec.cell != "lstm" or c0 is not None
+
+
+class _Cell(Accelerated):
+    def forward(self, input: Any, hx: Any = None) -> Any:
+        if is_compiling():
+            found = _trace_cell(self, input, hx)
+            return super().forward(input, hx) if found is None else found  # type: ignore[misc]
+        found = (
+            _in_autocast(_run_cell, self, input, hx) if _autocast() else _run_cell(self, settings_of(self), input, hx)
+        )
+        return super().forward(input, hx) if found is None else found  # type: ignore[misc]
+
+
+def _run_cell(module: Any, settings: Settings, input: Any, hx: Any) -> Any:
+    planned = _plan_cell(module, settings, input, hx)
+    if planned is None:
+        return None
+    y, _, c = run(*planned)
+    return finish_cell(y, c, input.dim() == 2)
+
+
+def finish_cell(h: Tensor, c: OptionalTensor, batched: bool) -> Any:
+    if not batched:
+        h, c = h.squeeze(0), None if c is None else c.squeeze(0)
+    return h if c is None else (h, c)
+
+
+def _plan_cell(module: Any, found: Settings, x: Any, hx: Any) -> Any:
+    if not plain(x) or observed():
+        return None
+    found.use(_spec(module, found.precision))
+    spec: Spec = found.spec  # type: ignore[assignment]
+    weights, dims = weights_of(module), x.dim()
+    if why_not_weights(weights, found.shapes) or dims not in (1, 2) or x.shape[-1] != spec.input_size or not x.numel():
+        return None
+    x = x if dims == 2 else x.unsqueeze(0)
+    call = Call(spec, found.function, 1, x.shape[0], single=True)
+    states: list[Any] = [None, None] if hx is None else list(hx) if spec.cell == "lstm" else [hx, None]
+    if len(states) != 2 or (spec.cell == "lstm" and (states[0] is None) != (states[1] is None)):
+        return None
+    for i, state in enumerate(states):
+        if state is None:
+            continue
+        if not plain(state) or state.shape != (call.states() if dims == 2 else call.states()[1:]):
+            return None
+        states[i] = state if dims == 2 else state.unsqueeze(0)
+    return call, found, x, *states, weights
+
+
+def _traced(tensor: Any) -> bool:
+    """``plain`` where torch.compile reads it."""
+    return isinstance(tensor, Tensor) and tensor.dtype == torch.float32 and tensor.device.type == "cpu"
+
+
+def _traceable(module: Any, x: Any) -> bool:
+    """Whether the operator stands for a layer in a graph. An exported program keeps PyTorch's, which run everywhere."""
+    exporting = getattr(torch.compiler, "is_exporting", lambda: False)()
+    return not (exporting or _autocast() or module.__dict__.get("proj_size")) and _traced(x)
+
+
+def _trace(spec: Spec, x: Any, batch_sizes: Any, rows: Any, states: Any, weights: list[Any], dropout: float) -> Any:
+    """(y, h, c) from the operator, for x with its steps first."""
+    h0, c0 = states
+    tensors = [t for t in (x, h0, c0, *weights) if t is not None]
+    save = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
+    key = torch.randint(0, 2**62, (1,), dtype=torch.int64, device="cpu") if dropout else None
+    sizes = [spec.input_size, spec.hidden_size, spec.num_layers, int(spec.bias), int(spec.bidirectional)]
+    y, h, c, _ = torch.ops.rnnfast.recurrent(
+        x, rows, batch_sizes, h0, c0, weights, key, spec.cell, spec.weights, sizes, dropout, save
+    )
+    return y, h, c if spec.cell == "lstm" else None
+
+
+def _trace_layer(module: Any, input: Any, hx: Any) -> Any:
+    """What torch.compile reads instead of ``_plan_layer``; None: PyTorch's own forward."""
+    packed = isinstance(input, PackedSequence)
+    x = input.data if packed else input
+    dims = x.dim()
+    if not _traceable(module, x) or dims not in ((2,) if packed else (2, 3)):
+        return None
+    spec = _spec(module, "f32")
+    weights = [getattr(module, name) for name in module._flat_weights_names]
+    dropout = float(module.dropout) if module.training and spec.num_layers > 1 else 0.0
+    if not all(_traced(w) for w in weights) or dropout >= 1:
+        return None
+    batched = packed or dims == 3
+    if packed:
+        hx = hx if hx is None else module.permute_hidden(hx, input.sorted_indices)
+        rows = input.batch_sizes[0].item()
+    else:
+        if dims == 2:
+            x = x.unsqueeze(1)
+        elif module.batch_first:
+            x = x.transpose(0, 1)
+        rows = x.shape[1]
+    h0, c0, fit = _states(hx, spec, rows, batched, _traced)
+    if not fit:
+        return None
+    y, h, c = _trace(spec, x, input.batch_sizes if packed else None, rows, (h0, c0), weights, dropout)
+    if module.batch_first and not packed:
+        y = y.transpose(0, 1)
+    return finish_layer(module, input, (y, h, c), batched)
+
+
+def _trace_cell(module: Any, x: Any, hx: Any) -> Any:
+    dims = x.dim()
+    if not _traceable(module, x) or dims not in (1, 2):
+        return None
+    spec = _spec(module, "f32")
+    weights = [getattr(module, name) for name in _cell_names(module)]
+    x = x if dims == 2 else x.unsqueeze(0)
+    states: list[Any] = [None, None] if hx is None else list(hx) if spec.cell == "lstm" else [hx, None]
+    if not all(_traced(t) for t in [*weights, *(s for s in states if s is not None)]) or len(states) != 2:
+        return None
+    states = [None if s is None else s.reshape(1, x.shape[0], spec.hidden_size) for s in states]
+    _, h, c = _trace(spec, x.unsqueeze(0), None, x.shape[0], states, weights, 0.0)
+    return finish_cell(h.squeeze(0), None if c is None else c.squeeze(0), dims == 2)
+
+
+class RNN(_Layer, nn.RNN):
+    """torch.nn.RNN on rnnfast's core: h_t = tanh(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh), or relu."""
+
+
+class GRU(_Layer, nn.GRU):
+    """torch.nn.GRU on rnnfast's core."""
+
+
+class LSTM(_Layer, nn.LSTM):
+    """torch.nn.LSTM on rnnfast's core."""
+
+
+class RNNCell(_Cell, nn.RNNCell):
+    """torch.nn.RNNCell on rnnfast's core."""
+
+
+class GRUCell(_Cell, nn.GRUCell):
+    """torch.nn.GRUCell on rnnfast's core."""
+
+
+class LSTMCell(_Cell, nn.LSTMCell):
+    """torch.nn.LSTMCell on rnnfast's core."""
+
+
+CLASSES: dict[type[nn.Module], type[nn.Module]] = {
+    nn.RNN: RNN, nn.GRU: GRU, nn.LSTM: LSTM, nn.RNNCell: RNNCell, nn.GRUCell: GRUCell, nn.LSTMCell: LSTMCell,
+}  # fmt: skip
+
+
+def plain_class(cls: Any) -> Any:
+    """PyTorch's class, or the user's, that an accelerated one stands for; any other is its own."""
+    own = getattr(cls, "_rnnfast_base", None)
+    return own or next((base for base, fast in CLASSES.items() if fast is cls), cls)
