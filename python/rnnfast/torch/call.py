@@ -20,7 +20,7 @@ _OPERATORS: dict[str, Any] = {
     "rnn": torch._VF.rnn_tanh,
     "rnn_relu": torch._VF.rnn_relu,
 }
-_keeps_graph = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", lambda: True)
+keeps_graph = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", lambda: True)
 
 
 class _TorchOnly(threading.local):
@@ -246,7 +246,7 @@ class Recurrent(torch.autograd.Function):
         wanted = ctx.needs_input_grad[1:]
         if torch.is_grad_enabled():  # create_graph: the gradient is differentiated too
             return (None, *differentiable(call, tensors, gradients, wanted))
-        return (None, *call.backward(tensors, gradients, wanted, use_up=not _keeps_graph()))
+        return (None, *call.backward(tensors, gradients, wanted, use_up=not keeps_graph()))
 
 
 def differentiable(

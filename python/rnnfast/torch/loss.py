@@ -10,7 +10,7 @@ from torch import Tensor
 
 from rnnfast import _core
 from rnnfast._expect import choice
-from rnnfast.torch.call import address
+from rnnfast.torch.call import address, keeps_graph
 from rnnfast.torch.modules import observed, plain
 
 
@@ -41,7 +41,13 @@ class _LinearCrossEntropy(torch.autograd.Function):
             inputs = [t for t, want in zip((x, weight, bias), wanted) if want]
             found = iter(torch.autograd.grad(loss, inputs, dloss, create_graph=True))
             return (*(next(found) if want else None for want in wanted), None, None, None)
-        return (*(t * dloss if want and t is not None else None for t, want in zip(made, wanted)), None, None, None)
+        # Without a graph to keep, forward's own tensors become the gradients: autograd then copies none of them.
+        own, kept = dloss.item() == 1.0, keeps_graph()
+        scaled = (
+            None if t is None or not want else t * dloss if kept else t if own else t.mul_(dloss)
+            for t, want in zip(made, wanted)
+        )
+        return (*scaled, None, None, None)
 
 
 def _loss(tensors: Any, gradients: Any, ignored: int, mean: bool) -> Tensor:
