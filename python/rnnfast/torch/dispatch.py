@@ -86,7 +86,7 @@ def enabled() -> Iterator[None]:
 
     For models that ``accelerate`` cannot change, such as TorchScript archives. What the core does not run goes to PyTorch.
 
-    >>> lstm = torch.jit.script(torch.nn.LSTM(4, 8))
+    >>> lstm = torch.nn.LSTM(4, 8)
     >>> with enabled(), torch.no_grad():
     ...     y, _ = lstm(torch.zeros(3, 2, 4))
     >>> y.shape
