@@ -24,7 +24,13 @@ void register_info(py::module_& m) {
         .def_readonly("gate_order", &CellInfo::gate_order)
         .def_readonly("gates", &CellInfo::gates)
         .def_readonly("has_c", &CellInfo::has_c)
-        .def_readonly("has_extra", &CellInfo::has_extra);
+        .def_readonly("has_extra", &CellInfo::has_extra)
+        .def_readonly("recurrent", &CellInfo::recurrent)
+        .def_readonly("state_weights", &CellInfo::state_weights)
+        .def(
+            "gates_of",
+            [](const CellInfo& cell, size_t inputs, size_t hidden) { return cell.reading(inputs, hidden).gates; },
+            py::arg("inputs"), py::arg("hidden"));
     m.def("cells", &cells);
     m.def("info", [] {
         py::dict info;

@@ -54,7 +54,7 @@ public:
             h = as_float32(state, "state");
         } else {
             if (!py::isinstance<py::sequence>(state) || py::isinstance<py::array>(state) || py::len(state) != 2)
-                throw py::type_error("state of an LSTM is the pair (h, c)");
+                throw py::type_error(std::string("state of ") + stream_.layer().cell().name + " is the pair (h, c)");
             h = as_float32(state[py::int_(0)], "h");
             c = as_float32(state[py::int_(1)], "c");
             check_shape(c, state_shape(), "c");

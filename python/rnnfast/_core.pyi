@@ -19,6 +19,8 @@ class AttentionCache:
 class AttentionTape:
     pass
 class CellInfo:
+    def gates_of(self, inputs: typing.SupportsInt | typing.SupportsIndex, hidden: typing.SupportsInt | typing.SupportsIndex) -> int:
+        ...
     @property
     def description(self) -> str:
         ...
@@ -36,6 +38,12 @@ class CellInfo:
         ...
     @property
     def name(self) -> str:
+        ...
+    @property
+    def recurrent(self) -> bool:
+        ...
+    @property
+    def state_weights(self) -> int:
         ...
 class Conv1d:
     def __init__(self, in_channels: typing.SupportsInt | typing.SupportsIndex, out_channels: typing.SupportsInt | typing.SupportsIndex, kernel_size: typing.SupportsInt | typing.SupportsIndex, dilation: typing.SupportsInt | typing.SupportsIndex = 1, before: typing.SupportsInt | typing.SupportsIndex = 0, after: typing.SupportsInt | typing.SupportsIndex = 0, bias: bool = True, batch_first: bool = False, seed: typing.SupportsInt | typing.SupportsIndex = 0) -> None:

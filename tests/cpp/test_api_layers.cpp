@@ -96,3 +96,28 @@ TEST_CASE("layers whose tensors do not fit together are refused by name [R8] [R1
                    "a lstm has 4 gates, so [16, 4] is expected"));
     CHECK(contains(refused(stack({"0", "1"}), "weight_ih_l1", {{"weight_ih_l1", {20, 3}}}), "the layer below gives 5"));
 }
+
+TEST_CASE("cells without a recurrent product run on your own tensors, and other tensors are refused") {
+    using Shapes = std::map<std::string, std::vector<size_t>>;
+    const Shapes shapes = {{"weight_ih_l0", {20, 3}}, {"bias_ih_l0", {20}}, {"weight_c_l0", {10}},
+                           {"weight_ih_l1", {15, 5}}, {"bias_ih_l1", {15}}, {"weight_c_l1", {10}}};
+    const rnnfast::Recurrent sru(tensors_of(shapes), "", "sru");
+    CHECK(sru.hidden_size() == 5);
+    CHECK(sru.num_layers() == 2);
+    const std::vector<float> x = random_vector(4 * 3, 1);
+    std::vector<float> whole(4 * 5), y(5);
+    State start = sru.initial_state(), state = sru.initial_state();
+    sru.run(x.data(), 4, start, whole.data());
+    for (size_t t = 0; t < 4; ++t) {
+        sru.step(x.data() + 3 * t, state, y.data());
+        CHECK(std::equal(y.begin(), y.end(), whole.begin() + static_cast<ptrdiff_t>(5 * t)));
+    }
+    const auto refused = [](const Shapes& wrong, const char* cell) {
+        return sentence_of([&] { rnnfast::Recurrent(tensors_of(wrong), "", cell); });
+    };
+    const Shapes lstm = {{"weight_ih_l0", {20, 3}}, {"weight_hh_l0", {20, 5}}};
+    CHECK(contains(refused(lstm, "mingru"), "a mingru has no recurrent product"));
+    CHECK(contains(refused({{"weight_ih_l0", {7, 3}}}, "minlstm"), "a multiple of 3 rows is expected"));
+    CHECK(contains(refused({{"weight_ih_l0", {20, 3}}}, "sru"), "no tensor weight_c_l0"));
+    CHECK(contains(refused({{"weight_ih_l0", {20, 3}}, {"weight_c_l0", {9}}}, "sru"), "no vector of 2 numbers"));
+}

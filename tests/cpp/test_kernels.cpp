@@ -300,7 +300,7 @@ TEST_CASE("NaN in a gate comes out as NaN") {
         s.h = h.data();
         s.h_prev = recurrent.data();
         s.c = c.data();
-        s.c_prev = recurrent.data();
+        s.c_prev = s.x = s.state_weights = recurrent.data();
         active().cells[cell].forward(s);
         CHECK(std::all_of(h.begin(), h.end(), [](float x) { return std::isnan(x); }));
     }

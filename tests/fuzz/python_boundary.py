@@ -260,13 +260,16 @@ def objects(draw):
         "cell": lambda: draw.choice([rf.LSTMCell, rf.GRUCell, rf.RNNCell])(width, hidden, seed=random),
         "linear": lambda: rf.Linear(width, hidden, bias=draw.random() < 0.5, seed=random),
         "norm": lambda: rf.LayerNorm(width, elementwise_affine=draw.random() < 0.8, bias=draw.random() < 0.5),
+        "scan": lambda: draw.choice([rf.MinGRU, rf.MinLSTM, rf.SRU, rf.QRNN])(
+            width, hidden, num_layers=draw.randint(1, 2), bidirectional=draw.random() < 0.5, seed=random
+        ),
         "embedding": lambda: rf.Embedding(5, width, seed=random),
         "conv": lambda: rf.Conv1d(width, hidden, draw.randint(1, 3), padding=draw.choice([0, 1, "same", "causal"])),
         "attention": lambda: rf.SelfAttention(2 * width, draw.choice([1, 2]), causal=draw.random() < 0.5),
         "chain": lambda: rf.Sequential(rf.GRU(width, hidden, seed=random), rf.Tanh(), rf.Linear(hidden, 2, seed=random)),
         "stream": lambda: rf.GRU(width, hidden, seed=0).stream(draw.randint(1, 2)),
         "model": lambda: rf.LanguageModel(
-            corpus.vocab, cell=draw.choice(["rnn", "gru", "lstm"]), embedding_size=draw.choice([0, 3]),
+            corpus.vocab, cell=draw.choice(["rnn", "gru", "lstm", "sru"]), embedding_size=draw.choice([0, 3]),
             hidden_size=4, seed=random,
         ),
         "ngram": lambda: rf.NGram(order=draw.randint(1, 3), smoothing="laplace").fit(corpus),

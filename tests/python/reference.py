@@ -1,7 +1,8 @@
 """The recurrent layers in double precision NumPy, forward and backward: the readable specification.
 
 Everything the compiled core computes is compared with this file. Shapes: x (T, N, D), h and c (N, H), weights in
-PyTorch's order and layout: i f g o for the LSTM, r z n for the GRU.
+PyTorch's order and layout: i f g o for the LSTM, r z n for the GRU. A cell is a step and its derivative: gx and gh are the
+input's and the recurrent product's parts of the gates; a cell without a recurrent product reads x and weight_c instead of gh.
 """
 
 from __future__ import annotations
@@ -75,31 +76,108 @@ def mgu_step_back(saved, dh, dc, h_prev, c_prev):
     return np.hstack([df, da]), np.hstack([df, da * f]), dh * (1 - f), dc
 
 
+def candidate(v):
+    return np.where(v >= 0, v + 0.5, sigmoid(v))
+
+
+def candidate_slope(n):
+    return np.where(n >= 0.5, 1, n * (1 - n))
+
+
+def mingru_step(gx, x, h, c, weight_c):
+    n, z = np.split(gx, 2, axis=1)
+    n, z = candidate(n), sigmoid(z)
+    return (1 - z) * h + z * n, c, (n, z)
+
+
+def mingru_step_back(saved, dh, dc, h_prev, c_prev, weight_c):
+    n, z = saved
+    return np.hstack([dh * z * candidate_slope(n), dh * (n - h_prev) * z * (1 - z)]), 0, dh * (1 - z), dc
+
+
+def minlstm_step(gx, x, h, c, weight_c):
+    n, f, i = np.split(gx, 3, axis=1)
+    n, f, i = candidate(n), sigmoid(f), sigmoid(i)
+    return (f * h + i * n) / (f + i), c, (n, f, i)
+
+
+def minlstm_step_back(saved, dh, dc, h_prev, c_prev, weight_c):
+    n, f, i = saved
+    q = dh * (h_prev - n) / (f + i) ** 2
+    dg = [dh * i / (f + i) * candidate_slope(n), q * i * f * (1 - f), -q * f * i * (1 - i)]
+    return np.hstack(dg), 0, dh * f / (f + i), dc
+
+
+SRU_SCALE = np.sqrt(1 + 2 * np.exp(-2))
+
+
+def sru_step(gx, x, h, c_prev, weight_c):
+    H = h.shape[1]
+    u, f, r, *own = np.split(gx, gx.shape[1] // H, axis=1)
+    f, r = sigmoid(f + weight_c[:H] * c_prev), sigmoid(r + weight_c[H:] * c_prev)
+    highway = own[0] if own else SRU_SCALE * x
+    c = f * c_prev + (1 - f) * u
+    return r * c + (1 - r) * highway, c, (u, f, r, c, highway, bool(own))
+
+
+def sru_step_back(saved, dh, dc, h_prev, c_prev, weight_c):
+    u, f, r, c, highway, own = saved
+    H = h_prev.shape[1]
+    dc, dhighway = dc + dh * r, dh * (1 - r)
+    df, dr = dc * (c_prev - u) * f * (1 - f), dh * (c - highway) * r * (1 - r)
+    dc_prev = dc * f + df * weight_c[:H] + dr * weight_c[H:]
+    dg = np.hstack([dc * (1 - f), df, dr] + [dhighway] * own)
+    return dg, 0 if own else SRU_SCALE * dhighway, 0, dc_prev
+
+
+def qrnn_step(gx, x, h, c, weight_c):
+    z, f, o = np.split(gx, 3, axis=1)
+    z, f, o = np.tanh(z), sigmoid(f), sigmoid(o)
+    c = f * c + (1 - f) * z
+    return o * c, c, (z, f, o, c)
+
+
+def qrnn_step_back(saved, dh, dc, h_prev, c_prev, weight_c):
+    z, f, o, c = saved
+    dc = dc + dh * o
+    dg = [dc * (1 - f) * (1 - z * z), dc * (c_prev - z) * f * (1 - f), dh * c * o * (1 - o)]
+    return np.hstack(dg), 0, 0, dc * f
+
+
 CELLS = {
     "rnn": (rnn_step, rnn_step_back),
     "rnn_relu": (relu_step, relu_step_back),
     "lstm": (lstm_step, lstm_step_back),
     "gru": (gru_step, gru_step_back),
     "mgu": (mgu_step, mgu_step_back),
+    "mingru": (mingru_step, mingru_step_back),
+    "minlstm": (minlstm_step, minlstm_step_back),
+    "sru": (sru_step, sru_step_back),
+    "qrnn": (qrnn_step, qrnn_step_back),
 }
+NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_c")  # of a scan's parameters, if it has them
 
 
 class Scan:
     """One layer in one direction: x (T, N, D) to y (T, N, H), and back."""
 
-    def __init__(self, cell, x, h, c, w_ih, w_hh, b_ih, b_hh, lengths):
+    def __init__(self, cell, x, h, c, weights, lengths):
         step, self.step_back = CELLS[cell]
+        w_ih, w_hh, b_ih, b_hh, self.w_c = (weights.get(name) for name in NAMES)
         self.x, self.h0, self.c0, self.w_ih, self.w_hh, self.lengths = x, h, c, w_ih, w_hh, lengths
         self.y, self.cs, self.saved = [], [], []
         for t in range(len(x)):
             on = (t < lengths)[:, None]  # finished rows keep their state and give zeros
-            new_h, new_c, saved = step(x[t] @ w_ih.T + b_ih, h @ w_hh.T + b_hh, h, c)
+            gx = x[t] @ w_ih.T + b_ih
+            new_h, new_c, saved = step(gx, x[t], h, c, self.w_c) if w_hh is None else step(gx, h @ w_hh.T + b_hh, h, c)
             self.saved.append((saved, h, c))
             h, c = np.where(on, new_h, h), np.where(on, new_c, c)
             self.y.append(np.where(on, new_h, 0))
         self.h, self.c, self.y = h, c, np.array(self.y)
 
     def backward(self, dy, dh, dc):
+        if self.w_hh is None:
+            return self._backward_without_product(dy, dh, dc)
         dw_ih, dw_hh = np.zeros_like(self.w_ih), np.zeros_like(self.w_hh)
         db_ih, db_hh, dx = np.zeros(len(dw_ih)), np.zeros(len(dw_ih)), np.zeros_like(self.x)
         for t in reversed(range(len(self.x))):
@@ -111,7 +189,26 @@ class Scan:
             dx[t] = dgx @ self.w_ih
             dw_ih, db_ih = dw_ih + dgx.T @ self.x[t], db_ih + dgx.sum(0)
             dw_hh, db_hh = dw_hh + dgh.T @ h_prev, db_hh + dgh.sum(0)
-        return dx, dh, dc, (dw_ih, dw_hh, db_ih, db_hh)
+        return dx, dh, dc, dict(zip(NAMES, (dw_ih, dw_hh, db_ih, db_hh)))
+
+    def _backward_without_product(self, dy, dh, dc):
+        H = dh.shape[1]
+        grads, dx = {"weight_ih": np.zeros_like(self.w_ih), "bias_ih": np.zeros(len(self.w_ih))}, np.zeros_like(self.x)
+        if self.w_c is not None:
+            grads["weight_c"] = np.zeros_like(self.w_c)
+        for t in reversed(range(len(self.x))):
+            on = (t < self.lengths)[:, None]
+            saved, h_prev, c_prev = self.saved[t]
+            dg, past_gates, dh_prev, dc_prev = self.step_back(saved, dh + dy[t], dc, h_prev, c_prev, self.w_c)
+            dg, dh, dc = dg * on, np.where(on, dh_prev, dh), np.where(on, dc_prev, dc)
+            dx[t] = dg @ self.w_ih + past_gates * on
+            grads["weight_ih"] += dg.T @ self.x[t]
+            grads["bias_ih"] += dg.sum(0)
+            if self.w_c is not None:
+                grads["weight_c"] += np.hstack(
+                    [(dg[:, H : 2 * H] * c_prev).sum(0), (dg[:, 2 * H : 3 * H] * c_prev).sum(0)]
+                )
+        return dx, dh, dc, grads
 
 
 def flip(x, lengths):
@@ -131,9 +228,9 @@ class Stack:
             outputs = []
             for direction in range(directions):
                 suffix = f"_l{layer}" + "_reverse" * direction
-                parts = [weights[f"{name}{suffix}"] for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
+                parts = {name: weights[name + suffix] for name in NAMES if name + suffix in weights}
                 lane = layer * directions + direction
-                scan = Scan(cell, flip(x, lengths) if direction else x, h0[lane], c0[lane], *parts, lengths)
+                scan = Scan(cell, flip(x, lengths) if direction else x, h0[lane], c0[lane], parts, lengths)
                 self.scans.append((suffix, scan))
                 outputs.append(flip(scan.y, lengths) if direction else scan.y)
             x = np.concatenate(outputs, axis=2)
@@ -153,6 +250,6 @@ class Stack:
                 part = flip(parts[direction], self.lengths) if direction else parts[direction]
                 dx, dh0[lane], dc0[lane], gradients = scan.backward(part, dh[lane], dc[lane])
                 dy = dy + (flip(dx, self.lengths) if direction else dx)
-                for name, gradient in zip(("weight_ih", "weight_hh", "bias_ih", "bias_hh"), gradients):
+                for name, gradient in gradients.items():
                     grads[name + suffix] = gradient
         return dy, dh0, dc0, grads

@@ -19,7 +19,6 @@ DECODERS = {
     "previous": ("context", ["previous"]),
     "d2l": ("context", ["context", "previous"]),
 }
-GATES = {name: cell.gates for name, cell in TABLE.items()}
 
 
 class Var:
@@ -136,7 +135,7 @@ class Tape:
         names = [name for name in weights if name.startswith(prefix)]
         values = {name[len(prefix) :]: weights[name].value for name in names}
         if x.value.shape[2] == 0:  # nothing is read: no matrix, but a bias
-            values["weight_ih_l0"] = np.zeros((GATES[cell] * h.value.shape[2], 0))
+            values["weight_ih_l0"] = np.zeros((TABLE[cell].gates_of(0, h.value.shape[2]) * h.value.shape[2], 0))
         run = Stack(cell, x.value, values, layers, directions, h.value, c.value, lengths)
         y, h_out, c_out = Var(run.y), Var(run.h), Var(run.c)
 
@@ -281,7 +280,7 @@ def settings(decoder="context_and_previous", **changed):
 
 def shapes(cfg):
     """Every parameter's shape by name: the contract of the model file."""
-    E, H, L, gates = cfg["embedding_size"], cfg["hidden_size"], cfg["num_layers"], GATES[cfg["cell"]]
+    E, H, L, cell = cfg["embedding_size"], cfg["hidden_size"], cfg["num_layers"], TABLE[cfg["cell"]]
     directions = 1 + cfg["bidirectional"]
     C, kind = directions * H, cfg["attention"]
     found = {"encoder.embedding.weight": (cfg["source_vocab_size"], E)}
@@ -289,10 +288,14 @@ def shapes(cfg):
     def recurrent(prefix, width, directions):
         for layer in range(L):
             for suffix in (f"_l{layer}", f"_l{layer}_reverse")[:directions]:
+                rows = cell.gates_of(width, H) * H
                 if width:
-                    found[f"{prefix}weight_ih{suffix}"] = (gates * H, width)
-                found[f"{prefix}weight_hh{suffix}"] = (gates * H, H)
-                found[f"{prefix}bias_ih{suffix}"] = found[f"{prefix}bias_hh{suffix}"] = (gates * H,)
+                    found[f"{prefix}weight_ih{suffix}"] = (rows, width)
+                found[f"{prefix}bias_ih{suffix}"] = (rows,)
+                if cell.recurrent:
+                    found[f"{prefix}weight_hh{suffix}"], found[f"{prefix}bias_hh{suffix}"] = (rows, H), (rows,)
+                if cell.state_weights:
+                    found[f"{prefix}weight_c{suffix}"] = (cell.state_weights * H,)
             width = directions * H
 
     recurrent("encoder.rnn.", E, directions)

@@ -40,7 +40,8 @@ public:
     Recurrent() = default;  // empty
     explicit operator bool() const { return impl_ != nullptr; }
     // Reads {prefix}weight_ih_l{layer}, weight_hh, and bias_ih, bias_hh; either all layers have biases or none has.
-    // cell: "rnn" (tanh), "rnn_relu", "lstm" or "gru", with the equations and the gate order of torch.nn.
+    // cell: "rnn" (tanh), "rnn_relu", "lstm" or "gru", with the equations and the gate order of torch.nn; or another of
+    // docs/model-file.md.
     Recurrent(const Tensors& tensors, const std::string& prefix, const std::string& cell,
               Weights weights = Weights::f32);
 

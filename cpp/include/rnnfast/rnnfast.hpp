@@ -152,7 +152,7 @@ public:
     size_t vocab_size() const;  // number of tokens, also without text: the length of logits
     size_t hidden_size() const;
     size_t num_layers() const;
-    std::string cell() const;  // "rnn", "rnn_relu", "lstm" or "gru"
+    std::string cell() const;  // "rnn", "lstm", "gru", ...
     Weights weights() const;
 
     State initial_state() const;

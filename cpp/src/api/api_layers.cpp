@@ -75,7 +75,7 @@ struct Recurrent::Impl {
 namespace {
 
 // PyTorch's names of one layer's tensors.
-constexpr const char* kinds[] = {"weight_ih_l", "weight_hh_l", "bias_ih_l", "bias_hh_l"};
+constexpr const char* kinds[] = {"weight_ih_l", "weight_hh_l", "bias_ih_l", "bias_hh_l", "weight_c_l"};
 
 // The layers that have a tensor, by number; refuses, by name, what this library does not compute.
 size_t count_layers(const SafetensorsFile& file, const std::string& prefix) {
@@ -108,6 +108,31 @@ size_t count_layers(const SafetensorsFile& file, const std::string& prefix) {
     return layers;
 }
 
+// H of the first layer, from the matrix whose shape holds it.
+size_t hidden_size_of(const SafetensorsFile& file, const std::string& prefix, const CellInfo& cell) {
+    if (!cell.recurrent && file.tensors().count(prefix + "weight_hh_l0"))
+        throw std::invalid_argument(file.name() + ": has " + prefix + "weight_hh_l0, but a " + cell.name +
+                                    " has no recurrent product; is the file of another cell?");
+    if (cell.state_weights) {
+        const std::string name = prefix + "weight_c_l0";
+        const std::vector<size_t>& shape = tensor_named(file, name).shape;
+        if (shape.size() != 1 || shape[0] == 0 || shape[0] % cell.state_weights)
+            throw std::invalid_argument(file.name() + ": " + name + " is no vector of " +
+                                        std::to_string(cell.state_weights) + " numbers a hidden unit");
+        return shape[0] / cell.state_weights;
+    }
+    const std::string name = prefix + (cell.recurrent ? "weight_hh_l0" : "weight_ih_l0");
+    const std::vector<size_t> shape = matrix_shape(file, name);
+    const size_t hidden = shape[0] / cell.gates;
+    if (hidden * cell.gates == shape[0] && (!cell.recurrent || shape[1] == hidden)) return hidden;
+    throw std::invalid_argument(
+        file.name() + ": " + name + " has shape [" + std::to_string(shape[0]) + ", " + std::to_string(shape[1]) +
+        "]; a " + cell.name + " has " + std::to_string(cell.gates) + (cell.gates == 1 ? " gate" : " gates") + ", so " +
+        (cell.recurrent ? "[" + std::to_string(cell.gates * shape[1]) + ", " + std::to_string(shape[1]) + "] is"
+                        : "a multiple of " + std::to_string(cell.gates) + " rows is") +
+        " expected; is the file of another cell?");
+}
+
 }  // namespace
 
 Recurrent::Recurrent(const Tensors& tensors, const std::string& prefix, const std::string& cell_name, Weights weights) {
@@ -115,14 +140,7 @@ Recurrent::Recurrent(const Tensors& tensors, const std::string& prefix, const st
     const CellInfo& cell = cell_named(cell_name);
     checked(weights);
     const size_t layers = std::max<size_t>(1, count_layers(file, prefix));
-    const std::vector<size_t> recurrent = matrix_shape(file, prefix + "weight_hh_l0");
-    const size_t gate_rows = recurrent[0], hidden = gate_rows / cell.gates;
-    if (hidden * cell.gates != gate_rows || recurrent[1] != hidden)
-        throw std::invalid_argument(
-            file.name() + ": " + prefix + "weight_hh_l0 has shape [" + std::to_string(gate_rows) + ", " +
-            std::to_string(recurrent[1]) + "]; a " + cell.name + " has " + std::to_string(cell.gates) +
-            (cell.gates == 1 ? " gate" : " gates") + ", so [" + std::to_string(cell.gates * recurrent[1]) + ", " +
-            std::to_string(recurrent[1]) + "] is expected; is the file of another cell?");
+    const size_t hidden = hidden_size_of(file, prefix, cell);
     const auto has = [&](const std::string& name) { return file.tensors().count(name) != 0; };
     const bool bias = has(prefix + "bias_ih_l0");
     RecurrentOptions options;
@@ -139,12 +157,12 @@ Recurrent::Recurrent(const Tensors& tensors, const std::string& prefix, const st
             throw std::invalid_argument(file.name() + ": " + ih + " reads " + std::to_string(inputs) +
                                         " numbers, the layer below gives " + std::to_string(hidden));
         for (const char* one : {"bias_ih", "bias_hh"})
-            if (has(prefix + one + end) != bias)
+            if ((cell.recurrent || one == std::string_view("bias_ih")) && has(prefix + one + end) != bias)
                 throw std::invalid_argument(file.name() + ": " + prefix + one + end + " is " +
                                             (bias ? "missing, but " : "there, but there is no ") + prefix +
                                             "bias_ih_l0" + (bias ? " is there" : "") +
                                             ": expected both biases in all layers, or in none");
-        check_packed_size(file, ih, inputs, GateOrder{cell.gates, hidden}.columns(), weights);
+        check_packed_size(file, ih, inputs, GateOrder{cell.reading(inputs, hidden).gates, hidden}.columns(), weights);
     }
     auto impl = std::make_shared<Impl>(Impl{{options, std::nullopt, active(), prefix}});
     impl->layers.pack([&](const Parameter& p, Buffer& buffer) { return tensor_values(file, p.name, p.shape, buffer); },

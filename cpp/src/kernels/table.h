@@ -50,7 +50,7 @@ struct CellForward {
     bool save = false;       // keep the activated gates in `gates` for backward
     float* gates = nullptr;  // [rows, gate_stride] in: the input part; out (if save): the activated gates
     size_t gate_stride = 0;
-    const float* recurrent = nullptr;  // [rows, recurrent_stride] the recurrent part, same order as gates
+    const float* recurrent = nullptr;  // [rows, recurrent_stride] the recurrent part, same order as gates, if any
     size_t recurrent_stride = 0;
     const float* h_prev = nullptr;
     size_t h_prev_stride = 0;
@@ -61,6 +61,10 @@ struct CellForward {
     size_t c_prev_stride = 0, c_stride = 0;
     float* extra = nullptr;  // GRU: the recurrent part of n before the reset gate, if save
     size_t extra_stride = 0;
+    const float* x = nullptr;  // SRU: the layer's input, unit by unit
+    size_t x_stride = 0;
+    const float* state_weights = nullptr;  // SRU: [2, padded H], how f and r read c_prev
+    size_t state_weights_stride = 0;
 };
 
 struct CellBackward {
@@ -68,7 +72,7 @@ struct CellBackward {
     size_t units = 0;
     float* gates = nullptr;  // [rows, gate_stride] in: activated gates; out: gradient of the recurrent part
     size_t gate_stride = 0;
-    const float* dh = nullptr;  // [rows, dh_stride] gradient of h from later steps
+    const float* dh = nullptr;  // [rows, dh_stride] gradient of h from the recurrent product of the next step, if any
     size_t dh_stride = 0;
     const float* dy = nullptr;  // gradient of this step's output, or nullptr
     size_t dy_stride = 0;
@@ -83,6 +87,11 @@ struct CellBackward {
     size_t dc_stride = 0;
     float* extra = nullptr;  // GRU in: the saved pre-reset part; out: gradient of n's input part
     size_t extra_stride = 0;
+    const float* x = nullptr;  // SRU
+    float* dx = nullptr;       // SRU out: the part of the input's gradient that bypasses the gates, or nullptr
+    size_t x_stride = 0, dx_stride = 0;
+    const float* state_weights = nullptr;
+    size_t state_weights_stride = 0;
 };
 
 struct CellKernels {
@@ -233,7 +242,19 @@ enum PointwiseIndex {
     pointwise_count
 };
 
-enum CellIndex { cell_rnn_tanh, cell_rnn_relu, cell_lstm, cell_gru, cell_mgu, cell_count };
+enum CellIndex {
+    cell_rnn_tanh,
+    cell_rnn_relu,
+    cell_lstm,
+    cell_gru,
+    cell_mgu,
+    cell_mingru,
+    cell_minlstm,
+    cell_sru,
+    cell_sru_projected,
+    cell_qrnn,
+    cell_count
+};
 
 // int8: converts the 32-bit integer sums in C to floats, c[r, j] = sum * (row_scale[r] * column_scale[j]) + start[j]
 struct Rescale {

@@ -81,7 +81,7 @@ void layer_forward(const Pass& p, size_t l, size_t t, const Range& rows) {
     float* x_left = p.scratch + tile_scratch(rows.size(), w.column_grain());
     float* h_left = x_left + left_scratch(w.input, rows.size());
     const LeftRows x_rows = left_rows(w.input, x, rows.size(), x_left);
-    const LeftRows h_rows = left_rows(w.recurrent, step.h_prev, rows.size(), h_left);
+    const LeftRows h_rows = w.cell->recurrent ? left_rows(w.recurrent, step.h_prev, rows.size(), h_left) : LeftRows{};
     for_each_tile({0, w.order.columns()}, tile_columns(rows.size(), w.column_grain()), t, [&](Range part) {
         multiply(w.input, x_rows, part.begin, part.size(), w.input_bias.data() + part.begin,
                  step.gates.column_range(part));
@@ -205,15 +205,15 @@ void layer_backward(const BackwardPass& p, size_t l, size_t t, const Range& rows
     const Range at = p.steps().at(t, rows);
     const Step step = step_at(p.arrays(l), t, rows);
     const Carries carries = p.carries(l, rows.size());
-    backward_step(w, step, {dy, carries.dh_direct, carries.dc}, {0, p.hidden()}, carries.dh);
+    const View dx = l ? p.spare(rows.size()) : p.inputs(p.tape.dx).row_range(at);
+    backward_step(w, step, {dy, carries.dh_direct, carries.dc, dx}, {0, p.hidden()}, carries.dh);
     const auto swap = [&] {
         for (size_t r = 0; step.extra && r < rows.size(); ++r)
             swap_last_gate(w.order, step.gates.row(r), step.extra.row(r));
     };
     multiply_back(w.recurrent_back, step.gates, p.zeros, carries.dh, p.left());
     swap();
-    const View dx = l ? p.spare(rows.size()) : p.inputs(p.tape.dx).row_range(at);
-    multiply_back(w.input_back, step.gates, p.zeros, dx, p.left());
+    multiply_back_to_input(w, step.gates, p.zeros, dx, p.left());
     swap();
     for (size_t r = 0; l && p.tape.dropout > 0 && r < rows.size(); ++r)
         dropout(dx.row(r), dx.row(r), dx.columns, p.tape.dropout, p.mask(l - 1, t, rows.begin + r));

@@ -53,8 +53,10 @@ void copy_values(Parameter& p, const FileValues& values) {
     p.value = std::move(buffer);
 }
 
-void uniform_(Parameter& p, double bound, uint64_t key) {
-    for (size_t i = 0; i < p.value.size(); ++i)
+void uniform_(Parameter& p, double bound, uint64_t key) { uniform_(p, {0, p.value.size()}, bound, key); }
+
+void uniform_(Parameter& p, Range elements, double bound, uint64_t key) {
+    for (size_t i = elements.begin; i < elements.end; ++i)
         p.value.data()[i] = static_cast<float>((2.0 * random_uniform(key, i) - 1.0) * bound);
 }
 

@@ -34,6 +34,7 @@ using Parameters = std::vector<Parameter*>;
 
 // Uniform in [-bound, bound), and standard normal: number i of the stream `key`.
 void uniform_(Parameter& p, double bound, uint64_t key);
+void uniform_(Parameter& p, Range elements, double bound, uint64_t key);
 void normal_(Parameter& p, uint64_t key);
 
 constexpr size_t chunk = 16384;  // elements a thread takes at a time; the sum of squares adds chunk by chunk

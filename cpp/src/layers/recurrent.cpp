@@ -1,7 +1,6 @@
 #include "layers/recurrent.h"
 
 #include <algorithm>
-#include <numeric>
 #include <stdexcept>
 
 #include "runtime/random.h"
@@ -30,36 +29,56 @@ Recurrent::Recurrent(RecurrentOptions options, std::optional<uint64_t> seed, con
       cell_(&cell_named(options_.cell)),
       kernels_(&kernels),
       packed_(std::make_unique<PackedScans>()) {
-    const size_t rows = cell_->gates * options_.hidden_size;
-    const double bound = cell_->initial_bound(options_.hidden_size);
-    const auto add = [&](const std::string& name, std::vector<size_t> shape) {
-        parameters.push_back(make_parameter(prefix + name, std::move(shape), seed.has_value()));
-        uniform_(parameters.back(), bound, random_key(seed.value_or(0), parameters.size()));
-        return &parameters.back();
-    };
-    for (size_t scan = 0; scan < scans(); ++scan) {
-        const size_t layer = scan / directions();
-        const std::string number = options_.single ? "" : "_l" + std::to_string(layer);
-        const std::string suffix = number + (scan % directions() ? "_reverse" : "");
-        const size_t inputs = layer ? directions() * options_.hidden_size : first_width();
-        Names p;
-        const size_t read = layer ? inputs : options_.input_size + options_.fixed_size;
-        if (read) p.weight_ih = add("weight_ih" + suffix, {rows, read});
-        p.weight_hh = add("weight_hh" + suffix, {rows, options_.hidden_size});
-        if (options_.bias) p.bias_ih = add("bias_ih" + suffix, {rows});
-        if (options_.bias) p.bias_hh = add("bias_hh" + suffix, {rows});
-        named_.push_back(p);
-    }
+    for (size_t scan = 0; scan < scans(); ++scan) add_scan(scan, seed, prefix);
     packed_->scans = unpacked();
 }
 
+size_t Recurrent::inputs_of(size_t scan) const {
+    return scan < directions() ? options_.input_size + options_.fixed_size : directions() * options_.hidden_size;
+}
+
+// A highway reads x alone, so beside fixed inputs it goes through the gates.
+const CellInfo& Recurrent::cell_of(size_t scan) const {
+    const bool fixed = scan < directions() && options_.fixed_size;
+    return cell_->reading(fixed ? 0 : inputs_of(scan), options_.hidden_size);
+}
+
+void Recurrent::add_scan(size_t scan, std::optional<uint64_t> seed, const std::string& prefix) {
+    const CellInfo& cell = cell_of(scan);
+    const size_t hidden = options_.hidden_size, inputs = inputs_of(scan);
+    const std::string number = options_.single ? "" : "_l" + std::to_string(scan / directions());
+    const std::string suffix = number + (scan % directions() ? "_reverse" : "");
+    const auto add = [&](const std::string& name, std::vector<size_t> shape, CellWeight kind) {
+        const size_t gates = shape[0] / hidden;
+        parameters.push_back(make_parameter(prefix + name + suffix, std::move(shape), seed.has_value()));
+        Parameter& p = parameters.back();
+        const uint64_t key = random_key(seed.value_or(0), parameters.size());
+        for (size_t gate = 0; gate < gates; ++gate) {
+            const Range own{gate * p.size() / gates, (gate + 1) * p.size() / gates};
+            const Start start = cell.start(kind, gate, inputs, hidden);
+            uniform_(p, own, start.bound, key);
+            for (size_t i = own.begin; start.mean != 0 && i < own.end; ++i)
+                p.value.data()[i] += static_cast<float>(start.mean);
+        }
+        return &p;
+    };
+    const size_t rows = cell.gates * hidden;
+    Names p{};
+    if (inputs) p.weight_ih = add("weight_ih", {rows, inputs}, CellWeight::input);
+    if (cell.recurrent) p.weight_hh = add("weight_hh", {rows, hidden}, CellWeight::recurrent);
+    if (options_.bias) p.bias_ih = add("bias_ih", {rows}, CellWeight::bias);
+    if (options_.bias && cell.recurrent) p.bias_hh = add("bias_hh", {rows}, CellWeight::bias);
+    if (cell.state_weights) p.weight_c = add("weight_c", {cell.state_weights * hidden}, CellWeight::state);
+    named_.push_back(p);
+}
+
 void Recurrent::pack(const FileValues& values, bool token_input) {
-    Buffer buffers[4];
+    Buffer buffers[5];
     const auto of = [&](const Parameter* p, Buffer& buffer) { return p ? values(*p, buffer) : nullptr; };
     for (size_t scan = 0; scan < scans(); ++scan) {
         const Names& p = named_[scan];
         packed_->scans[scan].pack({of(p.weight_ih, buffers[0]), of(p.weight_hh, buffers[1]), of(p.bias_ih, buffers[2]),
-                                   of(p.bias_hh, buffers[3])},
+                                   of(p.bias_hh, buffers[3]), of(p.weight_c, buffers[4])},
                                   token_input && scan < directions());
     }
     (token_input ? packed_->tokens : packed_->dense) = true;
@@ -68,10 +87,9 @@ void Recurrent::pack(const FileValues& values, bool token_input) {
 std::vector<ScanWeights> Recurrent::unpacked() const {
     std::vector<ScanWeights> all;
     for (size_t scan = 0; scan < scans(); ++scan) {
-        const size_t layer = scan / directions();
-        const size_t inputs = layer ? directions() * options_.hidden_size : first_width();
-        const size_t apart = layer || joins_fixed() ? 0 : options_.fixed_size;
-        all.emplace_back(*kernels_, *cell_, options_.weights, inputs, options_.hidden_size, apart);
+        const size_t apart = scan >= directions() || joins_fixed() ? 0 : options_.fixed_size;
+        all.emplace_back(*kernels_, cell_of(scan), options_.weights, inputs_of(scan) - apart, options_.hidden_size,
+                         apart);
     }
     return all;
 }
@@ -96,13 +114,14 @@ void Recurrent::weights_changed() {
 ScanParameters Recurrent::scan_parameters(size_t scan) const {
     const auto value = [](const Parameter* p) { return p ? p->value.data() : nullptr; };
     const Names& p = named_[scan];
-    return {value(p.weight_ih), value(p.weight_hh), value(p.bias_ih), value(p.bias_hh)};
+    return {value(p.weight_ih), value(p.weight_hh), value(p.bias_ih), value(p.bias_hh), value(p.weight_c)};
 }
 
 ScanGradients Recurrent::scan_gradients(size_t scan) const {
     const auto gradient = [](Parameter* p) { return p ? p->grad.data() : nullptr; };
     const Names& p = named_[scan];
-    return {gradient(p.weight_ih), gradient(p.weight_hh), gradient(p.bias_ih), gradient(p.bias_hh)};
+    return {gradient(p.weight_ih), gradient(p.weight_hh), gradient(p.bias_ih), gradient(p.bias_hh),
+            gradient(p.weight_c)};
 }
 
 void Recurrent::prepare(bool token_input, bool backward, bool input_gradient) const {

@@ -79,7 +79,10 @@ public:
 private:
     // int8 quantizes a row of weight_ih as a whole, so there the fixed inputs are copied into each step's input.
     bool joins_fixed() const { return options_.weights == Weights::int8; }
-    size_t first_width() const { return options_.input_size + (joins_fixed() ? options_.fixed_size : 0); }
+    // What a scan reads at every step, and the form of the cell that reads so much.
+    size_t inputs_of(size_t scan) const;
+    const CellInfo& cell_of(size_t scan) const;
+    void add_scan(size_t scan, std::optional<uint64_t> seed, const std::string& prefix);
     ScanParameters scan_parameters(size_t scan) const;
     void check_input(const RecurrentInput& input, bool save) const;
     void prepare(bool token_input, bool backward, bool input_gradient) const;
@@ -92,7 +95,7 @@ private:
     const CellInfo* cell_;
     const Kernels* kernels_;
     struct Names {  // a scan's parameters, nullptr where it has none
-        Parameter *weight_ih = nullptr, *weight_hh = nullptr, *bias_ih = nullptr, *bias_hh = nullptr;
+        Parameter *weight_ih, *weight_hh, *bias_ih, *bias_hh, *weight_c;
     };
     std::vector<Names> named_;
     struct PackedScans {

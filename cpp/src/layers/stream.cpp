@@ -92,7 +92,8 @@ double step_flops(const Stack& stack, size_t rows) {
     for (size_t layer = 0; layer < stack.layers; ++layer) {
         const ScanWeights& w = stack.scans[layer];
         const size_t inputs = w.input.depth();  // 0 for tokens, whose rows are gathered
-        flops += 2.0 * static_cast<double>(rows * w.cell->gates * w.order.hidden * (w.order.hidden + inputs));
+        const size_t depth = w.cell->recurrent_depth(w.order.hidden) + inputs;
+        flops += 2.0 * static_cast<double>(rows * w.cell->gates * w.order.hidden * depth);
     }
     return flops;
 }

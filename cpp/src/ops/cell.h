@@ -1,4 +1,4 @@
-// The table of cells. A new cell is two kernels (kernels/cells.h) and one row here.
+// The table of cells. A new cell is two kernels (kernels/cells.h, kernels/scan_cells.h) and one row here.
 #pragma once
 
 #include <string>
@@ -8,6 +8,14 @@
 
 namespace rnnfast::core {
 
+// The kinds of parameters of a cell.
+enum class CellWeight { input, recurrent, state, bias };
+// New values are uniform in mean +- bound.
+struct Start {
+    double bound, mean;
+    bool operator==(const Start& other) const { return bound == other.bound && mean == other.mean; }
+};
+
 struct CellInfo {
     const char* name;  // what users write
     const char*
@@ -15,9 +23,19 @@ struct CellInfo {
     const char* gate_order;  // how the weights' rows are ordered, H rows for each letter
     CellIndex kernel;
     size_t gates;
-    bool has_c;                              // a second state beside h
-    bool has_extra;                          // GRU: the last gate's recurrent part is kept apart from its input part
-    double (*initial_bound)(size_t hidden);  // parameters start uniform in +-bound
+    bool has_c;      // a second state beside h
+    bool has_extra;  // GRU: the last gate's recurrent part is kept apart from its input part
+    Start (*start)(CellWeight weight, size_t gate, size_t inputs, size_t hidden);
+    bool recurrent = true;     // it has a recurrent product, so weight_hh and bias_hh
+    size_t state_weights = 0;  // so many gates, from the second on, read c of the step before unit by unit: weight_c
+    bool highway = false;      // the output reads the layer's input unit by unit, which must be H wide
+    const CellInfo* projected = nullptr;  // what takes its place where the input is not
+
+    // The form of this cell for a layer with so many inputs.
+    const CellInfo& reading(size_t inputs, size_t hidden) const {
+        return highway && inputs != hidden ? *projected : *this;
+    }
+    size_t recurrent_depth(size_t hidden) const { return recurrent ? hidden : 0; }
 };
 
 const std::vector<CellInfo>& cells();

@@ -30,7 +30,7 @@ size_t input_rows(const ScanWeights& w, const ScanForward& s) {
 
 double scan_flops(const ScanWeights& w, const Steps& steps) {
     return 2.0 * static_cast<double>(w.order.columns()) * static_cast<double>(steps.total()) *
-           static_cast<double>(w.order.hidden + w.input_size);
+           static_cast<double>(w.cell->recurrent_depth(w.order.hidden) + w.input_size);
 }
 
 // Some rows in each of several steps, in which the same rows run.
@@ -70,10 +70,15 @@ void input_part(const ScanWeights& w, const ScanForward& s, const Chunk& chunk, 
 
 // Sizes of one forward, and each thread's memory in the scratch buffer.
 struct ForwardPlan {
-    size_t grain, threads, rows_together, tile, left, floats;
+    bool recurrent;
+    size_t columns, grain, threads, rows_together, tile, left, floats;
 
     ForwardPlan(const ScanWeights& w, const ScanForward& s)
-        : grain(w.column_grain()), threads(threads_for(scan_flops(w, *s.steps))), rows_together(input_rows(w, s)) {
+        : recurrent(w.cell->recurrent),
+          columns(w.order.columns()),
+          grain(w.column_grain()),
+          threads(threads_for(scan_flops(w, *s.steps))),
+          rows_together(input_rows(w, s)) {
         const size_t rows = s.steps->rows(0), most_rows = std::max(rows_together, rows);
         const bool product = !s.tokens && w.input_size;
         tile = tile_scratch(rows, grain);
@@ -81,6 +86,8 @@ struct ForwardPlan {
         floats = round_up((s.saves() ? 0 : most_rows * w.order.columns()) + tile + left, alignment / 4);
         s.scratch->reserve(threads * floats);
     }
+    // Columns of a step that are done together: all of them where no recurrent part has to stay in L1.
+    size_t step_columns(size_t rows) const { return recurrent ? tile_columns(rows, grain) : columns; }
 };
 
 }  // namespace
@@ -106,11 +113,12 @@ void scan_forward(const ScanWeights& w, const ScanForward& s) {
                     Step step = step_at(s, t, mine);
                     const size_t first = (t - chunk.steps.begin) * period;
                     step.gates = gates.row_range({first, first + mine.size()});
-                    const LeftRows h_prev = left_rows(w.recurrent, step.h_prev, mine.size(), left);
-                    for_each_tile(share.columns, tile_columns(mine.size(), plan.grain), t,
+                    const LeftRows h_prev =
+                        w.cell->recurrent ? left_rows(w.recurrent, step.h_prev, mine.size(), left) : LeftRows{};
+                    for_each_tile(share.columns, plan.step_columns(mine.size()), t,
                                   [&](Range part) { fused_step(w, step, h_prev, part, tile); });
                 }
-                if (share.split_units) team.wait();
+                if (share.split_units && w.cell->recurrent) team.wait();
             }
         }
     });
@@ -130,7 +138,14 @@ void fixed_part(const ScanWeights& w, const ConstView& fixed, float* part, Buffe
 
 void multiply_back(const PackedMatrix& weights, const ConstView& gates, const float* zeros, const View& to,
                    float* left) {
-    multiply(weights, left_rows(weights, gates, gates.rows, left), 0, to.columns, zeros, to);
+    if (weights.columns())
+        return multiply(weights, left_rows(weights, gates, gates.rows, left), 0, to.columns, zeros, to);
+    for (size_t r = 0; r < to.rows; ++r) std::fill_n(to.row(r), to.columns, 0.0f);
+}
+
+void multiply_back_to_input(const ScanWeights& w, const ConstView& gates, const float* zeros, const View& dx,
+                            float* left) {
+    multiply_back(w.input_back, gates, w.cell->highway ? nullptr : zeros, dx, left);
 }
 
 namespace {
@@ -163,6 +178,13 @@ void scan_weight_gradients(const Team& team, const ScanWeights& w, const ScanArr
     const auto add_biases = [&](std::initializer_list<float*> biases) {
         add_bias_gradient(w, team, s.gates, sums, gradients.overwrite, biases);
     };
+    if (!w.cell->recurrent) {
+        if (of_x) g.add(team, {from_x});
+        add_biases({gradients.bias_ih});
+        g.add_state_weights(team, {s.c, s.c0, {gradients.weight_c, w.cell->state_weights, hidden}});
+        if (s.tokens) g.add_tokens(team, s.tokens, w.input_size, gradients.weight_ih);
+        return;
+    }
     if (s.extra) {  // the last gate's input part has its own gradient
         if (of_h) g.add(team, {from_h});
         add_biases({gradients.bias_hh});
@@ -216,6 +238,8 @@ struct BackwardPass {
         sums = dh_direct.base + carried;
         over_steps = {sums + summed, rows, columns};
         std::fill(zeros, sums, 0.0f);
+        for (size_t n = 0; !w.cell->recurrent && s.dh_last && n < rows; ++n)  // a row reads it at its last step
+            std::copy_n(s.dh_last.row(n), hidden, dh_direct.row(n));
         if (w.fixed_size) set_even(one_step, 1, rows);
     }
 
@@ -255,15 +279,21 @@ void BackwardPass::step(size_t t, const Share& share, float* scratch) const {
     const Range mine = steps.running(share.rows, t);
     if (mine.size() == 0) return;
     LeftRows later{};
-    if (t + 1 < steps.count()) {
+    if (w.cell->recurrent && t + 1 < steps.count()) {
         const ConstView gates = s.gates.row_range(steps.at(t + 1, steps.running(share.rows, t + 1)));
         later = left_rows(w.recurrent_back, gates, gates.rows, scratch + tile);
     }
     const Range units{std::min(share.columns.begin, w.order.hidden), std::min(share.columns.end, w.order.hidden)};
     const Step now = step_at(s, t, mine);
-    const StepGradients d{s.dy.row_range(steps.at(t, mine)), dh_direct.row_range(mine), s.dc.row_range(mine)};
+    const Range at = steps.at(t, mine);
+    const StepGradients d{s.dy.row_range(at), dh_direct.row_range(mine), s.dc.row_range(mine), s.dx.row_range(at)};
+    if (!w.cell->recurrent) {
+        if (s.saved_gates) take_saved(now, at, units);
+        if (units.size()) backward_step(w, now, d, units, {});
+        return;
+    }
     for_each_tile(units, tile_columns(mine.size(), grain), t, [&](Range part) {
-        if (s.saved_gates) take_saved(now, steps.at(t, mine), part);
+        if (s.saved_gates) take_saved(now, at, part);
         const View dh(scratch, mine.size(), round_up(part.size(), grain));
         dh_from_later(mine, later, part.begin, dh);
         backward_step(w, now, d, part, dh);
@@ -301,7 +331,7 @@ void BackwardPass::fixed_gradients(const Team& team, Range own_rows, float* scra
 void BackwardPass::input_gradient(Range own, float* left) const {
     for (size_t r = own.begin; s.dx && r < own.end; r += block_rows) {
         const Range block{r, std::min(r + block_rows, own.end)};
-        multiply_back(w.input_back, s.gates.row_range(block), zeros, s.dx.row_range(block), left);
+        multiply_back_to_input(w, s.gates.row_range(block), zeros, s.dx.row_range(block), left);
     }
 }
 
@@ -315,7 +345,7 @@ void scan_backward(const ScanWeights& w, const ScanBackward& s, const ScanGradie
         const Range own_rows = split(pass.rows, team.size, team.index);
         for (size_t t = s.steps->count(); t-- > 0;) {
             pass.step(t, share, scratch);
-            if (share.split_units) team.wait();
+            if (share.split_units && w.cell->recurrent) team.wait();
         }
         team.wait();
         pass.start_gradient(own_rows, scratch + pass.tile);

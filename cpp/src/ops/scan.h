@@ -34,9 +34,12 @@ void scan_backward(const ScanWeights& w, const ScanBackward& s, const ScanGradie
 void scan_weight_gradients(const Team& team, const ScanWeights& w, const ScanArrays& s, const ScanGradients& gradients,
                            float* scratch, float* sums, const float* zeros = nullptr);
 
-// to = gates W, all columns of `to`: from gradients of the gates to those of what the weights read. zeros: as many as
-// the weights have columns; left: left_scratch.
+// to = gates W, all columns of `to`: from gradients of the gates to those of what the weights read; zeros where they
+// read nothing. zeros: as many as the weights have columns, or nullptr: the product is added; left: left_scratch.
 void multiply_back(const PackedMatrix& weights, const ConstView& gates, const float* zeros, const View& to,
                    float* left);
+// The same to the input of these gates, which then holds the part that bypassed the gates if the cell has a highway.
+void multiply_back_to_input(const ScanWeights& w, const ConstView& gates, const float* zeros, const View& dx,
+                            float* left);
 
 }  // namespace rnnfast::core

@@ -29,7 +29,8 @@ Step step_at(const ScanArrays& s, size_t t, Range rows) {
             t || !save ? ConstView(s.c.row_range(save ? before : rows)) : s.c0.row_range(rows),
             s.c.row_range(save ? now : rows),
             s.extra.row_range(now),
-            save};
+            save,
+            s.x.row_range(now)};
 }
 
 void forward_step(const ScanWeights& w, const Step& s, Range columns, const ConstView& recurrent) {
@@ -56,10 +57,17 @@ void forward_step(const ScanWeights& w, const Step& s, Range columns, const Cons
         c.extra = s.extra.base + unit;
         c.extra_stride = s.extra.stride;
     }
+    if (w.cell->highway) {
+        c.x = s.x.base + unit;
+        c.x_stride = s.x.stride;
+    }
+    if (w.cell->state_weights) c.state_weights = w.state_weights.data() + unit;
+    c.state_weights_stride = w.order.padded_hidden();
     w.kernels->cells[w.cell->kernel].forward(c);
 }
 
 void fused_step(const ScanWeights& w, const Step& s, const LeftRows& h_prev, Range columns, float* tile) {
+    if (!w.cell->recurrent) return forward_step(w, s, columns, {});
     const View recurrent(tile, s.h.rows, columns.size());
     multiply(w.recurrent, h_prev, columns.begin, columns.size(), w.recurrent_bias.data() + columns.begin, recurrent);
     forward_step(w, s, columns, recurrent);
@@ -91,6 +99,14 @@ void backward_step(const ScanWeights& w, const Step& s, const StepGradients& d, 
         c.extra = s.extra.base + units.begin;
         c.extra_stride = s.extra.stride;
     }
+    if (w.cell->highway) {
+        c.x = s.x.base + units.begin;
+        c.x_stride = s.x.stride;
+        if (d.dx) c.dx = d.dx.base + units.begin;
+        c.dx_stride = d.dx.stride;
+    }
+    if (w.cell->state_weights) c.state_weights = w.state_weights.data() + units.begin;
+    c.state_weights_stride = w.order.padded_hidden();
     w.kernels->cells[w.cell->kernel].backward(c);
 }
 
@@ -121,6 +137,12 @@ namespace {
 // So few gates that both parts of all of them stay in L1.
 bool few_gates(const ScanWeights& w, size_t rows) { return rows * w.order.columns() <= 2 * tile_floats; }
 
+// Floats of the recurrent part that a step makes.
+size_t recurrent_floats(const ScanWeights& w, size_t rows) {
+    if (!w.cell->recurrent) return 0;
+    return few_gates(w, rows) ? rows * w.order.columns() : tile_scratch(rows, w.column_grain());
+}
+
 // C = start + A B, walking B's panels backwards on odd steps
 void multiply_walking(const PackedMatrix& b, const ConstView& a, const float* start, size_t number, const View& c,
                       float* left) {
@@ -134,8 +156,7 @@ void multiply_walking(const PackedMatrix& b, const ConstView& a, const float* st
 }  // namespace
 
 StepWorkspace::Sizes StepWorkspace::sizes(const ScanWeights& w, size_t rows) {
-    return {rows * w.order.columns(),
-            few_gates(w, rows) ? rows * w.order.columns() : tile_scratch(rows, w.column_grain()),
+    return {rows * w.order.columns(), recurrent_floats(w, rows),
             std::max(w.input.depth() ? left_scratch(w.input, rows) : 0, left_scratch(w.recurrent, rows))};
 }
 
@@ -149,13 +170,17 @@ void scan_step(const ScanWeights& w, const ScanStep& s, StepWorkspace& workspace
     const size_t rows = s.h.rows, columns = w.order.columns();
     workspace.reserve(StepWorkspace::sizes(w, rows));
     float* left = workspace.left.data();
-    const Step step{{workspace.gates.data(), rows, columns}, s.h, s.h_next, s.c, s.c, {}, false};
+    const Step step{{workspace.gates.data(), rows, columns}, s.h, s.h_next, s.c, s.c, {}, false, s.x};
     const auto input = [&] {
         if (s.tokens)
             gather_input(w, s.tokens, {0, columns}, step.gates);
         else
             multiply_walking(w.input, s.x, w.input_bias.data(), s.number, step.gates, left);
     };
+    if (!w.cell->recurrent) {
+        input();
+        return forward_step(w, step, {0, columns}, {});
+    }
     if (!few_gates(w, rows)) {
         input();
         const LeftRows h_rows = left_rows(w.recurrent, s.h, rows, left);

@@ -33,6 +33,7 @@ struct Step {
     ConstView c_prev;  // [rows, padded H]
     View c, extra;     // [rows, padded H] forward: out
     bool save = false;
+    ConstView x;  // [rows, D] what a cell with a highway reads
 };
 Step step_at(const ScanArrays& s, size_t t, Range rows);
 
@@ -41,14 +42,16 @@ struct StepGradients {
     ConstView dy;    // [rows, H] of this step's output
     View dh_direct;  // [rows, padded H] in and out: the part of dh that bypasses the gates (GRU)
     View dc;         // [rows, padded H] in: of c; out: of c_prev
+    View dx;         // [rows, D] of a cell with a highway, out: the part that bypasses the gates; may be empty
 };
 
-// The cell on some columns of the gates, whose recurrent part [rows, columns] is there.
+// The cell on some columns of the gates, whose recurrent part [rows, columns] is there, if it has one.
 void forward_step(const ScanWeights& w, const Step& s, Range columns, const ConstView& recurrent);
 // The recurrent product of some columns, and the cell on it while it is in L1. h_prev: that of s, as the product reads
 // it; tile: memory for [rows, columns].
 void fused_step(const ScanWeights& w, const Step& s, const LeftRows& h_prev, Range columns, float* tile);
-// The cell's gradients of some units. dh: [rows, units] what later steps pass back to h of this one.
+// The cell's gradients of some units. dh: [rows, units] what the next step's recurrent product passes back to h of this
+// one, if the cell has one.
 void backward_step(const ScanWeights& w, const Step& s, const StepGradients& d, Range units, const ConstView& dh);
 
 // Exchanges the last gate's column blocks with `extra`: gradients of the recurrent part for those of the input part.

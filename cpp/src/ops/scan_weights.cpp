@@ -1,6 +1,8 @@
 #include "ops/scan_weights.h"
 
+#include <algorithm>
 #include <numeric>
+#include <stdexcept>
 
 namespace rnnfast::core {
 
@@ -39,8 +41,8 @@ void ScanWeights::take_rows(PackedMatrix& to, const float* matrix, size_t stride
 void ScanWeights::pack(const ScanParameters& p, bool token_input) {
     const size_t columns = order.columns(), depth = input_size, hidden = order.hidden;
     const GemmKernel& kernel = gemm_for(*kernels, weights, cell->gates);
-    if (recurrent.depth() != hidden) {
-        recurrent = PackedMatrix(kernel, hidden, columns);
+    if (recurrent.columns() != columns) {
+        recurrent = PackedMatrix(kernel, cell->recurrent_depth(hidden), columns);
         input_bias = Buffer(recurrent.padded_columns());
         recurrent_bias = Buffer(recurrent.padded_columns());
     }
@@ -48,15 +50,20 @@ void ScanWeights::pack(const ScanParameters& p, bool token_input) {
     const size_t apart = cell->has_extra ? (cell->gates - 1) * hidden : cell->gates * hidden;
     order.for_each_column([&](size_t j, size_t row) {
         if (!p.bias_ih) return;
-        input_bias.data()[j] = row < apart ? p.bias_ih[row] + p.bias_hh[row] : p.bias_ih[row];
+        input_bias.data()[j] = row < apart && p.bias_hh ? p.bias_ih[row] + p.bias_hh[row] : p.bias_ih[row];
         recurrent_bias.data()[j] = row < apart ? 0.0f : p.bias_hh[row];
     });
-    take_columns(recurrent, p.weight_hh, hidden);
+    if (cell->recurrent) take_columns(recurrent, p.weight_hh, hidden);
+    pack_state_weights(p.weight_c);
     if (fixed_size) {
         if (fixed.depth() != fixed_size) fixed = PackedMatrix(kernel, fixed_size, columns);
         take_columns(fixed, p.weight_ih + depth, input_stride());
     }
     if (depth == 0) return;
+    if (token_input && cell->highway)
+        throw std::invalid_argument(std::string(cell->name) + ": one-hot input as wide as the hidden state (" +
+                                    std::to_string(hidden) + ") is not supported; choose another hidden_size, or an " +
+                                    "embedding_size");
     if (!token_input) {
         if (input.depth() != depth) input = PackedMatrix(kernel, depth, columns);
         take_columns(input, p.weight_ih, input_stride());
@@ -73,12 +80,19 @@ void ScanWeights::pack(const ScanParameters& p, bool token_input) {
     }
 }
 
+void ScanWeights::pack_state_weights(const float* weight_c) {
+    if (!state_weights.size()) state_weights = Buffer(cell->state_weights * order.padded_hidden());
+    for (size_t i = 0; i < cell->state_weights; ++i)
+        std::copy_n(weight_c + i * order.hidden, order.hidden, state_weights.data() + i * order.padded_hidden());
+}
+
 void ScanWeights::pack_backward(const ScanParameters& p, bool input_gradient) {
     const size_t columns = order.columns(), hidden = order.hidden;
     const GemmKernel& kernel = gemm_for(*kernels, weights);
     if (recurrent_back.depth() != columns)
-        recurrent_back = PackedMatrix(kernel, columns, hidden, order.padded_hidden());
-    take_rows(recurrent_back, p.weight_hh, hidden);
+        recurrent_back =
+            PackedMatrix(kernel, columns, cell->recurrent_depth(hidden), cell->recurrent_depth(order.padded_hidden()));
+    if (cell->recurrent) take_rows(recurrent_back, p.weight_hh, hidden);
     const auto pack_columns = [&](PackedMatrix& packed, size_t first, size_t count) {
         if (!input_gradient || count == 0) return;
         if (packed.depth() != columns) packed = PackedMatrix(kernel, columns, count);

@@ -6,14 +6,15 @@
 
 namespace rnnfast::core {
 
-// PyTorch's parameters of one layer and direction; biases may be nullptr.
+// PyTorch's parameters of one layer and direction; biases may be nullptr, as what the cell does not have is.
 struct ScanParameters {
     const float *weight_ih, *weight_hh;  // [G*H, D + F], [G*H, H]
     const float *bias_ih, *bias_hh;      // [G*H]
+    const float* weight_c;               // [state weights * H]
 };
 struct ScanGradients {
-    float *weight_ih, *weight_hh, *bias_ih, *bias_hh;  // nullptr: not wanted
-    bool overwrite = false;                            // else they are added to
+    float *weight_ih, *weight_hh, *bias_ih, *bias_hh, *weight_c;  // nullptr: not wanted
+    bool overwrite = false;                                       // else they are added to
 };
 
 // The parameters in the kernels' order.
@@ -39,15 +40,17 @@ public:
     size_t input_size = 0, fixed_size = 0;
     size_t input_stride() const { return input_size + fixed_size; }  // of weight_ih's rows
     GateOrder order{};
-    PackedMatrix input, recurrent;            // [D, G*H], [H, G*H]
+    PackedMatrix input, recurrent;            // [D, G*H], [H or 0, G*H]
     PackedMatrix fixed, fixed_back;           // [F, G*H], [G*H, F]
     Buffer token_rows;                        // [D, G*H] row-major, bias included
     Buffer input_bias, recurrent_bias;        // [G*H] padded to panels
-    PackedMatrix input_back, recurrent_back;  // [G*H, D], [G*H, H]
+    Buffer state_weights;                     // [state weights, padded H]
+    PackedMatrix input_back, recurrent_back;  // [G*H, D], [G*H, H or 0]
 
 private:
     void take_columns(PackedMatrix& to, const float* matrix, size_t stride) const;
     void take_rows(PackedMatrix& to, const float* matrix, size_t stride) const;
+    void pack_state_weights(const float* weight_c);
 };
 
 }  // namespace rnnfast::core

@@ -116,6 +116,23 @@ void WeightGradient::add(const Team& team, std::initializer_list<GradientPart> p
     }
 }
 
+void WeightGradient::add_state_weights(const Team& team, const GradientPart& part) const {
+    const GateOrder& order = weights->order;
+    const Range own = split(order.blocks(), team.size, team.index);
+    for (size_t gate = 0; gate < part.gradient.rows; ++gate)
+        for (size_t b = own.begin; b < own.end; ++b) {
+            float sums[unit_block] = {};
+            RowWalk walk(*steps, part, 0);
+            const float* from = gates.base + (b * order.gates + gate + 1) * unit_block;
+            for (size_t r = 0; r < steps->total(); ++r, from += gates.stride) {
+                const float* c = walk.next() + b * unit_block;
+                for (size_t i = 0; i < unit_block; ++i) sums[i] += from[i] * c[i];
+            }
+            float* to = part.gradient.row(gate) + b * unit_block;
+            for (size_t i = 0; i < std::min(unit_block, order.hidden - b * unit_block); ++i) to[i] += sums[i];
+        }
+}
+
 void WeightGradient::add_tokens(const Team& team, const int32_t* tokens, size_t depth, float* gradient) const {
     const GateOrder& order = weights->order;
     const Range columns = split(order.columns(), team.size, team.index, unit_block);

@@ -115,7 +115,7 @@ def _table(c: Any) -> str:
             f"{rates:>20}{seen(at['whole_measured']):>12}"
         )
     lines.append(
-        "n²d part: 2·n²·d multiplications against the cell's 2·gates·n·d², equal at n = gates·d, for the plain RNN at n = d; where\n"
+        "n²d part: 2·n²·d multiplications against the cell's P·n·d² of P products a step, equal at n = P·d/2, for the plain RNN at n = d; where\n"
         "it is measured depends on how many multiplications a second each reaches. The whole layer adds four projections, 4·n·d²."
     )
     return "\n".join(lines)

@@ -79,10 +79,10 @@ class LanguageModel(LossModel):
         }
         if embedding_dropout is not None:
             options["embedding_dropout"] = dropout_share(embedding_dropout, "embedding_dropout")
-        first = (
-            TABLE[cell].gates * options["hidden_size"] * ((options["embedding_size"] or size) + options["hidden_size"])
-        )
-        later = TABLE[cell].gates * 2 * options["hidden_size"] ** 2 * (options["num_layers"] - 1)
+        hidden = options["hidden_size"]
+        gate_rows, recurrent = TABLE[cell].gates * hidden, TABLE[cell].recurrent * hidden
+        first = gate_rows * ((options["embedding_size"] or size) + recurrent)
+        later = gate_rows * (hidden + recurrent) * (options["num_layers"] - 1)
         check_memory(size * (options["embedding_size"] + options["hidden_size"]) + first + later)
         self._compile(_core.LanguageModel, options, init_scale)
 

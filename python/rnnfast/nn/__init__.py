@@ -31,7 +31,7 @@ from rnnfast.nn.parts import (
     SiLU,
     Tanh,
 )
-from rnnfast.nn.recurrent import GRU, LSTM, RNN
+from rnnfast.nn.recurrent import GRU, LSTM, QRNN, RNN, SRU, MinGRU, MinLSTM
 from rnnfast.nn.recurrent import LAYERS as LAYERS
 from rnnfast.nn.sequence import Conv1d, SelfAttention
 
@@ -40,7 +40,9 @@ __all__ = [
     "GELU",
     "GRU",
     "LSTM",
+    "QRNN",
     "RNN",
+    "SRU",
     "Add",
     "Concatenate",
     "Conv1d",
@@ -52,6 +54,8 @@ __all__ = [
     "LayerNorm",
     "LeakyReLU",
     "Linear",
+    "MinGRU",
+    "MinLSTM",
     "Multiply",
     "Pool",
     "RNNCell",

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from rnnfast import _core
 from rnnfast._arrays import as_float32, new_seed, own, positive
 from rnnfast.nn.layer import Array, Layer, Option, State, StateLike, one_state, parts_of, refuse_options
-from rnnfast.nn.recurrent import TABLE, _Tape, cell_of, class_of
+from rnnfast.nn.recurrent import LAYERS, TABLE, _Tape, cell_of, class_of
 
 
 class Cell(Layer):
@@ -143,5 +143,7 @@ _WRITTEN: dict[str, Callable[..., Cell]] = {
     "lstm": LSTMCell,
     "gru": GRUCell,
 }
-CELLS = {name: _WRITTEN.get(name) or class_of(cell, Cell, "Cell") for name, cell in TABLE.items()}
+CELLS = {
+    name: _WRITTEN.get(name) or class_of(cell, Cell, f"{LAYERS[name].__name__}Cell") for name, cell in TABLE.items()
+}
 """Single-step classes by the name of the cell: ``CELLS["gru"](input_size, hidden_size)``."""

@@ -1,4 +1,4 @@
-"""Recurrent layers with PyTorch's names, shapes and weights: RNN, GRU, LSTM.
+"""Recurrent layers, those of PyTorch with its names, shapes and weights.
 
 Calling a layer computes its output and saves nothing. ``forward`` returns a third value, ``backward``: a function
 that takes the output's gradient, adds to ``grads`` and returns the input's.
@@ -344,18 +344,92 @@ class LSTM(Recurrent):
     _cell = "lstm"
 
 
+class MinGRU(Recurrent):
+    r"""Minimal GRU: no step waits for a product with the state, so all steps share one product; options as :class:`RNN`'s.
+
+    .. math::
+        z = \sigma(W_z x + b_z), \quad n = g(W_n x + b_n), \quad h' = (1 - z) h + z n, \quad
+        g(v) = v + 1/2 \text{ for } v \ge 0, \text{ else } \sigma(v)
+
+    weight_ih has 2·H rows in the order n z; there is no weight_hh. New parameters are uniform in ±1/sqrt(inputs).
+
+    Source: L. Feng et al., Were RNNs all we needed?, arXiv:2410.01201, in the form whose states stay positive.
+
+    >>> MinGRU(3, 5, seed=0)(np.zeros((7, 2, 3)))[0].shape
+    (7, 2, 5)
+    """
+
+    _cell = "mingru"
+
+
+class MinLSTM(Recurrent):
+    r"""Minimal LSTM, a :class:`MinGRU` with two gates that share their sum; options as :class:`RNN`'s.
+
+    .. math:: f, i = \sigma(\ldots), \quad n = g(W_n x + b_n), \quad h' = (f h + i n) / (f + i)
+
+    weight_ih has 3·H rows in the order n f i; there is no weight_hh. The state is h alone.
+
+    Source: L. Feng et al., arXiv:2410.01201, with normalized gates.
+
+    >>> MinLSTM(3, 5, seed=0)(np.zeros((7, 2, 3)))[1].shape
+    (1, 2, 5)
+    """
+
+    _cell = "minlstm"
+
+
+class SRU(Recurrent):
+    r"""Simple recurrent unit; the state is the pair (h, c), of which steps read c alone. Options as :class:`RNN`'s.
+
+    .. math::
+        u = W x + b, \quad f = \sigma(u_f + v_f c), \quad r = \sigma(u_r + v_r c), \quad
+        c' = f c + (1 - f) u_u, \quad h' = r c' + (1 - r) x'
+
+    weight_ih has 3·H rows in the order u f r, and weight_c the 2·H numbers v_f v_r; there is no weight_hh. The highway x' is
+    1.1272 x if the layer reads H numbers a step; otherwise weight_ih has H more rows, which make x'. New weights are uniform
+    with variance 1/inputs for u, half of that for f and r, and 1.27/inputs for x'; the bias of r starts at -2, all others
+    at 0.
+
+    Source: T. Lei et al., Simple recurrent units for highly parallelizable recurrence, arXiv:1709.02755, with
+    ``highway_bias=-2`` and ``rescale=True`` of the authors' program, which has no biases of u and x'.
+
+    >>> layer = SRU(5, 5, 2, seed=0)
+    >>> y, (h, c) = layer(np.zeros((7, 2, 5)))
+    >>> c.shape, layer.state_dict()["weight_c_l0"].shape
+    ((2, 2, 5), (10,))
+    """
+
+    _cell = "sru"
+
+
+class QRNN(Recurrent):
+    r"""Quasi-recurrent network with a window of one step; the state is the pair (h, c). Options as :class:`RNN`'s.
+
+    .. math:: z = \tanh(\ldots), \quad f, o = \sigma(\ldots), \quad c' = f c + (1 - f) z, \quad h' = o c'
+
+    Steps read c alone. weight_ih has 3·H rows in the order z f o; there is no weight_hh. For a window of k steps, put a causal
+    :class:`Conv1d` with kernel k before the layer: both together are the paper's convolution.
+
+    Source: J. Bradbury et al., Quasi-recurrent neural networks, arXiv:1611.01576, with fo-pooling.
+
+    >>> y, (h, c) = QRNN(3, 5, seed=0)(np.zeros((7, 2, 3)))
+    >>> c.shape
+    (1, 2, 5)
+    """
+
+    _cell = "qrnn"
+
+
 Kind = TypeVar("Kind", bound=Layer)
 
 
-def class_of(cell: _core.CellInfo, base: type[Kind], suffix: str = "") -> type[Kind]:
-    """The class of a cell that has no handwritten one: ``MGU``, or ``MGUCell``, from the row ``mgu``."""
-    doc = f"""A {cell.description}; options as :class:`RNN{suffix}`'s.
+def class_of(cell: _core.CellInfo, base: type[Kind], name: str) -> type[Kind]:
+    """The class of a cell that has no handwritten one, such as ``MGU`` and ``MGUCell`` of the row ``mgu``."""
+    doc = f"""A {cell.description}; options as :class:`RNN{"Cell" if name.endswith("Cell") else ""}`'s.
 
     The weights have {cell.gates}·H rows in the order {cell.gate_order}.
     """
-    made = type(
-        cell.name.upper() + suffix, (base,), {"_cell": cell.name, "__doc__": doc, "__module__": base.__module__}
-    )
+    made = type(name, (base,), {"_cell": cell.name, "__doc__": doc, "__module__": base.__module__})
     setattr(sys.modules[base.__module__], made.__name__, made)
     return made
 
@@ -368,6 +442,10 @@ _WRITTEN: dict[str, Callable[..., Recurrent]] = {
     "rnn_relu": functools.partial(RNN, nonlinearity="relu"),
     "lstm": LSTM,
     "gru": GRU,
+    "mingru": MinGRU,
+    "minlstm": MinLSTM,
+    "sru": SRU,
+    "qrnn": QRNN,
 }
-LAYERS = {name: _WRITTEN.get(name) or class_of(cell, Recurrent) for name, cell in TABLE.items()}
+LAYERS = {name: _WRITTEN.get(name) or class_of(cell, Recurrent, name.upper()) for name, cell in TABLE.items()}
 """Layer classes by the name of the cell: ``LAYERS["gru"](input_size, hidden_size)``."""

@@ -5,6 +5,7 @@ layer             cost         sequential operations  longest path
 ================  ===========  =====================  ============
 convolution       O(k·n·d²)    O(1)                   O(n/k)
 recurrent         O(n·d²)      O(n)                   O(n)
+linear scan       O(n·d²)      O(log n)               O(n)
 self-attention    O(n²·d)      O(1)                   O(1)
 ================  ===========  =====================  ============
 
@@ -37,13 +38,16 @@ from rnnfast.nn.sequence import Conv1d, SelfAttention
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-GATES = {name: TABLE[name].gates for name in sorted(TABLE, key=lambda name: TABLE[name].gates)}
+_COUNTS = {name: cell.gates * (1 + cell.recurrent) for name, cell in TABLE.items()}
+# Products of a step with a d × d matrix, fewest first.
+PRODUCTS = dict(sorted(_COUNTS.items(), key=lambda item: item[1]))
 # Cells that differ only in the nonlinearity cost the same: one of them is enough.
-RECURRENT = {name: LAYERS[name] for name in GATES if isinstance(LAYERS[name], type)}
+RECURRENT = {name: LAYERS[name] for name in PRODUCTS if isinstance(LAYERS[name], type)}
 KINDS = ("conv", *RECURRENT, "attention")
 THEORY = {kind: {"n": 2 if kind == "attention" else 1, "d": 1 if kind == "attention" else 2} for kind in KINDS}
 HEAD = 64  # dimensions of a head if d is a multiple, so that the share of the softmax is the same for every d
-_SHADES = ("#fdb863", "#e66101", "#b2182b", "#f4a582", "#7f3b08", "#d6604d")  # of the recurrent layers
+# Of the recurrent layers.
+_SHADES = ("#fdb863", "#e66101", "#b2182b", "#f4a582", "#7f3b08", "#d6604d", "#c51b7d", "#40004b")
 # 97.5% points of Student's t distribution by degrees of freedom, for confidence intervals of a slope
 _STUDENT = (12.71, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
 
@@ -79,7 +83,7 @@ def multiplications(kind: str, n: int, d: int, k: int) -> float:
         return float(k * n * d * d)
     if kind == "attention":
         return float(2 * n * n * d + 4 * n * d * d)
-    return float(2 * GATES[kind] * n * d * d)
+    return float(PRODUCTS[kind] * n * d * d)
 
 
 def _noise(n: int, rows: int, d: int) -> Array:
@@ -158,13 +162,50 @@ def asymptotic(kind: str, n: int, d: int) -> bool:
     return n >= 8 * d if kind == "attention" else n >= 128
 
 
+def _both(layer: Any, state: Array) -> Any:
+    """(1, d) as the state of a layer, for both parts of a pair."""
+    part = state[None].astype(np.float32)
+    return (part, part) if TABLE[layer._cell].has_c else part
+
+
+def _joined_states(layer: Any, x: Array) -> tuple[Any, int] | None:
+    """The states before all steps (n, 1, d), and the rounds of joining that it took; None if steps cannot be joined.
+
+    Where a step, run alone, changes any state to a·state + b, two neighbours are one such step, (a, b) and (a', b') joined
+    to (a'a, a'b + b'): joining over distances 1, 2, 4, ... leaves in each place all steps up to it.
+    """
+
+    def after(state: Array) -> Array:
+        finals = [layer(x[t : t + 1], _both(layer, state))[1] for t in range(len(x))]
+        return np.array([final[-1] if isinstance(final, tuple) else final for final in finals], np.float64)[:, 0]
+
+    other = np.random.default_rng(2).normal(size=x[0].shape)
+    b = after(np.zeros_like(other))
+    a = after(np.ones_like(other)) - b
+    if not np.allclose(after(other), a * other + b, atol=1e-5):
+        return None
+    distance, rounds = 1, 0
+    while distance < len(x):
+        b[distance:] += a[distance:] * b[:-distance]
+        a[distance:] = a[distance:] * a[:-distance]
+        distance, rounds = 2 * distance, rounds + 1
+    return np.concatenate([np.zeros_like(b[:1]), b[:-1]]), rounds
+
+
 def sequential_operations(kind: str, n: int, d: int = 16, k: int = 3) -> int:
     """The longest chain of dependent steps, counted while the output of the layer is computed step by step.
 
     Every step is computed from the inputs alone if that is possible; a recurrent step needs the state of the previous
-    step, so its chain is one longer. The outputs of the steps must equal those of the layer.
+    step, so its chain is one longer, unless neighbours can be joined before their states are known. The outputs of the
+    steps must equal those of the layer.
     """
     layer, x = make_layer(kind, d, k), _noise(n, 1, d)
+    if kind in RECURRENT and (joined := _joined_states(layer, x)) is not None:
+        states, rounds = joined
+        outputs = [layer(x[t : t + 1], _both(layer, states[t]))[0] for t in range(n)]
+        if not np.allclose(np.concatenate(outputs), layer(x)[0], atol=1e-5):
+            raise AssertionError(f"{kind}: the joined steps do not add up to the layer")
+        return rounds
     outputs, chain, longest, state = [], 0, 0, None
     for t in range(n):
         if kind in RECURRENT:
@@ -289,16 +330,17 @@ def attending(points: Sequence[Point]) -> list[Point]:
 
 
 def predicted_crossover(points: Sequence[Point], kind: str, d: int, k: int) -> float:
-    """Where multiplications divided by measured rates are equal: (2 n d + 4 d²) / rate of attention = 2 G d² / rate of cell.
+    """Where multiplications divided by measured rates are equal: (2 n d + 4 d²) / rate of attention = P d² / rate of cell,
+    with P products a step.
 
-    With equal rates and without the projections this is n = G · d: for the plain RNN n = d.
+    With equal rates and without the projections this is n = P d / 2: for the plain RNN n = d.
     """
 
     def rate(which: str) -> float:
         largest = max((p for p in points if p.kind == which), key=lambda p: p.n)
         return multiplications(which, largest.n, d, k) / largest.best
 
-    return d * (GATES[kind] * rate("attention") / rate(kind) - 2)
+    return d * (PRODUCTS[kind] / 2 * rate("attention") / rate(kind) - 2)
 
 
 @dataclass(frozen=True)
@@ -375,7 +417,7 @@ def compare(
         path={kind: {size: longest_path(kind, size, k=k) for size in (16, 64, 256)} for kind in KINDS},
         crossovers={
             kind: {
-                "part_by_multiplications": float(GATES[kind] * width),
+                "part_by_multiplications": PRODUCTS[kind] / 2 * width,
                 "part_measured": crossover(attending(over_n), kind),
                 "whole_by_rates": predicted_crossover(over_n, kind, width, k),
                 "whole_measured": crossover(over_n, kind),

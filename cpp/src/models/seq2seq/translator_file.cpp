@@ -57,7 +57,8 @@ namespace {
 
 // Columns of a matrix when it is packed: whole blocks of units for those of a recurrent layer.
 size_t packed_columns(const Parameter& p, const Seq2Seq& model) {
-    const GateOrder order{model.cell().gates, model.options().hidden_size};
+    const size_t hidden = model.options().hidden_size;
+    const GateOrder order{p.shape[0] / hidden, hidden};
     return p.name.find(".rnn.") == std::string::npos ? p.shape[0] : order.columns();
 }
 

@@ -1,0 +1,58 @@
+// Cells without a recurrent product: one result on every instruction set and number of threads.
+#include <string>
+
+#include "helpers.h"
+#include "layers/recurrent.h"
+#include "runtime/parallel.h"
+
+using namespace rnnfast;
+using namespace rnnfast::tests;
+
+namespace {
+
+// Of a forward and a backward over rows of different length, with all gradients.
+uint64_t bits(const RecurrentOptions& options, size_t rows, const Kernels& kernels) {
+    const size_t steps = 9;
+    Recurrent layer(options, 3, kernels);
+    const size_t state = layer.scans() * rows * options.hidden_size, out = 2 * options.hidden_size;
+    const auto x = random_vector(steps * rows * options.input_size, 1), dy = random_vector(steps * rows * out, 2);
+    const auto start = random_vector(state, 3), dend = random_vector(state, 4);
+    std::vector<float> y(steps * rows * out), dx(x.size()), h(state), c(state);
+    std::vector<int64_t> lengths(rows);
+    for (size_t n = 0; n < rows; ++n) lengths[n] = static_cast<int64_t>(1 + (5 * n + 8) % steps);
+    RecurrentTape tape;
+    layer.forward({steps, rows, x.data(), nullptr, lengths.data()}, {start.data(), start.data()}, y.data(), {}, tape,
+                  true);
+    layer.backward(tape, dy.data(), {dend.data(), dend.data()}, dx.data(), {h.data(), c.data()});
+    uint64_t hash = hash_bits(c.data(), state, hash_bits(h.data(), state, hash_bits(dx.data(), dx.size())));
+    for (const Parameter& p : layer.parameters) hash = hash_bits(p.grad.data(), p.size(), hash);
+    return hash_bits(y.data(), y.size(), hash);
+}
+
+}  // namespace
+
+TEST_CASE("cells without a recurrent product give the same bits on every ISA with FMA and any number of threads") {
+    const int before = num_threads();
+    for (const CellInfo& cell : cells()) {
+        if (cell.recurrent) continue;
+        CAPTURE(std::string(cell.name));
+        RecurrentOptions options;
+        options.cell = cell.name;
+        options.hidden_size = options.input_size = 83;
+        options.num_layers = 2;
+        options.bidirectional = true;
+        for (const size_t rows : {1, 37}) {
+            set_num_threads(1);
+            const uint64_t expected = bits(options, rows, active());
+            for (const Isa& isa : isas()) {
+                if (!isa.supported || std::string(isa.kernels->name) == "baseline") continue;
+                CAPTURE(std::string(isa.kernels->name));
+                for (const int threads : {1, 2, 5}) {
+                    set_num_threads(threads);
+                    CHECK(bits(options, rows, *isa.kernels) == expected);
+                }
+            }
+        }
+    }
+    set_num_threads(before);
+}
