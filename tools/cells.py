@@ -50,8 +50,11 @@ def replaced(file: Path, pattern: str, text: str) -> str:
 
 
 def benchmarked() -> str:
-    """A file, since the benchmarks also run revisions that have another table. Cells that share a class are measured once."""
-    gates = {LAYERS[cell.name].__name__: cell.gates for cell in _core.cells() if isinstance(LAYERS[cell.name], type)}
+    """A file, since the benchmarks also run revisions that have another table. Cells that share a class are measured once,
+    and those without a recurrent product by benchmarks/scan_layers.py.
+    """
+    cells = [cell for cell in _core.cells() if cell.recurrent and isinstance(LAYERS[cell.name], type)]
+    gates = {LAYERS[cell.name].__name__: cell.gates for cell in cells}
     listed = ", ".join(f'"{name}": {count}' for name, count in gates.items())
     return f'"""The gates of each recurrent layer, by its class in rnnfast; written by tools/cells.py."""\n\nGATES = {{{listed}}}\n'
 

@@ -82,10 +82,11 @@ void register_layers(py::module_& m) {
     add_rows(linear);
 
     py::class_<NormLayer> norm(m, "LayerNorm");
-    norm.def(py::init([](size_t normalized_size, float eps, bool weight, bool bias) {
-                 return std::make_unique<NormLayer>(LayerNormOptions{normalized_size, eps, weight, bias}, active());
+    norm.def(py::init([](size_t normalized_size, float eps, bool weight, bool bias, bool centered) {
+                 const LayerNormOptions options{normalized_size, eps, weight, bias, centered};
+                 return std::make_unique<NormLayer>(options, active());
              }),
-             py::arg("normalized_size"), py::arg("eps"), py::arg("weight"), py::arg("bias"));
+             py::arg("normalized_size"), py::arg("eps"), py::arg("weight"), py::arg("bias"), py::arg("centered"));
     add_rows(norm);
 
     py::class_<EmbeddingLayer> embedding(m, "Embedding");

@@ -75,10 +75,13 @@ TEST_CASE("a row is normalized at every length and alignment") {
     }
 }
 
-TEST_CASE("gradients of layer normalization equal finite differences") {
+TEST_CASE("gradients of layer and RMS normalization equal finite differences") {
     const float step = 1e-2f;
-    for (const bool affine : {true, false}) {
-        Case c(4, 21, {21, 1e-3f, affine, true});
+    for (const LayerNormOptions& options : {LayerNormOptions{21, 1e-3f, true, true},
+                                            {21, 1e-3f, false, true},
+                                            {21, 1e-3f, true, false, false},
+                                            {21, 1e-3f, false, false, false}}) {
+        Case c(4, 21, options);
         c.run();
         const auto check = [&](float& value, float gradient) {
             const float kept = value;
@@ -104,6 +107,7 @@ TEST_CASE("layer normalization leaves the bits written down here, on every ISA w
         for (const int threads : {1, 2, 5}) {
             set_num_threads(threads);
             CHECK(Case(700, 203, {203, 1e-5f, true, true}, *isa.kernels).bits() == 11365280639093157642u);
+            CHECK(Case(700, 203, {203, 1e-5f, true, false, false}, *isa.kernels).bits() == 4094515374381034366u);
         }
     }
     set_num_threads(before);

@@ -260,6 +260,7 @@ def objects(draw):
         "cell": lambda: draw.choice([rf.LSTMCell, rf.GRUCell, rf.RNNCell])(width, hidden, seed=random),
         "linear": lambda: rf.Linear(width, hidden, bias=draw.random() < 0.5, seed=random),
         "norm": lambda: rf.LayerNorm(width, elementwise_affine=draw.random() < 0.8, bias=draw.random() < 0.5),
+        "rms": lambda: rf.RMSNorm(width, elementwise_affine=draw.random() < 0.8),
         "scan": lambda: draw.choice([rf.MinGRU, rf.MinLSTM, rf.SRU, rf.QRNN])(
             width, hidden, num_layers=draw.randint(1, 2), bidirectional=draw.random() < 0.5, seed=random
         ),

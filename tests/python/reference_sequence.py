@@ -1,4 +1,4 @@
-"""Conv1d, SelfAttention and LayerNorm in double precision NumPy, forward and backward: the readable specification.
+"""Conv1d, SelfAttention, LayerNorm and RMSNorm in double precision NumPy, forward and backward: the readable specification.
 
 Shapes: x (T, N, D); weights in torch's order and layout. Convolution: weight (O, C, k). Attention: in_proj (3 D, D).
 """
@@ -76,11 +76,14 @@ class Attention:
 
 
 class Normalization:
-    """(x - mean) / sqrt(variance + eps) * weight + bias over the last axis; one weight and bias for all rows."""
+    """(x - mean) / sqrt(variance + eps) * weight + bias over the last axis; one weight and bias for all rows.
 
-    def __init__(self, x, weights, eps):
-        self.w = weights
-        centred = x - x.mean(-1, keepdims=True)
+    Not centered, it is RMSNorm: the mean counts as 0.
+    """
+
+    def __init__(self, x, weights, eps, centered=True):
+        self.w, self.centered = weights, centered
+        centred = x - centered * x.mean(-1, keepdims=True)
         self.inverse = 1 / np.sqrt((centred**2).mean(-1, keepdims=True) + eps)
         self.normalized = centred * self.inverse
         self.y = self.normalized * weights.get("weight", 1) + weights.get("bias", 0)
@@ -88,7 +91,7 @@ class Normalization:
     def backward(self, dy):
         g = dy * self.w.get("weight", 1)
         slope = (g * self.normalized).mean(-1, keepdims=True)
-        dx = (g - g.mean(-1, keepdims=True) - self.normalized * slope) * self.inverse
+        dx = (g - self.centered * g.mean(-1, keepdims=True) - self.normalized * slope) * self.inverse
         rows = tuple(range(dy.ndim - 1))
         grads = {"weight": (dy * self.normalized).sum(rows), "bias": dy.sum(rows)}
         return dx, {name: grads[name] for name in self.w}

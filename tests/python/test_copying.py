@@ -32,6 +32,7 @@ LAYERS = {
     "LSTMCell": lambda: rf.LSTMCell(3, 4, seed=1),
     "Linear": lambda: rf.Linear(3, 4, bias=False, seed=1),
     "LayerNorm": lambda: rf.LayerNorm(3, eps=1e-3, bias=False),
+    "RMSNorm": lambda: rf.RMSNorm(3, eps=1e-3),
     "SRU": lambda: rf.SRU(3, 4, 2, dropout=0.5, batch_first=True, seed=1),
     "Embedding": lambda: rf.Embedding(20, 4, seed=1),
     "Conv1d": lambda: rf.Conv1d(3, 4, 3, padding="causal", dilation=2, batch_first=True, seed=1),

@@ -25,6 +25,7 @@ LAYERS = {
 SINGLE = {
     "linear": lambda: rf.Linear(3, 4, seed=0),
     "layer norm": lambda: rf.LayerNorm(3),
+    "rms norm": lambda: rf.RMSNorm(3),
     "rnn cell": lambda: rf.RNNCell(3, 4, seed=0),
     "gru cell": lambda: rf.GRUCell(3, 4, seed=0),
     "lstm cell": lambda: rf.LSTMCell(3, 4, seed=0),
@@ -181,6 +182,7 @@ OPTIONS = {
     rf.RNNCell: "input_size hidden_size bias nonlinearity",
     rf.Linear: "in_features out_features bias",
     rf.LayerNorm: "normalized_size eps elementwise_affine bias",
+    rf.RMSNorm: "normalized_size eps elementwise_affine",
     rf.Embedding: "num_embeddings embedding_dim",
     rf.Conv1d: "in_channels out_channels kernel_size dilation padding bias batch_first",
     rf.SelfAttention: "embed_dim num_heads causal bias batch_first",
@@ -190,7 +192,7 @@ OPTIONS = {
 @pytest.mark.fault("M4")
 @pytest.mark.parametrize("kind", OPTIONS)
 def test_options_of_a_layer_are_read_only(kind):
-    layer = kind(4, 2, 3) if kind is rf.Conv1d else kind(4) if kind is rf.LayerNorm else kind(4, 2)
+    layer = kind(4, 2, 3) if kind is rf.Conv1d else kind(4) if kind in (rf.LayerNorm, rf.RMSNorm) else kind(4, 2)
     shown = repr(layer)
     for name in OPTIONS[kind].split():
         before = getattr(layer, name)

@@ -1,4 +1,4 @@
-"""LayerNorm against the float64 reference, torch, and itself."""
+"""LayerNorm and RMSNorm against the float64 reference, torch, and itself."""
 
 from __future__ import annotations
 
@@ -11,15 +11,22 @@ from reference_sequence import Normalization
 import rnnfast as rf
 
 SHAPES = [(1, 1, 1), (7, 2, 3), (5, 16), (33,), (4, 3, 2, 65), (130, 5, 203), (300, 20, 512)]
-KINDS = {"affine": {}, "without bias": {"bias": False}, "plain": {"elementwise_affine": False}}
+KINDS = {
+    "layer": (rf.LayerNorm, {}),
+    "layer without bias": (rf.LayerNorm, {"bias": False}),
+    "plain layer": (rf.LayerNorm, {"elementwise_affine": False}),
+    "rms": (rf.RMSNorm, {}),
+    "plain rms": (rf.RMSNorm, {"elementwise_affine": False}),
+}
+BOTH = pytest.mark.parametrize("norm", [rf.LayerNorm, rf.RMSNorm])
 
 
 def random(shape, seed):
     return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
-def layer_of(size, **options):
-    layer = rf.LayerNorm(size, **options)
+def layer_of(size, norm=rf.LayerNorm, **options):
+    layer = norm(size, **options)
     layer.load_state_dict({name: random(value.shape, 5) for name, value in layer.state_dict().items()})
     return layer
 
@@ -34,9 +41,10 @@ def close(actual, expected, what):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_normalization_and_its_gradients_equal_the_float64_reference(shape, kind):
-    layer, x, dy = layer_of(shape[-1], eps=1e-3, **KINDS[kind]), random(shape, 0) + 3, random(shape, 1)
+    norm, options = KINDS[kind]
+    layer, x, dy = layer_of(shape[-1], norm, eps=1e-3, **options), random(shape, 0) + 3, random(shape, 1)
     weights = {name: value.astype(np.float64) for name, value in layer.state_dict().items()}
-    expected = Normalization(x.astype(np.float64), weights, 1e-3)
+    expected = Normalization(x.astype(np.float64), weights, 1e-3, norm is rf.LayerNorm)
     y, backward = layer.forward(x)
     dx, grads = expected.backward(dy.astype(np.float64))
     close(y, expected.y, "y")
@@ -50,8 +58,8 @@ def test_normalization_and_its_gradients_equal_the_float64_reference(shape, kind
 @pytest.mark.parametrize("kind", KINDS)
 def test_normalization_is_torch_s(kind):
     torch = pytest.importorskip("torch")
-    theirs = torch.nn.LayerNorm(21, **KINDS[kind])
-    ours = rf.LayerNorm(21, **KINDS[kind])
+    norm, options = KINDS[kind]
+    theirs, ours = getattr(torch.nn, norm.__name__)(21, **options), norm(21, **options)
     assert list(ours.state_dict()) == list(theirs.state_dict())
     for value in theirs.parameters():
         value.data.copy_(torch.from_numpy(random(value.shape, 5)))
@@ -67,20 +75,21 @@ def test_normalization_is_torch_s(kind):
         np.testing.assert_allclose(ours.grads[name], value.grad.numpy(), rtol=1e-4, atol=1e-5)
 
 
+@BOTH
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_what_is_not_finite_spoils_its_own_row_as_in_torch(bad):
+def test_what_is_not_finite_spoils_its_own_row_as_in_torch(norm, bad):
     x = random((4, 40), 0)
     x[2, 7] = bad
-    layer = layer_of(40)
+    layer = layer_of(40, norm)
     y, backward = layer.forward(x)
     dx = backward(np.ones_like(x))
     others = [0, 1, 3]
-    assert np.isnan(y[2]).all()
+    assert np.isnan(y[2, 7])
     assert np.isnan(dx[2]).all()
     np.testing.assert_array_equal(y[others], layer(x[others]))
     assert np.isfinite(dx[others]).all()
     torch = pytest.importorskip("torch")
-    np.testing.assert_array_equal(np.isnan(y), torch.nn.LayerNorm(40)(torch.tensor(x)).isnan().numpy())
+    np.testing.assert_array_equal(np.isnan(y), getattr(torch.nn, norm.__name__)(40)(torch.tensor(x)).isnan().numpy())
 
 
 def test_rows_that_are_constant_or_huge_stay_finite():
@@ -90,6 +99,8 @@ def test_rows_that_are_constant_or_huge_stay_finite():
     y, backward = rf.LayerNorm(1, eps=1.0).forward([[2.0], [5.0]])
     assert y.tolist() == [[0.0], [0.0]]
     assert backward([[1.0], [1.0]]).tolist() == [[0.0], [0.0]]
+    assert rf.RMSNorm(2)(np.zeros((1, 2))).tolist() == [[0.0, 0.0]]
+    assert rf.RMSNorm(1, eps=0).forward([[2.0], [-5.0]])[0].tolist() == [[1.0], [-1.0]]
 
 
 @pytest.mark.parametrize("shape", [(0, 6), (0, 2, 6), (3, 0, 6)])
@@ -101,8 +112,9 @@ def test_a_batch_without_rows_has_an_output_without_rows(shape):
     assert not any(grad.any() for grad in layer.grads.values())
 
 
-def test_a_row_does_not_depend_on_the_rows_beside_it_or_on_threads():
-    layer, x, dy = layer_of(300), random((900, 300), 0), random((900, 300), 1)
+@BOTH
+def test_a_row_does_not_depend_on_the_rows_beside_it_or_on_threads(norm):
+    layer, x, dy = layer_of(300, norm), random((900, 300), 0), random((900, 300), 1)
     results, before = [], rf.get_num_threads()
     for threads in (1, 2, 3):
         rf.set_num_threads(threads)
@@ -116,9 +128,10 @@ def test_a_row_does_not_depend_on_the_rows_beside_it_or_on_threads():
     np.testing.assert_array_equal(np.stack([layer(row) for row in x[:9]]), results[0][0][:9])  # one step at a time
 
 
+@BOTH
 @pytest.mark.parametrize("optimizer", [rf.SGD, rf.Adam, rf.AdamW])
-def test_optimizers_train_it(optimizer):
-    layer, x, target = rf.LayerNorm(8), random((20, 8), 0), random((20, 8), 1)
+def test_optimizers_train_it(norm, optimizer):
+    layer, x, target = norm(8), random((20, 8), 0), random((20, 8), 1)
     step, losses = optimizer(layer, lr=0.05), []
     for _ in range(30):
         y, backward = layer.forward(x)
@@ -164,6 +177,8 @@ def test_gradients_add_up_and_the_input_may_change():
         (lambda: rf.LayerNorm(3, eps=-1.0), ValueError, "eps is -1.0"),
         (lambda: rf.LayerNorm(3, eps=float("nan")), ValueError, "eps is nan"),
         (lambda: rf.LayerNorm(3, eps="small"), TypeError, "eps"),
+        (lambda: rf.RMSNorm(0), ValueError, "normalized_size is 0"),
+        (lambda: rf.RMSNorm(3, eps=-1.0), ValueError, "eps is -1.0"),
         (lambda: rf.LayerNorm(3)(np.zeros((2, 4))), ValueError, r"expected \(..., 3\) \(normalized_size\)"),
         (lambda: rf.LayerNorm(3)(1.0), ValueError, "normalized_size"),
         (lambda: rf.LayerNorm(3).forward(np.zeros((2, 3)))[1](np.zeros((3, 3))), ValueError, "gradient of the output"),

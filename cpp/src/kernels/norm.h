@@ -1,4 +1,4 @@
-// Layer normalization: every row is normalized on its own. Sums over a row have one fixed order on every ISA.
+// Layer and RMS normalization: every row is normalized on its own. Sums over a row have one fixed order on every ISA.
 #pragma once
 
 #include "kernels/update.h"
@@ -27,9 +27,11 @@ struct RowStatistics {
     float mean, inverse;  // 1 / sqrt(variance + epsilon)
 };
 
-inline RowStatistics row_statistics(size_t size, const float* x, float epsilon) {
+inline RowStatistics row_statistics(size_t size, const float* x, float epsilon, bool centered) {
     const auto count = static_cast<float>(size);
-    const float mean = sum_of_row(size, [&](size_t j, size_t n, Vec sum) { return sum + load_some(x + j, n); }) / count;
+    float mean = 0;
+    if (centered)
+        mean = sum_of_row(size, [&](size_t j, size_t n, Vec sum) { return sum + load_some(x + j, n); }) / count;
     const float squares = sum_of_row(size, [&](size_t j, size_t n, Vec sum) {
         Vec d = load_some(x + j, n) - broadcast(mean);
         for (size_t i = n; i < lanes; ++i) d[i] = 0.0f;
@@ -38,11 +40,12 @@ inline RowStatistics row_statistics(size_t size, const float* x, float epsilon) 
     return {mean, (broadcast(1.0f) / sqrt(broadcast(squares / count + epsilon)))[0]};
 }
 
-// y = (x - mean) / sqrt(variance + epsilon) * weight + bias   (Ba, Kiros and Hinton, arXiv:1607.06450)
+// y = (x - mean) / sqrt(variance + epsilon) * weight + bias   (Ba, Kiros and Hinton, arXiv:1607.06450); not centered,
+// the mean is 0 and the variance that of x itself   (Zhang and Sennrich, arXiv:1910.07467)
 void layer_norm(const LayerNormForward& f) {
     for (size_t r = 0; r < f.rows; ++r) {
         const float* x = f.x + r * f.size;
-        const RowStatistics row = row_statistics(f.size, x, f.epsilon);
+        const RowStatistics row = row_statistics(f.size, x, f.epsilon, f.centered);
         const Vec mean = broadcast(row.mean), inverse = broadcast(row.inverse);
         for_each_vector_of(f.size, [&](size_t j, size_t n) {
             Vec y = (load_some(x + j, n) - mean) * inverse;
@@ -52,11 +55,11 @@ void layer_norm(const LayerNormForward& f) {
     }
 }
 
-// With x^ = (x - mean) * inverse and g = dy * weight: dx = inverse * (g - mean of g - x^ * mean of g x^)
+// With x^ = (x - mean) * inverse and g = dy * weight: dx = inverse * (g - mean of g, if centered, - x^ * mean of g x^)
 void layer_norm_gradient(const LayerNormBackward& b) {
     for (size_t r = 0; r < b.rows; ++r) {
         const float *x = b.x + r * b.size, *dy = b.dy + r * b.size;
-        const RowStatistics row = row_statistics(b.size, x, b.epsilon);
+        const RowStatistics row = row_statistics(b.size, x, b.epsilon, b.centered);
         const Vec mean = broadcast(row.mean), inverse = broadcast(row.inverse);
         b.mean[r] = row.mean;
         b.inverse[r] = row.inverse;
@@ -66,7 +69,8 @@ void layer_norm_gradient(const LayerNormBackward& b) {
             return b.weight ? d * load_some(b.weight + j, n) : d;
         };
         const auto normalized = [&](size_t j, size_t n) { return (load_some(x + j, n) - mean) * inverse; };
-        const float sum = sum_of_row(b.size, [&](size_t j, size_t n, Vec s) { return s + g(j, n); });
+        float sum = 0;
+        if (b.centered) sum = sum_of_row(b.size, [&](size_t j, size_t n, Vec s) { return s + g(j, n); });
         const float products =
             sum_of_row(b.size, [&](size_t j, size_t n, Vec s) { return fma(g(j, n), normalized(j, n), s); });
         const auto count = static_cast<float>(b.size);

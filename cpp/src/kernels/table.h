@@ -188,6 +188,7 @@ struct LayerNormForward {
     size_t rows = 0, size = 0;
     const float* x = nullptr;
     float epsilon = 0;
+    bool centered = true;                            // RMSNorm: false, as if the mean were 0
     const float *weight = nullptr, *bias = nullptr;  // [size] or nullptr
     float* y = nullptr;
 };
@@ -196,6 +197,7 @@ struct LayerNormBackward {
     size_t rows = 0, size = 0;
     const float *x = nullptr, *dy = nullptr;
     float epsilon = 0;
+    bool centered = true;
     const float* weight = nullptr;              // [size] or nullptr
     float *mean = nullptr, *inverse = nullptr;  // [rows] of x; 1 / sqrt(variance + epsilon)
     float* dx = nullptr;                        // out, or nullptr

@@ -34,6 +34,7 @@ void LayerNorm::forward(const float* x, size_t rows, float* y, size_t most_threa
         f.size = D;
         f.x = x + own.begin * D;
         f.epsilon = options_.epsilon;
+        f.centered = options_.centered;
         f.weight = weight_.value.data();
         f.bias = bias_.value.data();
         f.y = y + own.begin * D;
@@ -50,6 +51,7 @@ void LayerNorm::backward(const float* x, const float* dy, size_t rows, float* dx
     all.x = x;
     all.dy = dy;
     all.epsilon = options_.epsilon;
+    all.centered = options_.centered;
     all.weight = weight_.value.data();
     all.mean = statistics.data();
     all.inverse = all.mean + rows;

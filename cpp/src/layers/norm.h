@@ -1,4 +1,4 @@
-// torch.nn.LayerNorm over the last axis: every row is normalized on its own.
+// torch.nn.LayerNorm and RMSNorm over the last axis: every row is normalized on its own.
 #pragma once
 
 #include "layers/parameter.h"
@@ -10,6 +10,7 @@ struct LayerNormOptions {
     size_t size = 0;
     float epsilon = 1e-5f;
     bool weight = true, bias = true;  // a bias needs a weight
+    bool centered = true;             // RMSNorm: false
 };
 
 class LayerNorm {

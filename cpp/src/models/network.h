@@ -23,7 +23,8 @@
 //                     bidirectional (false), dropout (0), variational (false),     -> hidden_size, twice that
 //                     recompute (false)                                               if bidirectional
 //     linear          out_features, bias (true)                                    -> out_features
-//     layer_norm      eps (1e-5), weight (true), bias (true)                       -> the same width
+//     layer_norm      eps (1e-5), weight (true), bias (true),                      -> the same width
+//                     centered (true; false, without a bias: RMSNorm)
 //     conv1d          out_channels, kernel_size, dilation (1), before (0),         -> out_channels; T + before + after
 //                     after (0), bias (true)                                          - dilation * (kernel_size - 1)
 //                     steps

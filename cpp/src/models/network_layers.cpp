@@ -103,7 +103,8 @@ public:
     void load(const FileValues& values) override { layer_.pack(values, reads_ids_); }
     ExpectedTensor expected(const Parameter& p) const override {
         const bool gathered = reads_ids_ && p.name.find("weight_ih_l0") != std::string::npos;
-        return {p.name, p.shape, GateOrder{layer_.cell().gates, layer_.options().hidden_size}.columns(),
+        const size_t hidden = layer_.options().hidden_size;
+        return {p.name, p.shape, GateOrder{p.shape[0] / hidden, hidden}.columns(),
                 gathered ? Packing::rows : Packing::panels};
     }
 
@@ -204,17 +205,19 @@ class LayerNormAdapter : public PlacewiseLayer {
 public:
     struct Options {
         double eps = 1e-5;
-        bool weight = true, bias = true;
+        bool weight = true, bias = true, centered = true;
         template <class Self, class Visit>
         static void fields(Self& o, Visit&& visit) {
             visit(usual("eps"), o.eps, Share{});
             visit(usual("weight"), o.weight);
             visit(usual("bias"), o.bias);
+            visit(later("centered"), o.centered);
         }
     };
     LayerNormAdapter(const Options& o, const LayerPlace& place)
         : PlacewiseLayer(only_input(place)),
-          layer_({width_, static_cast<float>(o.eps), o.weight, o.bias}, place.kernels, place.seed.has_value()) {}
+          layer_({width_, static_cast<float>(o.eps), o.weight, o.bias, o.centered}, place.kernels,
+                 place.seed.has_value()) {}
 
     Parameters parameters() override { return layer_.parameters(); }
     void load(const FileValues& values) override { layer_.load(values); }

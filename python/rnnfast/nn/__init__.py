@@ -15,7 +15,7 @@ from rnnfast.nn.layer import Layer as Layer
 from rnnfast.nn.layer import State as State
 from rnnfast.nn.layer import Weights as Weights
 from rnnfast.nn.linear import Linear
-from rnnfast.nn.norm import LayerNorm
+from rnnfast.nn.norm import LayerNorm, RMSNorm
 from rnnfast.nn.parts import (
     ELU,
     GELU,
@@ -58,6 +58,7 @@ __all__ = [
     "MinLSTM",
     "Multiply",
     "Pool",
+    "RMSNorm",
     "RNNCell",
     "ReLU",
     "SelfAttention",

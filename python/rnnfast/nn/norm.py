@@ -10,6 +10,13 @@ from rnnfast._arrays import positive, real
 from rnnfast.nn.layer import Option, RowLayer
 
 
+def _epsilon(eps: float) -> float:
+    epsilon = real(eps, "eps")
+    if not 0 <= epsilon < math.inf:
+        raise ValueError(f"eps is {eps}, expected a finite number of at least 0")
+    return epsilon
+
+
 class LayerNorm(RowLayer):
     r"""Layer normalization over the last axis, as ``torch.nn.LayerNorm``: x and y (..., normalized_size).
 
@@ -31,16 +38,13 @@ class LayerNorm(RowLayer):
     def __init__(
         self, normalized_size: int, *, eps: float = 1e-5, elementwise_affine: bool = True, bias: bool = True
     ) -> None:
-        epsilon = real(eps, "eps")
-        if not 0 <= epsilon < math.inf:
-            raise ValueError(f"eps is {eps}, expected a finite number of at least 0")
         self._made_with = {
             "normalized_size": positive(normalized_size, "normalized_size"),
-            "eps": epsilon,
+            "eps": _epsilon(eps),
             "elementwise_affine": bool(elementwise_affine),
             "bias": bool(bias),
         }
-        self._core = _core.LayerNorm(self.normalized_size, self.eps, self.elementwise_affine, self.bias)
+        self._core = _core.LayerNorm(self.normalized_size, self.eps, self.elementwise_affine, self.bias, True)
 
     def _options(self) -> dict[str, Any]:
         return dict(self._made_with)  # nothing is random
@@ -50,3 +54,34 @@ class LayerNorm(RowLayer):
             f"LayerNorm({self.normalized_size}, eps={self.eps}, elementwise_affine={self.elementwise_affine}, "
             f"bias={self.bias})"
         )
+
+
+class RMSNorm(RowLayer):
+    r"""Root mean square normalization over the last axis, as ``torch.nn.RMSNorm``: x and y (..., normalized_size).
+
+    .. math:: y = \frac{x}{\sqrt{\mathrm{mean}(x^2) + eps}} \odot weight
+
+    ``weight`` (normalized_size,) starts at 1; without ``elementwise_affine`` there is none. ``eps`` None is float32's 2⁻²³.
+
+    Source: B. Zhang and R. Sennrich, Root mean square layer normalization, arXiv:1910.07467.
+
+    >>> RMSNorm(2)([[3.0, 4.0]])
+    array([[0.84852815, 1.1313709 ]], dtype=float32)
+    """
+
+    normalized_size, eps, elementwise_affine = Option[int](), Option[float](), Option[bool]()
+    _inputs = _outputs = "normalized_size"
+
+    def __init__(self, normalized_size: int, *, eps: float | None = None, elementwise_affine: bool = True) -> None:
+        self._made_with = {
+            "normalized_size": positive(normalized_size, "normalized_size"),
+            "eps": 2.0**-23 if eps is None else _epsilon(eps),
+            "elementwise_affine": bool(elementwise_affine),
+        }
+        self._core = _core.LayerNorm(self.normalized_size, self.eps, self.elementwise_affine, False, False)
+
+    def _options(self) -> dict[str, Any]:
+        return dict(self._made_with)  # nothing is random
+
+    def __repr__(self) -> str:
+        return f"RMSNorm({self.normalized_size}, eps={self.eps}, elementwise_affine={self.elementwise_affine})"
