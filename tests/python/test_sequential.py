@@ -24,6 +24,7 @@ CHAINS = {
     "both directions": lambda: rf.Sequential(
         rf.LSTM(3, 5, bidirectional=True, seed=0), rf.Linear(10, 3, seed=1), rf.SiLU(), seed=3
     ),
+    "no recurrent product": lambda: rf.Sequential(rf.RMSNorm(3), rf.MinGRU(3, 5, seed=0), rf.SRU(5, 5, seed=1), seed=3),
     "attention": lambda: rf.Sequential(rf.Linear(3, 8, seed=0), rf.SelfAttention(8, 2, causal=True, seed=1), rf.GELU(), seed=3),
 }  # fmt: skip
 GRAPHS = {
