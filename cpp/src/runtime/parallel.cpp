@@ -5,11 +5,12 @@
 #include <cstdlib>
 #include <stdexcept>
 #include <string>
-#include <thread>
 #include <utility>
 
 #include "runtime/cores.h"
 #include "runtime/fork.h"
+#include "runtime/spin.h"
+#include "runtime/thread_pool.h"
 
 #ifdef _OPENMP
 #include <omp.h>
@@ -61,14 +62,6 @@ int openmp_limit(int otherwise) {
     const char *text = std::getenv("OMP_NUM_THREADS"), *end = nullptr;
     const int value = text ? number_in(text, end) : -1;
     return value > 0 && (*end == '\0' || *end == ',' || *end == ' ') ? value : otherwise;
-}
-
-inline void pause() {
-#if defined(__x86_64__)
-    __builtin_ia32_pause();
-#elif defined(__aarch64__)
-    __asm__ volatile("yield");
-#endif
 }
 
 }  // namespace
@@ -125,15 +118,10 @@ void Barrier::wait(int members) {
         round_.store(round + 1, std::memory_order_release);
         return;
     }
-    for (int spins = 0; round_.load(std::memory_order_acquire) == round; ++spins) {
-        if (spins < 4096)
-            pause();
-        else
-            std::this_thread::yield();  // more threads than cores: let the others run
-    }
+    for (Spin spin; round_.load(std::memory_order_acquire) == round;) spin.wait();
 }
 
-void run_team([[maybe_unused]] size_t threads, void (*body)(const void*, const Team&), const void* object) {
+void run_team(size_t threads, void (*body)(const void*, const Team&), const void* object) {
 #ifdef _OPENMP
     if (threads > 1 && team_may_start()) {
         Barrier barrier;
@@ -143,6 +131,19 @@ void run_team([[maybe_unused]] size_t threads, void (*body)(const void*, const T
             body(object, Team{static_cast<size_t>(omp_get_thread_num()), size, &barrier});
         }
         return;
+    }
+#else
+    if (threads > 1) {
+        struct Region {
+            void (*body)(const void*, const Team&);
+            const void* object;
+            Barrier barrier;
+        } region{body, object, {}};
+        const auto run = [](void* shared, size_t index, size_t size) {
+            auto& r = *static_cast<Region*>(shared);
+            r.body(r.object, Team{index, size, &r.barrier});
+        };
+        return thread_pool().run(threads, run, &region);
     }
 #endif
     body(object, Team{0, 1, nullptr});

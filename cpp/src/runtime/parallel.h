@@ -1,4 +1,5 @@
-// The only file that knows about threads. Work is split so that no result depends on their number.
+// Teams of threads: OpenMP's, or without it those of thread_pool.h. Work is split so that no result depends on their
+// number.
 #pragma once
 
 #include <atomic>
@@ -39,7 +40,7 @@ struct Range {
 // Part `index` of `count` things in `parts` nearly equal runs, cut at multiples of `grain`.
 Range split(size_t count, size_t parts, size_t index, size_t grain = 1);
 
-// Waits for all threads of a team. Spins, because the wait is usually shorter than a sleep; yields if it is longer.
+// Waits for all threads of a team.
 class Barrier {
 public:
     void wait(int members);
@@ -60,8 +61,8 @@ struct Team {
 
 void run_team(size_t threads, void (*body)(const void*, const Team&), const void* object);
 
-// Runs body on up to `threads` threads. body must not throw, so allocate before the call. In a forked child, body runs
-// on one thread, because OpenMP's threads do not survive fork.
+// Runs body on up to `threads` threads. body must not throw, so allocate before the call. In a forked child of a build
+// with OpenMP, body runs on one thread, because OpenMP's threads do not survive fork.
 template <class Body>
 void parallel(size_t threads, const Body& body) {  // no std::function, which would allocate at every call
     run_team(threads, [](const void* object, const Team& team) { (*static_cast<const Body*>(object))(team); }, &body);
