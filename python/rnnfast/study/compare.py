@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rnnfast.files import PathLike
 from rnnfast.info import get_num_threads, set_num_threads
@@ -175,7 +176,7 @@ def _joined_states(layer: Any, x: Array) -> tuple[Any, int] | None:
     to (a'a, a'b + b'): joining over distances 1, 2, 4, ... leaves in each place all steps up to it.
     """
 
-    def after(state: Array) -> Array:
+    def after(state: NDArray[Any]) -> NDArray[np.float64]:
         finals = [layer(x[t : t + 1], _both(layer, state))[1] for t in range(len(x))]
         return np.array([final[-1] if isinstance(final, tuple) else final for final in finals], np.float64)[:, 0]
 
