@@ -60,7 +60,8 @@ RecurrentCall call_of(Recurrent& layer, const RecurrentInput& input, const Input
     call.start = in.start();
     for (size_t i = 0; i < layer.parameters.size(); i += 4)
         call.parameters.push_back({layer.parameters[i].value.data(), layer.parameters[i + 1].value.data(),
-                                   layer.parameters[i + 2].value.data(), layer.parameters[i + 3].value.data()});
+                                   layer.parameters[i + 2].value.data(), layer.parameters[i + 3].value.data(),
+                                   nullptr});
     call.y = r.y.data();
     call.saved = saved.data();
     return call;
@@ -73,7 +74,7 @@ RecurrentCallGradients gradients_of(const Recurrent& layer, const Inputs& in, Re
     for (const Parameter& p : layer.parameters) r.parameters.emplace_back(p.size(), 1e9f);
     for (size_t i = 0; i < layer.parameters.size(); i += 4)
         g.parameters.push_back({r.parameters[i].data(), r.parameters[i + 1].data(), r.parameters[i + 2].data(),
-                                r.parameters[i + 3].data(), true});
+                                r.parameters[i + 3].data(), nullptr, true});
     return g;
 }
 

@@ -1,4 +1,5 @@
 // Cells without a recurrent product: one result on every instruction set and number of threads.
+#include <optional>
 #include <string>
 
 #include "helpers.h"
@@ -42,14 +43,15 @@ TEST_CASE("cells without a recurrent product give the same bits on every ISA wit
         options.num_layers = 2;
         options.bidirectional = true;
         for (const size_t rows : {1, 37}) {
-            set_num_threads(1);
-            const uint64_t expected = bits(options, rows, active());
+            std::optional<uint64_t> expected;
             for (const Isa& isa : isas()) {
                 if (!isa.supported || std::string(isa.kernels->name) == "baseline") continue;
                 CAPTURE(std::string(isa.kernels->name));
                 for (const int threads : {1, 2, 5}) {
                     set_num_threads(threads);
-                    CHECK(bits(options, rows, *isa.kernels) == expected);
+                    const uint64_t found = bits(options, rows, *isa.kernels);
+                    CHECK(found == expected.value_or(found));
+                    expected = found;
                 }
             }
         }

@@ -285,21 +285,24 @@ def shapes(cfg):
     C, kind = directions * H, cfg["attention"]
     found = {"encoder.embedding.weight": (cfg["source_vocab_size"], E)}
 
-    def recurrent(prefix, width, directions):
+    def recurrent(prefix, width, directions, fixed=0):  # fixed: the part of the width that every step reads
         for layer in range(L):
             for suffix in (f"_l{layer}", f"_l{layer}_reverse")[:directions]:
-                rows = cell.gates_of(width, H) * H
+                rows = cell.gates_of(0 if fixed and layer == 0 else width, H) * H
                 if width:
                     found[f"{prefix}weight_ih{suffix}"] = (rows, width)
+                if cell.recurrent:
+                    found[f"{prefix}weight_hh{suffix}"] = (rows, H)
                 found[f"{prefix}bias_ih{suffix}"] = (rows,)
                 if cell.recurrent:
-                    found[f"{prefix}weight_hh{suffix}"], found[f"{prefix}bias_hh{suffix}"] = (rows, H), (rows,)
+                    found[f"{prefix}bias_hh{suffix}"] = (rows,)
                 if cell.state_weights:
                     found[f"{prefix}weight_c{suffix}"] = (cell.state_weights * H,)
             width = directions * H
 
     recurrent("encoder.rnn.", E, directions)
-    recurrent("decoder.rnn.", E * ("previous" in cfg["reads"]) + C * ("context" in cfg["reads"]), 1)
+    fixed = C * ("context" in cfg["reads"])
+    recurrent("decoder.rnn.", E * ("previous" in cfg["reads"]) + fixed, 1, fixed)
     if "previous" in cfg["reads"]:
         found["decoder.embedding.weight"] = (cfg["target_vocab_size"], E)
     if cfg["initial_state"] == "learned":

