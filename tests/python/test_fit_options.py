@@ -266,6 +266,7 @@ def trained_beside_pytorch(*options):
     return [json.loads(line) for line in told.stdout.splitlines()]
 
 
+@pytest.mark.slow
 def test_pytorch_learns_the_same_from_a_preset_alone_and_in_turns(data_folder):
     epoch, test = trained_beside_pytorch("--epochs", "1")
     for kind in ("train", "valid"):

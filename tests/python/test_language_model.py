@@ -294,6 +294,7 @@ def test_fifty_steps_of_training_give_the_same_bits_on_any_thread_count(cell, th
         assert all(np.array_equal(one[name], other[name]) for name in one)
 
 
+@pytest.mark.slow
 def test_two_hundred_steps_follow_torch():
     model = rf.LanguageModel(30, hidden_size=32, seed=2)
     torch, twin = torch_twin(model)

@@ -112,6 +112,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
 
 
+@pytest.mark.slow
 def test_a_long_sequence_trains_in_little_memory():
     """200,000 steps: y is 51 MB, dx and the step table 15; without recompute the gates and cells alone take 256."""
     result = subprocess.run([sys.executable, "-c", TRAIN.format(steps=200_000)], capture_output=True, text=True)
