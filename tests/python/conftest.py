@@ -29,6 +29,17 @@ def threads():
 
 
 @pytest.fixture
+def one_torch_thread():
+    """Barriers of small layers are slow on a machine that is busy."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
 def data_folder():
     folder = os.environ.get("RNNFAST_DATA")
     if not folder or not Path(folder).is_dir():

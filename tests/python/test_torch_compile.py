@@ -6,13 +6,13 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 
-from torch import nn  # noqa: E402
+from torch import library, nn  # noqa: E402
 
 import rnnfast.torch as rft  # noqa: E402
 from rnnfast.torch.call import Spec  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore")
-if not hasattr(torch.library, "custom_op"):
+if not hasattr(library, "custom_op"):
     pytest.skip("torch.compile takes the operator since PyTorch 2.4", allow_module_level=True)
 
 
@@ -87,7 +87,7 @@ def test_the_operator_is_what_pytorch_expects_of_operators():
     weights = [p.detach().clone().requires_grad_() for p in lstm.parameters()]
     x, h, c = (torch.randn(*shape, requires_grad=True) for shape in [(5, 3, 4), (2, 3, 6), (2, 3, 6)])
     arguments = (x, 3, None, h, c, weights, None, "lstm", "f32", [4, 6, 2, 1, 0], 0.0, True)
-    torch.library.opcheck(torch.ops.rnnfast.recurrent.default, arguments, test_utils=checks)
+    library.opcheck(torch.ops.rnnfast.recurrent.default, arguments, test_utils=checks)
 
 
 def test_the_size_of_what_is_saved_is_the_core_s():

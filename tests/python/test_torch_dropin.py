@@ -19,15 +19,7 @@ from torch.nn.utils import parametrize  # noqa: E402
 
 import rnnfast.torch as rft  # noqa: E402
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Barriers of small layers are slow on a machine that is busy."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 X = torch.randn(5, 3, 4, generator=torch.Generator().manual_seed(0))
 

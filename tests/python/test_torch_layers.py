@@ -17,6 +17,7 @@ from torch.nn.utils import rnn as packing  # noqa: E402
 
 import rnnfast.torch as rft  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 # Sums of up to a few hundred float32 products in another order differ by some 1e-6 of the largest.
 TOLERANCE = 1e-5
 LAYERS = {
@@ -31,15 +32,6 @@ CELLS = {
     "GRUCell": nn.GRUCell,
     "LSTMCell": nn.LSTMCell,
 }
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Barriers of small layers are slow on a machine that is busy."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def pair_of(module):

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any, Callable
 
 import torch
+from torch import library
 
 from rnnfast.torch import call as calls
 from rnnfast.torch.call import Call, Recurrent, Spec
@@ -92,18 +93,18 @@ def enabled() -> Iterator[None]:
     >>> y.shape
     torch.Size([3, 2, 8])
     """
-    library: Any = torch.library.Library("aten", "IMPL")  # type: ignore[no-untyped-call]
+    kernels: Any = library.Library("aten", "IMPL")  # type: ignore[no-untyped-call]
     try:
         for name, cell in _LAYERS.items():
             for overload in ("input", "data"):
                 operator = getattr(getattr(torch.ops.aten, name), overload)
                 kernel = _or_torch(operator, _layer(cell, overload == "data"))
                 for key in ("AutogradCPU", "CPU"):
-                    library.impl(f"{name}.{overload}", kernel, key)
+                    kernels.impl(f"{name}.{overload}", kernel, key)
         for name, cell in _CELLS.items():
             kernel = _or_torch(getattr(torch.ops.aten, name).default, _cell(cell))
             for key in ("AutogradCPU", "CPU"):
-                library.impl(name, kernel, key)
+                kernels.impl(name, kernel, key)
         yield
     finally:
-        library._destroy()
+        kernels._destroy()

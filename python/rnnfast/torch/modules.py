@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import Any, Callable, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -167,6 +167,10 @@ class Accelerated:
     """What the layers share. It stands before PyTorch's class, whose forward serves all that is not eligible. No ``__slots__``: they
     would change the layout of an object, whose class could then not become this one."""
 
+    # Both give the outputs, or None: PyTorch's own forward then takes the call, or refuses it.
+    _run: ClassVar[Callable[..., Any]]
+    _trace: ClassVar[Callable[..., Any]]
+
     def __getstate__(self) -> Any:
         parent = getattr(super(), "__getstate__", None)
         return dict(self.__dict__ if parent is None else parent())
@@ -178,20 +182,17 @@ class Accelerated:
         found.__dict__.pop("_rnnfast", None)
         return found
 
-
-class _Layer(Accelerated):
     def forward(self, input: Any, hx: Any = None) -> Any:
         if is_compiling():
-            found = _trace_layer(self, input, hx)
-            return super().forward(input, hx) if found is None else found  # type: ignore[misc]
-        found = (
-            _in_autocast(_run_layer, self, input, hx) if _autocast() else _run_layer(self, settings_of(self), input, hx)
-        )
+            found = self._trace(self, input, hx)
+        elif _autocast():
+            found = _in_autocast(self._run, self, input, hx)
+        else:
+            found = self._run(self, settings_of(self), input, hx)
         return super().forward(input, hx) if found is None else found  # type: ignore[misc]
 
 
 def _run_layer(module: Any, settings: Settings, input: Any, hx: Any) -> Any:
-    """The layer's outputs; None: PyTorch's own forward takes the call, or refuses it."""
     planned = _plan_layer(module, settings, input, hx)
     if planned is None:
         return None
@@ -290,17 +291,6 @@ def _states(
     if not batched:
         h0, c0 = h0.unsqueeze(1), None if c0 is None else c0.unsqueeze(1)
     return h0, c0, spec.cell != "lstm" or c0 is not None
-
-
-class _Cell(Accelerated):
-    def forward(self, input: Any, hx: Any = None) -> Any:
-        if is_compiling():
-            found = _trace_cell(self, input, hx)
-            return super().forward(input, hx) if found is None else found  # type: ignore[misc]
-        found = (
-            _in_autocast(_run_cell, self, input, hx) if _autocast() else _run_cell(self, settings_of(self), input, hx)
-        )
-        return super().forward(input, hx) if found is None else found  # type: ignore[misc]
 
 
 def _run_cell(module: Any, settings: Settings, input: Any, hx: Any) -> Any:
@@ -407,6 +397,14 @@ def _trace_cell(module: Any, x: Any, hx: Any) -> Any:
     states = [None if s is None else s.reshape(1, x.shape[0], spec.hidden_size) for s in states]
     _, h, c = _trace(spec, x.unsqueeze(0), None, x.shape[0], states, weights, 0.0)
     return finish_cell(h.squeeze(0), None if c is None else c.squeeze(0), dims == 2)
+
+
+class _Layer(Accelerated):
+    _run, _trace = staticmethod(_run_layer), staticmethod(_trace_layer)
+
+
+class _Cell(Accelerated):
+    _run, _trace = staticmethod(_run_cell), staticmethod(_trace_cell)
 
 
 class RNN(_Layer, nn.RNN):

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, library
 
 from rnnfast.torch.call import Call, Spec
 
-COMPILES = hasattr(torch.library, "custom_op")  # since PyTorch 2.4; before, torch.compile breaks the graph at a layer
+COMPILES = hasattr(library, "custom_op")  # since PyTorch 2.4; before, torch.compile breaks the graph at a layer
 
 _OPTIONS = "str cell, str precision, int[] sizes, float dropout"
 _FORWARD = (
@@ -66,7 +66,7 @@ def _sizes_of(spec: Spec, x: Tensor, rows: Any) -> tuple[Any, Any, Any]:
 
 if COMPILES:
 
-    @torch.library.custom_op("rnnfast::recurrent", mutates_args=(), device_types="cpu", schema=_FORWARD)
+    @library.custom_op("rnnfast::recurrent", mutates_args=(), device_types="cpu", schema=_FORWARD)
     def recurrent(*given: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """y, h_n, c_n (empty where the cell has none) and what backward needs (empty without ``save``), for x (T, N, D), or
         (total, D) with the batch_sizes of a PackedSequence. sizes: of ``spec_of``."""
@@ -87,7 +87,7 @@ if COMPILES:
         c = x.new_empty(state if cell == "lstm" else (0,))
         return x.new_empty(y), x.new_empty(state), c, x.new_empty((saved if save else 0,))
 
-    @torch.library.custom_op("rnnfast::recurrent_backward", mutates_args=(), device_types="cpu", schema=_BACKWARD)
+    @library.custom_op("rnnfast::recurrent_backward", mutates_args=(), device_types="cpu", schema=_BACKWARD)
     def recurrent_backward(*given: Any) -> list[Tensor]:
         """The gradients of x, h0, c0 and the weights that are ``wanted``, in this order. ``saved`` stays as it is."""
         x, batch_sizes, h0, c0, y, saved, weights, key, dy, dh, dc, *options, wanted = given
