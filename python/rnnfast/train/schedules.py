@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
@@ -10,20 +11,20 @@ from typing import Any
 from rnnfast._expect import brief, kind_of
 
 
-class Schedule:
+class Schedule(ABC):
     """The base of schedules: a factor of the learning rate."""
 
     needs_validation = False
 
-    def check(self, epochs: int) -> None:
+    def check(self, epochs: int) -> None:  # noqa: B027 most schedules suit any number of epochs
         """``ValueError`` if the schedule needs more than ``epochs``."""
 
+    @abstractmethod
     def factor(self, position: float, epochs: int, perplexities: Sequence[float]) -> float:
         """The factor at ``position`` (1.5: half of the second epoch is done) of ``epochs``.
 
         ``perplexities`` are the validation perplexities of the epochs so far.
         """
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)
