@@ -25,6 +25,8 @@ void OptionsReader::operator()(Option option, std::string& value) const {
 }
 
 void OptionsReader::operator()(Option option, bool& value) const {
+    if (value && option.kind == Option::later)
+        throw std::logic_error(std::string(option.name) + ": a later option is false by default");
     if (const Json* found = find(option, Json::Kind::boolean, "true or false")) value = found->boolean;
 }
 

@@ -11,8 +11,8 @@
 
 namespace rnnfast::core {
 
-// Readers accept a configuration without an option that is not required. Writers leave out a `later` option that has
-// its default, so that older versions read the files that do not use it.
+// Readers accept a configuration without an option that is not required. Writers leave out a `later` option that is
+// false or absent, which must be its default: then older versions read the files that do not use it.
 struct Option {
     enum Kind { required, usual, later };
     const char* name;
