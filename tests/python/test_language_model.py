@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from reference import Stack
 from registered import IN_TORCH, LAYERS, TABLE, torch_class
 
 import rnnfast as rf
+from rnnfast.reference import Stack
 
 CELLS = list(LAYERS)
 
@@ -50,7 +50,7 @@ def test_loss_and_all_gradients_equal_the_float64_reference(cell):
     x, y = random_batch()
     zeros, lengths = np.zeros((2, x.shape[1], 23)), np.full(x.shape[1], len(x))
     layers = {name[4:]: value for name, value in w.items() if name.startswith("rnn.")}
-    stack = Stack(cell, w["embedding.weight"][x], layers, 2, 1, zeros, zeros, lengths)
+    stack = Stack(cell, w["embedding.weight"][x], layers, zeros, zeros, lengths)
     logits = stack.y @ w["output.weight"].T + w["output.bias"]
     p = np.exp(logits - logits.max(-1, keepdims=True))
     p /= p.sum(-1, keepdims=True)

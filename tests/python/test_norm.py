@@ -6,9 +6,9 @@ import pickle
 
 import numpy as np
 import pytest
-from reference_sequence import Normalization
 
 import rnnfast as rf
+from rnnfast.reference import Normalization
 
 SHAPES = [(1, 1, 1), (7, 2, 3), (5, 16), (33,), (4, 3, 2, 65), (130, 5, 203), (300, 20, 512)]
 KINDS = {

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from reference_seq2seq import DECODERS, Translator, settings, shapes
 from registered import IN_TORCH, LAYERS
 
 import rnnfast as rf
+from rnnfast.reference.seq2seq import DECODERS, Translator, settings, shapes
 from rnnfast.translate import translations
 
 ROOT = Path(__file__).parents[2]

@@ -6,9 +6,9 @@ import threading
 
 import numpy as np
 import pytest
-from reference_sequence import Attention, Convolution
 
 import rnnfast as rf
+from rnnfast.reference import Attention, Convolution
 
 # (T, N, C, O, k, padding, dilation): sizes on both sides of every tile and panel, kernels longer than the sequence
 CONVOLUTIONS = [

@@ -9,10 +9,10 @@ import sys
 
 import numpy as np
 import pytest
-from reference_seq2seq import DECODERS, Translator
 from test_cli import run
 
 import rnnfast as rf
+from rnnfast.reference.seq2seq import DECODERS, Translator
 from rnnfast.translate import translations
 
 BOS, EOS, V = 2, 3, 17

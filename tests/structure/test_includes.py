@@ -43,6 +43,7 @@ IMPORTS = {
     "estimators": {*SMALL, "_core", "models", "nn", "plot", "text", "train"},
     "io": {*SMALL, "_core", "estimators", "markov", "models"},
     "torch": {*SMALL, "_core", "info"},
+    "reference": {*SMALL, "nn"},
     "study": {*SMALL, "info", "models", "nn", "plot", "text", "train"},
 }
 ABOVE = {"__init__", "__main__", "cli", "commands"}  # which may import all of these

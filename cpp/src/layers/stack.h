@@ -1,5 +1,5 @@
 // Recurrent layers, in one or both directions, over packed weights: forward, backward and what lies between them. The
-// shape is that of tests/python/reference.py: scans, flips, and a stack of both.
+// shape is that of python/rnnfast/reference: scans, flips, and a stack of both.
 #pragma once
 
 #include "ops/checkpointed_scan.h"

@@ -8,8 +8,9 @@ each of which says how a gradient goes back through it.
 from __future__ import annotations
 
 import numpy as np
-from reference import Stack
-from registered import TABLE
+
+from rnnfast.nn.recurrent import TABLE
+from rnnfast.reference.recurrent import Stack
 
 # name: (where the initial state comes from, what every step reads)
 DECODERS = {
@@ -130,13 +131,13 @@ class Tape:
 
         return self.note(np.where(counted, -log_p[row, np.maximum(targets, 0)], 0.0), (logits, back))
 
-    def recurrent(self, cell, x, weights, prefix, layers, directions, h, c, lengths):
+    def recurrent(self, cell, x, weights, prefix, h, c, lengths):
         """reference.Stack: y, h, c of all layers."""
         names = [name for name in weights if name.startswith(prefix)]
         values = {name[len(prefix) :]: weights[name].value for name in names}
         if x.value.shape[2] == 0:  # nothing is read: no matrix, but a bias
             values["weight_ih_l0"] = np.zeros((TABLE[cell].gates_of(0, h.value.shape[2]) * h.value.shape[2], 0))
-        run = Stack(cell, x.value, values, layers, directions, h.value, c.value, lengths)
+        run = Stack(cell, x.value, values, h.value, c.value, lengths)
         y, h_out, c_out = Var(run.y), Var(run.h), Var(run.c)
 
         def undo():
@@ -163,7 +164,7 @@ class Translator:
         N, H, L, directions = source.shape[1], cfg["hidden_size"], cfg["num_layers"], 1 + cfg["bidirectional"]
         embedded = tape.rows(w["encoder.embedding.weight"], source)
         zeros = [Var(np.zeros((L * directions, N, H))) for _ in range(2)]
-        memory, h, c = tape.recurrent(cfg["cell"], embedded, w, "encoder.rnn.", L, directions, *zeros, lengths)
+        memory, h, c = tape.recurrent(cfg["cell"], embedded, w, "encoder.rnn.", *zeros, lengths)
 
         valid = np.arange(len(source))[:, None] < lengths
         if cfg["context"] == "last":  # both directions have read everything in their last state
@@ -236,7 +237,7 @@ class Translator:
                 reads.append(context)
             x = tape.concat(reads)
             x = tape.reshape(x, (1, *x.value.shape))
-            y, h, c = tape.recurrent(cfg["cell"], x, w, "decoder.rnn.", cfg["num_layers"], 1, h, c, np.ones(N, int))
+            y, h, c = tape.recurrent(cfg["cell"], x, w, "decoder.rnn.", h, c, np.ones(N, int))
             z = tape.pick(y, 0)
             if kind in ("dot", "general"):
                 a, context, z = self.multiplicative(keys, memory, z, valid)

@@ -220,16 +220,20 @@ def flip(x, lengths):
 
 
 class Stack:
-    """Layers and directions; ``weights`` is a PyTorch state_dict of float64 arrays."""
+    """Layers and directions: x (T, N, D) to y (T, N, directions * H), and back.
 
-    def __init__(self, cell, x, weights, layers, directions, h0, c0, lengths):
-        self.layers, self.directions, self.lengths, self.scans = layers, directions, lengths, []
-        for layer in range(layers):
+    ``weights`` is a PyTorch state_dict of float64 arrays; h0 and c0 are (layers * directions, N, H), lengths (N,).
+    """
+
+    def __init__(self, cell, x, weights, h0, c0, lengths):
+        self.directions = 1 + any(name.endswith("_reverse") for name in weights)
+        self.layers, self.lengths, self.scans = len(h0) // self.directions, lengths, []
+        for layer in range(self.layers):
             outputs = []
-            for direction in range(directions):
+            for direction in range(self.directions):
                 suffix = f"_l{layer}" + "_reverse" * direction
                 parts = {name: weights[name + suffix] for name in NAMES if name + suffix in weights}
-                lane = layer * directions + direction
+                lane = layer * self.directions + direction
                 scan = Scan(cell, flip(x, lengths) if direction else x, h0[lane], c0[lane], parts, lengths)
                 self.scans.append((suffix, scan))
                 outputs.append(flip(scan.y, lengths) if direction else scan.y)
