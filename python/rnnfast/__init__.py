@@ -21,6 +21,7 @@ from rnnfast.models.language_model import LanguageModel
 from rnnfast.models.network import Network, Sequential
 from rnnfast.models.seq2seq import Seq2Seq
 from rnnfast.nn import *  # noqa: F403 every layer in nn.__all__
+from rnnfast.reference.check import GradientCheck, gradcheck
 from rnnfast.study.gradient_flow import GradientFlow, gradient_flow
 from rnnfast.text import datasets
 from rnnfast.text.corpus import Corpus, batches
@@ -44,6 +45,7 @@ __all__ = [
     "CorpusBleu",
     "Evaluation",
     "FileFormatError",
+    "GradientCheck",
     "GradientFlow",
     "History",
     "LanguageModel",
@@ -71,6 +73,7 @@ __all__ = [
     "fit",
     "generate",
     "get_num_threads",
+    "gradcheck",
     "gradient_flow",
     "info",
     "load",

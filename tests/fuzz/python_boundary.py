@@ -299,7 +299,7 @@ CALLED_BY_FIT = {
     "load_file_weights",
 }  # fmt: skip
 # What the library makes and a user only reads.
-RESULTS = {"Translation", "GradientFlow", "Evaluation", "CorpusBleu", "PairEvaluation"}
+RESULTS = {"Translation", "GradientCheck", "GradientFlow", "Evaluation", "CorpusBleu", "PairEvaluation"}
 
 
 def again(thing):
