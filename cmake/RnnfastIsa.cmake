@@ -13,9 +13,13 @@ function(rnnfast_family out processor byte_order)
   endif()
 endfunction()
 
-# rnnfast_add_isa(NAME FLAGS...) compiles cpp/src/kernels/isa_NAME.cpp with FLAGS into the library and lists it for dispatch.
+# rnnfast_add_isa(NAME FLAGS...) compiles cpp/src/kernels/isa_NAME.cpp with FLAGS into the library and lists it for dispatch, unless
+# RNNFAST_ISAS lists others only.
 # No exceptions, no RTTI, no LTO and no precompiled header: only the table may leave this file; any other code of this ISA must not.
 function(rnnfast_add_isa name)
+  if(RNNFAST_ISAS AND NOT name IN_LIST RNNFAST_ISAS)
+    return()
+  endif()
   add_library(rnnfast_isa_${name} OBJECT cpp/src/kernels/isa_${name}.cpp)
   target_include_directories(rnnfast_isa_${name} PRIVATE cpp/src)
   target_link_libraries(rnnfast_isa_${name} PRIVATE rnnfast_options)
