@@ -53,10 +53,16 @@ typedef struct rnnfast_recurrent rnnfast_recurrent;
 typedef struct rnnfast_linear rnnfast_linear;
 typedef struct rnnfast_translator rnnfast_translator;
 typedef struct rnnfast_translations rnnfast_translations;
+typedef struct rnnfast_network rnnfast_network;
+typedef struct rnnfast_network_state rnnfast_network_state;
 
 /* The message of this thread's last failed call; never NULL. Valid until the next failed call of the thread. */
 RNNFAST_C_API const char* rnnfast_last_error(void);
 RNNFAST_C_API const char* rnnfast_version(void);
+/* The version of the binary interface: a program must run with a library that returns the RNNFAST_ABI_VERSION with
+ * which the program was compiled. Additions do not change it. */
+#define RNNFAST_ABI_VERSION 1
+RNNFAST_C_API int rnnfast_abi_version(void);
 RNNFAST_C_API rnnfast_status rnnfast_set_num_threads(int threads);
 RNNFAST_C_API rnnfast_status rnnfast_num_threads(int* threads);
 /* The active instruction set, such as "avx512", zero-terminated. *size: in, the capacity of name; out, the size in
@@ -242,6 +248,84 @@ RNNFAST_C_API rnnfast_status rnnfast_score_pair(const rnnfast_translator* transl
 RNNFAST_C_API rnnfast_status rnnfast_score_pair_ids(const rnnfast_translator* translator, const int32_t* source,
                                                     size_t source_count, const int32_t* target, size_t target_count,
                                                     double* log_probability);
+
+/* Networks: files of rf.Sequential, rf.Network and the estimators. A network is immutable, so threads share it; each
+ * stream has its own state. */
+RNNFAST_C_API rnnfast_status rnnfast_network_load(const char* path, int weights, rnnfast_network** network);
+RNNFAST_C_API rnnfast_status rnnfast_network_load_memory(const void* bytes, size_t size, int weights,
+                                                         rnnfast_network** network);
+RNNFAST_C_API void rnnfast_network_free(rnnfast_network* network);
+RNNFAST_C_API rnnfast_status rnnfast_network_weights(const rnnfast_network* network, int* weights);
+/* The numbers of inputs and outputs, which count from 0. Any output pointer may be NULL, here and in the next two. */
+RNNFAST_C_API rnnfast_status rnnfast_network_counts(const rnnfast_network* network, size_t* inputs, size_t* outputs);
+/* *size: numbers a step, or 0 for an input of ids. *ids: how many ids there are, or 0 for an input of numbers. */
+RNNFAST_C_API rnnfast_status rnnfast_network_input(const rnnfast_network* network, size_t number, size_t* size,
+                                                   size_t* ids);
+/* *width: numbers a step. *summary: 1 if one step comes out of a whole sequence (after a pool), else 0. */
+RNNFAST_C_API rnnfast_status rnnfast_network_output(const rnnfast_network* network, size_t number, size_t* width,
+                                                    int* summary);
+/* Zero-terminated names. *size: in, the capacity of name; out, the size in bytes with the zero. */
+RNNFAST_C_API rnnfast_status rnnfast_network_input_name(const rnnfast_network* network, size_t number, char* name,
+                                                        size_t* size);
+RNNFAST_C_API rnnfast_status rnnfast_network_output_name(const rnnfast_network* network, size_t number, char* name,
+                                                         size_t* size);
+/* The steps that an output has for sequences of `steps` steps, and the length of a row of that length; 0: too few. */
+RNNFAST_C_API rnnfast_status rnnfast_network_output_steps(const rnnfast_network* network, size_t number, size_t steps,
+                                                          size_t* output_steps);
+
+/* An input of a call: numbers in x or ids in ids, the other one NULL; size: how many there are in all. */
+typedef struct rnnfast_values {
+    const float* x;
+    const int32_t* ids;
+    size_t size;
+} rnnfast_values;
+/* An output of a call; y NULL: not wanted. size: its capacity in floats. */
+typedef struct rnnfast_result {
+    float* y;
+    size_t size;
+} rnnfast_result;
+/* Whole sequences, side by side. lengths: NULL, or the steps of each row, 0 to `steps`; what lies beyond has no effect
+ * and is 0 in every output. */
+typedef struct rnnfast_batch {
+    size_t steps, rows;
+    const int64_t* lengths;
+} rnnfast_batch;
+/* Runs whole sequences. inputs: [steps, rows, size] numbers or [steps, rows] ids each; outputs: [its steps, rows,
+ * width] each. The counts are those of the network. */
+RNNFAST_C_API rnnfast_status rnnfast_network_run(const rnnfast_network* network, const rnnfast_values* inputs,
+                                                 size_t input_count, const rnnfast_batch* batch,
+                                                 const rnnfast_result* outputs, size_t output_count);
+
+/* Why the network cannot run one step at a time, as a zero-terminated sentence; "" if it can. *size as above. */
+RNNFAST_C_API rnnfast_status rnnfast_network_no_stream(const rnnfast_network* network, char* sentence, size_t* size);
+/* The number of bytes from rnnfast_network_state_save, for any state of this network. */
+RNNFAST_C_API rnnfast_status rnnfast_network_state_bytes(const rnnfast_network* network, size_t* size);
+RNNFAST_C_API rnnfast_status rnnfast_network_state_new(const rnnfast_network* network, rnnfast_network_state** state);
+RNNFAST_C_API rnnfast_status rnnfast_network_state_copy(const rnnfast_network_state* from,
+                                                        rnnfast_network_state** state);
+RNNFAST_C_API rnnfast_status rnnfast_network_state_reset(rnnfast_network_state* state);
+/* Makes the workspace of single steps, so that the first one does not allocate either. */
+RNNFAST_C_API rnnfast_status rnnfast_network_state_reserve(rnnfast_network_state* state);
+/* *size: in, the capacity of bytes; out, the size. */
+RNNFAST_C_API rnnfast_status rnnfast_network_state_save(const rnnfast_network_state* state, void* bytes, size_t* size);
+RNNFAST_C_API rnnfast_status rnnfast_network_state_restore(rnnfast_network_state* state, const void* bytes,
+                                                           size_t size);
+RNNFAST_C_API void rnnfast_network_state_free(rnnfast_network_state* state);
+/* One step of one stream. inputs: [size] numbers or one id each; outputs: [width] each. Allocates nothing after the
+ * first step of a state and of a thread. */
+RNNFAST_C_API rnnfast_status rnnfast_network_step(const rnnfast_network* network, const rnnfast_values* inputs,
+                                                  size_t input_count, rnnfast_network_state* state,
+                                                  const rnnfast_result* outputs, size_t output_count);
+/* Steps `count` different streams together. inputs: [count, size] numbers or [count] ids each; outputs: [count, width]
+ * each. */
+RNNFAST_C_API rnnfast_status rnnfast_network_step_many(const rnnfast_network* network, const rnnfast_values* inputs,
+                                                       size_t input_count, rnnfast_network_state* const* states,
+                                                       size_t count, const rnnfast_result* outputs,
+                                                       size_t output_count);
+/* `steps` steps of one stream. inputs: [steps, size] numbers or [steps] ids each; outputs: [steps, width] each. */
+RNNFAST_C_API rnnfast_status rnnfast_network_read(const rnnfast_network* network, const rnnfast_values* inputs,
+                                                  size_t input_count, size_t steps, rnnfast_network_state* state,
+                                                  const rnnfast_result* outputs, size_t output_count);
 
 #ifdef __cplusplus
 }

@@ -31,6 +31,9 @@ inline namespace v1 {  // a program and a library of different versions fail at 
 
 // "0.1.0"
 RNNFAST_API std::string version();
+// The version of the C API's binary interface, RNNFAST_ABI_VERSION of rnnfast/rnnfast.h. Names of C++ carry their
+// version in the inline namespace.
+RNNFAST_API int abi_version();
 // The active instruction set, such as "avx512"; the environment variable RNNFAST_ISA forces one.
 RNNFAST_API std::string instruction_set();
 // The number of threads that one call may use: in long runs and scores, and in steps of 16 streams or more. Steps of

@@ -6,6 +6,7 @@
 #include <stdexcept>
 
 #include "models/language_model_file.h"
+#include "rnnfast/rnnfast.h"
 #include "runtime/check.h"
 #include "runtime/finite.h"
 
@@ -13,6 +14,7 @@ namespace rnnfast {
 inline namespace v1 {
 
 std::string version() { return RNNFAST_VERSION; }
+int abi_version() { return RNNFAST_ABI_VERSION; }
 std::string instruction_set() { return active().name; }
 void set_num_threads(int threads) { core::set_num_threads(threads); }
 int num_threads() { return core::num_threads(); }

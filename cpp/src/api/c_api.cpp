@@ -40,6 +40,7 @@ rnnfast::Sampler& checked_sampler(const rnnfast_sampler* s) {
 
 const char* rnnfast_last_error(void) { return last_error; }
 const char* rnnfast_version(void) { return RNNFAST_VERSION; }
+int rnnfast_abi_version(void) { return RNNFAST_ABI_VERSION; }
 
 rnnfast_status rnnfast_set_num_threads(int threads) {
     return guarded([&] {

@@ -25,6 +25,8 @@ enum class Kind : uint64_t {
     translator = 0x6c736e6172666e72u,
     translations = 0x746c757365666e72u,
     tensors = 0x736e657473666e72u,
+    network = 0x7774656e73666e72u,
+    network_state = 0x7374656e73666e72u,
     freed = 0
 };
 

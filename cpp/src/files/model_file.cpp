@@ -22,7 +22,7 @@ std::string text_of(const std::vector<size_t>& shape) {
 std::string advice(const std::string& kind) {
     if (kind == "language_model") return "; load it as a LanguageModel";
     if (kind == "seq2seq") return "; load it as a Translator";
-    if (kind == "network") return ": this is a network's file; load it in Python, with rf.load";
+    if (kind == "network") return "; load it as a Network";
     if (kind == "sequence_classifier") return ": this is a sequence classifier's file; load it in Python, with rf.load";
     if (kind == "autoregressor" || kind == "linear_ar")
         return ": this is a forecaster's file; load it in Python, with rf.load";

@@ -349,8 +349,27 @@ void Network::backward(NetworkTape& tape, const Gradients& g) {
     }
 }
 
+size_t Network::output_steps(size_t output, size_t steps) const {
+    std::vector<size_t> of(kinds_.size(), steps);
+    for (size_t i = 0; i < nodes_.size(); ++i)
+        of[inputs_.size() + i] = nodes_[i].layer->output_steps(of[nodes_[i].inputs[0]]);
+    return of[outputs_[output]];
+}
+
+bool Network::output_summarizes(size_t output) const { return summaries()[outputs_[output]]; }
+
+std::vector<bool> Network::summaries() const {
+    std::vector<bool> all(kinds_.size(), false);
+    for (size_t i = 0; i < nodes_.size(); ++i) {
+        bool after = nodes_[i].layer->summarizes();
+        for (const size_t signal : nodes_[i].inputs) after = after || all[signal];
+        all[inputs_.size() + i] = after;
+    }
+    return all;
+}
+
 std::string Network::no_stream() const {
-    std::vector<bool> summary(kinds_.size(), false);
+    const std::vector<bool> summary = summaries();
     for (size_t i = 0; i < nodes_.size(); ++i) {
         const Node& node = nodes_[i];
         const std::string layer =
@@ -359,7 +378,6 @@ std::string Network::no_stream() const {
         bool after = false;
         for (const size_t signal : node.inputs) after = after || summary[signal];
         if (after && node.has_state) return layer + "it reads what a pool makes of a whole sequence";
-        summary[inputs_.size() + i] = after || node.layer->summarizes();
     }
     return {};
 }

@@ -120,6 +120,9 @@ public:
     size_t outputs() const { return outputs_.size(); }
     const std::string& output_name(size_t i) const { return nodes_[outputs_[i] - inputs_.size()].name; }
     size_t output_width(size_t i) const { return kinds_[outputs_[i]].width; }
+    // Of sequences of `steps` steps: how many the output has, and the length of a row of that length. 0: too few go in.
+    size_t output_steps(size_t i, size_t steps) const;
+    bool output_summarizes(size_t i) const;  // one step comes out of a sequence, however long
     // The recurrent layers, whose states a sequence starts from and ends with.
     const std::vector<size_t>& recurrent() const { return recurrent_; }  // positions among the layers
     const NetworkLayer& layer(size_t i) const { return *nodes_[i].layer; }
@@ -183,6 +186,7 @@ private:
     };
 
     size_t signal_named(const std::string& name) const;
+    std::vector<bool> summaries() const;  // of each signal: it comes after a layer that summarizes
     void add(const LayerDescription& d, std::optional<uint64_t> seed, const NetworkLimits& limits);
     void name_parameters();
     void lay_out();

@@ -1,0 +1,355 @@
+// The public networks: checks at the boundary, then one call into the core.
+#include <algorithm>
+#include <cstring>
+#include <stdexcept>
+
+#include "files/model_file.h"
+#include "models/network_file.h"
+#include "runtime/finite.h"
+#include "runtime/fork.h"
+// Inner headers first, because the public headers declare other classes with the same names.
+#include "api/api_network.h"
+
+namespace rnnfast {
+inline namespace v1 {
+
+namespace {
+
+// A saved state: this constant, a hash of what the states of the layers are, then their h and c without padding.
+constexpr char state_magic[8] = {'r', 'n', 'n', 'f', 'n', 's', '0', '1'};
+struct StateHeader {
+    char magic[8];
+    uint64_t layout;
+};
+
+// Calls body(floats of a row, their number) for every saved row, in order.
+template <class Body>
+void for_each_row(std::vector<StreamState>& layers, Body body) {
+    for (StreamState& s : layers) {
+        for (size_t l = 0; l < s.layers; ++l) body(s.h.data() + l * s.hidden, s.hidden);
+        for (size_t l = 0; s.c.size() && l < s.layers; ++l) body(s.c.data() + l * s.padded(), s.hidden);
+    }
+}
+
+std::string described(const StreamState& s) {
+    return std::string(s.cell ? s.cell->name : "state") + " " + std::to_string(s.layers) + "x" +
+           std::to_string(s.hidden);
+}
+
+uint64_t fnv1a(const std::string& text) {
+    uint64_t hash = 0xcbf29ce484222325u;
+    for (const char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3u;
+    return hash;
+}
+
+}  // namespace
+
+StreamLayout::StreamLayout(const core::Network& network) : refusal(network.no_stream()) {
+    if (!refusal.empty()) return;
+    zero = network.initial_states(1);
+    one_step = network.stream_sizes(1);
+    inputs = network.inputs().size();
+    bytes = sizeof(StateHeader);
+    for_each_row(zero, [&](const float*, size_t size) { bytes += size * sizeof(float); });
+    const std::vector<size_t> positions = network.with_state();
+    for (size_t i = 0; i < zero.size(); ++i)
+        description += (i ? ", " : "") + network.layer_name(positions[i]) + ": " + described(zero[i]);
+    hash = fnv1a(description);
+}
+
+NetworkState::NetworkState() = default;
+NetworkState::NetworkState(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+NetworkState::NetworkState(NetworkState&&) noexcept = default;
+NetworkState& NetworkState::operator=(NetworkState&&) noexcept = default;
+NetworkState::~NetworkState() = default;
+
+NetworkState::Impl::Impl(std::shared_ptr<const StreamLayout> of) : layout(std::move(of)) { assign(layout->zero); }
+
+void NetworkState::Impl::assign(const std::vector<StreamState>& from) {
+    layers.resize(from.size());
+    at.resize(from.size());
+    for (size_t i = 0; i < from.size(); ++i) {
+        layers[i].assign(from[i]);
+        at[i] = &layers[i];
+    }
+}
+
+void NetworkState::Impl::reserve() {
+    workspace.reserve(layout->one_step);
+    signals.reserve(layout->inputs);
+    warm = true;
+}
+
+NetworkState::NetworkState(const NetworkState& other) { *this = other; }
+NetworkState& NetworkState::operator=(const NetworkState& other) {
+    if (this == &other) return *this;
+    if (!other) {
+        impl_.reset();
+        return *this;
+    }
+    const Impl& from = other.impl();
+    if (!impl_) impl_ = std::make_unique<Impl>(from.layout);
+    impl_->layout = from.layout;
+    impl_->assign(from.layers);
+    if (from.warm) impl_->reserve();
+    return *this;
+}
+
+NetworkState::Impl& NetworkState::impl() const {
+    if (!impl_)
+        throw std::invalid_argument(
+            "this NetworkState is empty: it was default-constructed or moved from; make one with initial_state()");
+    return *impl_;
+}
+
+void NetworkState::reset() {
+    for (StreamState& state : impl().layers) state.set(nullptr, nullptr);
+}
+void NetworkState::reserve() { impl().reserve(); }
+size_t NetworkState::saved_size() const { return impl().layout->bytes; }
+
+std::vector<uint8_t> NetworkState::save() const {
+    std::vector<uint8_t> bytes(saved_size());
+    save(bytes.data(), bytes.size());
+    return bytes;
+}
+
+void NetworkState::save(void* bytes, size_t capacity) const {
+    Impl& s = impl();
+    check_pointer(bytes, "the place for the state");
+    if (capacity < s.layout->bytes)
+        throw std::invalid_argument("the place for the state has " + std::to_string(capacity) + " bytes, expected " +
+                                    std::to_string(s.layout->bytes) + ": ask saved_size()");
+    for_each_row(s.layers, [](const float* row, size_t size) {
+        if (first_not_finite(row, size) != size)
+            throw std::domain_error(
+                "the state has NaN or infinity and cannot be saved: weights or inputs are too large; reset() it");
+    });
+    StateHeader header{};
+    std::memcpy(header.magic, state_magic, sizeof state_magic);
+    header.layout = s.layout->hash;
+    auto* at = static_cast<uint8_t*>(bytes);
+    std::memcpy(at, &header, sizeof header);
+    at += sizeof header;
+    for_each_row(s.layers, [&](const float* row, size_t size) {
+        std::memcpy(at, row, size * sizeof(float));
+        at += size * sizeof(float);
+    });
+}
+
+void NetworkState::restore(const void* bytes, size_t size) {
+    Impl& s = impl();
+    check_pointer(bytes, "the saved state");
+    StateHeader header{};
+    if (size == s.layout->bytes) std::memcpy(&header, bytes, sizeof header);
+    if (std::memcmp(header.magic, state_magic, sizeof state_magic) != 0 || header.layout != s.layout->hash)
+        throw std::invalid_argument("these " + std::to_string(size) + " bytes are not a saved state of this network, " +
+                                    "which has " + std::to_string(s.layout->bytes) + " bytes for " +
+                                    s.layout->description + "; they are truncated, or of another network");
+    const auto* at = static_cast<const uint8_t*>(bytes) + sizeof header;
+    for (size_t i = 0; i < size - sizeof header; i += sizeof(float)) {
+        uint32_t number;
+        std::memcpy(&number, at + i, sizeof number);
+        if ((number & 0x7f800000u) == 0x7f800000u)
+            throw std::invalid_argument("the saved state has NaN or infinity; it is damaged");
+    }
+    for_each_row(s.layers, [&](float* row, size_t numbers) {
+        std::memcpy(row, at, numbers * sizeof(float));
+        at += numbers * sizeof(float);
+    });
+}
+
+struct Network::Impl {
+    explicit Impl(std::unique_ptr<core::Network> made)
+        : network(std::move(made)), layout(std::make_shared<StreamLayout>(*network)) {
+        for (const core::NetworkInput& i : network->inputs()) inputs.push_back({i.name, i.size, i.ids});
+        for (size_t i = 0; i < network->outputs(); ++i)
+            outputs.push_back({network->output_name(i), network->output_width(i), network->output_summarizes(i)});
+    }
+    std::unique_ptr<const core::Network> network;
+    std::shared_ptr<const StreamLayout> layout;
+    std::vector<NetworkInput> inputs;
+    std::vector<NetworkOutput> outputs;
+    mutable Pool<NetworkTape> tapes;  // of whole sequences
+};
+
+Network::Network(std::shared_ptr<const Impl> impl) : impl_(std::move(impl)) {}
+const Network::Impl& Network::impl() const { return held(impl_, "Network", "load one with Network::load"); }
+
+namespace {
+
+std::shared_ptr<const Network::Impl> made(const NetworkFile& file, Weights weights) {
+    return std::make_shared<const Network::Impl>(network_of(file, weights, active()));
+}
+NetworkFile in_memory(const void* bytes, size_t size) {
+    return NetworkFile(SafetensorsFile::view(checked_bytes(bytes, size), "the network in memory"));
+}
+
+}  // namespace
+
+Network Network::load(const std::string& path) {
+    const NetworkFile file(SafetensorsFile::open(path));
+    return Network(made(file, file.description.weights));
+}
+Network Network::load(const std::string& path, Weights weights) {
+    return Network(made(NetworkFile(SafetensorsFile::open(path)), checked(weights)));
+}
+Network Network::load(const void* bytes, size_t size) {
+    const NetworkFile file = in_memory(bytes, size);
+    return Network(made(file, file.description.weights));
+}
+Network Network::load(const void* bytes, size_t size, Weights weights) {
+    return Network(made(in_memory(bytes, size), checked(weights)));
+}
+
+const std::vector<NetworkInput>& Network::inputs() const { return impl().inputs; }
+const std::vector<NetworkOutput>& Network::outputs() const { return impl().outputs; }
+Weights Network::weights() const { return impl().network->weights(); }
+std::string Network::no_stream() const { return impl().layout->refusal; }
+size_t Network::saved_size() const {
+    if (!no_stream().empty()) throw std::invalid_argument(no_stream());
+    return impl().layout->bytes;
+}
+
+NetworkState Network::initial_state() const {
+    if (!no_stream().empty()) throw std::invalid_argument(no_stream());
+    return NetworkState(std::make_unique<NetworkState::Impl>(impl().layout));
+}
+
+size_t Network::output_steps(size_t output, size_t steps) const {
+    if (output >= impl().outputs.size())
+        throw std::out_of_range("output " + std::to_string(output) + ": the network has " +
+                                std::to_string(impl().outputs.size()));
+    return impl().network->output_steps(output, steps);
+}
+
+namespace {
+
+template <class Given, class Wanted>
+void check_count(const Given& given, const Wanted& wanted, const char* what) {
+    if (given.size() != wanted.size())
+        throw std::invalid_argument(std::to_string(given.size()) + " " + what + ", expected " +
+                                    std::to_string(wanted.size()) + ": one for each of the network's");
+}
+
+// The inputs of a call, as the core reads them.
+void set_signals(const std::vector<NetworkInput>& wanted, const NetworkData* given, const NetworkBatch& batch,
+                 std::vector<Signal>& signals) {
+    check_pointer(given, "the list of inputs");
+    signals.resize(wanted.size());
+    for (size_t i = 0; i < wanted.size(); ++i) {
+        const bool right = wanted[i].ids ? given[i].ids && !given[i].x : given[i].x && !given[i].ids;
+        if (!right && batch.rows)
+            throw std::invalid_argument("input " + json_quoted(wanted[i].name) + " reads " +
+                                        (wanted[i].ids ? "ids" : "numbers") + ", expected a pointer to them" +
+                                        (given[i].x || given[i].ids ? "" : ", which is null"));
+        signals[i] = {batch.steps, batch.rows, 0, given[i].x, given[i].ids, batch.lengths};
+    }
+}
+
+// A NaN would stay in the state and reach the output of every later step.
+void check_finite(const std::vector<NetworkInput>& wanted, const std::vector<Signal>& signals) {
+    for (size_t i = 0; i < wanted.size(); ++i) {
+        const Signal& s = signals[i];
+        const size_t width = wanted[i].size, size = s.places() * width, at = first_not_finite(s.x, size);
+        if (at == size) continue;
+        throw std::invalid_argument("input " + json_quoted(wanted[i].name) + " has NaN or infinity at step " +
+                                    std::to_string(at / (s.rows * width)) + ", stream " +
+                                    std::to_string(at / width % s.rows) + ", number " + std::to_string(at % width) +
+                                    ": fill in missing values first");
+    }
+}
+
+void check_fits(const NetworkState::Impl& state, const StreamLayout& layout) {
+    if (state.layout.get() != &layout && state.layout->description != layout.description)
+        throw std::invalid_argument("the state belongs to another network: it is of " + state.layout->description +
+                                    ", this network has " + layout.description +
+                                    "; make it with this network's initial_state()");
+}
+
+// The states of a call over several streams, layer by layer, in the memory of the first.
+StreamState* const* gather(NetworkState* const* states, size_t count, const StreamLayout& layout) {
+    if (!states || count == 0) throw std::invalid_argument("no states: expected at least one");
+    for (size_t i = 0; i < count; ++i) {
+        if (!states[i]) throw std::invalid_argument("states[" + std::to_string(i) + "] is null");
+        check_fits(states[i]->impl(), layout);
+    }
+    if (count == 1) return states[0]->impl().at.data();
+    const size_t layers = layout.zero.size();
+    std::vector<StreamState*>& together = states[0]->impl().together;
+    together.resize(count * layers);
+    // Two rows of one state would overwrite each other's result.
+    size_t once = 0;
+    for (; once < count && !states[once]->impl().taken; ++once) {
+        states[once]->impl().taken = true;
+        for (size_t l = 0; l < layers; ++l) together[l * count + once] = &states[once]->impl().layers[l];
+    }
+    for (size_t i = 0; i < once; ++i) states[i]->impl().taken = false;
+    if (once < count)
+        throw std::invalid_argument("states[" + std::to_string(once) + "] is also states[" +
+                                    std::to_string(std::find(states, states + once, states[once]) - states) +
+                                    "]: a state can take one step in a call; copy it to continue it in two ways");
+    return together.data();
+}
+
+}  // namespace
+
+// What step and read share: `states` of as many streams as the batch has rows.
+void Network::advance(const NetworkData* inputs, const NetworkBatch& batch, NetworkState* const* states,
+                      float* const* outputs) const {
+    const Impl& n = impl();
+    if (!n.layout->refusal.empty()) throw std::invalid_argument(n.layout->refusal);
+    StreamState* const* streams = gather(states, batch.rows, *n.layout);
+    check_pointer(outputs, "the list of outputs");
+    NetworkState::Impl& first = states[0]->impl();
+    set_signals(n.inputs, inputs, batch, first.signals);
+    check_finite(n.inputs, first.signals);
+    first.warm = true;
+    const size_t threads = batch.steps > 1 ? all_threads : most_threads(batch.rows);
+    n.network->run(first.signals.data(), streams, first.workspace, threads);
+    for (size_t i = 0; i < n.outputs.size(); ++i) {
+        const Signal& y = n.network->output(first.workspace, i);
+        if (outputs[i]) std::copy_n(y.x, y.size(), outputs[i]);
+    }
+}
+
+void Network::step(const NetworkData* inputs, NetworkState& state, float* const* outputs) const {
+    NetworkState* const states[] = {&state};
+    advance(inputs, {1, 1}, states, outputs);
+}
+void Network::step(std::initializer_list<NetworkData> inputs, NetworkState& state,
+                   std::initializer_list<float*> outputs) const {
+    check_count(inputs, impl().inputs, "inputs");
+    check_count(outputs, impl().outputs, "outputs");
+    step(inputs.begin(), state, outputs.begin());
+}
+void Network::step(const NetworkData* inputs, NetworkState* const* states, size_t count, float* const* outputs) const {
+    advance(inputs, {1, count}, states, outputs);
+}
+void Network::read(const NetworkData* inputs, size_t steps, NetworkState& state, float* const* outputs) const {
+    if (steps == 0) throw std::invalid_argument("no steps: expected at least one");
+    NetworkState* const states[] = {&state};
+    advance(inputs, {steps, 1}, states, outputs);
+}
+
+void Network::run(const NetworkData* inputs, const NetworkBatch& batch, float* const* outputs) const {
+    const Impl& n = impl();
+    check_pointer(outputs, "the list of outputs");
+    std::vector<Signal> signals;
+    set_signals(n.inputs, inputs, batch, signals);
+    Pool<NetworkTape>::Loan tape(n.tapes);
+    n.network->forward({signals.data()}, *tape, false, 0);
+    for (size_t i = 0; i < n.outputs.size(); ++i) {
+        const Signal& y = n.network->output(*tape, i);
+        if (outputs[i]) std::copy_n(y.x, y.size(), outputs[i]);
+    }
+}
+void Network::run(std::initializer_list<NetworkData> inputs, const NetworkBatch& batch,
+                  std::initializer_list<float*> outputs) const {
+    check_count(inputs, impl().inputs, "inputs");
+    check_count(outputs, impl().outputs, "outputs");
+    run(inputs.begin(), batch, outputs.begin());
+}
+
+}  // namespace v1
+}  // namespace rnnfast

@@ -1,0 +1,233 @@
+"""Networks in C++ and C: random networks give Python's bits, whole and step by step."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import rnnfast as rf
+
+ROOT = Path(__file__).parents[2]
+WEIGHTS = ("f32", "bf16", "int8")
+ACTIVATIONS = (
+    rf.nn.ReLU,
+    rf.nn.LeakyReLU,
+    rf.nn.ELU,
+    rf.nn.GELU,
+    rf.nn.SiLU,
+    rf.nn.Tanh,
+    rf.nn.Sigmoid,
+    rf.nn.Hardsigmoid,
+)
+
+
+def run(*command, **options):
+    done = subprocess.run([str(c) for c in command], capture_output=True, text=True, timeout=600, **options)
+    assert done.returncode == 0, f"{command}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory):
+    """The options for CMake to find the wheel's library; set RNNFAST_BUILD to a CMake build folder to install that one instead."""
+    if not shutil.which("cmake"):
+        pytest.skip("no cmake on the PATH")
+    if built := os.environ.get("RNNFAST_BUILD"):
+        prefix = tmp_path_factory.mktemp("prefix")
+        run("cmake", "--install", built, "--prefix", prefix, "--component", "development")
+        return [f"-DCMAKE_PREFIX_PATH={prefix}"]
+    if Path(rf.__file__).is_relative_to(ROOT / "python"):
+        pytest.skip("an editable install has no C++ library; RNNFAST_BUILD names a build of it")
+    return [f"-Drnnfast_DIR={run(sys.executable, '-m', 'rnnfast', '--cmake-dir').strip()}"]
+
+
+def build(source, folder, package, *targets):
+    generator = ["-G", "Ninja"] if shutil.which("ninja") else []
+    run("cmake", "-S", ROOT / source, "-B", folder, *generator, *package)
+    run("cmake", "--build", folder, *(["--target", *targets] if targets else []))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def driver(tmp_path_factory, package):
+    return build("tests/install", tmp_path_factory.mktemp("driver"), package, "networks") / "networks"
+
+
+class Random:
+    """A network of 1 to 8 layers after one of the inputs, with residual sums, products and concatenations."""
+
+    def __init__(self, seed):
+        self.random = np.random.default_rng(seed)
+        self.inputs = {"x": self.pick(range(1, 20))}
+        self.layers = {}
+        self.widths = dict(self.inputs)
+        self.pooled = False
+        if self.random.random() < 0.4:
+            self.inputs["ids"] = {"ids": self.pick(range(2, 30))}
+            width = self.inputs["x"]
+            self.add(rf.Embedding(self.inputs["ids"]["ids"], width, seed=seed), width, "ids")
+            self.add(rf.nn.Add(), width, "x", self.last)
+        self.last = self.last if self.layers else "x"
+        size = self.pick(range(1, 9))
+        while len(self.layers) < size:
+            self.layer(seed + len(self.layers))
+        if self.random.random() < 0.5:
+            self.add(rf.Linear(self.width, 3, seed=seed), 3)
+        several = [name for name in self.layers if self.random.random() < 0.2 and name != self.last]
+        self.network = rf.Network(inputs=self.inputs, layers=self.layers, outputs=[*several, self.last], seed=seed)
+
+    def pick(self, some):
+        return some[int(self.random.integers(len(some)))]
+
+    @property
+    def width(self):
+        return self.widths[self.last]
+
+    def add(self, layer, width, *reads):
+        name = f"l{len(self.layers)}"
+        self.layers[name] = (layer, *(reads or (self.last,)))
+        self.widths[name] = width
+        self.last = name
+
+    def layer(self, seed):
+        before, width = self.last, self.width
+        kind = self.pick(
+            ["recurrent"] * 3 + ["linear", "norm", "activation", "dropout", "conv", "attention", "join", "pool"]
+        )
+        if kind == "recurrent":
+            hidden, both = self.pick((1, 5, 16, 23)), bool(self.random.random() < 0.15)
+            cell = self.pick(list(rf.nn.LAYERS.values()))
+            layer = cell(width, hidden, self.pick((1, 1, 2)), bidirectional=both, seed=seed)
+            self.add(layer, hidden * (1 + both))
+        elif kind == "linear":
+            self.add(rf.Linear(width, 7, bias=bool(self.random.random() < 0.7), seed=seed), 7)
+        elif kind == "norm":
+            self.add(self.pick((rf.LayerNorm, rf.RMSNorm))(width), width)
+        elif kind == "activation":
+            self.add(self.pick(ACTIVATIONS)(), width)
+        elif kind == "dropout":
+            self.add(rf.nn.Dropout(0.3), width)
+        elif kind == "conv" and not self.pooled:
+            padding = self.pick(("causal", "causal", "causal", "same"))
+            self.add(
+                rf.Conv1d(width, 6, self.pick((1, 2, 3)), dilation=self.pick((1, 2)), padding=padding, seed=seed), 6
+            )
+        elif kind == "attention" and self.random.random() < 0.4:
+            self.add(rf.SelfAttention(width, 1, causal=bool(self.random.random() < 0.5), seed=seed), width)
+        elif kind == "join":
+            joined = self.pick((rf.nn.Add, rf.nn.Multiply, rf.nn.Concatenate))
+            self.add(rf.Linear(width, width, seed=seed), width)
+            self.add(joined(), 2 * width if joined is rf.nn.Concatenate else width, before, self.last)
+        elif kind == "pool" and not self.pooled and self.random.random() < 0.5:
+            self.pooled = True
+            self.add(rf.nn.Pool(self.pick(("last", "first", "mean", "max"))), width)
+
+    def data(self, steps, rows):
+        """(T, N, width) or (T, N) for each input."""
+        x = self.random.standard_normal((steps, rows, self.inputs["x"])).astype(np.float32)
+        ids = (
+            self.random.integers(0, self.inputs["ids"]["ids"], (steps, rows)).astype(np.int32)
+            if "ids" in self.inputs
+            else None
+        )
+        return [x] if ids is None else [x, ids]
+
+
+def flat(arrays):
+    return np.concatenate([np.asarray(a, np.float32).ravel() for a in arrays]) if arrays else np.empty(0, np.float32)
+
+
+class Case:
+    """A network's file and inputs for the driver, and Python's outputs."""
+
+    def __init__(self, folder, seed):
+        made = Random(seed)
+        self.network, pick = made.network, made.pick
+        self.steps, self.rows = pick((1, 4, 9)), pick((1, 2, 5))
+        self.model, self.inputs, self.outputs = (folder / f"{seed}.{end}" for end in ("safetensors", "in", "out"))
+        self.stored, self.weights = pick(WEIGHTS), pick(("stored", *WEIGHTS))
+        self.network.save(self.model, weights=self.stored)
+        self.data = made.data(self.steps, self.rows)
+        self.inputs.write_bytes(b"".join(a.tobytes() for a in self.data))
+        self.lengths = None
+        if made.random.random() < 0.3:
+            self.lengths = made.random.integers(0, self.steps + 1, self.rows)
+
+    def line(self):
+        weights = -1 if self.weights == "stored" else WEIGHTS.index(self.weights)
+        lengths = "-" if self.lengths is None else ",".join(map(str, self.lengths))
+        return f"{self.model} {self.inputs} {self.outputs} {weights} {self.steps} {self.rows} {lengths}\n"
+
+    def expected(self):
+        network = rf.load(self.model, weights=None if self.weights == "stored" else self.weights)
+        whole = flat(list(network.run(*self.data, lengths=self.lengths).outputs.values()))
+        if self.lengths is not None:
+            return [whole, whole]
+        try:
+            step = network.stream(self.rows)
+        except ValueError:
+            return [whole, whole]
+        streamed = []
+        for t in range(self.steps):
+            y = step(*[a[t] for a in self.data])
+            streamed.append(flat(y if isinstance(y, tuple) else [y]))
+        return [whole, whole, flat(streamed), flat(streamed)]
+
+
+def compare(driver, folder, seeds):
+    cases = [Case(folder, seed) for seed in seeds]
+    run(driver, input="".join(case.line() for case in cases))
+    streams = 0
+    for case in cases:
+        found = np.fromfile(case.outputs, np.float32)
+        expected = case.expected()
+        streams += len(expected) > 2
+        assert np.array_equal(found.view(np.uint32), flat(expected).view(np.uint32)), (case.model.name, case.network)
+    return len(cases), streams
+
+
+def test_random_networks_give_the_same_bits_in_python_cpp_and_c(tmp_path, driver):
+    count, streams = compare(driver, tmp_path, range(30))
+    assert (count, streams >= 8) == (30, True)
+
+
+@pytest.mark.slow
+def test_300_random_networks_give_the_same_bits_in_python_cpp_and_c(tmp_path, driver):
+    count, streams = compare(driver, tmp_path, range(1000, 1300))
+    assert (count, streams >= 80) == (300, True)
+
+
+@pytest.fixture(scope="module")
+def denoiser(tmp_path_factory):
+    """A network of one input and output, its file, a series (T, 3) for it, and what it makes of that step by step."""
+    layers = (
+        rf.Conv1d(3, 8, 3, padding="causal", seed=1),
+        rf.nn.ReLU(),
+        rf.GRU(8, 20, 2, seed=2),
+        rf.Linear(20, 3, seed=3),
+    )
+    path = tmp_path_factory.mktemp("denoiser") / "denoiser.v2.safetensors"
+    network = rf.Sequential(*layers)
+    network.save(path)
+    x = np.sin(np.arange(60, dtype=np.float32)[:, None] * [0.1, 0.2, 0.3]).astype(np.float32)
+    return path, x, network(x)
+
+
+def bits(text):
+    return np.array([[float(v) for v in line.split(",")] for line in text.splitlines()], np.float32).view(np.uint32)
+
+
+def test_the_example_programs_step_a_network(tmp_path, package, denoiser):
+    path, x, y = denoiser
+    folder = build("examples", tmp_path, package, "network", "network_c")
+    csv = "\n".join(",".join(f"{v:.9g}" for v in row) for row in x)
+    assert np.array_equal(bits(run(folder / "network", path, input=csv)), y.view(np.uint32))
+    eighth = rf.load(path, weights="int8")(x)
+    assert np.array_equal(bits(run(folder / "network", path, "int8", input=csv)), eighth.view(np.uint32))
+    assert np.array_equal(bits(run(folder / "network_c", path, input=csv.replace(",", " "))), y.view(np.uint32))
