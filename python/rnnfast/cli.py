@@ -10,6 +10,7 @@ from pathlib import Path
 from rnnfast import _core
 from rnnfast.commands import (
     compare,
+    embed,
     eval,
     generate,
     info,
@@ -44,7 +45,7 @@ def parser() -> Parser:
         help="print the folder that lets CMake build C++ against this install, as rnnfast_DIR",
     )  # fmt: skip
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands", help="what to do")
-    for command in (train, train_translation, eval, generate, translate, stats, compare, quantize, info):
+    for command in (train, train_translation, eval, generate, translate, stats, compare, quantize, embed, info):
         command.add_to(commands)
     return parser
 

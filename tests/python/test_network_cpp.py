@@ -231,3 +231,65 @@ def test_the_example_programs_step_a_network(tmp_path, package, denoiser):
     eighth = rf.load(path, weights="int8")(x)
     assert np.array_equal(bits(run(folder / "network", path, "int8", input=csv)), eighth.view(np.uint32))
     assert np.array_equal(bits(run(folder / "network_c", path, input=csv.replace(",", " "))), y.view(np.uint32))
+
+
+def embed(*args, check=True):
+    done = subprocess.run(
+        [sys.executable, "-m", "rnnfast", "embed", *map(str, args)],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert not check or done.returncode == 0, done.stderr
+    return done
+
+
+def test_embed_writes_c_that_returns_the_bytes_of_the_model(tmp_path, denoiser):
+    if not shutil.which("cc") or not shutil.which("c++"):
+        pytest.skip("no C and C++ compilers here")
+    path, _, _ = denoiser
+    small = tmp_path / "small.safetensors"
+    rf.quantize(path, small, weights="int8")
+    (tmp_path / "main.c").write_text(
+        "#include <stdio.h>\n#include <stdint.h>\n"
+        '#ifdef __cplusplus\nextern "C" {\n#endif\n'
+        "const void* denoiser_bytes(void);\nsize_t denoiser_size(void);\n"
+        "#ifdef __cplusplus\n}\n#endif\n"
+        "int main(void) { fwrite(denoiser_bytes(), 1, denoiser_size(), stdout); return (int)((uintptr_t)denoiser_bytes() % 64); }\n"
+    )
+    for options, expected in (([], path), (["--weights", "int8"], small)):
+        output = tmp_path / "model.c"
+        done = embed(path, "--output", output, "--force", *options)
+        assert "denoiser_bytes()" in done.stdout
+        for compiler in (["cc", "-std=c99"], ["c++", "-std=c++17", "-x", "c++"]):
+            program = tmp_path / "program"
+            run(*compiler, "-Wall", "-Wextra", "-Werror", "-pedantic", tmp_path / "main.c", output, "-o", program)
+            printed = subprocess.run([program], capture_output=True, timeout=60, check=True)  # 0: aligned
+            assert printed.stdout == expected.read_bytes()
+
+
+def test_embed_refuses_what_c_cannot_load_or_name(tmp_path, denoiser):
+    path, _, _ = denoiser
+    for options, sentence in (
+        ([path, "--output", tmp_path / "a.c", "--name", "1st"], "--name 1st is not a name in C"),
+        ([path, "--output", path, "--force"], "would overwrite the input"),
+        ([tmp_path / "none", "--output", tmp_path / "a.c"], "does not exist"),
+    ):
+        done = embed(*options, check=False)
+        assert (done.returncode, sentence in done.stderr) == (2, True), done.stderr
+    assert not (tmp_path / "a.c").exists()
+
+
+def test_an_embedded_network_needs_no_file(tmp_path, package, denoiser):
+    path, x, y = denoiser
+    embed(path, "--output", tmp_path / "embedded.c", "--name", "embedded")
+    shutil.copy(ROOT / "examples" / "network.c", tmp_path / "program.c")
+    (tmp_path / "CMakeLists.txt").write_text(
+        "cmake_minimum_required(VERSION 3.22)\nproject(embedded LANGUAGES C CXX)\nfind_package(rnnfast REQUIRED)\n"
+        "add_executable(program program.c embedded.c)\ntarget_compile_definitions(program PRIVATE EMBEDDED)\n"
+        "target_link_libraries(program PRIVATE rnnfast::rnnfast)\nset_target_properties(program PROPERTIES LINKER_LANGUAGE CXX)\n"
+    )
+    folder = build(tmp_path, tmp_path / "build", package)
+    numbers = "\n".join(" ".join(f"{v:.9g}" for v in row) for row in x)
+    assert np.array_equal(bits(run(folder / "program", input=numbers)), y.view(np.uint32))
