@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from rnnfast import _moved, nn, presets
+from rnnfast import _moved, distributed, nn, presets
 from rnnfast._core import Error as FileFormatError
 from rnnfast._core import __version__
 from rnnfast.bleu import CorpusBleu, bleu, corpus_bleu
@@ -69,6 +69,7 @@ __all__ = [
     "clip_grad_value_",
     "corpus_bleu",
     "datasets",
+    "distributed",
     "evaluate",
     "fit",
     "generate",

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from rnnfast import html
 from rnnfast._arrays import positive
 from rnnfast._expect import kind_of, offers
+from rnnfast.distributed.ranks import Ranks, share_of
 from rnnfast.protocols import PairPredictor, Predictor, State, Trainable
 from rnnfast.text.corpus import Corpus, ids_of
 from rnnfast.text.pairs import ParallelCorpus
@@ -72,6 +73,7 @@ def evaluate(
     batch_size: int | None = None,
     num_steps: int = 128,
     parts: int | None = None,
+    distributed: Ranks | None = None,
 ) -> PairEvaluation: ...
 @overload
 def evaluate(
@@ -81,13 +83,26 @@ def evaluate(
     batch_size: int | None = None,
     num_steps: int = 128,
     parts: int | None = None,
+    distributed: Ranks | None = None,
 ) -> Evaluation: ...
 @overload
 def evaluate(
-    model: Trainable, corpus: Text, *, batch_size: int | None = None, num_steps: int = 128, parts: int | None = None
+    model: Trainable,
+    corpus: Text,
+    *,
+    batch_size: int | None = None,
+    num_steps: int = 128,
+    parts: int | None = None,
+    distributed: Ranks | None = None,
 ) -> Evaluation | PairEvaluation: ...
 def evaluate(
-    model: object, corpus: Text, *, batch_size: int | None = None, num_steps: int = 128, parts: int | None = None
+    model: object,
+    corpus: Text,
+    *,
+    batch_size: int | None = None,
+    num_steps: int = 128,
+    parts: int | None = None,
+    distributed: Ranks | None = None,
 ) -> Evaluation | PairEvaluation:
     """For a text, an :class:`Evaluation`: predicts every token but the first, in order, and carries the state from the first
     to the last. For a ParallelCorpus, a :class:`PairEvaluation`: predicts every target token given its source.
@@ -97,25 +112,35 @@ def evaluate(
     model : a network or an ``NGram``; any :class:`rnnfast.protocols.Predictor`, or ``PairPredictor`` for pairs
     corpus : Corpus or ids; or ParallelCorpus for a ``Seq2Seq``
     parts : split the text into that many parts, each of which starts from the initial state: they are computed in parallel, and
-        the result is slightly pessimistic. None: ``batch_size``
+        the result is slightly pessimistic. None: ``batch_size``, or the shards of ``distributed``
     batch_size, num_steps : how many parts, and tokens of each, are computed at a time; for pairs, how many pairs. None: 1, and 64
         pairs. For the same ``parts`` results are bit-identical
+    distributed : ranks that compute different parts of the text, or different pairs, an ``rf.distributed.MPI(...)``; every one gets the
+        result, which is bit-identical to that of one process
 
     >>> from rnnfast.models.language_model import LanguageModel
     >>> result = evaluate(LanguageModel(4, hidden_size=3, seed=0), np.array([1, 2, 3, 1, 2]))
     >>> result.tokens, 1 < result.perplexity < 16
     (4, True)
     """
+    ranks = Ranks(1) if distributed is None else distributed
+    if not isinstance(ranks, Ranks):
+        raise TypeError(f"distributed is {kind_of(ranks)}, expected an rf.distributed.MPI(shards=...)")
     if isinstance(corpus, ParallelCorpus):
-        return _evaluate_pairs(_translator(model), pairs_for(model, corpus), 64 if batch_size is None else batch_size)
-    batch_size = 1 if batch_size is None else positive(batch_size, "batch_size")
+        return _evaluate_pairs(
+            _translator(model), pairs_for(model, corpus), 64 if batch_size is None else batch_size, ranks
+        )
     positive(num_steps, "num_steps")
-    parts = batch_size if parts is None else positive(parts, "parts")
     predictor, ids = _predictor(model), ids_for(model, corpus)
-    parts = min(parts, len(ids) - 1)
+    if parts is None:
+        parts = ranks.shards if batch_size is None else positive(batch_size, "batch_size")
+    parts = min(positive(parts, "parts"), len(ids) - 1)
+    if batch_size is None:  # several parts at a time only where sums do not depend on it
+        batch_size = 1 if distributed is None or len(ids) > _WHOLE else -(-parts // ranks.size)
+    split = _Split(parts, positive(batch_size, "batch_size"), num_steps)
     if len(ids) > _WHOLE:
-        return _evaluate_in_blocks(predictor, ids, parts, batch_size, num_steps)
-    nll = _nll(predictor, ids, parts, batch_size, num_steps)
+        return _evaluate_in_blocks(predictor, ids, split, ranks)
+    nll = _nll(predictor, ids, split, ranks)
     unknown = ids[1:] == 0 if predictor.vocab is not None else np.zeros(len(nll), bool)
     known = nll[~unknown]
     return _evaluation(
@@ -133,17 +158,35 @@ def _evaluation(mean: float, tokens: int, oov_rate: float, mean_without_oov: flo
     )
 
 
-def _evaluate_in_blocks(
-    model: Predictor[State], ids: NDArray[Any], parts: int, batch_size: int, num_steps: int
-) -> Evaluation:
+@dataclass(frozen=True)
+class _Split:
+    """How a text is split: into ``parts``, of which ``batch_size`` are computed at a time, ``num_steps`` tokens at a time."""
+
+    parts: int
+    batch_size: int
+    num_steps: int
+
+    def batches(self, ranks: Ranks) -> range:
+        """The first parts of the batches of this rank."""
+        count = -(-self.parts // self.batch_size)
+        own = share_of(count, ranks.rank, ranks.size)
+        return range(own.start * self.batch_size, own.stop * self.batch_size, self.batch_size)
+
+
+def _evaluate_in_blocks(model: Predictor[State], ids: NDArray[Any], split: _Split, ranks: Ranks) -> Evaluation:
     """For a text that may be larger than memory: keeps sums only."""
-    sums, sums_of_known, unknown = [], [], 0
-    for _, _, y, nll in _blocks(model, ids, parts, batch_size, num_steps):
+    sums: list[float] = []
+    sums_of_known: list[float] = []
+    unknown = 0
+    for _, _, y, nll in _blocks(model, ids, split, ranks):
         _check_numbers(nll)
         known = y > 0 if model.vocab is not None else y >= 0
         sums.append(float(nll[y >= 0].sum()))
         sums_of_known.append(float(nll[known].sum()))
         unknown += int(np.count_nonzero((y >= 0) & ~known))
+    every = ranks.all((sums, sums_of_known, unknown))
+    sums, sums_of_known = [sum_ for own, _, _ in every for sum_ in own], [sum_ for _, own, _ in every for sum_ in own]
+    unknown = sum(own for _, _, own in every)
     tokens = len(ids) - 1
     left = math.fsum(sums_of_known) / (tokens - unknown) if tokens > unknown else math.nan
     return _evaluation(math.fsum(sums) / tokens, tokens, unknown / tokens, left)
@@ -208,29 +251,36 @@ def pairs_for(model: object, pairs: ParallelCorpus) -> ParallelCorpus:
     return pairs
 
 
-def _evaluate_pairs(model: PairPredictor, pairs: ParallelCorpus, batch_size: int) -> PairEvaluation:
+def _evaluate_pairs(model: PairPredictor, pairs: ParallelCorpus, batch_size: int, ranks: Ranks) -> PairEvaluation:
     positive(batch_size, "batch_size")
     nll: list[NDArray[np.float64]] = [np.empty(0)] * len(pairs)
     right = 0
-    for numbers in pairs.in_order(batch_size):
+    for numbers in pairs.in_order(batch_size)[ranks.rank :: ranks.size]:
         batch = pairs.batch(numbers)
         lost, predicted = model.nll(*batch), model.predictions(*batch)
         wanted = batch.target[1:]
         right += int(np.count_nonzero((predicted == wanted) & (wanted >= 0)))
         for row, i in enumerate(numbers):
             nll[i] = lost[: len(pairs.target_ids[i]), row]
+    if ranks.size > 1:
+        every = ranks.all(({i: own for i, own in enumerate(nll) if len(own)}, right))
+        right = sum(own for _, own in every)
+        for found, _ in every:
+            for i, own in found.items():
+                nll[i] = own
     each = np.concatenate(nll)  # in the order of the pairs, so that the sum does not depend on the batches
     _check_numbers(each)
     return PairEvaluation(_exp(float(each.sum() / len(each))), right / len(each), len(each))
 
 
-def _nll(
-    model: Predictor[State], ids: NDArray[Any], parts: int, batch_size: int, num_steps: int
-) -> NDArray[np.float64]:
+def _nll(model: Predictor[State], ids: NDArray[Any], split: _Split, ranks: Ranks) -> NDArray[np.float64]:
     """-log P of every token but the first, in the text's order."""
-    nll = np.empty((-(-(len(ids) - 1) // parts), parts))
-    for steps, rows, _, block in _blocks(model, ids, parts, batch_size, num_steps):
+    nll = np.empty((-(-(len(ids) - 1) // split.parts), split.parts))
+    for steps, rows, _, block in _blocks(model, ids, split, ranks):
         nll[steps, rows] = block
+    if ranks.size > 1:
+        own = split.batches(ranks)
+        nll = np.concatenate(ranks.all(nll[:, own.start : min(own.stop, split.parts)]), axis=1)
     flat: NDArray[np.float64] = nll.T.ravel()[: len(ids) - 1]
     _check_numbers(flat)
     return flat
@@ -246,14 +296,14 @@ def _check_numbers(nll: NDArray[np.float64]) -> None:
 
 
 def _blocks(
-    model: Predictor[State], ids: NDArray[Any], parts: int, batch_size: int, num_steps: int
+    model: Predictor[State], ids: NDArray[Any], split: _Split, ranks: Ranks
 ) -> Iterator[tuple[slice, slice, NDArray[np.int32], NDArray[np.float64]]]:
-    """The text in ``parts`` of equal length: some steps of some of the parts, their targets and -log P."""
-    length = -(-(len(ids) - 1) // parts)
-    for n in range(0, parts, batch_size):
-        rows, state = slice(n, min(n + batch_size, parts)), None
-        for t in range(0, length, num_steps):
-            steps = slice(t, min(t + num_steps, length))
+    """The parts of the text that this rank computes: some steps of some of them, their targets and -log P."""
+    length = -(-(len(ids) - 1) // split.parts)
+    for n in split.batches(ranks):
+        rows, state = slice(n, min(n + split.batch_size, split.parts)), None
+        for t in range(0, length, split.num_steps):
+            steps = slice(t, min(t + split.num_steps, length))
             at = np.arange(steps.start, steps.stop)[:, None] + np.arange(rows.start, rows.stop)[None, :] * length
             beyond = at > len(ids) - 2  # padding of the last part, which is not counted
             at[beyond] = 0

@@ -10,7 +10,7 @@ the initial state.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Callable, Literal, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, Callable, Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -125,6 +125,14 @@ class Trainable(Protocol):
         """Writes a model file that also holds ``tensors`` and ``metadata``."""
 
 
+class Shards(NamedTuple):
+    """Some of the groups that the rows of a minibatch are split into: a batch for each, None for a group without rows, and the
+    ``tokens`` that the whole minibatch predicts."""
+
+    parts: list[Any]
+    tokens: int
+
+
 class Minibatches(Protocol[Batch]):
     """The minibatches of one epoch."""
 
@@ -140,6 +148,9 @@ class Minibatches(Protocol[Batch]):
 
     def predictions(self, batch: Batch) -> int:
         """How many tokens a batch predicts."""
+
+    def shards(self, own: range, count: int) -> Iterator[Shards]:
+        """The same minibatches, of whose ``count`` groups of rows only those with the numbers ``own`` are read."""
 
 
 class EpochReader(Protocol):

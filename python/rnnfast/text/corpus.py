@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from rnnfast._arrays import as_ids, at_least, positive
 from rnnfast._expect import brief, kind_of
 from rnnfast.files import PathLike, checked_path
-from rnnfast.protocols import EpochReader, Minibatches, ReadableText, Sampling
+from rnnfast.protocols import EpochReader, Minibatches, ReadableText, Sampling, Shards
 from rnnfast.text.mapped import read_ids, write_ids
 from rnnfast.text.tokenise import (
     check_text,
@@ -234,9 +234,28 @@ class Batches:
         return len(self._steps)
 
     def __iter__(self) -> Iterator[tuple[Ids, Ids]]:
+        for begins, steps in self._places():
+            yield self._batch(begins, steps)
+
+    def shards(self, own: range, count: int) -> Iterator[Shards]:
+        """The same batches, of whose ``count`` groups of rows only those with the numbers ``own`` are read."""
+        rows = len(self._rows)
+        if rows < count:
+            raise ValueError(f"batch_size is {rows}, fewer than the {count} shards: each needs at least one row")
+        for begins, steps in self._places():
+            parts = [
+                self._batch(begins[rows * shard // count : rows * (shard + 1) // count], steps) for shard in own
+            ]
+            yield Shards(parts, int(steps) * rows)
+
+    def _places(self) -> Iterator[tuple[NDArray[np.int64], np.int64]]:
+        """Where the rows of each batch begin, and how many steps they have."""
         for start, steps in zip(self._starts[self._first :], self._steps[self._first :]):
-            at = (start + self._rows)[None, :] + np.arange(steps)[:, None]
-            yield self._ids[at].astype(np.int32, copy=False), self._ids[at + 1].astype(np.int32, copy=False)
+            yield start + self._rows, steps
+
+    def _batch(self, begins: NDArray[np.int64], steps: np.int64) -> tuple[Ids, Ids]:
+        at = begins[None, :] + np.arange(steps)[:, None]
+        return self._ids[at].astype(np.int32, copy=False), self._ids[at + 1].astype(np.int32, copy=False)
 
     @staticmethod
     def predictions(batch: tuple[Ids, Ids]) -> int:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from rnnfast._arrays import as_ids, at_least, positive
 from rnnfast._expect import brief, kind_of
 from rnnfast.files import PathLike
-from rnnfast.protocols import Sampling
+from rnnfast.protocols import Sampling, Shards
 from rnnfast.text.corpus import Ids, Reading, check_fractions, check_vocab
 from rnnfast.text.tokenise import BEGIN_OF_SENTENCE, BPE, END_OF_SENTENCE, PADDING, check_text, read_text
 from rnnfast.text.vocab import Vocab
@@ -245,6 +245,16 @@ class PairBatches:
     def __iter__(self) -> Iterator[PairBatch]:
         for numbers in self._chosen[self._first :]:
             yield self._pairs.batch(numbers)
+
+    def shards(self, own: range, count: int) -> Iterator[Shards]:
+        """The same minibatches, of whose ``count`` groups of rows only those with the numbers ``own`` are read.
+
+        Rows are sorted by length, so every ``count``-th belongs to a group: the groups take equally long.
+        """
+        for numbers in self._chosen[self._first :]:
+            groups = [numbers[shard::count] for shard in own]
+            parts = [self._pairs.batch(group) if len(group) else None for group in groups]
+            yield Shards(parts, sum(len(self._pairs.target_ids[i]) for i in numbers))
 
     @staticmethod
     def predictions(batch: PairBatch) -> int:

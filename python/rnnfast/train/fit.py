@@ -6,16 +6,20 @@ import json
 import math
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
-from typing import Callable
+from typing import Any, Callable
 
+import numpy as np
+
+from rnnfast import _core
 from rnnfast._arrays import positive
 from rnnfast._expect import brief, kind_of, listed, offers
+from rnnfast.distributed.ranks import Ranks, RanksDiffer, checksum
 from rnnfast.evaluate import Text, check_fits, evaluate
 from rnnfast.files import PathLike, sweep
 from rnnfast.nn.layer import Layer
-from rnnfast.protocols import EpochReader, OptimizerName, Sampling, Trainable
+from rnnfast.protocols import EpochReader, Minibatches, OptimizerName, Sampling, Trainable
 from rnnfast.text.corpus import reading
 from rnnfast.train.callbacks import Callback
 from rnnfast.train.checkpoint import fingerprint
@@ -54,6 +58,8 @@ def fit(
     progress: bool | None = None,
     on_epoch: Callable[[Mapping[str, float]], None] | None = None,
     callbacks: Sequence[Callback] = (),
+    shards: int | None = None,
+    distributed: Ranks | None = None,
 ) -> History:
     """Trains ``model`` on ``train`` and returns the history: a language model on a text, a translator on pairs.
 
@@ -82,6 +88,10 @@ def fit(
     progress : show a bar; None: on a terminal and in a notebook only
     on_epoch : called with each epoch's record, after the checkpoint is written
     callbacks : see :class:`rnnfast.Callback`; ``TensorBoard(folder)`` is one
+    shards : split the rows of every batch into this many groups, a power of two, and add their gradients in a binary tree: the result
+        is that of any number of ranks with as many shards. The text ``valid`` is evaluated in ``shards`` parts. None: one group
+    distributed : the ranks that train together, an ``rf.distributed.MPI(shards=...)``; rank 0 writes the checkpoint, calls the callbacks
+        and shows progress (docs/distributed.md)
 
     Raises ``NonFiniteLoss`` when a number is not finite any more, and warns when the perplexity is ten times that of guessing; the
     last good checkpoint stays. Raises ``Interrupted`` after SIGINT or SIGTERM, as soon as the current step or end of an epoch is
@@ -96,6 +106,7 @@ def fit(
         epochs=epochs, schedule=schedule_named(schedule), clip_norm=clip_norm, clip_value=clip_value, keep_best=keep_best,
         patience=None if patience == math.inf else patience, checkpoint=None if checkpoint is None else Path(checkpoint),
         checkpoint_every=checkpoint_every, run=_as_json(run), progress=progress, on_epoch=on_epoch, callbacks=_as_callbacks(callbacks),
+        ranks=_as_ranks(shards, distributed),
     )  # fmt: skip
     settings.check(validates=valid is not None)
     if len(model.frozen) == len(model.parameters()):
@@ -112,9 +123,21 @@ def fit(
     if settings.checkpoint is not None:
         rules.update(frozen=sorted(model.frozen), train=fingerprint(train), valid=fingerprint(valid))
     training = _Training(Run(model, moving, settings, read_as, rules), read_as, valid)
-    if resume:
-        training.resume(own_lr)
+    with training.together():
+        if resume:
+            training.resume(own_lr)
+        training.check_ranks(train)
     return training.until_the_end()
+
+
+def _as_ranks(shards: int | None, distributed: Ranks | None) -> Ranks | None:
+    if distributed is None:
+        return None if shards is None else Ranks(shards)
+    if not isinstance(distributed, Ranks):
+        raise TypeError(f"distributed is {kind_of(distributed)}, expected an rf.distributed.MPI(shards=...)")
+    if shards not in (None, distributed.shards):
+        raise ValueError(f"shards is {shards}, but distributed has {distributed.shards}; give one of them")
+    return distributed
 
 
 def _as_callbacks(callbacks: Sequence[Callback]) -> list[Callback]:
@@ -142,12 +165,35 @@ class _Training:
         assert self.settings.checkpoint is not None
         self.run.load(self.settings.checkpoint, lr, self.read_as)
         for note in self.run.notes:
-            if self.settings.progress is not False:
+            if self.settings.progress is not False and self.settings.leads:
                 tell(note)
+
+    def together(self) -> AbstractContextManager[None]:
+        """Work that all ranks do."""
+        ranks = self.settings.ranks
+        return nullcontext() if ranks is None else ranks.together(RanksDiffer, Interrupted, NonFiniteLoss)
+
+    def check_ranks(self, train: Text) -> None:
+        """Checks that all ranks train the same model in the same way on the same data."""
+        run, ranks = self.run, self.settings.ranks
+        if ranks is None or ranks.size == 1:
+            return
+        ranks.check_same(
+            {
+                "version of rnnfast": _core.__version__,
+                "model": f"{type(run.model).__name__} {dict(run.model.config)}",
+                "training text": fingerprint(train),
+                "validation text": fingerprint(self.valid),
+                "way to train": str({**run.reading, **run.rules, "lr": run.lr, "epochs": run.epochs, "patience": run.patience}),
+                "place to resume from": f"epoch {run.epoch + 1}, batch {run.batch}",
+                "checksum of the weights": checksum(run.model.parameters()),
+                "checksum of the optimizer": checksum(run.optimizer.state_dict()),
+            }
+        )
 
     def until_the_end(self) -> History:
         run, file = self.run, self.settings.checkpoint
-        if file is not None:
+        if file is not None and self.settings.leads:
             sweep(file)
         run.model.zero_grad()
         with ExitStack() as ending:
@@ -156,7 +202,8 @@ class _Training:
             try:
                 with Signals(file) as signals:
                     try:
-                        stopped = self._epochs(signals)
+                        with self.together():
+                            stopped = self._epochs(signals)
                     finally:
                         run.optimizer.lr = run.lr
                         if run.best is not None:
@@ -175,46 +222,73 @@ class _Training:
             self._train_epoch(signals)
             self._end_epoch(fresh, time.monotonic() - started)
             stopped = run.ended()
-            signals.check()
+            signals.check(self._of_all(signals.received))
         return stopped
+
+    def _of_all(self, received: int) -> int:
+        """The signal that any rank has received, as all ranks know."""
+        ranks = self.settings.ranks
+        return received if ranks is None else int(ranks.gather(np.array([float(received)])).max())
 
     def _train_epoch(self, signals: Signals) -> None:
         run, settings = self.run, self.settings
-        source = self.read_as.epoch(run.epoch, start=run.batch)
-        bar = Bar(settings.progress, source.tokens, run.tokens, run.epoch, settings.epochs)
+        source, ranks = self.read_as.epoch(run.epoch, start=run.batch), settings.ranks
+        shown = settings.progress if settings.leads else False
+        bar = Bar(shown, source.tokens, run.tokens, run.epoch, settings.epochs)
         try:
-            for batch in source:
+            for batch in source if ranks is None else source.shards(ranks.own, ranks.shards):
                 position = run.epoch + run.batch / len(source)
                 run.optimizer.lr = run.lr * settings.schedule.factor(position, settings.epochs, run.perplexities())
-                tokens = source.predictions(batch)
-                record = run.step((*batch, run.state) if source.carries_state else tuple(batch), tokens)
-                bar.update(tokens, run.nll / run.tokens)
-                if settings.callbacks:
+                before = run.tokens
+                record, received, due = self._step(source, batch, signals)
+                bar.update(run.tokens - before, run.nll / run.tokens)
+                if settings.callbacks and settings.leads:
                     with run.kept():
                         for callback in settings.callbacks:
                             callback.on_step(record)
-                if signals.received or time.monotonic() - run.saved_at > settings.checkpoint_every:
+                if received or due:
                     run.save()
-                signals.check()
+                signals.check(received)
         finally:
             bar.close()
 
+    def _step(self, source: Minibatches[Any], batch: Any, signals: Signals) -> tuple[dict[str, float], int, bool]:
+        """One step: its record, the signal that was received, and whether it is time to save."""
+        run = self.run
+        if run.sharded is None:
+            tokens = source.predictions(batch)
+            record = run.step((*batch, run.state) if source.carries_state else tuple(batch), tokens)
+            return record, signals.received, self._is_due()
+        record, notes = run.step_shards(batch, source, signals.received, self._is_due())
+        return record, int(notes[:, 0].max()), bool(notes[0, 1])  # a signal to any rank, the clock of rank 0
+
+    def _is_due(self) -> bool:
+        return time.monotonic() - self.run.saved_at > self.settings.checkpoint_every
+
     def _end_epoch(self, fresh: int, seconds: float) -> None:
         """Evaluates and saves; ``fresh``: the tokens of the epoch that were read before the run was resumed."""
-        run, settings = self.run, self.settings
+        run, settings, ranks = self.run, self.settings, self.settings.ranks
         run.check_weights()
+        if ranks is not None:
+            ranks.check_same({f"checksum of the weights after epoch {run.epoch + 1}": checksum(run.model.parameters())})
+            seconds = ranks.first(seconds)
         record = run.finish_epoch(run.tokens - fresh, seconds)
         if self.valid is not None:
-            record["valid_perplexity"] = evaluate(run.model, self.valid).perplexity
+            record["valid_perplexity"] = evaluate(run.model, self.valid, distributed=ranks).perplexity
         if settings.keep_best and History(run.history).best["epoch"] == record["epoch"]:
             run.best = run.model.state_dict()
-        with run.kept():
-            for callback in settings.callbacks:  # before saving, so that a killed run remembers that it was stopped
-                run.stopped = callback.on_epoch(record, run.model) or run.stopped
+        if settings.leads:
+            with run.kept():
+                for callback in settings.callbacks:  # before saving, so that a killed run remembers that it was stopped
+                    run.stopped = callback.on_epoch(record, run.model) or run.stopped
+        if ranks is not None:  # a callback may have stopped the run, or added to the record
+            run.stopped, kept = ranks.first((run.stopped, record))
+            record.update(kept)
         run.save()
-        if settings.on_epoch is not None:
-            settings.on_epoch(record)
-        run.warn_if_diverging(record)
+        if settings.leads:
+            if settings.on_epoch is not None:
+                settings.on_epoch(record)
+            run.warn_if_diverging(record)
 
 
 def _optimizer_for(

@@ -12,15 +12,18 @@ from pathlib import Path
 from typing import Any, Callable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rnnfast import _core
 from rnnfast._expect import brief
-from rnnfast.protocols import Array, EpochReader, Trainable
+from rnnfast.distributed.ranks import Ranks
+from rnnfast.protocols import Array, EpochReader, Minibatches, Shards, Trainable
 from rnnfast.train.callbacks import Callback
 from rnnfast.train.checkpoint import Checkpoint, as_json, differences, finite, model_differences, read_checkpoint
 from rnnfast.train.history import History
 from rnnfast.train.optim import Optimizer, clip_grad_norm_, clip_grad_value_
 from rnnfast.train.schedules import Schedule
+from rnnfast.train.sharded import ShardedSteps
 
 _DIVERGED = 10.0  # times the perplexity of guessing: a first epoch of too many steps at a high rate stays below
 
@@ -48,6 +51,7 @@ class Settings:
     progress: bool | None
     on_epoch: Callable[[Mapping[str, float]], None] | None
     callbacks: Sequence[Callback]
+    ranks: Ranks | None  # None: batches are not split into shards
 
     def check(self, *, validates: bool) -> None:
         """``TypeError`` or ``ValueError`` names a setting that is wrong or requires another one."""
@@ -67,7 +71,13 @@ class Settings:
         """The settings that must not change when the run is resumed; the checkpoint stores them."""
         limits = {"clip_norm": self.clip_norm, "clip_value": self.clip_value}
         finite = {name: None if limit is None or limit == math.inf else float(limit) for name, limit in limits.items()}
-        return {"schedule": repr(self.schedule), "keep_best": self.keep_best, **finite, **optimizer.options}
+        shards = {"shards": self.ranks and self.ranks.shards, "compress": self.ranks and self.ranks.compress}
+        return {"schedule": repr(self.schedule), "keep_best": self.keep_best, **shards, **finite, **optimizer.options}
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process writes files, shows progress and calls callbacks."""
+        return self.ranks is None or self.ranks.leads
 
 
 class Run:
@@ -77,6 +87,7 @@ class Run:
         self, model: Trainable, optimizer: Optimizer, settings: Settings, reading: EpochReader, rules: Mapping[str, Any]
     ) -> None:
         self.model, self.optimizer, self.settings = model, optimizer, settings
+        self.sharded = None if settings.ranks is None else ShardedSteps(model, settings.ranks)
         self.reading, self.rules, self.run = reading.settings, rules, settings.run
         self.epochs, self.patience = settings.epochs, settings.patience
         self.notes: list[str] = []
@@ -93,6 +104,8 @@ class Run:
         self.batch, self.tokens, self.clipped = 0, 0, 0
         self.nll = self.norms = 0.0
         self.state: object = None
+        if self.sharded is not None:
+            self.sharded.forget()
 
     def perplexities(self) -> list[float]:
         return History(self.history).column("valid_perplexity")
@@ -116,7 +129,9 @@ class Run:
         try:
             yield
         except Exception:
-            self.save()
+            # The other ranks are elsewhere, and cannot be asked for their states.
+            if self.sharded is None or self.sharded.alone:
+                self.save(confirm=False)
             raise
 
     @property
@@ -154,10 +169,25 @@ class Run:
         if not math.isfinite(loss):
             self._diverged("the loss", loss)
         self.model.backward()
+        record = self._move(loss, tokens)
+        self.state = state
+        return record
+
+    def step_shards(
+        self, batch: Shards, source: Minibatches[Any], *notes: float
+    ) -> tuple[dict[str, float], NDArray[np.float64]]:
+        """One step along the gradients of a batch that is split into shards: its record, and the notes of every rank (ranks, K)."""
+        assert self.sharded is not None
+        loss, noted = self.sharded.gradients(batch, source, *notes)
+        if not math.isfinite(loss):
+            self._diverged("the loss", loss)
+        return self._move(loss, batch.tokens), noted
+
+    def _move(self, loss: float, tokens: int) -> dict[str, float]:
+        """Changes the weights along the gradients, which are then zero; the record of the step."""
         norm, clipped = self._clip()
         self.optimizer.step()
         self.optimizer.zero_grad()
-        self.state = state
         self.batch += 1
         self.tokens += tokens
         self.nll += loss * tokens
@@ -202,20 +232,27 @@ class Run:
         self._start_epoch()
         return record
 
-    def save(self) -> None:
-        """Writes the checkpoint, if one was asked for."""
+    def save(self, *, confirm: bool = True) -> None:
+        """Writes the checkpoint, if one was asked for. All ranks call this together, unless ``confirm`` is False; rank 0 writes."""
         file = self.settings.checkpoint
         if file is None:
             return
+        state = self.state if self.sharded is None else self.sharded.whole()
+        if self.settings.leads:
+            self._write(file, state)
+        self.saved_at = time.monotonic()
+        if confirm and self.settings.ranks is not None:
+            self.settings.ranks.gather(np.zeros(1))  # rank 0 has written: if it could not, every rank stops here
+
+    def _write(self, file: Path, state: object) -> None:
         self.check_weights()
         place = {name: getattr(self, name) for name in _KEPT}
         place.update(steps=self.model.steps, optimizer=type(self.optimizer).__name__)
         tensors = {f"optimizer.{name}": value for name, value in self.optimizer.state_dict().items()}
-        parts = self.state if isinstance(self.state, tuple) else () if self.state is None else (self.state,)
+        parts = state if isinstance(state, tuple) else () if state is None else (state,)
         tensors.update((f"state.{i}", part) for i, part in enumerate(parts))
         tensors.update((f"best.{name}", value) for name, value in (self.best or {}).items())
         self.model.save(file, tensors=tensors, metadata={"checkpoint": as_json(place), "run": self.run})
-        self.saved_at = time.monotonic()
 
     def load(self, file: Path, lr: float | None, reading: EpochReader) -> None:
         """Restores a checkpoint; if anything does not fit, raises before anything is changed."""
@@ -226,6 +263,8 @@ class Run:
         self.model.load_state_dict(found.model.state_dict())
         self.model.steps = place["steps"]
         self.best, self.state = found.held("best.") or None, found.state
+        if self.sharded is not None:
+            self.sharded.split(found.state, self.reading["batch_size"])
         for name in ("epoch", "batch", "tokens", "clipped", "nll", "norms", "history"):
             setattr(self, name, place[name])
         self.stopped = place.get("stopped")

@@ -47,10 +47,12 @@ class Signals:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def check(self) -> None:
-        """Raises ``Interrupted`` if a signal was received."""
-        if self.received:
-            raise Interrupted(self.received, self._checkpoint)
+    def check(self, received: int | None = None) -> None:
+        """Raises ``Interrupted`` if a signal was received; ``received``: by any rank, as all ranks know."""
+        number = self.received if received is None else received
+        if number:
+            self.received = number
+            raise Interrupted(number, self._checkpoint)
 
     def __enter__(self) -> Signals:
         if threading.current_thread() is threading.main_thread():
