@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 
 import nox
 
@@ -38,6 +39,17 @@ def slow(session: nox.Session) -> None:
     if session.venv_backend != "none":
         session.install("torch==2.13.0", ".[test,plot]")
     session.run("python", "-m", "pytest", "-q", "-m", "slow", *session.posargs)
+
+
+@nox.session
+def mpi(session: nox.Session) -> None:
+    """Training on several ranks with MPICH, and once with Open MPI if its ``mpiexec.openmpi`` is installed."""
+    session.install(".[test,mpi]")
+    session.run("pytest", "-q", "-m", "slow or not slow", "tests/python/test_distributed.py", *session.posargs)
+    if shutil.which("mpiexec.openmpi"):
+        session.install("--no-binary", "mpi4py", "--force-reinstall", "--no-deps", "mpi4py")
+        session.run("pip", "uninstall", "-y", "mpich")
+        session.run("pytest", "-q", "tests/python/test_distributed.py", *session.posargs)
 
 
 @nox.session

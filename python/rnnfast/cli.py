@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import time
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +23,9 @@ from rnnfast.commands import (
     translate,
 )
 from rnnfast.commands.options import BAD_INPUT, Parser
+from rnnfast.distributed.mpi import abort, started_rank
 
+_AFTER_RANK_0 = 1.5  # seconds
 _STATUSES = """\
 `rnnfast COMMAND --help` lists the options of a command. Exit status: 0; 2 for bad input, with one line on stderr; 128 + the
 signal when interrupted; 141 when the reader of a command that only prints has closed the pipe, as in `rnnfast generate ... | head`."""
@@ -69,6 +72,7 @@ def _run(argv: Sequence[str] | None) -> int:
     if args.command is None:
         streams.write(whole.format_help(), end="")
         return 0
+    from rnnfast.distributed import RankFailed
     from rnnfast.train import Interrupted, NonFiniteLoss
 
     try:
@@ -79,19 +83,21 @@ def _run(argv: Sequence[str] | None) -> int:
             args.run(args)
     except Interrupted as interruption:
         kept = interruption.checkpoint
-        streams.note(
-            f"\n{interruption}; "
-            + (
-                f"resume with: rnnfast {args.command} --resume {kept}"
-                if kept
-                else "there is no checkpoint to resume from"
-            )
+        advice = (
+            f"resume with: rnnfast {args.command} --resume {kept}" if kept else "there is no checkpoint to resume from"
         )
+        if started_rank() == 0:
+            streams.note(f"\n{interruption}; {advice}")
         return 128 + interruption.number
     except KeyboardInterrupt:
         return 130
     except (ValueError, TypeError, LookupError, OSError, ImportError, ArithmeticError, NonFiniteLoss) as error:
         return _bad_input(str(error) or type(error).__name__)
+    except RankFailed as error:
+        if not error.told:
+            streams.note(f"rnnfast: {error}")
+        abort(BAD_INPUT, patient=error.told)
+        return BAD_INPUT
     except MemoryError as error:
         text = str(error)
         return _bad_input("not enough memory; choose smaller sizes" if text in ("", "std::bad_alloc") else text)
@@ -99,5 +105,10 @@ def _run(argv: Sequence[str] | None) -> int:
 
 
 def _bad_input(text: str) -> int:
-    streams.note(f"rnnfast: {' '.join(text.split())}")
+    """Prints one line; in an MPI job, ends it."""
+    rank = started_rank()
+    if rank > 0:
+        time.sleep(_AFTER_RANK_0)  # which ends the job if it has the same error
+    streams.note(f"rnnfast: {f'rank {rank}: ' if rank else ''}{' '.join(text.split())}")
+    abort(BAD_INPUT, patient=False)
     return BAD_INPUT

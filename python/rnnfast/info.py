@@ -11,6 +11,7 @@ import numpy as np
 
 from rnnfast import _core
 from rnnfast._arrays import between
+from rnnfast.distributed.mpi import started_ranks
 
 
 def set_num_threads(threads: int) -> None:
@@ -37,7 +38,7 @@ def _openmp_runtimes() -> list[str]:
 
 def info() -> dict[str, Any]:
     """Version, compiler, ISAs built / supported / active, threads, cores allowed, the container's CPU quota in cores (None: no
-    limit), OpenMP runtimes in this process.
+    limit), OpenMP runtimes in this process, ranks that ``mpiexec`` has started (1 without it).
 
     >>> sorted(info())[:4]
     ['compiler', 'cores_allowed', 'cpu_quota', 'isa_active']
@@ -46,6 +47,7 @@ def info() -> dict[str, Any]:
     return {
         **_core.info(),
         "openmp_runtimes": runtimes,
+        "ranks": started_ranks(),
         "python": platform.python_version(),
         "numpy": np.__version__,
         "machine": platform.machine(),

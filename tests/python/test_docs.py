@@ -43,6 +43,11 @@ def test_the_code_for_pytorch_models_runs():
         exec(compile(block, "docs/torch.md", "exec"), names)
 
 
+def test_the_code_for_several_processes_runs():
+    for block in blocks("docs/distributed.md"):
+        exec(compile(block, "docs/distributed.md", "exec"), {})
+
+
 @pytest.mark.fault("C13")
 @pytest.mark.parametrize("document", ["docs/language-models.md", "docs/translation.md"])
 def test_the_tutorials_run_and_draw_their_pictures(tmp_path, monkeypatch, data_folder, document):

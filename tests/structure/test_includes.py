@@ -33,7 +33,7 @@ IMPORTS = {
     "text": SMALL,
     "markov": {*SMALL, "text"},
     "distributed": {*SMALL, "_core"},
-    "info": {*SMALL, "_core"},
+    "info": {*SMALL, "_core", "distributed"},
     "pickling": {*SMALL, "_core"},
     "nn": {*SMALL, "_core", "pickling"},
     "models": {*SMALL, "_core", "nn", "text"},

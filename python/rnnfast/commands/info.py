@@ -7,6 +7,7 @@ from typing import Any
 
 from rnnfast.commands import streams
 from rnnfast.commands.options import JSON_HELP, say
+from rnnfast.distributed.mpi import share_cores, started_rank, started_ranks
 
 
 def add_to(commands: Any) -> None:
@@ -14,7 +15,7 @@ def add_to(commands: Any) -> None:
     info = commands.add_parser(
         "info",
         help="compiler, instruction sets, threads",
-        description="Prints version, compiler, instruction sets (built, supported, active) and threads.",
+        description="Prints version, compiler, instruction sets (built, supported, active), threads and the ranks of an MPI job.",
     )
     info.add_argument("--json", action="store_true", help=JSON_HELP)
     info.set_defaults(run=run, threads=None)
@@ -24,6 +25,10 @@ def run(args: argparse.Namespace) -> None:
     """Prints the result of :func:`rnnfast.info`."""
     import rnnfast as rf
 
+    if started_ranks() > 1:
+        share_cores()
+    if started_rank() > 0:
+        return
     info = rf.info()
     for name, value in info.items():
         say(

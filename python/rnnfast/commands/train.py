@@ -82,7 +82,9 @@ def run(args: argparse.Namespace) -> None:
     if this.args.start is not None:
         this.say(f"{100 * (train.ids == 0).mean():.2f}% of the tokens to train on are not in the model's vocabulary")
     history = this.fit(model, train, valid, num_steps=s.num_steps, sampling=s.sampling)
-    result = rf.evaluate(model, test)
+    result = rf.evaluate(model, test, distributed=this.ranks)
+    if not this.leads:
+        return
     this.say(f"test perplexity {perplexity(result.perplexity)}  ({result.bits_per_token:.3f} bits per token)")
     prompt = _opening(test.vocab.decode(test.ids))
     sample = rf.generate(

@@ -116,7 +116,9 @@ def run(args: argparse.Namespace) -> None:
             share = 100 * (np.concatenate(ids) == 0).mean()
             this.say(f"{share:.2f}% of the {side} tokens to train on are not in the model's vocabulary")
     history = this.fit(model, train, valid)
-    result = rf.evaluate(model, test)
+    result = rf.evaluate(model, test, distributed=this.ranks)
+    if not this.leads:
+        return
     this.say(f"test perplexity {perplexity(result.perplexity)}, {100 * result.token_accuracy:.1f}% of the tokens right")
     translations = rf.translate(model, test.sources)
     found = _bleu(translations, test, this)

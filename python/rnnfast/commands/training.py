@@ -24,6 +24,8 @@ from rnnfast.commands.options import (
     sidecar,
 )
 from rnnfast.commands.output import FORCE_HELP, check_output, is_stdout, is_stream, refuse_folder
+from rnnfast.distributed import MPI, Ranks
+from rnnfast.distributed.mpi import started_ranks
 from rnnfast.evaluate import Text
 from rnnfast.files import write_text
 from rnnfast.models.language_model import LanguageModel
@@ -33,9 +35,19 @@ from rnnfast.train.history import History
 # Defaults of all training commands; each command adds its own. The checkpoint stores all settings.
 DEFAULTS: dict[str, Any] = {
     "batch_size": 32, "epochs": 12, "seed": 0, "optimizer": "adam", "lr": 2e-3, "schedule": "constant", "clip_norm": 1.0,
-    "clip_value": 0.0, "patience": 0, "keep_best": False, "force": False, "output": "rnnfast-model.safetensors",
+    "clip_value": 0.0, "patience": 0, "keep_best": False, "shards": 0, "force": False, "output": "rnnfast-model.safetensors",
 }  # fmt: skip
 DIVERGED = 1  # exit status: the files are written, but the model is worse than guessing
+
+
+def _ranks(shards: int, threads: int | None) -> Ranks | None:
+    """The ranks of this job; None to train without shards."""
+    started = started_ranks()
+    if shards == 0 and started > 1:
+        raise ValueError(f"{started} ranks were started without --shards; give a power of two that {started} divides")
+    if shards == 0:
+        return None
+    return MPI(shards, threads=threads) if started > 1 else Ranks(shards)
 
 
 def option_of(parser: Any, defaults: Mapping[str, Any]) -> Callable[..., None]:
@@ -70,6 +82,10 @@ def add_options(parser: argparse.ArgumentParser, defaults: Mapping[str, Any]) ->
     option_of(run, defaults)(
         "--seed", "of the initial weights and all other random choices", type=integer(0, LARGEST_SEED)
     )
+    option_of(run, defaults)(
+        "--shards", "groups of rows whose gradients are added in a fixed tree, so that `mpiexec -n 4 rnnfast ...` gives the model that "
+        "one process gives; a power of two; 0: no groups", type=integer(0), metavar="N",
+    )  # fmt: skip
     run.add_argument("--threads", type=integer(1, 4096), help=THREADS_HELP)
     begin = run.add_mutually_exclusive_group()
     begin.add_argument(
@@ -102,13 +118,16 @@ class Run:
             self.base = started_from(args.start, args.command, given)
             settings.update(architecture(self.base, settings))
         self.settings = argparse.Namespace(**settings)
+        self.ranks = _ranks(self.settings.shards, args.threads)
+        self.leads = self.ranks is None or self.ranks.leads  # whether this process prints and writes files
         self.lr = given.get("lr") if self.recorded is not None else self.settings.lr
         refuse_folder("--output", self.settings.output)
         self.output = Path(self.settings.output)
         self.checkpoint: Path | None = Path(args.resume or sidecar(self.output, ".checkpoint.safetensors"))
         self.log: Path | None = sidecar(self.output, ".history.jsonl")
         self.curve: Path | None = sidecar(self.output, ".png")
-        self._check_output(getattr(args, "force", False) or (self.recorded is not None and self.settings.force))
+        if self.leads:
+            self._check_output(getattr(args, "force", False) or (self.recorded is not None and self.settings.force))
         self.seconds = 0.0
 
     def _check_output(self, force: bool) -> None:
@@ -133,7 +152,8 @@ class Run:
 
     def say(self, text: str) -> None:
         """Human text."""
-        say(text, self.args)
+        if self.leads:
+            say(text, self.args)
 
     def check_data(self, name: str, digest: str) -> None:
         """Checks that a resumed run reads the same data."""
@@ -147,8 +167,9 @@ class Run:
         from rnnfast.train import fit
 
         s = self.settings
+        ranks = f"{self.ranks.size} ranks of " if self.ranks is not None and self.ranks.size > 1 else ""
         self.say(
-            f"{s.cell}, {model.num_parameters:,} parameters, {rf.get_num_threads()} threads, {rf.info()['isa_active']}"
+            f"{s.cell}, {model.num_parameters:,} parameters, {ranks}{rf.get_num_threads()} threads, {rf.info()['isa_active']}"
         )
         self._records: list[dict[str, float]] = [] if self.recorded is None else self.recorded.history
         kept = {"command": self.args.command, "sha256": self._digest, **paths(s, self.checkpoint)}
@@ -159,13 +180,15 @@ class Run:
                 lr=self.lr, schedule=s.schedule, clip_norm=s.clip_norm or None, clip_value=s.clip_value or None,
                 patience=s.patience or None, keep_best=s.keep_best, checkpoint=self.checkpoint,
                 resume=self.recorded is not None, run=kept, on_epoch=self._on_epoch,
-                callbacks=[rf.TensorBoard(self.args.tensorboard)] if self.args.tensorboard else [], **reading,
+                callbacks=[rf.TensorBoard(self.args.tensorboard)] if self.args.tensorboard and self.leads else [],
+                distributed=self.ranks, **reading,
             )  # fmt: skip
             self.seconds = time.monotonic() - started
             self._records = history.records
-            model.save(self.output)
-            self._write_log()
-        if self.checkpoint is not None:
+            if self.leads:
+                model.save(self.output)
+                self._write_log()
+        if self.checkpoint is not None and self.leads:
             self.checkpoint.unlink(missing_ok=True)
         if history.stopped:
             self.say(f"stopped: {history.stopped}")
@@ -212,13 +235,14 @@ class Run:
 
     def print_result(self, model: LanguageModel | Seq2Seq, history: History, **tested: Any) -> None:
         """Prints the JSON of ``--json``; exits with status 1 if training diverged."""
-        if self.args.json:
+        if self.args.json and self.leads:
             self._print_json(model, history, tested)
         if history.diverged:
-            streams.note(
-                f"rnnfast: training diverged: the last training perplexity is "
-                f"{perplexity(history[-1]['train_perplexity'])}, worse than guessing; try a smaller --lr"
-            )
+            if self.leads:
+                streams.note(
+                    f"rnnfast: training diverged: the last training perplexity is "
+                    f"{perplexity(history[-1]['train_perplexity'])}, worse than guessing; try a smaller --lr"
+                )
             raise SystemExit(DIVERGED)
 
     def _print_json(self, model: LanguageModel | Seq2Seq, history: History, tested: Mapping[str, Any]) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import atexit
 import os
 import pickle
+import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Literal
 
@@ -26,6 +27,7 @@ _LISTEN_SECONDS = 0.05
 _GRACE_SECONDS = 2.0  # for the rank that failed to print its error, before the others end the job
 # The variables by which starters of MPI programs tell a process how many there are: MPICH and Intel MPI, Open MPI, Slurm.
 _SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
+_RANKS = ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "SLURM_PROCID")
 _THREADS = ("RNNFAST_NUM_THREADS", "OMP_NUM_THREADS")
 
 
@@ -72,7 +74,7 @@ class MPI(Ranks):
         self._closing = threading.Event()
         self._beating: threading.Thread | None = None
         self.exchanged, self.seconds = 0, 0.0  # bytes that this rank has sent, and the time of the exchanges
-        _share_cores(self._mpi, threads)
+        share_cores(threads)
         if self.size > 1 and self._mpi.Query_thread() == self._mpi.THREAD_MULTIPLE:
             self._beating = threading.Thread(target=self._beat, name="rnnfast-heartbeat", daemon=True)
             self._beating.start()
@@ -151,17 +153,20 @@ class MPI(Ranks):
         if self._control.Iprobe(self._mpi.ANY_SOURCE, _FAILED, status):
             text = bytearray(status.Get_count(self._mpi.BYTE))
             self._control.Recv([text, self._mpi.BYTE], status.Get_source(), _FAILED)
-            self._told = True
-            raise RankFailed(text.decode(errors="replace"), status.Get_source())
+            failure = RankFailed(text.decode(errors="replace"))
+            failure.told = self._told = True
+            raise failure
         previous = (self.rank - 1) % self.size
         while self._control.Iprobe(previous, _BEAT):
             self._control.Recv([bytearray(1), self._mpi.BYTE], previous, _BEAT)
             self._heard = time.monotonic()
         silent = time.monotonic() - self._heard
         if self._beating is not None and silent > self.timeout:
-            message = f"rank {previous} has been silent for {silent:.0f} seconds: its process or its machine has stopped"
+            message = (
+                f"rank {previous} has been silent for {silent:.0f} seconds: its process or its machine has stopped"
+            )
             self._tell(message)
-            raise RankFailed(message, previous)
+            raise RankFailed(message)
 
     def _beat(self) -> None:
         """Reports to the next rank that this process is alive."""
@@ -205,12 +210,14 @@ class MPI(Ranks):
 
 def abort(status: int, *, patient: bool) -> None:
     """Ends all ranks, if there are several; ``patient`` gives the rank that failed time to print its error first."""
-    if started_ranks() < 2:
+    if started_ranks() < 2 and "mpi4py.MPI" not in sys.modules:
         return
     if patient:
         time.sleep(_GRACE_SECONDS)
     with suppress(ImportError):
-        library().COMM_WORLD.Abort(status)
+        world = library().COMM_WORLD
+        if world.Get_size() > 1:
+            world.Abort(status)
 
 
 def library() -> Any:
@@ -224,14 +231,23 @@ def library() -> Any:
     return found
 
 
-def started_ranks(environment: Mapping[str, str] = os.environ) -> int:
+def started_ranks() -> int:
     """How many ranks this process is one of, by what the starter of the job has put into the environment; 1 without a job."""
-    counts = [int(environment[name]) for name in _SIZES if environment.get(name, "").isdigit()]
-    return max(counts, default=1)
+    return max(_numbers(_SIZES), default=1)
 
 
-def _share_cores(mpi: Any, threads: int | None) -> None:
+def started_rank() -> int:
+    """The number of this process among :func:`started_ranks`."""
+    return max(_numbers(_RANKS), default=0) if started_ranks() > 1 else 0
+
+
+def _numbers(names: tuple[str, ...]) -> list[int]:
+    return [int(os.environ[name]) for name in names if os.environ.get(name, "").isdigit()]
+
+
+def share_cores(threads: int | None = None) -> None:
     """Sets the threads of this rank, so that the ranks on one machine do not have more than it has cores."""
+    mpi = library()
     local = mpi.COMM_WORLD.Split_type(mpi.COMM_TYPE_SHARED)
     mine = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     sharing = sum(other == mine for other in local.allgather(mine))

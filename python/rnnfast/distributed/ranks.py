@@ -18,11 +18,9 @@ Flat = NDArray[np.float32]
 
 
 class RankFailed(RuntimeError):
-    """Another rank raised an error, stopped, or computed something else; the message names it. ``rank`` is its number."""
+    """Another rank raised an error or stopped; the message names it. ``told``: it could report that itself."""
 
-    def __init__(self, message: str, rank: int = -1) -> None:
-        super().__init__(message)
-        self.rank = rank
+    told = False
 
 
 class RanksDiffer(ValueError):
@@ -90,8 +88,8 @@ class Ranks:
             for what, value in every[0].items():
                 if other.get(what) != value:
                     raise RanksDiffer(
-                        f"rank {rank} has another {what} than rank 0: {other.get(what)} instead of {value}; start every rank with the "
-                        "same program, files and version of rnnfast"
+                        f"the {what} of rank {rank}, {other.get(what)}, is not that of rank 0, {value}; start every rank with the same "
+                        "program, files and version of rnnfast"
                     )
 
 
@@ -161,7 +159,8 @@ def tree_sum_(rows: NDArray[np.float32], round_: Callable[[Flat], None] | None =
             if round_ is not None:
                 round_(rows[i])
         rows = rows[:half]
-    return rows[0]
+    total: Flat = rows[0]
+    return total
 
 
 def round_bf16_(x: Flat) -> None:

@@ -243,9 +243,7 @@ class Batches:
         if rows < count:
             raise ValueError(f"batch_size is {rows}, fewer than the {count} shards: each needs at least one row")
         for begins, steps in self._places():
-            parts = [
-                self._batch(begins[rows * shard // count : rows * (shard + 1) // count], steps) for shard in own
-            ]
+            parts = [self._batch(begins[rows * shard // count : rows * (shard + 1) // count], steps) for shard in own]
             yield Shards(parts, int(steps) * rows)
 
     def _places(self) -> Iterator[tuple[NDArray[np.int64], np.int64]]:

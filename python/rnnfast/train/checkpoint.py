@@ -125,7 +125,13 @@ class Checkpoint:
     def settings(self) -> dict[str, Any]:
         """All settings that must not change when the run is resumed. Checkpoints of earlier versions have fewer of them."""
         rules = self.place.get("rules", {"schedule": "Constant()", "keep_best": False})
-        return {"optimizer": self.place["optimizer"], "shards": None, "compress": None, **self.place["reading"], **rules}
+        return {
+            "optimizer": self.place["optimizer"],
+            "shards": None,
+            "compress": None,
+            **self.place["reading"],
+            **rules,
+        }
 
 
 def read_checkpoint(path: PathLike) -> Checkpoint:

@@ -184,7 +184,9 @@ class _Training:
                 "model": f"{type(run.model).__name__} {dict(run.model.config)}",
                 "training text": fingerprint(train),
                 "validation text": fingerprint(self.valid),
-                "way to train": str({**run.reading, **run.rules, "lr": run.lr, "epochs": run.epochs, "patience": run.patience}),
+                "way to train": str(
+                    {**run.reading, **run.rules, "lr": run.lr, "epochs": run.epochs, "patience": run.patience}
+                ),
                 "place to resume from": f"epoch {run.epoch + 1}, batch {run.batch}",
                 "checksum of the weights": checksum(run.model.parameters()),
                 "checksum of the optimizer": checksum(run.optimizer.state_dict()),

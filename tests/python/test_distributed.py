@@ -1,0 +1,216 @@
+"""Training in shards: the same bits on one process and on several ranks of MPI; what happens when a rank fails."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import ranks_program as program
+
+import rnnfast as rf
+from rnnfast import _core
+from rnnfast.distributed.ranks import TreeSum, round_bf16_, share_of, tree_sum_
+from rnnfast.train.checkpoint import read_checkpoint
+
+PROGRAM = Path(program.__file__)
+
+
+def mpiexec():
+    """The starter of ranks and its environment; the MPI library of a wheel lies beside it."""
+    mpi4py = pytest.importorskip("mpi4py", reason="mpi4py is not installed: pip install '.[mpi]'")
+    prefix = Path(mpi4py.__file__).parents[4]
+    found = shutil.which("mpiexec", path=os.pathsep.join([str(prefix / "bin"), os.environ.get("PATH", "")]))
+    if found is None:
+        pytest.skip("mpiexec is not installed: pip install '.[mpi]'")
+    library = os.pathsep.join(filter(None, [str(prefix / "lib"), os.environ.get("LD_LIBRARY_PATH")]))
+    return found, {**os.environ, "LD_LIBRARY_PATH": library}
+
+
+def on_ranks(count, *arguments, timeout=60):
+    command, environment = mpiexec()
+    started = time.monotonic()
+    run = subprocess.run(
+        [command, "-n", str(count), sys.executable, *map(str, arguments)],
+        env=environment, capture_output=True, text=True, timeout=timeout,
+    )  # fmt: skip
+    run.seconds = time.monotonic() - started
+    return run
+
+
+# One process
+
+
+def test_the_tree_does_not_depend_on_who_adds_which_subtree():
+    rows = np.random.default_rng(0).standard_normal((8, 1000)).astype(np.float32) * 10.0 ** np.arange(8)[:, None]
+    rows = rows.astype(np.float32)
+    whole = tree_sum_(rows.copy())
+    for ranks in (1, 2, 4, 8):
+        totals = []
+        for rank in range(ranks):
+            tree = TreeSum(1000)
+            for shard in share_of(8, rank, ranks):
+                buffer = tree.new()
+                buffer[:] = rows[shard]
+                tree.add(buffer)
+            totals.append(tree.total().copy())
+        np.testing.assert_array_equal(tree_sum_(np.array(totals)), whole)
+    assert not np.array_equal(whole, rows.sum(axis=0, dtype=np.float32))  # another order gives other bits
+
+
+def test_rounding_to_bf16_is_to_nearest_even():
+    x = np.random.default_rng(0).standard_normal(10000).astype(np.float32)
+    x[:6] = [np.inf, -np.inf, 1 + 2**-8, 1 + 3 * 2**-8, 0.0, -0.0]
+    wanted = (_core.bf16_rows(x[None]).astype(np.uint32) << 16).view(np.float32)[0]
+    round_bf16_(x)
+    assert x[2:4].tolist() == [1.0, 1 + 4 * 2**-8]
+    np.testing.assert_array_equal(x, wanted)
+
+
+@pytest.fixture(scope="module")
+def alone():
+    return program.results(rf.distributed.Ranks(4))
+
+
+def test_shards_give_the_same_bits_for_any_number_of_threads(alone):
+    before = rf.get_num_threads()
+    try:
+        rf.set_num_threads(3)
+        assert program.results(rf.distributed.Ranks(4)) == alone
+    finally:
+        rf.set_num_threads(before)
+    model = program.language_model()
+    options = {"epochs": 2, "batch_size": 8, "num_steps": 7, "keep_best": True, "progress": False}
+    rf.fit(model, program.IDS[:1200], program.IDS[1200:], shards=4, **options)
+    assert program.digest(model) == alone["language model"][0]
+
+
+def test_without_dropout_the_gradient_is_that_of_the_whole_batch():
+    """Up to the order of sums: 1e-6 of weights that have moved by 0.01 in each step of Adam."""
+    models = [rf.LanguageModel(40, cell="gru", hidden_size=12, seed=1) for _ in range(2)]
+    for model, shards in zip(models, (None, 8)):
+        rf.fit(model, program.IDS, epochs=1, batch_size=12, num_steps=8, lr=1e-2, optimizer="sgd", shards=shards)
+    for name, value in models[0].state_dict().items():
+        np.testing.assert_allclose(models[1].state_dict()[name], value, atol=1e-6)
+
+
+def test_each_shard_has_dropout_of_its_own():
+    digests = set()
+    for shards in (None, 1, 2, 4):
+        model = program.language_model()
+        rf.fit(model, program.IDS, epochs=1, batch_size=8, num_steps=50, shards=shards, progress=False)
+        digests.add(program.digest(model))
+    assert len(digests) == 3  # one shard is the whole batch
+
+
+@pytest.mark.parametrize(
+    ("shards", "sentence"),
+    [(3, "shards is 3, expected a power of two"), (0, "shards"), (16, "batch_size is 8, fewer than the 16 shards")],
+)
+def test_shards_that_cannot_be_are_refused(shards, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        rf.fit(program.language_model(), program.IDS, epochs=1, batch_size=8, shards=shards, progress=False)
+
+
+def test_ranks_of_another_kind_are_refused():
+    with pytest.raises(TypeError, match=r"distributed is a str, expected an rf\.distributed\.MPI"):
+        rf.fit(program.language_model(), program.IDS, distributed="mpi")
+    with pytest.raises(ValueError, match="shards is 2, but distributed has 4; give one of them"):
+        rf.fit(program.language_model(), program.IDS, distributed=rf.distributed.Ranks(4), shards=2)
+    with pytest.raises(ValueError, match="compress is 'f16', expected 'bf16' or None"):
+        rf.distributed.Ranks(4, compress="f16")
+
+
+def test_frozen_parameters_stay_and_the_others_learn():
+    model = program.language_model().requires_grad_(False, "embedding")
+    before = model.state_dict()
+    rf.fit(model, program.IDS, epochs=1, batch_size=8, shards=2, progress=False)
+    moved = {name for name, value in model.state_dict().items() if not np.array_equal(value, before[name])}
+    assert moved == set(before) - {"embedding.weight"}
+
+
+def test_a_checkpoint_of_shards_resumes_only_with_as_many(tmp_path, alone):
+    file = tmp_path / "run.safetensors"
+    program.fit_language_model(rf.distributed.Ranks(4), epochs=1, checkpoint=file)
+    for other, sentence in (
+        (rf.distributed.Ranks(2), "shards is 2, in the checkpoint 4"),
+        (None, "shards is None, in"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            program.fit_language_model(other, checkpoint=file, resume=True)
+    model, _ = program.fit_language_model(rf.distributed.Ranks(4), checkpoint=file, resume=True)
+    assert program.digest(model) == alone["language model"][0]
+
+
+# Several ranks
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_ranks_give_the_bits_of_one_process_and_one_process_resumes_them(count, alone, tmp_path):
+    file = tmp_path / "run.safetensors"
+    run = on_ranks(count, PROGRAM, "train", file)
+    assert run.returncode == 0, run.stderr
+    found = json.loads(run.stdout)
+    assert found.pop("interrupted") == "interrupted by SIGTERM"
+    rounded, _ = program.fit_language_model(rf.distributed.Ranks(4, compress="bf16"), epochs=1)
+    assert found.pop("compressed") == program.digest(rounded)
+    assert found == json.loads(json.dumps(alone))
+    place = read_checkpoint(file).place
+    assert place["batch"] > 0  # in the middle of an epoch, with the states of all rows
+    model, _ = program.fit_language_model(rf.distributed.Ranks(4), checkpoint=file, resume=True)
+    assert program.digest(model) == alone["language model"][0]
+
+
+FAULTS = {
+    "raise": "OSError: the text has gone",
+    "nan": "the loss is nan at step",
+    "SIGKILL": "",
+    "SIGSTOP": "rank 1 has been silent for 3 seconds",
+    "disk full": "No space left on device",
+    "text": "the training text of rank 1, 1200 ids",
+}
+
+
+@pytest.mark.parametrize(
+    "kind", [kind if kind == "raise" else pytest.param(kind, marks=pytest.mark.slow) for kind in FAULTS]
+)
+def test_a_failing_rank_ends_all_within_seconds_and_the_checkpoint_is_whole(kind, alone, tmp_path):
+    file = tmp_path / "run.safetensors"
+    program.fit_language_model(rf.distributed.Ranks(4), epochs=1, checkpoint=file)
+    before = file.read_bytes()
+    rank = 0 if kind == "disk full" else 1
+    run = on_ranks(2, PROGRAM, "fault", kind, rank, tmp_path / "new.safetensors" if kind == "raise" else file)
+    assert run.returncode != 0
+    assert FAULTS[kind] in run.stderr, run.stderr
+    assert run.seconds < 20  # of which starting takes some
+    kept = file if kind in ("disk full", "text") else None
+    if kept is not None:
+        assert kept.read_bytes() == before
+    elif kind != "raise":
+        model, _ = program.fit_language_model(rf.distributed.Ranks(4), checkpoint=file, resume=True)
+        assert program.digest(model) == alone["language model"][0]
+
+
+@pytest.mark.slow
+def test_the_command_line_refuses_ranks_without_shards():
+    run = on_ranks(2, "-m", "rnnfast", "train", PROGRAM)
+    assert run.returncode == 2
+    assert "rnnfast: 2 ranks were started without --shards; give a power of two that 2 divides" in run.stderr
+
+
+@pytest.mark.slow
+def test_the_command_line_trains_on_ranks_and_resumes_on_others(tmp_path):
+    text = tmp_path / "text.txt"
+    text.write_text("\n".join("the time traveller for so it will be convenient to speak of him".split()) * 60)
+    options = ["--hidden-size", 16, "--dropout", 0.2, "--epochs", 2, "--batch-size", 8, "--shards", 4]
+    for count in (1, 4):
+        run = on_ranks(count, "-m", "rnnfast", "train", text, *options, "--output", tmp_path / f"{count}.safetensors")
+        assert run.returncode == 0, run.stderr
+        assert run.stdout.count("test perplexity") == 1
+    assert (tmp_path / "1.safetensors").read_bytes() == (tmp_path / "4.safetensors").read_bytes()
