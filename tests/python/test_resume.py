@@ -488,7 +488,7 @@ def test_json_of_a_checkpoint_holds_no_infinity(tmp_path, monkeypatch):
     monkeypatch.setattr(
         sys.modules["rnnfast.train.fit"],
         "evaluate",
-        lambda *_: type(evaluation)(**{**evaluation.as_dict(), "perplexity": next(values)}),
+        lambda *_, **__: type(evaluation)(**{**evaluation.as_dict(), "perplexity": next(values)}),
     )
     options = {**OPTIONS, "epochs": 2, "keep_best": True}
     rf.fit(small(), TRAIN, VALID, checkpoint=file, **options)
