@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from rnnfast import _moved, distributed, nn, presets
+from rnnfast import _moved, distributed, nn, presets, study
 from rnnfast._core import Error as FileFormatError
 from rnnfast._core import __version__
 from rnnfast.bleu import CorpusBleu, bleu, corpus_bleu
@@ -23,6 +23,7 @@ from rnnfast.models.seq2seq import Seq2Seq
 from rnnfast.nn import *  # noqa: F403 every layer in nn.__all__
 from rnnfast.reference.check import GradientCheck, gradcheck
 from rnnfast.study.gradient_flow import GradientFlow, gradient_flow
+from rnnfast.study.unroll import Unrolled, UnrolledStep, unroll
 from rnnfast.text import datasets
 from rnnfast.text.corpus import Corpus, batches
 from rnnfast.text.pairs import ParallelCorpus
@@ -61,6 +62,8 @@ __all__ = [
     "Sequential",
     "TensorBoard",
     "Translation",
+    "Unrolled",
+    "UnrolledStep",
     "Vocab",
     "__version__",
     "batches",
@@ -85,8 +88,10 @@ __all__ = [
     "score_pairs",
     "set_num_threads",
     "stream",
+    "study",
     "surprisal",
     "translate",
+    "unroll",
 ]
 __all__ += nn.__all__
 

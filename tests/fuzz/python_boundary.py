@@ -299,7 +299,16 @@ CALLED_BY_FIT = {
     "load_file_weights",
 }  # fmt: skip
 # What the library makes and a user only reads.
-RESULTS = {"Translation", "GradientCheck", "GradientFlow", "Evaluation", "CorpusBleu", "PairEvaluation"}
+RESULTS = {
+    "Translation",
+    "GradientCheck",
+    "GradientFlow",
+    "Unrolled",
+    "UnrolledStep",
+    "Evaluation",
+    "CorpusBleu",
+    "PairEvaluation",
+}
 
 
 def again(thing):

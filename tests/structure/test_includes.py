@@ -45,7 +45,7 @@ IMPORTS = {
     "io": {*SMALL, "_core", "estimators", "markov", "models"},
     "torch": {*SMALL, "_core", "info"},
     "reference": {*SMALL, "nn"},
-    "study": {*SMALL, "info", "models", "nn", "plot", "text", "train"},
+    "study": {*SMALL, "info", "models", "nn", "plot", "reference", "text", "train"},
 }
 ABOVE = {"__init__", "__main__", "cli", "commands"}  # which may import all of these
 

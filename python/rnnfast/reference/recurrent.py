@@ -7,6 +7,8 @@ input's and the recurrent product's parts of the gates; a cell without a recurre
 
 from __future__ import annotations
 
+from typing import Any, Callable
+
 import numpy as np
 
 
@@ -144,7 +146,7 @@ def qrnn_step_back(saved, dh, dc, h_prev, c_prev, weight_c):
     return np.hstack(dg), 0, 0, dc * f
 
 
-CELLS = {
+CELLS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
     "rnn": (rnn_step, rnn_step_back),
     "rnn_relu": (relu_step, relu_step_back),
     "lstm": (lstm_step, lstm_step_back),
