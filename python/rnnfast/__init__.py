@@ -12,15 +12,17 @@ from rnnfast.bleu import CorpusBleu, bleu, corpus_bleu
 from rnnfast.estimators.base import NotFittedError
 from rnnfast.estimators.classify import SequenceClassifier
 from rnnfast.estimators.forecast import Autoregressor, LinearAR
-from rnnfast.evaluate import Evaluation, PairEvaluation, evaluate, log_prob, surprisal
+from rnnfast.evaluate import Evaluation, NetworkEvaluation, PairEvaluation, evaluate, log_prob, surprisal
 from rnnfast.generate import generate, stream
 from rnnfast.info import get_num_threads, info, set_num_threads
 from rnnfast.io import load, quantize
 from rnnfast.markov.ngram import NGram
+from rnnfast.models.examples import Examples
 from rnnfast.models.language_model import LanguageModel
 from rnnfast.models.network import Network, Sequential
 from rnnfast.models.seq2seq import Seq2Seq
 from rnnfast.nn import *  # noqa: F403 every layer in nn.__all__
+from rnnfast.nn import losses
 from rnnfast.reference.check import GradientCheck, gradcheck
 from rnnfast.study.gradient_flow import GradientFlow, gradient_flow
 from rnnfast.study.unroll import Unrolled, UnrolledStep, unroll
@@ -45,6 +47,7 @@ __all__ = [
     "Corpus",
     "CorpusBleu",
     "Evaluation",
+    "Examples",
     "FileFormatError",
     "GradientCheck",
     "GradientFlow",
@@ -53,6 +56,7 @@ __all__ = [
     "LinearAR",
     "NGram",
     "Network",
+    "NetworkEvaluation",
     "NonFiniteLoss",
     "NotFittedError",
     "PairEvaluation",
@@ -82,6 +86,7 @@ __all__ = [
     "info",
     "load",
     "log_prob",
+    "losses",
     "presets",
     "quantize",
     "schedules",

@@ -1,10 +1,10 @@
-"""How well a language model predicts a text, or a translator its targets."""
+"""How well a language model predicts a text, a translator its targets, or a network any targets."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any, Union, cast, overload
 
 import numpy as np
@@ -14,6 +14,10 @@ from rnnfast import html
 from rnnfast._arrays import positive
 from rnnfast._expect import kind_of, offers
 from rnnfast.distributed.ranks import Ranks, share_of
+from rnnfast.models.examples import Data
+from rnnfast.models.network import Network
+from rnnfast.models.supervised import Metrics, Supervised
+from rnnfast.nn.losses import LossLike
 from rnnfast.protocols import PairPredictor, Predictor, State, Trainable
 from rnnfast.text.corpus import Corpus, ids_of
 from rnnfast.text.pairs import ParallelCorpus
@@ -61,10 +65,35 @@ class PairEvaluation:
         return html.table(type(self).__name__, ("measure", "value"), [*self.as_dict().items()])
 
 
+@dataclass(frozen=True)
+class NetworkEvaluation:
+    """The mean loss of a network's outputs, how many predictions it is the mean of, and the metrics by name."""
+
+    loss: float
+    predictions: int
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, float]:
+        """For JSON."""
+        return {"loss": self.loss, **self.metrics, "predictions": self.predictions}
+
+    def _repr_html_(self) -> str:
+        return html.table(type(self).__name__, ("measure", "value"), [*self.as_dict().items()])
+
+
 def _exp(x: float) -> float:
     return math.exp(x) if x < 700 else math.inf
 
 
+@overload
+def evaluate(
+    model: Network,
+    corpus: Data,
+    *,
+    loss: LossLike | Mapping[str, LossLike],
+    metrics: Metrics = (),
+    batch_size: int | None = None,
+) -> NetworkEvaluation: ...
 @overload
 def evaluate(
     model: PairPredictor,
@@ -97,24 +126,28 @@ def evaluate(
 ) -> Evaluation | PairEvaluation: ...
 def evaluate(
     model: object,
-    corpus: Text,
+    corpus: Text | Data,
     *,
+    loss: LossLike | Mapping[str, LossLike] | None = None,
+    metrics: Metrics = (),
     batch_size: int | None = None,
     num_steps: int = 128,
     parts: int | None = None,
     distributed: Ranks | None = None,
-) -> Evaluation | PairEvaluation:
+) -> Evaluation | PairEvaluation | NetworkEvaluation:
     """For a text, an :class:`Evaluation`: predicts every token but the first, in order, and carries the state from the first
-    to the last. For a ParallelCorpus, a :class:`PairEvaluation`: predicts every target token given its source.
+    to the last. For a ParallelCorpus, a :class:`PairEvaluation`: predicts every target token given its source. For a network, a
+    :class:`NetworkEvaluation`.
 
     Parameters
     ----------
     model : a network or an ``NGram``; any :class:`rnnfast.protocols.Predictor`, or ``PairPredictor`` for pairs
-    corpus : Corpus or ids; or ParallelCorpus for a ``Seq2Seq``
+    corpus : Corpus or ids; or ParallelCorpus for a ``Seq2Seq``; or data as in :func:`rnnfast.fit` for a network
+    loss, metrics : of a network, as in :func:`rnnfast.fit`
     parts : split the text into that many parts, each of which starts from the initial state: they are computed in parallel, and
         the result is slightly pessimistic. None: ``batch_size``, or the shards of ``distributed``
-    batch_size, num_steps : how many parts, and tokens of each, are computed at a time; for pairs, how many pairs. None: 1, and 64
-        pairs. For the same ``parts`` results are bit-identical
+    batch_size, num_steps : how many parts, and tokens of each, are computed at a time; for pairs, how many pairs; for a network,
+        how many rows. None: 1, and 64 pairs, and 256 rows. For the same ``parts`` results are bit-identical
     distributed : ranks that compute different parts of the text, or different pairs, an ``rf.distributed.MPI(...)``; every one gets the
         result, which is bit-identical to that of one process
 
@@ -123,6 +156,15 @@ def evaluate(
     >>> result.tokens, 1 < result.perplexity < 16
     (4, True)
     """
+    if isinstance(model, Network):
+        if loss is None:
+            raise ValueError('a network needs a loss: give loss="cross_entropy", "mse", ..., or a loss of rf.losses')
+        rows = 256 if batch_size is None else positive(batch_size, "batch_size")
+        return NetworkEvaluation(*Supervised(model, loss, metrics).evaluate(corpus, rows))
+    if loss is not None or isinstance(metrics, Mapping) or len(metrics):
+        raise ValueError(
+            f"{kind_of(model)} has its own loss; loss and metrics are for networks such as an rf.Sequential"
+        )
     ranks = Ranks(1) if distributed is None else distributed
     if not isinstance(ranks, Ranks):
         raise TypeError(f"distributed is {kind_of(ranks)}, expected an rf.distributed.MPI(shards=...)")
@@ -131,7 +173,7 @@ def evaluate(
             _translator(model), pairs_for(model, corpus), 64 if batch_size is None else batch_size, ranks
         )
     positive(num_steps, "num_steps")
-    predictor, ids = _predictor(model), ids_for(model, corpus)
+    predictor, ids = _predictor(model), ids_for(model, cast("ArrayLike", corpus))
     if parts is None:
         parts = ranks.shards if batch_size is None else positive(batch_size, "batch_size")
     parts = min(positive(parts, "parts"), len(ids) - 1)

@@ -268,6 +268,12 @@ def objects(draw):
         "conv": lambda: rf.Conv1d(width, hidden, draw.randint(1, 3), padding=draw.choice([0, 1, "same", "causal"])),
         "attention": lambda: rf.SelfAttention(2 * width, draw.choice([1, 2]), causal=draw.random() < 0.5),
         "chain": lambda: rf.Sequential(rf.GRU(width, hidden, seed=random), rf.Tanh(), rf.Linear(hidden, 2, seed=random)),
+        "loss": lambda: draw.choice(
+            [
+                rf.losses.CrossEntropyLoss(label_smoothing=0.1), rf.losses.HuberLoss(), rf.losses.QuantileLoss([0.5]),
+                rf.losses.BCEWithLogitsLoss(), rf.losses.CTCLoss(zero_infinity=True),
+            ]
+        ),
         "stream": lambda: rf.GRU(width, hidden, seed=0).stream(draw.randint(1, 2)),
         "model": lambda: rf.LanguageModel(
             corpus.vocab, cell=draw.choice(["rnn", "gru", "lstm", "sru"]), embedding_size=draw.choice([0, 3]),
@@ -308,6 +314,7 @@ RESULTS = {
     "Evaluation",
     "CorpusBleu",
     "PairEvaluation",
+    "NetworkEvaluation",
 }
 
 

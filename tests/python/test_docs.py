@@ -7,7 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+import rnnfast as rf
 
 ROOT = Path(__file__).parents[2]
 
@@ -34,6 +37,16 @@ def test_readme_s_code_runs_and_its_network_forecasts_better_than_a_line(tmp_pat
     assert (tmp_path / "model.safetensors").exists()
     fresh = names["series"][300:]
     assert names["forecaster"].score(fresh) > 0.9 > names["linear"].score(fresh)
+
+
+def test_the_code_for_networks_runs_and_its_networks_learn(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    for block in blocks("docs/networks.md"):
+        exec(compile(block, "docs/networks.md", "exec"), names)
+    assert names["history"].best["valid_mae"] < 0.5 * np.abs(names["valid"][1] - names["valid"][1].mean()).mean()
+    examples = names["words"], names["tags"]
+    assert rf.evaluate(names["tagger"], examples, loss="cross_entropy", metrics=["accuracy"]).metrics["accuracy"] > 0.9
 
 
 def test_the_code_for_pytorch_models_runs():

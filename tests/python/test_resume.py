@@ -327,7 +327,7 @@ def interrupting(event, number=signal.SIGINT):
 @pytest.mark.parametrize("event", ["evaluate", "callback", "on_epoch", "save", "best"])
 def test_a_signal_at_the_end_of_the_last_epoch_is_not_swallowed(tmp_path, monkeypatch, event, number):
     file, model = tmp_path / "run.safetensors", small()
-    module = sys.modules["rnnfast.train.fit"]  # rf.train.fit is the function
+    module = sys.modules["rnnfast.train.objective"]
     evaluate, save, load_state_dict, calls = module.evaluate, model.save, model.load_state_dict, []
 
     def sending(name, function, at):
@@ -486,7 +486,7 @@ def test_json_of_a_checkpoint_holds_no_infinity(tmp_path, monkeypatch):
     file, values = tmp_path / "run.safetensors", iter([math.inf, 3.0])
     evaluation = rf.evaluate(small(), VALID)
     monkeypatch.setattr(
-        sys.modules["rnnfast.train.fit"],
+        sys.modules["rnnfast.train.objective"],
         "evaluate",
         lambda *_, **__: type(evaluation)(**{**evaluation.as_dict(), "perplexity": next(values)}),
     )

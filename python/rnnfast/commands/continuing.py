@@ -12,6 +12,7 @@ from rnnfast import _core
 from rnnfast.commands.options import sidecar
 from rnnfast.commands.output import is_stream
 from rnnfast.models.language_model import LanguageModel
+from rnnfast.models.network import Network
 from rnnfast.models.seq2seq import Seq2Seq
 from rnnfast.text.vocab import Vocab
 
@@ -99,6 +100,8 @@ class Recorded:
 
     def model(self) -> LanguageModel | Seq2Seq:
         """The model in the checkpoint."""
+        if isinstance(self._found.model, Network):
+            raise ValueError(f"{self.checkpoint} is of a network that Python trains: resume it with rf.fit")
         return self._found.model
 
     @property

@@ -18,6 +18,7 @@ from rnnfast._expect import brief
 from rnnfast.evaluate import Text
 from rnnfast.files import PathLike
 from rnnfast.models.language_model import LanguageModel
+from rnnfast.models.network import Network
 from rnnfast.models.reading import network_in, read_file
 from rnnfast.models.seq2seq import Seq2Seq
 from rnnfast.nn.layer import Array
@@ -69,15 +70,19 @@ def _settings(value: Any) -> bool:
 def _row(value: Any) -> bool:
     return (
         isinstance(value, dict)
-        and all(name in value and holds(value[name]) for name, holds in _ROW.items())
+        and any(
+            all(name in value and holds(value[name]) for name, holds in {**_ROW, **own}.items())
+            for own in (_ROW_OF_TEXT, _ROW_OF_NETWORK)
+        )
         and all(_perplexity(v) if name.endswith("perplexity") else _setting(v) for name, v in value.items())
     )
 
 
 _ROW: dict[str, Callable[[Any], bool]] = {
-    "epoch": _count, "train_perplexity": _perplexity, "lr": _rate, "grad_norm": _positive, "clipped": _positive,
-    "tokens": _count, "tokens_per_second": _positive, "seconds": _positive,
+    "epoch": _count, "lr": _rate, "grad_norm": _positive, "clipped": _positive, "seconds": _positive
 }  # fmt: skip
+_ROW_OF_TEXT = {"train_perplexity": _perplexity, "tokens": _count, "tokens_per_second": _positive}
+_ROW_OF_NETWORK = {"train_loss": _number, "predictions": _count, "predictions_per_second": _positive}
 
 # The required and the optional fields of a checkpoint's JSON: the check, and a description for messages.
 _FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
@@ -106,7 +111,7 @@ _OPTIONAL: dict[str, tuple[Callable[[Any], bool], str]] = {
 class Checkpoint:
     """The content of a checkpoint: the model, the progress of training, and the other tensors by name."""
 
-    model: LanguageModel | Seq2Seq
+    model: LanguageModel | Seq2Seq | Network
     place: dict[str, Any]
     tensors: dict[str, Array]
     run: Any
@@ -141,8 +146,6 @@ def read_checkpoint(path: PathLike) -> Checkpoint:
     if "checkpoint" not in metadata:
         raise ValueError(f"{path} is a model, not a checkpoint to resume from")
     model, tensors = network_in(file)
-    if not isinstance(model, (LanguageModel, Seq2Seq)):
-        raise _core.Error(f"{path} holds a checkpoint of a {file.kind}, which rf.fit does not train")
     try:
         place, run = json.loads(metadata["checkpoint"]), json.loads(metadata.get("run", "null"))
         found = Checkpoint(model, place, tensors, run)
@@ -183,9 +186,9 @@ def _check_tensors(found: Checkpoint) -> None:
     if best != (shapes if wanted else {}):
         raise ValueError("the weights of the best epoch are missing, have another shape, or do not belong to this run")
     config, state = found.model.config, [value.shape for _, value in sorted(found.held("state.").items())]
-    begun = found.place["batch"] > 0 and found.place["reading"].get("sampling") == "sequential"
+    begun = found.place["batch"] > 0 and found.place["reading"].get("sampling") == "sequential" and "cell" in config
     parts = (1 + TABLE[config["cell"]].has_c) if begun else 0
-    shape = (config["num_layers"], found.place["reading"].get("batch_size"), config["hidden_size"])
+    shape = (config["num_layers"], found.place["reading"].get("batch_size"), config["hidden_size"]) if begun else ()
     if state != [shape] * parts:
         raise ValueError(f"the hidden state has shapes {state}, expected {[shape] * parts}")
     for name, value in found.held("optimizer.").items():
@@ -231,7 +234,7 @@ def differences(given: Mapping[str, Any], kept: Mapping[str, Any]) -> list[str]:
     return told
 
 
-def model_differences(model: Trainable, kept: Trainable) -> list[str]:
+def model_differences(model: Trainable | Network, kept: Trainable | Network) -> list[str]:
     """The differences between the configurations and vocabularies of two models."""
     if type(model) is not type(kept):
         return [f"the model is a {type(model).__name__}, in the checkpoint a {type(kept).__name__}"]

@@ -1,4 +1,4 @@
-"""Training on minibatches of a text or of sentence pairs, with checkpoints from which runs resume bit-identically."""
+"""Training on minibatches of a text, of sentence pairs, or of sequences with targets, with checkpoints from which runs resume bit-identically."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, cast
 
 import numpy as np
 
@@ -16,14 +16,17 @@ from rnnfast import _core
 from rnnfast._arrays import positive
 from rnnfast._expect import brief, kind_of, listed, offers
 from rnnfast.distributed.ranks import Ranks, RanksDiffer, checksum
-from rnnfast.evaluate import Text, check_fits, evaluate
+from rnnfast.evaluate import Text
 from rnnfast.files import PathLike, sweep
+from rnnfast.models.examples import Data
+from rnnfast.models.network import Network
+from rnnfast.models.supervised import Metrics
 from rnnfast.nn.layer import Layer
+from rnnfast.nn.losses import LossLike
 from rnnfast.protocols import EpochReader, Minibatches, OptimizerName, Sampling, Trainable
-from rnnfast.text.corpus import reading
 from rnnfast.train.callbacks import Callback
-from rnnfast.train.checkpoint import fingerprint
 from rnnfast.train.history import History
+from rnnfast.train.objective import Objective, objective_for
 from rnnfast.train.optim import OPTIMIZERS, Optimizer
 from rnnfast.train.progress import Bar, tell
 from rnnfast.train.run import NonFiniteLoss, Run, Settings
@@ -35,10 +38,12 @@ _WANTED = "a model, such as an rf.LanguageModel"
 
 
 def fit(
-    model: Trainable,
-    train: Text,
-    valid: Text | None = None,
+    model: Trainable | Network,
+    train: Text | Data,
+    valid: Text | Data | None = None,
     *,
+    loss: LossLike | Mapping[str, LossLike] | None = None,
+    metrics: Metrics = (),
     epochs: int = 10,
     batch_size: int = 32,
     num_steps: int | None = None,
@@ -61,7 +66,8 @@ def fit(
     shards: int | None = None,
     distributed: Ranks | None = None,
 ) -> History:
-    """Trains ``model`` on ``train`` and returns the history: a language model on a text, a translator on pairs.
+    """Trains ``model`` on ``train`` and returns the history: a language model on a text, a translator on pairs, a network on
+    sequences and their targets with a ``loss``.
 
     A model that was trained before continues from its weights, with any text and settings.
 
@@ -70,16 +76,23 @@ def fit(
 
     Parameters
     ----------
-    train, valid : Corpus, ids or ParallelCorpus; ``valid`` is evaluated after every epoch
+    train, valid : Corpus, ids or ParallelCorpus; ``valid`` is evaluated after every epoch. For an ``rf.Sequential`` or ``rf.Network``:
+        ``(x, y)``, ``(x, y, lengths)`` or :class:`rnnfast.Examples`, which describes them, or batches of these: a list, or a loader
+        that can be read in every epoch
+    loss : of a network: ``"cross_entropy"``, ``"mse"``, ``"mae"``, ``"huber"``, ``"quantile"``, ``"binary"`` (with logits),
+        ``"ctc"``, or a loss of :mod:`rnnfast.losses` with options; for several outputs, a mapping from their names
+    metrics : of the validation data: a list of ``"accuracy"``, ``"mae"``, ``"mse"``, ``"error_rate"`` (of CTC), or a mapping from names
+        to functions of output and target, which return a value for each prediction
     epochs, batch_size, seed : as in :func:`rnnfast.batches` and :meth:`rnnfast.ParallelCorpus.batches`
-    num_steps, sampling : of a text, as in :func:`rnnfast.batches`; None: 35 and ``"sequential"``
+    num_steps, sampling : of a text, as in :func:`rnnfast.batches`; None: 35 and ``"sequential"``. Rows of a network's data come in
+        random order, or with ``sampling="sequential"`` in theirs
     optimizer : ``"sgd"``, ``"adam"``, ``"adamw"``, or an optimizer made for this model, which has its own learning rate
     lr : learning rate; None: 0.002, or that of the checkpoint when resuming
     schedule : of the learning rate, a :mod:`rnnfast.schedules` or its name: ``"step:decay=0.5,start=4"``, ``"cosine:warmup=1"``,
         ``"plateau:decay=0.5"``
     clip_norm, clip_value : the largest global norm, and the largest absolute value, of the gradients; None: no clipping
-    patience : stop after this many epochs in a row without a lower validation perplexity; None: never
-    keep_best : restore the weights of the epoch with the lowest validation perplexity, however training ends
+    patience : stop after this many epochs in a row without a lower validation perplexity or loss; None: never
+    keep_best : restore the weights of the epoch with the lowest validation perplexity or loss, however training ends
     checkpoint : file to save to every ``checkpoint_every`` seconds, after every epoch, and when interrupted
     resume : continue from ``checkpoint``; the result is bit-identical to that of an uninterrupted run. A run that a callback
         stopped stays stopped. ``lr``, ``epochs`` and ``patience`` may change, which is reported and noted in ``history.notes``;
@@ -99,7 +112,7 @@ def fit(
 
     Source: R. J. Williams and J. Peng, Neural Computation 2 (1990), for truncated back-propagation through time.
     """
-    offers(model, "model", _WANTED, "loss", "backward", "frozen")
+    objective = objective_for(model, loss, metrics)
     positive(epochs, "epochs")
     moving, own_lr = _optimizer_for(model, optimizer, lr)
     settings = Settings(
@@ -113,16 +126,14 @@ def fit(
         raise ValueError("every parameter of the model is frozen: unfreeze some with model.requires_grad_(True)")
     if resume and settings.checkpoint is None:
         raise ValueError("resume needs a checkpoint to resume from")
-    read_as = reading(train, batch_size=batch_size, num_steps=num_steps, sampling=sampling, seed=seed)
+    read_as = objective.reading(train, batch_size=batch_size, num_steps=num_steps, sampling=sampling, seed=seed)
     for epoch in range(min(epochs, 2)):  # errors in the text appear now and not after hours
         read_as.epoch(epoch)
-    for text in (train, valid):
-        if text is not None:
-            check_fits(model, text)
-    rules = settings.rules(moving)
-    if settings.checkpoint is not None:
-        rules.update(frozen=sorted(model.frozen), train=fingerprint(train), valid=fingerprint(valid))
-    training = _Training(Run(model, moving, settings, read_as, rules), read_as, valid)
+    for data in (train, valid):
+        if data is not None:
+            objective.check(data)
+    rules = _rules(model, objective, moving, settings, (train, valid))
+    training = _Training(Run(model, objective, moving, settings, read_as, rules), read_as, valid)
     with training.together():
         if resume:
             training.resume(own_lr)
@@ -138,6 +149,17 @@ def _as_ranks(shards: int | None, distributed: Ranks | None) -> Ranks | None:
     if shards not in (None, distributed.shards):
         raise ValueError(f"shards is {shards}, but distributed has {distributed.shards}; give one of them")
     return distributed
+
+
+def _rules(
+    model: Trainable | Network, objective: Objective, optimizer: Optimizer, settings: Settings, data: Sequence[Any]
+) -> dict[str, Any]:
+    """What must not change when the run is resumed."""
+    rules = settings.rules(optimizer)
+    if settings.checkpoint is not None:
+        train, valid = map(objective.fingerprint, data)
+        rules.update(frozen=sorted(model.frozen), train=train, valid=valid, **objective.rules())
+    return rules
 
 
 def _as_callbacks(callbacks: Sequence[Callback]) -> list[Callback]:
@@ -157,7 +179,7 @@ def _as_json(run: Mapping[str, object] | None) -> str:
 class _Training:
     """The loop over epochs and batches; ``run`` has everything that a checkpoint stores."""
 
-    def __init__(self, run: Run, read_as: EpochReader, valid: Text | None) -> None:
+    def __init__(self, run: Run, read_as: EpochReader, valid: Text | Data | None) -> None:
         self.run, self.settings, self.read_as, self.valid = run, run.settings, read_as, valid
 
     def resume(self, lr: float | None) -> None:
@@ -173,7 +195,7 @@ class _Training:
         ranks = self.settings.ranks
         return nullcontext() if ranks is None else ranks.together(RanksDiffer, Interrupted, NonFiniteLoss)
 
-    def check_ranks(self, train: Text) -> None:
+    def check_ranks(self, train: Text | Data) -> None:
         """Checks that all ranks train the same model in the same way on the same data."""
         run, ranks = self.run, self.settings.ranks
         if ranks is None or ranks.size == 1:
@@ -182,8 +204,8 @@ class _Training:
             {
                 "version of rnnfast": _core.__version__,
                 "model": f"{type(run.model).__name__} {dict(run.model.config)}",
-                "training text": fingerprint(train),
-                "validation text": fingerprint(self.valid),
+                "training text": run.objective.fingerprint(train),
+                "validation text": run.objective.fingerprint(self.valid),
                 "way to train": str(
                     {**run.reading, **run.rules, "lr": run.lr, "epochs": run.epochs, "patience": run.patience}
                 ),
@@ -236,11 +258,11 @@ class _Training:
         run, settings = self.run, self.settings
         source, ranks = self.read_as.epoch(run.epoch, start=run.batch), settings.ranks
         shown = settings.progress if settings.leads else False
-        bar = Bar(shown, source.tokens, run.tokens, run.epoch, settings.epochs)
+        bar = Bar(shown, source.tokens, run.tokens, run.epoch, settings.epochs, run.objective)
         try:
             for batch in source if ranks is None else source.shards(ranks.own, ranks.shards):
                 position = run.epoch + run.batch / len(source)
-                run.optimizer.lr = run.lr * settings.schedule.factor(position, settings.epochs, run.perplexities())
+                run.optimizer.lr = run.lr * settings.schedule.factor(position, settings.epochs, run.measured())
                 before = run.tokens
                 record, received, due = self._step(source, batch, signals)
                 bar.update(run.tokens - before, run.nll / run.tokens)
@@ -276,13 +298,13 @@ class _Training:
             seconds = ranks.first(seconds)
         record = run.finish_epoch(run.tokens - fresh, seconds)
         if self.valid is not None:
-            record["valid_perplexity"] = evaluate(run.model, self.valid, distributed=ranks).perplexity
+            record.update(run.objective.validate(self.valid, ranks))
         if settings.keep_best and History(run.history).best["epoch"] == record["epoch"]:
             run.best = run.model.state_dict()
         if settings.leads:
             with run.kept():
                 for callback in settings.callbacks:  # before saving, so that a killed run remembers that it was stopped
-                    run.stopped = callback.on_epoch(record, run.model) or run.stopped
+                    run.stopped = callback.on_epoch(record, cast("Trainable", run.model)) or run.stopped
         if ranks is not None:  # a callback may have stopped the run, or added to the record
             run.stopped, kept = ranks.first((run.stopped, record))
             record.update(kept)
@@ -294,7 +316,7 @@ class _Training:
 
 
 def _optimizer_for(
-    model: Trainable, optimizer: OptimizerName | Optimizer, lr: float | None
+    model: Trainable | Network, optimizer: OptimizerName | Optimizer, lr: float | None
 ) -> tuple[Optimizer, float | None]:
     """The optimizer, and the learning rate if the caller gave one."""
     if not isinstance(model, Layer):

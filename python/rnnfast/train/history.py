@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class History(Sequence[Mapping[str, float]]):
-    """One record per epoch: training and validation perplexity, learning rate, gradient norm, share of clipped steps, ...
+    """One record per epoch: training and validation perplexity, or loss of a network, learning rate, gradient norm, share of clipped steps, ...
 
     ``stopped`` is the reason if training ended before its last epoch, else None. ``notes`` list the changes when the run was
     resumed; ``diverged`` is True if the training perplexity of the last epoch was more than ten times that of guessing.
@@ -60,18 +60,24 @@ class History(Sequence[Mapping[str, float]]):
 
     @property
     def best(self) -> Mapping[str, float]:
-        """The record with the lowest validation perplexity, or training perplexity where nothing was validated."""
+        """The record with the lowest validation perplexity or loss, or that of training where nothing was validated."""
         if not self.records:
             raise ValueError("the history is empty: no epoch has finished")
-        return min(self.records, key=lambda r: r.get("valid_perplexity", r["train_perplexity"]))
+        measure = self._measure
+        return min(self.records, key=lambda r: r.get(f"valid_{measure}", r[f"train_{measure}"]))
+
+    @property
+    def _measure(self) -> str:
+        return "loss" if self.records and "train_loss" in self.records[0] else "perplexity"
 
     def plot(self, path: PathLike | None = None) -> Figure:
-        """Perplexity, gradient norm and learning rate over epochs as a matplotlib figure, written to ``path`` if given
+        """Perplexity or loss, gradient norm and learning rate over epochs as a matplotlib figure, written to ``path`` if given
         (extra: ``plot``)."""
         figure, (left, right) = new_figure(2)
         from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
-        for axes, keys in ((left, ("train_perplexity", "valid_perplexity")), (right, ("grad_norm", "lr"))):
+        measure = self._measure
+        for axes, keys in ((left, (f"train_{measure}", f"valid_{measure}")), (right, ("grad_norm", "lr"))):
             for key in keys:
                 points = [(r["epoch"], r[key]) for r in self.records if r.get(key, 0) > 0]
                 if points:
@@ -80,7 +86,7 @@ class History(Sequence[Mapping[str, float]]):
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             if axes.get_legend_handles_labels()[0]:
                 axes.legend()
-        left.set_ylabel("perplexity")
+        left.set_ylabel(measure)
         left.yaxis.set_major_formatter(ScalarFormatter())
         left.yaxis.set_minor_formatter(ScalarFormatter())
         return finish(figure, path)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
-import math
 import sys
 from contextlib import suppress
 from typing import Any
+
+from rnnfast.models.examples import UNKNOWN
+from rnnfast.train.objective import Objective
+
+_UNITS = {"tokens": "tok", "predictions": "pred"}
 
 
 class Bar:
@@ -16,8 +20,9 @@ class Bar:
     bar ends.
     """
 
-    def __init__(self, show: bool | None, total: int, done: int, epoch: int, epochs: int) -> None:
+    def __init__(self, show: bool | None, total: int, done: int, epoch: int, epochs: int, objective: Objective) -> None:
         self._bar: Any = None
+        self._objective = objective
         notebook = in_notebook()
         if not (notebook or _on_terminal() if show is None else show and (notebook or sys.stderr is not None)):
             return
@@ -27,7 +32,7 @@ class Bar:
             from tqdm import tqdm
         with suppress(OSError, ValueError):  # ValueError: the stream is closed
             self._bar = tqdm(
-                total=total, initial=done, unit="tok", unit_scale=True, leave=False, dynamic_ncols=True,
+                total=total if total < UNKNOWN else None, initial=done, unit=_UNITS[objective.unit], unit_scale=True, leave=False, dynamic_ncols=True,
                 desc=f"epoch {epoch + 1}/{epochs}",
             )  # fmt: skip
 
@@ -36,7 +41,10 @@ class Bar:
         if self._bar is None:
             return
         try:
-            self._bar.set_postfix(perplexity=f"{math.exp(min(loss, 700)):.2f}", refresh=False)
+            measure, value = self._objective.measure, self._objective.recorded(loss)
+            self._bar.set_postfix(
+                {measure: f"{value:.2f}" if measure == "perplexity" else f"{value:.4g}"}, refresh=False
+            )
             self._bar.update(tokens)
         except (OSError, ValueError):
             self._give_up()

@@ -17,10 +17,12 @@ from numpy.typing import NDArray
 from rnnfast import _core
 from rnnfast._expect import brief
 from rnnfast.distributed.ranks import Ranks
+from rnnfast.models.network import Network
 from rnnfast.protocols import Array, EpochReader, Minibatches, Shards, Trainable
 from rnnfast.train.callbacks import Callback
 from rnnfast.train.checkpoint import Checkpoint, as_json, differences, finite, model_differences, read_checkpoint
 from rnnfast.train.history import History
+from rnnfast.train.objective import Objective
 from rnnfast.train.optim import Optimizer, clip_grad_norm_, clip_grad_value_
 from rnnfast.train.schedules import Schedule
 from rnnfast.train.sharded import ShardedSteps
@@ -65,7 +67,7 @@ class Settings:
             raise TypeError(f"checkpoint_every is {brief(self.checkpoint_every)}, expected a number of seconds")
         self.schedule.check(self.epochs)
         if not validates and (self.patience is not None or self.keep_best or self.schedule.needs_validation):
-            raise ValueError("patience, keep_best and the plateau schedule need a validation text: give valid")
+            raise ValueError("patience, keep_best and the plateau schedule need validation data: give valid")
 
     def rules(self, optimizer: Optimizer) -> dict[str, Any]:
         """The settings that must not change when the run is resumed; the checkpoint stores them."""
@@ -84,10 +86,11 @@ class Run:
     """The progress of training: everything that a checkpoint stores besides the weights."""
 
     def __init__(
-        self, model: Trainable, optimizer: Optimizer, settings: Settings, reading: EpochReader, rules: Mapping[str, Any]
-    ) -> None:
-        self.model, self.optimizer, self.settings = model, optimizer, settings
-        self.sharded = None if settings.ranks is None else ShardedSteps(model, settings.ranks)
+        self, model: Trainable | Network, objective: Objective, optimizer: Optimizer, settings: Settings, reading: EpochReader,
+        rules: Mapping[str, Any],
+    ) -> None:  # fmt: skip
+        self.model, self.objective, self.optimizer, self.settings = model, objective, optimizer, settings
+        self.sharded = None if settings.ranks is None else ShardedSteps(objective.sharded(), settings.ranks)
         self.reading, self.rules, self.run = reading.settings, rules, settings.run
         self.epochs, self.patience = settings.epochs, settings.patience
         self.notes: list[str] = []
@@ -107,18 +110,19 @@ class Run:
         if self.sharded is not None:
             self.sharded.forget()
 
-    def perplexities(self) -> list[float]:
-        return History(self.history).column("valid_perplexity")
+    def measured(self) -> list[float]:
+        """The validation perplexity or loss of each epoch."""
+        return History(self.history).column(f"valid_{self.objective.measure}")
 
     def ended(self) -> str | None:
         """Why training ends before its last epoch, if it does: a callback's reason, or exhausted patience."""
-        perplexities, patience = self.perplexities(), self.settings.patience
-        if self.stopped is not None or patience is None or not perplexities:
+        measured, patience = self.measured(), self.settings.patience
+        if self.stopped is not None or patience is None or not measured:
             return self.stopped
-        best = perplexities.index(min(perplexities))
-        if len(perplexities) - 1 - best < patience:
+        best = measured.index(min(measured))
+        if len(measured) - 1 - best < patience:
             return None
-        return f"no lower validation perplexity for {patience} epochs after epoch {best + 1}"
+        return f"no lower validation {self.objective.measure} for {patience} epochs after epoch {best + 1}"
 
     def result(self, stopped: str | None = None) -> History:
         return History(self.history, stopped=stopped, notes=self.notes, diverged=self.diverges)
@@ -137,19 +141,17 @@ class Run:
     @property
     def diverges(self) -> bool:
         """Whether the last epoch was much worse than guessing."""
-        return bool(self.history) and self.history[-1]["train_perplexity"] > _DIVERGED * self._choices
-
-    @property
-    def _choices(self) -> int:
-        config = self.model.config
-        return int(config.get("vocab_size") or config["target_vocab_size"])
+        guessing = self.objective.guessing()
+        return (
+            guessing is not None and bool(self.history) and self.history[-1]["train_perplexity"] > _DIVERGED * guessing
+        )
 
     def warn_if_diverging(self, record: Mapping[str, float]) -> None:
         if self.diverges and not self.warned:
             self.warned = True
             warnings.warn(
                 f"training diverges: the perplexity of epoch {record['epoch']} is {record['train_perplexity']:.3g}, guessing "
-                f"among {self._choices} tokens has {self._choices}; try a smaller lr or clip_norm",
+                f"among {self.objective.guessing()} tokens has {self.objective.guessing()}; try a smaller lr or clip_norm",
                 stacklevel=5,
             )
 
@@ -165,10 +167,10 @@ class Run:
 
     def step(self, arguments: tuple[Any, ...], tokens: int) -> dict[str, float]:
         """One step along the gradients of a batch; its record."""
-        loss, state = self.model.loss(*arguments)
+        loss, state = self.objective.loss(*arguments)
         if not math.isfinite(loss):
             self._diverged("the loss", loss)
-        self.model.backward()
+        self.objective.backward()
         record = self._move(loss, tokens)
         self.state = state
         return record
@@ -217,14 +219,15 @@ class Run:
         )
 
     def finish_epoch(self, tokens: int, seconds: float) -> dict[str, float]:
+        unit = self.objective.unit
         record: dict[str, float] = {
             "epoch": self.epoch + 1,
-            "train_perplexity": _exp(self.nll / self.tokens),
+            f"train_{self.objective.measure}": self.objective.recorded(self.nll / self.tokens),
             "lr": self.optimizer.lr,
             "grad_norm": self.norms / self.batch,
             "clipped": self.clipped / self.batch,
-            "tokens": self.tokens,
-            "tokens_per_second": tokens / max(seconds, 1e-9),
+            unit: self.tokens,
+            f"{unit}_per_second": tokens / max(seconds, 1e-9),
             "seconds": seconds,
         }
         self.history.append(record)
@@ -307,7 +310,3 @@ _KEPT = (
     "epoch", "batch", "tokens", "clipped", "nll", "norms", "history", "lr", "stopped", "reading", "rules", "epochs", "patience",
     "notes",
 )  # fmt: skip
-
-
-def _exp(x: float) -> float:
-    return math.exp(x) if x < 700 else math.inf

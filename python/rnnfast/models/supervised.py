@@ -1,0 +1,179 @@
+"""A network with a loss for each of its outputs: what training and evaluation ask of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Callable, Union
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rnnfast._expect import choice, kind_of, listed
+from rnnfast.models.examples import Batch, batches_of
+from rnnfast.models.network import Network, Run
+from rnnfast.nn.ctc import CTCLoss, ctc_decode, edit_distance, labels_of
+from rnnfast.nn.loss import Loss, numbers_of_targets
+from rnnfast.nn.losses import CrossEntropyLoss, loss_named
+from rnnfast.protocols import Array
+
+Metric = Callable[[Array, Any], NDArray[Any]]
+Metrics = Union[Sequence[str], Mapping[str, Metric]]
+Sums = tuple[list[NDArray[Any]], list[NDArray[Any]]]  # values times weights, and weights
+
+
+class Supervised:
+    """A network and its losses. The loss of a network with several outputs is the sum of theirs."""
+
+    def __init__(self, network: Network, loss: Any, metrics: Metrics = ()) -> None:
+        self.network, self.losses = network, _losses(network, loss)
+        self.metrics = _metrics(metrics)
+        self._backward: Callable[[], object] | None = None
+
+    def loss(self, *batch: Any) -> tuple[float, None]:
+        """The mean loss of a :class:`Batch`, for :meth:`backward`."""
+        given = Batch(*batch)
+        run = self.network.run(*given.inputs, lengths=given.lengths, train=True)
+        total, gradients = 0.0, {}
+        for name, loss in self.losses.items():
+            y, target, options = self._read(run, given, name)
+            value, dy = loss.forward(y, target, **options)
+            total += value
+            gradients[name] = self._swapped(dy, name)
+        self._backward = lambda: run.backward(gradients, input_gradient=False)
+        return total, None
+
+    def backward(self) -> None:
+        """Adds the gradients of the last loss to those of the network."""
+        if self._backward is None:
+            raise ValueError("nothing was saved for backward: call loss first")
+        self._backward()
+        self._backward = None
+
+    def evaluate(self, data: Any, batch_size: int) -> tuple[float, int, dict[str, float]]:
+        """The loss, the number of predictions, and the metrics; the same bits for any ``batch_size``."""
+        sums: dict[tuple[str, str], Sums] = {}
+        for batch in batches_of(self.network, self.losses, data, batch_size):
+            run = self.network.run(*batch.inputs, lengths=batch.lengths)
+            for name, loss in self.losses.items():
+                y, target, options = self._read(run, batch, name)
+                terms = loss.terms(y, target, **options)
+                _add(sums, (name, ""), terms.losses, terms.weights)
+                for metric, function in self.metrics.items():
+                    values = np.asarray(function(loss, y, target, options.get("lengths")), np.float64)
+                    if values.shape != terms.weights.shape:
+                        raise ValueError(
+                            f"the metric {metric} has values of shape {values.shape}, expected {terms.weights.shape}: one per prediction"
+                        )
+                    counts = terms.weights > 0
+                    weights = _plain_weights(terms.weights, options.get("weights"))
+                    _add(sums, (name, metric), np.where(counts, values, 0) * weights, weights)
+        means = {key: _mean(*both) for key, both in sums.items()}
+        count = sum(int((w > 0).sum()) for (_, metric), (_, ws) in sums.items() if not metric for w in ws)
+        several = len(self.losses) > 1
+        named = {f"{name}.{metric}" if several else metric: v for (name, metric), v in means.items() if metric}
+        return math.fsum(v for (_, metric), v in means.items() if not metric), count, named
+
+    def _read(self, run: Run, batch: Batch, name: str) -> tuple[Array, Any, dict[str, Any]]:
+        """An output with steps first, its target, and the weights and lengths of the loss."""
+        y, target, weights = run.outputs[name], batch.targets[name], batch.weights
+        if name in self.network._pooled:
+            if weights is not None and weights.ndim > 1:
+                raise ValueError(f"weights has shape {weights.shape}, expected one for each row of the output {name!r}")
+            return y, target, {"weights": weights}
+        y = self._swapped(y, name)
+        if self.losses[name].targets != "labels":
+            target = self._swapped(np.asarray(target), name)
+            if weights is not None:
+                whole = self._swapped(weights, name) if weights.ndim > 1 else np.broadcast_to(weights, y.shape[:2])
+                weights = whole
+        return y, target, {"weights": weights, "lengths": run.lengths[name]}
+
+    def _swapped(self, array: NDArray[Any], name: str) -> NDArray[Any]:
+        """Between the network's layout and steps first."""
+        if not self.network.batch_first or name in self.network._pooled or array.ndim < 2:
+            return array
+        return np.ascontiguousarray(array.swapaxes(0, 1))
+
+
+def _add(sums: dict[tuple[str, str], Sums], key: tuple[str, str], values: NDArray[Any], weights: NDArray[Any]) -> None:
+    both = sums.setdefault(key, ([], []))
+    both[0].append(values[weights > 0])
+    both[1].append(weights[weights > 0])
+
+
+def _mean(values: Iterable[NDArray[Any]], weights: Iterable[NDArray[Any]]) -> float:
+    """Exactly rounded sums, which do not depend on an order."""
+    total = math.fsum(float(w) for part in weights for w in part.ravel())
+    return math.fsum(float(v) for part in values for v in part.ravel()) / total if total > 0 else math.nan
+
+
+def _plain_weights(counted: NDArray[Any], given: Any) -> NDArray[Any]:
+    """The caller's weights, without those of classes, where a prediction counts."""
+    return (counted > 0) * (1.0 if given is None else np.asarray(given, np.float64))
+
+
+def _losses(network: Network, loss: Any) -> dict[str, Loss]:
+    """The loss of each output."""
+    names = network._outputs
+    if isinstance(loss, Mapping):
+        if set(loss) != set(names):
+            raise ValueError(f"loss names {', '.join(map(str, loss))}, expected the outputs: {', '.join(names)}")
+        return {name: loss_named(loss[name], f"loss of {name!r}") for name in names}
+    if len(names) > 1:
+        raise ValueError(f"the network has the outputs {', '.join(names)}: give loss={{name: loss, ...}}")
+    return {names[0]: loss_named(loss)}
+
+
+# Metrics --------------------------------------------------------------------------------------------------------------
+
+
+def _accuracy(loss: Loss, y: Array, target: Any, lengths: Any) -> NDArray[Any]:
+    if isinstance(loss, CrossEntropyLoss):
+        return np.asarray(y.argmax(-1) == np.asarray(target))
+    if loss.targets != "numbers":
+        raise ValueError("accuracy is for cross_entropy and binary; for ctc there is error_rate")
+    right = (y > 0) == (numbers_of_targets(target, y.shape) > 0.5)
+    return np.asarray(right.mean(-1))
+
+
+def _absolute(loss: Loss, y: Array, target: Any, lengths: Any) -> NDArray[Any]:
+    return np.asarray(np.abs(y - _numbers(loss, y, target, "mae")).mean(-1, dtype=np.float64))
+
+
+def _squared(loss: Loss, y: Array, target: Any, lengths: Any) -> NDArray[Any]:
+    return np.asarray(np.square(y - _numbers(loss, y, target, "mse")).mean(-1, dtype=np.float64))
+
+
+def _numbers(loss: Loss, y: Array, target: Any, name: str) -> Array:
+    if loss.targets != "numbers":
+        raise ValueError(f"{name} is for losses of numbers, not for {type(loss).__name__}")
+    return numbers_of_targets(target, y.shape)
+
+
+def _error_rate(loss: Loss, y: Array, target: Any, lengths: Any) -> NDArray[Any]:
+    """Edits between the decoded labels and the true ones, for each true label."""
+    if not isinstance(loss, CTCLoss):
+        raise ValueError("error_rate is for ctc; for cross_entropy and binary there is accuracy")
+    labels = labels_of(target, y.shape[1], y.shape[2], loss.blank)
+    decoded = ctc_decode(y, lengths, blank=loss.blank)
+    pairs = zip(decoded, labels.ids, labels.lengths)
+    return np.array([edit_distance(found, true[:count]) / max(1, count) for found, true, count in pairs])
+
+
+_Function = Callable[[Loss, Array, Any, Any], NDArray[Any]]
+METRICS: dict[str, _Function] = {"accuracy": _accuracy, "mae": _absolute, "mse": _squared, "error_rate": _error_rate}
+
+
+def _metrics(metrics: Metrics) -> dict[str, _Function]:
+    if isinstance(metrics, Mapping):
+        for name, function in metrics.items():
+            if not callable(function):
+                raise TypeError(f"the metric {name} is {kind_of(function)}, expected a function of output and target")
+        return {name: _of_pair(function) for name, function in metrics.items()}
+    names = listed(metrics, "metrics", "a list of names, or a mapping from names to functions")
+    return {name: METRICS[choice(name, METRICS, "metric")] for name in names}
+
+
+def _of_pair(function: Metric) -> _Function:
+    return lambda loss, y, target, lengths: function(y, target)
