@@ -31,11 +31,11 @@ double seconds_since(Clock::time_point start) { return std::chrono::duration<dou
 
 rnnfast::Tensors random_layer(size_t gates, size_t size) {
     std::map<std::string, std::vector<float>> values;
-    std::map<std::string, rnnfast::TensorView> tensors;
+    std::map<std::string, rnnfast::core::TensorView> tensors;
     const auto add = [&](const std::string& name, std::vector<size_t> shape, size_t count) {
         std::vector<float>& v = values[name];
         for (size_t i = 0; i < count; ++i)
-            v.push_back(static_cast<float>((2 * rnnfast::random_uniform(values.size(), i) - 1) / 16));
+            v.push_back(static_cast<float>((2 * rnnfast::core::random_uniform(values.size(), i) - 1) / 16));
         tensors[name] = {std::move(shape), v.data(), count};
     };
     add("weight_ih_l0", {gates * size, size}, gates * size * size);
@@ -43,15 +43,15 @@ rnnfast::Tensors random_layer(size_t gates, size_t size) {
     add("bias_ih_l0", {gates * size}, gates * size);
     add("bias_hh_l0", {gates * size}, gates * size);
     const std::string path = "/tmp/rnnfast-latency-" + std::to_string(getpid()) + ".safetensors";
-    rnnfast::write_safetensors(path, tensors, {});
+    rnnfast::core::write_safetensors(path, tensors, {});
     auto file = rnnfast::Tensors::open(path);
     unlink(path.c_str());
     return file;
 }
 
 struct Rates {
-    double l2 = rnnfast::read_rate(512 << 10, 1, 0.3), l3 = rnnfast::read_rate(4 << 20, 1, 0.3);
-    double flops = rnnfast::multiply_add_rate(1, 0.3);
+    double l2 = rnnfast::core::read_rate(512 << 10, 1, 0.3), l3 = rnnfast::core::read_rate(4 << 20, 1, 0.3);
+    double flops = rnnfast::core::multiply_add_rate(1, 0.3);
 };
 
 struct Percentiles {

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from rnnfast._expect import brief, choice, kind_of
 
+_FLOAT32 = np.dtype(np.float32)
+
 
 def _as_array(value: Any, name: str) -> NDArray[Any]:
     if getattr(value, "requires_grad", False):
@@ -50,6 +52,8 @@ def as_float32(value: Any, name: str) -> NDArray[np.float32]:
     >>> as_float32([[1, 2]], "x").dtype.name
     'float32'
     """
+    if type(value) is np.ndarray and value.dtype == _FLOAT32 and value.ndim and value.flags.c_contiguous:
+        return value  # what the steps below would return, in a tenth of their time
     array = _as_array(value, name)
     if array.dtype.kind not in "fiub":
         raise TypeError(f"{name} has dtype {array.dtype}, expected numbers (float32)")
