@@ -23,7 +23,7 @@ TEST_CASE("options are written as they were read") {
         R"({"cell":"gru","vocab_size":7,"embedding_size":0,"hidden_size":5,"num_layers":2,"dropout":0.1,"weights":"bf16",)"
         R"("seed":18446744073709551615)";
     CHECK(copied<LanguageModelOptions>(language + "}") == language + "}");
-    const std::string later = R"(,"embedding_dropout":0.0,"tie_weights":true})";
+    const std::string later = R"(,"embedding_dropout":0.0,"tie_weights":true,"residual":true,"norm":"rms"})";
     CHECK(copied<LanguageModelOptions>(language + later) == language + later);
     const std::string translator =
         R"({"cell":"lstm","source_vocab_size":7,"target_vocab_size":8,"embedding_size":3,"hidden_size":5,"num_layers":1,)"
@@ -43,6 +43,8 @@ TEST_CASE("an option that is missing, of another kind or unknown is named") {
     CHECK(contains(refused(start + R"(,"num_layers":2,"weights":"f16"})"),
                    "weights is 'f16': expected one of 'f32', 'bf16', 'int8'"));
     CHECK(contains(refused(start + R"(,"num_layers":2,"dropout":1})"), "dropout must be a number from 0 to below 1"));
+    CHECK(contains(refused(start + R"(,"num_layers":2,"norm":"batch"})"),
+                   "norm is 'batch': expected one of 'rms', 'layer'"));
     CHECK(contains(refused(R"({"bias":true})"), "\"bias\" is not known"));
 }
 

@@ -83,6 +83,18 @@ def models(tmp_path_factory):
             char,
             {"cell": "gru", "hidden_size": 24, "embedding_size": 24, "tie_weights": True, "variational": True},
         ),
+        (
+            "residual",
+            char,
+            {
+                "cell": "mingru",
+                "hidden_size": 24,
+                "embedding_size": 24,
+                "num_layers": 3,
+                "residual": True,
+                "norm": "rms",
+            },
+        ),
         ("words", word, {"cell": "lstm", "hidden_size": 33, "embedding_size": 20, "num_layers": 2}),
     ):
         model = rf.LanguageModel(vocab, seed=3, **{"cell": name, **options})

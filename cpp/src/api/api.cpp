@@ -102,18 +102,18 @@ std::string described(const StreamState& s) { return described(*s.cell, s.layers
 
 }  // namespace
 
-void check_fits(const StreamState& state, const Stack& stack) {
-    if (state.cell != &stack.cell() || state.layers != stack.layers || state.hidden != stack.hidden())
+void check_fits(const StreamState& state, const StreamShape& shape) {
+    if (state.cell != shape.cell || state.layers != shape.layers || state.hidden != shape.hidden)
         throw std::invalid_argument("the state belongs to another model: it is of a " + described(state) +
-                                    ", the model is a " + described(stack.cell(), stack.layers, stack.hidden()) +
+                                    ", the model is a " + described(*shape.cell, shape.layers, shape.hidden) +
                                     "; make it with this model's initial_state()");
 }
 
-StreamState* const* gather(State* const* states, size_t count, const Stack& stack) {
+StreamState* const* gather(State* const* states, size_t count, const StreamShape& shape) {
     if (!states || count == 0) throw std::invalid_argument("no states: expected at least one");
     for (size_t i = 0; i < count; ++i) {
         if (!states[i]) throw std::invalid_argument("states[" + std::to_string(i) + "] is null");
-        check_fits(states[i]->impl().stream, stack);
+        check_fits(states[i]->impl().stream, shape);
     }
     std::vector<StreamState*>& together = states[0]->impl().together;
     together.resize(count);
@@ -131,9 +131,9 @@ StreamState* const* gather(State* const* states, size_t count, const Stack& stac
     return together.data();
 }
 
-std::unique_ptr<State::Impl> new_state(const Stack& stack, const OneStep& one_step) {
+std::unique_ptr<State::Impl> new_state(const StreamShape& shape, const OneStep& one_step) {
     auto impl = std::make_unique<State::Impl>();
-    impl->stream = StreamState(stack.cell(), stack.layers, stack.hidden());
+    impl->stream = StreamState(*shape.cell, shape.layers, shape.hidden);
     impl->one_step = one_step;
     return impl;
 }
@@ -302,7 +302,7 @@ size_t LanguageModel::hidden_size() const { return impl().model.options().hidden
 size_t LanguageModel::num_layers() const { return impl().model.options().num_layers; }
 std::string LanguageModel::cell() const { return impl().model.cell().name; }
 Weights LanguageModel::weights() const { return impl().model.options().weights; }
-State LanguageModel::initial_state() const { return State(new_state(impl().model.stack(), impl().one_step)); }
+State LanguageModel::initial_state() const { return State(new_state(impl().model.stream_shape(), impl().one_step)); }
 
 void LanguageModel::step(int32_t token, State& state, std::vector<float>& logits) const {
     logits.resize(vocab_size());
@@ -316,7 +316,7 @@ void LanguageModel::step(int32_t token, State& state, float* logits) const {
 
 void LanguageModel::step(const int32_t* tokens, State* const* states, size_t count, float* logits) const {
     const core::LanguageModel& model = impl().model;
-    StreamState* const* streams = gather(states, count, model.stack());
+    StreamState* const* streams = gather(states, count, model.stream_shape());
     check_pointer(tokens, "tokens");
     check_pointer(logits, "logits");
     model.step(tokens, streams, count, logits, states[0]->impl().workspace, most_threads(count));
@@ -330,7 +330,7 @@ void LanguageModel::run(const std::vector<int32_t>& tokens, State& state, std::v
 void LanguageModel::run(const int32_t* tokens, size_t count, State& state, float* logits) const {
     const core::LanguageModel& model = impl().model;
     State::Impl& s = state.impl();
-    check_fits(s.stream, model.stack());
+    check_fits(s.stream, model.stream_shape());
     check_pointer(logits, "logits");
     if (!tokens || count == 0) throw std::invalid_argument("no tokens: expected at least one to read");
     model.run(tokens, count, s.stream, logits, s.workspace);
@@ -346,7 +346,7 @@ std::vector<double> LanguageModel::score(const std::vector<int32_t>& tokens, Sta
 void LanguageModel::score(const int32_t* tokens, size_t count, State& state, double* log_probabilities) const {
     const core::LanguageModel& model = impl().model;
     State::Impl& s = state.impl();
-    check_fits(s.stream, model.stack());
+    check_fits(s.stream, model.stream_shape());
     if (!tokens || count < 2)
         throw std::invalid_argument("fewer than two tokens: expected one to read and one to score");
     check_pointer(log_probabilities, "log_probabilities");

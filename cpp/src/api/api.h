@@ -40,10 +40,10 @@ void check_pointer(const void* p, const char* what);
 std::string_view checked_bytes(const void* bytes, size_t size);
 
 using OneStep = std::shared_ptr<const NetworkWorkspace::Sizes>;
-std::unique_ptr<State::Impl> new_state(const Stack& stack, const OneStep& one_step);
-void check_fits(const StreamState& state, const Stack& stack);
+std::unique_ptr<State::Impl> new_state(const StreamShape& shape, const OneStep& one_step);
+void check_fits(const StreamState& state, const StreamShape& shape);
 // The streams of a call over several states, in the workspace of the first.
-StreamState* const* gather(State* const* states, size_t count, const Stack& stack);
+StreamState* const* gather(State* const* states, size_t count, const StreamShape& shape);
 
 }  // namespace v1
 }  // namespace rnnfast

@@ -49,6 +49,10 @@ public:
         if (const Json* found = find(option, Json::Kind::string, "a name"))
             value = named<Enum>(option.name, found->string);
     }
+    template <class Enum, class = std::enable_if_t<std::is_enum_v<Enum>>>
+    void operator()(Option option, std::optional<Enum>& value) const {
+        if (config_.find(option.name)) (*this)(option, value.emplace());
+    }
     template <class Enum>
     void operator()(Option option, SetOf<Enum>& value) const {
         value = {};
@@ -79,6 +83,10 @@ public:
     template <class Enum, class = std::enable_if_t<std::is_enum_v<Enum>>>
     void operator()(Option option, Enum value) {
         put(option, json_quoted(name_of(value)));
+    }
+    template <class Enum, class = std::enable_if_t<std::is_enum_v<Enum>>>
+    void operator()(Option option, const std::optional<Enum>& value) {
+        if (value) (*this)(option, *value);
     }
     template <class Enum>
     void operator()(Option option, const SetOf<Enum>& value) {

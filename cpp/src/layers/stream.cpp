@@ -99,7 +99,7 @@ double step_flops(const Stack& stack, size_t rows) {
 }
 
 void stream_step(const Stack& stack, const RecurrentInput& input, StreamState* const* states, float* y,
-                 StreamWorkspace& m) {
+                 StreamWorkspace& m, size_t first_layer) {
     const size_t rows = input.rows, hidden = stack.hidden(), padded = states[0]->padded();
     const bool has_c = stack.cell().has_c, together = states[0]->rows == rows;  // in one matrix already
     const View between = reserve(m.between, rows, hidden);
@@ -108,12 +108,13 @@ void stream_step(const Stack& stack, const RecurrentInput& input, StreamState* c
     s.tokens = input.tokens;
     s.number = m.steps_done++;
     for (size_t layer = 0; layer < stack.layers; ++layer) {
-        View h = states[0]->h_of(layer), c = states[0]->c_of(layer);
+        const size_t own = first_layer + layer;  // in the states
+        View h = states[0]->h_of(own), c = states[0]->c_of(own);
         if (!together) {
             h = reserve(m.h, rows, hidden);
-            for (size_t r = 0; r < rows; ++r) copy_rows(states[r]->h_of(layer), h.row_range({r, r + 1}));
+            for (size_t r = 0; r < rows; ++r) copy_rows(states[r]->h_of(own), h.row_range({r, r + 1}));
             if (has_c) c = reserve(m.c, rows, padded);
-            for (size_t r = 0; has_c && r < rows; ++r) copy_rows(states[r]->c_of(layer), c.row_range({r, r + 1}));
+            for (size_t r = 0; has_c && r < rows; ++r) copy_rows(states[r]->c_of(own), c.row_range({r, r + 1}));
         }
         s.h = h;
         s.c = c;
@@ -121,8 +122,8 @@ void stream_step(const Stack& stack, const RecurrentInput& input, StreamState* c
         scan_step(stack.scans[layer], s, m.step);
         if (together) std::copy_n(s.h_next.base, rows * hidden, h.base);
         for (size_t r = 0; !together && r < rows; ++r) {
-            copy_rows(s.h_next.row_range({r, r + 1}), states[r]->h_of(layer));
-            if (has_c) copy_rows(c.row_range({r, r + 1}), states[r]->c_of(layer));
+            copy_rows(s.h_next.row_range({r, r + 1}), states[r]->h_of(own));
+            if (has_c) copy_rows(c.row_range({r, r + 1}), states[r]->c_of(own));
         }
         s.x = s.h_next;
         s.tokens = nullptr;
@@ -130,7 +131,7 @@ void stream_step(const Stack& stack, const RecurrentInput& input, StreamState* c
 }
 
 void stream_run(const Stack& stack, const RecurrentInput& input, StreamState* const* states, float* y,
-                StreamWorkspace& m, size_t threads) {
+                StreamWorkspace& m, size_t threads, size_t first_layer) {
     const size_t rows = input.rows, hidden = stack.hidden(), size = stack.layers * rows * hidden;
     const size_t own = states[0]->rows;  // of each state: one, or all
     if (input.steps == 1 && std::min(threads_for(step_flops(stack, rows)), threads) == 1) {
@@ -140,7 +141,7 @@ void stream_run(const Stack& stack, const RecurrentInput& input, StreamState* co
             some.rows = std::min(most, rows - first);
             if (input.x) some.x += first * stack.input_size();
             if (input.tokens) some.tokens += first;
-            stream_step(stack, some, states + first, y + first * hidden, m);
+            stream_step(stack, some, states + first, y + first * hidden, m, first_layer);
         }
         return;
     }
@@ -149,9 +150,9 @@ void stream_run(const Stack& stack, const RecurrentInput& input, StreamState* co
     m.c.reserve(has_c ? size : 0);
     const auto for_each_state = [&](auto body) {
         for (size_t i = 0; i < stack.layers * rows; i += own)
-            body(states[i % rows / own]->h_of(i / rows), View(m.h.data() + i * hidden, own, hidden));
+            body(states[i % rows / own]->h_of(first_layer + i / rows), View(m.h.data() + i * hidden, own, hidden));
         for (size_t i = 0; has_c && i < stack.layers * rows; i += own)
-            body(states[i % rows / own]->c_of(i / rows), View(m.c.data() + i * hidden, own, hidden));
+            body(states[i % rows / own]->c_of(first_layer + i / rows), View(m.c.data() + i * hidden, own, hidden));
     };
     for_each_state([](const View& state, const View& row) { copy_rows(state, row); });
     // The forward copies the start before it writes the end, so both may be the same memory.

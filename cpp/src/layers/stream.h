@@ -31,6 +31,15 @@ struct StreamState {
     }
 };
 
+// What states of the same stack have in common.
+struct StreamShape {
+    const CellInfo* cell;
+    size_t layers, hidden;
+    StreamShape(const CellInfo& cell_, size_t layers_, size_t hidden_)
+        : cell(&cell_), layers(layers_), hidden(hidden_) {}
+    StreamShape(const Stack& stack) : StreamShape(stack.cell(), stack.layers, stack.hidden()) {}
+};
+
 // Grows at the first call; calls of that size then allocate nothing.
 struct StreamWorkspace {
     StepWorkspace step;
@@ -52,13 +61,14 @@ constexpr size_t rows_worth_threads = 16;
 inline size_t most_threads(size_t rows) { return rows < rows_worth_threads ? 1 : all_threads; }
 
 // Advances streams by one step, on the caller's thread: no allocation after the first, no lock, no system call.
-// input: x or tokens, of even rows. states: one of all rows, or one a row. y: [rows, H], the last layer's h.
+// input: x or tokens, of even rows. states: one of all rows, or one a row, whose layers from first_layer on are those of
+// the stack. y: [rows, H], the last layer's h.
 void stream_step(const Stack& stack, const RecurrentInput& input, StreamState* const* states, float* y,
-                 StreamWorkspace& workspace);
+                 StreamWorkspace& workspace, size_t first_layer = 0);
 // By input.steps; y: [steps, rows, H]. A single step takes at most `threads`. A stream's bits do not depend on the
 // others.
 void stream_run(const Stack& stack, const RecurrentInput& input, StreamState* const* states, float* y,
-                StreamWorkspace& workspace, size_t threads);
+                StreamWorkspace& workspace, size_t threads, size_t first_layer = 0);
 double step_flops(const Stack& stack, size_t rows);
 
 // A layer with one state. The layer must outlive the stream; weights that changed are packed anew at the next step.

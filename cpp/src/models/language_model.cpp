@@ -20,6 +20,12 @@ void check(const LanguageModelOptions& o) {
                                     ", expected the same, since both use one table");
     if (o.embedding_dropout.value_or(0) > 0 && o.embedding_size == 0)
         throw std::invalid_argument("embedding_dropout: embedding_size is 0 (one-hot input), expected an embedding");
+    if (o.residual && o.embedding_size != o.hidden_size)
+        throw std::invalid_argument("residual: embedding_size is " + std::to_string(o.embedding_size) +
+                                    " and hidden_size " + std::to_string(o.hidden_size) +
+                                    ", expected the same, since every layer adds to what it reads");
+    if (o.norm && o.embedding_size == 0)
+        throw std::invalid_argument("norm: embedding_size is 0 (one-hot input), expected an embedding to normalize");
 }
 
 namespace {
@@ -28,39 +34,72 @@ constexpr size_t chunk_steps = 64;  // of a long run: their states and logits st
 
 // The numbers of the parts decide which weights a seed makes and which masks a key: results of version 0.1 depend on
 // them.
-enum Part : size_t { part_rnn = 1, part_embedding = 2, part_output = 3, part_bias = 4 };
+enum Part : size_t { part_rnn = 1, part_embedding = 2, part_output = 3, part_bias = 4, part_layers = 5 };
 
-NetworkDescription description(const LanguageModelOptions& o) {
-    check(o);
+// Collects the layers of a language model, up to the last hidden state.
+struct Describing {
+    const LanguageModelOptions& o;
     NetworkDescription d;
-    d.inputs = {{"tokens", 0, o.vocabulary}};
-    d.weights = o.weights;
-    const auto add = [&](const char* name, const char* type, Part part, const auto& write_options) {
+
+    template <class WriteOptions>
+    void add(const std::string& name, const char* type, size_t part, std::vector<std::string> inputs,
+             const WriteOptions& write_options) {
         OptionsWriter write;
         write_options(write);
-        d.layers.push_back({name, type, {}, parse_json(write.text()), part});
-    };
-    const auto add_dropout = [&](const char* name, double p, Part part) {
+        d.layers.push_back({name, type, std::move(inputs), parse_json(write.text()), part});
+    }
+    void add_dropout(const std::string& name, double p, size_t part) {
         if (p == 0) return;
-        add(name, "dropout", part, [&](OptionsWriter& write) {
+        add(name, "dropout", part, {}, [&](OptionsWriter& write) {
             write(required("p"), p, Share{});
             write(later("variational"), o.variational);
         });
-    };
-    if (o.embedding_size) {
-        add("embedding", "embedding", part_embedding,
-            [&](OptionsWriter& write) { write(required("embedding_dim"), o.embedding_size, Size{1}); });
-        add_dropout("embedding_dropout", o.embedding_dropout.value_or(o.dropout), part_embedding);
     }
-    add("rnn", "recurrent", part_rnn, [&](OptionsWriter& write) {
-        write(required("cell"), o.cell);
-        write(required("hidden_size"), o.hidden_size, Size{1});
-        write(required("num_layers"), o.num_layers, Size{1});
-        write(required("dropout"), o.dropout, Share{});
-        write(later("variational"), o.variational);
-    });
-    add_dropout("dropout", o.dropout, part_output);
-    return d;
+    void add_recurrent(const std::string& name, size_t layers, size_t part) {
+        add(name, "recurrent", part, {}, [&](OptionsWriter& write) {
+            write(required("cell"), o.cell);
+            write(required("hidden_size"), o.hidden_size, Size{1});
+            write(required("num_layers"), layers, Size{1});
+            write(required("dropout"), o.dropout, Share{});  // between its layers
+            write(later("variational"), o.variational);
+        });
+    }
+    void add_norm(const std::string& name) {
+        if (!o.norm) return;
+        add(name, "layer_norm", 0, {}, [&](OptionsWriter& write) {
+            write(required("centered"), *o.norm == Norm::layer);
+            write(required("bias"), *o.norm == Norm::layer);
+        });
+    }
+    // h + dropout(cell(norm(h))) for every layer, and norm(h) after the last
+    void add_separate_layers() {
+        for (size_t i = 0; i < o.num_layers; ++i) {
+            const std::string read = d.layers.back().name, name = "layers." + std::to_string(i);
+            add_norm(name + ".norm");
+            add_recurrent(name + ".rnn", 1, part_layers + 2 * i);
+            if (i + 1 < o.num_layers) add_dropout(name + ".dropout", o.dropout, part_layers + 2 * i + 1);
+            if (o.residual) add(name, "add", 0, {read, d.layers.back().name}, [](OptionsWriter&) {});
+        }
+        add_norm("norm");
+    }
+};
+
+NetworkDescription description(const LanguageModelOptions& o) {
+    check(o);
+    Describing describing{o, {}};
+    describing.d.inputs = {{"tokens", 0, o.vocabulary}};
+    describing.d.weights = o.weights;
+    if (o.embedding_size) {
+        describing.add("embedding", "embedding", part_embedding, {},
+                       [&](OptionsWriter& write) { write(required("embedding_dim"), o.embedding_size, Size{1}); });
+        describing.add_dropout("embedding_dropout", o.embedding_dropout.value_or(o.dropout), part_embedding);
+    }
+    if (o.separate_layers())
+        describing.add_separate_layers();
+    else
+        describing.add_recurrent("rnn", o.num_layers, part_rnn);
+    describing.add_dropout("dropout", o.dropout, part_output);
+    return std::move(describing.d);
 }
 
 }  // namespace
@@ -142,6 +181,19 @@ Signal tokens_signal(const int32_t* tokens, size_t steps, size_t rows) {
 
 }  // namespace
 
+// The states of the network's recurrent layers, one after another in the caller's.
+void LanguageModel::split_states(const Batch& b, Memory& m) const {
+    const size_t count = network_.recurrent().size(),
+                 size = options_.num_layers / count * b.rows * options_.hidden_size;
+    const auto part = [&](auto* states, size_t i) { return states ? states + i * size : nullptr; };
+    m.start.resize(count);
+    m.end.resize(count);
+    for (size_t i = 0; i < count; ++i) {
+        m.start[i] = {part(b.start.h, i), part(b.start.c, i)};
+        m.end[i] = {part(b.end.h, i), part(b.end.c, i)};
+    }
+}
+
 // training: the memory again if backward may follow, or nullptr
 void LanguageModel::run_loss(const Batch& b, Memory& m, Training* training, uint64_t dropout_key) {
     const size_t tokens = b.steps * b.rows;
@@ -149,7 +201,8 @@ void LanguageModel::run_loss(const Batch& b, Memory& m, Training* training, uint
     check_targets(b.y, tokens, {options_.vocabulary, "token id", of_the_model});
     m.ids.assign(b.x, b.x + tokens);
     const Signal input = tokens_signal(m.ids.data(), b.steps, b.rows);
-    network_.forward({&input, &b.start, &b.end}, m.tape, training != nullptr, dropout_key);
+    split_states(b, m);
+    network_.forward({&input, m.start.data(), m.end.data()}, m.tape, training != nullptr, dropout_key);
     const Signal& top = network_.output(m.tape, 0);
     if (training) training->dhidden.reserve(std::max<size_t>(1, top.size()));  // nullptr: no gradients
     output_.loss(top.x, tokens, b.y, b.nll, training ? training->dhidden.data() : nullptr, m.output);
@@ -177,7 +230,7 @@ NetworkWorkspace::Sizes LanguageModel::one_step() const {
 const float* LanguageModel::hidden(const int32_t* tokens, size_t steps, StreamState* const* states, size_t rows,
                                    NetworkWorkspace& m, size_t threads) const {
     const Signal input = tokens_signal(tokens, steps, rows);
-    network_.run(&input, states, m, threads);
+    network_.run(&input, states, m, threads, true);
     return network_.output(m, 0).x;
 }
 

@@ -9,6 +9,12 @@
 
 namespace rnnfast::core {
 
+enum class Norm { rms, layer };
+template <>
+struct Named<Norm> {
+    static constexpr std::string_view names[] = {"rms", "layer"};
+};
+
 struct LanguageModelOptions {
     std::string cell = "rnn";
     size_t vocabulary = 0;
@@ -18,6 +24,8 @@ struct LanguageModelOptions {
     std::optional<double> embedding_dropout;  // of the embeddings; unless given, `dropout`
     bool variational = false;                 // the same dropout mask at every step
     bool tie_weights = false;        // the output product uses the embedding's table; embedding_size = hidden_size
+    bool residual = false;           // each recurrent layer adds to what it reads; embedding_size = hidden_size
+    std::optional<Norm> norm;        // of what each recurrent layer and the output layer read
     Weights weights = Weights::f32;  // of the products; parameters stay float32
     uint64_t seed = 0;               // where a caller gives the constructor no other
 
@@ -34,7 +42,11 @@ struct LanguageModelOptions {
         visit(later("embedding_dropout"), o.embedding_dropout, Share{});
         visit(later("variational"), o.variational);
         visit(later("tie_weights"), o.tie_weights);
+        visit(later("residual"), o.residual);
+        visit(later("norm"), o.norm);
     }
+    // Layers with something between them, which the network describes one by one.
+    bool separate_layers() const { return residual || norm; }
 };
 // Throws std::invalid_argument for options that do not fit together.
 void check(const LanguageModelOptions& options);
@@ -67,7 +79,7 @@ public:
     void backward();
 
     // One token at a time. These methods throw std::out_of_range for an id beyond the vocabulary.
-    Stack stack() const { return rnn_.stack(options_.embedding_size == 0); }
+    StreamShape stream_shape() const { return {cell(), options_.num_layers, options_.hidden_size}; }
     StreamState initial_state(size_t rows) const { return {cell(), options_.num_layers, options_.hidden_size, rows}; }
     NetworkWorkspace::Sizes one_step() const;  // of one stream
     void check_ids(const int32_t* ids, size_t count) const;
@@ -88,8 +100,8 @@ private:
                         NetworkWorkspace& m, size_t threads) const;
 
     LanguageModelOptions options_;
-    Network network_;  // up to the last hidden state
-    const Recurrent& rnn_;
+    Network network_;              // up to the last hidden state
+    const Recurrent& rnn_;         // the first
     Parameter own_weight_, bias_;  // output.weight unless tied, output.bias
     Parameter* weight_;            // of the output product
     OutputLayer output_;
@@ -98,6 +110,8 @@ private:
     struct Memory {
         NetworkTape tape;
         std::vector<int32_t> ids;
+        std::vector<RecurrentState> start;  // of the network's recurrent layers
+        std::vector<RecurrentStateOut> end;
         OutputLayer::LossMemory output;
     };
     struct Training : Memory {
@@ -111,6 +125,7 @@ private:
         const RecurrentStateOut& end;
         double* nll;
     };
+    void split_states(const Batch& batch, Memory& m) const;
     void run_loss(const Batch& batch, Memory& m, Training* training, uint64_t dropout_key);
     Pool<Memory> evaluation_;
     mutable Pool<NetworkWorkspace> workspaces_;

@@ -32,7 +32,9 @@ LanguageModelOptions LanguageModelFile::options_for(Weights weights) const {
 }
 
 void LanguageModelFile::check(const LanguageModel& model) const {
-    check_tensors(file, model.expected_tensors(), {"embedding.", "rnn.", "output."}, model.options().weights);
+    std::vector<std::string_view> beginnings = {"embedding.", "rnn.", "output."};
+    if (options.separate_layers()) beginnings.insert(beginnings.end(), {"layers.", "norm."});
+    check_tensors(file, model.expected_tensors(), beginnings, model.options().weights);
 }
 
 }  // namespace rnnfast::core

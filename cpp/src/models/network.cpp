@@ -407,8 +407,10 @@ NetworkWorkspace::Sizes Network::stream_sizes(size_t rows) const {
     return sizes;
 }
 
-void Network::run(const Signal* inputs, StreamState* const* states, NetworkWorkspace& m, size_t threads) const {
+void Network::run(const Signal* inputs, StreamState* const* states, NetworkWorkspace& m, size_t threads,
+                  bool joined) const {
     const size_t steps = inputs[0].steps, rows = inputs[0].rows;
+    size_t first_layer = 0;
     m.signals.resize(kinds_.size());
     m.outputs.resize(nodes_.size());
     m.arguments.resize(most_inputs_);
@@ -428,9 +430,13 @@ void Network::run(const Signal* inputs, StreamState* const* states, NetworkWorks
         m.outputs[i].reserve(out.size());
         float* y = m.outputs[i].data();
         for (size_t j = 0; j < node.inputs.size(); ++j) m.arguments[j] = &m.signals[node.inputs[j]];
-        node.layer->run({m.arguments.data(), node.inputs.size(), out, states, y, m, threads});
+        node.layer->run({m.arguments.data(), node.inputs.size(), out, states, y, m, threads, first_layer});
         out.x = y;
-        if (node.has_state) states += states[0]->rows == rows ? 1 : rows;
+        if (!node.has_state) continue;
+        if (joined)
+            first_layer += node.layer->recurrent()->options().num_layers;
+        else
+            states += states[0]->rows == rows ? 1 : rows;
     }
 }
 

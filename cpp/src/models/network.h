@@ -162,8 +162,11 @@ public:
     std::vector<StreamState> initial_states(size_t rows) const;
     NetworkWorkspace::Sizes stream_sizes(size_t rows) const;
     // By inputs[0].steps steps; inputs of even rows. states: for each layer that has one, one of all rows or one a row.
-    // A stream's bits do not depend on the others. The outputs are output(workspace, i).
-    void run(const Signal* inputs, StreamState* const* states, NetworkWorkspace& workspace, size_t threads) const;
+    // joined: instead, the layers of one state (of all rows, or one a row) are those of all recurrent layers, in order,
+    // which are of one cell and width; no other layer has a state. A stream's bits do not depend on the others. The
+    // outputs are output(workspace, i).
+    void run(const Signal* inputs, StreamState* const* states, NetworkWorkspace& workspace, size_t threads,
+             bool joined = false) const;
     const Signal& output(const NetworkWorkspace& workspace, size_t i) const { return workspace.signals[outputs_[i]]; }
 
 private:

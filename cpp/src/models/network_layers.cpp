@@ -129,7 +129,8 @@ public:
         return core::stream_sizes(layer_.stack(reads_ids_), rows);
     }
     void run(const LayerRun& r) const override {
-        stream_run(layer_.stack(reads_ids_), input_of(*r.inputs[0]), r.states, r.y, r.workspace, r.threads);
+        stream_run(layer_.stack(reads_ids_), input_of(*r.inputs[0]), r.states, r.y, r.workspace, r.threads,
+                   r.first_layer);
     }
 
 private:

@@ -150,7 +150,7 @@ def started_from(path: str, command: str, given: Mapping[str, Any]) -> LanguageM
 _OF_A_NEW_MODEL = ("vocab_size", "min_freq", "max_vocab", "init_scale")
 _ARCHITECTURE = (
     "cell", "hidden_size", "num_layers", "embedding_size", "dropout", "output_dropout", "variational", "tie_weights",
-    "bidirectional", "context", "decoder", "attention", "readout", "teacher_forcing", "tokenizer", "lower",
+    "residual", "norm", "bidirectional", "context", "decoder", "attention", "readout", "teacher_forcing", "tokenizer", "lower",
 )  # fmt: skip
 
 
@@ -161,7 +161,7 @@ def architecture(model: LanguageModel | Seq2Seq, settings: Mapping[str, Any]) ->
 
 
 def _decided(model: LanguageModel | Seq2Seq) -> dict[str, Any]:
-    vocab, own = _vocabulary_of(model), dict(model.config)
+    vocab, own = _vocabulary_of(model), {"norm": "none", **model.config}
     if vocab is not None:
         own.update(tokenizer=vocab.tokenizer, lower=vocab.lower)
     return own if isinstance(model, LanguageModel) else {**own, "decoder": model.decoder}

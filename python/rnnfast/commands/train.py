@@ -10,6 +10,7 @@ from typing import Any
 from rnnfast import presets
 from rnnfast.commands.options import groups, integer, named, perplexity, real, text_of
 from rnnfast.commands.training import DEFAULTS, Run, add_options, option_of
+from rnnfast.models.language_model import NORMS
 from rnnfast.nn.recurrent import LAYERS
 from rnnfast.text.corpus import Corpus
 from rnnfast.text.tokenise import BPE, TOKENIZERS
@@ -19,7 +20,7 @@ _DATA = ("ptb", "timemachine", "tinyshakespeare")
 _DEFAULTS: dict[str, Any] = {
     "file": None, "data": None, "tokenizer": "char", "vocab_size": 8000, "min_freq": 1, "max_vocab": 0, "max_tokens": 0,
     "cell": "rnn", "hidden_size": 256, "num_layers": 1, "embedding_size": 0, "dropout": 0.0, "variational": False,
-    "tie_weights": False, "init_scale": 0.0, "num_steps": 50, "sampling": "sequential", **DEFAULTS,
+    "tie_weights": False, "residual": False, "norm": "none", "init_scale": 0.0, "num_steps": 50, "sampling": "sequential", **DEFAULTS,
 }  # fmt: skip
 
 
@@ -56,6 +57,8 @@ def add_to(commands: Any) -> None:
     option("--dropout", "on every connection that is not recurrent", type=real(0, 1))
     option("--variational", "the same dropout masks at every step", action="store_true")
     option("--tie-weights", "share one table between embedding and output", action="store_true")
+    option("--residual", "every recurrent layer adds to what it reads", action="store_true")
+    option("--norm", "normalization of what the recurrent and output layers read", choices=("none", *NORMS))
     option("--init-scale", "initial weights are uniform in plus or minus this; 0: PyTorch's", type=real(0))
     add_options(train, _DEFAULTS)
     train.set_defaults(run=run)
@@ -75,7 +78,7 @@ def run(args: argparse.Namespace) -> None:
     model = base or rf.LanguageModel(
         train.vocab, cell=s.cell, embedding_size=s.embedding_size, hidden_size=s.hidden_size,
         num_layers=s.num_layers, dropout=s.dropout, init_scale=s.init_scale or None, variational=s.variational,
-        tie_weights=s.tie_weights, seed=s.seed,
+        tie_weights=s.tie_weights, residual=s.residual, norm=None if s.norm == "none" else s.norm, seed=s.seed,
     )  # fmt: skip
     tokens = len(train) + len(valid) + len(test)
     this.say(f"{train.name}: {tokens:,} {s.tokenizer} tokens, vocabulary of {len(train.vocab):,}")

@@ -46,11 +46,14 @@ class Model(Layer):
             self._initialize(init_scale)
 
     def _initialize(self, scale: float) -> None:
-        """Makes every weight uniform in plus or minus ``scale``."""
+        """Makes every weight uniform in plus or minus ``scale``, but those of normalization."""
         if not 0 < scale < float("inf"):
             raise ValueError(f"init_scale is {scale}, expected more than 0")
         random = np.random.default_rng(self._config["seed"])
-        self.load_state_dict({name: random.uniform(-scale, scale, w.shape) for name, w in self.parameters().items()})
+        weights = {name: w for name, w in self.parameters().items() if name.split(".")[-2] != "norm"}
+        self.load_state_dict(
+            {**self.parameters(), **{name: random.uniform(-scale, scale, w.shape) for name, w in weights.items()}}
+        )
 
     def _key(self) -> int:
         """What chance depends on at this training step."""

@@ -13,8 +13,10 @@ from rnnfast._expect import choice
 from rnnfast.models.base import LossModel, check_memory
 from rnnfast.nn.layer import Array, State, StateLike, parts_of
 from rnnfast.nn.recurrent import TABLE
-from rnnfast.protocols import Cell, Precision
+from rnnfast.protocols import Cell, Norm, Precision
 from rnnfast.text.vocab import Vocab
+
+NORMS: tuple[Norm, ...] = ("rms", "layer")
 
 
 class LanguageModel(LossModel):
@@ -36,7 +38,13 @@ class LanguageModel(LossModel):
         recurrent)
     tie_weights : the output product uses the embedding's table, so ``embedding_size`` is ``hidden_size`` (Press and Wolf,
         arXiv:1608.05859; Inan et al., arXiv:1611.01462)
-    init_scale : initial weights are uniform in plus or minus this; None: PyTorch's initialization
+    residual : every recurrent layer adds to what it reads, so that deep stacks train well; it needs ``embedding_size`` equal to
+        ``hidden_size``
+    norm : normalizes what each recurrent layer and the output layer read: ``"rms"`` (:class:`rf.RMSNorm`) or ``"layer"``
+        (:class:`rf.LayerNorm`); None: no normalization. With ``residual``, layer l is the pre-norm block
+        H <- H + cell(norm(H)) (Xiong et al., arXiv:2002.04745). It needs an ``embedding_size``.
+    init_scale : initial weights are uniform in plus or minus this, but the scales of ``norm`` stay 1; None: PyTorch's
+        initialization
     seed : of the initial weights and of dropout
 
     >>> model = LanguageModel(5, hidden_size=8, seed=0)
@@ -60,6 +68,8 @@ class LanguageModel(LossModel):
         weights: Precision = "f32",
         variational: bool = False,
         tie_weights: bool = False,
+        residual: bool = False,
+        norm: Norm | None = None,
         init_scale: float | None = None,
         seed: int | None = None,
     ) -> None:
@@ -76,7 +86,10 @@ class LanguageModel(LossModel):
             "seed": new_seed(seed),
             "variational": bool(variational),
             "tie_weights": bool(tie_weights),
+            "residual": bool(residual),
         }
+        if norm is not None:
+            options["norm"] = choice(norm, NORMS, "norm")
         if embedding_dropout is not None:
             options["embedding_dropout"] = dropout_share(embedding_dropout, "embedding_dropout")
         hidden = options["hidden_size"]
