@@ -21,58 +21,89 @@ RecurrentInput input_of(const Layer& layer, const Array<float>& x, const Lengths
             lengths_data(lengths, x.shape(1))};
 }
 
-std::vector<py::ssize_t> state_shape(const Layer& layer, size_t rows) {
-    return {signed_size(layer.rnn.scans()), signed_size(rows), signed_size(layer.rnn.options().hidden_size)};
+// The parts of a layer's state, in the order of Python's tuples: h, c of a cell that has it, and the last x of a layer
+// that carries it.
+struct StatePart {
+    const char* name;
+    std::vector<py::ssize_t> shape;
+    const float* RecurrentState::*in;
+    float* RecurrentStateOut::*out;
+};
+std::vector<StatePart> state_parts(const Layer& layer, size_t rows) {
+    const RecurrentOptions& o = layer.rnn.options();
+    const std::vector<py::ssize_t> states{signed_size(layer.rnn.scans()), signed_size(rows),
+                                          signed_size(o.hidden_size)};
+    std::vector<StatePart> parts = {{"h", states, &RecurrentState::h, &RecurrentStateOut::h}};
+    if (layer.rnn.cell().has_c) parts.push_back({"c", states, &RecurrentState::c, &RecurrentStateOut::c});
+    if (layer.rnn.carries_x())
+        parts.push_back(
+            {"x", {signed_size(rows), signed_size(o.input_size)}, &RecurrentState::x, &RecurrentStateOut::x});
+    return parts;
 }
 
-// Returns (y, h, c or None, tape or None).
-py::tuple forward(Layer& layer, const Array<float>& x, const py::object& h0, const py::object& c0,
-                  const Lengths& lengths, bool save, uint64_t dropout_key) {
+RecurrentState state_of(const std::vector<StatePart>& parts, const py::sequence& given, const std::string& before,
+                        const std::string& after) {
+    RecurrentState state;
+    for (size_t i = 0; i < std::min(parts.size(), given.size()); ++i)
+        state.*parts[i].in = optional_data(given[i], parts[i].shape, before + parts[i].name + after);
+    return state;
+}
+
+// New arrays, and where the core writes them.
+struct NewState {
+    explicit NewState(const std::vector<StatePart>& parts) : arrays(parts.size()) {
+        for (size_t i = 0; i < parts.size(); ++i) {
+            Array<float> array(parts[i].shape);
+            at.*parts[i].out = array.mutable_data();
+            arrays[i] = array;
+        }
+    }
+    py::tuple arrays;
+    RecurrentStateOut at;
+};
+
+// Returns (y, state, tape or None).
+py::tuple forward(Layer& layer, const Array<float>& x, const py::sequence& state, const Lengths& lengths, bool save,
+                  uint64_t dropout_key) {
     const RecurrentInput input = input_of(layer, x, lengths);
-    const auto states = state_shape(layer, input.rows);
-    const RecurrentState start{optional_data(h0, states, "h_0"), optional_data(c0, states, "c_0")};
+    const std::vector<StatePart> parts = state_parts(layer, input.rows);
+    const RecurrentState start = state_of(parts, state, "", "_0");
     Array<float> y({x.shape(0), x.shape(1), signed_size(layer.rnn.directions() * layer.rnn.options().hidden_size)});
-    Array<float> h(states);
-    const bool has_c = layer.rnn.cell().has_c;
-    Array<float> c(has_c ? states : std::vector<py::ssize_t>{0});
-    const RecurrentStateOut end{h.mutable_data(), has_c ? c.mutable_data() : nullptr};
+    const NewState end(parts);
     float* y_data = y.mutable_data();
     auto tape = save ? layer.used_tape.take() : nullptr;
     {
         const py::gil_scoped_release release;
         if (tape) {
-            layer.rnn.forward(input, start, y_data, end, *tape, true, dropout_key);
+            layer.rnn.forward(input, start, y_data, end.at, *tape, true, dropout_key);
         } else {
             Pool<RecurrentTape>::Loan inference(layer.inference);
-            layer.rnn.forward(input, start, y_data, end, *inference, false);
+            layer.rnn.forward(input, start, y_data, end.at, *inference, false);
         }
     }
-    return py::make_tuple(y, h, has_c ? py::object(c) : py::none(), tape ? py::cast(std::move(tape)) : py::none());
+    return py::make_tuple(y, end.arrays, tape ? py::cast(std::move(tape)) : py::none());
 }
 
-// Returns (dx, dh0, dc0 or None).
-py::tuple backward(Layer& layer, RecurrentTape& tape, const py::object& dy, const py::object& dh, const py::object& dc,
+// Returns (dx, gradient of the initial state).
+py::tuple backward(Layer& layer, RecurrentTape& tape, const py::object& dy, const py::sequence& dstate,
                    bool input_gradient) {
     const auto steps = signed_size(tape.input.steps), rows = signed_size(tape.input.rows);
-    const auto states = state_shape(layer, tape.input.rows);
+    const std::vector<StatePart> parts = state_parts(layer, tape.input.rows);
     const float* dy_data =
         optional_data(dy, {steps, rows, signed_size(layer.rnn.directions() * layer.rnn.options().hidden_size)},
                       "gradient of the output");
-    const RecurrentState dend{optional_data(dh, states, "gradient of h_n"),
-                              optional_data(dc, states, "gradient of c_n")};
-    const bool has_c = layer.rnn.cell().has_c;
+    const RecurrentState dend = state_of(parts, dstate, "gradient of ", "_n");
     Array<float> dx(input_gradient ? std::vector<py::ssize_t>{steps, rows, signed_size(layer.rnn.options().input_size)}
                                    : std::vector<py::ssize_t>{0});
-    Array<float> dh0(states), dc0(has_c ? states : std::vector<py::ssize_t>{0});
     float* dx_data = input_gradient ? dx.mutable_data() : nullptr;
-    const RecurrentStateOut dstart{dh0.mutable_data(), has_c ? dc0.mutable_data() : nullptr};
+    const NewState dstart(parts);
     {
         const py::gil_scoped_release release;
         const GradientLock lock(layer.gradients_mutex());
-        layer.rnn.backward(tape, dy_data, dend, dx_data, dstart);
+        layer.rnn.backward(tape, dy_data, dend, dx_data, dstart.at);
         layer.used_tape.put(std::move(tape));
     }
-    return py::make_tuple(input_gradient ? py::object(dx) : py::none(), dh0, has_c ? py::object(dc0) : py::none());
+    return py::make_tuple(input_gradient ? py::object(dx) : py::none(), dstart.arrays);
 }
 
 }  // namespace
@@ -83,7 +114,7 @@ void register_recurrent(py::module_& m) {
     layer
         .def(py::init([](const std::string& cell, size_t input_size, size_t hidden_size, size_t num_layers, bool bias,
                          bool bidirectional, float dropout, uint64_t seed, const std::string& weights, bool recompute,
-                         bool single, bool variational) {
+                         bool single, bool variational, size_t window) {
                  RecurrentOptions o;
                  o.cell = cell;
                  o.input_size = input_size;
@@ -96,16 +127,16 @@ void register_recurrent(py::module_& m) {
                  o.weights = named<Weights>("weights", weights);
                  o.recompute = recompute;
                  o.single = single;
+                 o.window = window;
                  return without_gil([&] { return std::make_unique<Layer>(o, seed); });
              }),
              py::arg("cell"), py::arg("input_size"), py::arg("hidden_size"), py::arg("num_layers") = 1,
              py::arg("bias") = true, py::arg("bidirectional") = false, py::arg("dropout") = 0.0f, py::arg("seed") = 0,
              py::arg("weights") = "f32", py::arg("recompute") = false, py::arg("single") = false,
-             py::arg("variational") = false)
-        .def("forward", &forward, py::arg("x"), py::arg("h0"), py::arg("c0"), py::arg("lengths"), py::arg("save"),
+             py::arg("variational") = false, py::arg("window") = 1)
+        .def("forward", &forward, py::arg("x"), py::arg("state"), py::arg("lengths"), py::arg("save"),
              py::arg("dropout_key"))
-        .def("backward", &backward, py::arg("tape"), py::arg("dy"), py::arg("dh"), py::arg("dc"),
-             py::arg("input_gradient"))
+        .def("backward", &backward, py::arg("tape"), py::arg("dy"), py::arg("dstate"), py::arg("input_gradient"))
         .def_property_readonly("has_c", [](const Layer& l) { return l.rnn.cell().has_c; });
     add_parameters(layer);
 }

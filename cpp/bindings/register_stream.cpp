@@ -40,30 +40,36 @@ public:
 
     py::object state() const {
         const SoleUse busy = use();
-        const bool has_c = stream_.layer().cell().has_c;
-        Array<float> h(state_shape()), c(has_c ? state_shape() : std::vector<py::ssize_t>{0});
-        stream_.get_state(h.mutable_data(), has_c ? c.mutable_data() : nullptr);
-        if (!has_c) return std::move(h);
-        return py::make_tuple(h, c);
+        py::tuple arrays(parts().size());
+        float* at[3] = {};
+        for (size_t i = 0; i < parts().size(); ++i) {
+            Array<float> array(shape_of(parts()[i]));
+            at[place_of(parts()[i])] = array.mutable_data();
+            arrays[i] = array;
+        }
+        stream_.get_state(at[0], at[1], at[2]);
+        return arrays.size() == 1 ? py::object(arrays[0]) : arrays;
     }
 
     void set_state(const py::object& state) {
         if (state.is_none()) return reset();
-        Array<float> h, c;
-        if (!stream_.layer().cell().has_c) {
-            h = as_float32(state, "state");
-        } else {
-            if (!py::isinstance<py::sequence>(state) || py::isinstance<py::array>(state) || py::len(state) != 2)
-                throw py::type_error(std::string("state of ") + stream_.layer().cell().name + " is the pair (h, c)");
-            h = as_float32(state[py::int_(0)], "h");
-            c = as_float32(state[py::int_(1)], "c");
-            check_shape(c, state_shape(), "c");
+        const std::string names = parts();
+        std::vector<Array<float>> arrays;
+        const bool several = names.size() > 1;
+        if (several && (!py::isinstance<py::sequence>(state) || py::isinstance<py::array>(state) ||
+                        py::len(state) != names.size()))
+            throw py::type_error(std::string("state of ") + stream_.layer().cell().name + " is " +
+                                 (names == "hc" ? "the pair (h, c)" : "(h, c, x)"));
+        const float* at[3] = {};
+        for (size_t i = 0; i < names.size(); ++i) {
+            const std::string name(1, names[i]);
+            arrays.push_back(several ? as_float32(state[py::int_(i)], name.c_str()) : as_float32(state, "state"));
+            check_shape(arrays[i], shape_of(names[i]), name);
+            check_finite(arrays[i], names[i] == 'x' ? inputs_ : hidden_, name.c_str());
+            at[place_of(names[i])] = arrays[i].data();
         }
-        check_shape(h, state_shape(), "h");
-        check_finite(h, hidden_, "h");
-        if (c.size()) check_finite(c, hidden_, "c");
         const SoleUse busy = use(true);
-        stream_.set_state(h.data(), c.size() ? c.data() : nullptr);
+        stream_.set_state(at[0], at[1], at[2]);
     }
 
     void reset() {
@@ -83,7 +89,13 @@ private:
         return py::cast<Array<float>>(as_float32_(given, name));
     }
 
-    std::vector<py::ssize_t> state_shape() const {
+    // The parts of the state: h, c of a cell that has it, and the last x of a layer that carries it.
+    std::string parts() const {
+        return std::string("h") + (stream_.layer().cell().has_c ? "c" : "") + (stream_.layer().carries_x() ? "x" : "");
+    }
+    static size_t place_of(char part) { return std::string_view("hcx").find(part); }
+    std::vector<py::ssize_t> shape_of(char part) const {
+        if (part == 'x') return {signed_size(rows_), signed_size(inputs_)};
         return {signed_size(stream_.layer().scans()), signed_size(rows_), signed_size(hidden_)};
     }
 
@@ -137,8 +149,10 @@ void register_stream(py::module_& m) {
         .def("__call__", &BoundStream::step, py::arg("x"), py::arg("out") = py::none(),
              "x (rows, input_size) to y (rows, hidden_size); for one row both may lack the row axis.")
         .def("reset", &BoundStream::reset, "Sets the state to zeros.")
-        .def_property("state", &BoundStream::state, &BoundStream::set_state,
-                      "A copy of the state (num_layers, rows, hidden_size), an LSTM's (h, c). None sets zeros.")
+        .def_property(
+            "state", &BoundStream::state, &BoundStream::set_state,
+            "A copy of the state (num_layers, rows, hidden_size), an LSTM's (h, c), that of a QRNN with a window of 2 "
+            "(h, c, x). None sets zeros.")
         .def_property_readonly("rows", &BoundStream::rows)
         .def(
             "__reduce_ex__",

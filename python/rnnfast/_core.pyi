@@ -344,13 +344,13 @@ class OptimizerOptions:
     def __init__(self, kind: str, momentum: typing.SupportsFloat | typing.SupportsIndex = 0.0, dampening: typing.SupportsFloat | typing.SupportsIndex = 0.0, nesterov: bool = False, beta1: typing.SupportsFloat | typing.SupportsIndex = 0.9, beta2: typing.SupportsFloat | typing.SupportsIndex = 0.999, epsilon: typing.SupportsFloat | typing.SupportsIndex = 1e-08, weight_decay: typing.SupportsFloat | typing.SupportsIndex = 0.0) -> None:
         ...
 class Recurrent:
-    def __init__(self, cell: str, input_size: typing.SupportsInt | typing.SupportsIndex, hidden_size: typing.SupportsInt | typing.SupportsIndex, num_layers: typing.SupportsInt | typing.SupportsIndex = 1, bias: bool = True, bidirectional: bool = False, dropout: typing.SupportsFloat | typing.SupportsIndex = 0.0, seed: typing.SupportsInt | typing.SupportsIndex = 0, weights: str = 'f32', recompute: bool = False, single: bool = False, variational: bool = False) -> None:
+    def __init__(self, cell: str, input_size: typing.SupportsInt | typing.SupportsIndex, hidden_size: typing.SupportsInt | typing.SupportsIndex, num_layers: typing.SupportsInt | typing.SupportsIndex = 1, bias: bool = True, bidirectional: bool = False, dropout: typing.SupportsFloat | typing.SupportsIndex = 0.0, seed: typing.SupportsInt | typing.SupportsIndex = 0, weights: str = 'f32', recompute: bool = False, single: bool = False, variational: bool = False, window: typing.SupportsInt | typing.SupportsIndex = 1) -> None:
         ...
-    def backward(self, tape: Tape, dy: typing.Any, dh: typing.Any, dc: typing.Any, input_gradient: bool) -> tuple:
+    def backward(self, tape: Tape, dy: typing.Any, dstate: collections.abc.Sequence, input_gradient: bool) -> tuple:
         ...
     def clip_grad_value(self, limit: typing.SupportsFloat | typing.SupportsIndex) -> None:
         ...
-    def forward(self, x: typing.Annotated[numpy.typing.ArrayLike, numpy.float32], h0: typing.Any, c0: typing.Any, lengths: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex] | None, save: bool, dropout_key: typing.SupportsInt | typing.SupportsIndex) -> tuple:
+    def forward(self, x: typing.Annotated[numpy.typing.ArrayLike, numpy.float32], state: collections.abc.Sequence, lengths: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex] | None, save: bool, dropout_key: typing.SupportsInt | typing.SupportsIndex) -> tuple:
         ...
     def frozen(self) -> list[str]:
         ...
@@ -496,7 +496,7 @@ class Stream:
     @property
     def state(self) -> typing.Any:
         """
-        A copy of the state (num_layers, rows, hidden_size), an LSTM's (h, c). None sets zeros.
+        A copy of the state (num_layers, rows, hidden_size), an LSTM's (h, c), that of a QRNN with a window of 2 (h, c, x). None sets zeros.
         """
     @state.setter
     def state(self, arg1: typing.Any) -> None:

@@ -17,6 +17,9 @@ void check(const RecurrentOptions& o) {
     if (std::max({o.input_size, o.fixed_size, o.hidden_size, o.num_layers}) > most)
         fail("input_size, hidden_size and num_layers must be at most " + std::to_string(most));
     if (o.recompute && o.fixed_size) fail("recompute and fixed inputs: expected one of them");
+    if (o.window != 1 && o.window != 2) fail("window is " + std::to_string(o.window) + ": expected 1 or 2");
+    if (o.window > 1 && (o.cell != "qrnn" || o.fixed_size))
+        fail("window is 2: expected a qrnn, without fixed inputs, or a window of 1");
     if (!(o.dropout >= 0.0f && o.dropout < 1.0f))
         fail("dropout is " + std::to_string(o.dropout) + ": expected at least 0 and less than 1");
 }
@@ -34,7 +37,9 @@ Recurrent::Recurrent(RecurrentOptions options, std::optional<uint64_t> seed, con
 }
 
 size_t Recurrent::inputs_of(size_t scan) const {
-    return scan < directions() ? options_.input_size + options_.fixed_size : directions() * options_.hidden_size;
+    const size_t read =
+        scan < directions() ? options_.input_size + options_.fixed_size : directions() * options_.hidden_size;
+    return options_.window * read;
 }
 
 // A highway reads x alone, so beside fixed inputs it goes through the gates.
@@ -156,12 +161,15 @@ Stack Recurrent::layers() const {
             directions(),
             options_.fixed_size,
             {options_.dropout, options_.variational},
-            options_.recompute};
+            options_.recompute,
+            options_.window};
 }
 
 void Recurrent::check_input(const RecurrentInput& input, bool save) const {
     if (input.tokens && options_.fixed_size)
         throw std::invalid_argument("token input with fixed inputs: expected x, such as rows of an embedding");
+    if (input.tokens && options_.window > 1)
+        throw std::invalid_argument("token input with a window of 2: expected x, such as rows of an embedding");
     if (save && options_.weights == Weights::int8)
         throw std::invalid_argument("int8 weights are for inference only: train with weights \"f32\" or \"bf16\"");
     if (input.part.size() && (!save || options_.recompute || options_.bidirectional || input.tokens))
@@ -187,7 +195,7 @@ void Recurrent::backward(RecurrentTape& tape, const float* dy, const RecurrentSt
         throw std::invalid_argument("backward: nothing was saved, or backward was called already; run forward again");
     check_weights(tape);
     tape.saved = false;
-    prepare(false, true, (dx && options_.input_size) || (dfixed && options_.fixed_size));
+    prepare(false, true, dstart.x || (dx && options_.input_size) || (dfixed && options_.fixed_size));
     tape.gradients.resize(scans());
     for (size_t scan = 0; scan < scans(); ++scan) tape.gradients[scan] = scan_gradients(scan);
     layers().backward(tape, {dy, dend, dx, dstart, dfixed});

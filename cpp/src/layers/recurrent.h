@@ -22,6 +22,7 @@ struct RecurrentOptions {
     bool variational = false;        // the same dropout mask at every step
     bool single = false;             // parameters without "_l0" in their names: PyTorch's cells
     bool recompute = false;          // backward computes again what forward then does not save
+    size_t window = 1;               // QRNN: 2 reads [x_t, x_{t-1}], for which weight_ih has twice as many columns
     Weights weights = Weights::f32;  // of the products, forward and backward; parameters stay float32
 };
 
@@ -37,6 +38,7 @@ public:
     const CellInfo& cell() const { return *cell_; }
     const Kernels& kernels() const { return *kernels_; }
     size_t directions() const { return options_.bidirectional ? 2 : 1; }
+    bool carries_x() const { return options_.window > 1 && !options_.bidirectional; }  // in its state
     size_t scans() const { return options_.num_layers * directions(); }  // one for each layer and direction
 
     // The packed weights of a scan for float input, packed anew if they were written since; otherwise no lock is taken.

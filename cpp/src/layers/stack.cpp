@@ -23,6 +23,9 @@ void pass_on(const Stack& stack, size_t rows, const RecurrentState& from, const 
     };
     copy(from.h, to.h);
     if (stack.cell().has_c) copy(from.c, to.c);
+    const size_t inputs = rows * stack.input_size();
+    if (to.x && from.x) std::copy_n(from.x, inputs, to.x);
+    if (to.x && !from.x) std::fill_n(to.x, inputs, 0.0f);
 }
 
 ConstView flipped(const RaggedRows& rows, const ConstView& from, Buffer& buffer) {
@@ -49,6 +52,7 @@ struct Pass {
     size_t places() const { return tape.input.batch_sizes ? total : tape.input.steps * rows; }
     View output(size_t layer, size_t buffer) const;
     Range columns(size_t direction) const { return {direction * hidden, (direction + 1) * hidden}; }
+    ConstView windows(size_t at, const ConstView& x) const;
     // All steps of a layer's input after dropout, or the gradient before it. In backward it is made again, not stored.
     void drop(size_t layer, Range part, const float* x, float* y) const {
         core::dropout(x, y, all, tape.steps.offset, part, stack.dropout, random_key(tape.dropout_key, layer));
@@ -60,6 +64,26 @@ View Pass::output(size_t layer, size_t buffer) const {
     if (!tape.memory) return reserve(tape.outputs[buffer], total, all);
     return {tape.memory + stack.size() * saved_of_scan(stack.scans[0], total) + layer * saved_of(total, all), total,
             all};
+}
+
+// [x_t, x_{t-1}] for every row.
+ConstView Pass::windows(size_t at, const ConstView& x) const {
+    const size_t width = x.columns;
+    const View to = reserve(tape.x_windows, total, 2 * width);
+    const bool carries = stack.carries_x();
+    for_each_row(tape.steps, [&](size_t row, size_t t, size_t n) {
+        const float* past = nullptr;
+        if (t)
+            past = x.row(tape.steps.offset[t - 1] + n);
+        else if (carries)
+            past = at ? tape.scans[at - 1].arrays.h0.row(n) : tape.x_before.data() + tape.order[n] * width;
+        std::copy_n(x.row(row), width, to.row(row));
+        if (past)
+            std::copy_n(past, width, to.row(row) + width);
+        else
+            std::fill_n(to.row(row) + width, width, 0.0f);
+    });
+    return to;
 }
 
 struct ForwardPass : Pass {
@@ -79,6 +103,7 @@ struct ForwardPass : Pass {
     void add_fixed(ScanForward& s) const;
     ScanForward scan(size_t at) const;
     void flip_input(ScanForward& s) const;
+    void store_last_input(const ConstView& x) const;
     void run(size_t at, ScanForward& s) const;
     void store_end(size_t at, const ScanForward& s) const;
 };
@@ -86,7 +111,8 @@ struct ForwardPass : Pass {
 // x or the tokens in the order of the steps: the caller's own memory when rows are even.
 ScanArrays ForwardPass::first_input() const {
     const RecurrentInput& in = tape.input;
-    const size_t inputs = stack.input_size(), fixed = stack.fixed_size, width = stack.scans[0].input_size;
+    const size_t inputs = stack.input_size(), fixed = stack.fixed_size,
+                 width = stack.scans[0].input_size / stack.window;
     const bool join = stack.joins_fixed();
     ScanArrays s;
     if (in.tokens) {
@@ -185,6 +211,17 @@ void ForwardPass::flip_input(ScanForward& s) const {
     s.y = reserve(tape.y_reversed, total, hidden);
 }
 
+// Each row's last x, in the caller's order.
+void ForwardPass::store_last_input(const ConstView& x) const {
+    for (size_t n = 0; end.x && n < rows; ++n) {
+        const size_t length = tape.length[n], to = tape.order[n] * x.columns;
+        if (length)
+            std::copy_n(x.row(tape.steps.offset[length - 1] + n), x.columns, end.x + to);
+        else
+            std::copy_n(tape.x_before.data() + to, x.columns, end.x + to);
+    }
+}
+
 void ForwardPass::run(size_t at, ScanForward& s) const {
     const ScanWeights& w = stack.scans[at];
     if (w.fixed_size && !s.fixed_part) {
@@ -258,6 +295,11 @@ void Stack::forward(const RecurrentInput& input, const RecurrentState& start, fl
         return pass_on(*this, input.rows, start, end);
     }
     ScanArrays in = pass.first_input();
+    if (carries_x()) {
+        const View before = reserve(tape.x_before, input.rows, input_size());
+        if (start.x) std::copy_n(start.x, before.rows * before.columns, before.base);
+        if (!start.x) tape.x_before.zero();
+    }
     for (size_t layer = 0; layer < layers; ++layer) {
         const bool in_place = layer + 1 == layers && tape.even;
         tape.y = in_place ? View(y, pass.total, pass.all) : pass.output(layer, save ? layer : layer % 2);
@@ -270,11 +312,15 @@ void Stack::forward(const RecurrentInput& input, const RecurrentState& start, fl
             s.y = own;
             if (layer == 0) pass.add_fixed(s);
             if (direction == 1) pass.flip_input(s);
+            const ConstView x = s.x;
+            if (window > 1) s.x = pass.windows(at, x);
             pass.run(at, s);
+            s.x = x;
             if (pass.ends()) pass.store_end(at, s);
             if (direction == 1) flip(tape, s.y, own);
             tape.scans[at].arrays = s;
         }
+        if (layer == 0) pass.store_last_input(in.x);
         in = {};
         in.x = tape.y;
         if (layer + 1 < layers && save && dropout.p > 0) {
@@ -297,6 +343,8 @@ struct BackwardPass : Pass {
     View dx(size_t layer) const;
     ScanBackward scan(size_t at) const;
     void flip_arrays(ScanBackward& s, const ConstView& y) const;
+    void widen(size_t at, ScanBackward& s) const;
+    void narrow(size_t at, const ConstView& dwindows, const View& dx) const;
     void store_start(size_t at, const ScanBackward& s) const;
     void add_dx(size_t at, const ScanBackward& s, const View& dx) const;
 };
@@ -323,7 +371,7 @@ ConstView BackwardPass::input(size_t layer) const {
 
 // Memory for the gradient of a layer's input, if it is wanted: straight into the caller's when rows are even.
 View BackwardPass::dx(size_t layer) const {
-    const size_t inputs = layer ? all : stack.scans[0].input_size;
+    const size_t inputs = layer ? all : stack.scans[0].input_size / stack.window;
     if (layer == 0 && (!g.dx || !inputs)) return {};
     if (layer == 0 && tape.even) return {g.dx, total, inputs};
     return reserve(layer % 2 ? tape.dx : tape.dx_other, total, inputs);
@@ -364,13 +412,45 @@ void BackwardPass::flip_arrays(ScanBackward& s, const ConstView& y) const {
     if (s.dx) s.dx = reserve(tape.dx_reversed, total, s.dx.columns);
 }
 
+// What a scan reads where it has a window, and memory for its gradient.
+void BackwardPass::widen(size_t at, ScanBackward& s) const {
+    s.x = windows(at, s.x);
+    if (s.dx || (at == 0 && g.dstart.x)) s.dx = reserve(tape.dx_windows, total, s.x.columns);
+}
+
+// From the gradient of the windows to that of x, and of what came before the first step: in the lowest layer the
+// caller's x, in another h of the layer below, whose store_start adds dx_before.
+void BackwardPass::narrow(size_t at, const ConstView& dwindows, const View& dx) const {
+    if (!dwindows) return;
+    const size_t width = dwindows.columns / 2;
+    const Kernels& kernels = *stack.scans[at].kernels;
+    const auto dend = [&](size_t n) { return at == 0 && g.dend.x ? g.dend.x + tape.order[n] * width : nullptr; };
+    for_each_row(tape.steps, [&](size_t row, size_t t, size_t n) {
+        if (!dx) return;
+        std::copy_n(dwindows.row(row), width, dx.row(row));
+        const bool ends = t + 1 == tape.length[n];
+        const float* later = ends ? dend(n) : dwindows.row(tape.steps.offset[t + 1] + n) + width;
+        if (later) kernels.add(width, later, dx.row(row));
+    });
+    const View below = reserve(tape.dx_before, rows, width);
+    for (size_t n = 0; n < rows; ++n) {
+        float* to = at ? below.row(n) : g.dstart.x ? g.dstart.x + tape.order[n] * width : nullptr;
+        const float* from = tape.length[n] ? dwindows.row(n) + width : dend(n);
+        if (to && from) std::copy_n(from, width, to);
+        if (to && !from) std::fill_n(to, width, 0.0f);
+    }
+}
+
 // Gradients of each row's start state and of its time-invariant inputs, in the caller's order.
 void BackwardPass::store_start(size_t at, const ScanBackward& s) const {
     const View dh = state_at(g.dstart.h, at, rows, hidden), dc = state_at(g.dstart.c, at, rows, hidden);
+    const ConstView dx_before(tape.dx_before.data(), rows, hidden);  // of the layer above
     for (size_t n = 0; n < rows; ++n) {
         const size_t to = tape.order[n];
         const bool untouched = tape.length[n] == 0;  // a row without steps: its states passed through
         if (dh) std::copy_n((stack.recompute || untouched ? s.dh_last : ConstView(s.dh0)).row(n), hidden, dh.row(to));
+        if (dh && stack.carries_x() && at < last_layer)
+            stack.scans[at].kernels->add(hidden, dx_before.row(n), dh.row(to));
         if (dc && stack.cell().has_c) std::copy_n(s.dc.row(n), hidden, dc.row(to));
         if (!s.dfixed) continue;
         float* row = g.dfixed + to * s.dfixed.columns;
@@ -410,12 +490,16 @@ void Stack::backward(RecurrentTape& tape, const RecurrentGradients& g) const {
             s.dy = dy.column_range(own);
             s.dx = dx;
             if (direction == 1) pass.flip_arrays(s, s.y);
+            const View own_dx = s.dx;
+            if (window > 1) pass.widen(at, s);
             if (recompute)
                 scan_backward_in_segments(scans[at], s, {tape.dh.data(), pass.rows, pass.hidden}, tape.scans[at].starts,
                                           tape.segment, tape.gradients[at]);
             else
                 scan_backward(scans[at], s, tape.gradients[at]);
             pass.store_start(at, s);
+            if (window > 1) pass.narrow(at, s.dx, own_dx);
+            s.dx = own_dx;
             if (direction == 1 && dx) pass.add_dx(at, s, dx);
         }
         if (layer && dropout.p > 0) pass.drop(layer - 1, {0, tape.steps.count()}, dx.base, dx.base);

@@ -26,10 +26,12 @@ struct RecurrentInput {
 struct RecurrentState {
     const float* h = nullptr;
     const float* c = nullptr;
+    const float* x = nullptr;  // [N, D] where the window has two steps, in one direction: x of the step before
 };
 struct RecurrentStateOut {
     float* h = nullptr;
     float* c = nullptr;
+    float* x = nullptr;
 };
 
 // dy: [T, N, directions * H], or nullptr; dx [T, N, D], dstart and dfixed [N, fixed_size] are written where given.
@@ -59,14 +61,15 @@ struct RecurrentTape : RaggedRows {
     ConstView fixed;  // [N, fixed_size] in the order of the sorted rows: the caller's memory if rows are even
     Buffer fixed_rows, dfixed, fixed_part;
     std::vector<size_t> fixed_row;
-    Buffer x, x_reversed, x_dropped;
+    Buffer x, x_before, x_reversed, x_dropped, x_windows;
     std::vector<Scan> scans;
     std::vector<ScanGradients> gradients;  // where each scan adds those of its parameters
     std::vector<Buffer> outputs;           // [total, directions * H] of each layer, or of every other one
     View y;                                // the last layer's output, the caller's memory if rows are even
     SegmentWorkspace segment;
     Steps part;  // of the forward that is under way
-    Buffer scratch, y_reversed, dy, dx, dx_other, dx_reversed, dy_reversed, dc, dh, dh0, dgates, dextra;
+    Buffer scratch, y_reversed, dy, dx, dx_other, dx_reversed, dx_windows, dx_before, dy_reversed, dc, dh, dh0, dgates,
+        dextra;
 
     // Bytes kept from forward to backward, in addition to the caller's x and y. The workspace is not counted.
     size_t saved_bytes() const;
@@ -78,13 +81,17 @@ struct Stack {
     size_t fixed_size = 0;  // time-invariant inputs
     Dropout dropout{};      // between layers, in training
     bool recompute = false;
+    // 2: a scan reads x of its step and of the step before, side by side. At first that is zeros, but in one direction
+    // what the state tells: x for the lowest layer, h of the layer below for the others.
+    size_t window = 1;
 
     size_t size() const { return layers * directions; }
     size_t hidden() const { return scans[0].order.hidden; }
     const CellInfo& cell() const { return *scans[0].cell; }
     // int8 quantizes a row of weight_ih as a whole, so there the fixed inputs are copied into each step's input.
     bool joins_fixed() const { return fixed_size && !scans[0].fixed_size; }
-    size_t input_size() const { return scans[0].input_size - (joins_fixed() ? fixed_size : 0); }
+    size_t input_size() const { return scans[0].input_size / window - (joins_fixed() ? fixed_size : 0); }
+    bool carries_x() const { return window > 1 && directions == 1; }
 
     // y: [T, N, directions * H]. The packed weights are those of the input's kind: x or tokens.
     void forward(const RecurrentInput& input, const RecurrentState& start, float* y, const RecurrentStateOut& end,

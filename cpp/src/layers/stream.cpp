@@ -16,13 +16,14 @@ void copy_rows(const ConstView& from, const View& to) {
 
 }  // namespace
 
-StreamState::StreamState(const CellInfo& cell_, size_t layers_, size_t hidden_, size_t rows_)
+StreamState::StreamState(const CellInfo& cell_, size_t layers_, size_t hidden_, size_t rows_, size_t carried_inputs_)
     : cell(&cell_),
       layers(layers_),
       hidden(hidden_),
       rows(rows_),
       h(layers_ * rows_ * hidden_),
-      c(cell_.has_c ? layers_ * rows_ * padded() : 0) {}
+      c(cell_.has_c ? layers_ * rows_ * padded() : 0),
+      x(rows_ * carried_inputs_) {}
 
 StreamState StreamState::plain(size_t width, size_t rows) {
     StreamState state;
@@ -33,15 +34,18 @@ StreamState StreamState::plain(size_t width, size_t rows) {
     return state;
 }
 
-void StreamState::set(const float* from_h, const float* from_c) {
+void StreamState::set(const float* from_h, const float* from_c, const float* from_x) {
     h.zero();
     c.zero();
+    x.zero();
+    if (from_x) std::copy_n(from_x, x.size(), x.data());
     if (from_h) std::copy_n(from_h, h.size(), h.data());
     const size_t count = from_c ? layers * rows : 0;
     copy_rows({from_c, count, hidden}, {c.data(), count, padded()});
 }
 
-void StreamState::get(float* to_h, float* to_c) const {
+void StreamState::get(float* to_h, float* to_c, float* to_x) const {
+    if (to_x) std::copy_n(x.data(), x.size(), to_x);
     std::copy_n(h.data(), h.size(), to_h);
     const size_t count = to_c ? layers * rows : 0;
     copy_rows({c.data(), count, padded()}, {to_c, count, hidden});
@@ -49,10 +53,11 @@ void StreamState::get(float* to_h, float* to_c) const {
 
 void StreamState::assign(const StreamState& other) {
     if (!fits(other))
-        *this = other.cell ? StreamState(*other.cell, other.layers, other.hidden, other.rows)
+        *this = other.cell ? StreamState(*other.cell, other.layers, other.hidden, other.rows, other.carried_inputs())
                            : plain(other.hidden, other.rows);
     std::copy_n(other.h.data(), h.size(), h.data());
     std::copy_n(other.c.data(), c.size(), c.data());
+    std::copy_n(other.x.data(), x.size(), x.data());
 }
 
 void StreamWorkspace::reserve(const Sizes& sizes) {
@@ -60,6 +65,7 @@ void StreamWorkspace::reserve(const Sizes& sizes) {
     between.reserve(sizes.between);
     h.reserve(sizes.h);
     c.reserve(sizes.c);
+    windows.reserve(sizes.windows);
     left.reserve(sizes.left);
 }
 
@@ -71,6 +77,7 @@ void StreamWorkspace::Sizes::cover(const Sizes& other) {
     larger(between, other.between);
     larger(h, other.h);
     larger(c, other.c);
+    larger(windows, other.windows);
     larger(left, other.left);
 }
 
@@ -84,6 +91,7 @@ StreamWorkspace::Sizes stream_sizes(const Stack& stack, size_t rows) {
     }
     sizes.between = sizes.h = rows * stack.hidden();
     sizes.c = stack.cell().has_c ? rows * round_up(stack.hidden(), unit_block) : 0;
+    if (stack.window > 1) sizes.windows = rows * stack.window * std::max(stack.input_size(), stack.hidden());
     return sizes;
 }
 
@@ -98,6 +106,30 @@ double step_flops(const Stack& stack, size_t rows) {
     return flops;
 }
 
+namespace {
+
+// [x_t, x_{t-1}] of every row
+ConstView windows_of(const ConstView& x, const ConstView& before, StreamWorkspace& m) {
+    const View to = reserve(m.windows, x.rows, 2 * x.columns);
+    copy_rows(x, to.column_range({0, x.columns}));
+    copy_rows(before, to.column_range({x.columns, 2 * x.columns}));
+    return to;
+}
+
+// What the lowest layer reads where the window has two steps; the states keep x for the next.
+ConstView first_windows(const ConstView& x, StreamState* const* states, StreamWorkspace& m) {
+    const size_t own = states[0]->rows;
+    const View before = reserve(m.x, x.rows, x.columns);
+    for (size_t r = 0; r < x.rows; r += own) {
+        const View kept = states[r / own]->x_of();
+        copy_rows(kept, before.row_range({r, r + own}));
+        copy_rows(x.row_range({r, r + own}), kept);
+    }
+    return windows_of(x, before, m);
+}
+
+}  // namespace
+
 void stream_step(const Stack& stack, const RecurrentInput& input, StreamState* const* states, float* y,
                  StreamWorkspace& m, size_t first_layer) {
     const size_t rows = input.rows, hidden = stack.hidden(), padded = states[0]->padded();
@@ -107,6 +139,7 @@ void stream_step(const Stack& stack, const RecurrentInput& input, StreamState* c
     s.x = {input.x, rows, stack.input_size()};
     s.tokens = input.tokens;
     s.number = m.steps_done++;
+    if (stack.window > 1) s.x = first_windows(s.x, states, m);
     for (size_t layer = 0; layer < stack.layers; ++layer) {
         const size_t own = first_layer + layer;  // in the states
         View h = states[0]->h_of(own), c = states[0]->c_of(own);
@@ -120,12 +153,12 @@ void stream_step(const Stack& stack, const RecurrentInput& input, StreamState* c
         s.c = c;
         s.h_next = layer + 1 == stack.layers ? View(y, rows, hidden) : between;
         scan_step(stack.scans[layer], s, m.step);
+        s.x = stack.window > 1 && layer + 1 < stack.layers ? windows_of(s.h_next, h, m) : ConstView(s.h_next);
         if (together) std::copy_n(s.h_next.base, rows * hidden, h.base);
         for (size_t r = 0; !together && r < rows; ++r) {
             copy_rows(s.h_next.row_range({r, r + 1}), states[r]->h_of(own));
             if (has_c) copy_rows(c.row_range({r, r + 1}), states[r]->c_of(own));
         }
-        s.x = s.h_next;
         s.tokens = nullptr;
     }
 }
@@ -153,10 +186,14 @@ void stream_run(const Stack& stack, const RecurrentInput& input, StreamState* co
             body(states[i % rows / own]->h_of(first_layer + i / rows), View(m.h.data() + i * hidden, own, hidden));
         for (size_t i = 0; has_c && i < stack.layers * rows; i += own)
             body(states[i % rows / own]->c_of(first_layer + i / rows), View(m.c.data() + i * hidden, own, hidden));
+        for (size_t i = 0; i < rows && stack.window > 1; i += own)
+            body(states[i / own]->x_of(), View(m.x.data() + i * stack.input_size(), own, stack.input_size()));
     };
+    if (stack.window > 1) m.x.reserve(rows * stack.input_size());
     for_each_state([](const View& state, const View& row) { copy_rows(state, row); });
     // The forward copies the start before it writes the end, so both may be the same memory.
-    stack.forward(input, {m.h.data(), m.c.data()}, y, {m.h.data(), m.c.data()}, m.tape, false);
+    float* x = stack.window > 1 ? m.x.data() : nullptr;
+    stack.forward(input, {m.h.data(), m.c.data(), x}, y, {m.h.data(), m.c.data(), x}, m.tape, false);
     for_each_state([](const View& state, const View& row) { copy_rows(row, state); });
 }
 
@@ -168,7 +205,7 @@ Stream::Stream(const Recurrent& layer, size_t rows) : layer_(layer) {
             "whole sequence, or make it with bidirectional=False");
     if (rows == 0) throw std::invalid_argument("rows is 0: expected at least 1");
     const Stack stack = layer.stack();
-    state_ = StreamState(layer.cell(), stack.layers, stack.hidden(), rows);
+    state_ = StreamState(layer.cell(), stack.layers, stack.hidden(), rows, stack.window > 1 ? stack.input_size() : 0);
     flops_ = step_flops(stack, rows);
     workspace_.reserve(stream_sizes(stack, rows));
 }

@@ -11,23 +11,26 @@ namespace rnnfast::core {
 struct StreamState {
     const CellInfo* cell = nullptr;
     size_t layers = 0, hidden = 0, rows = 1;
-    Buffer h, c;
+    Buffer h, c, x;  // x: [rows, D] of the step before, where the window has two steps
 
     StreamState() = default;
-    StreamState(const CellInfo& cell, size_t layers, size_t hidden, size_t rows = 1);
+    StreamState(const CellInfo& cell, size_t layers, size_t hidden, size_t rows = 1, size_t carried_inputs = 0);
     // h alone: [rows, width], of a layer that is not recurrent
     static StreamState plain(size_t width, size_t rows);
     // h, c: [layers, rows, H]; c of cells that have one. nullptr sets zeros.
-    void set(const float* h, const float* c);
-    void get(float* h, float* c) const;
+    void set(const float* h, const float* c, const float* x = nullptr);
+    void get(float* h, float* c, float* x = nullptr) const;
     // A copy of the other; allocates only if their sizes differ.
     void assign(const StreamState& other);
 
     size_t padded() const { return round_up(hidden, unit_block); }
     View h_of(size_t layer) { return {h.data() + layer * rows * hidden, rows, hidden}; }
     View c_of(size_t layer) { return c.size() ? View(c.data() + layer * rows * padded(), rows, padded()) : View(); }
+    size_t carried_inputs() const { return rows ? x.size() / rows : 0; }
+    View x_of() { return {x.data(), rows, carried_inputs()}; }
     bool fits(const StreamState& other) const {
-        return cell == other.cell && layers == other.layers && hidden == other.hidden && rows == other.rows;
+        return cell == other.cell && layers == other.layers && hidden == other.hidden && rows == other.rows &&
+               x.size() == other.x.size();
     }
 };
 
@@ -45,11 +48,11 @@ struct StreamWorkspace {
     StepWorkspace step;
     size_t steps_done = 0;
     RecurrentTape tape;  // of several steps
-    Buffer between, h, c, left, logits, sums;
+    Buffer between, h, c, x, windows, left, logits, sums;
 
     struct Sizes {  // floats that one step takes
         StepWorkspace::Sizes step;
-        size_t between = 0, h = 0, c = 0, left = 0;
+        size_t between = 0, h = 0, c = 0, windows = 0, left = 0;
         void cover(const Sizes& other);  // becomes enough for both
     };
     void reserve(const Sizes& sizes);
@@ -61,8 +64,8 @@ constexpr size_t rows_worth_threads = 16;
 inline size_t most_threads(size_t rows) { return rows < rows_worth_threads ? 1 : all_threads; }
 
 // Advances streams by one step, on the caller's thread: no allocation after the first, no lock, no system call.
-// input: x or tokens, of even rows. states: one of all rows, or one a row, whose layers from first_layer on are those of
-// the stack. y: [rows, H], the last layer's h.
+// input: x or tokens, of even rows. states: one of all rows, or one a row, whose layers from first_layer on are those
+// of the stack. y: [rows, H], the last layer's h.
 void stream_step(const Stack& stack, const RecurrentInput& input, StreamState* const* states, float* y,
                  StreamWorkspace& workspace, size_t first_layer = 0);
 // By input.steps; y: [steps, rows, H]. A single step takes at most `threads`. A stream's bits do not depend on the
@@ -80,8 +83,9 @@ public:
     // x: [N, D]; y: [N, H] out
     void step(const float* x, float* y);
 
-    void set_state(const float* h, const float* c) { state_.set(h, c); }
-    void get_state(float* h, float* c) const { state_.get(h, c); }
+    void set_state(const float* h, const float* c, const float* x = nullptr) { state_.set(h, c, x); }
+    void get_state(float* h, float* c, float* x = nullptr) const { state_.get(h, c, x); }
+    size_t carried_inputs() const { return state_.carried_inputs(); }
 
     const Recurrent& layer() const { return layer_; }
     size_t rows() const { return state_.rows; }

@@ -63,9 +63,9 @@ class Cell(Layer):
         after, tape, flat, rows = self._run(input, one_state(state, hx), save=True)
 
         def backward(dstate: StateLike | None, *, input_gradient: bool = True) -> tuple[Array | None, State]:
-            dh, dc = self._split(dstate, flat, rows, "gradient of the state")
-            dx, dh0, dc0 = self._core.backward(tape.core, None, dh, dc, input_gradient)
-            return None if dx is None else dx[0, 0] if flat else dx[0], self._join(dh0, dc0, flat)
+            given = self._split(dstate, flat, rows, "gradient of the state")
+            dx, dstart = self._core.backward(tape.core, None, given, input_gradient)
+            return None if dx is None else dx[0, 0] if flat else dx[0], self._join(dstart, flat)
 
         return after, backward
 
@@ -75,9 +75,8 @@ class Cell(Layer):
             raise ValueError(f"input has shape {x.shape}, expected (N, {self.input_size}) or ({self.input_size},)")
         flat, rows = x.ndim == 1, x.size // self.input_size
         x = (own(x, input) if save else x).reshape(1, -1, self.input_size)
-        h0, c0 = self._split(state, flat, rows, "state")
-        y, h, c, tape = self._core.forward(x, h0, c0, None, save, 0)
-        return self._join(h, c, flat), _Tape(tape, x, y), flat, rows
+        y, after, tape = self._core.forward(x, self._split(state, flat, rows, "state"), None, save, 0)
+        return self._join(after, flat), _Tape(tape, x, y), flat, rows
 
     def _split(self, state: StateLike | None, flat: bool, rows: int, name: str) -> tuple[Array | None, Array | None]:
         parts = parts_of(state, self._core.has_c, name)
@@ -91,9 +90,9 @@ class Cell(Layer):
             raise ValueError(f"{name} has shape {array.shape}, expected {wanted}")
         return array.reshape(1, -1, self.hidden_size)
 
-    def _join(self, h: Array, c: Array | None, flat: bool) -> State:
-        h = h[0, 0] if flat else h[0]
-        return h if c is None else (h, c[0, 0] if flat else c[0])
+    def _join(self, parts: tuple[Array, ...], flat: bool) -> State:
+        h, *c = (part[0, 0] if flat else part[0] for part in parts)
+        return (h, c[0]) if c else h
 
 
 class RNNCell(Cell):

@@ -24,7 +24,7 @@ from rnnfast._arrays import (
     precision,
     row_lengths,
 )
-from rnnfast._expect import brief
+from rnnfast._expect import brief, kind_of
 from rnnfast.nn.layer import Array, Layer, Option, State, StateLike, dropout_key, one_state, parts_of, refuse_options
 
 Backward = Callable[..., "tuple[Optional[Array], State]"]
@@ -34,6 +34,7 @@ class Recurrent(Layer):
     """The common part of the layers of all cells."""
 
     _cell: str
+    _window = 1
 
     input_size, hidden_size, num_layers = Option[int](), Option[int](), Option[int]()
     bias, bidirectional, variational = Option[bool](), Option[bool](), Option[bool]()
@@ -81,7 +82,7 @@ class Recurrent(Layer):
         self._steps = 0
         self._core = _core.Recurrent(
             self._cell, self.input_size, self.hidden_size, self.num_layers, self.bias, self.bidirectional,
-            self.dropout, self._seed, self.weights, recompute == "sqrt", False, self.variational,
+            self.dropout, self._seed, self.weights, recompute == "sqrt", False, self.variational, self._window,
         )  # fmt: skip
 
     def _options(self) -> dict[str, Any]:
@@ -100,6 +101,7 @@ class Recurrent(Layer):
                 ("variational", self.variational, False),
                 ("weights", self.weights, "f32"),
                 ("recompute", self.recompute, None),
+                ("window", self._window, 1),
             )
             if value != default
         )
@@ -153,9 +155,9 @@ class Recurrent(Layer):
             dy: ArrayLike | None = None, dstate: StateLike | None = None, *, input_gradient: bool = True
         ) -> tuple[Array | None, State]:
             grad = None if dy is None else self._checked(as_float32(dy, "gradient of the output"), layout, y.shape)
-            dh, dc = self._split(dstate, "gradient of the state", layout)
-            dx, dh0, dc0 = self._core.backward(tape.core, grad, dh, dc, input_gradient)
-            return None if dx is None else layout.given(dx), self._join(dh0, dc0, layout)
+            given = self._split(dstate, "gradient of the state", layout)
+            dx, dstart = self._core.backward(tape.core, grad, given, input_gradient)
+            return None if dx is None else layout.given(dx), self._join(dstart, layout)
 
         return y, final, backward
 
@@ -187,21 +189,21 @@ class Recurrent(Layer):
         x = layout.time_first(given)
         if save:
             x = own(x, given if x is not given else input)
-        h0, c0 = self._split(state, "state", layout)
+        start = self._split(state, "state", layout)
         if lengths is not None and layout.flat:
             raise ValueError("lengths are for rows, and the input is a single row (T, input_size): cut it instead")
         counts = None if lengths is None else row_lengths(lengths, layout.rows, layout.steps)
         self._steps += save
-        y, h, c, core_tape = self._core.forward(x, h0, c0, counts, save, dropout_key(self._seed, self._steps))
+        y, end, core_tape = self._core.forward(x, start, counts, save, dropout_key(self._seed, self._steps))
         kept = (x,) if made_with["recompute"] else (x, y)
-        return layout.given(y), self._join(h, c, layout), _Tape(core_tape, *kept), layout
+        return layout.given(y), self._join(end, layout), _Tape(core_tape, *kept), layout
 
     def _checked(self, grad: Array, layout: _Layout, shape: tuple[int, ...]) -> Array:
         if grad.shape != shape:
             raise ValueError(f"gradient of the output has shape {grad.shape}, expected {shape}")
         return layout.time_first(grad)
 
-    def _split(self, state: StateLike | None, name: str, layout: _Layout) -> tuple[Array | None, Array | None]:
+    def _split(self, state: StateLike | None, name: str, layout: _Layout) -> tuple[Array | None, ...]:
         if state is None:
             return None, None
         has_c: bool = self._core.has_c
@@ -219,10 +221,10 @@ class Recurrent(Layer):
             raise ValueError(f"{name} has shape {array.shape}, expected {wanted}{what}")
         return array[:, None] if layout.flat else array
 
-    def _join(self, h: Array, c: Array | None, layout: _Layout) -> State:
+    def _join(self, parts: tuple[Array, ...], layout: _Layout) -> State:
         if layout.flat:
-            h, c = h[:, 0], None if c is None else c[:, 0]
-        return h if c is None else (h, c)
+            parts = tuple(part[:, 0] for part in parts)
+        return parts[0] if len(parts) == 1 else (parts[0], parts[1])
 
 
 class _Layout:
@@ -412,21 +414,62 @@ class SRU(Recurrent):
 
 
 class QRNN(Recurrent):
-    r"""Quasi-recurrent network with a window of one step; the state is the pair (h, c). Options as :class:`RNN`'s.
+    r"""Quasi-recurrent network; the state is the pair (h, c). Options as :class:`RNN`'s, and ``window``.
 
     .. math:: z = \tanh(\ldots), \quad f, o = \sigma(\ldots), \quad c' = f c + (1 - f) z, \quad h' = o c'
 
-    Steps read c alone. weight_ih has 3·H rows in the order z f o; there is no weight_hh. For a window of k steps, put a causal
-    :class:`Conv1d` with kernel k before the layer: both together are the paper's convolution.
+    Steps read c alone. weight_ih has 3·H rows in the order z f o; there is no weight_hh.
+
+    Parameters
+    ----------
+    window : the steps of input that a gate reads. 1: x_t. 2: x_t and x_{t-1}, side by side, so that weight_ih has twice as many
+        columns, in this order. Then the state is (h, c, x), and x (N, input_size) is the input of the last step, which the
+        next one reads; x of the layers above is their h. A bidirectional layer keeps the pair (h, c): its windows begin with
+        zeros in both directions. For longer windows, put a causal :class:`Conv1d` before the layer.
 
     Source: J. Bradbury et al., Quasi-recurrent neural networks, arXiv:1611.01576, with fo-pooling.
 
     >>> y, (h, c) = QRNN(3, 5, seed=0)(np.zeros((7, 2, 3)))
     >>> c.shape
     (1, 2, 5)
+    >>> y, (h, c, x) = QRNN(3, 5, window=2, seed=0)(np.zeros((7, 2, 3)))
+    >>> x.shape
+    (2, 3)
     """
 
     _cell = "qrnn"
+
+    window = Option[int]()
+
+    def __init__(
+        self, input_size: int, hidden_size: int, num_layers: int = 1, *, window: int = 1, **options: Any
+    ) -> None:
+        if window not in (1, 2):
+            raise ValueError(
+                f"window is {brief(window)}, expected 1 or 2; for more steps, put a causal Conv1d before the layer"
+            )
+        self._window = int(window)
+        super().__init__(input_size, hidden_size, num_layers, **options)
+        self._made_with["window"] = self._window
+
+    def _split(self, state: Any, name: str, layout: _Layout) -> tuple[Array | None, ...]:
+        if state is None or self.window == 1 or self.bidirectional:
+            return super()._split(state, name, layout)
+        if not isinstance(state, (tuple, list)) or len(state) != 3:
+            raise TypeError(f"{name} of a QRNN with a window of 2 is (h, c, x), got {kind_of(state)}")
+        *pair, x = state
+        if x is not None:
+            x, wanted = as_float32(x, f"x of the {name}"), (self.input_size,)
+            wanted = wanted if layout.flat else (layout.rows, *wanted)
+            if x.shape != wanted:
+                raise ValueError(f"x of the {name} has shape {x.shape}, expected {wanted}")
+            x = x.reshape(layout.rows, self.input_size)
+        return (*super()._split(tuple(pair), name, layout), x)
+
+    def _join(self, parts: tuple[Array, ...], layout: _Layout) -> Any:
+        if len(parts) < 3:
+            return super()._join(parts, layout)
+        return (*super()._join(parts[:2], layout), parts[2][0] if layout.flat else parts[2])
 
 
 Kind = TypeVar("Kind", bound=Layer)
