@@ -1,16 +1,23 @@
 """Compares layers without a recurrent product with LSTMs and with other programs, interleaved in one process.
 
-python -m benchmarks.scan_layers [--threads 1] [--seconds 1] [--json]
+python -m benchmarks.scan_layers [layers] [--threads 1] [--seconds 1] [--json]
+python -m benchmarks.scan_layers stacks        stacks at one row, on one thread and on two
+python -m benchmarks.scan_layers scan          the scan's share of a layer at few rows, on one thread and on two
 pip install minGRU-pytorch sru          what else is compared, if it is installed (sru compiles a part of itself)
 
 A case is inference, training (forward, backward and all gradients) or one step of a stream, of T steps, N rows and H features to
 H features. Each ratio is the time of rnnfast's LSTM divided by that of the program: the median of runs taken in turn.
+
+`stacks` compares two threads that share the units of each layer with the best that two threads could do with a layer each, one step behind
+the layer below (a wavefront): half of one thread's time, since each step still reads all weights of its layer. `scan` is the time of a layer
+minus that of the product with its weights alone.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib
+import itertools
 import json
 import statistics
 import sys
@@ -37,9 +44,9 @@ CASES = [
 Program = Callable[[], Any]
 
 
-def program(kind: str, name: str, x: np.ndarray, dy: np.ndarray) -> Program:
-    """One of rnnfast's layers."""
-    layer = getattr(rf, name)(x.shape[2], x.shape[2], seed=0)
+def program(kind: str, name: str, x: np.ndarray, dy: np.ndarray, layers: int = 1) -> Program:
+    """One of rnnfast's layers, or a stack of them."""
+    layer = getattr(rf, name)(x.shape[2], x.shape[2], layers, seed=0)
     if kind == "forward":
         return lambda: layer(x)
     if kind == "stream":
@@ -97,18 +104,67 @@ def measure(case: tuple[str, int, int, int], seconds: float) -> dict[str, Any]:
     x, dy = (random.normal(size=(T, N, H)).astype(np.float32) for _ in range(2))
     programs = {name: program(kind, name, x, dy) for name in OURS}
     programs |= others(kind, x, dy)
+    median = {name: 1e3 * statistics.median(t) for name, t in in_turn(programs, seconds).items()}
+    ratio = {name: median["LSTM"] / t for name, t in median.items()}
+    return {"case": f"{kind} {T}x{N}x{H}", "threads": rf.get_num_threads(), "median_ms": median, "ratio": ratio}
+
+
+def in_turn(programs: dict[str, Program], seconds: float) -> dict[str, list[float]]:
+    """Seconds of every run; each round runs all programs."""
     repeats = {name: _repeats(run) for name, run in programs.items()}
     times: dict[str, list[float]] = {name: [] for name in programs}
-    deadline = time.perf_counter() + seconds * len(programs)
-    while time.perf_counter() < deadline or len(times["LSTM"]) < 5:
+    deadline, rounds = time.perf_counter() + seconds * len(programs), 0
+    while time.perf_counter() < deadline or rounds < 5:
+        rounds += 1
         for name, run in programs.items():
             started = time.perf_counter()
             for _ in range(repeats[name]):
                 run()
             times[name].append((time.perf_counter() - started) / repeats[name])
-    median = {name: 1e3 * statistics.median(t) for name, t in times.items()}
-    ratio = {name: median["LSTM"] / t for name, t in median.items()}
-    return {"case": f"{kind} {T}x{N}x{H}", "threads": rf.get_num_threads(), "median_ms": median, "ratio": ratio}
+    return times
+
+
+def on(threads: int, run: Program) -> Program:
+    """The program on so many threads."""
+
+    def limited() -> Any:
+        rf.set_num_threads(threads)
+        return run()
+
+    return limited
+
+
+def stacks(seconds: float) -> None:
+    """Two threads that share each layer, and the bound of a wavefront over the layers."""
+    print(f"{'':34}{'1 thread':>11}{'2 threads':>11}{'wavefront at best':>19}{'gain':>7}")
+    random = np.random.default_rng(0)
+    for kind, name, layers, T, H in itertools.product(
+        ("forward", "train"), ("LSTM", "SRU", "MinGRU"), (2, 4), (35, 256), (128, 256, 512)
+    ):
+        x, dy = (random.normal(size=(T, 1, H)).astype(np.float32) for _ in range(2))
+        run = program(kind, name, x, dy, layers)
+        times = in_turn({str(count): on(count, run) for count in (1, 2)}, seconds)
+        one, two = (1e3 * min(times[count]) for count in ("1", "2"))
+        bound = one * (T + layers - 1) / T / 2
+        case = f"{kind} {name} {layers} layers {T}x1x{H}"
+        print(f"{case:34}{one:>8.3f} ms{two:>8.3f} ms{bound:>16.3f} ms{two / bound:>7.2f}", flush=True)
+
+
+def share_of_scan(seconds: float) -> None:
+    """What a layer takes besides the product with its weights."""
+    print(f"{'':30}{'layer':>10}{'product':>10}{'scan':>8}{'of the layer':>14}")
+    for name, (T, N, H) in itertools.product(("MinGRU", "SRU"), ((35, 1, 512), (1024, 1, 256), (256, 2, 512))):
+        x = np.random.default_rng(0).normal(size=(T, N, H)).astype(np.float32)
+        gates = len(getattr(rf, name)(H, H, seed=0).state_dict()["weight_ih_l0"])
+        product = rf.Linear(H, gates, seed=0)
+        for count in (1, 2):
+            programs = {"layer": program("forward", name, x, x), "product": lambda product=product, x=x: product(x)}
+            times = in_turn({key: on(count, run) for key, run in programs.items()}, seconds)
+            layer, alone = (1e3 * min(times[key]) for key in programs)
+            case = f"{name} {T}x{N}x{H}, {count} thread{'s' * (count > 1)}"
+            print(
+                f"{case:30}{layer:>7.3f} ms{alone:>7.3f} ms{layer - alone:>8.3f}{1 - alone / layer:>14.0%}", flush=True
+            )
 
 
 def _repeats(run: Program) -> int:
@@ -121,12 +177,15 @@ def _repeats(run: Program) -> int:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", nargs="?", choices=("layers", "stacks", "scan"), default="layers")
     parser.add_argument("--threads", type=int, default=1, help="default: %(default)s")
     parser.add_argument("--seconds", type=float, default=1.0, help="time of measurement for each program and case")
     parser.add_argument("--json", action="store_true", help="print one JSON object per case")
     args = parser.parse_args()
     rf.set_num_threads(args.threads)
     torch.set_num_threads(args.threads)
+    if args.what != "layers":
+        return (stacks if args.what == "stacks" else share_of_scan)(args.seconds)
     for case in CASES:
         r = measure(case, args.seconds)
         if args.json:
