@@ -185,7 +185,7 @@ def plot(results: list[dict[str, Any]], path: str) -> None:
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", nargs="*", choices=[*DATA, []], default=list(DATA), help="default: both")
+    parser.add_argument("data", nargs="*", metavar="DATA", help=f"of {', '.join(DATA)}; default: all")
     parser.add_argument("--minutes", type=float, default=10.0, help="of training for each model")
     parser.add_argument("--threads", type=int, default=2, help="default: %(default)s")
     parser.add_argument("--models", nargs="+", choices=list(STACKS), default=list(STACKS), help="default: all")
@@ -194,12 +194,14 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--plot", metavar="PNG", help="draw the curves")
     parser.add_argument("--from", dest="source", metavar="FILE", type=Path, help="read the output of --json instead")
     args = parser.parse_args(argv)
+    for name in set(args.data) - set(DATA):
+        parser.error(f"unknown data {name!r}, expected some of {', '.join(DATA)}")
     results = []
     if args.source:
         results = [json.loads(line) for line in args.source.read_text(encoding="utf-8").splitlines() if line]
     else:
         rf.set_num_threads(args.threads)
-        for name in args.data:
+        for name in args.data or DATA:
             texts = corpora(name)
             for model in args.models:
                 result = trained(f"{name}, {model}", STACKS[model], texts, DATA[name], args)

@@ -1,8 +1,11 @@
 // A language model made to run a file gives the bits of one made to train, with the same weights.
+#include <optional>
 #include <stdexcept>
 
 #include "model_files.h"
 #include "models/language_model_file.h"
+#include "rnnfast/error.hpp"
+#include "runtime/parallel.h"
 
 using namespace rnnfast;
 using namespace rnnfast::core;
@@ -48,4 +51,99 @@ TEST_CASE("a language model gives the same bits for running as for training, and
         }
         unlink(path.c_str());
     }
+}
+
+namespace {
+
+LanguageModelOptions residual_options(Norm norm) {
+    LanguageModelOptions o;
+    o.cell = "sru";
+    o.vocabulary = 9;
+    o.embedding_size = o.hidden_size = 21;
+    o.num_layers = 3;
+    o.residual = true;
+    o.norm = norm;
+    return o;
+}
+
+const int32_t residual_ids[] = {1, 5, 0, 2, 2, 4, 8, 7};
+constexpr size_t residual_steps = 7;
+
+// Of a training step, with all gradients.
+uint64_t bits(const LanguageModelOptions& o, const Kernels& kernels) {
+    LanguageModel model(o, 4, kernels);
+    std::vector<double> nll(residual_steps);
+    const auto start = random_vector(model.state_size(1), 3);
+    model.loss(residual_ids, residual_ids + 1, residual_steps, 1, {start.data(), start.data()}, {}, nll.data(), true,
+               5);
+    model.backward();
+    std::vector<float> losses(nll.begin(), nll.end());
+    uint64_t hash = hash_bits(losses.data(), losses.size());
+    for (const Parameter* p : model.parameters()) hash = hash_bits(p->grad.data(), p->size(), hash);
+    return hash;
+}
+
+}  // namespace
+
+TEST_CASE("residual layers with norms give the same bits on every ISA with FMA and any number of threads") {
+    const int before = num_threads();
+    for (const Norm norm : {Norm::rms, Norm::layer}) {
+        std::optional<uint64_t> expected;
+        for (const Isa& isa : isas()) {
+            if (!isa.supported || std::string(isa.kernels->name) == "baseline") continue;
+            for (const int threads : {1, 2, 3}) {
+                set_num_threads(threads);
+                const uint64_t found = bits(residual_options(norm), *isa.kernels);
+                CHECK(found == expected.value_or(found));
+                expected = found;
+            }
+        }
+    }
+    set_num_threads(before);
+}
+
+TEST_CASE("residual layers from a file stream as one state, with the bits of the model that wrote them") {
+    const LanguageModelOptions o = residual_options(Norm::layer);
+    LanguageModel training(o, 4, active());
+    std::map<std::string, TensorView> tensors;
+    for (const Parameter* p : training.parameters()) tensors[p->name] = {p->shape, p->value.data(), p->size()};
+    const std::string path = temporary_path("residual");
+    std::map<std::string, std::string> metadata = metadata_of({"sru", 3, o.vocabulary, 21, 21, 3});
+    metadata["config"] = write_options(o);
+    write_safetensors(path, tensors, metadata);
+    LanguageModel running(LanguageModelFile(SafetensorsFile::open(path)), Weights::f32, active());
+
+    std::vector<double> nll(residual_steps), scores(residual_steps);
+    std::vector<float> h(training.state_size(1)), c(h.size()), end_h(h.size()), end_c(h.size());
+    training.loss(residual_ids, residual_ids + 1, residual_steps, 1, {}, {h.data(), c.data()}, nll.data(), false, 0);
+    StreamState scored = running.initial_state(1), stepped = running.initial_state(1);
+    NetworkWorkspace workspace;
+    running.score(residual_ids, residual_steps + 1, scored, scores.data(), workspace);
+    std::vector<float> logits(o.vocabulary);
+    StreamState* const states[] = {&stepped};
+    for (size_t i = 0; i < residual_steps; ++i) {
+        CHECK(scores[i] == -nll[i]);
+        running.step(residual_ids + i, states, 1, logits.data(), workspace, 1);
+    }
+    for (const StreamState* state : {&scored, &stepped}) {
+        state->get(end_h.data(), end_c.data());
+        CHECK(end_h == h);
+        CHECK(end_c == c);
+    }
+
+    const auto refusal = [&](const char* name) {
+        auto more = tensors;
+        more[name] = {{1}, h.data(), 1};
+        write_safetensors(path, more, metadata);
+        try {
+            LanguageModel(LanguageModelFile(SafetensorsFile::open(path)), Weights::f32, active());
+        } catch (const Error& error) {
+            return std::string(error.what());
+        }
+        return std::string();
+    };
+    CHECK(refusal("other.weight").empty());
+    CHECK(contains(refusal("layers.3.norm.weight"), "has layers.3.norm.weight, which its configuration does not"));
+    CHECK(contains(refusal("norm.scale"), "has norm.scale"));
+    unlink(path.c_str());
 }

@@ -15,18 +15,22 @@ namespace {
 uint64_t bits(const RecurrentOptions& options, size_t rows, const Kernels& kernels) {
     const size_t steps = 9;
     Recurrent layer(options, 3, kernels);
-    const size_t state = layer.scans() * rows * options.hidden_size, out = 2 * options.hidden_size;
+    const size_t state = layer.scans() * rows * options.hidden_size, out = layer.directions() * options.hidden_size;
     const auto x = random_vector(steps * rows * options.input_size, 1), dy = random_vector(steps * rows * out, 2);
     const auto start = random_vector(state, 3), dend = random_vector(state, 4);
-    std::vector<float> y(steps * rows * out), dx(x.size()), h(state), c(state);
+    const auto past = random_vector(rows * options.input_size, 5);
+    std::vector<float> y(steps * rows * out), dx(x.size()), h(state), c(state), dpast(past.size());
+    const bool carries = layer.carries_x();
     std::vector<int64_t> lengths(rows);
     for (size_t n = 0; n < rows; ++n) lengths[n] = static_cast<int64_t>(1 + (5 * n + 8) % steps);
     RecurrentTape tape;
-    layer.forward({steps, rows, x.data(), nullptr, lengths.data()}, {start.data(), start.data()}, y.data(), {}, tape,
-                  true);
-    layer.backward(tape, dy.data(), {dend.data(), dend.data()}, dx.data(), {h.data(), c.data()});
+    layer.forward({steps, rows, x.data(), nullptr, lengths.data()},
+                  {start.data(), start.data(), carries ? past.data() : nullptr}, y.data(), {}, tape, true);
+    layer.backward(tape, dy.data(), {dend.data(), dend.data()}, dx.data(),
+                   {h.data(), c.data(), carries ? dpast.data() : nullptr});
     uint64_t hash = hash_bits(c.data(), state, hash_bits(h.data(), state, hash_bits(dx.data(), dx.size())));
     for (const Parameter& p : layer.parameters) hash = hash_bits(p.grad.data(), p.size(), hash);
+    if (carries) hash = hash_bits(dpast.data(), dpast.size(), hash);
     return hash_bits(y.data(), y.size(), hash);
 }
 
@@ -34,14 +38,25 @@ uint64_t bits(const RecurrentOptions& options, size_t rows, const Kernels& kerne
 
 TEST_CASE("cells without a recurrent product give the same bits on every ISA with FMA and any number of threads") {
     const int before = num_threads();
+    RecurrentOptions options;
+    options.hidden_size = options.input_size = 83;
+    options.num_layers = 2;
+    options.bidirectional = true;
+    std::vector<RecurrentOptions> all;
     for (const CellInfo& cell : cells()) {
         if (cell.recurrent) continue;
-        CAPTURE(std::string(cell.name));
-        RecurrentOptions options;
         options.cell = cell.name;
-        options.hidden_size = options.input_size = 83;
-        options.num_layers = 2;
-        options.bidirectional = true;
+        all.push_back(options);
+    }
+    options.cell = "qrnn";
+    options.window = 2;
+    for (const bool both : {true, false}) {
+        options.bidirectional = both;
+        all.push_back(options);
+    }
+    for (const RecurrentOptions& each : all) {
+        CAPTURE(each.cell);
+        CAPTURE(each.window);
         for (const size_t rows : {1, 37}) {
             std::optional<uint64_t> expected;
             for (const Isa& isa : isas()) {
@@ -49,7 +64,7 @@ TEST_CASE("cells without a recurrent product give the same bits on every ISA wit
                 CAPTURE(std::string(isa.kernels->name));
                 for (const int threads : {1, 2, 5}) {
                     set_num_threads(threads);
-                    const uint64_t found = bits(options, rows, *isa.kernels);
+                    const uint64_t found = bits(each, rows, *isa.kernels);
                     CHECK(found == expected.value_or(found));
                     expected = found;
                 }

@@ -264,6 +264,11 @@ def objects(draw):
         "scan": lambda: draw.choice([rf.MinGRU, rf.MinLSTM, rf.SRU, rf.QRNN])(
             width, hidden, num_layers=draw.randint(1, 2), bidirectional=draw.random() < 0.5, seed=random
         ),
+        "window": lambda: rf.QRNN(width, hidden, window=2, bidirectional=draw.random() < 0.5, seed=random),
+        "residual": lambda: rf.LanguageModel(
+            corpus.vocab, cell=draw.choice(["mingru", "lstm"]), embedding_size=4, hidden_size=4, num_layers=2, seed=random,
+            residual=draw.random() < 0.5, norm=draw.choice(["rms", "layer", None]),
+        ),
         "embedding": lambda: rf.Embedding(5, width, seed=random),
         "conv": lambda: rf.Conv1d(width, hidden, draw.randint(1, 3), padding=draw.choice([0, 1, "same", "causal"])),
         "attention": lambda: rf.SelfAttention(2 * width, draw.choice([1, 2]), causal=draw.random() < 0.5),

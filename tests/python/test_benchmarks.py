@@ -22,6 +22,7 @@ from benchmarks.bounds import Level, Rates, bound_seconds, measure_rates, produc
 from benchmarks.cases import Case, all_cases, chosen, inputs, weights  # noqa: E402
 from benchmarks.measure import Measured, Worker, WorkerFailed, largest_difference, measure  # noqa: E402
 
+import rnnfast as rf  # noqa: E402
 from rnnfast import _core  # noqa: E402
 
 # A machine of round numbers: 100 GFLOP/s, a fast small cache, a slow memory.
@@ -232,6 +233,32 @@ def test_perplexity_curves_are_drawn_from_a_log_and_from_nothing_else(tmp_path):
     log.write_text("{}\n")
     with pytest.raises(SystemExit, match=r"holds no epoch: give what benchmarks\.ptb_pytorch printed"):
         curves.read(log)
+
+
+def test_stacks_of_equal_arithmetic_train_for_their_time_and_are_drawn(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("matplotlib")
+    from benchmarks import scan_quality
+
+    counts = [stack.multiplications(256) for stack in scan_quality.STACKS.values()]
+    assert max(counts) <= 1.07 * min(counts)
+    text = rf.Corpus.from_text("a rose is a rose. " * 60, tokenizer="char").split(0.8, 0.1, 0.1)
+    monkeypatch.setattr(scan_quality, "corpora", lambda name: text)
+    data = scan_quality.Data(width=8, batch_size=4, num_steps=8, lr=1e-2, dropout=0.1, unit="nats")
+    monkeypatch.setitem(scan_quality.DATA, "tinyshakespeare", data)
+    out, picture = tmp_path / "runs.json", tmp_path / "curves.png"
+    options = ["tinyshakespeare", "--minutes", "0.002", "--threads", "1", "--models", "LSTM", "minGRU"]
+    threads = rf.get_num_threads()
+    try:
+        scan_quality.main([*options, "--json", str(out), "--plot", str(picture)])
+    finally:
+        rf.set_num_threads(threads)
+    runs = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [run["name"] for run in runs] == ["LSTM", "minGRU"]
+    assert all(run["curve"] and run["curve"][-1]["seconds"] >= 0.12 for run in runs)
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    shown = capsys.readouterr().out
+    scan_quality.main(["--from", str(out)])
+    assert capsys.readouterr().out == shown
 
 
 def test_the_command_names_what_it_does_not_know():

@@ -61,6 +61,12 @@ def test_the_code_for_several_processes_runs():
         exec(compile(block, "docs/distributed.md", "exec"), {})
 
 
+def test_the_code_for_layers_without_a_recurrent_product_runs():
+    names = {}
+    for block in blocks("docs/scans.md"):
+        exec(compile(block, "docs/scans.md", "exec"), names)
+
+
 @pytest.mark.fault("C13")
 @pytest.mark.parametrize("document", ["docs/language-models.md", "docs/translation.md"])
 def test_the_tutorials_run_and_draw_their_pictures(tmp_path, monkeypatch, data_folder, document):

@@ -6,10 +6,10 @@ import copy
 
 import numpy as np
 import pytest
-from reference import NAMES, Scan, flip
 from test_recurrent import close
 
 import rnnfast as rf
+from rnnfast.reference.recurrent import NAMES, Scan, flip
 
 T, N, D, H, LAYERS = 7, 4, 5, 18, 3
 LENGTHS = [7, 0, 3, 5]

@@ -6,12 +6,12 @@ import itertools
 
 import numpy as np
 import pytest
-from reference import Stack
 from registered import LAYERS
 from test_language_model import random_batch
 
 import rnnfast as rf
 from rnnfast.cli import main
+from rnnfast.reference import Normalization, Stack
 
 H, V, LAYERS_DEEP = 20, 17, 3
 FORMS = [(True, "rms"), (True, "layer"), (True, None), (False, "rms")]
@@ -30,29 +30,20 @@ def vary(model):
     return model
 
 
-class Normalization:
-    """x / sqrt(mean x^2 + eps) * weight, or LayerNorm."""
+class Norm:
+    """The normalization with this name among the weights, or nothing."""
 
     def __init__(self, x, w, name):
-        self.weight, self.bias, self.name = w.get(f"{name}.weight"), w.get(f"{name}.bias"), name
-        self.centered = self.bias is not None
-        self.y = x
-        if self.weight is None:
-            return
-        x = x - x.mean(-1, keepdims=True) if self.centered else x
-        self.inverse = 1 / np.sqrt((x * x).mean(-1, keepdims=True) + 1e-5)
-        self.x = x * self.inverse
-        self.y = self.x * self.weight + (self.bias if self.centered else 0)
+        self.own = {part: w[f"{name}.{part}"] for part in ("weight", "bias") if f"{name}.{part}" in w}
+        self.name, self.norm = name, Normalization(x, self.own, 1e-5, "bias" in self.own) if self.own else None
+        self.y = self.norm.y if self.norm else x
 
     def backward(self, dy, grads):
-        if self.weight is None:
+        if self.norm is None:
             return dy
-        grads[f"{self.name}.weight"] = (dy * self.x).sum((0, 1))
-        if self.centered:
-            grads[f"{self.name}.bias"] = dy.sum((0, 1))
-        g = dy * self.weight
-        mean = g.mean(-1, keepdims=True) if self.centered else 0
-        return self.inverse * (g - mean - self.x * (g * self.x).mean(-1, keepdims=True))
+        dx, own = self.norm.backward(dy)
+        grads.update({f"{self.name}.{part}": gradient for part, gradient in own.items()})
+        return dx
 
 
 def reference(model, x, y, state=None):
@@ -64,13 +55,13 @@ def reference(model, x, y, state=None):
         h0, c0 = state if isinstance(state, tuple) else (state, c0)
     h, layers, last = w["embedding.weight"][x], [], []
     for i in range(LAYERS_DEEP):
-        norm = Normalization(h, w, f"layers.{i}.norm")
+        norm = Norm(h, w, f"layers.{i}.norm")
         own = {n.split(".")[-1]: value for n, value in w.items() if n.startswith(f"layers.{i}.rnn.")}
-        stack = Stack(c["cell"], norm.y, own, 1, 1, h0[i : i + 1], c0[i : i + 1], np.full(N, len(x)))
+        stack = Stack(c["cell"], norm.y, own, h0[i : i + 1], c0[i : i + 1], np.full(N, len(x)))
         layers.append((norm, stack))
         last.append(stack.h[0])
         h = h + stack.y if c.get("residual") else stack.y
-    norm = Normalization(h, w, "norm")
+    norm = Norm(h, w, "norm")
     logits = norm.y @ w["output.weight"].T + w["output.bias"]
     p = np.exp(logits - logits.max(-1, keepdims=True))
     p /= p.sum(-1, keepdims=True)
@@ -266,11 +257,10 @@ def test_the_command_line_trains_and_continues_such_a_model(tmp_path, monkeypatc
         "4",
     )
     train = ("train", "text.txt", "--epochs", "1", "--output")
-    main([*train, "m.safetensors", "--cell", "mingru", "--residual", "--norm", "rms", *sizes])
+    assert main([*train, "m.safetensors", "--cell", "mingru", "--residual", "--norm", "rms", *sizes]) == 0
     model = rf.load("m.safetensors")
     assert (model.config["residual"], model.config["norm"]) == (True, "rms")
-    with pytest.raises(SystemExit):
-        main([*train, "n.safetensors", "--from", "m.safetensors", "--norm", "layer"])
+    assert main([*train, "n.safetensors", "--from", "m.safetensors", "--norm", "layer"]) == 2
     assert "--norm is layer, in the model rms" in capsys.readouterr().err
-    main([*train, "n.safetensors", "--from", "m.safetensors", "--norm", "rms"])
+    assert main([*train, "n.safetensors", "--from", "m.safetensors", "--norm", "rms"]) == 0
     assert rf.load("n.safetensors").config == model.config

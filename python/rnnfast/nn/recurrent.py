@@ -459,8 +459,8 @@ class QRNN(Recurrent):
             raise TypeError(f"{name} of a QRNN with a window of 2 is (h, c, x), got {kind_of(state)}")
         *pair, x = state
         if x is not None:
-            x, wanted = as_float32(x, f"x of the {name}"), (self.input_size,)
-            wanted = wanted if layout.flat else (layout.rows, *wanted)
+            x = as_float32(x, f"x of the {name}")
+            wanted = (self.input_size,) if layout.flat else (layout.rows, self.input_size)
             if x.shape != wanted:
                 raise ValueError(f"x of the {name} has shape {x.shape}, expected {wanted}")
             x = x.reshape(layout.rows, self.input_size)
