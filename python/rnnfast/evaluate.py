@@ -93,6 +93,7 @@ def evaluate(
     loss: LossLike | Mapping[str, LossLike],
     metrics: Metrics = (),
     batch_size: int | None = None,
+    distributed: Ranks | None = None,
 ) -> NetworkEvaluation: ...
 @overload
 def evaluate(
@@ -156,18 +157,18 @@ def evaluate(
     >>> result.tokens, 1 < result.perplexity < 16
     (4, True)
     """
+    ranks = Ranks(1) if distributed is None else distributed
+    if not isinstance(ranks, Ranks):
+        raise TypeError(f"distributed is {kind_of(ranks)}, expected an rf.distributed.MPI(shards=...)")
     if isinstance(model, Network):
         if loss is None:
             raise ValueError('a network needs a loss: give loss="cross_entropy", "mse", ..., or a loss of rf.losses')
         rows = 256 if batch_size is None else positive(batch_size, "batch_size")
-        return NetworkEvaluation(*Supervised(model, loss, metrics).evaluate(corpus, rows))
+        return NetworkEvaluation(*Supervised(model, loss, metrics).evaluate(corpus, rows, ranks))
     if loss is not None or isinstance(metrics, Mapping) or len(metrics):
         raise ValueError(
             f"{kind_of(model)} has its own loss; loss and metrics are for networks such as an rf.Sequential"
         )
-    ranks = Ranks(1) if distributed is None else distributed
-    if not isinstance(ranks, Ranks):
-        raise TypeError(f"distributed is {kind_of(ranks)}, expected an rf.distributed.MPI(shards=...)")
     if isinstance(corpus, ParallelCorpus):
         return _evaluate_pairs(
             _translator(model), pairs_for(model, corpus), 64 if batch_size is None else batch_size, ranks

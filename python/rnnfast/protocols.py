@@ -128,10 +128,11 @@ class Trainable(Protocol):
 
 class Shards(NamedTuple):
     """Some of the groups that the rows of a minibatch are split into: a batch for each, None for a group without rows, and the
-    ``tokens`` that the whole minibatch predicts."""
+    ``tokens`` that the whole minibatch predicts. ``even``: all groups have as many rows, and predict as many tokens."""
 
     parts: list[Any]
     tokens: int
+    even: bool = False
 
 
 class Minibatches(Protocol[Batch]):

@@ -1,4 +1,4 @@
-"""The program that every rank of the MPI tests runs: ``train FOLDER``, or ``fault KIND RANK CHECKPOINT``."""
+"""The program that every rank of the MPI tests runs: ``train CHECKPOINT``, ``long CHECKPOINT`` or ``fault KIND RANK CHECKPOINT``."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import numpy as np
 import rnnfast as rf
 
 IDS = np.random.default_rng(0).integers(0, 40, 1500)
+EPOCHS = 12  # of a long run
 WORDS = ["all", "be", "convenient", "do", "expound", "for"]
 
 
@@ -42,6 +43,19 @@ def fit_translator(ranks):
     return model, rf.fit(model, data, data, epochs=2, batch_size=16, distributed=ranks, progress=False)
 
 
+def network_data(count, seed):
+    random = np.random.default_rng(seed)
+    x = [random.standard_normal((n, 3)).astype(np.float32) for n in random.integers(1, 9, count)]
+    return rf.Examples(x, [int(each.sum() > 0) for each in x], weights=random.integers(0, 3, count))
+
+
+def fit_network(ranks):
+    layers = [rf.LSTM(3, 12, seed=0), rf.LayerNorm(12), rf.Dropout(0.3), rf.Pool("last"), rf.Linear(12, 2, seed=1)]
+    model = rf.Sequential(*layers, seed=2)
+    options = {"loss": "cross_entropy", "metrics": ["accuracy"], "epochs": 2, "batch_size": 12, "distributed": ranks}
+    return model, rf.fit(model, network_data(50, 0), network_data(30, 1), progress=False, **options)
+
+
 def digest(model):
     return hashlib.sha256(b"".join(value.tobytes() for value in model.state_dict().values())).hexdigest()
 
@@ -49,27 +63,29 @@ def digest(model):
 def results(ranks):
     """What must not depend on the number of ranks."""
     found = {}
-    for name, fitted in (("language model", fit_language_model), ("translator", fit_translator)):
+    fits = {"language model": fit_language_model, "translator": fit_translator, "network": fit_network}
+    for name, fitted in fits.items():
         model, history = fitted(ranks)
-        found[name] = [digest(model), history[-1]["train_perplexity"], history[-1]["valid_perplexity"]]
+        found[name] = [digest(model), {k: v for k, v in history[-1].items() if "second" not in k}]
     found["evaluation"] = rf.evaluate(language_model(), IDS, parts=6, distributed=ranks).as_dict()
     return found
 
 
 def fault(kind, ranks, model):
-    """Makes the 9th loss of a rank fail."""
-    calls, loss = [0], model.loss
+    """Makes the 9th step of a rank fail."""
+    calls, backward = [0], model.backward
 
-    def failing(*arguments):
+    def failing():
         calls[0] += 1
         if calls[0] == 9 and kind in ("SIGKILL", "SIGSTOP"):
             os.kill(os.getpid(), getattr(signal, kind))
         if calls[0] == 9 and kind == "raise":
             raise OSError("the text has gone")
-        nll, state = loss(*arguments)
-        return (float("nan") if calls[0] == 9 and kind == "nan" else nll), state
+        backward()
+        if calls[0] == 9 and kind == "nan":
+            model.grads["output.bias"] = np.full(40, np.nan)
 
-    model.loss = failing
+    model.backward = failing
     if kind == "disk full":
 
         def save(*_, **__):
@@ -93,6 +109,11 @@ def main(task, *arguments):
         if ranks.leads:
             print(json.dumps(found), flush=True)
         return
+    if task == "long":  # rank r writes its process id to CHECKPOINT.r
+        with open(f"{arguments[0]}.{ranks.rank}", "w") as file:
+            file.write(str(os.getpid()))
+        fit_language_model(ranks, epochs=EPOCHS, checkpoint=arguments[0], checkpoint_every=0.0)
+        return
     kind, rank, checkpoint = arguments
     model = language_model()
     if ranks.rank == int(rank):
@@ -103,15 +124,15 @@ def main(task, *arguments):
 
 
 def signal_at(step):
-    calls, loss = [0], rf.LanguageModel.loss
+    calls, backward = [0], rf.LanguageModel.backward
 
-    def counting(self, *arguments):
+    def counting(self):
         calls[0] += 1
         if calls[0] == step:
             signal.raise_signal(signal.SIGTERM)
-        return loss(self, *arguments)
+        backward(self)
 
-    rf.LanguageModel.loss = counting
+    rf.LanguageModel.backward = counting
 
 
 if __name__ == "__main__":

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import math
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -100,6 +103,30 @@ def test_without_dropout_the_gradient_is_that_of_the_whole_batch():
         np.testing.assert_allclose(models[1].state_dict()[name], value, atol=1e-6)
 
 
+def test_a_network_s_gradient_in_shards_is_that_of_the_whole_batch():
+    """The mean over predictions that count, with weights; up to the order of sums."""
+    models = []
+    for shards in (None, 4):
+        models.append(
+            rf.Sequential(rf.LSTM(3, 12, seed=0), rf.LayerNorm(12), rf.Pool("last"), rf.Linear(12, 2, seed=1))
+        )
+        options = {"loss": "cross_entropy", "epochs": 1, "batch_size": 13, "optimizer": "sgd", "lr": 0.1}
+        history = rf.fit(models[-1], program.network_data(50, 0), shards=shards, progress=False, **options)
+        assert math.isfinite(history[-1]["train_loss"])
+    for name, value in models[0].state_dict().items():
+        np.testing.assert_allclose(models[1].state_dict()[name], value, atol=1e-5)
+
+
+def test_outputs_of_unequal_weight_are_refused_in_shards():
+    layers = {"rnn": rf.GRU(3, 4), "each": rf.Linear(4, 1), "pool": (rf.Pool("last"), "rnn"), "one": rf.Linear(4, 1)}
+    model = rf.Network(inputs={"x": 3}, layers=layers, outputs=["each", "one"])
+    x = np.zeros((5, 4, 3), np.float32)
+    data = rf.Examples(x, {"each": np.zeros((5, 4, 1)), "one": np.zeros((4, 1))})
+    rf.fit(model, data, loss={"each": "mse", "one": "mse"}, epochs=1, progress=False)
+    with pytest.raises(ValueError, match="shards need outputs that predict equally often"):
+        rf.fit(model, data, loss={"each": "mse", "one": "mse"}, epochs=1, shards=2, progress=False)
+
+
 def test_each_shard_has_dropout_of_its_own():
     digests = set()
     for shards in (None, 1, 2, 4):
@@ -169,7 +196,7 @@ def test_ranks_give_the_bits_of_one_process_and_one_process_resumes_them(count, 
 
 FAULTS = {
     "raise": "OSError: the text has gone",
-    "nan": "the loss is nan at step",
+    "nan": "the gradient's norm is nan at step",
     "SIGKILL": "",
     "SIGSTOP": "rank 1 has been silent for 3 seconds",
     "disk full": "No space left on device",
@@ -195,6 +222,35 @@ def test_a_failing_rank_ends_all_within_seconds_and_the_checkpoint_is_whole(kind
     elif kind != "raise":
         model, _ = program.fit_language_model(rf.distributed.Ranks(4), checkpoint=file, resume=True)
         assert program.digest(model) == alone["language model"][0]
+
+
+@pytest.mark.slow
+def test_a_rank_killed_at_any_of_20_moments_costs_no_bit(tmp_path):
+    command, environment = mpiexec()
+    wanted = program.digest(program.fit_language_model(rf.distributed.Ranks(4), epochs=program.EPOCHS)[0])
+    random = np.random.default_rng(0)
+    stopped = 0
+    for moment in range(20):
+        file = tmp_path / f"{moment}.safetensors"
+        count = int(random.choice([2, 4]))
+        job = subprocess.Popen(
+            [command, "-n", str(count), sys.executable, str(PROGRAM), "long", str(file)],
+            env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        pids = [tmp_path / f"{file.name}.{rank}" for rank in range(count)]
+        while not all(pid.exists() and pid.read_text() for pid in pids):
+            assert job.poll() is None
+            time.sleep(0.01)
+        time.sleep(float(random.uniform(0, 1.5)))
+        with contextlib.suppress(ProcessLookupError):  # it has finished already
+            os.kill(int(pids[random.integers(count)].read_text()), signal.SIGKILL)
+        stopped += job.wait(timeout=10) != 0
+        resume = file.exists()
+        model, _ = program.fit_language_model(
+            rf.distributed.Ranks(4), epochs=program.EPOCHS, checkpoint=file, resume=resume
+        )
+        assert program.digest(model) == wanted, moment
+    assert stopped > 5
 
 
 @pytest.mark.slow

@@ -268,7 +268,6 @@ def test_mistakes_are_named():
         (lambda: rf.fit(net, ([X[:, 0]], [Y[:, 0]], [3]), loss="mse"), ValueError, "which have their own"),
         (lambda: rf.fit(net, iter([(X, Y)]), loss="mse"), TypeError, "can be read only once"),
         (lambda: rf.fit(net, [], loss="mse"), ValueError, "0 batches"),
-        (lambda: rf.fit(net, (X, Y), loss="mse", shards=2), ValueError, "for language models and translators"),
         (lambda: rf.fit(net, (X, Y), loss="mse", num_steps=3), ValueError, "num_steps is 3"),
         (lambda: rf.fit(net, (X, Y), loss="mse", metrics=["r2"]), ValueError, "expected one of accuracy, mae"),
         (lambda: rf.fit(net, (X, Y), (X, Y), loss="mse", metrics=["accuracy", "error_rate"], epochs=1), ValueError, "error_rate is for ctc"),

@@ -36,7 +36,7 @@ IMPORTS = {
     "info": {*SMALL, "_core", "distributed"},
     "pickling": {*SMALL, "_core"},
     "nn": {*SMALL, "_core", "pickling"},
-    "models": {*SMALL, "_core", "nn", "text"},
+    "models": {*SMALL, "_core", "distributed", "nn", "text"},
     "evaluate": {*SMALL, "distributed", "models", "nn", "text"},
     "generate": {*SMALL, "_core", "models", "nn", "text"},
     "translate": {*SMALL, "_core", "models", "nn", "plot", "text"},

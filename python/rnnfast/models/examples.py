@@ -188,17 +188,16 @@ class Rows:
         return len(chosen) * int(first.array.shape[1 - self._axis])
 
 
-class _Unsharded:
-    """Batches that are never split into shards."""
+def _shards(rows: Rows, chosen: NDArray[Any], own: range, count: int) -> Shards:
+    """The groups ``own`` of the chosen rows, of which there are ``count``."""
+    groups = [chosen[len(chosen) * shard // count : len(chosen) * (shard + 1) // count] for shard in own]
+    return Shards([rows.take(group) if len(group) else None for group in groups], rows.predictions(chosen))
+
+
+class RowBatches:
+    """The result of :meth:`Rows.batches`."""
 
     carries_state = False
-
-    def shards(self, own: range, count: int) -> Iterator[Shards]:
-        raise ValueError("the data of a network cannot be split into shards: leave out shards and distributed")
-
-
-class RowBatches(_Unsharded):
-    """The result of :meth:`Rows.batches`."""
 
     def __init__(self, rows: Rows, chosen: Sequence[NDArray[Any]], first: int) -> None:
         self._rows, self._chosen, self._first = rows, chosen, first
@@ -209,6 +208,10 @@ class RowBatches(_Unsharded):
 
     def __iter__(self) -> Iterator[Batch]:
         return (self._rows.take(chosen) for chosen in self._chosen[self._first :])
+
+    def shards(self, own: range, count: int) -> Iterator[Shards]:
+        """The same batches, of whose ``count`` groups of rows only those with the numbers ``own`` are read."""
+        return (_shards(self._rows, chosen, own, count) for chosen in self._chosen[self._first :])
 
     @staticmethod
     def predictions(batch: Batch) -> int:
@@ -331,17 +334,17 @@ class Given:
         """The batches of an epoch."""
         return GivenBatches(self, start)
 
-    def read(self, given: Any, number: int) -> Batch:
+    def read(self, given: Any, number: int) -> Rows:
         """A batch, checked."""
         if isinstance(given, list):  # what a DataLoader makes of tuples
             given = tuple(given)
-        rows = Rows(self._network, self._losses, given, f"batch {number}")
-        return rows.take(np.arange(rows.count))
+        return Rows(self._network, self._losses, given, f"batch {number}")
 
 
-class GivenBatches(_Unsharded):
+class GivenBatches:
     """The result of :meth:`Given.batches`."""
 
+    carries_state = False
     tokens = UNKNOWN
 
     def __init__(self, given: Given, first: int) -> None:
@@ -351,6 +354,13 @@ class GivenBatches(_Unsharded):
         return len(self._given.data)
 
     def __iter__(self) -> Iterator[Batch]:
+        return (rows.take(np.arange(rows.count)) for rows in self._each())
+
+    def shards(self, own: range, count: int) -> Iterator[Shards]:
+        """Groups of the rows of every batch."""
+        return (_shards(rows, np.arange(rows.count), own, count) for rows in self._each())
+
+    def _each(self) -> Iterator[Rows]:
         for number, batch in enumerate(self._given.data):
             if number >= self._first:
                 yield self._given.read(batch, number)

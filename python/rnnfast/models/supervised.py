@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Callable, Union
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rnnfast._expect import choice, kind_of, listed
+from rnnfast.distributed.ranks import Ranks
 from rnnfast.models.examples import Batch, batches_of
 from rnnfast.models.network import Network, Run
 from rnnfast.nn.ctc import CTCLoss, ctc_decode, edit_distance, labels_of
@@ -29,19 +31,31 @@ class Supervised:
         self.network, self.losses = network, _losses(network, loss)
         self.metrics = _metrics(metrics)
         self._backward: Callable[[], object] | None = None
+        self._weights: list[float] = []  # of the outputs in the last loss
 
     def loss(self, *batch: Any) -> tuple[float, None]:
         """The mean loss of a :class:`Batch`, for :meth:`backward`."""
         given = Batch(*batch)
         run = self.network.run(*given.inputs, lengths=given.lengths, train=True)
         total, gradients = 0.0, {}
+        self._weights = []
         for name, loss in self.losses.items():
             y, target, options = self._read(run, given, name)
-            value, dy = loss.forward(y, target, **options)
+            value, dy, weight = loss.weighted(y, target, **options)
+            self._weights.append(weight)
             total += value
             gradients[name] = self._swapped(dy, name)
         self._backward = lambda: run.backward(gradients, input_gradient=False)
         return total, None
+
+    def weight(self) -> float:
+        """Σ weights of the last loss, a mean, in a mean over several batches."""
+        if any(weight != self._weights[0] for weight in self._weights):
+            raise ValueError(
+                f"the outputs {', '.join(self.losses)} have the weights {', '.join(f'{w:g}' for w in self._weights)} in a shard; shards "
+                "need outputs that predict equally often: leave out shards and distributed"
+            )
+        return self._weights[0]
 
     def backward(self) -> None:
         """Adds the gradients of the last loss to those of the network."""
@@ -50,10 +64,12 @@ class Supervised:
         self._backward()
         self._backward = None
 
-    def evaluate(self, data: Any, batch_size: int) -> tuple[float, int, dict[str, float]]:
-        """The loss, the number of predictions, and the metrics; the same bits for any ``batch_size``."""
+    def evaluate(self, data: Any, batch_size: int, ranks: Ranks | None = None) -> tuple[float, int, dict[str, float]]:
+        """The loss, the number of predictions, and the metrics; the same bits for any ``batch_size`` and any number of ranks."""
         sums: dict[tuple[str, str], Sums] = {}
-        for batch in batches_of(self.network, self.losses, data, batch_size):
+        ranks = Ranks(1) if ranks is None else ranks
+        batches = batches_of(self.network, self.losses, data, batch_size)
+        for batch in itertools.islice(batches, ranks.rank, None, ranks.size):
             run = self.network.run(*batch.inputs, lengths=batch.lengths)
             for name, loss in self.losses.items():
                 y, target, options = self._read(run, batch, name)
@@ -68,6 +84,12 @@ class Supervised:
                     counts = terms.weights > 0
                     weights = _plain_weights(terms.weights, options.get("weights"))
                     _add(sums, (name, metric), np.where(counts, values, 0) * weights, weights)
+        if ranks.size > 1:
+            every, sums = ranks.all(sums), {}
+            for own in every:
+                for key, (values, weights) in own.items():
+                    sums.setdefault(key, ([], []))[0].extend(values)
+                    sums[key][1].extend(weights)
         means = {key: _mean(*both) for key, both in sums.items()}
         count = sum(int((w > 0).sum()) for (_, metric), (_, ws) in sums.items() if not metric for w in ws)
         several = len(self.losses) > 1

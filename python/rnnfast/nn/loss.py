@@ -48,12 +48,18 @@ class Loss(ABC):
         self, output: ArrayLike, target: Any, *, weights: ArrayLike | None = None, lengths: ArrayLike | None = None
     ) -> tuple[float, Array]:
         """The value, and its gradient in the shape of the output; both are zero if every weight is."""
+        return self.weighted(output, target, weights=weights, lengths=lengths)[:2]
+
+    def weighted(
+        self, output: ArrayLike, target: Any, *, weights: ArrayLike | None = None, lengths: ArrayLike | None = None
+    ) -> tuple[float, Array, float]:
+        """:meth:`forward`, and Σ weights: that of the value in a mean over several batches."""
         terms = self.terms(output, target, weights=weights, lengths=lengths, gradient=True)
         assert terms.gradient is not None
         total = float(terms.weights.sum(dtype=np.float64))
         if not total > 0:
-            return 0.0, np.zeros_like(terms.gradient)
-        return float(terms.losses.sum(dtype=np.float64)) / total, terms.gradient * np.float32(1 / total)
+            return 0.0, np.zeros_like(terms.gradient), 0.0
+        return float(terms.losses.sum(dtype=np.float64)) / total, terms.gradient * np.float32(1 / total), total
 
     def terms(
         self,

@@ -244,7 +244,7 @@ class Batches:
             raise ValueError(f"batch_size is {rows}, fewer than the {count} shards: each needs at least one row")
         for begins, steps in self._places():
             parts = [self._batch(begins[rows * shard // count : rows * (shard + 1) // count], steps) for shard in own]
-            yield Shards(parts, int(steps) * rows)
+            yield Shards(parts, int(steps) * rows, rows % count == 0)
 
     def _places(self) -> Iterator[tuple[NDArray[np.int64], np.int64]]:
         """Where the rows of each batch begin, and how many steps they have."""

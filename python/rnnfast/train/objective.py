@@ -47,8 +47,8 @@ class Objective(Protocol):
     def validate(self, data: Any, ranks: Ranks | None) -> dict[str, float]:
         """What a record keeps of the validation data."""
 
-    def sharded(self) -> Trainable:
-        """The model whose gradients are computed shard by shard; ``ValueError`` if it has no shards."""
+    def weight(self, predictions: int) -> float:
+        """The weight of the last loss in a mean over several batches; ``predictions``: of its batch."""
 
     def recorded(self, loss: float) -> float:
         """The measure of a mean loss."""
@@ -89,8 +89,8 @@ class Perplexity:
     def validate(self, data: Any, ranks: Ranks | None) -> dict[str, float]:
         return {"valid_perplexity": evaluate(self._model, data, distributed=ranks).perplexity}
 
-    def sharded(self) -> Trainable:
-        return self._model
+    def weight(self, predictions: int) -> float:
+        return float(predictions)
 
     def recorded(self, loss: float) -> float:
         return math.exp(loss) if loss < 700 else math.inf
@@ -132,11 +132,11 @@ class Losses:
     def fingerprint(self, data: Any) -> str | None:
         return fingerprint_of(self._of.network, self._of.losses, data)
 
-    def sharded(self) -> Trainable:
-        raise ValueError("shards and distributed are for language models and translators; leave them out for a network")
+    def weight(self, predictions: int) -> float:
+        return self._of.weight()
 
     def validate(self, data: Any, ranks: Ranks | None) -> dict[str, float]:
-        loss, _, metrics = self._of.evaluate(data, VALIDATION_ROWS)
+        loss, _, metrics = self._of.evaluate(data, VALIDATION_ROWS, ranks)
         return {"valid_loss": loss, **{f"valid_{name}": value for name, value in metrics.items()}}
 
     def recorded(self, loss: float) -> float:

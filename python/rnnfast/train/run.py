@@ -90,7 +90,7 @@ class Run:
         rules: Mapping[str, Any],
     ) -> None:  # fmt: skip
         self.model, self.objective, self.optimizer, self.settings = model, objective, optimizer, settings
-        self.sharded = None if settings.ranks is None else ShardedSteps(objective.sharded(), settings.ranks)
+        self.sharded = None if settings.ranks is None else ShardedSteps(model, objective, settings.ranks)
         self.reading, self.rules, self.run = reading.settings, rules, settings.run
         self.epochs, self.patience = settings.epochs, settings.patience
         self.notes: list[str] = []
@@ -266,7 +266,7 @@ class Run:
         self.model.load_state_dict(found.model.state_dict())
         self.model.steps = place["steps"]
         self.best, self.state = found.held("best.") or None, found.state
-        if self.sharded is not None:
+        if self.sharded is not None and found.state is not None:
             self.sharded.split(found.state, self.reading["batch_size"])
         for name in ("epoch", "batch", "tokens", "clipped", "nll", "norms", "history"):
             setattr(self, name, place[name])

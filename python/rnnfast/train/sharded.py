@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
 from rnnfast.distributed.ranks import Numbers, Ranks, TreeSum
+from rnnfast.models.network import Network
 from rnnfast.protocols import Array, Minibatches, Shards, Trainable
+from rnnfast.train.objective import Objective
 
 State = Any  # of the rows of a shard: None, an array (layers, rows, H), or a tuple of them
 
@@ -16,11 +19,12 @@ class ShardedSteps:
     """Losses and gradients of a model, shard by shard; ``states`` are those that the shards of this rank continue with.
 
     Each shard runs alone, and chance in it depends on the step and the number of the shard, so its gradient is the same on every
-    rank. Gradients are in one flat buffer, in the order of ``grads``, without those of frozen parameters.
+    rank. Gradients are in one flat buffer, in the order of ``grads``, without those of frozen parameters. The gradient of a shard's
+    mean loss is multiplied by its weight, and the sum divided by that of the weights.
     """
 
-    def __init__(self, model: Trainable, ranks: Ranks) -> None:
-        self.model, self.ranks = model, ranks
+    def __init__(self, model: Trainable | Network, objective: Objective, ranks: Ranks) -> None:
+        self.model, self.objective, self.ranks = model, objective, ranks
         self.states: list[State] = [None] * len(ranks.own)
         self._moving = [name for name in model.grads if name not in model.frozen]
         self._size = sum(model.grads[name].size for name in self._moving)
@@ -39,10 +43,7 @@ class ShardedSteps:
         """The state of all rows; every rank must ask for it."""
         if self.states[0] is None:
             return None
-        every = [state for states in self.ranks.all(self.states) for state in states]
-        if isinstance(every[0], tuple):
-            return tuple(np.concatenate(parts, axis=1) for parts in zip(*every))
-        return np.concatenate(every, axis=1)
+        return _joined([state for states in self.ranks.all(self.states) for state in states])
 
     @property
     def alone(self) -> bool:
@@ -54,46 +55,65 @@ class ShardedSteps:
 
         If the loss is not finite, the gradients are zero.
         """
-        model, ranks, carries = self.model, self.ranks, source.carries_state
-        losses, step = [0.0] * len(batch.parts), model.steps
-        for i, (shard, part) in enumerate(zip(ranks.own, batch.parts)):
+        ranks, model, step = self.ranks, self.model, self.model.steps
+        losses = self._one_by_one(batch, source)
+        model.steps = step + 1
+        every = ranks.gather(np.array([*notes, *(number for both in losses for number in both)]))
+        pairs = every[:, len(notes) :].reshape(-1, 2).tolist()
+        weight = sum(own for _, own in pairs)
+        loss = sum(each * own for each, own in pairs) / max(weight, 1e-300)
+        share = 1.0 / weight if weight > 0 else 0.0
+        flat = self._sum.total()
+        if math.isfinite(loss):
+            ranks.add_(flat)
+            self._give(flat, share)
+        return loss, every[:, : len(notes)]
+
+    def _one_by_one(self, batch: Shards, source: Minibatches[Any]) -> list[tuple[float, float]]:
+        """Adds the gradients of each shard to the tree; their losses and weights."""
+        model, step, losses = self.model, self.model.steps, [(0.0, 0.0)] * len(batch.parts)
+        for i, (shard, part) in enumerate(zip(self.ranks.own, batch.parts)):
             buffer = self._sum.new()
             if part is None:
                 buffer[:] = 0.0
             else:
-                model.steps = step * ranks.shards + shard
-                loss, state = model.loss(*part, self.states[i]) if carries else model.loss(*part)
-                model.backward()
-                self.states[i] = state if carries else None
-                share = source.predictions(part) / batch.tokens
-                losses[i] = loss * share
-                self._take(buffer, share)
+                model.steps = step * self.ranks.shards + shard
+                arguments = (*part, self.states[i]) if source.carries_state else tuple(part)
+                loss, state = self.objective.loss(*arguments)
+                self.objective.backward()
+                self.states[i] = state if source.carries_state else None
+                weight = 1.0 if batch.even else self.objective.weight(source.predictions(part))
+                losses[i] = loss, weight
+                self._take(buffer, weight)
             self._sum.add(buffer)
-        model.steps = step + 1
-        every = ranks.gather(np.array([*notes, *losses]))
-        loss = float(sum(every[:, len(notes) :].ravel().tolist()))
-        flat = self._sum.total()
-        if np.isfinite(loss):
-            ranks.add_(flat)
-            self._give(flat)
-        return loss, every[:, : len(notes)]
+        return losses
 
-    def _take(self, flat: Array, share: float) -> None:
-        """Moves the gradients, times ``share``, to ``flat``."""
+    def _take(self, flat: Array, weight: float) -> None:
+        """Moves the gradients, times ``weight``, to ``flat``."""
         at, grads = 0, self.model.grads
         for name in self._moving:
             gradient = grads[name]
-            np.multiply(gradient.ravel(), np.float32(share), out=flat[at : at + gradient.size])
+            np.multiply(gradient.ravel(), np.float32(weight), out=flat[at : at + gradient.size])
             at += gradient.size
         flat[at:] = 0.0
         self.model.zero_grad()
 
-    def _give(self, flat: Array) -> None:
+    def _give(self, flat: Array, share: float) -> None:
+        """The inverse."""
         at, grads = 0, self.model.grads
         for name in self._moving:
             gradient = grads[name]
-            gradient[...] = flat[at : at + gradient.size].reshape(gradient.shape)
+            np.multiply(flat[at : at + gradient.size].reshape(gradient.shape), np.float32(share), out=gradient)
             at += gradient.size
+
+
+def _joined(states: list[State]) -> State:
+    """The states of several shards as one."""
+    if states[0] is None:
+        return None
+    if isinstance(states[0], tuple):
+        return tuple(np.concatenate(parts, axis=1) for parts in zip(*states))
+    return np.concatenate(states, axis=1)
 
 
 def _rows(state: State, rows: slice) -> State:
