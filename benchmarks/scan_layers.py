@@ -9,8 +9,8 @@ A case is inference, training (forward, backward and all gradients) or one step 
 H features. Each ratio is the time of rnnfast's LSTM divided by that of the program: the median of runs taken in turn.
 
 `stacks` compares two threads that share the units of each layer with the best that two threads could do with a layer each, one step behind
-the layer below (a wavefront): half of one thread's time, since each step still reads all weights of its layer. `scan` is the time of a layer
-minus that of the product with its weights alone.
+the layer below (a wavefront): half of one thread's time, since each step still reads all weights of its layer. A prototype of the forward, in
+Python's threads and by blocks of steps, runs too. `scan` is the time of a layer minus that of the product with its weights alone.
 """
 
 from __future__ import annotations
@@ -19,8 +19,10 @@ import argparse
 import importlib
 import itertools
 import json
+import queue
 import statistics
 import sys
+import threading
 import time
 from typing import Any, Callable
 
@@ -134,20 +136,51 @@ def on(threads: int, run: Program) -> Program:
     return limited
 
 
+def wavefront(name: str, x: np.ndarray, layers: int) -> Program:
+    """The forward of a stack whose upper half runs on a second thread, a block of steps behind the lower half."""
+    lower, upper = (getattr(rf, name)(x.shape[2], x.shape[2], layers // 2, seed=0) for _ in range(2))
+    blocks = np.array_split(x, min(8, len(x)))
+
+    def run() -> None:
+        between: queue.SimpleQueue[np.ndarray] = queue.SimpleQueue()
+
+        def second() -> None:
+            state = None
+            for _ in blocks:
+                _, state = upper(between.get(), state)
+
+        other = threading.Thread(target=second)
+        other.start()
+        state = None
+        for block in blocks:
+            y, state = lower(block, state)
+            between.put(y)
+        other.join()
+
+    return run
+
+
 def stacks(seconds: float) -> None:
-    """Two threads that share each layer, and the bound of a wavefront over the layers."""
-    print(f"{'':34}{'1 thread':>11}{'2 threads':>11}{'wavefront at best':>19}{'gain':>7}")
+    """Two threads that share each layer, and a wavefront over the layers: its bound, and a prototype of its forward."""
+    print(f"{'':34}{'1 thread':>11}{'2 threads':>11}{'wavefront':>12}{'at best':>11}{'gain':>7}{'at best':>9}")
     random = np.random.default_rng(0)
     for kind, name, layers, T, H in itertools.product(
         ("forward", "train"), ("LSTM", "SRU", "MinGRU"), (2, 4), (35, 256), (128, 256, 512)
     ):
         x, dy = (random.normal(size=(T, 1, H)).astype(np.float32) for _ in range(2))
         run = program(kind, name, x, dy, layers)
-        times = in_turn({str(count): on(count, run) for count in (1, 2)}, seconds)
-        one, two = (1e3 * min(times[count]) for count in ("1", "2"))
-        bound = one * (T + layers - 1) / T / 2
+        programs = {str(count): on(count, run) for count in (1, 2)}
+        if kind == "forward":
+            programs["wavefront"] = on(1, wavefront(name, x, layers))
+        best = {key: 1e3 * min(times) for key, times in in_turn(programs, seconds).items()}
+        one, two, bound = best["1"], best["2"], best["1"] * (T + layers - 1) / T / 2
+        made = best.get("wavefront")
+        shown = "" if made is None else f"{made:.3f} ms"
+        gain = "" if made is None else f"{two / made:.2f}"
         case = f"{kind} {name} {layers} layers {T}x1x{H}"
-        print(f"{case:34}{one:>8.3f} ms{two:>8.3f} ms{bound:>16.3f} ms{two / bound:>7.2f}", flush=True)
+        print(
+            f"{case:34}{one:>8.3f} ms{two:>8.3f} ms{shown:>12}{bound:>8.3f} ms{gain:>7}{two / bound:>9.2f}", flush=True
+        )
 
 
 def share_of_scan(seconds: float) -> None:
