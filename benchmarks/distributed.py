@@ -1,0 +1,244 @@
+"""Measures training on several ranks of this machine, and predicts it for clusters.
+
+python -m benchmarks.distributed [--ranks 1,2,4] [--model small] [--json]          needs rnnfast[mpi]
+
+A step is computation and exchange. The exchange of n bytes over R ranks, an Alltoall and an Allgather of n / R bytes a pair, takes
+
+    2 (R - 1) alpha  +  2 n (R - 1) / R beta  +  n (R - 1) / R gamma
+
+seconds: alpha for every message, beta for every byte sent, gamma for every byte added. Computation takes delta for every operation. The
+four constants are fitted to measurements here; for another network, alpha and beta are replaced by its own. The prediction is checked
+by making every exchange three times, and by another number of ranks than those that were fitted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+import rnnfast as rf
+from rnnfast.distributed.ranks import TreeSum
+
+T = 35
+ROWS = 16  # of each rank
+SIZES = [1 << k for k in range(12, 23, 2)]  # floats of the exchanges that alpha and beta are fitted to
+NETWORKS = {"10 Gb/s": (30e-6, 8 / 10e9), "100 Gb/s": (5e-6, 8 / 100e9)}  # seconds a message, seconds a byte
+ETHERNET = 0.9  # the share of the bandwidth that messages get
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """An LSTM language model of two layers."""
+
+    hidden: int
+    vocabulary: int = 10_000
+
+    def make(self) -> rf.LanguageModel:
+        return rf.LanguageModel(
+            self.vocabulary, cell="lstm", embedding_size=self.hidden, hidden_size=self.hidden, num_layers=2, dropout=0.5, seed=1
+        )  # fmt: skip
+
+    @property
+    def parameters(self) -> int:
+        h, v = self.hidden, self.vocabulary
+        return 2 * v * h + v + 2 * (8 * h * h + 8 * h)
+
+    def operations(self, rows: int) -> float:
+        """Multiplications and additions of a step: forward, and twice as many backward."""
+        h = self.hidden
+        return 6.0 * T * rows * (2 * 8 * h * h + self.vocabulary * h)
+
+
+MODELS = {"small": Sizes(200), "medium": Sizes(650), "large": Sizes(1500)}
+
+
+@dataclass(frozen=True)
+class Cost:
+    """The constants of the model of costs, in seconds."""
+
+    alpha: float
+    beta: float
+    gamma: float
+    delta: float
+
+    def exchange(self, ranks: int, size: float) -> float:
+        """Of ``size`` bytes."""
+        sent = size * (ranks - 1) / ranks
+        return 2 * (ranks - 1) * self.alpha + sent * (2 * self.beta + self.gamma)
+
+    def step(self, ranks: int, model: Sizes, rows: int = ROWS) -> float:
+        """``rows``: of each rank."""
+        return self.delta * model.operations(rows) + self.exchange(ranks, 4 * model.parameters)
+
+
+def fitted(exchanges: list[tuple[int, int, float]], gamma: float, delta: float) -> Cost:
+    """From (ranks, bytes, seconds) of exchanges: least squares of relative errors, with constants of at least 0.
+
+    >>> true = Cost(1e-5, 1e-9, 1e-10, 1e-11)
+    >>> cost = fitted([(r, n, true.exchange(r, n)) for r in (2, 4) for n in (1000, 10**6)], 1e-10, 1e-11)
+    >>> round(cost.alpha * 1e5, 6), round(cost.beta * 1e9, 6)
+    (1.0, 1.0)
+    """
+    rows = np.array([[2 * (r - 1), 2 * n * (r - 1) / r] for r, n, _ in exchanges])
+    seconds = np.array([s - gamma * n * (r - 1) / r for r, n, s in exchanges])
+    weights = 1 / np.array([s for *_, s in exchanges])
+    scale = np.array([1e-6, 1e-10])
+    found = np.linalg.lstsq(rows * weights[:, None] * scale, seconds * weights, rcond=None)[0] * scale
+    if found.min() < 0:  # then the other one explains the times alone
+        only = int(np.argmax(found))
+        found = np.zeros(2)
+        found[only] = np.median(seconds / rows[:, only])
+    return Cost(float(found[0]), float(found[1]), gamma, delta)
+
+
+# What runs on every rank
+
+
+class Repeated(rf.distributed.MPI):
+    """Ranks that exchange every sum several times: a slower network."""
+
+    times = 1
+
+    def add_(self, flat: Any) -> None:
+        copies = [flat.copy() for _ in range(self.times - 1)]
+        for each in [*copies, flat]:
+            super().add_(each)
+
+
+def median_step(ranks: rf.distributed.MPI, model: rf.LanguageModel, repeats: int) -> tuple[float, float]:
+    """Seconds of a step, and those of its exchange."""
+    random = np.random.default_rng(0)
+    ids = random.integers(0, model.config["vocab_size"], ROWS * ranks.size * T * (repeats + 1) + T + 1)
+    seconds, exchanges, last = [], [], [time.perf_counter(), ranks.seconds]
+
+    class Clock(rf.Callback):
+        def on_step(self, record: Any) -> None:
+            now, spent = time.perf_counter(), ranks.seconds
+            seconds.append(now - last[0])
+            exchanges.append(spent - last[1])
+            last[:] = [now, spent]
+
+    options = {"batch_size": ROWS * ranks.size, "num_steps": T, "optimizer": "sgd", "lr": 0.1, "progress": False}
+    rf.fit(model, ids, epochs=1, distributed=ranks, callbacks=[Clock()], **options)
+    if not ranks.leads:  # callbacks are rank 0's
+        return 0.0, 0.0
+    return statistics.median(seconds[1:-1]), statistics.median(exchanges[1:-1])
+
+
+def worker(name: str, repeats: int) -> None:
+    """Prints the measurements of this number of ranks, at rank 0."""
+    size = int(os.environ.get("PMI_SIZE") or os.environ.get("OMPI_COMM_WORLD_SIZE") or 1)
+    ranks = Repeated(size)
+    found: dict[str, Any] = {"ranks": ranks.size, "threads": rf.get_num_threads(), "exchanges": []}
+    for count in SIZES:
+        flat, seconds = np.ones(ranks.padded(count), np.float32), []
+        for _ in range(7):
+            ranks.gather(np.zeros(1))
+            started = time.perf_counter()
+            ranks.add_(flat)
+            seconds.append(time.perf_counter() - started)
+        found["exchanges"].append([4 * count, statistics.median(seconds)])
+    found["step"], found["exchange"] = median_step(ranks, MODELS[name].make(), repeats)
+    ranks.times = 3
+    found["slow step"], found["slow exchange"] = median_step(ranks, MODELS[name].make(), repeats)
+    if ranks.leads:
+        print(json.dumps(found), flush=True)
+
+
+# The parent
+
+
+def measured(count: int, name: str, repeats: int) -> dict[str, Any]:
+    """What :func:`worker` prints on ``count`` ranks."""
+    mpiexec = os.environ.get("MPIEXEC") or shutil.which("mpiexec")
+    if mpiexec is None:
+        sys.exit("mpiexec is not installed: pip install 'rnnfast[mpi]', or set MPIEXEC")
+    command = [mpiexec, "-n", str(count), sys.executable, "-m", "benchmarks.distributed", "--worker"]
+    run = subprocess.run([*command, "--model", name, "--repeats", str(repeats)], capture_output=True, text=True)
+    if run.returncode:
+        sys.exit(run.stderr or f"{count} ranks ended with status {run.returncode}")
+    found: dict[str, Any] = json.loads(run.stdout.splitlines()[-1])
+    return found
+
+
+def seconds_a_byte_added() -> float:
+    """Of the tree: two arrays of 4 MB are read and one is written."""
+    tree, seconds = TreeSum(1 << 20), []
+    for _ in range(9):
+        started = time.perf_counter()
+        for _ in range(2):
+            tree.add(tree.new())
+        tree.total()
+        seconds.append(time.perf_counter() - started)
+    return statistics.median(seconds) / (4 << 20)
+
+
+def report(found: list[dict[str, Any]], cost: Cost, name: str) -> str:
+    """The tables of docs/distributed.md."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    lines = [
+        f"{name}: {MODELS[name].parameters:,} parameters, {T} steps, {ROWS} rows a rank; {cores} cores",
+        "",
+        "| ranks x threads | step ms | exchange ms | predicted exchange | step, exchange x 3 | predicted |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for each in found:
+        ranks, step, exchange = each["ranks"], each["step"], each["exchange"]
+        predicted = cost.exchange(ranks, 4 * MODELS[name].parameters)
+        slow = step + 2 * exchange
+        note = " (oversubscribed)" if ranks * each["threads"] > (cores or 1) else ""
+        lines.append(
+            f"| {ranks} x {each['threads']}{note} | {1e3 * step:.1f} | {1e3 * exchange:.1f} | {1e3 * predicted:.1f} | "
+            f"{1e3 * each['slow step']:.1f} | {1e3 * slow:.1f} |"
+        )
+    lines += ["", f"alpha {cost.alpha * 1e6:.1f} us, beta {cost.beta * 1e9:.3f} ns a byte, gamma {cost.gamma * 1e9:.3f} ns a byte, "
+              f"delta {cost.delta * 1e12:.1f} ps an operation", "",
+              "Predicted steps a second; in brackets the share of one rank's speed that each rank keeps:", ""]  # fmt: skip
+    counts = [2, 4, 8, 16, 32, 64, 128, 256, 512, 1024]
+    lines += ["| model, network | " + " | ".join(map(str, counts)) + " |", "| --- " * (len(counts) + 1) + "|"]
+    for model, sizes in MODELS.items():
+        alone = cost.delta * sizes.operations(ROWS)
+        for network, (alpha, beta) in NETWORKS.items():
+            there = Cost(alpha, beta / ETHERNET, cost.gamma, cost.delta)
+            steps = [there.step(count, sizes) for count in counts]
+            lines.append(
+                f"| {model}, {network} | " + " | ".join(f"{1 / s:.2f} ({alone / s:.0%})" for s in steps) + " |"
+            )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measures, fits, predicts, prints."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--ranks", default="1,2,4", help="numbers of ranks to measure, powers of two")
+    parser.add_argument("--model", choices=MODELS, default="small", help="the model to measure")
+    parser.add_argument("--repeats", type=int, default=8, help="steps of each measurement")
+    parser.add_argument("--json", action="store_true", help="print the measurements too")
+    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.worker:
+        worker(args.model, args.repeats)
+        return
+    found = [measured(int(count), args.model, args.repeats) for count in args.ranks.split(",")]
+    single = min(found, key=lambda each: each["ranks"])
+    delta = (single["step"] - single["exchange"]) / MODELS[args.model].operations(ROWS)
+    several = [each for each in found if each["ranks"] > 1][:1]  # the other numbers check the fit
+    exchanges = [(each["ranks"], size, seconds) for each in several for size, seconds in each["exchanges"]]
+    cost = fitted(exchanges, seconds_a_byte_added(), delta)
+    print(report(found, cost, args.model))
+    if args.json:
+        print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()
