@@ -9,9 +9,12 @@ from rnnfast import _moved, distributed, nn, presets, study
 from rnnfast._core import Error as FileFormatError
 from rnnfast._core import __version__
 from rnnfast.bleu import CorpusBleu, bleu, corpus_bleu
+from rnnfast.estimators.backtest import Backtest
 from rnnfast.estimators.base import NotFittedError
 from rnnfast.estimators.classify import SequenceClassifier
 from rnnfast.estimators.forecast import Autoregressor, LinearAR
+from rnnfast.estimators.forecaster import Forecaster, Interval
+from rnnfast.estimators.tag import SequenceTagger
 from rnnfast.evaluate import Evaluation, NetworkEvaluation, PairEvaluation, evaluate, log_prob, surprisal
 from rnnfast.generate import generate, stream
 from rnnfast.info import get_num_threads, info, set_num_threads
@@ -43,15 +46,18 @@ __all__ = [
     "Adam",
     "AdamW",
     "Autoregressor",
+    "Backtest",
     "Callback",
     "Corpus",
     "CorpusBleu",
     "Evaluation",
     "Examples",
     "FileFormatError",
+    "Forecaster",
     "GradientCheck",
     "GradientFlow",
     "History",
+    "Interval",
     "LanguageModel",
     "LinearAR",
     "NGram",
@@ -63,6 +69,7 @@ __all__ = [
     "ParallelCorpus",
     "Seq2Seq",
     "SequenceClassifier",
+    "SequenceTagger",
     "Sequential",
     "TensorBoard",
     "Translation",

@@ -6,12 +6,14 @@ import json
 import os
 import re
 import zlib
-from typing import Any, Literal, TypeVar, Union, overload
+from typing import Any, Literal, TypeVar, Union, get_args, overload
 
 from rnnfast import _core
 from rnnfast._expect import brief
 from rnnfast.estimators.classify import SequenceClassifier
 from rnnfast.estimators.forecast import Autoregressor, LinearAR
+from rnnfast.estimators.forecaster import Forecaster
+from rnnfast.estimators.tag import SequenceTagger
 from rnnfast.files import PathLike, checked_path
 from rnnfast.markov.ngram import NGram
 from rnnfast.models.base import Model
@@ -21,11 +23,11 @@ from rnnfast.models.reading import NETWORKS, UNUSABLE, ModelFile, network_in, re
 from rnnfast.models.seq2seq import Seq2Seq
 from rnnfast.protocols import Precision
 
-Estimator = Union[SequenceClassifier, Autoregressor, LinearAR]
+Estimator = Union[SequenceClassifier, SequenceTagger, Forecaster, Autoregressor, LinearAR]
 Loaded = Union[LanguageModel, NGram, Seq2Seq, Network, Estimator]
 _Loaded = TypeVar("_Loaded", bound=Loaded)
 
-_ESTIMATORS: dict[str, type[Estimator]] = {kind.kind: kind for kind in (SequenceClassifier, Autoregressor, LinearAR)}
+_ESTIMATORS: dict[str, type[Estimator]] = {kind.kind: kind for kind in get_args(Estimator)}
 # The classes that each name of a kind stands for, and what messages call their objects.
 _KINDS: dict[str, tuple[type[Loaded], ...]] = {
     LanguageModel.kind: (LanguageModel, NGram),
@@ -40,6 +42,8 @@ _DESCRIPTIONS: dict[type[Loaded], str] = {
     Network: "a network of layers",
     Sequential: "a chain of layers",
     SequenceClassifier: "a classifier of sequences",
+    SequenceTagger: "a tagger of sequences",
+    Forecaster: "a forecaster of series with intervals",
     Autoregressor: "a forecaster of series",
     LinearAR: "a linear forecaster of series",
 }
@@ -61,6 +65,10 @@ def load(path: PathLike, *, weights: Precision | None = None, kind: Literal["net
 def load(
     path: PathLike, *, weights: Precision | None = None, kind: Literal["sequence_classifier"]
 ) -> SequenceClassifier: ...
+@overload
+def load(path: PathLike, *, weights: Precision | None = None, kind: Literal["sequence_tagger"]) -> SequenceTagger: ...
+@overload
+def load(path: PathLike, *, weights: Precision | None = None, kind: Literal["forecaster"]) -> Forecaster: ...
 @overload
 def load(path: PathLike, *, weights: Precision | None = None, kind: Literal["autoregressor"]) -> Autoregressor: ...
 @overload

@@ -291,6 +291,8 @@ def objects(draw):
         ),
         "classifier": lambda: rf.SequenceClassifier(hidden_size=3, epochs=1, seed=0).fit(["ab", "ba", "b"], [0, 1, 1]),
         "forecaster": lambda: rf.Autoregressor("gru", 3, epochs=1, seed=0).fit(np.sin(np.arange(50) / 3)),
+        "tagger": lambda: rf.SequenceTagger("gru", 3, epochs=1, seed=0).fit(["ab", "b"], [[0, 1], [1]]),
+        "seasonal": lambda: rf.Forecaster("gru", 3, horizon=3, season=4, epochs=1, seed=0).fit(np.sin(np.arange(60) * np.pi / 2)),
         "linear_ar": lambda: rf.LinearAR(2).fit(np.sin(np.arange(50) / 3)),
         "vocab": lambda: corpus.vocab,
         "pairs": lambda: pairs,
@@ -320,6 +322,8 @@ RESULTS = {
     "CorpusBleu",
     "PairEvaluation",
     "NetworkEvaluation",
+    "Backtest",
+    "Interval",
 }
 
 
@@ -389,7 +393,7 @@ def tame(values):
 
 # What may be infinite or NaN by definition: the logarithm of an impossible event, its perplexity, a forecast without a past.
 MAY_BE_INFINITE = re.compile(
-    r"Autoregressor.predict|LinearAR.predict|log_prob|surprisal|evaluate|NGram|nll|bleu|History|loss_curve|Evaluation|GradientFlow|step_limit|score|Translation|schedule|fit|get_params"
+    r"Autoregressor.predict|Forecaster|LinearAR.predict|log_prob|surprisal|evaluate|NGram|nll|bleu|History|loss_curve|Evaluation|GradientFlow|step_limit|score|Translation|schedule|fit|get_params"
 )
 
 

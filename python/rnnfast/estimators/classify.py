@@ -15,27 +15,23 @@ from rnnfast.estimators.base import (
     CELL,
     TOKENIZER,
     TRAINING,
-    Estimator,
     Trainer,
     also_named,
     check_size,
     check_sizes,
-    checked_reals,
     epochs_shown,
     falling_rate,
     fresh_seed,
     losses_in,
-    named_columns,
     one_of,
     recurrent_layer,
     shuffled,
 )
+from rnnfast.estimators.reader import SequenceReader, padded, reader_in
 from rnnfast.estimators.samples import (
     INTEGERS,
     REAL,
     TOKENS,
-    Sequences,
-    check_names,
     check_storable,
     labels_for_json,
     labels_from_json,
@@ -43,7 +39,6 @@ from rnnfast.estimators.samples import (
     read_labels,
     read_sequences,
     read_weights,
-    standard_scale,
 )
 from rnnfast.files import PathLike
 from rnnfast.models.network import Network
@@ -53,7 +48,6 @@ from rnnfast.nn.linear import Linear
 from rnnfast.nn.parts import Part, Pool
 from rnnfast.plot import finish, literals, new_figure
 from rnnfast.protocols import Cell
-from rnnfast.text.tokenise import tokenizer_in_file
 from rnnfast.text.vocab import Vocab
 
 if TYPE_CHECKING:
@@ -63,7 +57,7 @@ POOLINGS = ("last", "mean")
 _ROWS = 256  # sequences classified together
 
 
-class SequenceClassifier(Estimator):
+class SequenceClassifier(SequenceReader):
     r"""P(class | x_1 … x_T) = softmax(W s + b), where s is the last state of the recurrent layer, or the mean of all.
 
     The sequences can have any lengths and contain tokens or real numbers:
@@ -187,47 +181,6 @@ class SequenceClassifier(Estimator):
         self._learn(params, **learnt, classes_=classes, network_=network, loss_curve_=losses)
         return self
 
-    def _reader(self, given: Sequences, params: dict[str, Any]) -> tuple[dict[str, Any], list[NDArray[Any]]]:
-        """The attributes for reading sequences, and the given sequences as the network reads them."""
-        if given.kind == REAL:
-            mean, scale = standard_scale(np.concatenate(given.values), "X")
-            read = {"input_": REAL, "mean_": mean, "scale_": scale, "n_features_in_": len(mean)}
-            read.update(named_columns(given.names, len(mean)))
-            return read, [((x - mean) / scale).astype(np.float32) for x in given.values]
-        plain = Vocab(tokenizer=params["tokenizer"])
-        sequences = [plain.tokenize(row) if isinstance(row, str) else row for row in given.values]
-        vocab = Vocab((token for row in sequences for token in row), tokenizer=params["tokenizer"])
-        check_storable(vocab.idx_to_token, "X")
-        return {"input_": TOKENS, "vocab_": vocab}, [self._ids(vocab, row, n) for n, row in enumerate(sequences)]
-
-    def _ids(self, vocab: Vocab, row: Any, n: int) -> NDArray[np.int32]:
-        ids = vocab.encode(vocab.tokenize(row) if isinstance(row, str) else row)
-        if not len(ids):
-            raise ValueError(f"sequence {n}: the sequence {brief(row)} is empty, expected at least one token")
-        return ids
-
-    def _rows(self, X: Iterable[object]) -> list[NDArray[Any]]:
-        """Sequences as the network reads them."""
-        self._check_fitted()
-        if self.input_ == TOKENS:
-            return [self._ids(self.vocab_, row, n) for n, row in enumerate(read_sequences(X, TOKENS).values)]
-        given = read_sequences(X, REAL)
-        check_names(given.names, self._columns(), "X")
-        if given.values and given.values[0].shape[1] != self.n_features_in_:
-            raise ValueError(
-                f"X has {given.values[0].shape[1]} features, but SequenceClassifier is expecting {self.n_features_in_} features as input"
-            )
-        rows = []
-        for n, x in enumerate(given.values):
-            with np.errstate(over="ignore"):
-                row = ((x - self.mean_) / self.scale_).astype(np.float32)
-            if not np.isfinite(row).all():
-                raise OverflowError(
-                    f"sequence {n} reaches {np.abs(x).max():g}, too far from the fitted numbers for single precision"
-                )
-            rows.append(row)
-        return rows
-
     @also_named(sequences="X")
     def predict_proba(self, X: Iterable[object]) -> NDArray[np.float64]:
         """P(class), (number of sequences, number of classes), in the order of ``classes_``."""
@@ -289,26 +242,12 @@ class SequenceClassifier(Estimator):
 
     def _parts(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         classes, labels = labels_for_json(self.classes_)
-        learnt: dict[str, Any] = {"classes": classes, "labels": labels, **self._losses()}
-        if self.input_ == TOKENS:
-            learnt["vocabulary"] = self.vocab_.description()
-        else:
-            learnt.update(mean=self.mean_.tolist(), scale=self.scale_.tolist(), features=self._columns())
+        learnt = {"classes": classes, "labels": labels, **self._losses(), **self._reader_parts()}
         return learnt, dict(self.network_.state_dict())
 
     def _restore(self, params: dict[str, Any], config: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> None:
         classes = labels_from_json(config["classes"], config.get("labels"))
-        learnt: dict[str, Any]
-        if "mean" in config and config.keys() & {"vocabulary", "tokens"}:
-            raise ValueError("it has both a vocabulary and a mean of real numbers, expected one of them")
-        if "mean" not in config:
-            vocab, width = _vocabulary(config, params["tokenizer"]), params["embedding_size"]
-            learnt, num_tokens = {"input_": TOKENS, "vocab_": vocab}, len(vocab)
-        else:
-            mean, num_tokens = checked_reals(config["mean"], "mean"), 0
-            scale, width = checked_reals(config["scale"], "scale", len(mean), positive=True), len(mean)
-            learnt = {"input_": REAL, "mean_": mean, "scale_": scale, "n_features_in_": width}
-            learnt.update(named_columns(config.get("features"), width))
+        learnt, num_tokens, width = reader_in(config, params)
         hidden = params["hidden_size"]
         asked = params["num_layers"] * hidden**2, max(num_tokens, hidden) * width, len(classes) * hidden
         check_sizes(tensors, params["num_layers"], *asked)
@@ -331,15 +270,15 @@ def _network(params: dict[str, Any], num_classes: int, seed: int, *, num_tokens:
 
 def _logits(network: Network, rows: list[NDArray[Any]]) -> Array:
     """(N, classes) for N sequences: ids (T,) or numbers (T, D)."""
-    padded, lengths = _padded(rows)
-    logits: Array = network(padded, lengths=lengths)
+    x, lengths = padded(rows)
+    logits: Array = network(x, lengths=lengths)
     return logits
 
 
 def _learn(network: Network, rows: list[NDArray[Any]], targets: NDArray[Any], weights: NDArray[Any] | None) -> float:
     """The mean cross-entropy of ``targets`` (N,); adds its gradients to the network."""
-    padded, lengths = _padded(rows)
-    logits, backward = network.forward(padded, lengths=lengths)
+    x, lengths = padded(rows)
+    logits, backward = network.forward(x, lengths=lengths)
     p = _softmax(logits)
     gradient = p.copy()
     gradient[np.arange(len(rows)), targets] -= 1
@@ -348,21 +287,6 @@ def _learn(network: Network, rows: list[NDArray[Any]], targets: NDArray[Any], we
         gradient, losses = gradient * weights[:, None], losses * weights
     backward(gradient / len(rows), input_gradient=False)
     return float(losses.mean())
-
-
-def _vocabulary(config: dict[str, Any], tokenizer: str) -> Vocab:
-    if "vocabulary" in config:
-        return Vocab.from_description(config["vocabulary"])
-    return Vocab.from_list(config["tokens"], tokenizer=tokenizer_in_file(tokenizer))  # a file of version 0.1
-
-
-def _padded(rows: list[NDArray[Any]]) -> tuple[NDArray[Any], NDArray[np.int32]]:
-    """(T, N) or (T, N, D), padded with zeros, and the lengths (N,)."""
-    lengths = np.array([len(row) for row in rows], np.int32)
-    padded = np.zeros((int(lengths.max()), len(rows), *rows[0].shape[1:]), rows[0].dtype)
-    for n, row in enumerate(rows):
-        padded[: len(row), n] = row
-    return padded, lengths
 
 
 def _softmax(logits: Array) -> NDArray[np.float64]:

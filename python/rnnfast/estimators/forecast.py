@@ -40,11 +40,11 @@ from rnnfast.protocols import Cell
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_Self = TypeVar("_Self", bound="Forecaster")
+_Self = TypeVar("_Self", bound="SeriesModel")
 _STEPS = 4096  # of a chunk of a long series
 
 
-class Forecaster(Estimator):
+class SeriesModel(Estimator):
     """The base of the forecasters. Series are (T,), or (T, D) for D series together; results have the same form.
 
     A forecaster learns from the series itself: ``y`` exists for scikit-learn's pipelines and searches, and must be None.
@@ -194,7 +194,7 @@ def _check_length(x: Reals, least: int) -> None:
         raise ValueError(f"the series has {few}, expected at least {least}")
 
 
-class LinearAR(Forecaster):
+class LinearAR(SeriesModel):
     r"""The linear autoregression :math:`x_t = b + \sum_{i=1}^{\tau} A_i x_{t-i}`, by least squares: a Markov model of order τ.
 
     >>> model = LinearAR(2).fit(np.sin(np.arange(100) / 5))
@@ -256,7 +256,7 @@ def _windows(x: Reals, tau: int) -> Reals:
     return np.concatenate([*parts, np.ones((len(x), 1))], axis=1)
 
 
-class Autoregressor(Forecaster):
+class Autoregressor(SeriesModel):
     r"""A hidden-variable autoregression: :math:`h_t = \mathrm{cell}(x_t, h_{t-1})`, :math:`\hat x_{t+1} = W h_t + b`.
 
     Parameters

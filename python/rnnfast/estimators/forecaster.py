@@ -1,0 +1,594 @@
+"""Forecasts of series with a season, exogenous columns and intervals: a linear part, and a recurrent network for what it leaves."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from rnnfast._arrays import between, positive
+from rnnfast._expect import brief
+from rnnfast.estimators import linear_horizon as linear
+from rnnfast.estimators.backtest import Backtest, summary
+from rnnfast.estimators.base import (
+    CELL,
+    TRAINING,
+    Estimator,
+    above_zero,
+    check_sizes,
+    checked_reals,
+    doubles_as_bytes,
+    doubles_from_bytes,
+    fresh_seed,
+    losses_in,
+    named_columns,
+    recurrent_layer,
+)
+from rnnfast.estimators.index import Index, continued, index_of
+from rnnfast.estimators.samples import Reals, check_names, read_series, standard_scale
+from rnnfast.files import PathLike
+from rnnfast.models.examples import Examples
+from rnnfast.models.network import Network, Sequential
+from rnnfast.models.supervised import Supervised
+from rnnfast.nn.linear import Linear
+from rnnfast.nn.losses import QuantileLoss
+from rnnfast.plot import finish, new_figure
+from rnnfast.protocols import Cell
+from rnnfast.train.fit import fit
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_FAN = (0.5, 0.95)  # further intervals of a plot
+
+
+class Interval(NamedTuple):
+    """A forecast and its interval; each is (k,) or (k, D), or pandas' with the dates that follow."""
+
+    median: Any
+    lower: Any
+    upper: Any
+
+
+def _season(value: Any, name: str) -> int | None:
+    return None if value is None else between(value, 2, 2**31 - 1, name)
+
+
+def _log(value: Any, name: str) -> bool | str:
+    if isinstance(value, (bool, np.bool_)):
+        return bool(value)
+    if value != "auto":
+        raise ValueError(f'{name} is {brief(value)}, expected True, False or "auto"')
+    return "auto"
+
+
+def _share(value: Any, name: str) -> float:
+    if above_zero(value, name) >= 1:
+        raise ValueError(f"{name} is {value}, expected less than 1")
+    return float(value)
+
+
+class Forecaster(Estimator):
+    r"""Forecasts of the next ``horizon`` values of one or several series, with intervals.
+
+    With z the standardized values, or their logarithms, the quantile q of z_{t+h} is
+
+    .. math:: b_{t,h} + w_h \cdot x_{t,h} + s_h (W h_t + b)_{h,q}
+
+    b is a base: 0, the last value, or the value a season before, with or without the season's change. x are the last three values, the
+    level, values one and two seasons before t + h, two harmonics of the season, and the exogenous columns at t + h; w is a ridge
+    regression. h_t is the state of a recurrent layer that reads values, differences, season and exogenous columns up to t; it learns
+    the quantiles of what the linear part leaves, with the quantile loss, and starts from zero. The last part of the series, which
+    is not trained on, chooses base, penalty and epoch, and calibrates the interval: conformal calibration moves both ends by the
+    quantile of the last ``calibration`` errors of the interval at each h.
+
+    Parameters
+    ----------
+    cell, hidden_size, num_layers : of the recurrent layer
+    horizon : the number of steps ahead that are forecast
+    season : the number of steps after which a pattern repeats, such as 12 for months; None: there is none
+    log : forecast logarithms, which suits changes in proportion to the level; ``"auto"``: if a series is positive and the spread within a
+        season grows with its level
+    interval : the share of values that the interval contains
+    calibration : how many errors calibrate the interval
+    num_steps : the number of steps through which gradients flow back
+    epochs, batch_size, lr, clip_norm : of training with Adam
+    seed, verbose : as in ``rf.Autoregressor``
+
+    Attributes
+    ----------
+    base_, penalty_ : of the linear part
+    log_ : whether logarithms are forecast, for each of the D series
+    mean_, scale_, n_features_in_, loss_curve_, params_ : as in ``rf.Autoregressor``; loss_curve_ is the quantile loss
+
+    Sources: R. Koenker and G. Bassett, Econometrica 46 (1978); Y. Romano, E. Patterson and E. Candès, NeurIPS 2019.
+
+    >>> series = 10 + np.sin(np.arange(120) * np.pi / 6)
+    >>> model = Forecaster(horizon=6, season=12, epochs=2, seed=0).fit(series)
+    >>> bool(np.abs(model.forecast() - (10 + np.sin(np.arange(120, 126) * np.pi / 6))).max() < 0.1)
+    True
+    """
+
+    kind = "forecaster"
+    _checks: ClassVar = {
+        "cell": CELL, "hidden_size": positive, "horizon": positive, "season": _season, "log": _log, "interval": _share,
+        "calibration": positive, "num_steps": positive, **TRAINING,
+    }  # fmt: skip
+    _learnt = (
+        "mean_", "scale_", "n_features_in_", "feature_names_in_", "loss_curve_", "network_", "base_", "penalty_", "log_", "_flat",
+        "_linear", "_spread", "_scores", "_series", "_exogenous", "_index",
+    )  # fmt: skip
+    mean_: Reals
+    scale_: Reals
+    n_features_in_: int
+    loss_curve_: list[float]
+    network_: Network
+    base_: str
+    penalty_: float
+    log_: NDArray[np.bool_]
+    _flat: bool
+    _linear: Reals  # (D, H, F)
+    _spread: Reals  # (D, H) of what the linear part leaves
+    _scores: Reals  # (D, H, C) by how much values lay outside the interval, newest last, NaN first
+    _series: Reals  # (T, D) as fitted
+    _exogenous: Reals  # (T, K)
+    _index: Index | None
+
+    def __init__(
+        self,
+        cell: Cell = "gru",
+        hidden_size: int = 16,
+        *,
+        horizon: int = 12,
+        season: int | None = None,
+        log: bool | str = "auto",
+        interval: float = 0.8,
+        calibration: int = 50,
+        num_layers: int = 1,
+        num_steps: int = 64,
+        epochs: int = 30,
+        batch_size: int = 16,
+        lr: float = 3e-3,
+        clip_norm: float | None = 1.0,
+        seed: int | None = None,
+        verbose: bool = False,
+    ) -> None:
+        self.cell, self.hidden_size, self.num_layers = cell, hidden_size, num_layers
+        self.horizon, self.season, self.log, self.interval = horizon, season, log, interval
+        self.calibration, self.num_steps, self.epochs = calibration, num_steps, epochs
+        self.batch_size, self.lr, self.clip_norm, self.seed, self.verbose = batch_size, lr, clip_norm, seed, verbose
+
+    def __sklearn_tags__(self) -> Any:
+        return self._tags(None, requires_y=False, one_d_array=True)
+
+    # Learning
+
+    def fit(self, series: Any, y: None = None, *, exogenous: ArrayLike | None = None) -> Forecaster:
+        """Learns from a series (T,), or (T, D) for D series with one network, and remembers its end, which :meth:`forecast` continues.
+
+        ``exogenous`` (T, K): columns that are known in advance, such as prices or holidays. ``y`` must be None.
+        """
+        params = self._checked()
+        if y is not None:
+            raise TypeError(
+                "a forecaster learns from the series alone, so y must be None; give other inputs as exogenous"
+            )
+        given = read_series(series)
+        x, outside = given.values, _exogenous(exogenous, len(given.values))
+        least = 2 * (params["season"] or 4) + 2 * params["horizon"] + 4
+        if len(x) < least:
+            raise ValueError(
+                f"the series has {len(x)} values, expected at least {least}: two seasons and two horizons, and 4 more"
+            )
+        logs = np.array([_wants_log(column, params["log"], params["season"]) for column in x.T])
+        z = _transformed(x, logs)
+        mean, scale = standard_scale(z, "the series")
+        z, shape = (
+            (z - mean) / scale,
+            linear.Shape.of(params["horizon"], params["season"], outside.shape[1], steps=len(z)),
+        )
+        learnt = _learnt_from(z, outside, shape, params)
+        names = named_columns(given.names, x.shape[1])
+        self._learn(
+            params, mean_=mean, scale_=scale, n_features_in_=x.shape[1], **names, log_=logs, _flat=given.flat, _series=x,
+            _exogenous=outside, _index=index_of(series), **learnt,
+        )  # fmt: skip
+        return self
+
+    # Forecasting
+
+    def forecast(self, k: int | None = None, series: Any = None, *, exogenous: ArrayLike | None = None) -> Any:
+        """The medians of the ``k`` values (None: ``horizon``) after the end of ``series`` (None: the fitted one).
+
+        ``exogenous`` : (k, K) of these steps; with a ``series``, (T + k, K) of its steps too. A pandas series continues its index.
+        """
+        return self.predict_interval(k, series, exogenous=exogenous).median
+
+    def predict_interval(
+        self, k: int | None = None, series: Any = None, *, exogenous: ArrayLike | None = None
+    ) -> Interval:
+        """The medians of :meth:`forecast`, and the ends of the interval that contains a share ``interval`` of the values."""
+        ends, flat, index = self._ahead(k, series, exogenous, [self._level()])
+        lower, median, upper = (ends[0, i, :, 0] if flat else ends[0, i] for i in range(3))
+        names = self._columns()
+        return Interval(*(continued(index, values, names) for values in (median, lower, upper)))
+
+    def _level(self) -> float:
+        self._check_fitted()
+        level: float = self.params_["interval"]
+        return level
+
+    def _ahead(
+        self, k: int | None, series: Any, exogenous: ArrayLike | None, levels: list[float]
+    ) -> tuple[Reals, bool, Index | None]:
+        """Lower ends, medians and upper ends of the next k values, (levels, 3, k, D)."""
+        self._check_fitted()
+        horizon = self.params_["horizon"]
+        k = between(horizon if k is None else k, 1, horizon, "k")
+        x, flat, index = self._series, self._flat, self._index
+        if series is not None:
+            given = self._read(series)
+            x, flat, index = given.values, given.flat, index_of(series)
+        outside = self._outside(exogenous, len(x), k, known=series is None)
+        quantiles, scores = self._quantiles(x, outside)
+        last = quantiles[:, -1, :k]  # (D, k, 3)
+        if not np.isfinite(last).all():
+            raise ValueError(f"the series has {len(x)} values, too few to look a season back; give more")
+        recent = self._scores if series is None else self._recent(scores)
+        found = []
+        for level in levels:
+            margin = _margin(recent, level)[:, :k]
+            ends = _ordered(last, margin)
+            found.append(np.stack([self._natural(ends[..., i].T) for i in range(3)]))
+        return np.stack(found), flat, index
+
+    def _recent(self, scores: Reals) -> Reals:
+        """The newest scores of a series, filled up with those of the fit."""
+        rows = []
+        for own, fitted in zip(
+            scores.transpose(0, 2, 1).reshape(-1, scores.shape[1]), self._scores.reshape(-1, self._scores.shape[2])
+        ):
+            rows.append(np.concatenate([fitted, own[np.isfinite(own)]])[-len(fitted) :])
+        return np.stack(rows).reshape(self._scores.shape)
+
+    def _outside(self, exogenous: ArrayLike | None, steps: int, k: int, *, known: bool) -> Reals:
+        """The exogenous columns of the series and of what is forecast."""
+        width = self._exogenous.shape[1]
+        wanted = k if known else steps + k
+        if exogenous is None:
+            if width:
+                raise ValueError(
+                    f"exogenous is None, expected ({wanted}, {width}): the columns of the fit, for the steps ahead too"
+                )
+            return np.zeros((steps + k, 0))
+        given = _exogenous(exogenous, wanted)
+        if given.shape[1] != width:
+            raise ValueError(f"exogenous has {given.shape[1]} columns, expected {width} as fitted")
+        return np.concatenate([self._exogenous, given]) if known else given
+
+    def _quantiles(self, x: Reals, outside: Reals) -> tuple[Reals, Reals]:
+        """At every step of x the quantiles of the standardized next values, (D, T, H, 3), and the scores of those known, (D, T, H)."""
+        z = (_transformed(x, self.log_) - self.mean_) / self.scale_
+        shape = _shape(self.params_, outside.shape[1], self._linear.shape[2])
+        line = _linear_part(z, outside, shape, self.base_, self._linear)
+        return _with_network(z, outside, shape, line, self._spread, self.network_)
+
+    def _natural(self, z: Reals) -> Reals:
+        with np.errstate(over="ignore"):
+            x = z * self.scale_ + self.mean_
+            x = np.where(self.log_, np.exp(x), x)
+        if not np.isfinite(x).all():
+            raise OverflowError("the forecast overflows: it grows without bound")
+        return np.asarray(x, np.float64)
+
+    def _read(self, series: Any) -> Any:
+        given = read_series(series)
+        check_names(given.names, self._columns(), "the series")
+        if given.values.shape[1] != self.n_features_in_:
+            raise ValueError(
+                f"the series has {given.values.shape[1]} columns, expected {self.n_features_in_} as fitted"
+            )
+        _transformed(given.values, self.log_)
+        return given
+
+    # Evaluation
+
+    def score(self, series: Any, y: None = None, *, exogenous: ArrayLike | None = None) -> float:
+        """R² of the medians 1 to ``horizon`` steps ahead, at all steps of ``series`` where they are known, averaged over the columns."""
+        self._check_fitted()
+        x = self._read(series).values
+        quantiles, _ = self._quantiles(x, self._outside(exogenous, len(x), 0, known=False))
+        parts = []
+        for d, column in enumerate(x.T):
+            wanted = linear.ahead_of(column, self.params_["horizon"]).T
+            guess = self._column(quantiles[d, :, :, 1], d)
+            known = np.isfinite(wanted) & np.isfinite(guess)
+            if not known.any():
+                raise ValueError(f"the series has {len(x)} values, too few to score a forecast")
+            variation = np.square(wanted[known] - wanted[known].mean()).sum()
+            error = np.square(wanted - guess)[known].sum()
+            parts.append(error / variation if variation > 0 else np.sign(error))
+        return float(1 - np.mean(parts))
+
+    def _column(self, z: Reals, d: int) -> Reals:
+        """Values of column d, which may be NaN, in the series' units."""
+        x = z * self.scale_[d] + self.mean_[d]
+        return np.asarray(np.exp(x) if self.log_[d] else x, np.float64)
+
+    def backtest(self, series: Any, *, exogenous: ArrayLike | None = None, test: float = 0.2) -> Backtest:
+        """Fits a copy on the first part of ``series``, and forecasts from every later origin; compares with naive forecasts.
+
+        ``test`` : the share of the series that is forecast. The copy is not fitted again, but the interval is calibrated at every
+        origin with the errors that are known there.
+        """
+        x, share = read_series(series).values, _share(test, "test")
+        first = len(x) - max(1, int(len(x) * share)) - 1
+        outside = _exogenous(exogenous, len(x))
+        columns = outside[: first + 1] if outside.shape[1] else None
+        model = type(self)(**self.get_params()).fit(x[: first + 1], exogenous=columns)
+        quantiles, scores = model._quantiles(x, outside)
+        horizon, count = quantiles.shape[2], model._scores.shape[2]
+        origins = np.arange(first, len(x) - 1)
+        found = np.empty((len(origins), horizon, x.shape[1], 3))
+        for h in range(horizon):
+            late = scores[:, max(0, first - h) : len(x) - 2 - h, h]  # of values after the first part
+            late = np.pad(late, ((0, 0), (0, len(origins) - 1 - late.shape[1])), constant_values=np.nan)
+            history = np.concatenate([model._scores[:, h], late], 1)
+            windows = np.lib.stride_tricks.sliding_window_view(history, count, axis=1)  # (D, O, C)
+            ends = _ordered(quantiles[:, first:-1, h], _margin(windows, model._level()))
+            for d in range(x.shape[1]):
+                found[:, h, d] = model._column(ends[d], d)
+        return summary(x, origins, found, interval=model._level(), season=model.params_["season"])
+
+    def plot(self, path: PathLike | None = None, *, k: int | None = None, exogenous: ArrayLike | None = None) -> Figure:
+        """The end of the fitted series and its forecast with a fan of intervals, written to ``path`` if given (extra: ``plot``)."""
+        levels = sorted({*_FAN, self._level()}, reverse=True)
+        ends, _, index = self._ahead(k, None, exogenous, levels)
+        count = ends.shape[2]
+        figure, axes = new_figure()
+        shown = self._series[-max(3 * (self.params_["season"] or 0), 5 * count) :]
+        past, ahead = np.arange(len(shown)), len(shown) - 1 + np.arange(count + 1)
+        for d in range(shown.shape[1]):
+            axes.plot(past, shown[:, d], color="0.5", label="series" if d == 0 else None)
+            joined = [np.r_[shown[-1, d], ends[0, i, :, d]] for i in range(3)]
+            for (lower, _, upper), level in zip(ends[..., d], levels):
+                axes.fill_between(
+                    ahead, np.r_[shown[-1, d], lower], np.r_[shown[-1, d], upper], color="C0", alpha=0.18, linewidth=0,
+                    label=f"{100 * level:g}%" if d == 0 else None,
+                )  # fmt: skip
+            axes.plot(ahead, joined[1], color="C0", label="median" if d == 0 else None)
+        axes.set(
+            xlabel="steps of the series, its end shown" if index is None else f"steps, the last known is {index.last}"
+        )
+        axes.legend()
+        return finish(figure, path)
+
+    # Files
+
+    def _parts(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+        columns, horizon, terms = self._linear.shape
+        learnt = {
+            "mean": self.mean_.tolist(), "scale": self.scale_.tolist(), "flat": self._flat, "features": self._columns(),
+            "base": self.base_, "penalty": self.penalty_, "logs": self.log_.tolist(), "terms": terms,
+            "exogenous": self._exogenous.shape[1], "index": None if self._index is None else list(self._index), **self._losses(),
+        }  # fmt: skip
+        scores = np.nan_to_num(self._scores.reshape(columns * horizon, -1), nan=_NO_SCORE)
+        exact = {
+            "linear": self._linear.reshape(columns * horizon, terms), "spread": self._spread, "scores": scores,
+            "series": np.concatenate([self._series, self._exogenous], 1),
+        }  # fmt: skip
+        return learnt, {
+            **self.network_.state_dict(),
+            **{name: doubles_as_bytes(value) for name, value in exact.items()},
+        }
+
+    def _restore(self, params: dict[str, Any], config: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> None:
+        weights, horizon = dict(tensors), params["horizon"]
+        mean = checked_reals(config["mean"], "mean")
+        columns, terms, outside = (
+            len(mean),
+            positive(config["terms"], "terms"),
+            between(config["exogenous"], 0, 2**20, "exogenous"),
+        )
+        scale = checked_reals(config["scale"], "scale", columns, positive=True)
+        logs, flat = np.array(config["logs"]), config["flat"]
+        if logs.dtype != np.bool_ or logs.shape != (columns,) or not isinstance(flat, bool) or (flat and columns > 1):
+            raise ValueError("logs or flat do not fit the columns")
+        if config["base"] not in (linear.BASES if params["season"] else linear.BASES[:2]):
+            raise ValueError(f"the base is {brief(config['base'])}, expected one of {', '.join(linear.BASES)}")
+        _shape(params, outside, terms)
+        steps = len(weights["series"])
+        held = {
+            "linear": (columns * horizon, terms), "spread": (columns, horizon), "scores": (columns * horizon, params["calibration"]),
+            "series": (steps, columns + outside),
+        }  # fmt: skip
+        exact = {name: doubles_from_bytes(weights.pop(name), name, wanted) for name, wanted in held.items()}
+        check_sizes(weights, params["num_layers"], params["num_layers"] * params["hidden_size"] ** 2)
+        network = _network(params, outside, 0)
+        network.load_state_dict(weights)
+        scores = exact["scores"].reshape(columns, horizon, -1)
+        self._learn(
+            params, mean_=mean, scale_=scale, n_features_in_=columns, **named_columns(config.get("features"), columns), log_=logs,
+            _flat=flat, base_=config["base"], penalty_=above_zero(config["penalty"], "penalty"), network_=network,
+            _linear=exact["linear"].reshape(columns, horizon, terms), _spread=exact["spread"],
+            _scores=np.where(scores == _NO_SCORE, np.nan, scores), _series=exact["series"][:, :columns],
+            _exogenous=exact["series"][:, columns:], _index=None if config.get("index") is None else Index.checked(config["index"]),
+            **losses_in(config),
+        )  # fmt: skip
+
+
+_NO_SCORE = -1e300  # in a file, which stores finite numbers
+
+
+# Transforms -----------------------------------------------------------------------------------------------------------
+
+
+def _exogenous(value: ArrayLike | None, steps: int) -> Reals:
+    if value is None:
+        return np.zeros((steps, 0))
+    columns = read_series(value).values
+    if len(columns) != steps:
+        raise ValueError(f"exogenous has {len(columns)} rows, expected {steps}: one for each step")
+    return columns
+
+
+def _wants_log(x: Reals, log: bool | str, season: int | None) -> bool:
+    """Whether the spread of the blocks of a season grows with their level, of a positive series."""
+    if log != "auto":
+        return bool(log)
+    width = season or max(8, len(x) // 20)
+    blocks = x[len(x) % width :].reshape(-1, width)
+    if (x <= 0).any() or len(blocks) < 4:
+        return False
+    level, spread = blocks.mean(1), blocks.std(1)
+    if level.std() == 0 or spread.std() == 0:
+        return False
+    return bool(np.corrcoef(level, spread)[0, 1] > 0.7)
+
+
+def _transformed(x: Reals, logs: NDArray[np.bool_]) -> Reals:
+    if (x[:, logs] <= 0).any():
+        raise ValueError(
+            f"the series has {x[:, logs].min():g}, and logarithms need numbers above 0; give log=False to fit"
+        )
+    return np.where(logs, np.log(np.where(logs, x, 1)), x)
+
+
+def _shape(params: dict[str, Any], outside: int, terms: int) -> linear.Shape:
+    """The shape of a fit whose forecasts have so many terms."""
+    for seasons in (0,) if params["season"] is None else (1, 2):
+        shape = linear.Shape(params["horizon"], params["season"], outside, seasons)
+        if shape.terms == terms:
+            return shape
+    raise ValueError(f"the linear part has {terms} terms, which do not fit its season and exogenous columns")
+
+
+# The two parts of the model --------------------------------------------------------------------------------------------
+
+
+def _quantile_list(interval: float) -> list[float]:
+    return [(1 - interval) / 2, 0.5, (1 + interval) / 2]
+
+
+def _network(params: dict[str, Any], outside: int, seed: int) -> Network:
+    width = 2 + 4 * (params["season"] is not None) + outside
+    rnn = recurrent_layer(params["cell"], width, params["hidden_size"], params["num_layers"], seed)
+    return Sequential(rnn, Linear(params["hidden_size"], 3 * params["horizon"], seed=seed + 1), seed=seed)
+
+
+def _inputs(z: Reals, outside: Reals, shape: linear.Shape) -> NDArray[np.float32]:
+    """What the network reads, (T, D, width)."""
+    t = np.arange(len(z))
+    shared = [f(2 * np.pi * k * t / shape.season) for k in (1, 2) for f in (np.sin, np.cos)] if shape.season else []
+    shared += list(outside[: len(z)].T)
+    whole = [z, np.diff(z, axis=0, prepend=z[:1]), *(np.broadcast_to(s[:, None], z.shape) for s in shared)]
+    with np.errstate(over="ignore"):
+        x = np.stack(whole, -1).astype(np.float32)
+    if not np.isfinite(x).all():
+        raise OverflowError("the series is too far from the fitted one for single precision")
+    return x
+
+
+def _linear_part(z: Reals, outside: Reals, shape: linear.Shape, kind: str, coefficients: Reals) -> Reals:
+    """(D, T, H)."""
+    return np.stack(
+        [
+            (linear.base(column, shape, kind) + np.einsum("htf,hf->ht", linear.regressors(column, outside, shape), w)).T
+            for column, w in zip(z.T, coefficients)
+        ]
+    )
+
+
+def _with_network(
+    z: Reals, outside: Reals, shape: linear.Shape, line: Reals, spread: Reals, network: Network
+) -> tuple[Reals, Reals]:
+    """The quantiles (D, T, H, 3), and by how much the known values lie outside the outer ones, (D, T, H)."""
+    y = network(_inputs(z, outside, shape)).astype(np.float64)  # (T, D, 3 H)
+    own = y.reshape(len(z), z.shape[1], shape.horizon, 3).transpose(1, 0, 2, 3)
+    quantiles = line[..., None] + spread[:, None, :, None] * own
+    wanted = np.stack([linear.ahead_of(column, shape.horizon).T for column in z.T])
+    return quantiles, np.maximum(quantiles[..., 0] - wanted, wanted - quantiles[..., 2])
+
+
+def _learnt_from(z: Reals, outside: Reals, shape: linear.Shape, params: dict[str, Any]) -> dict[str, Any]:
+    """Both parts, and the scores of the last part of the series."""
+    steps, count, columns = len(z), params["calibration"], list(z.T)
+    folds = linear.folds_of(steps)
+    half, split = folds[0], folds[-2]
+    kind, penalty = linear.choose(columns, outside, shape)
+    coefficients, lines = [], []
+    for column in columns:
+        x, start = linear.regressors(column, outside, shape), linear.base(column, shape, kind)
+        coefficients.append(linear.solve(x, linear.ahead_of(column, shape.horizon) - start, penalty))
+        lines.append(linear.honest(column, x, start, penalty).T)
+    line = np.stack(lines)
+    wanted = np.stack([linear.ahead_of(c, shape.horizon).T for c in columns])
+    left = wanted - line  # (D, T, H)
+    early = np.stack([linear.known_before(part.T, split).T for part in left])
+    early[:, :half] = np.nan  # of values that the linear part has seen
+    spread = np.maximum(np.nanstd(early, axis=1), 1e-6)
+    network = _network(params, outside.shape[1], fresh_seed(params))
+    _start_from_quantiles(network, early / spread[:, None], params["interval"])
+    losses = _train(network, _inputs(z, outside, shape), left / spread[:, None], split, params)
+    _, scores = _with_network(z, outside, shape, line, spread, network)
+    late = scores[:, half:]
+    kept = np.full((z.shape[1], shape.horizon, count), np.nan)
+    for d in range(z.shape[1]):
+        for h in range(shape.horizon):
+            known = late[d, :, h][np.isfinite(late[d, :, h])][-count:]
+            kept[d, h, count - len(known) :] = known
+    return {
+        "base_": kind, "penalty_": penalty, "_linear": np.stack(coefficients), "_spread": spread, "network_": network, "_scores": kept,
+        "loss_curve_": losses,
+    }  # fmt: skip
+
+
+def _start_from_quantiles(network: Network, left: Reals, interval: float) -> None:
+    """The network's first outputs are the quantiles of what the linear part leaves, at any state."""
+    bias = np.nanquantile(left.reshape(-1, left.shape[2]), _quantile_list(interval), axis=0).T  # (H, 3)
+    state = network.state_dict()
+    network.load_state_dict({**state, "1.weight": 0 * state["1.weight"], "1.bias": bias.ravel()})
+
+
+def _train(network: Network, x: NDArray[np.float32], left: Reals, split: int, params: dict[str, Any]) -> list[float]:
+    """Learns the quantiles of ``left`` (D, T, H), with the epoch that is best from ``split`` on; the loss of each epoch."""
+    wanted = left.transpose(1, 0, 2)
+    known = np.isfinite(wanted).all(-1)
+    target = np.where(known[..., None], wanted, 0).astype(np.float32)
+    time = np.arange(len(x))[:, None]
+    early, late = known & (time + wanted.shape[2] < split), known & (time >= split - 1)
+    chunks = max(1, split // params["num_steps"])
+    length = split // chunks
+    cut = [
+        np.concatenate([part[split - (i + 1) * length : split - i * length] for i in range(chunks)], 1)
+        for part in (x, target, early.astype(np.float32))
+    ]
+    loss, valid = QuantileLoss(_quantile_list(params["interval"])), Examples(x, target, weights=late.astype(np.float32))
+    before, start = Supervised(network, loss).evaluate(valid, 256)[0], network.state_dict()
+    history = fit(
+        network, Examples(cut[0], cut[1], weights=cut[2]), valid, loss=loss, epochs=params["epochs"], batch_size=params["batch_size"],
+        lr=params["lr"], schedule="cosine", clip_norm=params["clip_norm"], seed=params["seed"] or 0, keep_best=True,
+        progress=params["verbose"],
+    )  # fmt: skip
+    if not history.best["valid_loss"] < before:
+        network.load_state_dict(start)
+    return history.column("train_loss")
+
+
+# Intervals --------------------------------------------------------------------------------------------------------------
+
+
+def _margin(scores: Reals, level: float) -> Reals:
+    """The conformal quantile of the last axis, which ignores NaN: the ⌈level (n + 1)⌉th smallest of n scores."""
+    ordered = np.sort(scores, axis=-1)
+    count = np.isfinite(scores).sum(-1)
+    place = np.clip(np.ceil(level * (count + 1)).astype(int), 1, np.maximum(count, 1)) - 1
+    margin = np.take_along_axis(ordered, place[..., None], -1)[..., 0]
+    return np.where(np.isfinite(margin), margin, 0.0)
+
+
+def _ordered(quantiles: Reals, margin: Reals) -> Reals:
+    """Both ends moved outwards by the margin, and in order around the median."""
+    lower, median, upper = (quantiles[..., i] for i in range(3))
+    return np.stack([np.minimum(lower - margin, median), median, np.maximum(upper + margin, median)], -1)
