@@ -38,7 +38,7 @@ ALSO = (OSError, MemoryError, ImportError, ArithmeticError)
 LEAKS = re.compile(r"\n|incompatible function arguments|std::|object has no attribute|pybind11|NoneType'? object")
 
 SKIP = {
-    "FileFormatError", "NonFiniteLoss", "Interrupted", "datasets", "presets", "schedules", "__version__",
+    "distributed", "FileFormatError", "NonFiniteLoss", "Interrupted", "datasets", "presets", "schedules", "__version__",
     "set_num_threads",  # called with small numbers only, below
     "pooch",
 }  # fmt: skip
@@ -349,6 +349,7 @@ def targets(pool):
     for name in rf.__all__:
         if name not in SKIP | RESULTS:
             yield f"rf.{name}", getattr(rf, name), None
+    yield "rf.distributed.Ranks", rf.distributed.Ranks, None
     for thing in pool:
         if inspect.isfunction(thing):
             yield "backward", thing, None

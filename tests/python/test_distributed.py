@@ -94,6 +94,26 @@ def test_shards_give_the_same_bits_for_any_number_of_threads(alone):
     assert program.digest(model) == alone["language model"][0]
 
 
+def test_ranks_exchange_only_the_rows_of_an_embedding_that_were_read(alone):
+    """Two ranks in one process: what a rank would send, and the sum that it would get back."""
+    sent = []
+
+    class OneOfTwo(rf.distributed.Ranks):
+        size = 2
+        own = range(4)
+
+        def add_(self, flat):
+            sent.append(len(flat))
+
+    model = program.language_model()
+    rf.fit(model, program.IDS[:1200], epochs=2, batch_size=8, num_steps=7, distributed=OneOfTwo(4), progress=False)
+    assert max(sent) <= model.num_parameters - (program.VOCABULARY - 40) * 8 + 1
+    assert program.digest(model) != program.digest(program.language_model())
+    whole = program.language_model()
+    rf.fit(whole, program.IDS[:1200], epochs=2, batch_size=8, num_steps=7, shards=4, progress=False)
+    assert program.digest(model) == program.digest(whole)
+
+
 def test_without_dropout_the_gradient_is_that_of_the_whole_batch():
     """Up to the order of sums: 1e-6 of weights that have moved by 0.01 in each step of Adam."""
     models = [rf.LanguageModel(40, cell="gru", hidden_size=12, seed=1) for _ in range(2)]
@@ -185,6 +205,7 @@ def test_ranks_give_the_bits_of_one_process_and_one_process_resumes_them(count, 
     assert run.returncode == 0, run.stderr
     found = json.loads(run.stdout)
     assert found.pop("interrupted") == "interrupted by SIGTERM"
+    assert found.pop("bytes") > 0
     rounded, _ = program.fit_language_model(rf.distributed.Ranks(4, compress="bf16"), epochs=1)
     assert found.pop("compressed") == program.digest(rounded)
     assert found == json.loads(json.dumps(alone))

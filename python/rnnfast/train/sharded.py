@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from rnnfast.distributed.ranks import Numbers, Ranks, TreeSum
+from rnnfast.models.language_model import LanguageModel
 from rnnfast.models.network import Network
 from rnnfast.protocols import Array, Minibatches, Shards, Trainable
 from rnnfast.train.objective import Objective
@@ -27,6 +28,10 @@ class ShardedSteps:
         self.model, self.objective, self.ranks = model, objective, ranks
         self.states: list[State] = [None] * len(ranks.own)
         self._moving = [name for name in model.grads if name not in model.frozen]
+        self._table = _embedding_of(model) if _embedding_of(model) in self._moving else None
+        if self._table is not None:  # last, so that what ranks exchange is a beginning of the buffer
+            self._moving.remove(self._table)
+            self._moving.append(self._table)
         self._size = sum(model.grads[name].size for name in self._moving)
         self._sum = TreeSum(ranks.padded(self._size), ranks.round_)
 
@@ -65,7 +70,7 @@ class ShardedSteps:
         share = 1.0 / weight if weight > 0 else 0.0
         flat = self._sum.total()
         if math.isfinite(loss):
-            ranks.add_(flat)
+            self._exchange(flat, batch)
             self._give(flat, share)
         return loss, every[:, : len(notes)]
 
@@ -88,6 +93,27 @@ class ShardedSteps:
             self._sum.add(buffer)
         return losses
 
+    def _exchange(self, flat: Array, batch: Shards) -> None:
+        """Adds ``flat`` over ranks; of an embedding's table, only the rows that any rank has read, if they are less than half."""
+        ranks = self.ranks
+        if ranks.size == 1 or self._table is None:
+            return ranks.add_(flat)
+        rows, width = self.model.grads[self._table].shape
+        read = np.concatenate([np.ravel(part[0]) for part in batch.parts])
+        ids = np.unique(np.concatenate(ranks.all(np.unique(read))))
+        if 2 * len(ids) > rows:
+            return ranks.add_(flat)
+        first = self._size - rows * width
+        table, end = flat[first : self._size].reshape(rows, width), first + len(ids) * width
+        sums = table[ids]
+        flat[first:end] = sums.ravel()
+        flat[end : ranks.padded(end)] = 0.0
+        ranks.add_(flat[: ranks.padded(end)])
+        sums[:] = flat[first:end].reshape(sums.shape)
+        table[: len(ids)] = 0.0
+        table[ids] = sums
+        return None
+
     def _take(self, flat: Array, weight: float) -> None:
         """Moves the gradients, times ``weight``, to ``flat``."""
         at, grads = 0, self.model.grads
@@ -105,6 +131,13 @@ class ShardedSteps:
             gradient = grads[name]
             np.multiply(flat[at : at + gradient.size].reshape(gradient.shape), np.float32(share), out=gradient)
             at += gradient.size
+
+
+def _embedding_of(model: Trainable | Network) -> str | None:
+    """The table of a language model whose gradient is zero in rows that a batch does not read."""
+    if isinstance(model, LanguageModel) and model.config["embedding_size"] and "tie_weights" not in model.config:
+        return "embedding.weight"
+    return None
 
 
 def _joined(states: list[State]) -> State:
