@@ -472,11 +472,45 @@ def paths():
     return d
 
 
-def main(folder=FOLDER):
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+SPEED = (  # a row of docs/performance.md, and its words
+    ("forward LSTM 35x32x256x256", "LSTM, forward, 32 rows"),
+    ("forward GRU 35x32x256x256", "GRU, forward, 32 rows"),
+    ("forward RNN 35x32x256x256", "RNN, forward, 32 rows"),
+    ("train LSTM 35x32x256x256", "LSTM, training, 32 rows"),
+    ("train GRU 35x32x256x256", "GRU, training, 32 rows"),
+    ("forward GRU 35x1x256x256", "GRU, forward, one row"),
+    ("train GRU 35x1x256x256", "GRU, training, one row"),
+    ("stream LSTM 1x1x256x256", "LSTM, step by step"),
+)
+
+
+def speed():
+    """How many times faster than PyTorch, on one thread, from the tables of docs/performance.md."""
+    tables = (FOLDER.parents[1] / "performance.md").read_text(encoding="utf-8")
+    d = Drawing(700, 60 + 28 * len(SPEED), "Speed on one thread compared with PyTorch")
+    d.words(20, 28, "Times faster than PyTorch 2.13, one thread, 256 units", anchor="start", bold=True)
+    head = ""
+    ratios = {}
+    for line in tables.splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if cells[0] == "case":
+            head = cells
+        elif "×PyTorch" in head and cells[:2] in [[name, "1"] for name, _ in SPEED] and cells[0] not in ratios:
+            ratios[cells[0]] = float(cells[head.index("×PyTorch")])
+    for i, (name, words) in enumerate(SPEED):
+        y, width = 56 + 28 * i, 380 * math.log2(ratios[name]) / math.log2(12)
+        d.words(190, y + 5, words, anchor="end", size=13)
+        d.add(f'<rect x="200" y="{y - 9}" width="{width:.1f}" height="18" rx="3" fill="{BLUE}"/>')
+        d.words(208 + width, y + 5, f"{ratios[name]:.1f}×", anchor="start", size=13)
+    d.line((200, 40), (200, 56 + 28 * len(SPEED) - 16), arrow=False)
+    return d
+
+
+def main(folder=FOLDER.parent):
+    (Path(folder) / "learn").mkdir(parents=True, exist_ok=True)
     for name, draw in DIAGRAMS.items():
-        (folder / f"{name}.svg").write_text(draw().svg(), encoding="utf-8")
+        (Path(folder) / "learn" / f"{name}.svg").write_text(draw().svg(), encoding="utf-8")
+    (Path(folder) / "speed.svg").write_text(speed().svg(), encoding="utf-8")
 
 
 if __name__ == "__main__":

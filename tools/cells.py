@@ -16,7 +16,7 @@ from rnnfast.nn import LAYERS
 ROOT = Path(__file__).parents[1]
 NAMES = ROOT / "python" / "rnnfast" / "_names.py"
 BENCHMARKS = ROOT / "benchmarks" / "cells.py"
-DOCUMENT, README = ROOT / "docs" / "model-file.md", ROOT / "README.md"
+DOCUMENT, COMMANDS = ROOT / "docs" / "model-file.md", ROOT / "docs" / "command-line.md"
 MARKS = ("<!-- cells: written by tools/cells.py -->\n", "<!-- end of the cells -->")
 
 
@@ -27,12 +27,12 @@ def written() -> dict[Path, str]:
     rows = [f"| `{cell.name}` | {cell.description} | {cell.gates} ({cell.gate_order}) |\n" for cell in cells]
     table = "".join(["| `cell` | what it is | G gates, in this order |\n| --- | --- | --- |\n", *rows])
     document = replaced(DOCUMENT, f"({re.escape(MARKS[0])}).*({re.escape(MARKS[1])})", table)
-    readme = replaced(README, r"(`--cell )[\w|]+(`)", "|".join(cell.name for cell in cells))
+    commands = replaced(COMMANDS, r"(`--cell )[\w|]+(`\.)", "|".join(cell.name for cell in cells))
     head = '"""Names of the compiled core for type checkers; written by tools/cells.py."""\n\n'
     files = {
         NAMES: f"{head}from typing import Literal\n\nCell = Literal[{names}]\n",
         DOCUMENT: document,
-        README: readme,
+        COMMANDS: commands,
     }
     if BENCHMARKS.parent.exists():  # not in a source distribution
         files[BENCHMARKS] = benchmarked()

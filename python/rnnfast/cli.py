@@ -26,7 +26,16 @@ from rnnfast.commands.options import BAD_INPUT, Parser
 from rnnfast.distributed.mpi import abort, started_rank
 
 _AFTER_RANK_0 = 1.5  # seconds
-_STATUSES = """\
+_SHELLS = ("bash", "zsh", "tcsh")
+_EXAMPLES = """\
+examples:
+  rnnfast train book.txt --cell lstm --epochs 10        train a language model; the model is book.safetensors
+  rnnfast generate book.safetensors --prompt "The "     let it write
+  rnnfast eval book.safetensors other.txt               its perplexity on another text
+  rnnfast train-translation de.txt en.txt               train a translator on two files of lines
+  rnnfast translate de-en.safetensors < sentences.txt   let it translate
+  rnnfast compare                                       convolution, recurrence and attention on this machine
+
 `rnnfast COMMAND --help` lists the options of a command. Exit status: 0; 2 for bad input, with one line on stderr; 128 + the
 signal when interrupted; 141 when the reader of a command that only prints has closed the pipe, as in `rnnfast generate ... | head`."""
 
@@ -39,13 +48,34 @@ class _PrintCMakeDir(argparse.Action):
         raise SystemExit(0)
 
 
+class _PrintCompletion(argparse.Action):
+    """Prints a script for a shell."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: object, values: object, option_string: str | None = None
+    ) -> None:
+        try:
+            import shtab
+        except ImportError:
+            parser.exit(BAD_INPUT, "rnnfast: --print-completion needs shtab: pip install 'rnnfast[completion]'\n")
+        streams.write(shtab.complete(parser, str(values)))
+        raise SystemExit(0)
+
+
 def parser() -> Parser:
     """The parser of the whole command line."""
-    parser = Parser(prog="rnnfast", description="Fast recurrent neural networks for CPUs.", epilog=_STATUSES)
+    parser = Parser(
+        prog="rnnfast", description="Fast recurrent neural networks for CPUs.", epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
     parser.add_argument("--version", action="version", version=f"rnnfast {_core.__version__}", help="print the version")
     parser.add_argument(
         "--cmake-dir", action=_PrintCMakeDir, nargs=0,
         help="print the folder that lets CMake build C++ against this install, as rnnfast_DIR",
+    )  # fmt: skip
+    parser.add_argument(
+        "--print-completion", choices=_SHELLS, action=_PrintCompletion,
+        help="print the script that lets a shell complete commands and options (extra: completion)",
     )  # fmt: skip
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands", help="what to do")
     for command in (train, train_translation, eval, generate, translate, stats, compare, quantize, embed, info):

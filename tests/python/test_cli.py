@@ -377,3 +377,18 @@ def test_the_reader_may_stop_early(text):
     assert b"Traceback" not in process.stderr.read()
     process.stderr.close()
     process.wait(timeout=60)
+
+
+def test_help_has_examples_and_completion_names_its_extra(capsys):
+    from rnnfast.cli import main
+
+    assert main(["--help"]) == 0
+    assert "rnnfast train book.txt" in capsys.readouterr().out
+    try:
+        import shtab  # noqa: F401
+    except ImportError:
+        assert main(["--print-completion", "bash"]) == 2
+        assert "pip install 'rnnfast[completion]'" in capsys.readouterr().err
+    else:
+        assert main(["--print-completion", "bash"]) == 0
+        assert "train-translation" in capsys.readouterr().out

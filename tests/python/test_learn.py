@@ -23,8 +23,8 @@ CHAPTERS = sorted((DOCS / "learn").glob("[01]*.md"))
 
 
 @pytest.mark.filterwarnings("ignore:training diverges")  # the chapter on clipping shows it
-@pytest.mark.parametrize("page", CHAPTERS, ids=lambda page: page.stem)
-def test_a_chapter_runs_and_prints_what_it_says(page, threads):
+@pytest.mark.parametrize("page", [DOCS.parent / "README.md", *CHAPTERS], ids=lambda page: page.stem)
+def test_a_page_runs_and_prints_what_it_says(page, threads):
     threads(1)  # results do not depend on it
     wrong = pages.differences(page, pages.run(page))
     assert not wrong, "\n".join([*wrong, f"if the page is to change: python docs/pages.py --write {page}"])
@@ -51,10 +51,11 @@ def test_there_are_eleven_chapters_and_each_has_its_parts():
 def test_the_diagrams_are_those_that_the_program_draws(tmp_path):
     """Run ``python docs/diagrams.py`` where this fails."""
     diagrams.main(tmp_path)
-    drawn = {file.name: file.read_text(encoding="utf-8") for file in tmp_path.iterdir()}
-    assert drawn == {f.name: f.read_text(encoding="utf-8") for f in (DOCS / "pictures" / "learn").glob("*.svg")}
-    used = {name for page in CHAPTERS for name in re.findall(r"learn/([\w-]+\.svg)", page.read_text(encoding="utf-8"))}
-    assert used == set(drawn)
+    drawn = {str(file.relative_to(tmp_path)): file.read_text(encoding="utf-8") for file in tmp_path.rglob("*.svg")}
+    pictures = DOCS / "pictures"
+    assert drawn == {str(f.relative_to(pictures)): f.read_text(encoding="utf-8") for f in pictures.rglob("*.svg")}
+    used = {name for page in CHAPTERS for name in re.findall(r"learn/[\w-]+\.svg", page.read_text(encoding="utf-8"))}
+    assert used == set(drawn) - {"speed.svg"}
 
 
 def test_links_between_pages_lead_to_files():
@@ -73,3 +74,18 @@ def test_an_output_that_differs_is_named(tmp_path):
     pages.write(page, printed)
     assert page.read_text(encoding="utf-8").startswith("```python\nprint(1)\n```\n\n```output\n1\n```\n\n```python")
     assert not pages.differences(page, pages.run(page))
+
+
+def fenced(page):
+    return re.findall(r"^```.*?^```$", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+
+
+CHINESE = {DOCS.parent / "README.zh-CN.md": DOCS.parent / "README.md"}
+CHINESE.update({page: DOCS / "learn" / page.name for page in sorted((DOCS / "learn" / "zh").glob("[01]*.md"))})
+
+
+@pytest.mark.parametrize("page", CHINESE, ids=lambda page: page.name)
+def test_a_chinese_page_has_the_code_and_the_outputs_of_the_english_one(page):
+    assert fenced(page) == fenced(CHINESE[page])
+    text = page.read_text(encoding="utf-8")
+    assert len(re.findall(r"[\u4e00-\u9fff]", text)) > 300
