@@ -18,6 +18,11 @@ from rnnfast.estimators.tag import SequenceTagger
 from rnnfast.evaluate import Evaluation, NetworkEvaluation, PairEvaluation, evaluate, log_prob, surprisal
 from rnnfast.generate import generate, stream
 from rnnfast.info import get_num_threads, info, set_num_threads
+from rnnfast.interop import hosted as onnx
+from rnnfast.interop.arrays_read import from_arrays
+from rnnfast.interop.keras_read import from_keras
+from rnnfast.interop.onnx_read import from_onnx
+from rnnfast.interop.torch_read import from_torch
 from rnnfast.io import load, quantize
 from rnnfast.markov.ngram import NGram
 from rnnfast.models.examples import Examples
@@ -86,6 +91,10 @@ __all__ = [
     "distributed",
     "evaluate",
     "fit",
+    "from_arrays",
+    "from_keras",
+    "from_onnx",
+    "from_torch",
     "generate",
     "get_num_threads",
     "gradcheck",
@@ -94,6 +103,7 @@ __all__ = [
     "load",
     "log_prob",
     "losses",
+    "onnx",
     "presets",
     "quantize",
     "schedules",

@@ -11,6 +11,7 @@ from pathlib import Path
 from rnnfast import _core
 from rnnfast.commands import (
     compare,
+    convert,
     embed,
     eval,
     generate,
@@ -78,7 +79,19 @@ def parser() -> Parser:
         help="print the script that lets a shell complete commands and options (extra: completion)",
     )  # fmt: skip
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands", help="what to do")
-    for command in (train, train_translation, eval, generate, translate, stats, compare, quantize, embed, info):
+    for command in (
+        train,
+        train_translation,
+        eval,
+        generate,
+        translate,
+        stats,
+        compare,
+        quantize,
+        convert,
+        embed,
+        info,
+    ):
         command.add_to(commands)
     return parser
 

@@ -88,6 +88,15 @@ def test_the_code_for_layers_without_a_recurrent_product_runs():
         exec(compile(block, "docs/scans.md", "exec"), names)
 
 
+def test_the_code_for_networks_of_other_frameworks_runs(tmp_path, monkeypatch):
+    for package in ("torch", "onnx"):
+        pytest.importorskip(package, reason=f"{package} is not installed")
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    for block in blocks("docs/exchange.md"):
+        exec(compile(block, "docs/exchange.md", "exec"), names)
+
+
 @pytest.mark.fault("C13")
 @pytest.mark.parametrize("document", ["docs/language-models.md", "docs/translation.md"])
 def test_the_tutorials_run_and_draw_their_pictures(tmp_path, monkeypatch, data_folder, document):

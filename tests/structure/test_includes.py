@@ -44,6 +44,7 @@ IMPORTS = {
     "estimators": {*SMALL, "_core", "models", "nn", "plot", "text", "train"},
     "io": {*SMALL, "_core", "estimators", "markov", "models"},
     "torch": {*SMALL, "_core", "info"},
+    "interop": {*SMALL, "info", "models", "nn"},
     "reference": {*SMALL, "nn"},
     "study": {*SMALL, "info", "models", "nn", "plot", "reference", "text", "train"},
 }

@@ -10,7 +10,9 @@ from numpy.typing import ArrayLike, NDArray
 from rnnfast import _core
 from rnnfast._arrays import as_float32, as_int32, at_least, dropout_share, new_seed, positive, precision
 from rnnfast._expect import choice
+from rnnfast.files import PathLike
 from rnnfast.models.base import LossModel, check_memory
+from rnnfast.models.onnx_write import writer
 from rnnfast.nn.layer import Array, State, StateLike, parts_of
 from rnnfast.nn.recurrent import TABLE
 from rnnfast.protocols import Cell, Norm, Precision
@@ -120,6 +122,40 @@ class LanguageModel(LossModel):
         h0, c0 = self._split(state)
         nll, h, c = self._core.loss(as_int32(x, "x"), as_int32(y, "y"), h0, c0, train, self._key())
         return nll, h if c is None else (h, c)
+
+    def to_onnx(self, path: PathLike) -> None:
+        """Writes the model as an ONNX file (operator set 20): ids ``"tokens"`` (T, N) to ``"logits"`` (T, N, V).
+
+        The state is ``"rnn.h"`` and, of an LSTM, ``"rnn.c"`` (num_layers, N, hidden_size); ``"rnn.h_last"`` and ``"rnn.c_last"`` are
+        those after the last step. With ``residual`` or ``norm``, each layer has its own: ``"layers.0.rnn.h"``, ... Weights are float32;
+        the vocabulary is not part of the file.
+
+        Raises ``ValueError`` for a cell that ONNX has no operator for, and ``ImportError`` without the onnx package.
+        """
+        config, parameters = self._config, self.state_dict()
+        if config.get("tie_weights"):
+            parameters["output.weight"] = parameters["embedding.weight"]
+        graph = writer(parameters)
+        graph.states = True
+        value = graph.input("tokens", ("T", "N"), integers=True)
+        graph.ids[value] = config["vocab_size"]
+        if config["embedding_size"]:
+            value = graph.layer({"name": "embedding", "type": "embedding"}, value)
+        rnn = {"type": "recurrent", "bias": True, "bidirectional": False, **config}
+        norm = {"type": "layer_norm", "eps": 1e-5, "weight": True, "bias": config.get("norm") == "layer"}
+        norm["centered"] = norm["bias"]
+        if not config.get("residual") and not config.get("norm"):
+            value = graph.layer({**rnn, "name": "rnn"}, value)
+        else:
+            for i in range(config["num_layers"]):
+                read = graph.layer({**norm, "name": f"layers.{i}.norm"}, value) if config.get("norm") else value
+                given = graph.layer({**rnn, "name": f"layers.{i}.rnn", "num_layers": 1}, read)
+                residual = config.get("residual")
+                value = graph.layer({"name": f"layers.{i}", "type": "add"}, value, given) if residual else given
+            value = graph.layer({**norm, "name": "norm"}, value) if config.get("norm") else value
+        value = graph.layer({"name": "output", "type": "linear", "bias": True}, value)
+        graph.output("logits", value, ("T", "N", config["vocab_size"]))
+        graph.write(path)
 
     def step(self, tokens: ArrayLike, state: StateLike | None = None) -> tuple[Array, State]:
         """Logits (N, V) of what follows one token (N,) for each row, and the state after it."""

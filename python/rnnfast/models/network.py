@@ -13,8 +13,10 @@ from numpy.typing import ArrayLike, NDArray
 from rnnfast import _core
 from rnnfast._arrays import as_float32, as_int32, new_seed, own, positive, precision, row_lengths
 from rnnfast._expect import kind_of, listed
+from rnnfast.files import PathLike
 from rnnfast.models.base import Model
 from rnnfast.models.described import Description, described
+from rnnfast.models.onnx_write import write_network, writer
 from rnnfast.nn.layer import Array, Layer, State, StateLike, parts_of
 from rnnfast.nn.parts import Part
 from rnnfast.protocols import Precision
@@ -314,6 +316,19 @@ class Network(Model):
         True
         """
         return NetworkStream(self, positive(rows, "rows"))
+
+    def to_onnx(self, path: PathLike, *, states: bool = False) -> None:
+        """Writes the network as an ONNX file (operator set 20), for ONNX Runtime and others; weights are float32.
+
+        Inputs and outputs have the network's names (an output's ends in ``_output``) and layout; T and N are free. ``states``: the
+        states of recurrent layers become inputs and outputs too, ``"name.h"`` and ``"name.h_last"``, likewise c of an LSTM, for
+        one step at a time.
+
+        Raises ``ValueError`` for a layer that ONNX has no operator for, and ``ImportError`` without the onnx package.
+        """
+        graph = writer(self.state_dict())
+        graph.states = states
+        write_network(path, self._config, graph, batch_first=self.batch_first, pooled=self._pooled)
 
     def summary(self) -> str:
         """A table of the layers: what they read, the shape of their output, parameters, and operations a step.

@@ -1,0 +1,487 @@
+"""``rf.from_keras``: a Keras file, read without Keras, becomes a network of rnnfast."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import warnings
+import zipfile
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rnnfast._expect import brief
+from rnnfast.files import PathLike, checked_path
+from rnnfast.interop.axes import Axis, Dims, Unconvertible, is_steps, shown
+from rnnfast.interop.draft import Convolution, Draft, Signal
+from rnnfast.interop.functions import part_of
+from rnnfast.interop.recurrence import KERAS_ORDER, Direction, Recurrence, direction
+from rnnfast.models.network import Network
+from rnnfast.nn.norm import LayerNorm
+from rnnfast.nn.parts import Add, Dropout, Multiply
+from rnnfast.protocols import Precision
+
+Array = NDArray[Any]
+Config = Mapping[str, Any]
+
+
+def from_keras(path: PathLike, *, weights: Precision = "f32") -> Network:
+    """The model in a Keras file as an ``rf.Network``, or an ``rf.Sequential`` if it is a chain; Keras is not needed.
+
+    Parameters
+    ----------
+    path : a ``.keras`` file, or an HDF5 file of Keras 1 to 3 (``.h5``, ``.hdf5``) that holds the architecture too
+    weights : precision of products
+
+    Inputs and outputs are (N, T, width) as in Keras: the network has ``batch_first``. A ``Masking`` layer and ``mask_zero`` become the
+    network's ``lengths``: give the number of steps before the padding; a warning says so.
+
+    Raises ``ValueError`` that names the first layer that cannot be taken. Needs h5py.
+    """
+    path = checked_path(path)
+    if not os.path.exists(path):
+        raise FileNotFoundError(f"{path} does not exist; give the path of a Keras file")
+    stored = _archive(path) if zipfile.is_zipfile(path) else _hdf5(path)
+    layers = _layers(stored.config)
+    walk = _Walk(stored, layers)
+    try:
+        network = walk.network(weights)
+    except Unconvertible as error:
+        raise ValueError(f"{os.path.basename(os.fspath(path))}: {error}") from None
+    if walk.masked:
+        warnings.warn(
+            f"layer {walk.masked!r} masks steps: give the network the number of unmasked steps of each row as lengths",
+            UserWarning,
+            stacklevel=2,
+        )
+    return network
+
+
+# Files ---------------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Stored:
+    """What a file holds: the description of the model, and each layer's arrays by its name, in Keras' order."""
+
+    config: Config
+    arrays: Callable[[str, int, Config], list[Array]]
+
+
+def _h5py() -> Any:
+    try:
+        import h5py
+    except ImportError:
+        raise ImportError("from_keras needs h5py: pip install 'rnnfast[keras]'") from None
+    return h5py
+
+
+def _archive(path: PathLike) -> _Stored:
+    try:
+        with zipfile.ZipFile(path) as file:
+            config = json.loads(file.read("config.json"))
+            data = io.BytesIO(file.read("model.weights.h5"))
+    except (KeyError, ValueError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} is not a Keras file: {error}") from None
+    root = _h5py().File(data, "r")
+    groups = _groups(config)
+
+    def arrays(name: str, index: int, layer: Config) -> list[Array]:
+        group = root.get(f"layers/{groups[index]}")
+        return [] if group is None else list(_variables(group))
+
+    return _Stored(config, arrays)
+
+
+def _groups(config: Config) -> list[str]:
+    """The group of each layer's weights: its class and a count, whatever its name."""
+    seen: Counter[str] = Counter()
+    names = []
+    for layer in _entries(config):
+        name = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", layer["class_name"])
+        name = re.sub("([a-z])([A-Z])", r"\1_\2", name).lower()
+        names.append(f"{name}_{seen[name]}" if seen[name] else name)
+        seen[name] += 1
+    return names
+
+
+def _variables(group: Any) -> Iterator[Array]:
+    """The arrays of a layer: its own, then those of what it wraps, forward before backward."""
+    own = group.get("vars")
+    if own is not None:
+        yield from (np.asarray(own[key]) for key in sorted(own, key=int))
+    for inner in ("forward_layer", "backward_layer", "layer", "cell"):
+        if inner in group:
+            yield from _variables(group[inner])
+
+
+def _hdf5(path: PathLike) -> _Stored:
+    h5py = _h5py()
+    try:
+        root = h5py.File(path, "r")
+    except OSError as error:
+        raise ValueError(f"{path} is not a Keras file: {error}") from None
+    given = root.attrs.get("model_config")
+    if given is None:
+        raise ValueError(
+            f"{path} holds weights alone: save the whole model, or give the layers to rf.Sequential and the weights to load_state_dict"
+        )
+    groups = root.get("model_weights", root)
+
+    def arrays(name: str, index: int, layer: Config) -> list[Array]:
+        group = groups.get(name)
+        names = [] if group is None else group.attrs.get("weight_names", [])
+        return [np.asarray(group[n.decode() if isinstance(n, bytes) else n]) for n in names]
+
+    return _Stored(json.loads(given), arrays)
+
+
+def _entries(config: Config) -> list[Config]:
+    inner = config.get("config")
+    layers = inner.get("layers") if isinstance(inner, dict) else inner
+    if config.get("class_name") not in ("Sequential", "Functional", "Model") or not isinstance(layers, list):
+        raise ValueError(
+            f"the file holds a {brief(config.get('class_name'))}, expected a Sequential or a Functional model of Keras"
+        )
+    return layers
+
+
+# Layers and what they read -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Layer:
+    name: str
+    kind: str
+    config: Config
+    reads: list[str]
+    index: int
+
+
+def _layers(config: Config) -> list[_Layer]:
+    """The layers in an order in which each reads earlier ones."""
+    made: list[_Layer] = []
+    chain = config["class_name"] == "Sequential"
+    for index, entry in enumerate(_entries(config)):
+        inner = entry["config"]
+        name = entry.get("name") or inner.get("name") or f"layer_{index}"
+        if not chain and len(entry.get("inbound_nodes", [])) > 1:
+            raise ValueError(
+                f"layer {name!r} is used {len(entry['inbound_nodes'])} times; networks of rnnfast use each layer once"
+            )
+        if chain:
+            shape = inner.get("batch_input_shape")
+            if shape and not made and entry["class_name"] != "InputLayer":
+                made.append(_Layer("input", "InputLayer", {"batch_shape": shape}, [], -1))
+            reads = [made[-1].name] if made else []
+        else:
+            reads = list(_read(entry.get("inbound_nodes", [])))
+        made.append(_Layer(name, entry["class_name"], inner, reads, index))
+    return made
+
+
+def _read(nodes: Any) -> Iterator[str]:
+    """The names of layers in Keras' lists of inbound nodes, old and new."""
+    if isinstance(nodes, Mapping):
+        if nodes.get("class_name") == "__keras_tensor__":
+            yield nodes["config"]["keras_history"][0]
+        elif "args" in nodes:
+            yield from _read(nodes["args"])
+    elif isinstance(nodes, list):
+        if nodes and isinstance(nodes[0], str):  # Keras 2: [layer, node, tensor, options]
+            yield nodes[0]
+        else:
+            for node in nodes:
+                yield from _read(node)
+
+
+@dataclass
+class _Walk:
+    """One walk over the layers of a file."""
+
+    stored: _Stored
+    layers: list[_Layer]
+    draft: Draft = field(default_factory=Draft)
+    signals: dict[str, Signal] = field(default_factory=dict)
+    masked: str = ""
+
+    def network(self, weights: Precision) -> Network:
+        """The network; raises :class:`Unconvertible` with the layer in front."""
+        left = list(self.layers)
+        masks = {layer.name for layer in left if layer.kind in _MASKS}
+        while left:
+            ready = next((a for a in left if all(r in self.signals or r in masks for r in a.reads)), None)
+            if ready is None:
+                raise Unconvertible(f"layer {left[0].name!r} reads a layer that is not in the file")
+            left.remove(ready)
+            if ready.name not in masks:
+                self._add(ready)
+        read = {name for layer in self.layers if layer.name not in masks for name in layer.reads}
+        outputs = self._outputs() or [layer.name for layer in self.layers if layer.name not in read | masks]
+        return self.draft.network({name: self.signals[name] for name in outputs}, batch_first=True, weights=weights)
+
+    def _outputs(self) -> list[str]:
+        config = self.stored.config["config"]
+        return list(_read_outputs(config.get("output_layers"))) if isinstance(config, Mapping) else []
+
+    def _add(self, layer: _Layer) -> None:
+        if layer.kind == "InputLayer":
+            self._input(layer)
+            return
+        if layer.kind == "Masking" or layer.config.get("mask_zero"):
+            self.masked = self.masked or layer.name
+        make = _KINDS.get(layer.kind)
+        try:
+            if make is None:
+                raise Unconvertible("networks of rnnfast have no such layer")
+            arrays = self.stored.arrays(layer.name, layer.index, layer.config)
+            made = make(self.draft, [self.signals[name] for name in layer.reads], layer.config, arrays)
+            self.signals[layer.name] = _activated(self.draft, made, layer)
+        except Unconvertible as error:
+            raise Unconvertible(f"layer {layer.name!r}, {layer.kind}: {error}") from None
+        except (KeyError, IndexError, TypeError) as error:
+            raise Unconvertible(f"layer {layer.name!r}, {layer.kind}, is not as Keras writes it: {error!r}") from None
+
+    def _input(self, layer: _Layer) -> None:
+        shape = layer.config.get("batch_shape") or layer.config.get("batch_input_shape") or [None, None]
+        dims: Dims = (Axis("rows"), Axis("steps", shape[1]) if len(shape) > 1 else Axis("steps"), *shape[2:])
+        if any(d is None for d in dims) or len(dims) > 3:
+            raise Unconvertible(
+                f"input {layer.name!r} has the shape {shape}, expected (rows, steps) or (rows, steps, numbers)"
+            )
+        self.signals[layer.name] = self.draft.input(layer.name, dims)
+
+
+def _read_outputs(given: Any) -> Iterator[str]:
+    """Names of output layers: [[name, 0, 0], ...], or one without the outer list."""
+    if isinstance(given, list) and given and isinstance(given[0], str):
+        yield given[0]
+    elif isinstance(given, list):
+        for each in given:
+            yield from _read_outputs(each)
+
+
+_MASKS = {"NotEqual", "Any", "All", "Equal", "LogicalAnd"}  # what Keras 3 computes masks with
+Maker = Callable[[Draft, "list[Signal]", Config, "list[Array]"], Signal]
+
+
+def _activated(draft: Draft, signal: Signal, layer: _Layer) -> Signal:
+    """With the activation of layers that have one and are not recurrent."""
+    config = layer.config["layer"]["config"] if layer.kind == "TimeDistributed" else layer.config
+    if layer.kind in ("LSTM", "GRU", "SimpleRNN", "Bidirectional"):
+        return signal
+    name = config.get("activation")
+    return signal if name in (None, "linear") else _function(draft, signal, name)
+
+
+def _function(draft: Draft, signal: Signal, name: Any) -> Signal:
+    names = {"swish": "silu", "hard_sigmoid": "hard_sigmoid", "leaky_relu": "leaky_relu"}
+    if not isinstance(name, str):
+        raise Unconvertible(f"has the activation {brief(name)}, expected a name")
+    alpha = 0.2 if name == "leaky_relu" else None
+    if name == "gelu":
+        raise Unconvertible(
+            "has the activation gelu, which Keras may approximate: use keras.layers.Activation with relu or silu"
+        )
+    return draft.part(signal, part_of(names.get(name, name), alpha))
+
+
+def _recurrence(kind: str, config: Config, arrays: Sequence[Array]) -> Direction:
+    usual = {"LSTM": ("tanh", "sigmoid"), "GRU": ("tanh", "sigmoid"), "SimpleRNN": ("tanh", None)}[kind]
+    found = (config.get("activation"), config.get("recurrent_activation") if kind != "SimpleRNN" else None)
+    if found != usual and not (kind == "SimpleRNN" and found[0] == "relu"):
+        names = " and ".join(str(name) for name in found if name)
+        raise Unconvertible(f"has the activations {names}, which no cell of rnnfast has")
+    if kind == "GRU" and not config.get("reset_after", False):
+        raise Unconvertible(
+            "applies the reset gate before the product (reset_after=False), which no cell of rnnfast does"
+        )
+    if config.get("return_state"):
+        raise Unconvertible("returns its state, which networks of rnnfast keep as theirs")
+    kernel, recurrent = arrays[0].T, arrays[1].T
+    matrices = {"weight_ih": kernel, "weight_hh": recurrent}
+    if config.get("use_bias", True):
+        bias = arrays[2]
+        both = bias if bias.ndim == 2 else np.stack([bias, np.zeros_like(bias)])
+        matrices["bias_ih"], matrices["bias_hh"] = both
+    return direction(matrices, KERAS_ORDER[_cell(kind, config)])
+
+
+def _cell(kind: str, config: Config) -> str:
+    if kind == "SimpleRNN":
+        return "rnn_relu" if config.get("activation") == "relu" else "rnn"
+    return kind.lower()
+
+
+def _time_first(signal: Signal) -> Signal:
+    if len(signal.dims) < 2 or not is_steps(signal.dims[1]):
+        raise Unconvertible(f"reads an array {shown(signal.dims)}, expected (rows, steps, numbers)")
+    return replace(signal, dims=(signal.dims[1], signal.dims[0], *signal.dims[2:]))
+
+
+def _rows_first(signal: Signal) -> Signal:
+    return replace(signal, dims=(signal.dims[1], signal.dims[0], *signal.dims[2:]))
+
+
+def _recurrent(kind: str) -> Maker:
+    def make(draft: Draft, signals: list[Signal], config: Config, arrays: list[Array]) -> Signal:
+        one = _recurrence(kind, config, arrays)
+        backward = bool(config.get("go_backwards"))
+        recurrence = Recurrence(_cell(kind, config), None if backward else one, one if backward else None)
+        both = recurrence.in_both_directions() if backward else recurrence
+        size = recurrence.hidden_size
+        y = draft.recurrent(_time_first(signals[0]), both.layer(), size * (1 + backward))
+        if not backward:
+            return _rows_first(y) if config.get("return_sequences") else draft.pool(y, "last", 0)
+        if config.get("return_sequences"):
+            raise Unconvertible("returns the steps of its input in reverse (go_backwards with return_sequences)")
+        return draft.cut(draft.pool(y, "first", 0), 1, slice(size, 2 * size))
+
+    return make
+
+
+def _bidirectional(draft: Draft, signals: list[Signal], config: Config, arrays: list[Array]) -> Signal:
+    inner = config["layer"]
+    kind, options = inner["class_name"], inner["config"]
+    if kind not in ("LSTM", "GRU", "SimpleRNN"):
+        raise Unconvertible(f"wraps a layer {kind}")
+    half = len(arrays) // 2
+    recurrence = Recurrence(
+        _cell(kind, options), _recurrence(kind, options, arrays[:half]), _recurrence(kind, options, arrays[half:])
+    )
+    size = recurrence.hidden_size
+    y = draft.recurrent(_time_first(signals[0]), recurrence.layer(), 2 * size)
+    mode = config.get("merge_mode", "concat")
+    whole = options.get("return_sequences")
+    if whole and mode == "concat":
+        return _rows_first(y)
+    last, first = (y, y) if whole else (draft.pool(y, "last", 0), draft.pool(y, "first", 0))
+    axis = len(last.dims) - 1
+    halves = draft.cut(last, axis, slice(0, size)), draft.cut(first, axis, slice(size, 2 * size))
+    if mode == "concat":
+        return draft.concatenate(halves, axis)
+    parts: dict[Any, Add | Multiply] = {"sum": Add(), "ave": Add(), "mul": Multiply()}
+    if mode not in parts:
+        raise Unconvertible(f"merges its directions by {mode!r}, expected one of concat, {', '.join(parts)}")
+    merged = draft.combine(parts[mode], *halves)
+    merged = draft.scale(merged, 0.5) if mode == "ave" else merged
+    return _rows_first(merged) if whole else merged
+
+
+def _dense(draft: Draft, signals: list[Signal], config: Config, arrays: list[Array]) -> Signal:
+    return draft.linear(signals[0], arrays[0].T, arrays[1] if config.get("use_bias", True) else None)
+
+
+def _time_distributed(draft: Draft, signals: list[Signal], config: Config, arrays: list[Array]) -> Signal:
+    inner = config["layer"]
+    if inner["class_name"] not in ("Dense", "Activation", "Dropout", "BatchNormalization", "LayerNormalization"):
+        raise Unconvertible(f"wraps a layer {inner['class_name']}")
+    return _KINDS[inner["class_name"]](draft, signals, inner["config"], arrays)
+
+
+def _conv(draft: Draft, signals: list[Signal], config: Config, arrays: list[Array]) -> Signal:
+    if config.get("data_format", "channels_last") != "channels_last":
+        raise Unconvertible("has the channels before the steps")
+    kernel = arrays[0].transpose(2, 1, 0)  # (taps, inputs, outputs)
+    dilation, stride = (_first(config.get(name, 1)) for name in ("dilation_rate", "strides"))
+    reach, padding = dilation * (kernel.shape[2] - 1), config.get("padding", "valid")
+    if padding == "same" and stride != 1:
+        raise Unconvertible("has padding='same' with a stride, which depends on the number of steps")
+    zeros = {"valid": (0, 0), "causal": (reach, 0), "same": (reach // 2, reach - reach // 2)}
+    if padding not in zeros:
+        raise Unconvertible(f"has padding={padding!r}")
+    bias = arrays[1] if config.get("use_bias", True) else None
+    signal = replace(signals[0], dims=(signals[0].dims[0], signals[0].dims[2], signals[0].dims[1]))
+    step = Convolution(kernel, bias, dilation, stride, config.get("groups", 1), *zeros[padding])
+    y = draft.convolve(signal, step)
+    return replace(y, dims=(y.dims[0], y.dims[2], y.dims[1]))
+
+
+def _first(value: Any) -> int:
+    return int(value[0] if isinstance(value, (list, tuple)) else value)
+
+
+def _batch_norm(draft: Draft, signals: list[Signal], config: Config, arrays: list[Array]) -> Signal:
+    left = [array.astype(np.float64) for array in arrays]
+    axis = _first(config.get("axis", -1))
+    if axis not in (-1, len(signals[0].dims) - 1):
+        raise Unconvertible(f"normalizes axis {axis}, expected the last")
+    size = signals[0].width
+    gamma = left.pop(0) if config.get("scale", True) else np.ones(size)
+    beta = left.pop(0) if config.get("center", True) else np.zeros(size)
+    mean, variance = left
+    factor = gamma / np.sqrt(variance + config.get("epsilon", 1e-3))
+    return draft.scale(signals[0], factor, beta - mean * factor)
+
+
+def _layer_norm(draft: Draft, signals: list[Signal], config: Config, arrays: list[Array]) -> Signal:
+    signal = signals[0]
+    if config.get("rms_scaling") or _first(config.get("axis", -1)) not in (-1, len(signal.dims) - 1):
+        raise Unconvertible("is a form of layer normalization that rnnfast does not have")
+    scale, center = config.get("scale", True), config.get("center", True)
+    given = list(arrays)
+    weight = given.pop(0) if scale else np.ones(signal.width, np.float32)
+    layer = LayerNorm(signal.width, eps=config.get("epsilon", 1e-3), elementwise_affine=True, bias=center)
+    layer.load_state_dict({"weight": weight, **({"bias": given[0]} if center else {})})
+    return draft.add(layer, signal.dims, signal)
+
+
+def _embedding(draft: Draft, signals: list[Signal], config: Config, arrays: list[Array]) -> Signal:
+    return draft.embed(signals[0], arrays[0])
+
+
+def _dropout(draft: Draft, signals: list[Signal], config: Config, arrays: list[Array]) -> Signal:
+    share = float(config.get("rate", config.get("p", 0.0)))
+    return draft.part(signals[0], Dropout(share)) if 0 < share < 1 else signals[0]
+
+
+def _activation(name: str, *coefficients: str) -> Maker:
+    def make(draft: Draft, signals: list[Signal], config: Config, arrays: list[Array]) -> Signal:
+        alpha = next((float(config[c]) for c in coefficients if c in config), None)
+        return draft.part(signals[0], part_of(name, alpha))
+
+    return make
+
+
+def _relu(draft: Draft, signals: list[Signal], config: Config, arrays: list[Array]) -> Signal:
+    if config.get("max_value") is not None or config.get("negative_slope") or config.get("threshold"):
+        raise Unconvertible("is a ReLU with a slope, threshold or maximum")
+    return draft.part(signals[0], part_of("relu"))
+
+
+def _pool(function: str) -> Maker:
+    def make(draft: Draft, signals: list[Signal], config: Config, arrays: list[Array]) -> Signal:
+        if not is_steps(signals[0].dims[1]):
+            raise Unconvertible(f"reads an array {shown(signals[0].dims)}, expected (rows, steps, numbers)")
+        return draft.pool(signals[0], "max" if function == "max" else "mean", 1, keep=bool(config.get("keepdims")))
+
+    return make
+
+
+def _combined(part: type[Add | Multiply]) -> Maker:
+    return lambda draft, signals, config, arrays: draft.combine(part(), *signals)
+
+
+def _concatenate(draft: Draft, signals: list[Signal], config: Config, arrays: list[Array]) -> Signal:
+    return draft.concatenate(signals, config.get("axis", -1))
+
+
+def _same(draft: Draft, signals: list[Signal], config: Config, arrays: list[Array]) -> Signal:
+    return signals[0]
+
+
+_KINDS: dict[str, Maker] = {
+    **dict.fromkeys(("Masking", "Activation", "GaussianNoise", "GaussianDropout", "SpatialDropout1D", "ActivityRegularization"), _same),
+    "LSTM": _recurrent("LSTM"), "GRU": _recurrent("GRU"), "SimpleRNN": _recurrent("SimpleRNN"), "Bidirectional": _bidirectional,
+    "Dense": _dense, "TimeDistributed": _time_distributed, "Conv1D": _conv, "BatchNormalization": _batch_norm,
+    "LayerNormalization": _layer_norm, "Embedding": _embedding, "Dropout": _dropout, "ReLU": _relu,
+    "LeakyReLU": _activation("leaky_relu", "negative_slope", "alpha"), "ELU": _activation("elu", "alpha"),
+    "GlobalAveragePooling1D": _pool("mean"), "GlobalMaxPooling1D": _pool("max"), "Add": _combined(Add),
+    "Multiply": _combined(Multiply), "Concatenate": _concatenate,
+}  # fmt: skip

@@ -1,0 +1,310 @@
+"""ONNX graphs as they are walked: constants computed, branches chosen, recurrent nodes read."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rnnfast.files import PathLike, checked_path
+from rnnfast.interop.axes import Unconvertible
+from rnnfast.interop.recurrence import ONNX_ORDER, Direction, Recurrence, direction
+
+Array = NDArray[Any]
+RECURRENT = ("LSTM", "GRU", "RNN", "DynamicQuantizeLSTM")
+# What a recurrent node computes by default, forward and backward.
+_USUAL = {"LSTM": ["sigmoid", "tanh", "tanh"], "GRU": ["sigmoid", "tanh"], "RNN": ["tanh"]}
+
+
+def onnx_package() -> Any:
+    """The onnx package."""
+    try:
+        import onnx
+        import onnx.numpy_helper
+        import onnx.reference
+        import onnx.shape_inference
+    except ImportError:
+        raise ImportError("ONNX files need the onnx package: pip install 'rnnfast[onnx]'") from None
+    return onnx
+
+
+def array_of(tensor: Any) -> Array:
+    """A stored tensor; half precision and bfloat16 as float32."""
+    array: Array = onnx_package().numpy_helper.to_array(tensor)
+    if array.dtype == np.float16 or array.dtype.name == "bfloat16":
+        return array.astype(np.float32)
+    return array
+
+
+def attributes(node: Any) -> dict[str, Any]:
+    """A node's attributes; names as str."""
+    values = {a.name: onnx_package().helper.get_attribute_value(a) for a in node.attribute}
+    return {
+        name: value.decode() if isinstance(value, bytes) else
+        [v.decode() for v in value] if isinstance(value, list) and value and isinstance(value[0], bytes) else value
+        for name, value in values.items()
+    }  # fmt: skip
+
+
+@dataclass
+class Graph:
+    """A graph whose constants are known: its nodes in order, and what is computed from its inputs."""
+
+    model: Any
+    nodes: list[Any]
+    constants: dict[str, Array]
+    inputs: list[Any]  # that are not constants
+    outputs: list[str]
+    shapes: dict[str, list[int | str]]  # where they are known; a name stands for an unknown size
+    types: dict[str, int]  # of elements
+
+    @property
+    def opsets(self) -> dict[str, int]:
+        """Versions of operators by domain."""
+        return {o.domain: o.version for o in self.model.opset_import}
+
+
+def read_graph(source: PathLike | Any, constants: Mapping[str, Any] | None = None) -> Graph:
+    """The graph of a file, or of an ``onnx.ModelProto``; ``constants`` are inputs that keep one value.
+
+    What depends on constants and known shapes alone is computed, and an ``If`` whose condition is known becomes its branch.
+    """
+    model = _loaded(source)
+    fixed = {name: np.asarray(value) for name, value in (constants or {}).items()}
+    known = [value.name for value in model.graph.input]
+    for name in fixed:
+        if name not in known:
+            raise ValueError(f"constants names {name!r}, expected inputs of the file: {', '.join(known)}")
+    graph = Graph(model, list(model.graph.node), {}, [], [value.name for value in model.graph.output], {}, {})
+    graph.constants.update({t.name: array_of(t) for t in model.graph.initializer})
+    for given in model.graph.input:
+        if given.name in fixed:
+            kind = onnx_package().helper.tensor_dtype_to_np_dtype(given.type.tensor_type.elem_type)
+            graph.constants[given.name] = fixed[given.name].astype(kind)
+    graph.inputs = [value for value in model.graph.input if value.name not in graph.constants]
+    _infer(graph)
+    while _fold(graph):
+        _infer(graph)
+    return graph
+
+
+def _loaded(source: PathLike | Any) -> Any:
+    onnx = onnx_package()
+    if hasattr(source, "graph") and hasattr(source, "opset_import"):
+        return source
+    path = checked_path(source)
+    if not os.path.exists(path):
+        raise FileNotFoundError(f"{path} does not exist; give the path of an ONNX file")
+    try:
+        model = onnx.load(path)
+        parsed = len(model.graph.node) > 0 and len(model.opset_import) > 0
+    except Exception as error:  # protobuf raises classes of its own, which differ between versions
+        raise ValueError(f"{path} is not an ONNX file: {' '.join(str(error).split())}") from None
+    if not parsed:
+        raise ValueError(f"{path} is not an ONNX file: it holds no graph")
+    return model
+
+
+def _infer(graph: Graph) -> None:
+    """Shapes and types of all values."""
+    onnx = onnx_package()
+    small = onnx.ModelProto()
+    small.CopyFrom(graph.model)
+    for field, values in (("node", graph.nodes), ("initializer", [])):
+        getattr(small.graph, field).__delitem__(slice(None))
+        getattr(small.graph, field).extend(values)
+    small.graph.input.__delitem__(slice(None))
+    small.graph.input.extend(graph.inputs)
+    for name, array in graph.constants.items():
+        if array.size <= 4096:
+            small.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
+        else:
+            kind = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
+            small.graph.input.append(onnx.helper.make_tensor_value_info(name, kind, array.shape))
+    try:
+        inferred = onnx.shape_inference.infer_shapes(small, data_prop=True)
+    except onnx.shape_inference.InferenceError:
+        inferred = small
+    for value in (*inferred.graph.value_info, *inferred.graph.input, *inferred.graph.output):
+        tensor = value.type.tensor_type
+        graph.types[value.name] = tensor.elem_type
+        if tensor.HasField("shape"):
+            graph.shapes[value.name] = [
+                d.dim_value if d.HasField("dim_value") else d.dim_param or f"{value.name}:{i}"
+                for i, d in enumerate(tensor.shape.dim)
+            ]
+
+
+def _fold(graph: Graph) -> bool:
+    """Computes what is constant, once over all nodes; whether branches were chosen, so that more may be."""
+    left: list[Any] = []
+    chosen = False
+    partial: dict[str, list[int | None]] = {}  # shapes of which some sizes are known
+    for node in graph.nodes:
+        if node.op_type == "If" and node.input[0] in graph.constants:
+            left.extend(_branch(node, bool(graph.constants[node.input[0]].ravel()[0]), graph))
+            chosen = True
+        elif not _constant(node, graph, partial):
+            left.append(node)
+    graph.nodes = left
+    return chosen
+
+
+def _branch(node: Any, condition: bool, graph: Graph) -> list[Any]:
+    onnx = onnx_package()
+    branch = attributes(node)["then_branch" if condition else "else_branch"]
+    graph.constants.update({t.name: array_of(t) for t in branch.initializer})
+    same = [
+        onnx.helper.make_node("Identity", [inner.name], [outer]) for inner, outer in zip(branch.output, node.output)
+    ]
+    return [*branch.node, *same]
+
+
+def _constant(node: Any, graph: Graph, partial: dict[str, list[int | None]]) -> bool:
+    """Whether the outputs of a node are constants, which it puts among the others."""
+    if node.op_type == "Constant":
+        given = attributes(node)
+        ((name, value),) = given.items()
+        graph.constants[node.output[0]] = array_of(value) if name == "value" else np.asarray(value)
+        return True
+    if node.op_type == "Shape" and node.input[0] in graph.shapes:
+        sizes = [d if isinstance(d, int) else None for d in graph.shapes[node.input[0]]]
+        given = attributes(node)
+        sizes = sizes[given.get("start", 0) : given.get("end")]
+        partial[node.output[0]] = sizes
+        if None not in sizes:
+            graph.constants[node.output[0]] = np.array(sizes, np.int64)
+            return True
+        return False
+    if node.op_type == "Size" and node.input[0] in partial:
+        graph.constants[node.output[0]] = np.int64(len(partial[node.input[0]])) + np.zeros((), np.int64)
+        return True
+    if node.op_type == "Gather" and node.input[0] in partial and node.input[1] in graph.constants:
+        places = graph.constants[node.input[1]]
+        picked = [partial[node.input[0]][i] for i in places.ravel()]
+        if None in picked:
+            return False
+        graph.constants[node.output[0]] = np.array(picked, np.int64).reshape(places.shape)
+        return True
+    return evaluate(node, graph)
+
+
+def evaluate(node: Any, graph: Graph) -> bool:
+    """Adds the outputs of a node to the constants if all that it reads is constant; whether it did."""
+    inputs = [name for name in node.input if name]
+    if not inputs or any(name not in graph.constants for name in inputs) or node.op_type in ("If", "Loop", "Scan"):
+        return False
+    if node.op_type in RECURRENT or node.op_type.startswith("Random"):
+        return False
+    try:
+        evaluator = onnx_package().reference.ReferenceEvaluator(node, opsets=graph.opsets)
+        values = evaluator.run(None, {name: graph.constants[name] for name in inputs})
+    except Exception:  # an operator that onnx cannot compute: it stays, and whoever reads the graph names it
+        return False
+    graph.constants.update({name: np.asarray(v) for name, v in zip(node.output, values) if name})
+    return True
+
+
+# Recurrent nodes -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class RecurrentNode:
+    """A recurrent node whose weights are constants."""
+
+    name: str
+    recurrence: Recurrence
+    layout: int  # 0: steps first; 1: rows first
+    quantized: bool
+    data: str
+    lengths: str
+    initial: tuple[str, ...]  # h, or h and c; empty: zeros
+    outputs: tuple[str, ...]  # Y, Y_h and, of an LSTM, Y_c; empty: not used
+
+
+def described(node: Any) -> str:
+    """A node as messages name it."""
+    return f"{node.op_type} node {node.name or node.output[0]!r}"
+
+
+def recurrent_node(node: Any, constants: Mapping[str, Array]) -> RecurrentNode:
+    """What a recurrent node computes. Raises :class:`Unconvertible` for what rnnfast's layers cannot compute."""
+    given = attributes(node)
+    kind = "LSTM" if node.op_type == "DynamicQuantizeLSTM" else node.op_type
+    names = [*node.input, *[""] * (12 - len(node.input))]
+    known = {i: constants.get(name) for i, name in enumerate(names) if name}
+    _check(node, kind, given, known)
+    matrices = _quantized(names, constants) if node.op_type == "DynamicQuantizeLSTM" else (known[1], known[2])
+    if matrices[0] is None or matrices[1] is None or (names[3] and known[3] is None):
+        raise Unconvertible(f"{described(node)} computes its weights from inputs")
+    cell = kind.lower()
+    if kind == "RNN" and _activations(kind, given)[0] == "relu":
+        cell = "rnn_relu"
+    halves = [_half(cell, matrices[0][d], matrices[1][d], known.get(3), d) for d in range(len(matrices[0]))]
+    backward = halves[-1] if given.get("direction", "forward") != "forward" else None
+    outputs = [*node.output, "", ""][: 3 if kind == "LSTM" else 2]
+    return RecurrentNode(
+        node.name or node.output[0], Recurrence(cell, halves[0] if given.get("direction") != "reverse" else None, backward),
+        given.get("layout", 0), node.op_type == "DynamicQuantizeLSTM", names[0], names[4],
+        tuple(names[5:7] if kind == "LSTM" else names[5:6]), tuple(outputs),
+    )  # fmt: skip
+
+
+def _half(cell: str, w: Array, r: Array, b: Array | None, d: int) -> Direction:
+    matrices = {"weight_ih": w, "weight_hh": r}
+    if b is not None:
+        matrices["bias_ih"], matrices["bias_hh"] = np.split(b[d], 2)
+    return direction(matrices, ONNX_ORDER[cell])
+
+
+def _activations(kind: str, given: Mapping[str, Any]) -> list[str]:
+    each = _USUAL[kind]
+    return [name.lower() for name in given.get("activations", [])] or each * (
+        2 if given.get("direction") == "bidirectional" else 1
+    )
+
+
+def _check(node: Any, kind: str, given: Mapping[str, Any], known: Mapping[int, Array | None]) -> None:
+    """Refuses what would change the results and rnnfast's cells do not have."""
+    refusals = {
+        "clip": "clips its gates",
+        "input_forget": "couples its input and forget gates",
+    }
+    for option, what in refusals.items():
+        if given.get(option):
+            raise Unconvertible(f"{described(node)} {what}, which no cell of rnnfast does")
+    names = _activations(kind, given)
+    usual = _USUAL[kind]
+    allowed = [usual, ["relu"]] if kind == "RNN" else [usual]
+    halves = [names[: len(usual)], names[len(usual) :] or names[: len(usual)]]
+    if (
+        halves[0] not in allowed
+        or halves[1] != halves[0]
+        or given.get("activation_alpha")
+        or given.get("activation_beta")
+    ):
+        raise Unconvertible(f"{described(node)} has the activations {', '.join(names)}, which no cell of rnnfast has")
+    if kind == "GRU" and not given.get("linear_before_reset"):
+        raise Unconvertible(
+            f"{described(node)} applies the reset gate before the product (linear_before_reset=0), which no cell of rnnfast does"
+        )
+    peepholes = known.get(7)
+    if kind == "LSTM" and 7 in known and (peepholes is None or peepholes.any()):
+        raise Unconvertible(f"{described(node)} has peepholes, which no cell of rnnfast has")
+
+
+def _quantized(names: Sequence[str], constants: Mapping[str, Array]) -> tuple[Array | None, Array | None]:
+    """The matrices of a DynamicQuantizeLSTM, (directions, gates, inputs) as of an LSTM."""
+    found: list[Array | None] = []
+    for matrix, scale, zero in ((1, 8, 9), (2, 10, 11)):
+        parts = [constants.get(names[i]) for i in (matrix, scale, zero)]
+        if any(part is None for part in parts):
+            return None, None
+        values, scales, zeros = (np.asarray(part, np.float32) for part in parts)
+        shape = (len(values), 1, -1)  # one for each matrix, or for each of its columns
+        found.append(((values - zeros.reshape(shape)) * scales.reshape(shape)).swapaxes(1, 2))
+    return found[0], found[1]

@@ -1,0 +1,461 @@
+"""The operators of ONNX as steps of a draft."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Callable, Union
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rnnfast.interop.axes import Axis, Dim, Dims, Unconvertible, is_steps, reshaped, shown
+from rnnfast.interop.draft import Affine, Convolution, Draft, Ends, Signal
+from rnnfast.interop.functions import part_of
+from rnnfast.interop.onnx_graph import Graph, array_of
+from rnnfast.nn.norm import LayerNorm, RMSNorm
+from rnnfast.nn.parts import Add, Multiply, Sigmoid
+from rnnfast.nn.sequence import SelfAttention
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Sizes:
+    """A computed shape, or part of one."""
+
+    dims: Dims
+
+
+@dataclass(frozen=True, eq=False)
+class Filled:
+    """An array of any shape with one value."""
+
+    value: float
+
+
+Value = Union[Signal, Sizes, Filled, Ends, Array]
+
+
+@dataclass
+class Values:
+    """What is known while a graph is walked, with what the axes of its inputs are taken to be."""
+
+    graph: Graph
+    dims: Mapping[str, Dims]
+    draft: Draft = field(default_factory=Draft)
+    values: dict[str, Value] = field(default_factory=dict)
+
+    def value(self, name: str) -> Value:
+        """Of an input of a node."""
+        if name not in self.values:
+            raise Unconvertible(f"reads {name!r}, which is part of a state")
+        return self.values[name]
+
+    def signal(self, name: str) -> Signal:
+        """A value that is computed from the network's inputs."""
+        value = self.value(name)
+        if isinstance(value, Ends):
+            value = value.signal(self.draft)
+        if not isinstance(value, Signal):
+            raise Unconvertible(f"{name!r} does not depend on a sequence of the input")
+        return value
+
+    def constant(self, node: Any, i: int, default: Array | None = None) -> Array:
+        """A value that must be known."""
+        name = node.input[i] if i < len(node.input) else ""
+        if not name and default is not None:
+            return default
+        value = self.value(name) if name else None
+        if isinstance(value, Sizes) and all(isinstance(d, int) for d in value.dims):
+            return np.array(value.dims, np.int64)
+        if not isinstance(value, np.ndarray):
+            raise Unconvertible(f"its input {i}, {name!r}, is not a constant")
+        return value
+
+
+Operation = Callable[[Values, Any, "dict[str, Any]"], Union[Value, "tuple[Value, ...]"]]
+
+
+def _same(w: Values, node: Any, given: dict[str, Any]) -> Value:
+    value = w.value(node.input[0])
+    if node.op_type == "Cast" and isinstance(value, Signal) and given["to"] not in (1, 6, 7, 10, 11, 16):
+        raise Unconvertible("casts to a type that is neither a float nor an integer")
+    return value
+
+
+def _transpose(w: Values, node: Any, given: dict[str, Any]) -> Value:
+    signal = w.signal(node.input[0])
+    return w.draft.transpose(signal, given.get("perm", range(len(signal.dims))[::-1]))
+
+
+def _reshape(w: Values, node: Any, given: dict[str, Any]) -> Value:
+    value = w.value(node.input[0])
+    if isinstance(value, (Filled, Sizes)):
+        return value
+    target = w.value(node.input[1])
+    wanted: tuple[Dim, ...] = target.dims if isinstance(target, Sizes) else tuple(w.constant(node, 1).tolist())
+    signal = w.signal(node.input[0])
+    return replace(signal, dims=reshaped(signal.dims, wanted))
+
+
+def _flatten(w: Values, node: Any, given: dict[str, Any]) -> Value:
+    signal = w.signal(node.input[0])
+    axis = given.get("axis", 1)
+    first, rest = signal.dims[:axis], signal.dims[axis:]
+    if len(first) != 1 or not all(isinstance(d, int) for d in rest):
+        raise Unconvertible(f"flattens an array {shown(signal.dims)}")
+    return replace(signal, dims=reshaped(signal.dims, (*first, -1)))
+
+
+def _axes(w: Values, node: Any, given: dict[str, Any]) -> list[int] | None:
+    if "axes" in given:
+        return list(given["axes"])
+    return w.constant(node, 1).ravel().tolist() if len(node.input) > 1 and node.input[1] else None
+
+
+def _squeeze(w: Values, node: Any, given: dict[str, Any]) -> Value:
+    value = w.value(node.input[0])
+    if isinstance(value, (Filled, Sizes)):
+        return value
+    signal = w.signal(node.input[0])
+    axes = _axes(w, node, given)
+    axes = [i for i, d in enumerate(signal.dims) if d == 1] if axes is None else [i % len(signal.dims) for i in axes]
+    for i in axes:
+        dim = signal.dims[i]
+        if dim != 1 and not (isinstance(dim, Axis) and dim.role == "rows"):
+            raise Unconvertible(f"squeezes axis {i} of an array {shown(signal.dims)}")
+    return replace(signal, dims=tuple(d for i, d in enumerate(signal.dims) if i not in axes))
+
+
+def _unsqueeze(w: Values, node: Any, given: dict[str, Any]) -> Value:
+    value = w.value(node.input[0])
+    if isinstance(value, (Filled, Sizes)):
+        return value
+    signal = w.signal(node.input[0])
+    axes = _axes(w, node, given) or []
+    rank = len(signal.dims) + len(axes)
+    places, left = {i % rank for i in axes}, iter(signal.dims)
+    return replace(signal, dims=tuple(1 if i in places else next(left) for i in range(rank)))
+
+
+def _gather(w: Values, node: Any, given: dict[str, Any]) -> Value:
+    data, places = w.value(node.input[0]), w.value(node.input[1])
+    axis = given.get("axis", 0)
+    if isinstance(data, np.ndarray) and isinstance(places, Signal):
+        if data.ndim != 2 or axis != 0:
+            raise Unconvertible(f"looks up a table of shape {data.shape} along axis {axis}")
+        return w.draft.embed(places, data.astype(np.float32))
+    if isinstance(data, Filled):
+        return data
+    at = w.constant(node, 1)
+    if isinstance(data, Sizes):
+        return Sizes(tuple(data.dims[int(i)] for i in at.ravel()))
+    signal = w.signal(node.input[0])
+    if at.ndim == 0:
+        return w.draft.index(signal, axis, int(at))
+    axis %= len(signal.dims)
+    if at.size == 1:
+        one = w.draft.index(signal, axis, int(at.ravel()[0]))
+        return replace(one, dims=(*one.dims[:axis], 1, *one.dims[axis:]))
+    places_of = signal.numbers()
+    if axis not in places_of or at.ndim != 1:
+        raise Unconvertible(f"picks places of axis {axis} of an array {shown(signal.dims)}")
+    numbers = np.arange(signal.width).reshape([d for d in signal.dims if isinstance(d, int)])
+    picked = numbers.take(at, places_of.index(axis))
+    return w.draft.select(signal, picked, (*signal.dims[:axis], at.size, *signal.dims[axis + 1 :]))
+
+
+def _slice(w: Values, node: Any, given: dict[str, Any]) -> Value:
+    data = w.value(node.input[0])
+    if isinstance(data, Filled):
+        return data
+    if "starts" in given:  # before opset 10
+        starts, ends = given["starts"], given["ends"]
+        axes, steps = given.get("axes", list(range(len(starts)))), [1] * len(starts)
+    else:
+        starts, ends = (w.constant(node, i).ravel().tolist() for i in (1, 2))
+        axes = w.constant(node, 3, np.arange(len(starts))).ravel().tolist()
+        steps = w.constant(node, 4, np.ones(len(starts), np.int64)).ravel().tolist()
+    if isinstance(data, Sizes):
+        return Sizes(data.dims[starts[0] : ends[0] : steps[0]])
+    signal = w.signal(node.input[0])
+    for axis, start, end, step in zip(axes, starts, ends, steps):
+        if step < 0:
+            raise Unconvertible("slices backward")
+        signal = w.draft.cut(signal, axis, slice(start, None if end >= 2**31 - 1 else end, step))
+    return signal
+
+
+def _split(w: Values, node: Any, given: dict[str, Any]) -> tuple[Value, ...]:
+    signal = w.signal(node.input[0])
+    axis = given.get("axis", 0) % len(signal.dims)
+    size = signal.dims[axis]
+    if not isinstance(size, int):
+        raise Unconvertible(f"splits axis {axis} of an array {shown(signal.dims)}")
+    count = len(node.output)
+    sizes = given.get("split") or w.constant(node, 1, np.full(count, -(-size // count))).tolist()
+    ends = np.cumsum(sizes)
+    return tuple(w.draft.cut(signal, axis, slice(int(end - n), int(end))) for end, n in zip(ends, sizes))
+
+
+def _concat(w: Values, node: Any, given: dict[str, Any]) -> Value:
+    values = [w.value(name) for name in node.input]
+    if any(isinstance(value, Sizes) for value in values):
+        dims: list[Dim] = []
+        for i, value in enumerate(values):
+            dims += value.dims if isinstance(value, Sizes) else w.constant(node, i).ravel().tolist()
+        return Sizes(tuple(dims))
+    return w.draft.concatenate([w.signal(name) for name in node.input], given["axis"])
+
+
+def _shape(w: Values, node: Any, given: dict[str, Any]) -> Value:
+    return Sizes(w.signal(node.input[0]).dims[given.get("start", 0) : given.get("end")])
+
+
+def _filled(w: Values, node: Any, given: dict[str, Any]) -> Value:
+    value = given.get("value")
+    return Filled(0.0 if value is None else float(array_of(value).ravel()[0]))
+
+
+def _expand(w: Values, node: Any, given: dict[str, Any]) -> Value:
+    value = w.value(node.input[0])
+    if isinstance(value, np.ndarray) and value.size and np.all(value == value.ravel()[0]):
+        return Filled(float(value.ravel()[0]))
+    if isinstance(value, Filled):
+        return value
+    raise Unconvertible("repeats an array")
+
+
+def _matmul(w: Values, node: Any, given: dict[str, Any]) -> Value:
+    weight = w.constant(node, 1)
+    if weight.ndim != 2:
+        raise Unconvertible(f"multiplies by an array of shape {weight.shape}")
+    return w.draft.linear(w.signal(node.input[0]), weight.T)
+
+
+def _matmul_integer(w: Values, node: Any, given: dict[str, Any]) -> Value:
+    zero = w.constant(node, 3, np.zeros(1)).astype(np.float32)
+    return w.draft.linear(w.signal(node.input[0]), (w.constant(node, 1).astype(np.float32) - zero).T)
+
+
+def _gemm(w: Values, node: Any, given: dict[str, Any]) -> Value:
+    if given.get("transA"):
+        raise Unconvertible("transposes its first input")
+    weight = w.constant(node, 1) * np.float32(given.get("alpha", 1.0))
+    bias = w.constant(node, 2, np.zeros(0, np.float32)) * np.float32(given.get("beta", 1.0))
+    weight = weight if given.get("transB") else weight.T
+    if bias.size:
+        bias = np.broadcast_to(bias.ravel(), len(weight))
+    return w.draft.linear(w.signal(node.input[0]), weight, bias if bias.size else None)
+
+
+def _arithmetic(w: Values, node: Any, given: dict[str, Any]) -> Value:
+    values = [w.value(name) for name in node.input]
+    kind = node.op_type
+    if any(isinstance(value, (np.ndarray, Filled)) for value in values):
+        first = isinstance(values[0], (np.ndarray, Filled))
+        signal = w.signal(node.input[1 if first else 0])
+        value = values[0 if first else 1]
+        constant = np.asarray(value.value if isinstance(value, Filled) else value, np.float64)
+        if kind == "Div" and first:
+            raise Unconvertible("divides by a sequence")
+        factors: dict[str, tuple[Array | float, Array | float]] = {
+            "Add": (1.0, constant), "Mul": (constant, 0.0), "Div": (1 / constant, 0.0),
+            "Sub": (-1.0, constant) if first else (1.0, -constant),
+        }  # fmt: skip
+        return w.draft.scale(signal, *factors[kind])
+    a, b = (w.signal(name) for name in node.input[:2])
+    if kind == "Div":
+        raise Unconvertible("divides by a sequence")
+    if kind == "Mul":
+        for x, y in ((a, b), (b, a)):  # x sigmoid(x)
+            layer, read = w.draft.layers.get(y.source, (None, []))
+            if isinstance(layer, Sigmoid) and y.pending is None and read == [w.draft.settle(x).source]:
+                return w.draft.part(x, part_of("silu"))
+        return w.draft.combine(Multiply(), a, b)
+    return w.draft.combine(Add(), a, w.draft.scale(b, -1.0) if kind == "Sub" else b)
+
+
+def _power(w: Values, node: Any, given: dict[str, Any]) -> Value:
+    if not np.all(w.constant(node, 1) == 2):
+        raise Unconvertible(f"takes the power {w.constant(node, 1)}, expected 2")
+    signal = w.draft.settle(w.signal(node.input[0]))
+    return w.draft.combine(Multiply(), signal, signal)
+
+
+def _function(name: str, coefficient: str = "", usual: float = 0.0) -> Operation:
+    def operation(w: Values, node: Any, given: dict[str, Any]) -> Value:
+        alpha = given.get(coefficient, usual) if coefficient else None
+        return w.draft.part(w.signal(node.input[0]), part_of(name, alpha))
+
+    return operation
+
+
+def _gelu(w: Values, node: Any, given: dict[str, Any]) -> Value:
+    if given.get("approximate", "none") != "none":
+        raise Unconvertible("approximates GELU by tanh")
+    return w.draft.part(w.signal(node.input[0]), part_of("gelu"))
+
+
+def _hard_sigmoid(w: Values, node: Any, given: dict[str, Any]) -> Value:
+    alpha, beta = given.get("alpha", 0.2), given.get("beta", 0.5)
+    factor = 6 * alpha if abs(6 * alpha - 1) > 1e-6 else 1.0  # rnnfast's is x / 6 + 1 / 2
+    signal = w.draft.scale(w.signal(node.input[0]), factor, 6 * (beta - 0.5))
+    return w.draft.part(signal, part_of("hard_sigmoid"))
+
+
+def _conv(w: Values, node: Any, given: dict[str, Any]) -> Value:
+    weight = w.constant(node, 1)
+    if weight.ndim != 3:
+        raise Unconvertible(f"convolves over {weight.ndim - 2} axes")
+    bias = w.constant(node, 2, np.zeros(0))
+    dilation, stride = given.get("dilations", [1])[0], given.get("strides", [1])[0]
+    before, after = given.get("pads", [0, 0])
+    reach = dilation * (weight.shape[2] - 1)
+    automatic = given.get("auto_pad", "NOTSET")
+    if automatic.startswith("SAME"):
+        if stride != 1:
+            raise Unconvertible(f"pads by auto_pad={automatic} with a stride")
+        small = reach // 2
+        before, after = (small, reach - small) if automatic == "SAME_UPPER" else (reach - small, small)
+    found = Convolution(weight, bias if bias.size else None, dilation, stride, given.get("group", 1), before, after)
+    return w.draft.convolve(w.signal(node.input[0]), found)
+
+
+def _pad(w: Values, node: Any, given: dict[str, Any]) -> Value:
+    signal = w.signal(node.input[0])
+    pads = given["pads"] if "pads" in given else w.constant(node, 1).tolist()
+    axes = w.constant(node, 3, np.arange(len(signal.dims))).tolist()
+    mode = given.get("mode", "constant")
+    if mode == "constant" and w.constant(node, 2, np.zeros(1)).any():
+        raise Unconvertible("pads with a value that is not zero")
+    for axis, before, after in zip(axes, pads[: len(axes)], pads[len(axes) :]):
+        if before or after:
+            signal = _padded(w, signal, axis % len(signal.dims), (before, after), mode)
+    return signal
+
+
+def _padded(w: Values, signal: Signal, axis: int, pads: tuple[int, int], mode: str) -> Signal:
+    dim = signal.dims[axis]
+    if is_steps(dim) and mode == "constant":
+        return replace(signal, zeros=(signal.zeros[0] + pads[0], signal.zeros[1] + pads[1]))
+    if not isinstance(dim, int):
+        raise Unconvertible(f"pads steps by mode={mode}")
+    places = signal.numbers()
+    numbers = np.arange(signal.width).reshape([d for d in signal.dims if isinstance(d, int)])
+    each = [(0, 0)] * len(places)
+    each[places.index(axis)] = pads
+    modes = {"constant": "constant", "reflect": "reflect", "edge": "edge", "wrap": "wrap"}
+    if mode == "constant":
+        chosen = np.pad(numbers, each, constant_values=-1).ravel()
+    else:
+        chosen = np.pad(numbers, each, mode=modes[mode]).ravel()  # type: ignore[call-overload]
+    weight = np.zeros((len(chosen), signal.width), np.float32)
+    weight[np.flatnonzero(chosen >= 0), chosen[chosen >= 0]] = 1
+    dims = (*signal.dims[:axis], dim + sum(pads), *signal.dims[axis + 1 :])
+    return w.draft.affine(signal, Affine(weight, light=True), dims)
+
+
+def _batch_norm(w: Values, node: Any, given: dict[str, Any]) -> Value:
+    signal = w.signal(node.input[0])
+    scale, shift, mean, variance = (w.constant(node, i).astype(np.float64) for i in (1, 2, 3, 4))
+    factor = scale / np.sqrt(variance + given.get("epsilon", 1e-5))
+    shape = (-1, *(1 for _ in signal.dims[2:]))
+    return w.draft.scale(signal, factor.reshape(shape), (shift - mean * factor).reshape(shape))
+
+
+def _layer_norm(w: Values, node: Any, given: dict[str, Any]) -> Value:
+    signal = w.signal(node.input[0])
+    axis, last = given.get("axis", -1), signal.dims[-1]
+    if axis not in (-1, len(signal.dims) - 1) or last != signal.width:
+        raise Unconvertible(f"normalizes axes from {axis} of an array {shown(signal.dims)}, expected the last")
+    bias = w.constant(node, 2, np.zeros(0, np.float32))
+    layer = LayerNorm(signal.width, eps=given.get("epsilon", 1e-5), bias=bias.size > 0)
+    layer.load_state_dict({"weight": w.constant(node, 1), **({"bias": bias} if bias.size else {})})
+    return w.draft.add(layer, signal.dims, signal)
+
+
+def _rms_norm(w: Values, node: Any, given: dict[str, Any]) -> Value:
+    signal = w.signal(node.input[0])
+    layer = RMSNorm(signal.width, eps=given["epsilon"])
+    layer.load_state_dict({"weight": w.constant(node, 1)})
+    return w.draft.add(layer, signal.dims, signal)
+
+
+def _self_attention(w: Values, node: Any, given: dict[str, Any]) -> Value:
+    signal = w.signal(node.input[0])
+    if not is_steps(signal.dims[0]):
+        raise Unconvertible(f"reads an array {shown(signal.dims)}, expected (steps, rows, numbers)")
+    names = ["in_proj_weight", "out_proj.weight", "in_proj_bias", "out_proj.bias"][: len(node.input) - 1]
+    layer = SelfAttention(signal.width, given["num_heads"], causal=bool(given["causal"]), bias=len(names) == 4, seed=0)
+    layer.load_state_dict({name: w.constant(node, i + 1).T for i, name in enumerate(names)})
+    return w.draft.add(layer, signal.dims, signal)
+
+
+def _reduce(w: Values, node: Any, given: dict[str, Any]) -> Value:
+    signal = w.signal(node.input[0])
+    is_global = node.op_type.startswith("Global")
+    axes = list(range(2, len(signal.dims))) if is_global else _axes(w, node, given)
+    keep = bool(given.get("keepdims", 1))
+    function = "max" if "Max" in node.op_type else "mean"
+    if axes is None:
+        raise Unconvertible("reduces all axes")
+    for axis in sorted((i % len(signal.dims) for i in axes), reverse=True):
+        dim = signal.dims[axis]
+        if is_steps(dim):
+            signal = w.draft.pool(signal, "max" if function == "max" else "mean", axis, keep=keep)
+            continue
+        if not isinstance(dim, int) or (function == "max" and dim != 1):
+            raise Unconvertible(f"reduces axis {axis} of an array {shown(signal.dims)}")
+        signal = _averaged(w, signal, axis)
+        if not keep:
+            signal = replace(signal, dims=(*signal.dims[:axis], *signal.dims[axis + 1 :]))
+    return signal
+
+
+def _averaged(w: Values, signal: Signal, axis: int) -> Signal:
+    """The mean over an axis of numbers, which becomes 1."""
+    dim = signal.dims[axis]
+    if not isinstance(dim, int) or dim == 1:
+        return signal
+    sizes = [d for d in signal.dims if isinstance(d, int)]
+    place = signal.numbers().index(axis)
+    weight = np.eye(signal.width).reshape(*sizes, signal.width).mean(place).reshape(-1, signal.width)
+    return w.draft.affine(signal, Affine(weight, light=True), (*signal.dims[:axis], 1, *signal.dims[axis + 1 :]))
+
+
+def _one_hot(w: Values, node: Any, given: dict[str, Any]) -> Value:
+    signal, depth = w.signal(node.input[0]), int(w.constant(node, 1).ravel()[0])
+    if given.get("axis", -1) not in (-1, len(signal.dims)) or not np.array_equal(w.constant(node, 2), [0, 1]):
+        raise Unconvertible("makes a one-hot code of other numbers than 0 and 1, or along another axis than the last")
+    if signal.source not in w.draft.inputs or signal.pending is not None:
+        raise Unconvertible("makes a one-hot code of what is not an input")
+    w.draft.inputs[signal.source] = replace(w.draft.inputs[signal.source], ids=depth)
+    return replace(signal, dims=(*signal.dims, depth), ids=depth)
+
+
+def _quantize(w: Values, node: Any, given: dict[str, Any]) -> tuple[Value, ...]:
+    """Activations stay as they are: their scale is 1."""
+    return w.signal(node.input[0]), np.ones((), np.float32), np.zeros((), np.uint8)
+
+
+def _dequantize(w: Values, node: Any, given: dict[str, Any]) -> Value:
+    scale = w.constant(node, 1).astype(np.float64)
+    zero = w.constant(node, 2, np.zeros(())).astype(np.float64)
+    return w.draft.scale(w.signal(node.input[0]), scale, -zero * scale)
+
+
+OPERATIONS: dict[str, Operation] = {
+    **dict.fromkeys(("Identity", "Cast", "Dropout"), _same),
+    **dict.fromkeys(("Add", "Sub", "Mul", "Div"), _arithmetic),
+    **dict.fromkeys(("ReduceMean", "ReduceMax", "GlobalAveragePool", "GlobalMaxPool"), _reduce),
+    "Transpose": _transpose, "Reshape": _reshape, "Flatten": _flatten, "Squeeze": _squeeze, "Unsqueeze": _unsqueeze,
+    "Gather": _gather, "Slice": _slice, "Split": _split, "Concat": _concat, "Shape": _shape,
+    "ConstantOfShape": _filled, "Expand": _expand, "MatMul": _matmul, "MatMulInteger": _matmul_integer, "Gemm": _gemm,
+    "Pow": _power, "Conv": _conv, "Pad": _pad, "BatchNormalization": _batch_norm, "LayerNormalization": _layer_norm,
+    "RMSNorm": _rms_norm, "SelfAttention": _self_attention, "OneHot": _one_hot, "DynamicQuantizeLinear": _quantize, "DequantizeLinear": _dequantize,
+    "Relu": _function("relu"), "Tanh": _function("tanh"), "Sigmoid": _function("sigmoid"),
+    "LeakyRelu": _function("leaky_relu", "alpha", 0.01), "Elu": _function("elu", "alpha", 1.0), "Gelu": _gelu,
+    "HardSigmoid": _hard_sigmoid, "Swish": _function("silu", "alpha", 1.0),
+}  # fmt: skip

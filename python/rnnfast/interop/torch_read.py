@@ -1,0 +1,348 @@
+"""``rf.from_torch``: a PyTorch module becomes a network of rnnfast."""
+
+from __future__ import annotations
+
+import itertools
+import operator
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rnnfast._expect import kind_of
+from rnnfast.interop.axes import Axis, Dims, Unconvertible, is_steps
+from rnnfast.interop.draft import Convolution, Draft, Signal
+from rnnfast.interop.functions import part_of
+from rnnfast.interop.torch_operations import OPERATIONS, LastStates, leaves, numbers
+from rnnfast.models.network import Network
+from rnnfast.nn.layer import Layer
+from rnnfast.nn.norm import LayerNorm, RMSNorm
+from rnnfast.nn.parts import Dropout
+from rnnfast.nn.recurrent import LAYERS
+from rnnfast.nn.sequence import SelfAttention
+from rnnfast.protocols import Precision
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Array = NDArray[Any]
+ROWS, STEPS = (
+    7,
+    29,
+)  # of the example that a module is exported with; unlike sizes of layers, so that axes are told apart
+
+
+def from_torch(
+    module: nn.Module, *example: Any, batch_first: bool | None = None, weights: Precision = "f32"
+) -> Network:
+    """A PyTorch module as an ``rf.Network``, or an ``rf.Sequential`` if it is a chain.
+
+    Parameters
+    ----------
+    module : an ``nn.Sequential`` or a single layer is read layer by layer; an LSTM in an ``nn.Sequential`` passes its outputs on. Any
+        other module goes through ``torch.export``, in eval mode
+    example : example inputs for ``torch.export``, (29, 7, ...) or (7, 29, ...), with 7 rows of 29 steps; without them, ids or
+        numbers for the module's first layer are tried
+    batch_first : of an ``nn.Sequential`` whose layers do not tell; None: False
+    weights : precision of products
+
+    Inputs and outputs are (T, N, width), or (N, T, width) with ``batch_first``, which is set as the module has it; a convolution's
+    (N, C, T) becomes (N, T, C). Weights are copied.
+
+    Raises ``ValueError`` that names the first layer or operation that cannot be taken.
+    """
+    try:
+        from torch import nn
+    except ImportError:
+        raise ImportError("from_torch needs PyTorch: pip install 'rnnfast[torch]'") from None
+    if not isinstance(module, nn.Module):
+        raise TypeError(f"module is {kind_of(module)}, expected a torch.nn.Module")
+    layers = list(_flat(module))
+    if not example and all(type(layer).__name__ in _MODULES for _, layer in layers):
+        return _of_layers(layers, batch_first, weights)
+    return _of_export(module, example, weights)
+
+
+def _flat(module: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """The layers of nested ``nn.Sequential``."""
+    if type(module).__name__ == "Sequential":
+        for child, layer in module.named_children():
+            yield from _flat(layer, f"{name}.{child}".strip("."))
+    elif type(module).__name__ != "Identity":
+        yield name, module
+
+
+# Layer by layer ------------------------------------------------------------------------------------------------------
+
+
+def _of_layers(layers: list[tuple[str, Any]], batch_first: bool | None, weights: Precision) -> Network:
+    orders = {layer.batch_first for _, layer in layers if hasattr(layer, "batch_first")}
+    orders |= {True for _, layer in layers if type(layer).__name__ == "Conv1d" and len(orders) == 0}
+    if batch_first is not None:
+        orders.add(batch_first)
+    if len(orders) > 1:
+        raise ValueError("some layers of the module have batch_first=True and others have not")
+    draft = Draft()
+    signal = None
+    dims: Dims = (Axis("steps"), Axis("rows"))
+    for name, layer in layers:
+        kind = type(layer).__name__
+        try:
+            if signal is None and kind in _WIDTHS:
+                width = getattr(layer, _WIDTHS[kind])
+                width = width[-1] if isinstance(width, tuple) else width
+                signal = draft.input("input", dims if kind == "Embedding" else (*dims, width))
+            if signal is None:
+                raise Unconvertible("the first layer has no width: put it after one with weights")
+            signal = _MODULES[kind](draft, signal, layer)
+        except Unconvertible as error:
+            raise ValueError(f"layer {name or kind!r}, {kind}: {error}") from None
+    if signal is None:
+        raise ValueError("the module has no layers")
+    try:
+        return draft.network({"output": signal}, batch_first=orders == {True}, weights=weights)
+    except Unconvertible as error:
+        raise ValueError(str(error)) from None
+
+
+_WIDTHS = {
+    "Embedding": "num_embeddings", "LSTM": "input_size", "GRU": "input_size", "RNN": "input_size", "Linear": "in_features",
+    "Conv1d": "in_channels", "LayerNorm": "normalized_shape", "RMSNorm": "normalized_shape", "BatchNorm1d": "num_features",
+    "MultiheadAttention": "embed_dim",
+}  # fmt: skip
+
+
+def _recurrent(draft: Draft, signal: Signal, layer: Any) -> Signal:
+    own: Layer = LAYERS[_cell(layer)](
+        layer.input_size, layer.hidden_size, layer.num_layers, bias=layer.bias, bidirectional=layer.bidirectional,
+        dropout=layer.dropout if layer.num_layers > 1 else 0.0, seed=0,
+    )  # fmt: skip
+    if getattr(layer, "proj_size", 0):
+        raise Unconvertible("has a projection (proj_size), which no cell of rnnfast has")
+    own.load_state_dict({name: numbers(value) for name, value in layer.state_dict().items()})
+    return draft.recurrent(signal, own, layer.hidden_size * (1 + layer.bidirectional))
+
+
+def _cell(layer: Any) -> str:
+    kind = type(layer).__name__.lower()
+    return "rnn_relu" if kind == "rnn" and layer.nonlinearity == "relu" else kind
+
+
+def _bias(layer: Any) -> Array | None:
+    return None if layer.bias is None else numbers(layer.bias)
+
+
+def _conv(draft: Draft, signal: Signal, layer: Any) -> Signal:
+    reach = layer.dilation[0] * (layer.kernel_size[0] - 1)
+    if layer.padding_mode != "zeros":
+        raise Unconvertible(f"pads with padding_mode={layer.padding_mode!r}, expected 'zeros'")
+    before = after = 0 if isinstance(layer.padding, str) else layer.padding[0]
+    if layer.padding == "same":
+        before, after = reach // 2, reach - reach // 2
+    step = Convolution(
+        numbers(layer.weight), _bias(layer), layer.dilation[0], layer.stride[0], layer.groups, before, after
+    )
+    steps, rows, width = signal.dims
+    given = draft.convolve(replace(signal, dims=(rows, width, steps)), step)
+    return replace(given, dims=(given.dims[2], given.dims[0], given.dims[1]))
+
+
+def _batch_norm(draft: Draft, signal: Signal, layer: Any) -> Signal:
+    if layer.running_mean is None:
+        raise Unconvertible("keeps no running mean and variance, so it depends on the batch")
+    mean, variance = numbers(layer.running_mean).astype(np.float64), numbers(layer.running_var).astype(np.float64)
+    factor = (1.0 if layer.weight is None else numbers(layer.weight)) / np.sqrt(variance + layer.eps)
+    return draft.scale(signal, factor, (0.0 if layer.bias is None else numbers(layer.bias)) - mean * factor)
+
+
+def _norm(draft: Draft, signal: Signal, layer: Any) -> Signal:
+    if len(layer.normalized_shape) != 1:
+        raise Unconvertible(f"normalizes {len(layer.normalized_shape)} axes, expected the last")
+    weight, bias = (getattr(layer, name, None) for name in ("weight", "bias"))
+    if type(layer).__name__ == "RMSNorm":
+        eps = float(np.finfo(np.float32).eps) if layer.eps is None else layer.eps
+        own: Layer = RMSNorm(signal.width, eps=eps, elementwise_affine=weight is not None)
+    else:
+        own = LayerNorm(signal.width, eps=layer.eps, elementwise_affine=weight is not None, bias=bias is not None)
+    state = {name: numbers(value) for name, value in (("weight", weight), ("bias", bias)) if value is not None}
+    own.load_state_dict(state)
+    return draft.add(own, signal.dims, signal)
+
+
+def _attention(draft: Draft, signal: Signal, layer: Any) -> Signal:
+    state = {name: numbers(value) for name, value in layer.state_dict().items()}
+    own = SelfAttention(layer.embed_dim, layer.num_heads, bias="in_proj_bias" in state, seed=0)
+    own.load_state_dict(state)
+    return draft.add(own, signal.dims, signal)
+
+
+def _embedding(draft: Draft, signal: Signal, layer: Any) -> Signal:
+    if layer.max_norm is not None:
+        raise Unconvertible("rescales its rows (max_norm)")
+    return draft.embed(signal, numbers(layer.weight))
+
+
+def _activation(name: str, attribute: str = "") -> Callable[[Draft, Signal, Any], Signal]:
+    def apply(draft: Draft, signal: Signal, layer: Any) -> Signal:
+        if getattr(layer, "approximate", "none") != "none":
+            raise Unconvertible("approximates GELU by tanh")
+        return draft.part(signal, part_of(name, getattr(layer, attribute) if attribute else None))
+
+    return apply
+
+
+_MODULES: dict[str, Callable[[Draft, Signal, Any], Signal]] = {
+    "Embedding": _embedding, "LSTM": _recurrent, "GRU": _recurrent, "RNN": _recurrent, "Conv1d": _conv,
+    "Linear": lambda draft, signal, layer: draft.linear(signal, numbers(layer.weight), _bias(layer)),
+    "LayerNorm": _norm, "RMSNorm": _norm, "BatchNorm1d": _batch_norm, "MultiheadAttention": _attention,
+    "Dropout": lambda draft, signal, layer: draft.part(signal, Dropout(layer.p)) if 0 < layer.p < 1 else signal,
+    "ReLU": _activation("relu"), "Tanh": _activation("tanh"), "Sigmoid": _activation("sigmoid"), "GELU": _activation("gelu"),
+    "SiLU": _activation("silu"), "Hardsigmoid": _activation("hard_sigmoid"), "ELU": _activation("elu", "alpha"),
+    "LeakyReLU": _activation("leaky_relu", "negative_slope"),
+}  # fmt: skip
+
+
+# Through torch.export ------------------------------------------------------------------------------------------------
+
+
+def _of_export(module: Any, example: tuple[Any, ...], weights: Precision) -> Network:
+    import torch
+
+    training = module.training
+    module.eval()
+    unknown = "the module has no layer that tells what its input is: give an example input"
+    furthest, error = -1, unknown
+    try:
+        for inputs in [example] if example else _examples(module):
+            try:
+                with torch.no_grad(), warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # of recurrent layers' flat weights, which export sets aside
+                    program = torch.export.export(module, inputs, strict=False)
+            except Exception as failure:  # whatever the module's code raises for inputs of another kind
+                if error == unknown:
+                    error = f"torch.export failed: {' '.join(str(failure).split())[:300]}; give an example input"
+                continue
+            for dims in _arrangements(inputs):
+                walk = _Walk(program, dims)
+                try:
+                    return walk.network(weights)
+                except Unconvertible as refusal:
+                    if walk.done > furthest:
+                        furthest, error = walk.done, str(refusal)
+    finally:
+        module.train(training)
+    raise ValueError(f"{type(module).__name__}: {error}")
+
+
+def _examples(module: Any) -> Iterator[tuple[Any, ...]]:
+    """Inputs for the first layer with a width, rows first and steps first."""
+    import torch
+
+    for layer in module.modules():
+        kind = type(layer).__name__
+        if kind not in _WIDTHS:
+            continue
+        width = getattr(layer, _WIDTHS[kind])
+        width = width[-1] if isinstance(width, tuple) else width
+        shapes = (
+            [(STEPS, ROWS), (ROWS, STEPS)]
+            if not getattr(layer, "batch_first", True)
+            else [(ROWS, STEPS), (STEPS, ROWS)]
+        )
+        if kind == "Embedding":
+            yield from ((torch.zeros(shape, dtype=torch.int64),) for shape in shapes)
+        else:
+            if kind in ("Conv1d", "BatchNorm1d"):
+                yield (torch.zeros(ROWS, width, STEPS),)
+            yield from ((torch.zeros(*shape, width),) for shape in shapes)
+        return
+
+
+def _arrangements(inputs: tuple[Any, ...]) -> Iterator[list[Dims]]:
+    yield from map(list, itertools.product(*(list(_dims_of(value)) for value in inputs)))
+
+
+def _dims_of(value: Any) -> Iterator[Dims]:
+    shape = tuple(value.shape)
+    letters: dict[tuple[int, bool], tuple[str, ...]] = {
+        (1, False): ("T",), (2, False): ("NT", "TN"), (2, True): ("TC",), (3, True): ("NTC", "TNC", "NCT"),
+    }  # fmt: skip
+    orders = letters.get((len(shape), value.dtype.is_floating_point), ())
+    # An example with 7 rows of 29 steps says which axis is which.
+    known = [o for o in orders if all(s == {"T": STEPS, "N": ROWS}.get(c, s) for c, s in zip(o, shape))]
+    for order in known or orders:
+        roles = {"T": "steps", "N": "rows"}
+        yield tuple(s if c == "C" else Axis(roles[c], s) for c, s in zip(order, shape))  # type: ignore[arg-type]
+
+
+@dataclass
+class _Walk:
+    """One walk over the operations of an exported module."""
+
+    program: Any
+    dims: list[Dims]
+    draft: Draft = field(default_factory=Draft)
+    values: dict[str, Any] = field(default_factory=dict)
+    done: int = 0
+
+    def network(self, weights: Precision) -> Network:
+        """The network; raises :class:`Unconvertible` with the operation in front."""
+        signature, state = self.program.graph_signature, {**self.program.state_dict, **self.program.constants}
+        for mapping in (
+            signature.inputs_to_parameters,
+            signature.inputs_to_buffers,
+            signature.inputs_to_lifted_tensor_constants,
+        ):
+            self.values.update({name: state[target] for name, target in mapping.items()})
+        for name, dims in zip(signature.user_inputs, self.dims):
+            self.values[name] = self.draft.input(name, dims)
+        outputs: list[str] = []
+        for node in self.program.graph.nodes:
+            if node.op == "call_function":
+                self._run(node)
+            elif node.op == "output":
+                outputs = [name for name in signature.user_outputs if isinstance(name, str)]
+            self.done += 1
+        signals = {name: self.values.get(name) for name in outputs}
+        kept = {name: signal for name, signal in signals.items() if isinstance(signal, Signal)}
+        if not kept:  # beside outputs, last states are those that a run gives as its state
+            ends = {name: value for name, value in signals.items() if isinstance(value, LastStates)}
+            kept = {name: value.whole(self.draft) for name, value in ends.items()}
+        if not kept:
+            raise Unconvertible("no output depends on the steps of an input")
+        orders = {
+            dims.index(rows) < dims.index(steps)
+            for dims in self.dims for rows in dims for steps in dims
+            if isinstance(rows, Axis) and rows.role == "rows" and is_steps(steps)
+        }  # fmt: skip
+        if len(orders) > 1:
+            raise Unconvertible("one input has its rows first and another its steps")
+        return self.draft.network(kept, batch_first=orders == {True}, weights=weights)
+
+    def _run(self, node: Any) -> None:
+        name = str(node.target) if node.target is not operator.getitem else "getitem"
+        kind = name.split(".")[1] if name.startswith("aten.") else name
+        args = [self._value(a) for a in node.args]
+        options = {key: self._value(a) for key, a in node.kwargs.items()}
+        try:
+            if kind == "getitem":
+                self.values[node.name] = args[0][args[1]]
+                return
+            if not any(isinstance(a, (Signal, LastStates)) for a in leaves([*args, *options.values()])):
+                self.values[node.name] = node.target(*args, **options)
+                return
+            if kind not in OPERATIONS:
+                raise Unconvertible("networks of rnnfast have no such operation")
+            self.values[node.name] = OPERATIONS[kind](self.draft, *args, **options)
+        except Unconvertible as error:
+            raise Unconvertible(f"operation {node.name!r} ({name}): {error}") from None
+        except (TypeError, IndexError, AttributeError) as error:
+            raise Unconvertible(f"operation {node.name!r} ({name}) cannot be read: {error}") from None
+
+    def _value(self, argument: Any) -> Any:
+        if isinstance(argument, (list, tuple)):
+            return [self._value(a) for a in argument]
+        return self.values.get(argument.name) if hasattr(argument, "op") else argument

@@ -1,0 +1,307 @@
+"""ONNX files: read as networks, run with their recurrent nodes here, and written."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import rnnfast as rf
+
+onnx = pytest.importorskip("onnx", reason="the onnx package is not installed")
+TOLERANCE = 1e-5  # float32 sums in another order, functions of another library
+
+
+def several(value):
+    return value if isinstance(value, tuple) else (value,)
+
+
+def random_layer(random, kind, width, options):
+    """A layer that reads ``width`` numbers, and how many it gives."""
+    out, both, plain = int(random.integers(2, 6)), bool(random.integers(2)), {"seed": options["seed"]}
+    if kind == "lstm":
+        return rf.LSTM(width, out, int(random.integers(1, 3)), bidirectional=both, **options), out * (1 + both)
+    if kind == "gru":
+        return rf.GRU(width, out, bidirectional=both, bias=bool(random.integers(2)), **options), out * (1 + both)
+    if kind == "rnn":
+        return rf.RNN(width, out, nonlinearity=str(random.choice(["tanh", "relu"])), **options), out
+    if kind == "linear":
+        return rf.Linear(width, out, **plain), out
+    if kind == "conv":
+        return rf.Conv1d(width, out, 3, padding=str(random.choice(["same", "causal"])), **options), out
+    if kind == "norm":
+        return random.choice([rf.LayerNorm, rf.RMSNorm])(width), width
+    if kind == "attention":
+        return rf.SelfAttention(width, 1, causal=both, **options), width
+    if kind == "pool":
+        return rf.Pool(str(random.choice(["last", "first", "mean", "max"]))), width
+    return random.choice(
+        [rf.ReLU, rf.LeakyReLU, rf.Tanh, rf.Sigmoid, rf.GELU, rf.SiLU, rf.ELU, rf.Hardsigmoid]
+    )(), width
+
+
+KINDS = ["lstm", "gru", "rnn", "linear", "conv", "norm", "attention", "pool", "activation", "residual"]
+
+
+def random_network(seed):
+    """A chain or a graph of 1 to 8 layers, and an input."""
+    random = np.random.default_rng(seed)
+    batch_first, ids = bool(random.integers(2)), bool(random.integers(3) == 0)
+    width = first = int(random.integers(2, 6))
+    layers, name, pooled = {}, "x", False
+    if ids:
+        layers["embedding"], name = (rf.Embedding(9, width, seed=seed), "x"), "embedding"
+    for i in range(int(random.integers(1, 8))):
+        kind = str(random.choice(["linear", "norm", "activation"] if pooled else KINDS))
+        new, options = f"{kind}{i}", {"seed": seed + i, "batch_first": batch_first}
+        if kind == "residual":
+            layers[f"{new}_inner"] = (rf.Linear(width, width, seed=seed + i), name)
+            layers[new] = (random.choice([rf.Add, rf.Multiply])(), name, f"{new}_inner")
+        else:
+            layer, width = random_layer(random, kind, width, options)
+            layers[new] = (layer, name)
+        name, pooled = new, pooled or kind == "pool"
+    net = rf.Network(inputs={"x": {"ids": 9} if ids else first}, layers=layers, batch_first=batch_first, seed=seed)
+    shape = (3, 7) if batch_first else (7, 3)
+    return net, random.integers(0, 9, shape) if ids else random.normal(size=(*shape, first)).astype(np.float32)
+
+
+def written_and_read(seed, path):
+    """The largest difference from ONNX Runtime, and whether the file read again gives the same bits."""
+    runtime = pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed")
+    net, x = random_network(seed)
+    y = net(x)
+    net.to_onnx(path)
+    session = runtime.InferenceSession(path)
+    theirs = session.run(None, {"x": x})[0]
+    again = rf.from_onnx(path)
+    return float(np.max(np.abs(y - theirs) / np.maximum(np.abs(y), 1))), np.array_equal(again(x), y)
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_onnx_runtime_agrees_with_exported_networks_and_reading_them_gives_the_same_bits(seed, tmp_path):
+    difference, same = written_and_read(seed, str(tmp_path / "net.onnx"))
+    assert difference < TOLERANCE
+    assert same
+
+
+@pytest.mark.slow
+def test_three_hundred_exported_networks_come_back_with_the_same_bits(tmp_path):
+    results = [written_and_read(seed, str(tmp_path / "net.onnx")) for seed in range(100, 400)]
+    assert max(difference for difference, _ in results) < TOLERANCE
+    assert all(same for _, same in results)
+
+
+def node_tests():
+    from onnx.backend.test.case import node
+    from onnx.backend.test.case.node import gru, lstm, rnn  # noqa: F401 they register their cases
+
+    return [case for case in node._NodeTestCases if case.model.graph.node[0].op_type in ("LSTM", "GRU", "RNN")]
+
+
+def test_onnx_s_own_tests_of_recurrent_nodes_pass():
+    cases = node_tests()
+    assert len(cases) == 18
+    for case in cases:
+        names = [value.name for value in case.model.graph.input]
+        for given, expected in case.data_sets:
+            constants = {n: v for n, v in zip(names, given) if n in "WRBP"}
+            net = rf.onnx.load(case.model, constants=constants, host="reference")
+            outputs = several(net(*(v for n, v in zip(names, given) if n not in constants)))
+            for ours, theirs in zip(outputs, expected):
+                np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-5, err_msg=case.name)
+
+
+def model_of(nodes, inputs, outputs, constants, opset=17):
+    helper, kind = onnx.helper, onnx.TensorProto.FLOAT
+    graph = helper.make_graph(
+        nodes, "test", [helper.make_tensor_value_info(name, kind, shape) for name, shape in inputs.items()],
+        [helper.make_tensor_value_info(name, kind, None) for name in outputs],
+        [onnx.numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
+    )  # fmt: skip
+    model = helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", opset), helper.make_opsetid("com.microsoft", 1)]
+    )
+    model.ir_version = 8
+    return model
+
+
+def weights(gates, inputs, hidden, directions=1, seed=0):
+    random = np.random.default_rng(seed)
+    shapes = {
+        "W": (directions, gates * hidden, inputs),
+        "R": (directions, gates * hidden, hidden),
+        "B": (directions, 2 * gates * hidden),
+    }
+    return {name: random.normal(0, 0.4, shape).astype(np.float32) for name, shape in shapes.items()}
+
+
+NODES = {
+    "LSTM": (4, {}, ()), "LSTM reverse": (4, {"direction": "reverse"}, ()), "LSTM both": (4, {"direction": "bidirectional"}, ()),
+    "LSTM rows first": (4, {"layout": 0}, ("state",)), "GRU": (3, {"linear_before_reset": 1}, ("state",)),
+    "GRU both": (3, {"linear_before_reset": 1, "direction": "bidirectional"}, ("lengths",)), "RNN": (1, {}, ("lengths", "state")),
+    "RNN relu": (1, {"activations": ["Relu"]}, ()), "LSTM lengths": (4, {}, ("lengths", "state")),
+    "LSTM reverse lengths": (4, {"direction": "reverse"}, ("lengths",)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NODES)
+def test_a_recurrent_node_computes_what_onnx_runtime_does(name):
+    runtime = pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed")
+    gates, options, extra = NODES[name]
+    kind, directions = name.split()[0], 1 + ("both" in name)
+    helper = onnx.helper
+    inputs = {"X": ["T", "N", 3]}
+    read = ["X", "W", "R", "B", "", "", ""]
+    feed = {"X": np.random.default_rng(1).normal(size=(6, 3, 3)).astype(np.float32)}
+    if "lengths" in extra:
+        read[4], feed["lengths"] = "lengths", np.array([6, 2, 4], np.int32)
+    if "state" in extra:
+        for i, part in enumerate("hc"[: 1 + (kind == "LSTM")]):
+            read[5 + i] = part
+            feed[part] = np.random.default_rng(2 + i).normal(size=(directions, 3, 5)).astype(np.float32)
+            inputs[part] = [directions, "N", 5]
+    outputs = ["Y", "Y_h", "Y_c"][: 2 + (kind == "LSTM")]
+    node = helper.make_node(kind, read[: 7 if kind == "LSTM" else 6], outputs, hidden_size=5, **options)
+    model = model_of([node], inputs, outputs, weights(gates, 3, 5, directions))
+    if "lengths" in extra:
+        model.graph.input.append(helper.make_tensor_value_info("lengths", onnx.TensorProto.INT32, ["N"]))
+    ours = rf.onnx.load(model)
+    assert not ours.left
+    theirs = runtime.InferenceSession(model.SerializeToString()).run(None, feed)
+    for a, b in zip(ours.run(None, feed), theirs):
+        np.testing.assert_allclose(a, b, atol=TOLERANCE)
+    assert list(rf.onnx.layers(model)) == ["Y"]
+
+
+REFUSED = {
+    "clips its gates": ("LSTM", {"clip": 1.0}, {}),
+    "couples its input and forget gates": ("LSTM", {"input_forget": 1}, {}),
+    "activations": ("GRU", {"linear_before_reset": 1, "activations": ["HardSigmoid", "Tanh"]}, {}),
+    "a state that is not zero": ("LSTM", {}, {"h0": np.ones((1, 1, 5), np.float32)}),
+}
+
+
+@pytest.mark.parametrize("reason", REFUSED)
+def test_what_a_cell_does_not_do_is_refused_and_never_ignored(reason):
+    kind, options, constants = REFUSED[reason]
+    read = ["X", "W", "R", "B", *(["", "h0"] if constants else [])]
+    node = onnx.helper.make_node(kind, read, ["Y"], name="cell", hidden_size=5, **options)
+    gates = {"LSTM": 4, "GRU": 3}[kind]
+    model = model_of([node], {"X": ["T", 1, 3]}, ["Y"], {**weights(gates, 3, 5), **constants})
+    with pytest.raises(ValueError, match=f"'cell'.*{reason}.*rf.onnx.load"):
+        rf.from_onnx(model)
+    if not constants:
+        assert reason in rf.onnx.load(model, host="reference").left["cell"]
+
+
+def test_a_graph_with_branches_half_weights_computed_shapes_and_states_becomes_a_stream(tmp_path):
+    """As PyTorch and others write files: an If on the rank, float16 constants, shapes from Shape and Concat, states as inputs."""
+    make, w = onnx.helper.make_node, weights(4, 3, 5)
+    branch = [
+        onnx.helper.make_graph([make(kind, ["x1"], ["branch"], **o)], "b", [], [onnx.helper.make_tensor_value_info("branch", 1, None)])
+        for kind, o in (("Identity", {}), ("Neg", {}))
+    ]  # fmt: skip
+    nodes = [
+        make("Cast", ["half"], ["w16"], to=1),
+        make("Shape", ["x"], ["shape"]), make("Gather", ["shape", "two"], ["width"]), make("Equal", ["width", "three"], ["yes"]),
+        make("Identity", ["x"], ["x1"]),
+        make("If", ["yes"], ["chosen"], then_branch=branch[0], else_branch=branch[1]),
+        make("LSTM", ["chosen", "W", "R", "B", "", "h", "c"], ["Y", "hn", "cn"], hidden_size=5),
+        make("Shape", ["Y"], ["ys"]), make("Slice", ["ys", "zero", "one"], ["steps"]), make("Concat", ["steps", "rest"], ["target"], axis=0),
+        make("Squeeze", ["Y", "one"], ["y"]), make("Reshape", ["y", "target"], ["flat"]),
+        make("MatMul", ["flat", "w16"], ["m"]), make("Mul", ["m", "scale"], ["out"]),
+    ]  # fmt: skip
+    constants = {
+        **w, "half": np.random.default_rng(5).normal(size=(5, 2)).astype(np.float16), "two": np.array([2]), "three": np.array([3]),
+        "zero": np.array([0]), "one": np.array([1]), "rest": np.array([-1, 5]), "scale": np.float32(2.0),
+    }  # fmt: skip
+    inputs = {"x": ["T", 1, 3], "h": [1, 1, 5], "c": [1, 1, 5]}
+    model = model_of(nodes, inputs, ["out", "hn", "cn"], constants)
+    net = rf.from_onnx(model)
+    x, z = np.random.default_rng(6).normal(size=(7, 1, 3)).astype(np.float32), np.zeros((1, 1, 5), np.float32)
+    hosted = rf.onnx.load(model, host="reference")
+    theirs = hosted.run(None, {"x": x, "h": z, "c": z})[0]
+    np.testing.assert_allclose(net(x), theirs.reshape(7, 1, 2), atol=TOLERANCE)
+    step = net.stream()
+    assert np.array_equal([step(row) for row in x], net(x))
+    net.save(tmp_path / "net.safetensors")
+    assert np.array_equal(rf.load(tmp_path / "net.safetensors")(x), net(x))
+
+
+def test_dynamically_quantized_nodes_are_read_as_int8():
+    random, made = np.random.default_rng(0), weights(4, 3, 5)
+    scales = {name: np.float32(np.abs(made[name]).max() / 127) for name in "WR"}
+    stored = {name: np.round(made[name] / scales[name]).astype(np.int8).swapaxes(1, 2) for name in "WR"}
+    constants = {
+        **stored, "B": made["B"], "Ws": scales["W"].reshape(1), "Wz": np.zeros(1, np.int8), "Rs": scales["R"].reshape(1),
+        "Rz": np.zeros(1, np.int8),
+    }  # fmt: skip
+    node = onnx.helper.make_node(
+        "DynamicQuantizeLSTM",
+        ["X", "W", "R", "B", "", "", "", "", "Ws", "Wz", "Rs", "Rz"],
+        ["Y"],
+        domain="com.microsoft",
+        hidden_size=5,
+    )
+    model = model_of([node], {"X": ["T", "N", 3]}, ["Y"], constants)
+    net = rf.from_onnx(model)
+    assert net.config["weights"] == "int8"
+    exact = rf.from_onnx(model, weights="f32")
+    np.testing.assert_allclose(
+        exact.state_dict()["0.weight_hh_l0"][:5], stored["R"].swapaxes(1, 2)[0, :5] * scales["R"], rtol=1e-6
+    )
+    x = random.normal(size=(6, 2, 3)).astype(np.float32)
+    np.testing.assert_allclose(net(x), exact(x), atol=0.05)  # 8 bits of weights and inputs
+
+
+def test_a_language_model_s_file_continues_from_its_states(tmp_path):
+    runtime = pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed")
+    for options in (
+        {},
+        {"embedding_size": 8, "tie_weights": True, "hidden_size": 8, "cell": "gru"},
+        {"embedding_size": 4, "cell": "lstm"},
+    ):
+        model = rf.LanguageModel(9, **{"hidden_size": 8, "num_layers": 2, "seed": 0, **options})
+        model.to_onnx(tmp_path / "lm.onnx")
+        session = runtime.InferenceSession(str(tmp_path / "lm.onnx"))
+        state, names = None, [value.name for value in session.get_outputs()]
+        feed = {v.name: np.zeros((2, 3, 8), np.float32) for v in session.get_inputs() if v.name != "tokens"}
+        for step in range(3):
+            ids = np.full((1, 3), step)
+            logits, state = model.step(ids[0], state)
+            given = dict(zip(names, session.run(None, {**feed, "tokens": ids})))
+            np.testing.assert_allclose(given["logits"][0], logits, atol=TOLERANCE)
+            feed = {name: given[f"{name}_last"] for name in feed}
+
+
+@pytest.mark.parametrize(
+    "options", [{"residual": True, "norm": "rms"}, {"norm": "layer", "cell": "lstm"}, {"residual": True}]
+)
+def test_a_deep_language_model_s_file_gives_its_logits(options, tmp_path):
+    model = rf.LanguageModel(
+        9, **{"embedding_size": 8, "hidden_size": 8, "num_layers": 3, "cell": "gru", "seed": 0, **options}
+    )
+    model.to_onnx(tmp_path / "lm.onnx")
+    ids = np.random.default_rng(0).integers(0, 9, (1, 3))
+    logits, _ = model.step(ids[0])
+    net = rf.from_onnx(tmp_path / "lm.onnx")
+    np.testing.assert_allclose(net(ids)[0], logits, atol=TOLERANCE)
+    assert len(net.stream().state) == 3
+
+
+def test_files_that_are_not_onnx_and_cells_without_an_operator_are_refused_in_one_sentence(tmp_path):
+    (tmp_path / "text.onnx").write_text("not a graph")
+    with pytest.raises(ValueError, match="is not an ONNX file"):
+        rf.from_onnx(tmp_path / "text.onnx")
+    with pytest.raises(FileNotFoundError, match="does not exist"):
+        rf.onnx.load(tmp_path / "missing.onnx")
+    model = model_of([onnx.helper.make_node("Erf", ["x"], ["y"], name="odd")], {"x": ["T", "N", 3]}, ["y"], {})
+    with pytest.raises(ValueError, match="Erf node 'odd'"):
+        rf.from_onnx(model)
+    with pytest.raises(ValueError, match="constants names 'sr'"):
+        rf.from_onnx(model, constants={"sr": 1})
+    net = rf.onnx.load(model, host="reference")
+    with pytest.raises(ValueError, match="input 'x' is missing"):
+        net.run(None, {})
+    with pytest.raises(ValueError, match="no input 'z'"):
+        net.run(None, {"x": np.zeros((1, 1, 3)), "z": 1})
