@@ -94,6 +94,12 @@ struct CellBackward {
     size_t state_weights_stride = 0;
 };
 
+// 0 in builds without training, which leave out what only training needs; CMake's option of this name sets it.
+#ifndef RNNFAST_TRAINING
+#define RNNFAST_TRAINING 1
+#endif
+constexpr bool training = RNNFAST_TRAINING != 0;
+
 struct CellKernels {
     void (*forward)(const CellForward&);
     void (*backward)(const CellBackward&);

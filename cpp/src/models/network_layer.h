@@ -99,8 +99,11 @@ public:
 
     virtual std::unique_ptr<LayerTape> make_tape() const { return nullptr; }
     virtual void forward(const LayerForward& f) const = 0;
-    // Adds to the parameters' gradients. The tape is used up.
-    virtual void backward(const LayerBackward& b) = 0;
+    // Adds to the parameters' gradients. The tape is used up. Not virtual: each adapter has its own `backward`, which
+    // builds without training leave out; make_layer sets how to call it.
+    using Backward = void (*)(NetworkLayer& layer, const LayerBackward& b);
+    void set_backward(Backward backward) { backward_ = backward; }
+    void backward(const LayerBackward& b) { backward_(*this, b); }
     // What a network may leave out when it lays out memory.
     virtual bool only_trains() const { return false; }  // otherwise the output is the input
     virtual bool in_place() const { return false; }     // y may overwrite x, and dx may overwrite dy
@@ -125,6 +128,9 @@ public:
 
 protected:
     size_t width_;
+
+private:
+    Backward backward_ = nullptr;
 };
 
 // A layer that maps every place of a sequence on its own, so that a step is a short sequence.

@@ -54,7 +54,7 @@ public:
     Parameters parameters() override { return layer_.parameters(); }
     void load(const FileValues& values) override { layer_.load(values); }
     ExpectedTensor expected(const Parameter& p) const override { return {p.name, p.shape, width_, Packing::rows}; }
-    void backward(const LayerBackward& b) override { layer_.backward(b.inputs[0]->ids, b.output.places(), b.dy); }
+    void backward(const LayerBackward& b) { layer_.backward(b.inputs[0]->ids, b.output.places(), b.dy); }
 
 private:
     static size_t ids(const LayerPlace& place) {
@@ -114,7 +114,7 @@ public:
         input.lengths = f.inputs[0]->lengths;
         layer_.forward(input, f.start, f.y, f.end, static_cast<Tape&>(*f.tape).tape, f.train, f.dropout_key);
     }
-    void backward(const LayerBackward& b) override {
+    void backward(const LayerBackward& b) {
         layer_.backward(static_cast<Tape&>(*b.tape).tape, b.dy, b.dend, b.dx[0], b.dstart);
     }
     bool backward_reads_y() const override { return true; }
@@ -185,9 +185,7 @@ public:
     Parameters parameters() override { return layer_.parameters(); }
     void weights_changed() override { layer_.weights_changed(); }
     void load(const FileValues& values) override { layer_.pack(values); }
-    void backward(const LayerBackward& b) override {
-        layer_.backward(b.inputs[0]->x, b.dy, b.output.places(), b.dx[0]);
-    }
+    void backward(const LayerBackward& b) { layer_.backward(b.inputs[0]->x, b.dy, b.output.places(), b.dx[0]); }
     StreamWorkspace::Sizes stream_sizes(size_t rows) const override {
         StreamWorkspace::Sizes sizes;
         sizes.left = layer_.scratch(rows);
@@ -222,9 +220,7 @@ public:
 
     Parameters parameters() override { return layer_.parameters(); }
     void load(const FileValues& values) override { layer_.load(values); }
-    void backward(const LayerBackward& b) override {
-        layer_.backward(b.inputs[0]->x, b.dy, b.output.places(), b.dx[0]);
-    }
+    void backward(const LayerBackward& b) { layer_.backward(b.inputs[0]->x, b.dy, b.output.places(), b.dx[0]); }
 
 private:
     void map(const Signal* const* inputs, size_t, size_t places, float* y, Buffer&,
@@ -282,7 +278,7 @@ public:
     void forward(const LayerForward& f) const override {
         layer_.forward({f.inputs[0]->x, layout_of(*f.inputs[0])}, {f.y, layout_of(f.output)});
     }
-    void backward(const LayerBackward& b) override {
+    void backward(const LayerBackward& b) {
         layer_.backward({b.inputs[0]->x, layout_of(*b.inputs[0])}, {b.dy, layout_of(b.output)}, b.dx[0]);
     }
 
@@ -352,7 +348,7 @@ public:
         const Signal& in = *f.inputs[0];
         layer_.forward({in.x, layout_of(in)}, in.lengths, f.y, static_cast<Tape&>(*f.tape).tape, f.train);
     }
-    void backward(const LayerBackward& b) override {
+    void backward(const LayerBackward& b) {
         layer_.backward(static_cast<Tape&>(*b.tape).tape, b.inputs[0]->x, b.dy, b.dx[0]);
     }
 
@@ -389,7 +385,7 @@ public:
     bool in_place() const override { return true; }
     std::unique_ptr<LayerTape> make_tape() const override { return std::make_unique<Tape>(); }
     void forward(const LayerForward& f) const override { drop(f.inputs[0]->x, f.y, f.output, *f.tape, f.dropout_key); }
-    void backward(const LayerBackward& b) override {
+    void backward(const LayerBackward& b) {
         if (b.dx[0]) drop(b.dy, b.dx[0], b.output, *b.tape, b.dropout_key);
     }
     void run(const LayerRun&) const override {}  // its output is its input
@@ -420,7 +416,7 @@ public:
 
     bool in_place() const override { return !gradient_reads_x(function_); }
     bool backward_reads_y() const override { return !gradient_reads_x(function_); }
-    void backward(const LayerBackward& b) override {
+    void backward(const LayerBackward& b) {
         const float* from = gradient_reads_x(function_) ? b.inputs[0]->x : b.output.x;
         if (b.dx[0]) pointwise_gradient(kernels_, function_, b.output.size(), from, b.dy, b.dx[0]);
     }
@@ -449,7 +445,7 @@ public:
     bool summarizes() const override { return true; }
     bool backward_reads_y() const override { return true; }
     void forward(const LayerForward& f) const override { pool(function_, sequence(*f.inputs[0]), f.y); }
-    void backward(const LayerBackward& b) override {
+    void backward(const LayerBackward& b) {
         if (b.dx[0]) pool_gradient(function_, sequence(*b.inputs[0]), b.output.x, b.dy, b.dx[0]);
     }
 
@@ -484,7 +480,7 @@ protected:
 class AddAdapter : public EqualInputs {
 public:
     AddAdapter(const Options&, const LayerPlace& place) : EqualInputs(place) {}
-    void backward(const LayerBackward& b) override {
+    void backward(const LayerBackward& b) {
         for (float* dx : b.dx)
             if (dx) std::copy_n(b.dy, b.output.size(), dx);
     }
@@ -501,7 +497,7 @@ class MultiplyAdapter : public EqualInputs {
 public:
     MultiplyAdapter(const Options&, const LayerPlace& place) : EqualInputs(place) {}
     // dx_i = dy times the other inputs, in their order
-    void backward(const LayerBackward& b) override {
+    void backward(const LayerBackward& b) {
         const size_t size = b.output.size();
         for (size_t i = 0; i < b.dx.size(); ++i) {
             const float* product = b.dy;
@@ -528,7 +524,7 @@ public:
     ConcatenateAdapter(const Options&, const LayerPlace& place) : PlacewiseLayer(0) {
         for (const SignalKind& kind : several_inputs(place)) width_ += kind.width;
     }
-    void backward(const LayerBackward& b) override {
+    void backward(const LayerBackward& b) {
         size_t first = 0;
         for (size_t i = 0; i < b.inputs.size(); first += b.inputs[i++]->width)
             for (size_t r = 0, own = b.inputs[i]->width; b.dx[i] && r < b.output.places(); ++r)
@@ -547,7 +543,11 @@ template <class Adapter>
 std::unique_ptr<NetworkLayer> make(const Json& json, const LayerPlace& place, std::string& written) {
     const auto options = read_options<typename Adapter::Options>(json);
     written = write_options(options);
-    return std::make_unique<Adapter>(options, place);
+    auto layer = std::make_unique<Adapter>(options, place);
+    if constexpr (training)
+        layer->set_backward(
+            [](NetworkLayer& made, const LayerBackward& b) { static_cast<Adapter&>(made).backward(b); });
+    return layer;
 }
 
 struct LayerType {
