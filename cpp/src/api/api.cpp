@@ -19,6 +19,11 @@ std::string instruction_set() { return active().name; }
 void set_num_threads(int threads) { core::set_num_threads(threads); }
 int num_threads() { return core::num_threads(); }
 
+void refuse_empty(const char* what, const char* how) {
+    throw std::invalid_argument(std::string("this ") + what + " is empty: it was default-constructed or moved " +
+                                "from; " + how);
+}
+
 void check_pointer(const void* p, const char* what) {
     if (!p) throw std::invalid_argument(std::string(what) + " is null: expected memory for it");
 }

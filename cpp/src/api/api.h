@@ -25,12 +25,11 @@ struct State::Impl {
     bool taken = false;                                       // set by the call that looks for repeated states
 };
 
+[[noreturn]] void refuse_empty(const char* what, const char* how);
 // The implementation of a handle. `how` describes how to create one that is not empty.
 template <class Impl>
 const Impl& held(const std::shared_ptr<const Impl>& impl, const char* what, const char* how) {
-    if (!impl)
-        throw std::invalid_argument(std::string("this ") + what + " is empty: it was default-constructed or moved " +
-                                    "from; " + how);
+    if (!impl) refuse_empty(what, how);
     return *impl;
 }
 

@@ -15,6 +15,60 @@ rnnfast_status fail(rnnfast_status status, const char* text) {
     return status;
 }
 
+rnnfast_status status_of_exception() noexcept {
+    try {
+        throw;
+    } catch (const rnnfast::UnsupportedCpu& error) {
+        return fail(RNNFAST_UNSUPPORTED_CPU, error.what());
+    } catch (const rnnfast::Error& error) {
+        return fail(RNNFAST_BAD_FILE, error.what());
+    } catch (const std::out_of_range& error) {
+        return fail(RNNFAST_OUT_OF_RANGE, error.what());
+    } catch (const std::invalid_argument& error) {
+        return fail(RNNFAST_INVALID_ARGUMENT, error.what());
+    } catch (const std::bad_alloc&) {
+        return fail(RNNFAST_OUT_OF_MEMORY, "out of memory");
+    } catch (const std::exception& error) {
+        return fail(RNNFAST_FAILED, error.what());
+    } catch (...) {
+        return fail(RNNFAST_FAILED, "an exception of an unknown type");
+    }
+}
+
+void refuse(const std::string& text) { throw std::invalid_argument(text); }
+void refuse(const char* what, const char* reason) { refuse(std::string(what) + reason); }
+
+rnnfast_status too_small(size_t* room, size_t needed, const char* what) {
+    const std::string text =
+        std::string(what) + " has room for " + std::to_string(*room) + ", " + std::to_string(needed) + " are needed";
+    *room = needed;
+    return fail(RNNFAST_BUFFER_TOO_SMALL, text.c_str());
+}
+
+rnnfast_status give_text(const std::string& from, char* text, size_t* size) {
+    return give(from.c_str(), from.size() + 1, text, size, "text");
+}
+
+Weights precision(int weights) {
+    switch (weights) {
+        case RNNFAST_F32:
+            return Weights::f32;
+        case RNNFAST_BF16:
+            return Weights::bf16;
+        case RNNFAST_INT8:
+            return Weights::int8;
+        case RNNFAST_AS_STORED:
+            break;
+    }
+    refuse("weights is " + std::to_string(weights) + ": expected RNNFAST_F32, RNNFAST_BF16 or RNNFAST_INT8");
+}
+
+void check_loadable(int weights) {
+    if (weights < RNNFAST_AS_STORED || weights > RNNFAST_INT8)
+        refuse("weights is " + std::to_string(weights) +
+               ": expected RNNFAST_AS_STORED, RNNFAST_F32, RNNFAST_BF16 or RNNFAST_INT8");
+}
+
 State* const* checked_states(rnnfast_state* const* states, size_t count) {
     if (count) given(states, "states");
     thread_local std::vector<State*> all;

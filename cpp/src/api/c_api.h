@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "rnnfast/layers.hpp"
+#include "rnnfast/network.hpp"
 #include "rnnfast/rnnfast.h"
 
 namespace rnnfast::c_api {
@@ -27,6 +28,8 @@ enum class Kind : uint64_t {
     tensors = 0x736e657473666e72u,
     network = 0x7774656e73666e72u,
     network_state = 0x7374656e73666e72u,
+    classifier = 0x6c63656e73666e72u,
+    forecaster = 0x6366656e73666e72u,
     freed = 0
 };
 
@@ -42,50 +45,37 @@ struct Handle {
 // Keeps the message for rnnfast_last_error().
 rnnfast_status fail(rnnfast_status status, const char* text);
 
+// The status of the exception that is being handled, whose message it keeps.
+rnnfast_status status_of_exception() noexcept;
+
 // Runs body and converts exceptions to a status.
 template <class Body>
 rnnfast_status guarded(Body body) noexcept {
     try {
         return body();
-    } catch (const rnnfast::UnsupportedCpu& error) {
-        return fail(RNNFAST_UNSUPPORTED_CPU, error.what());
-    } catch (const rnnfast::Error& error) {
-        return fail(RNNFAST_BAD_FILE, error.what());
-    } catch (const std::out_of_range& error) {
-        return fail(RNNFAST_OUT_OF_RANGE, error.what());
-    } catch (const std::invalid_argument& error) {
-        return fail(RNNFAST_INVALID_ARGUMENT, error.what());
-    } catch (const std::bad_alloc&) {
-        return fail(RNNFAST_OUT_OF_MEMORY, "out of memory");
-    } catch (const std::exception& error) {
-        return fail(RNNFAST_FAILED, error.what());
     } catch (...) {
-        return fail(RNNFAST_FAILED, "an exception of an unknown type");
+        return status_of_exception();
     }
 }
 
-[[noreturn]] inline void refuse(const std::string& text) { throw std::invalid_argument(text); }
+[[noreturn]] void refuse(const std::string& text);
+[[noreturn]] void refuse(const char* what, const char* reason);
 
 template <class T, Kind kind>
 T& checked(Handle<T, kind>* handle, const char* what) {
-    if (!handle) refuse(std::string(what) + " is NULL: expected a handle from its _new or _load");
-    if (handle->tag != kind) refuse(std::string(what) + " is a handle of another kind, or was freed");
+    if (!handle) refuse(what, " is NULL: expected a handle from its _new or _load");
+    if (handle->tag != kind) refuse(what, " is a handle of another kind, or was freed");
     return handle->value;
 }
 
 template <class T>
 T& given(T* pointer, const char* what) {
-    if (!pointer) refuse(std::string(what) + " is NULL");
+    if (!pointer) refuse(what, " is NULL");
     return *pointer;
 }
 
 // Reports that `needed` elements do not fit; *room returns the required number.
-inline rnnfast_status too_small(size_t* room, size_t needed, const char* what) {
-    const std::string text =
-        std::string(what) + " has room for " + std::to_string(*room) + ", " + std::to_string(needed) + " are needed";
-    *room = needed;
-    return fail(RNNFAST_BUFFER_TOO_SMALL, text.c_str());
-}
+rnnfast_status too_small(size_t* room, size_t needed, const char* what);
 
 inline rnnfast_status check_room(size_t room, size_t needed, const char* what) {
     return room >= needed ? RNNFAST_OK : too_small(&room, needed, what);
@@ -93,31 +83,18 @@ inline rnnfast_status check_room(size_t room, size_t needed, const char* what) {
 
 inline size_t product(size_t a, size_t b, const char* what) {
     size_t result;
-    if (__builtin_mul_overflow(a, b, &result)) refuse(std::string(what) + " is too large");
+    if (__builtin_mul_overflow(a, b, &result)) refuse(what, " is too large");
     return result;
 }
 
-inline Weights precision(int weights) {
-    switch (weights) {
-        case RNNFAST_F32:
-            return Weights::f32;
-        case RNNFAST_BF16:
-            return Weights::bf16;
-        case RNNFAST_INT8:
-            return Weights::int8;
-        case RNNFAST_AS_STORED:
-            break;
-    }
-    refuse("weights is " + std::to_string(weights) + ": expected RNNFAST_F32, RNNFAST_BF16 or RNNFAST_INT8");
-}
+Weights precision(int weights);
 
 // Loads a model with the requested precision: load() for that of the file, load(weights) for another.
+void check_loadable(int weights);
 template <class Load>
 auto load_as(int weights, Load load) {
     if (weights == RNNFAST_AS_STORED) return load();
-    if (weights < RNNFAST_AS_STORED || weights > RNNFAST_INT8)
-        refuse("weights is " + std::to_string(weights) +
-               ": expected RNNFAST_AS_STORED, RNNFAST_F32, RNNFAST_BF16 or RNNFAST_INT8");
+    check_loadable(weights);
     return load(precision(weights));
 }
 
@@ -131,9 +108,7 @@ rnnfast_status give(const T* from, size_t count, T* to, size_t* room, const char
 }
 
 // Copies a text and its zero if the capacity suffices.
-inline rnnfast_status give_text(const std::string& from, char* text, size_t* size) {
-    return give(from.c_str(), from.size() + 1, text, size, "text");
-}
+rnnfast_status give_text(const std::string& from, char* text, size_t* size);
 
 }  // namespace rnnfast::c_api
 
@@ -150,6 +125,9 @@ struct rnnfast_tensors : rnnfast::c_api::Handle<rnnfast::Tensors, rnnfast::c_api
     using Handle::Handle;
 };
 struct rnnfast_recurrent : rnnfast::c_api::Handle<rnnfast::Recurrent, rnnfast::c_api::Kind::recurrent> {
+    using Handle::Handle;
+};
+struct rnnfast_network_state : rnnfast::c_api::Handle<rnnfast::NetworkState, rnnfast::c_api::Kind::network_state> {
     using Handle::Handle;
 };
 struct rnnfast_linear : rnnfast::c_api::Handle<rnnfast::Linear, rnnfast::c_api::Kind::linear> {

@@ -1,13 +1,9 @@
 // Networks in the C API.
 #include "api/c_api.h"
-#include "rnnfast/network.hpp"
 
 using namespace rnnfast::c_api;
 
 struct rnnfast_network : Handle<rnnfast::Network, Kind::network> {
-    using Handle::Handle;
-};
-struct rnnfast_network_state : Handle<rnnfast::NetworkState, Kind::network_state> {
     using Handle::Handle;
 };
 
