@@ -6,16 +6,21 @@
 
 namespace rnnfast::tests {
 
-// A network of random weights from its description.
-inline std::string network_bytes(const std::string& json) {
+// A file of a kind with the weights of a new network, whose own description it holds if `config` is empty.
+inline std::string model_of_network(const std::string& json, const std::string& kind, const std::string& config = "",
+                                    std::map<std::string, core::TensorView> tensors = {}) {
     const core::NetworkDescription description = core::read_network(core::parse_json(json));
     const core::Network network(description, 3, core::active());
-    std::map<std::string, core::TensorView> tensors;
     for (const core::Parameter* p : network.parameters()) tensors[p->name] = {p->shape, p->value.data(), p->size()};
-    return core::safetensors_bytes(
-        tensors, {{"format", "rnnfast"}, {"format_version", "1"}, {"kind", "network"}, {"config", network.config()}},
-        "bytes");
+    return core::safetensors_bytes(tensors,
+                                   {{"format", "rnnfast"},
+                                    {"format_version", "1"},
+                                    {"kind", kind},
+                                    {"config", config.empty() ? network.config() : config}},
+                                   "bytes");
 }
+
+inline std::string network_bytes(const std::string& json) { return model_of_network(json, "network"); }
 
 // Two inputs, a sum, layers with states of several kinds, two outputs of which one is a summary.
 const std::string streamed_network =

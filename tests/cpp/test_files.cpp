@@ -206,7 +206,12 @@ TEST_CASE("JSON that would need much more memory than its text is refused") {
     std::string ones = "[1", members = "{\"0\":1";
     for (size_t i = 1; i < 2000; ++i) ones += ",1";
     for (size_t i = 1; i < 20'000; ++i) members += ",\"" + std::to_string(i) + "\":1";
-    CHECK_THROWS_AS(parse_json(ones + "]"), Error);
+    CHECK_THROWS_AS(parse_json(ones + ",null]"), Error);
+    CHECK_THROWS_AS(parse_json(ones + ",]"), Error);
+    CHECK_THROWS_AS(parse_json(ones), Error);
+    const Json many = parse_json(ones + ",-2.5]");  // 8 bytes a number
+    CHECK(many.kind == Json::Kind::numbers);
+    CHECK((many.items.empty() && many.numbers.size() == 2001 && many.numbers[0] == 1 && many.numbers[2000] == -2.5));
     CHECK_THROWS_AS(parse_json(members + "}"), Error);
 }
 

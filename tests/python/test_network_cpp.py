@@ -56,7 +56,7 @@ def build(source, folder, package, *targets):
 
 @pytest.fixture(scope="module")
 def driver(tmp_path_factory, package):
-    return build("tests/install", tmp_path_factory.mktemp("driver"), package, "networks") / "networks"
+    return build("tests/install", tmp_path_factory.mktemp("driver"), package, "networks", "estimators") / "networks"
 
 
 class Random:
@@ -293,3 +293,52 @@ def test_an_embedded_network_needs_no_file(tmp_path, package, denoiser):
     folder = build(tmp_path, tmp_path / "build", package)
     numbers = "\n".join(" ".join(f"{v:.9g}" for v in row) for row in x)
     assert np.array_equal(bits(run(folder / "program", input=numbers)), y.view(np.uint32))
+
+
+# Estimators -----------------------------------------------------------------------------------------------------------
+
+
+def lines_of(printed):
+    """(the first word, the numbers after it) of each line."""
+    return [(line.split(" ")[0], np.array([float(v) for v in line.split(" ")[1:]])) for line in printed.splitlines()]
+
+
+def check_classifier(driver, path, model, sequences, mode, lines):
+    model.save(path)
+    found = lines_of(run(driver.parent / "estimators", mode, path, input="".join(f"{line}\n" for line in lines)))
+    expected = model.predict_proba(sequences)
+    assert [label for label, _ in found] == [str(label) for label in model.classes_[expected.argmax(1)]]
+    # The logits are bit-identical; NumPy's exp and sum round differently.
+    np.testing.assert_allclose([p for _, p in found], expected, rtol=1e-13, atol=1e-300)
+
+
+def test_classifiers_of_texts_in_cpp_and_c_agree_with_python(tmp_path, driver):
+    texts = ["Ärger", "aba", "ab ba", "xyx", "unknown?", "a"]
+    for cell, pooling, labels in (("gru", "last", ["b", "a", "c"]), ("lstm", "mean", [10, -3, 7])):
+        model = rf.SequenceClassifier(cell, 9, num_layers=2, pooling=pooling, epochs=2, seed=1)
+        model.fit(["aba", "xyx", "Ära", "bab"], [*labels, labels[0]])
+        check_classifier(driver, tmp_path / "model", model, texts, "texts", texts)
+
+
+def test_classifiers_of_numbers_in_cpp_and_c_agree_with_python(tmp_path, driver):
+    random = np.random.default_rng(0)
+    sequences = [random.normal(5, 3, (steps, 2)) for steps in (3, 7, 1, 4)]
+    model = rf.SequenceClassifier("gru", 8, epochs=2, seed=1).fit(sequences, [True, False, True, False])
+    lines = [" ".join(f"{v:.17g}" for v in x.ravel()) for x in sequences]
+    check_classifier(driver, tmp_path / "model", model, sequences, "numbers", lines)
+
+
+def test_forecasters_in_cpp_and_c_have_the_bits_of_python(tmp_path, driver):
+    t = np.arange(120.0)
+    two = np.stack([100 + 20 * np.sin(t / 5), np.cos(t / 7)], 1)
+    for cell, series in (("gru", two[:, 0]), ("lstm", two), ("sru", two)):
+        model = rf.Autoregressor(cell, 11, num_layers=2, epochs=2, seed=1).fit(series)
+        model.save(tmp_path / "model")
+        other = series[20:50] + 1
+        numbers = " ".join(f"{v:.17g}" for v in other.ravel())
+        printed = run(driver.parent / "estimators", "forecast", tmp_path / "model", "5", input=numbers)
+        after, after_other, stepped = (values for _, values in lines_of(printed))
+        assert np.array_equal(after, model.forecast(5).ravel())
+        assert np.array_equal(after_other, model.forecast(5, other).ravel())
+        whole = model.forecast(1, np.concatenate([series, other])).ravel()
+        np.testing.assert_allclose(stepped[-len(whole) :], whole, rtol=1e-6)  # fitted on from the end of the series

@@ -127,9 +127,9 @@ public:
     void read(const NetworkData* inputs, size_t steps, NetworkState& state, float* const* outputs) const;
 
     struct Impl;
+    explicit Network(std::shared_ptr<const Impl> impl);
 
 private:
-    explicit Network(std::shared_ptr<const Impl> impl);
     const Impl& impl() const;
     void advance(const NetworkData* inputs, const NetworkBatch& batch, NetworkState* const* states,
                  float* const* outputs) const;

@@ -55,6 +55,8 @@ typedef struct rnnfast_translator rnnfast_translator;
 typedef struct rnnfast_translations rnnfast_translations;
 typedef struct rnnfast_network rnnfast_network;
 typedef struct rnnfast_network_state rnnfast_network_state;
+typedef struct rnnfast_classifier rnnfast_classifier;
+typedef struct rnnfast_forecaster rnnfast_forecaster;
 
 /* The message of this thread's last failed call; never NULL. Valid until the next failed call of the thread. */
 RNNFAST_C_API const char* rnnfast_last_error(void);
@@ -326,6 +328,44 @@ RNNFAST_C_API rnnfast_status rnnfast_network_step_many(const rnnfast_network* ne
 RNNFAST_C_API rnnfast_status rnnfast_network_read(const rnnfast_network* network, const rnnfast_values* inputs,
                                                   size_t input_count, size_t steps, rnnfast_network_state* state,
                                                   const rnnfast_result* outputs, size_t output_count);
+
+/* Classifiers: files of rf.SequenceClassifier. weights: RNNFAST_AS_STORED is f32. */
+RNNFAST_C_API rnnfast_status rnnfast_classifier_load(const char* path, int weights, rnnfast_classifier** classifier);
+RNNFAST_C_API rnnfast_status rnnfast_classifier_load_memory(const void* bytes, size_t size, int weights,
+                                                            rnnfast_classifier** classifier);
+RNNFAST_C_API void rnnfast_classifier_free(rnnfast_classifier* classifier);
+/* *labels: how many there are. *features: numbers a step, 0 if it reads tokens. Either may be NULL. */
+RNNFAST_C_API rnnfast_status rnnfast_classifier_sizes(const rnnfast_classifier* classifier, size_t* labels,
+                                                      size_t* features);
+/* A zero-terminated label. *size: in, the capacity of label; out, the size in bytes with the zero. */
+RNNFAST_C_API rnnfast_status rnnfast_classifier_label(const rnnfast_classifier* classifier, size_t number, char* label,
+                                                      size_t* size);
+/* P(label) of a UTF-8 text of `size` bytes, of `count` ids, or of [steps, features] numbers. *labels: in, the capacity
+ * of probabilities; out, the number of labels. */
+RNNFAST_C_API rnnfast_status rnnfast_classify(const rnnfast_classifier* classifier, const char* text, size_t size,
+                                              double* probabilities, size_t* labels);
+RNNFAST_C_API rnnfast_status rnnfast_classify_ids(const rnnfast_classifier* classifier, const int32_t* ids,
+                                                  size_t count, double* probabilities, size_t* labels);
+RNNFAST_C_API rnnfast_status rnnfast_classify_numbers(const rnnfast_classifier* classifier, const double* numbers,
+                                                      size_t steps, double* probabilities, size_t* labels);
+
+/* Forecasters: files of rf.Autoregressor. Numbers are those of the series; the file holds their mean and scale. */
+RNNFAST_C_API rnnfast_status rnnfast_forecaster_load(const char* path, int weights, rnnfast_forecaster** forecaster);
+RNNFAST_C_API rnnfast_status rnnfast_forecaster_load_memory(const void* bytes, size_t size, int weights,
+                                                            rnnfast_forecaster** forecaster);
+RNNFAST_C_API void rnnfast_forecaster_free(rnnfast_forecaster* forecaster);
+/* Numbers a step. */
+RNNFAST_C_API rnnfast_status rnnfast_forecaster_width(const rnnfast_forecaster* forecaster, size_t* width);
+/* A state before any step, or, with fitted 1, after the series of the training; rnnfast_network_state_free frees it. */
+RNNFAST_C_API rnnfast_status rnnfast_forecaster_state_new(const rnnfast_forecaster* forecaster, int fitted,
+                                                          rnnfast_network_state** state);
+/* Reads the numbers of a step and returns the forecast of the next one, [width] each; size: the capacity. */
+RNNFAST_C_API rnnfast_status rnnfast_forecaster_step(const rnnfast_forecaster* forecaster, const double* numbers,
+                                                     rnnfast_network_state* state, double* forecast, size_t size);
+/* The k steps [k, width] after a series [steps, width], or, with series NULL, after that of the training. size: the
+ * capacity of forecast. */
+RNNFAST_C_API rnnfast_status rnnfast_forecast(const rnnfast_forecaster* forecaster, size_t k, const double* series,
+                                              size_t steps, double* forecast, size_t size);
 
 #ifdef __cplusplus
 }

@@ -176,11 +176,12 @@ struct Network::Impl {
 Network::Network(std::shared_ptr<const Impl> impl) : impl_(std::move(impl)) {}
 const Network::Impl& Network::impl() const { return held(impl_, "Network", "load one with Network::load"); }
 
+Network network_in(const NetworkFile& file, Weights weights) {
+    return Network(std::make_shared<const Network::Impl>(network_of(file, weights, active())));
+}
+
 namespace {
 
-std::shared_ptr<const Network::Impl> made(const NetworkFile& file, Weights weights) {
-    return std::make_shared<const Network::Impl>(network_of(file, weights, active()));
-}
 NetworkFile in_memory(const void* bytes, size_t size) {
     return NetworkFile(SafetensorsFile::view(checked_bytes(bytes, size), "the network in memory"));
 }
@@ -189,17 +190,17 @@ NetworkFile in_memory(const void* bytes, size_t size) {
 
 Network Network::load(const std::string& path) {
     const NetworkFile file(SafetensorsFile::open(path));
-    return Network(made(file, file.description.weights));
+    return network_in(file, file.description.weights);
 }
 Network Network::load(const std::string& path, Weights weights) {
-    return Network(made(NetworkFile(SafetensorsFile::open(path)), checked(weights)));
+    return network_in(NetworkFile(SafetensorsFile::open(path)), checked(weights));
 }
 Network Network::load(const void* bytes, size_t size) {
     const NetworkFile file = in_memory(bytes, size);
-    return Network(made(file, file.description.weights));
+    return network_in(file, file.description.weights);
 }
 Network Network::load(const void* bytes, size_t size, Weights weights) {
-    return Network(made(in_memory(bytes, size), checked(weights)));
+    return network_in(in_memory(bytes, size), checked(weights));
 }
 
 const std::vector<NetworkInput>& Network::inputs() const { return impl().inputs; }

@@ -1,6 +1,8 @@
 // The implementation of the public NetworkState.
 #pragma once
 
+#include "models/network_file.h"
+// Inner headers first, because the public headers declare other classes with the same names.
 #include "api/api.h"
 #include "rnnfast/network.hpp"
 
@@ -33,6 +35,9 @@ struct NetworkState::Impl {
     bool warm = false;   // the workspace has its size
     bool taken = false;  // set by the call that looks for repeated states
 };
+
+// The public network of a file that has been read.
+Network network_in(const NetworkFile& file, Weights weights);
 
 }  // namespace v1
 }  // namespace rnnfast

@@ -13,7 +13,7 @@ namespace rnnfast::core {
 namespace {
 
 constexpr size_t deepest = 8;
-constexpr size_t most_items = 1024;     // of an array, except of strings: no shape is longer
+constexpr size_t most_items = 1024;     // of an array, except of strings or numbers: no shape is longer
 constexpr size_t most_members = 16384;  // of an object: tensors of a file
 
 class Parser {
@@ -110,12 +110,32 @@ private:
         if (take(']')) return value;
         if (peek() == '"') return strings();
         do {
-            if (value.items.size() == most_items)
-                fail("an array of more than " + std::to_string(most_items) + " values");
+            if (value.items.size() == most_items) return numbers(value.items);
             value.items.push_back(parse(depth + 1));
             skip_space();
         } while (take(','));
         expect(']');
+        return value;
+    }
+
+    // The rest of an array that is too long for items, all of them numbers.
+    Json numbers(const std::vector<Json>& first) {
+        Json value;
+        value.kind = Json::Kind::numbers;
+        value.numbers.reserve(first.size() + (text_.size() - at_) / 2);  // a number and its comma: 4 times the text
+        const auto add = [&](const Json& item) {
+            if (item.kind != Json::Kind::integer && item.kind != Json::Kind::number)
+                fail("an array of more than " + std::to_string(most_items) + " values that are not numbers");
+            value.numbers.push_back(item.number);
+        };
+        for (const Json& item : first) add(item);
+        do {
+            skip_space();
+            add(number());
+            skip_space();
+        } while (take(','));
+        expect(']');
+        value.numbers.shrink_to_fit();
         return value;
     }
 

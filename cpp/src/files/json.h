@@ -11,7 +11,7 @@
 namespace rnnfast::core {
 
 struct Json {
-    enum class Kind { null, boolean, integer, number, string, array, strings, object };
+    enum class Kind { null, boolean, integer, number, string, array, strings, numbers, object };
     Kind kind = Kind::null;
     bool boolean = false;
     uint64_t integer = 0;  // numbers written as plain non-negative digits
@@ -24,6 +24,8 @@ struct Json {
         const size_t begin = i ? ends[i - 1] : 0;
         return std::string_view(string).substr(begin, ends[i] - begin);
     }
+    // numbers: an array of so many numbers that no shape is as long, of 8 bytes each.
+    std::vector<double> numbers;
     std::vector<Json> items;                            // any other array
     std::vector<std::pair<std::string, Json>> members;  // object, in order
 

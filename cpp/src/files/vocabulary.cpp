@@ -155,9 +155,10 @@ uint64_t hash(std::string_view token) {  // FNV-1a
 
 }  // namespace
 
-TokenTable::TokenTable(std::string_view json) {
+TokenTable::TokenTable(std::string_view json) : TokenTable(parse_json(json)) {}
+
+TokenTable::TokenTable(Json root) {
     const auto fail = [](const std::string& why) { throw Error("its vocabulary cannot be used: " + why); };
-    Json root = parse_json(json);
     const Json* tokenizer = root.find("tokenizer");
     const bool is_name = tokenizer && tokenizer->kind == Json::Kind::string;
     const TokenizerInfo* known = is_name ? tokenizer_with(&TokenizerInfo::name_in_file, tokenizer->string) : nullptr;

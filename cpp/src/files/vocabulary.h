@@ -15,6 +15,7 @@ public:
     TokenTable() = default;
     // {"tokenizer": "char", "tokens": ["<unk>", ...]}; throws Error with what is wrong.
     explicit TokenTable(std::string_view json);
+    explicit TokenTable(Json description);
 
     size_t size() const { return tokens_.ends.size(); }
     const std::string& tokenizer() const { return tokenizer_; }

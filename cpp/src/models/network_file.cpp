@@ -47,6 +47,9 @@ NetworkFile::NetworkFile(SafetensorsFile opened) : file(std::move(opened)) {
     }
 }
 
+NetworkFile::NetworkFile(SafetensorsFile opened, NetworkDescription described)
+    : file(std::move(opened)), description(std::move(described)) {}
+
 void NetworkFile::check(Weights weights) const { checked_network(*this, weights, active()); }
 
 std::unique_ptr<Network> network_of(const NetworkFile& f, Weights weights, const Kernels& kernels) {

@@ -7,6 +7,8 @@ namespace rnnfast::core {
 
 struct NetworkFile {
     explicit NetworkFile(SafetensorsFile opened);
+    // A network that part of a file's tensors belong to.
+    NetworkFile(SafetensorsFile opened, NetworkDescription description);
 
     SafetensorsFile file;
     NetworkDescription description;  // with the weights the file asks for

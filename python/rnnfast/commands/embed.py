@@ -13,11 +13,13 @@ from rnnfast.commands import streams
 from rnnfast.commands.options import JSON_HELP, Formatter, groups, say
 from rnnfast.commands.output import FORCE_HELP, check_output, is_stdout
 
-# How a kind of model is loaded from memory in C and in C++; what is not here is a file that networks read.
+# How a kind of model is loaded from memory, in C and in C++.
 _LOADERS = {
     "language_model": ("rnnfast_model_load_memory", "rnnfast::LanguageModel::load"),
     "seq2seq": ("rnnfast_translator_load_memory", "rnnfast::Translator::load"),
     "network": ("rnnfast_network_load_memory", "rnnfast::Network::load"),
+    "sequence_classifier": ("rnnfast_classifier_load_memory", "rnnfast::Classifier::load"),
+    "autoregressor": ("rnnfast_forecaster_load_memory", "rnnfast::Forecaster::load"),
 }
 _WORDS_A_LINE = 5
 

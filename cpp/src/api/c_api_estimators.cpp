@@ -1,0 +1,167 @@
+// Classifiers and forecasters in the C API.
+#include "api/c_api.h"
+#include "rnnfast/estimators.hpp"
+
+using namespace rnnfast::c_api;
+
+struct rnnfast_classifier : Handle<rnnfast::Classifier, Kind::classifier> {
+    using Handle::Handle;
+};
+struct rnnfast_forecaster : Handle<rnnfast::Forecaster, Kind::forecaster> {
+    using Handle::Handle;
+};
+
+namespace {
+
+const rnnfast::Classifier& checked_classifier(const rnnfast_classifier* c) {
+    return checked(const_cast<rnnfast_classifier*>(c), "classifier");
+}
+const rnnfast::Forecaster& checked_forecaster(const rnnfast_forecaster* f) {
+    return checked(const_cast<rnnfast_forecaster*>(f), "forecaster");
+}
+
+// RNNFAST_AS_STORED is f32: estimators store nothing else.
+rnnfast::Weights estimator_precision(int weights) {
+    check_loadable(weights);
+    return weights == RNNFAST_AS_STORED ? rnnfast::Weights::f32 : precision(weights);
+}
+
+// A classifier's probabilities, if there is room for them.
+template <class Compute>
+rnnfast_status classified(const rnnfast_classifier* classifier, double* p, size_t* labels, Compute compute) {
+    return guarded([&] {
+        const auto& c = checked_classifier(classifier);
+        if (given(labels, "labels") < c.labels().size() || !p)
+            return too_small(labels, c.labels().size(), "probabilities");
+        const std::vector<double> found = compute(c);
+        return give(found.data(), found.size(), p, labels, "probabilities");
+    });
+}
+
+}  // namespace
+
+rnnfast_status rnnfast_classifier_load(const char* path, int weights, rnnfast_classifier** classifier) {
+    return guarded([&] {
+        given(classifier, "the place for the classifier") = nullptr;
+        *classifier =
+            new rnnfast_classifier(rnnfast::Classifier::load(&given(path, "path"), estimator_precision(weights)));
+        return RNNFAST_OK;
+    });
+}
+
+rnnfast_status rnnfast_classifier_load_memory(const void* bytes, size_t size, int weights,
+                                              rnnfast_classifier** classifier) {
+    return guarded([&] {
+        given(classifier, "the place for the classifier") = nullptr;
+        *classifier = new rnnfast_classifier(rnnfast::Classifier::load(bytes, size, estimator_precision(weights)));
+        return RNNFAST_OK;
+    });
+}
+
+void rnnfast_classifier_free(rnnfast_classifier* classifier) {
+    if (classifier && classifier->tag == Kind::classifier) delete classifier;
+}
+
+rnnfast_status rnnfast_classifier_sizes(const rnnfast_classifier* classifier, size_t* labels, size_t* features) {
+    return guarded([&] {
+        const auto& c = checked_classifier(classifier);
+        if (labels) *labels = c.labels().size();
+        if (features) *features = c.features();
+        return RNNFAST_OK;
+    });
+}
+
+rnnfast_status rnnfast_classifier_label(const rnnfast_classifier* classifier, size_t number, char* label,
+                                        size_t* size) {
+    return guarded([&] {
+        given(size, "size");
+        const auto& labels = checked_classifier(classifier).labels();
+        if (number >= labels.size())
+            throw std::out_of_range("label " + std::to_string(number) + ": there are " + std::to_string(labels.size()) +
+                                    ", counted from 0");
+        return give_text(labels[number], label, size);
+    });
+}
+
+rnnfast_status rnnfast_classify(const rnnfast_classifier* classifier, const char* text, size_t size,
+                                double* probabilities, size_t* labels) {
+    return classified(classifier, probabilities, labels, [&](const rnnfast::Classifier& c) {
+        return c.probabilities(std::string_view(size ? &given(text, "text") : "", size));
+    });
+}
+
+rnnfast_status rnnfast_classify_ids(const rnnfast_classifier* classifier, const int32_t* ids, size_t count,
+                                    double* probabilities, size_t* labels) {
+    return classified(classifier, probabilities, labels,
+                      [&](const rnnfast::Classifier& c) { return c.probabilities(ids, count); });
+}
+
+rnnfast_status rnnfast_classify_numbers(const rnnfast_classifier* classifier, const double* numbers, size_t steps,
+                                        double* probabilities, size_t* labels) {
+    return classified(classifier, probabilities, labels, [&](const rnnfast::Classifier& c) {
+        product(steps, c.features(), "steps");
+        return c.probabilities(numbers, steps);
+    });
+}
+
+rnnfast_status rnnfast_forecaster_load(const char* path, int weights, rnnfast_forecaster** forecaster) {
+    return guarded([&] {
+        given(forecaster, "the place for the forecaster") = nullptr;
+        *forecaster =
+            new rnnfast_forecaster(rnnfast::Forecaster::load(&given(path, "path"), estimator_precision(weights)));
+        return RNNFAST_OK;
+    });
+}
+
+rnnfast_status rnnfast_forecaster_load_memory(const void* bytes, size_t size, int weights,
+                                              rnnfast_forecaster** forecaster) {
+    return guarded([&] {
+        given(forecaster, "the place for the forecaster") = nullptr;
+        *forecaster = new rnnfast_forecaster(rnnfast::Forecaster::load(bytes, size, estimator_precision(weights)));
+        return RNNFAST_OK;
+    });
+}
+
+void rnnfast_forecaster_free(rnnfast_forecaster* forecaster) {
+    if (forecaster && forecaster->tag == Kind::forecaster) delete forecaster;
+}
+
+rnnfast_status rnnfast_forecaster_width(const rnnfast_forecaster* forecaster, size_t* width) {
+    return guarded([&] {
+        given(width, "width") = checked_forecaster(forecaster).width();
+        return RNNFAST_OK;
+    });
+}
+
+rnnfast_status rnnfast_forecaster_state_new(const rnnfast_forecaster* forecaster, int fitted,
+                                            rnnfast_network_state** state) {
+    return guarded([&] {
+        given(state, "the place for the state") = nullptr;
+        const auto& f = checked_forecaster(forecaster);
+        *state = new rnnfast_network_state(fitted ? f.fitted_state() : f.initial_state());
+        return RNNFAST_OK;
+    });
+}
+
+rnnfast_status rnnfast_forecaster_step(const rnnfast_forecaster* forecaster, const double* numbers,
+                                       rnnfast_network_state* state, double* forecast, size_t size) {
+    return guarded([&] {
+        const auto& f = checked_forecaster(forecaster);
+        if (const rnnfast_status room = check_room(size, f.width(), "forecast")) return room;
+        f.step(numbers, checked(state, "state"), forecast);
+        return RNNFAST_OK;
+    });
+}
+
+rnnfast_status rnnfast_forecast(const rnnfast_forecaster* forecaster, size_t k, const double* series, size_t steps,
+                                double* forecast, size_t size) {
+    return guarded([&] {
+        const auto& f = checked_forecaster(forecaster);
+        size_t room = size;
+        const size_t needed = product(k, f.width(), "k");
+        if (size < needed || !forecast) return too_small(&room, needed, "forecast");
+        product(steps, f.width(), "steps");
+        const std::vector<double> found = series ? f.forecast(k, series, steps) : f.forecast(k);
+        return give(found.data(), found.size(), forecast, &room, "forecast");
+    });
+}

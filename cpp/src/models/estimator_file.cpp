@@ -1,0 +1,190 @@
+#include "models/estimator_file.h"
+
+#include <algorithm>
+#include <cmath>
+#include <stdexcept>
+
+#include "ops/cell.h"
+#include "rnnfast/error.hpp"
+
+namespace rnnfast::core {
+
+void Scaling::apply(const double* numbers, size_t steps, float* x) const {
+    for (size_t i = 0; i < steps * size(); ++i) {
+        const double scaled = (numbers[i] - mean[i % size()]) / scale[i % size()];
+        x[i] = static_cast<float>(scaled);
+        if (!std::isfinite(x[i]))
+            throw std::invalid_argument("number " + std::to_string(i % size()) + " of step " +
+                                        std::to_string(i / size()) + " is " + json_number(numbers[i]) +
+                                        ": expected numbers near those of the training");
+    }
+}
+
+void Scaling::undo(const float* x, size_t steps, double* numbers) const {
+    for (size_t i = 0; i < steps * size(); ++i)
+        numbers[i] = static_cast<double>(x[i]) * scale[i % size()] + mean[i % size()];
+}
+
+namespace {
+
+struct NetworkParams {  // what a network is made of
+    std::string cell;
+    size_t hidden_size = 0, num_layers = 0;
+    template <class Self, class Visit>
+    static void fields(Self& o, Visit&& visit) {
+        visit(required("cell"), o.cell);
+        visit(required("hidden_size"), o.hidden_size, Size{1});
+        visit(required("num_layers"), o.num_layers, Size{1});
+    }
+};
+
+template <class Options>
+Options options_in(const Json& json) {
+    Options options;
+    Options::fields(options, OptionsReader(json));
+    return options;
+}
+
+const Json& member(const Json& json, const char* key) {
+    const Json* found = json.find(key);
+    if (!found) throw std::invalid_argument(std::string(key) + " is missing");
+    return *found;
+}
+
+std::vector<double> reals(const Json& json, const char* key) {
+    const Json& list = member(json, key);
+    std::vector<double> all = list.numbers;
+    for (const Json& item : list.items) {
+        if (item.kind != Json::Kind::integer && item.kind != Json::Kind::number) all.clear();
+        if (item.kind != Json::Kind::integer && item.kind != Json::Kind::number) break;
+        all.push_back(item.number);
+    }
+    const auto bad = [](double number) { return !std::isfinite(number); };
+    if (all.empty() || std::any_of(all.begin(), all.end(), bad))
+        throw std::invalid_argument(std::string(key) + " must be a list of finite numbers");
+    return all;
+}
+
+Scaling scaling_in(const Json& config) {
+    Scaling s{reals(config, "mean"), reals(config, "scale")};
+    if (s.mean.size() != s.scale.size() || *std::min_element(s.scale.begin(), s.scale.end()) <= 0)
+        throw std::invalid_argument("scale must hold a positive number for each of mean");
+    return s;
+}
+
+// Labels as Python prints them; bytes in hexadecimal, times as their numbers.
+std::vector<std::string> labels_in(const Json& config) {
+    const Json& classes = member(config, "classes");
+    const Json* type = config.find("labels");
+    const bool floats = !type || type->string.compare(0, 5, "float") == 0;
+    std::vector<std::string> labels;
+    const auto add_number = [&](double number) {
+        if (!floats && std::abs(number) > 9007199254740992.0)
+            throw std::invalid_argument("a class beyond 2^53 in magnitude; use names for such classes");
+        labels.push_back(floats ? json_number(number) : std::to_string(static_cast<int64_t>(number)));
+    };
+    for (size_t i = 0; i < classes.ends.size(); ++i) labels.emplace_back(classes.item(i));
+    for (const double number : classes.numbers) add_number(number);
+    for (const Json& item : classes.items) {
+        if (item.kind == Json::Kind::boolean)
+            labels.emplace_back(item.boolean ? "True" : "False");
+        else if (item.kind == Json::Kind::integer && !type)
+            labels.push_back(std::to_string(item.integer));
+        else if (item.kind == Json::Kind::integer || item.kind == Json::Kind::number)
+            add_number(item.number);
+        else
+            throw std::invalid_argument("classes must be a list of texts, numbers, or true and false");
+    }
+    if (labels.empty()) throw std::invalid_argument("classes must be a list of at least one label");
+    return labels;
+}
+
+std::string input_json(const char* kind, size_t size) {
+    return std::string(R"({"inputs":[{"name":"x",")") + kind + "\":" + std::to_string(size) + R"(}],"layers":[)";
+}
+std::string recurrent_json(const NetworkParams& p) {
+    return R"({"name":"rnn","type":"recurrent","cell":)" + json_quoted(p.cell) +
+           ",\"hidden_size\":" + std::to_string(p.hidden_size) + ",\"num_layers\":" + std::to_string(p.num_layers) +
+           "},";
+}
+std::string output_json(size_t size) {
+    return R"({"name":"output","type":"linear","out_features":)" + std::to_string(size) + "}]}";
+}
+
+// Runs body(configuration) and turns what it throws into Errors that name the file.
+template <class Body>
+void read_config(SafetensorsFile& file, const char* kind, Body body) {
+    check_format(file, kind);
+    file.check_finite();
+    const std::string& text = metadata_of(file, "config", "has no configuration");
+    try {
+        const Json config = parse_json(text);
+        if (config.kind != Json::Kind::object) throw std::invalid_argument("expected a JSON object");
+        body(config);
+    } catch (const std::exception& error) {
+        throw Error(file.name() + ": its configuration cannot be used: " + error.what());
+    }
+}
+
+void check_members(const Json& config, const std::vector<std::string_view>& top,
+                   const std::vector<std::string_view>& params) {
+    check_known(config, top);
+    check_known(member(config, "params"), params);
+}
+
+}  // namespace
+
+ClassifierFile::ClassifierFile(SafetensorsFile opened) : network(std::move(opened), {}) {
+    read_config(network.file, "sequence_classifier", [&](const Json& config) {
+        if (config.find("tokens"))
+            throw std::invalid_argument("it is of version 0.1; load and save it with this version in Python");
+        check_members(config, {"params", "classes", "labels", "loss_curve", "vocabulary", "mean", "scale", "features"},
+                      {"cell", "hidden_size", "num_layers", "embedding_size", "pooling", "tokenizer", "epochs",
+                       "batch_size", "lr", "clip_norm", "seed", "input", "verbose"});
+        labels = labels_in(config);
+        const Json& params = member(config, "params");
+        const auto p = options_in<NetworkParams>(params);
+        const OptionsReader read(params);
+        std::string json, pooling;
+        if (const Json* vocabulary = config.find("vocabulary")) {
+            if (config.find("mean")) throw std::invalid_argument("it has both a vocabulary and a mean");
+            tokens = TokenTable(*vocabulary);
+            size_t width = 0;
+            read(required("embedding_size"), width, Size{1});
+            json = input_json("ids", tokens.size()) + R"({"name":"embedding","type":"embedding","embedding_dim":)" +
+                   std::to_string(width) + "},";
+        } else {
+            scaling = scaling_in(config);
+            json = input_json("size", scaling.size());
+        }
+        read(required("pooling"), pooling);
+        json += recurrent_json(p) + R"({"name":"pool","type":"pool","function":)" + json_quoted(pooling) + "},";
+        network.description = read_network(parse_json(json + output_json(labels.size())));
+    });
+}
+
+ForecasterFile::ForecasterFile(SafetensorsFile opened) : network(std::move(opened), {}), head({}, {}) {
+    NetworkParams p;
+    read_config(network.file, "autoregressor", [&](const Json& config) {
+        if (network.file.tensors().count("series"))
+            throw std::invalid_argument("it is of version 0.1; load and save it with this version in Python");
+        check_members(config, {"params", "loss_curve", "mean", "scale", "flat", "features"},
+                      {"cell", "hidden_size", "num_layers", "num_steps", "epochs", "batch_size", "lr", "clip_norm",
+                       "seed", "verbose"});
+        scaling = scaling_in(config);
+        p = options_in<NetworkParams>(member(config, "params"));
+        const std::string output = output_json(scaling.size());
+        network.description = read_network(parse_json(input_json("size", scaling.size()) + recurrent_json(p) + output));
+        head = NetworkFile(network.file, read_network(parse_json(input_json("size", p.hidden_size) + output)));
+        cell_named(p.cell);
+    });
+    const auto state = [&](const char* name) {
+        Buffer buffer;
+        const float* values = tensor_values(network.file, name, {p.num_layers, 1, p.hidden_size}, buffer);
+        return std::vector<float>(values, values + p.num_layers * p.hidden_size);
+    };
+    h = state("state.h");
+    if (cell_named(p.cell).has_c) c = state("state.c");
+}
+
+}  // namespace rnnfast::core

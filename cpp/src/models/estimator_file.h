@@ -1,0 +1,39 @@
+// Files of the classifiers and forecasters that Python trains: a network, how its inputs are read, and what its outputs
+// mean. Checked in full before any part of it is used.
+#pragma once
+
+#include <optional>
+
+#include "files/vocabulary.h"
+#include "models/network_file.h"
+
+namespace rnnfast::core {
+
+// x = (number - mean) / scale for each of the numbers of a step, in double precision.
+struct Scaling {
+    std::vector<double> mean, scale;
+    size_t size() const { return mean.size(); }
+    // Throws std::invalid_argument for NaN and infinity, and for numbers that float32 cannot hold once they are scaled.
+    void apply(const double* numbers, size_t steps, float* x) const;
+    void undo(const float* x, size_t steps, double* numbers) const;
+};
+
+struct ClassifierFile {
+    explicit ClassifierFile(SafetensorsFile opened);
+
+    TokenTable tokens;  // of size 0: the network reads numbers
+    Scaling scaling;    // of size 0: it reads tokens
+    std::vector<std::string> labels;
+    NetworkFile network;  // the input "x" -> the labels' logits
+};
+
+struct ForecasterFile {
+    explicit ForecasterFile(SafetensorsFile opened);
+
+    Scaling scaling;
+    NetworkFile network;      // the input "x" -> the next x
+    NetworkFile head;         // the state h of the last recurrent layer -> the next x
+    std::vector<float> h, c;  // [layers, H]: the state of "rnn" after the fitted series; c: of cells that have one
+};
+
+}  // namespace rnnfast::core

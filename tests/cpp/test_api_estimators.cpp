@@ -1,0 +1,230 @@
+// Classifiers and forecasters in the public C++ and C APIs: what their files hold, and refusals. tests/python compares
+// their results with Python's.
+#include "network_files.h"
+
+#include <numeric>
+
+#include "allocations.h"
+#include "rnnfast/estimators.hpp"
+#include "rnnfast/rnnfast.h"
+
+using namespace rnnfast::tests;
+using rnnfast::Classifier;
+using rnnfast::Forecaster;
+
+namespace {
+
+const std::string params = R"("params":{"cell":"gru","hidden_size":5,"num_layers":2,"embedding_size":3,
+    "pooling":"mean","tokenizer":"char","epochs":1,"batch_size":1,"lr":0.1,"clip_norm":null,"seed":1,"input":"auto",
+    "verbose":false})";
+const std::string of_tokens = "{" + params + R"(,"classes":["no","yes"],"labels":"strings",
+    "vocabulary":{"tokenizer":"char","tokens":["<unk>","a","b"]}})";
+const std::string of_numbers = "{" + params + R"(,"classes":[-2,7],"labels":"int64","mean":[1,-2.5],"scale":[2,0.5],
+    "loss_curve":[)" + [] {
+    std::string many = "1";
+    for (int i = 0; i < 2000; ++i) many += ",0.5";
+    return many;
+}() + "]}";
+const std::string of_series = R"({"params":{"cell":"lstm","hidden_size":4,"num_layers":2,"num_steps":3,"epochs":1,
+    "batch_size":1,"lr":0.1,"clip_norm":1.0,"seed":null,"verbose":false},
+    "mean":[10,20],"scale":[2,3],"flat":false,"features":null})";
+
+const std::string layers = R"({"name":"rnn","type":"recurrent","cell":"gru","hidden_size":5,"num_layers":2},
+    {"name":"pool","type":"pool","function":"mean"},{"name":"output","type":"linear","out_features":2}]})";
+
+std::string classifier_bytes(const std::string& config) {
+    const bool tokens = contains(config, "vocabulary");
+    const std::string input = tokens ? R"({"inputs":[{"name":"x","ids":3}],"layers":[
+        {"name":"embedding","type":"embedding","embedding_dim":3},)"
+                                     : R"({"inputs":[{"name":"x","size":2}],"layers":[)";
+    return model_of_network(input + layers, "sequence_classifier", config);
+}
+
+std::string forecaster_bytes(const std::string& config, const std::string& cell = "lstm") {
+    const std::vector<float> h = random_vector(8, 5), c = random_vector(8, 6);
+    std::map<std::string, rnnfast::TensorView> state = {{"state.h", {{2, 1, 4}, h.data(), 8}}};
+    if (cell == "lstm") state["state.c"] = {{2, 1, 4}, c.data(), 8};
+    return model_of_network(R"({"inputs":[{"name":"x","size":2}],"layers":[
+        {"name":"rnn","type":"recurrent","cell":")" +
+                                cell + R"(","hidden_size":4,"num_layers":2},
+        {"name":"output","type":"linear","out_features":2}]})",
+                            "autoregressor", config, state);
+}
+
+std::string changed(std::string text, const std::string& from, const std::string& to) {
+    const size_t at = text.find(from);
+    REQUIRE(at != std::string::npos);
+    return text.replace(at, from.size(), to);
+}
+
+template <class Model>
+std::string refusal_of(const std::string& bytes) {
+    try {
+        Model::load(bytes.data(), bytes.size());
+    } catch (const rnnfast::Error& error) {
+        return error.what();
+    }
+    return "";
+}
+
+}  // namespace
+
+TEST_CASE("a classifier's file holds its labels, vocabulary and scaling") {
+    const std::string text = classifier_bytes(of_tokens), numbers = classifier_bytes(of_numbers);
+    const auto of_text = Classifier::load(text.data(), text.size());
+    CHECK(of_text.labels() == std::vector<std::string>{"no", "yes"});
+    CHECK(of_text.vocab().size() == 3);
+    CHECK(of_text.features() == 0);
+    const std::vector<double> p = of_text.probabilities("abba");
+    CHECK(std::abs(std::accumulate(p.begin(), p.end(), 0.0) - 1) < 1e-15);
+    CHECK(of_text.most_probable({0.4, 0.6}) == "yes");
+    const int32_t ids[] = {1, 2, 2, 1};
+    CHECK(of_text.probabilities(ids, 4) == p);
+    CHECK(contains(sentence_of([&] { of_text.probabilities(""); }), "the sequence is empty"));
+    const double x[] = {1, -2.5, 3, -2};
+    CHECK(contains(sentence_of([&] { of_text.probabilities(x, 1); }), "reads tokens"));
+    CHECK(contains(sentence_of([&] { of_text.most_probable({1}); }), "1 probabilities, expected 2"));
+
+    const auto of_real = Classifier::load(numbers.data(), numbers.size(), rnnfast::Weights::int8);
+    CHECK(of_real.labels() == std::vector<std::string>{"-2", "7"});
+    CHECK(of_real.network().weights() == rnnfast::Weights::int8);
+    CHECK(of_real.features() == 2);
+    float scaled[2];
+    of_real.scale(x + 2, scaled);
+    CHECK(scaled[0] == 1);
+    CHECK(scaled[1] == 1);
+    CHECK(of_real.probabilities(x, 2).size() == 2);
+    const double bad[] = {0, 1, 1e300, 0};
+    CHECK(contains(sentence_of([&] { of_real.probabilities(bad, 2); }), "number 0 of step 1 is 1e+300"));
+    CHECK(contains(sentence_of([&] { of_real.probabilities("a"); }), "give 2 of them a step"));
+    CHECK(contains(sentence_of([] { Classifier().labels(); }), "this Classifier is empty"));
+}
+
+TEST_CASE("labels are those that Python prints") {
+    const auto labels = [&](const std::string& classes, const std::string& type) {
+        const std::string config = changed(changed(of_tokens, R"(["no","yes"])", classes), "strings", type);
+        const std::string bytes = classifier_bytes(config);
+        return Classifier::load(bytes.data(), bytes.size()).labels();
+    };
+    using Labels = std::vector<std::string>;
+    CHECK(labels("[false,true]", "bool") == Labels{"False", "True"});
+    CHECK(labels("[0.5,2]", "float64") == Labels{"0.5", "2.0"});
+    CHECK(labels("[0,1]", "datetime64[D]") == Labels{"0", "1"});
+    CHECK(labels(R"(["2020-01-01","2020-01-02"])", "dates") == Labels{"2020-01-01", "2020-01-02"});
+}
+
+TEST_CASE("a forecaster continues the fitted series, another series, and a stream") {
+    const std::string bytes = forecaster_bytes(of_series);
+    const auto forecaster = Forecaster::load(bytes.data(), bytes.size());
+    CHECK(forecaster.width() == 2);
+    const std::vector<double> four = forecaster.forecast(4);
+    CHECK(four.size() == 8);
+    // A stream from the fitted state that reads its own forecasts, through float32
+    rnnfast::NetworkState state = forecaster.fitted_state();
+    std::vector<double> next(four.begin(), four.begin() + 2);
+    for (size_t t = 1; t < 4; ++t) {
+        forecaster.step(next.data(), state, next.data());
+        for (size_t i = 0; i < 2; ++i) CHECK(next[i] == doctest::Approx(four[2 * t + i]).epsilon(1e-6));
+    }
+    const double series[] = {10, 20, 11, 21, 12, 22};
+    rnnfast::NetworkState fresh = forecaster.initial_state();
+    for (size_t t = 0; t < 3; ++t) forecaster.step(series + 2 * t, fresh, next.data());
+    CHECK(forecaster.forecast(1, series, 3) == next);
+    const long before = allocations;
+    forecaster.step(series, fresh, next.data());
+    CHECK(allocations == before);
+    CHECK(forecaster.forecast(0).empty());
+    CHECK(contains(sentence_of([&] { forecaster.forecast(1, series, 0); }), "the series is empty"));
+    const double infinite[] = {INFINITY, 0};
+    CHECK(contains(sentence_of([&] { forecaster.step(infinite, fresh, next.data()); }), "number 0 of step 0 is"));
+    const std::string gru = forecaster_bytes(changed(of_series, "lstm", "gru"), "gru");
+    CHECK(Forecaster::load(gru.data(), gru.size()).forecast(2).size() == 4);
+}
+
+TEST_CASE("an estimator's file that cannot be used is refused in one sentence") {
+    const auto classifier = [](const std::string& from, const std::string& to) {
+        return refusal_of<Classifier>(classifier_bytes(changed(of_numbers, from, to)));
+    };
+    CHECK(classifier("2.5", "2.5") == "");
+    CHECK(contains(classifier("-2.5", "null"), "mean must be a list of finite numbers"));
+    CHECK(contains(classifier("[2,0.5]", "[2,0]"), "scale must hold a positive number"));
+    CHECK(contains(classifier("[2,0.5]", "[2]"), "scale must hold a positive number"));
+    CHECK(contains(classifier("[-2,7]", "[]"), "classes must be a list"));
+    CHECK(contains(classifier("[-2,7]", "[-2,[7]]"), "classes must be a list"));
+    CHECK(contains(classifier("[-2,7]", "[-2,1e17]"), "beyond 2^53"));
+    CHECK(contains(classifier("[-2,7]", "[-2,7,9]"), "output.weight has shape [2, 5], expected [3, 5]"));
+    CHECK(contains(classifier("\"verbose\"", "\"new\""), "option \"new\" is not known here; update rnnfast"));
+    CHECK(contains(classifier("\"loss_curve\"", "\"attention\""), "option \"attention\" is not known here"));
+    CHECK(contains(classifier("\"mean\":", "\"features\":"), "mean is missing"));
+    CHECK(contains(classifier("\"params\"", "\"tokens\""), "version 0.1"));
+    CHECK(contains(classifier("\"gru\"", "\"none\""), "none"));
+    CHECK(contains(classifier("\"mean\",", "\"median\","), "median"));
+    CHECK(contains(refusal_of<Classifier>(classifier_bytes(changed(of_tokens, "\"a\"", "\"b\""))), "occurs twice"));
+
+    const auto forecaster = [](const std::string& from, const std::string& to) {
+        return refusal_of<Forecaster>(forecaster_bytes(changed(of_series, from, to)));
+    };
+    CHECK(forecaster("10", "10") == "");
+    CHECK(contains(forecaster("\"flat\"", "\"differences\""), "option \"differences\" is not known here"));
+    CHECK(contains(forecaster("\"num_layers\":2", "\"num_layers\":1"), "state.h has shape [2, 1, 4]"));
+    CHECK(contains(refusal_of<Forecaster>(forecaster_bytes(of_series, "gru")), "state.c are missing"));
+    CHECK(contains(refusal_of<Forecaster>(classifier_bytes(of_tokens)), "load it as a Classifier"));
+    CHECK(contains(refusal_of<Classifier>(forecaster_bytes(of_series)), "load it as a Forecaster"));
+    CHECK(contains(refusal_of<rnnfast::v1::Network>(forecaster_bytes(of_series)), "load it as a Forecaster"));
+}
+
+TEST_CASE("C: classifiers and forecasters, and their refusals") {
+    const auto refused = [](rnnfast_status status, rnnfast_status expected = RNNFAST_INVALID_ARGUMENT) {
+        CHECK(status == expected);
+        CHECK(std::string(rnnfast_last_error()).size() > 8);
+    };
+    const std::string bytes = classifier_bytes(of_tokens), series = forecaster_bytes(of_series);
+    rnnfast_classifier *classifier, *none;
+    rnnfast_forecaster *forecaster, *nobody;
+    REQUIRE(rnnfast_classifier_load_memory(bytes.data(), bytes.size(), RNNFAST_AS_STORED, &classifier) == RNNFAST_OK);
+    REQUIRE(rnnfast_forecaster_load_memory(series.data(), series.size(), RNNFAST_BF16, &forecaster) == RNNFAST_OK);
+    size_t labels = 2, features = 9, size = 2;
+    double p[2], y[8];
+    char text[8];
+    const int32_t ids[] = {1, 2, 7};
+    CHECK(rnnfast_classify_ids(classifier, ids, 2, p, &labels) == RNNFAST_OK);
+    refused(rnnfast_classify_ids(classifier, ids, 3, p, &labels), RNNFAST_OUT_OF_RANGE);
+    refused(rnnfast_classify_ids(classifier, nullptr, 3, p, &labels));
+    refused(rnnfast_classify(classifier, nullptr, 3, p, &labels));
+    refused(rnnfast_classify(nullptr, "a", 1, p, &labels));
+    refused(rnnfast_classify(classifier, "a", 1, p, nullptr));
+    refused(rnnfast_classify_numbers(classifier, y, 1, p, &labels));
+    labels = 1;
+    refused(rnnfast_classify(classifier, "a", 1, p, &labels), RNNFAST_BUFFER_TOO_SMALL);
+    CHECK(labels == 2);
+    CHECK(rnnfast_classifier_sizes(classifier, &labels, &features) == RNNFAST_OK);
+    CHECK(features == 0);
+    refused(rnnfast_classifier_label(classifier, 1, text, &size), RNNFAST_BUFFER_TOO_SMALL);
+    CHECK(rnnfast_classifier_label(classifier, 1, text, &size) == RNNFAST_OK);
+    CHECK(std::string(text) == "yes");
+    refused(rnnfast_classifier_label(classifier, 2, text, &size), RNNFAST_OUT_OF_RANGE);
+    refused(rnnfast_classifier_load("/nowhere", RNNFAST_F32, &none), RNNFAST_BAD_FILE);
+    refused(rnnfast_classifier_load(nullptr, RNNFAST_F32, &none));
+    refused(rnnfast_classifier_load("/nowhere", 7, &none));
+    refused(rnnfast_forecaster_load_memory(bytes.data(), bytes.size(), RNNFAST_F32, &nobody), RNNFAST_BAD_FILE);
+    refused(rnnfast_forecaster_load("/nowhere", 7, &nobody));
+
+    CHECK(rnnfast_forecaster_width(forecaster, &size) == RNNFAST_OK);
+    CHECK(size == 2);
+    CHECK(rnnfast_forecast(forecaster, 4, nullptr, 0, y, 8) == RNNFAST_OK);
+    refused(rnnfast_forecast(forecaster, 4, nullptr, 0, y, 7), RNNFAST_BUFFER_TOO_SMALL);
+    refused(rnnfast_forecast(forecaster, 4, y, 0, y, 8));
+    refused(rnnfast_forecast(nullptr, 4, nullptr, 0, y, 8));
+    rnnfast_network_state* state;
+    REQUIRE(rnnfast_forecaster_state_new(forecaster, 0, &state) == RNNFAST_OK);
+    CHECK(rnnfast_forecaster_step(forecaster, y, state, y, 2) == RNNFAST_OK);
+    refused(rnnfast_forecaster_step(forecaster, nullptr, state, y, 2));
+    refused(rnnfast_forecaster_step(forecaster, y, nullptr, y, 2));
+    refused(rnnfast_forecaster_step(forecaster, y, state, y, 1), RNNFAST_BUFFER_TOO_SMALL);
+    refused(rnnfast_forecaster_state_new(reinterpret_cast<rnnfast_forecaster*>(classifier), 1, &state));
+    CHECK(state == nullptr);
+    rnnfast_classifier_free(classifier);
+    rnnfast_forecaster_free(forecaster);
+    rnnfast_classifier_free(nullptr);
+    rnnfast_forecaster_free(nullptr);
+}
