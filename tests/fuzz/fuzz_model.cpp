@@ -3,17 +3,17 @@
 //
 //     cmake --preset fuzz && cmake --build --preset fuzz
 //     build/fuzz/tests/fuzz/fuzz_model -max_len=8192 corpus tests/fuzz/corpus
+#include <algorithm>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <string_view>
 
 #include "files/json.h"
-#include "models/network_file.h"
 #include "rnnfast/error.hpp"
+#include "rnnfast/estimators.hpp"
 #include "rnnfast/layers.hpp"
 #include "rnnfast/translator.hpp"
-#include "runtime/dispatch.h"
 
 extern "C" {
 int __sanitizer_install_malloc_and_free_hooks(void (*on_malloc)(const volatile void*, size_t),
@@ -55,26 +55,44 @@ void use(const rnnfast::Translator& translator) {
     translator.score(Sentences{{last}}, Sentences{{static_cast<int32_t>(translator.target_vocab_size() - 1)}});
 }
 
-void use(const rnnfast::core::Network& network) {
-    std::vector<rnnfast::core::Signal> inputs;
-    std::vector<std::vector<float>> numbers;
+void use(const rnnfast::v1::Network& network) {
+    std::vector<std::vector<float>> numbers, results;
     const std::vector<int32_t> ids(2);
+    std::vector<rnnfast::NetworkData> inputs;
+    std::vector<float*> outputs;
     for (const auto& input : network.inputs()) {
-        rnnfast::core::Signal s;
-        s.steps = 2;
-        s.rows = 1;
-        if (input.ids) s.ids = ids.data();
-        if (input.size) s.x = numbers.emplace_back(2 * input.size).data();
-        inputs.push_back(s);
+        if (input.ids)
+            inputs.emplace_back(ids.data());
+        else
+            inputs.emplace_back(numbers.emplace_back(2 * input.size).data());
     }
-    rnnfast::core::NetworkTape tape;
-    network.forward({inputs.data()}, tape, false, 0);
+    for (size_t i = 0; i < network.outputs().size(); ++i)
+        outputs.push_back(
+            results.emplace_back(std::max<size_t>(2, network.output_steps(i, 2)) * network.outputs()[i].width).data());
+    network.run(inputs.data(), {2, 1}, outputs.data());
     if (!network.no_stream().empty()) return;
-    std::vector<rnnfast::core::StreamState> states = network.initial_states(1);
-    std::vector<rnnfast::core::StreamState*> at;
-    for (auto& state : states) at.push_back(&state);
-    rnnfast::core::NetworkWorkspace workspace;
-    network.run(inputs.data(), at.data(), workspace, 1);
+    rnnfast::NetworkState state = network.initial_state();
+    network.read(inputs.data(), 2, state, outputs.data());
+    const std::vector<uint8_t> saved = state.save();
+    state.restore(saved.data(), saved.size());
+}
+
+void use(const rnnfast::Classifier& classifier) {
+    use(classifier.network());
+    if (const size_t features = classifier.features()) {
+        const std::vector<double> numbers(features);
+        classifier.most_probable(classifier.probabilities(numbers.data(), 1));
+    } else {
+        const int32_t last = static_cast<int32_t>(classifier.vocab().size() - 1);
+        classifier.most_probable(classifier.probabilities(&last, 1));
+    }
+}
+
+void use(const rnnfast::Forecaster& forecaster) {
+    use(forecaster.network());
+    forecaster.forecast(2);
+    const std::vector<double> numbers(forecaster.width());
+    forecaster.forecast(2, numbers.data(), 1);
 }
 
 template <class Body>
@@ -102,11 +120,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     const auto weights = static_cast<rnnfast::Weights>(size % 3);
     expect_error_or_success([&] { use(rnnfast::LanguageModel::load(data, size, weights)); });
     expect_error_or_success([&] { use(rnnfast::Translator::load(data, size, weights)); });
-    expect_error_or_success([&] {
-        const std::string_view bytes(reinterpret_cast<const char*>(data), size);
-        const rnnfast::core::NetworkFile file(rnnfast::core::SafetensorsFile::view(bytes, "bytes"));
-        use(*rnnfast::core::network_of(file, weights, rnnfast::core::active()));
-    });
+    expect_error_or_success([&] { use(rnnfast::v1::Network::load(data, size, weights)); });
+    expect_error_or_success([&] { use(rnnfast::Classifier::load(data, size, weights)); });
+    expect_error_or_success([&] { use(rnnfast::Forecaster::load(data, size, weights)); });
     expect_error_or_success([&] {
         const auto tensors = rnnfast::Tensors::parse(data, size);
         for (const std::string& name : tensors.names())

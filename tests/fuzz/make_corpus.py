@@ -59,6 +59,17 @@ def main(folder: Path) -> None:
         {"name": "c", "type": "concatenate", "inputs": ["a", "s"]},
         {"name": "r", "type": "recurrent", "cell": "gru", "hidden_size": 2, "bidirectional": True}],
         "outputs": ["n", "r"]})  # fmt: skip
+    stream = rf.Sequential(rf.Embedding(3, 2, seed=1), rf.Conv1d(2, 2, 2, padding="causal", seed=1), rf.nn.GELU(),
+                           rf.RMSNorm(2), rf.GRU(2, 2, seed=1), rf.nn.Pool("max"), rf.Linear(2, 2, seed=1), seed=1)  # fmt: skip
+    for weights in ("bf16", "int8"):
+        stream.save(folder / f"network_stream_{weights}", weights=weights)
+    rf.SequenceClassifier("gru", 2, embedding_size=2, epochs=1, seed=1).fit(["ab", "a"], ["x", "y"]).save(
+        folder / "classifier_text"
+    )
+    numbers = rf.SequenceClassifier("lstm", 2, epochs=1, seed=1, pooling="mean")
+    numbers.fit([np.zeros((2, 2)), np.ones((1, 2))], [1, -2]).save(folder / "classifier_numbers")
+    for cell in ("gru", "lstm"):
+        rf.Autoregressor(cell, 2, epochs=1, num_steps=2, seed=1).fit(np.arange(5.0)).save(folder / f"forecaster_{cell}")
     whole = (folder / "lstm_f32").read_bytes()
     (folder / "doubles").write_bytes(retyped(whole, np.float64))
     (folder / "halves").write_bytes(retyped(whole, np.float16))
