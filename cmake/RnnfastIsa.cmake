@@ -25,6 +25,7 @@ function(rnnfast_add_isa name)
   target_link_libraries(rnnfast_isa_${name} PRIVATE rnnfast_options)
   # GCC's own AVX-512 header reads an undefined register on purpose and warns about it (GCC bug 105593).
   target_compile_options(rnnfast_isa_${name} PRIVATE ${ARGN} $<IF:$<CONFIG:MinSizeRel>,-Os,-O3> -fno-exceptions -fno-rtti
+                                                     $<$<CONFIG:MinSizeRel>:-fno-asynchronous-unwind-tables>
                                                      "$<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized;-Wno-uninitialized>")
   set_target_properties(rnnfast_isa_${name} PROPERTIES INTERPROCEDURAL_OPTIMIZATION OFF UNITY_BUILD OFF
                                                        DISABLE_PRECOMPILE_HEADERS ON)

@@ -321,6 +321,8 @@ def test_the_public_headers_need_nothing_else(tmp_path):
         ("rnnfast.h", ["cc", "-std=c99", "-x", "c"]),
         ("layers.hpp", ["c++", "-std=c++17", "-x", "c++"]),
         ("translator.hpp", ["c++", "-std=c++17", "-x", "c++"]),
+        ("network.hpp", ["c++", "-std=c++17", "-x", "c++"]),
+        ("estimators.hpp", ["c++", "-std=c++17", "-x", "c++"]),
     ):
         if not shutil.which(compiler[0]):
             pytest.skip(f"no {compiler[0]} here")

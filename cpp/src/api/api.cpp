@@ -20,12 +20,11 @@ void set_num_threads(int threads) { core::set_num_threads(threads); }
 int num_threads() { return core::num_threads(); }
 
 void refuse_empty(const char* what, const char* how) {
-    throw std::invalid_argument(std::string("this ") + what + " is empty: it was default-constructed or moved " +
-                                "from; " + how);
+    refuse({"this ", what, " is empty: it was default-constructed or moved ", "from; ", how});
 }
 
 void check_pointer(const void* p, const char* what) {
-    if (!p) throw std::invalid_argument(std::string(what) + " is null: expected memory for it");
+    if (!p) refuse({what, " is null: expected memory for it"});
 }
 
 std::string_view checked_bytes(const void* bytes, size_t size) {
@@ -40,8 +39,8 @@ Weights checked(Weights weights) {
         case Weights::int8:
             return weights;
     }
-    throw std::invalid_argument("weights is " + std::to_string(static_cast<int>(weights)) +
-                                ": expected Weights::f32, Weights::bf16 or Weights::int8");
+    refuse({"weights is ", std::to_string(static_cast<int>(weights)),
+            ": expected Weights::f32, Weights::bf16 or Weights::int8"});
 }
 
 Vocabulary::Vocabulary(std::shared_ptr<const Impl> impl) : impl_(std::move(impl)) {}
@@ -62,8 +61,7 @@ std::string Vocabulary::tokenizer() const { return impl().tokens.tokenizer(); }
 std::string Vocabulary::token(int32_t id) const {
     const TokenTable& tokens = impl().tokens;
     if (!tokens.size())
-        throw std::out_of_range("token id " + std::to_string(id) +
-                                ": the model has no vocabulary; use the ids themselves");
+        refuse_index({"token id ", std::to_string(id), ": the model has no vocabulary; use the ids themselves"});
     check_id(id, {tokens.size()});
     return std::string(tokens.token(static_cast<size_t>(id)));
 }
@@ -109,15 +107,14 @@ std::string described(const StreamState& s) { return described(*s.cell, s.layers
 
 void check_fits(const StreamState& state, const StreamShape& shape) {
     if (state.cell != shape.cell || state.layers != shape.layers || state.hidden != shape.hidden)
-        throw std::invalid_argument("the state belongs to another model: it is of a " + described(state) +
-                                    ", the model is a " + described(*shape.cell, shape.layers, shape.hidden) +
-                                    "; make it with this model's initial_state()");
+        refuse({"the state belongs to another model: it is of a ", described(state), ", the model is a ",
+                described(*shape.cell, shape.layers, shape.hidden), "; make it with this model's initial_state()"});
 }
 
 StreamState* const* gather(State* const* states, size_t count, const StreamShape& shape) {
     if (!states || count == 0) throw std::invalid_argument("no states: expected at least one");
     for (size_t i = 0; i < count; ++i) {
-        if (!states[i]) throw std::invalid_argument("states[" + std::to_string(i) + "] is null");
+        if (!states[i]) refuse({"states[", i, "] is null"});
         check_fits(states[i]->impl().stream, shape);
     }
     std::vector<StreamState*>& together = states[0]->impl().together;
@@ -130,9 +127,9 @@ StreamState* const* gather(State* const* states, size_t count, const StreamShape
     }
     for (size_t i = 0; i < once; ++i) states[i]->impl().taken = false;
     if (once < count)
-        throw std::invalid_argument("states[" + std::to_string(once) + "] is also states[" +
-                                    std::to_string(std::find(states, states + once, states[once]) - states) +
-                                    "]: a state can take one step in a call; copy it to continue it in two ways");
+        refuse({"states[", once, "] is also states[",
+                static_cast<size_t>(std::find(states, states + once, states[once]) - states),
+                "]: a state can take one step in a call; copy it to continue it in two ways"});
     return together.data();
 }
 
@@ -205,9 +202,8 @@ void State::restore(const void* bytes, size_t size) {
     check_pointer(bytes, "the saved state");
     const StateHeader header = header_of(s);
     if (size != size_of(s) || std::memcmp(bytes, &header, sizeof header) != 0)
-        throw std::invalid_argument("these " + std::to_string(size) + " bytes are not a saved state of a " +
-                                    described(s) + ", which has " + std::to_string(size_of(s)) +
-                                    " bytes; they are truncated, or of another model");
+        refuse({"these ", size, " bytes are not a saved state of a ", described(s), ", which has ", size_of(s),
+                " bytes; they are truncated, or of another model"});
     const auto* at = static_cast<const uint8_t*>(bytes) + sizeof header;
     for (size_t i = 0; i < size - sizeof header; i += sizeof(float)) {
         uint32_t number;
@@ -226,8 +222,7 @@ size_t State::num_layers() const { return impl().stream.layers; }
 
 const float* State::hidden(size_t layer) const {
     const StreamState& s = impl().stream;
-    if (layer >= s.layers)
-        throw std::out_of_range("layer " + std::to_string(layer) + ": the state has " + std::to_string(s.layers));
+    if (layer >= s.layers) refuse_index({"layer ", layer, ": the state has ", s.layers});
     return s.h.data() + layer * s.hidden;
 }
 

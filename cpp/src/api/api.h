@@ -7,6 +7,7 @@
 #include "rnnfast/layers.hpp"
 #include "runtime/dispatch.h"
 #include "runtime/parallel.h"
+#include "runtime/sentence.h"
 
 namespace rnnfast {
 inline namespace v1 {

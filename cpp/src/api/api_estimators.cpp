@@ -51,9 +51,8 @@ struct Classifier::Impl {
     }
     void check_reads(bool numbers) const {
         if (numbers == (scaling.size() != 0)) return;
-        throw std::invalid_argument(numbers ? "this classifier reads tokens: give a text or ids"
-                                            : "this classifier reads numbers: give " + std::to_string(scaling.size()) +
-                                                  " of them a step");
+        refuse({numbers ? "this classifier reads tokens: give a text or ids" : "this classifier reads numbers: give ",
+                scaling.size(), " of them a step"});
     }
 };
 
@@ -90,8 +89,7 @@ std::vector<double> Classifier::probabilities(const double* numbers, size_t step
 }
 const std::string& Classifier::most_probable(const std::vector<double>& p) const {
     if (p.size() != labels().size())
-        throw std::invalid_argument(std::to_string(p.size()) + " probabilities, expected " +
-                                    std::to_string(labels().size()) + ", one for each label");
+        refuse({p.size(), " probabilities, expected ", labels().size(), ", one for each label"});
     return labels()[static_cast<size_t>(std::max_element(p.begin(), p.end()) - p.begin())];
 }
 

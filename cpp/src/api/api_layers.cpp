@@ -46,13 +46,12 @@ const TensorView& tensor_named(const SafetensorsFile& file, const std::string& n
     std::string names;
     for (const auto& [other, tensor] : file.tensors())
         if (names.size() < 200) names += (names.empty() ? "" : ", ") + other;
-    throw std::invalid_argument(file.name() + ": no tensor " + name + "; it has " + names);
+    refuse({file.name(), ": no tensor ", name, "; it has ", names});
 }
 
 std::vector<size_t> matrix_shape(const SafetensorsFile& file, const std::string& name) {
     const TensorView& tensor = tensor_named(file, name);
-    if (tensor.shape.size() != 2 || tensor.size == 0)
-        throw std::invalid_argument(file.name() + ": " + name + " is not a weight matrix");
+    if (tensor.shape.size() != 2 || tensor.size == 0) refuse({file.name(), ": ", name, " is not a weight matrix"});
     return tensor.shape;
 }
 
@@ -84,16 +83,15 @@ size_t count_layers(const SafetensorsFile& file, const std::string& prefix) {
         if (name.compare(0, prefix.size(), prefix) != 0) continue;
         const std::string own = name.substr(prefix.size());
         if (own.compare(0, 11, "weight_hr_l") == 0)
-            throw std::invalid_argument(file.name() + ": " + name + " projects the hidden state (proj_size), which " +
-                                        "is not supported; train without proj_size");
+            refuse({file.name(), ": ", name, " projects the hidden state (proj_size), which ",
+                    "is not supported; train without proj_size"});
         for (const char* kind : kinds) {
             const size_t length = std::strlen(kind);
             if (own.compare(0, length, kind) != 0) continue;
             size_t digits = length;
             while (digits < own.size() && own[digits] >= '0' && own[digits] <= '9') ++digits;
             if (own.substr(digits) == "_reverse")
-                throw std::invalid_argument(file.name() + ": " + name + " is of a backward direction, which a " +
-                                            "stream cannot run");
+                refuse({file.name(), ": ", name, " is of a backward direction, which a ", "stream cannot run"});
             if (digits == length || digits != own.size() || digits > length + 6) continue;
             found.emplace(std::stoul(own.substr(length)), name);
         }
@@ -101,8 +99,7 @@ size_t count_layers(const SafetensorsFile& file, const std::string& prefix) {
     size_t layers = 0;
     for (const auto& [layer, name] : found) {
         if (layer != layers)
-            throw std::invalid_argument(file.name() + ": has " + name + ", but no " + prefix + "weight_ih_l" +
-                                        std::to_string(layers) + ": a layer is missing");
+            refuse({file.name(), ": has ", name, ", but no ", prefix, "weight_ih_l", layers, ": a layer is missing"});
         ++layers;
     }
     return layers;
@@ -111,26 +108,24 @@ size_t count_layers(const SafetensorsFile& file, const std::string& prefix) {
 // H of the first layer, from the matrix whose shape holds it.
 size_t hidden_size_of(const SafetensorsFile& file, const std::string& prefix, const CellInfo& cell) {
     if (!cell.recurrent && file.tensors().count(prefix + "weight_hh_l0"))
-        throw std::invalid_argument(file.name() + ": has " + prefix + "weight_hh_l0, but a " + cell.name +
-                                    " has no recurrent product; is the file of another cell?");
+        refuse({file.name(), ": has ", prefix, "weight_hh_l0, but a ", cell.name,
+                " has no recurrent product; is the file of another cell?"});
     if (cell.state_weights) {
         const std::string name = prefix + "weight_c_l0";
         const std::vector<size_t>& shape = tensor_named(file, name).shape;
         if (shape.size() != 1 || shape[0] == 0 || shape[0] % cell.state_weights)
-            throw std::invalid_argument(file.name() + ": " + name + " is no vector of " +
-                                        std::to_string(cell.state_weights) + " numbers a hidden unit");
+            refuse({file.name(), ": ", name, " is no vector of ", cell.state_weights, " numbers a hidden unit"});
         return shape[0] / cell.state_weights;
     }
     const std::string name = prefix + (cell.recurrent ? "weight_hh_l0" : "weight_ih_l0");
     const std::vector<size_t> shape = matrix_shape(file, name);
     const size_t hidden = shape[0] / cell.gates;
     if (hidden * cell.gates == shape[0] && (!cell.recurrent || shape[1] == hidden)) return hidden;
-    throw std::invalid_argument(
-        file.name() + ": " + name + " has shape [" + std::to_string(shape[0]) + ", " + std::to_string(shape[1]) +
-        "]; a " + cell.name + " has " + std::to_string(cell.gates) + (cell.gates == 1 ? " gate" : " gates") + ", so " +
-        (cell.recurrent ? "[" + std::to_string(cell.gates * shape[1]) + ", " + std::to_string(shape[1]) + "] is"
-                        : "a multiple of " + std::to_string(cell.gates) + " rows is") +
-        " expected; is the file of another cell?");
+    refuse({file.name(), ": ", name, " has shape [", shape[0], ", ", shape[1], "]; a ", cell.name, " has ", cell.gates,
+            (cell.gates == 1 ? " gate" : " gates"), ", so ",
+            (cell.recurrent ? "[" + std::to_string(cell.gates * shape[1]) + ", " + std::to_string(shape[1]) + "] is"
+                            : "a multiple of " + std::to_string(cell.gates) + " rows is"),
+            " expected; is the file of another cell?"});
 }
 
 }  // namespace
@@ -154,14 +149,12 @@ Recurrent::Recurrent(const Tensors& tensors, const std::string& prefix, const st
         const std::string end = "_l" + std::to_string(layer), ih = prefix + "weight_ih" + end;
         const size_t inputs = matrix_shape(file, ih)[1];
         if (layer && inputs != hidden)
-            throw std::invalid_argument(file.name() + ": " + ih + " reads " + std::to_string(inputs) +
-                                        " numbers, the layer below gives " + std::to_string(hidden));
+            refuse({file.name(), ": ", ih, " reads ", inputs, " numbers, the layer below gives ", hidden});
         for (const char* one : {"bias_ih", "bias_hh"})
             if ((cell.recurrent || one == std::string_view("bias_ih")) && has(prefix + one + end) != bias)
-                throw std::invalid_argument(file.name() + ": " + prefix + one + end + " is " +
-                                            (bias ? "missing, but " : "there, but there is no ") + prefix +
-                                            "bias_ih_l0" + (bias ? " is there" : "") +
-                                            ": expected both biases in all layers, or in none");
+                refuse({file.name(), ": ", prefix, one, end, " is ",
+                        (bias ? "missing, but " : "there, but there is no "), prefix, "bias_ih_l0",
+                        (bias ? " is there" : ""), ": expected both biases in all layers, or in none"});
         check_packed_size(file, ih, inputs, GateOrder{cell.reading(inputs, hidden).gates, hidden}.columns(), weights);
     }
     auto impl = std::make_shared<Impl>(Impl{{options, std::nullopt, active(), prefix}});
@@ -187,9 +180,8 @@ namespace {
 void check_finite(const float* x, size_t steps, size_t rows, size_t inputs) {
     const size_t size = steps * rows * inputs, at = first_not_finite(x, size);
     if (at == size) return;
-    throw std::invalid_argument("x has NaN or infinity at step " + std::to_string(at / (rows * inputs)) + ", stream " +
-                                std::to_string(at / inputs % rows) + ", input " + std::to_string(at % inputs) +
-                                ": fill in missing values first");
+    refuse({"x has NaN or infinity at step ", at / (rows * inputs), ", stream ", at / inputs % rows, ", input ",
+            at % inputs, ": fill in missing values first"});
 }
 
 }  // namespace

@@ -118,8 +118,7 @@ void NetworkState::save(void* bytes, size_t capacity) const {
     Impl& s = impl();
     check_pointer(bytes, "the place for the state");
     if (capacity < s.layout->bytes)
-        throw std::invalid_argument("the place for the state has " + std::to_string(capacity) + " bytes, expected " +
-                                    std::to_string(s.layout->bytes) + ": ask saved_size()");
+        refuse({"the place for the state has ", capacity, " bytes, expected ", s.layout->bytes, ": ask saved_size()"});
     for_each_row(s.layers, [](const float* row, size_t size) {
         if (first_not_finite(row, size) != size)
             throw std::domain_error(
@@ -143,9 +142,8 @@ void NetworkState::restore(const void* bytes, size_t size) {
     StateHeader header{};
     if (size == s.layout->bytes) std::memcpy(&header, bytes, sizeof header);
     if (std::memcmp(header.magic, state_magic, sizeof state_magic) != 0 || header.layout != s.layout->hash)
-        throw std::invalid_argument("these " + std::to_string(size) + " bytes are not a saved state of this network, " +
-                                    "which has " + std::to_string(s.layout->bytes) + " bytes for " +
-                                    s.layout->description + "; they are truncated, or of another network");
+        refuse({"these ", size, " bytes are not a saved state of this network, ", "which has ", s.layout->bytes,
+                " bytes for ", s.layout->description, "; they are truncated, or of another network"});
     const auto* at = static_cast<const uint8_t*>(bytes) + sizeof header;
     for (size_t i = 0; i < size - sizeof header; i += sizeof(float)) {
         uint32_t number;
@@ -218,9 +216,7 @@ NetworkState Network::initial_state() const {
 }
 
 size_t Network::output_steps(size_t output, size_t steps) const {
-    if (output >= impl().outputs.size())
-        throw std::out_of_range("output " + std::to_string(output) + ": the network has " +
-                                std::to_string(impl().outputs.size()));
+    if (output >= impl().outputs.size()) refuse_index({"output ", output, ": the network has ", impl().outputs.size()});
     return impl().network->output_steps(output, steps);
 }
 
@@ -229,8 +225,7 @@ namespace {
 template <class Given, class Wanted>
 void check_count(const Given& given, const Wanted& wanted, const char* what) {
     if (given.size() != wanted.size())
-        throw std::invalid_argument(std::to_string(given.size()) + " " + what + ", expected " +
-                                    std::to_string(wanted.size()) + ": one for each of the network's");
+        refuse({given.size(), " ", what, ", expected ", wanted.size(), ": one for each of the network's"});
 }
 
 // The inputs of a call, as the core reads them.
@@ -241,9 +236,8 @@ void set_signals(const std::vector<NetworkInput>& wanted, const NetworkData* giv
     for (size_t i = 0; i < wanted.size(); ++i) {
         const bool right = wanted[i].ids ? given[i].ids && !given[i].x : given[i].x && !given[i].ids;
         if (!right && batch.rows)
-            throw std::invalid_argument("input " + json_quoted(wanted[i].name) + " reads " +
-                                        (wanted[i].ids ? "ids" : "numbers") + ", expected a pointer to them" +
-                                        (given[i].x || given[i].ids ? "" : ", which is null"));
+            refuse({"input ", json_quoted(wanted[i].name), " reads ", (wanted[i].ids ? "ids" : "numbers"),
+                    ", expected a pointer to them", (given[i].x || given[i].ids ? "" : ", which is null")});
         signals[i] = {batch.steps, batch.rows, 0, given[i].x, given[i].ids, batch.lengths};
     }
 }
@@ -254,25 +248,22 @@ void check_finite(const std::vector<NetworkInput>& wanted, const std::vector<Sig
         const Signal& s = signals[i];
         const size_t width = wanted[i].size, size = s.places() * width, at = first_not_finite(s.x, size);
         if (at == size) continue;
-        throw std::invalid_argument("input " + json_quoted(wanted[i].name) + " has NaN or infinity at step " +
-                                    std::to_string(at / (s.rows * width)) + ", stream " +
-                                    std::to_string(at / width % s.rows) + ", number " + std::to_string(at % width) +
-                                    ": fill in missing values first");
+        refuse({"input ", json_quoted(wanted[i].name), " has NaN or infinity at step ", at / (s.rows * width),
+                ", stream ", at / width % s.rows, ", number ", at % width, ": fill in missing values first"});
     }
 }
 
 void check_fits(const NetworkState::Impl& state, const StreamLayout& layout) {
     if (state.layout.get() != &layout && state.layout->description != layout.description)
-        throw std::invalid_argument("the state belongs to another network: it is of " + state.layout->description +
-                                    ", this network has " + layout.description +
-                                    "; make it with this network's initial_state()");
+        refuse({"the state belongs to another network: it is of ", state.layout->description, ", this network has ",
+                layout.description, "; make it with this network's initial_state()"});
 }
 
 // The states of a call over several streams, layer by layer, in the memory of the first.
 StreamState* const* gather(NetworkState* const* states, size_t count, const StreamLayout& layout) {
     if (!states || count == 0) throw std::invalid_argument("no states: expected at least one");
     for (size_t i = 0; i < count; ++i) {
-        if (!states[i]) throw std::invalid_argument("states[" + std::to_string(i) + "] is null");
+        if (!states[i]) refuse({"states[", i, "] is null"});
         check_fits(states[i]->impl(), layout);
     }
     if (count == 1) return states[0]->impl().at.data();
@@ -287,9 +278,9 @@ StreamState* const* gather(NetworkState* const* states, size_t count, const Stre
     }
     for (size_t i = 0; i < once; ++i) states[i]->impl().taken = false;
     if (once < count)
-        throw std::invalid_argument("states[" + std::to_string(once) + "] is also states[" +
-                                    std::to_string(std::find(states, states + once, states[once]) - states) +
-                                    "]: a state can take one step in a call; copy it to continue it in two ways");
+        refuse({"states[", once, "] is also states[",
+                static_cast<size_t>(std::find(states, states + once, states[once]) - states),
+                "]: a state can take one step in a call; copy it to continue it in two ways"});
     return together.data();
 }
 

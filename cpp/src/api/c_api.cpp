@@ -35,9 +35,6 @@ rnnfast_status status_of_exception() noexcept {
     }
 }
 
-void refuse(const std::string& text) { throw std::invalid_argument(text); }
-void refuse(const char* what, const char* reason) { refuse(std::string(what) + reason); }
-
 rnnfast_status too_small(size_t* room, size_t needed, const char* what) {
     const std::string text =
         std::string(what) + " has room for " + std::to_string(*room) + ", " + std::to_string(needed) + " are needed";
@@ -60,13 +57,13 @@ Weights precision(int weights) {
         case RNNFAST_AS_STORED:
             break;
     }
-    refuse("weights is " + std::to_string(weights) + ": expected RNNFAST_F32, RNNFAST_BF16 or RNNFAST_INT8");
+    refuse({"weights is ", std::to_string(weights), ": expected RNNFAST_F32, RNNFAST_BF16 or RNNFAST_INT8"});
 }
 
 void check_loadable(int weights) {
     if (weights < RNNFAST_AS_STORED || weights > RNNFAST_INT8)
-        refuse("weights is " + std::to_string(weights) +
-               ": expected RNNFAST_AS_STORED, RNNFAST_F32, RNNFAST_BF16 or RNNFAST_INT8");
+        refuse({"weights is ", std::to_string(weights),
+                ": expected RNNFAST_AS_STORED, RNNFAST_F32, RNNFAST_BF16 or RNNFAST_INT8"});
 }
 
 State* const* checked_states(rnnfast_state* const* states, size_t count) {
@@ -188,7 +185,7 @@ rnnfast_status rnnfast_tokenizer(const rnnfast_model* model, char* text, size_t*
 rnnfast_status rnnfast_encode(const rnnfast_model* model, const char* text, size_t size, int32_t* ids, size_t* count) {
     return guarded([&] {
         given(count, "count");
-        if (!text && size) refuse("text is NULL");
+        if (!text && size) refuse({"text is NULL"});
         const auto found = checked_model(model).vocab().encode({text, size});
         return give(found.data(), found.size(), ids, count, "ids");
     });
@@ -368,8 +365,8 @@ rnnfast_status rnnfast_generate_ids(const rnnfast_model* model, const int32_t* p
         rnnfast::GenerateOptions o;
         if (options) {
             if (options->struct_size != sizeof *options)
-                refuse("options has struct_size " + std::to_string(options->struct_size) + ", expected " +
-                       std::to_string(sizeof *options) + ": fill it in with rnnfast_generate_defaults");
+                refuse({"options has struct_size ", options->struct_size, ", expected ", sizeof *options,
+                        ": fill it in with rnnfast_generate_defaults"});
             o.max_length = options->max_length;
             if (options->stop_count) {
                 given(options->stop, "options' stop");

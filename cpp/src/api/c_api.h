@@ -13,6 +13,7 @@
 #include "rnnfast/layers.hpp"
 #include "rnnfast/network.hpp"
 #include "rnnfast/rnnfast.h"
+#include "runtime/sentence.h"
 
 namespace rnnfast::c_api {
 
@@ -58,19 +59,19 @@ rnnfast_status guarded(Body body) noexcept {
     }
 }
 
-[[noreturn]] void refuse(const std::string& text);
-[[noreturn]] void refuse(const char* what, const char* reason);
+using core::refuse;
+using core::refuse_index;
 
 template <class T, Kind kind>
 T& checked(Handle<T, kind>* handle, const char* what) {
-    if (!handle) refuse(what, " is NULL: expected a handle from its _new or _load");
-    if (handle->tag != kind) refuse(what, " is a handle of another kind, or was freed");
+    if (!handle) refuse({what, " is NULL: expected a handle from its _new or _load"});
+    if (handle->tag != kind) refuse({what, " is a handle of another kind, or was freed"});
     return handle->value;
 }
 
 template <class T>
 T& given(T* pointer, const char* what) {
-    if (!pointer) refuse(what, " is NULL");
+    if (!pointer) refuse({what, " is NULL"});
     return *pointer;
 }
 
@@ -83,7 +84,7 @@ inline rnnfast_status check_room(size_t room, size_t needed, const char* what) {
 
 inline size_t product(size_t a, size_t b, const char* what) {
     size_t result;
-    if (__builtin_mul_overflow(a, b, &result)) refuse(what, " is too large");
+    if (__builtin_mul_overflow(a, b, &result)) refuse({what, " is too large"});
     return result;
 }
 

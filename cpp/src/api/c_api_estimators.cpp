@@ -77,8 +77,7 @@ rnnfast_status rnnfast_classifier_label(const rnnfast_classifier* classifier, si
         given(size, "size");
         const auto& labels = checked_classifier(classifier).labels();
         if (number >= labels.size())
-            throw std::out_of_range("label " + std::to_string(number) + ": there are " + std::to_string(labels.size()) +
-                                    ", counted from 0");
+            refuse_index({"label ", number, ": there are ", labels.size(), ", counted from 0"});
         return give_text(labels[number], label, size);
     });
 }

@@ -39,8 +39,7 @@ rnnfast_status rnnfast_tensors_name(const rnnfast_tensors* tensors, size_t numbe
         given(size, "size");
         const auto names = checked_tensors(tensors).names();
         if (number >= names.size())
-            throw std::out_of_range("number " + std::to_string(number) + ": there are " + std::to_string(names.size()) +
-                                    " tensors, counted from 0");
+            refuse_index({"number ", number, ": there are ", names.size(), " tensors, counted from 0"});
         return give_text(names[number], name, size);
     });
 }
@@ -108,9 +107,7 @@ rnnfast_status rnnfast_recurrent_run(const rnnfast_recurrent* layers, const floa
     return guarded([&] {
         const auto& l = checked(const_cast<rnnfast_recurrent*>(layers), "layers");
         const size_t wanted = product(steps, l.input_size(), "steps");
-        if (x_size != wanted)
-            refuse("x has " + std::to_string(x_size) + " floats, expected " + std::to_string(wanted) +
-                   " (steps times input)");
+        if (x_size != wanted) refuse({"x has ", x_size, " floats, expected ", wanted, " (steps times input)"});
         if (const rnnfast_status room = check_room(y_size, product(steps, l.hidden_size(), "steps"), "y")) return room;
         l.run(x, steps, checked_state(state), y);
         return RNNFAST_OK;
@@ -122,9 +119,7 @@ rnnfast_status rnnfast_recurrent_step_many(const rnnfast_recurrent* layers, cons
     return guarded([&] {
         const auto& l = checked(const_cast<rnnfast_recurrent*>(layers), "layers");
         const size_t wanted = product(count, l.input_size(), "count");
-        if (x_size != wanted)
-            refuse("x has " + std::to_string(x_size) + " floats, expected " + std::to_string(wanted) +
-                   " (count times input)");
+        if (x_size != wanted) refuse({"x has ", x_size, " floats, expected ", wanted, " (count times input)"});
         if (const rnnfast_status room = check_room(y_size, product(count, l.hidden_size(), "count"), "y")) return room;
         l.step(x, checked_states(states, count), count, y);
         return RNNFAST_OK;
@@ -169,9 +164,7 @@ rnnfast_status rnnfast_linear_run(const rnnfast_linear* linear, const float* x, 
     return guarded([&] {
         const auto& l = checked(const_cast<rnnfast_linear*>(linear), "linear");
         const size_t wanted = product(rows, l.in_features(), "rows");
-        if (x_size != wanted)
-            refuse("x has " + std::to_string(x_size) + " floats, expected " + std::to_string(wanted) +
-                   " (rows times inputs)");
+        if (x_size != wanted) refuse({"x has ", x_size, " floats, expected ", wanted, " (rows times inputs)"});
         if (const rnnfast_status room = check_room(y_size, product(rows, l.out_features(), "rows"), "y")) return room;
         l.forward(x, y, rows);
         return RNNFAST_OK;

@@ -21,13 +21,11 @@ rnnfast::NetworkState& checked_network_state(const rnnfast_network_state* s) {
 template <class All>
 const typename All::value_type& numbered(const All& all, size_t number, const char* what) {
     if (number < all.size()) return all[number];
-    throw std::out_of_range(std::string(what) + " " + std::to_string(number) + ": the network has " +
-                            std::to_string(all.size()) + ", counted from 0");
+    refuse_index({what, " ", number, ": the network has ", all.size(), ", counted from 0"});
 }
 
 void check_count(size_t given, size_t wanted, const char* what) {
-    if (given != wanted)
-        refuse(std::string(what) + " is " + std::to_string(given) + ", the network has " + std::to_string(wanted));
+    if (given != wanted) refuse({what, " is ", given, ", the network has ", wanted});
 }
 
 // What a call reads and writes, in memory that grows at the first call of a thread.
@@ -63,8 +61,7 @@ Arguments& checked_arguments(const rnnfast::Network& network, const Given& g, si
         const rnnfast::NetworkInput& input = network.inputs()[i];
         const size_t wanted = product(places, input.ids ? 1 : input.size, "the number of steps");
         if (g.inputs[i].size != wanted)
-            refuse("input " + input.name + " has " + std::to_string(g.inputs[i].size) + " values, expected " +
-                   std::to_string(wanted));
+            refuse({"input ", input.name, " has ", g.inputs[i].size, " values, expected ", wanted});
         NetworkData data(g.inputs[i].x);
         data.ids = g.inputs[i].ids;
         all.inputs.push_back(data);

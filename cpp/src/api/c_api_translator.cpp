@@ -30,26 +30,25 @@ const Translator& checked_translator(const rnnfast_translator* t) {
 }
 
 const Translations& checked_translations(const rnnfast_translations* t) {
-    if (!t) refuse("translations is NULL: expected a handle from rnnfast_translate");
+    if (!t) refuse({"translations is NULL: expected a handle from rnnfast_translate"});
     return checked(const_cast<rnnfast_translations*>(t), "translations");
 }
 
 const Translation& numbered(const rnnfast_translations* translations, size_t number) {
     const std::vector<Translation>& all = checked_translations(translations).all;
     if (number >= all.size())
-        throw std::out_of_range("number " + std::to_string(number) + ": there are " + std::to_string(all.size()) +
-                                " translations, counted from 0");
+        refuse_index({"number ", number, ": there are ", all.size(), " translations, counted from 0"});
     return all[number];
 }
 
 std::string_view text_of(const char* text, size_t size, const char* what) {
-    if (!text && size) refuse(std::string(what) + " is NULL");
+    if (!text && size) refuse({what, " is NULL"});
     return {text, text ? size : 0};
 }
 
 std::vector<int32_t> ids_of(const int32_t* ids, size_t count, const char* what) {
-    if (!ids && count) refuse(std::string(what) + " is NULL");
-    if (count > static_cast<size_t>(-1) / 8) refuse(std::string(what) + " has too many ids");
+    if (!ids && count) refuse({what, " is NULL"});
+    if (count > static_cast<size_t>(-1) / 8) refuse({what, " has too many ids"});
     return ids ? std::vector<int32_t>(ids, ids + count) : std::vector<int32_t>();
 }
 

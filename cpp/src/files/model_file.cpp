@@ -5,6 +5,7 @@
 
 #include "ops/packing.h"
 #include "rnnfast/error.hpp"
+#include "runtime/sentence.h"
 
 namespace rnnfast::core {
 
@@ -33,20 +34,19 @@ std::string advice(const std::string& kind) {
 
 const std::string& metadata_of(const SafetensorsFile& file, const char* key, const char* otherwise) {
     const auto found = file.metadata().find(key);
-    if (found == file.metadata().end()) throw Error(file.name() + ": " + otherwise);
+    if (found == file.metadata().end()) refuse_file({file.name(), ": ", otherwise});
     return found->second;
 }
 
 void check_format(const SafetensorsFile& file, const std::string& kind) {
     const char* other = "a safetensors file, but not a model of rnnfast; its layers may be loaded by their tensors";
-    if (metadata_of(file, "format", other) != "rnnfast") throw Error(file.name() + ": " + other);
+    if (metadata_of(file, "format", other) != "rnnfast") refuse_file({file.name(), ": ", other});
     const std::string& version = metadata_of(file, "format_version", "has no format_version");
     if (version != "1" && version != "2")
-        throw Error(file.name() + ": format version " + json_quoted(version) +
-                    ", this rnnfast reads versions 1 and 2; update rnnfast");
+        refuse_file({file.name(), ": format version ", json_quoted(version),
+                     ", this rnnfast reads versions 1 and 2; update rnnfast"});
     const std::string& held = metadata_of(file, "kind", "does not name the kind of its model");
-    if (held != kind)
-        throw Error(file.name() + ": holds a " + json_quoted(held) + ", expected a " + kind + advice(held));
+    if (held != kind) refuse_file({file.name(), ": holds a ", json_quoted(held), ", expected a ", kind, advice(held)});
 }
 
 namespace {
@@ -54,12 +54,12 @@ namespace {
 const TensorView& checked_tensor(const SafetensorsFile& file, const std::string& name,
                                  const std::vector<size_t>& shape) {
     const auto found = file.tensors().find(name);
-    if (found == file.tensors().end()) throw Error(file.name() + ": the weights " + name + " are missing");
+    if (found == file.tensors().end()) refuse_file({file.name(), ": the weights ", name, " are missing"});
     const TensorView& tensor = found->second;
     if (tensor.shape != shape)
-        throw Error(file.name() + ": " + name + " has shape " + text_of(tensor.shape) + ", expected " + text_of(shape));
+        refuse_file({file.name(), ": ", name, " has shape ", text_of(tensor.shape), ", expected ", text_of(shape)});
     if (tensor.dtype == Dtype::i8 && shape.empty())
-        throw Error(file.name() + ": " + name + " is a single I8 number, expected rows with a scale each");
+        refuse_file({file.name(), ": ", name, " is a single I8 number, expected rows with a scale each"});
     return tensor;
 }
 
@@ -89,7 +89,7 @@ void check_tensor(const SafetensorsFile& file, const std::string& name, const st
     readable(name, tensor);
     if (tensor.dtype != Dtype::i8) return;
     const TensorView& scale = checked_tensor(file, scale_of(name), {shape[0]});
-    if (scale.dtype == Dtype::i8) throw Error(file.name() + ": " + scale_of(name) + " is I8, expected F32");
+    if (scale.dtype == Dtype::i8) refuse_file({file.name(), ": ", scale_of(name), " is I8, expected F32"});
     readable(scale_of(name), scale);
 }
 
@@ -100,12 +100,11 @@ void check_packed_size(const SafetensorsFile& file, const std::string& name, siz
     const uint64_t wide = packing == Packing::panels ? round_up(columns, 64) : columns;
     const uint64_t packed = static_cast<uint64_t>(depth) * wide * sizeof(float);
     if (packed > 4 * held + packing_allowance)
-        throw Error(file.name() + ": " + name + " would take " + std::to_string(packed) +
-                    " bytes packed, from a file of " + std::to_string(held) +
-                    "; hidden_size is too small for its input");
+        refuse_file({file.name(), ": ", name, " would take ", packed, " bytes packed, from a file of ", held,
+                     "; hidden_size is too small for its input"});
     if (weights == Weights::int8 && packing == Packing::panels && depth > deepest_int8)
-        throw Error(file.name() + ": a row of " + name + " has " + std::to_string(depth) +
-                    " numbers, too long for int8, at most " + std::to_string(deepest_int8) + "; use f32 or bf16");
+        refuse_file({file.name(), ": a row of ", name, " has ", depth, " numbers, too long for int8, at most ",
+                     deepest_int8, "; use f32 or bf16"});
 }
 
 void check_tensors(const SafetensorsFile& file, const std::vector<ExpectedTensor>& expected,
@@ -122,8 +121,8 @@ void check_tensors(const SafetensorsFile& file, const std::vector<ExpectedTensor
     for (const auto& [name, tensor] : file.tensors())
         for (const std::string_view beginning : beginnings)
             if (name.compare(0, beginning.size(), beginning) == 0 && !known.count(name))
-                throw Error(file.name() + ": has " + name + ", which its configuration does not; the " +
-                            "configuration is of another model");
+                refuse_file({file.name(), ": has ", name, ", which its configuration does not; the ",
+                             "configuration is of another model"});
 }
 
 }  // namespace rnnfast::core

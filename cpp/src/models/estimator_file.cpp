@@ -6,6 +6,7 @@
 
 #include "ops/cell.h"
 #include "rnnfast/error.hpp"
+#include "runtime/sentence.h"
 
 namespace rnnfast::core {
 
@@ -14,9 +15,8 @@ void Scaling::apply(const double* numbers, size_t steps, float* x) const {
         const double scaled = (numbers[i] - mean[i % size()]) / scale[i % size()];
         x[i] = static_cast<float>(scaled);
         if (!std::isfinite(x[i]))
-            throw std::invalid_argument("number " + std::to_string(i % size()) + " of step " +
-                                        std::to_string(i / size()) + " is " + json_number(numbers[i]) +
-                                        ": expected numbers near those of the training");
+            refuse({"number ", i % size(), " of step ", i / size(), " is ", json_number(numbers[i]),
+                    ": expected numbers near those of the training"});
     }
 }
 
@@ -47,7 +47,7 @@ Options options_in(const Json& json) {
 
 const Json& member(const Json& json, const char* key) {
     const Json* found = json.find(key);
-    if (!found) throw std::invalid_argument(std::string(key) + " is missing");
+    if (!found) refuse({key, " is missing"});
     return *found;
 }
 
@@ -60,8 +60,7 @@ std::vector<double> reals(const Json& json, const char* key) {
         all.push_back(item.number);
     }
     const auto bad = [](double number) { return !std::isfinite(number); };
-    if (all.empty() || std::any_of(all.begin(), all.end(), bad))
-        throw std::invalid_argument(std::string(key) + " must be a list of finite numbers");
+    if (all.empty() || std::any_of(all.begin(), all.end(), bad)) refuse({key, " must be a list of finite numbers"});
     return all;
 }
 
@@ -122,7 +121,7 @@ void read_config(SafetensorsFile& file, const char* kind, Body body) {
         if (config.kind != Json::Kind::object) throw std::invalid_argument("expected a JSON object");
         body(config);
     } catch (const std::exception& error) {
-        throw Error(file.name() + ": its configuration cannot be used: " + error.what());
+        refuse_file({file.name(), ": its configuration cannot be used: ", error.what()});
     }
 }
 
