@@ -88,8 +88,8 @@ TEST_CASE("training options outside their ranges are refused [R3]") {
 }
 
 TEST_CASE("the error for a file of another kind names the kind [R13]") {
-    CHECK(contains(refused("kind", "sequence_classifier"), "this is a sequence classifier's file; load it in Python"));
-    CHECK(contains(refused("kind", "autoregressor"), "this is a forecaster's file; load it in Python"));
+    CHECK(contains(refused("kind", "sequence_classifier"), "load it as a Classifier"));
+    CHECK(contains(refused("kind", "autoregressor"), "load it as a Forecaster"));
     CHECK(contains(refused("kind", "seq2seq"), "load it as a Translator"));
     CHECK(contains(refused("kind", "new"), "update rnnfast"));
 }
