@@ -15,7 +15,7 @@ inline namespace v1 {
 
 namespace {
 
-// A saved state: this constant, a hash of what the states of the layers are, then their h and c without padding.
+// A saved state: this constant, a hash of what the states of the layers are, then their h, c and x without padding.
 constexpr char state_magic[8] = {'r', 'n', 'n', 'f', 'n', 's', '0', '1'};
 struct StateHeader {
     char magic[8];
@@ -28,12 +28,13 @@ void for_each_row(std::vector<StreamState>& layers, Body body) {
     for (StreamState& s : layers) {
         for (size_t l = 0; l < s.layers; ++l) body(s.h.data() + l * s.hidden, s.hidden);
         for (size_t l = 0; s.c.size() && l < s.layers; ++l) body(s.c.data() + l * s.padded(), s.hidden);
+        if (const size_t carried = s.carried_inputs()) body(s.x.data(), carried);
     }
 }
 
 std::string described(const StreamState& s) {
     return std::string(s.cell ? s.cell->name : "state") + " " + std::to_string(s.layers) + "x" +
-           std::to_string(s.hidden);
+           std::to_string(s.hidden) + (s.carried_inputs() ? "+" + std::to_string(s.carried_inputs()) : "");
 }
 
 uint64_t fnv1a(const std::string& text) {
