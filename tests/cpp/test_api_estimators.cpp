@@ -9,8 +9,8 @@
 #include "rnnfast/rnnfast.h"
 
 using namespace rnnfast::tests;
+using rnnfast::Autoregressor;
 using rnnfast::Classifier;
-using rnnfast::Forecaster;
 
 namespace {
 
@@ -115,7 +115,7 @@ TEST_CASE("labels are those that Python prints") {
 
 TEST_CASE("a forecaster continues the fitted series, another series, and a stream") {
     const std::string bytes = forecaster_bytes(of_series);
-    const auto forecaster = Forecaster::load(bytes.data(), bytes.size());
+    const auto forecaster = Autoregressor::load(bytes.data(), bytes.size());
     CHECK(forecaster.width() == 2);
     const std::vector<double> four = forecaster.forecast(4);
     CHECK(four.size() == 8);
@@ -138,7 +138,7 @@ TEST_CASE("a forecaster continues the fitted series, another series, and a strea
     const double infinite[] = {INFINITY, 0};
     CHECK(contains(sentence_of([&] { forecaster.step(infinite, fresh, next.data()); }), "number 0 of step 0 is"));
     const std::string gru = forecaster_bytes(changed(of_series, "lstm", "gru"), "gru");
-    CHECK(Forecaster::load(gru.data(), gru.size()).forecast(2).size() == 4);
+    CHECK(Autoregressor::load(gru.data(), gru.size()).forecast(2).size() == 4);
 }
 
 TEST_CASE("an estimator's file that cannot be used is refused in one sentence") {
@@ -162,15 +162,15 @@ TEST_CASE("an estimator's file that cannot be used is refused in one sentence") 
     CHECK(contains(refusal_of<Classifier>(classifier_bytes(changed(of_tokens, "\"a\"", "\"b\""))), "occurs twice"));
 
     const auto forecaster = [](const std::string& from, const std::string& to) {
-        return refusal_of<Forecaster>(forecaster_bytes(changed(of_series, from, to)));
+        return refusal_of<Autoregressor>(forecaster_bytes(changed(of_series, from, to)));
     };
     CHECK(forecaster("10", "10") == "");
     CHECK(contains(forecaster("\"flat\"", "\"differences\""), "option \"differences\" is not known here"));
     CHECK(contains(forecaster("\"num_layers\":2", "\"num_layers\":1"), "state.h has shape [2, 1, 4]"));
-    CHECK(contains(refusal_of<Forecaster>(forecaster_bytes(of_series, "gru")), "state.c are missing"));
-    CHECK(contains(refusal_of<Forecaster>(classifier_bytes(of_tokens)), "load it as a Classifier"));
-    CHECK(contains(refusal_of<Classifier>(forecaster_bytes(of_series)), "load it as a Forecaster"));
-    CHECK(contains(refusal_of<rnnfast::v1::Network>(forecaster_bytes(of_series)), "load it as a Forecaster"));
+    CHECK(contains(refusal_of<Autoregressor>(forecaster_bytes(of_series, "gru")), "state.c are missing"));
+    CHECK(contains(refusal_of<Autoregressor>(classifier_bytes(of_tokens)), "load it as a Classifier"));
+    CHECK(contains(refusal_of<Classifier>(forecaster_bytes(of_series)), "load it as an Autoregressor"));
+    CHECK(contains(refusal_of<rnnfast::v1::Network>(forecaster_bytes(of_series)), "load it as an Autoregressor"));
 }
 
 TEST_CASE("C: classifiers and forecasters, and their refusals") {
@@ -180,9 +180,9 @@ TEST_CASE("C: classifiers and forecasters, and their refusals") {
     };
     const std::string bytes = classifier_bytes(of_tokens), series = forecaster_bytes(of_series);
     rnnfast_classifier *classifier, *none;
-    rnnfast_forecaster *forecaster, *nobody;
+    rnnfast_autoregressor *forecaster, *nobody;
     REQUIRE(rnnfast_classifier_load_memory(bytes.data(), bytes.size(), RNNFAST_AS_STORED, &classifier) == RNNFAST_OK);
-    REQUIRE(rnnfast_forecaster_load_memory(series.data(), series.size(), RNNFAST_BF16, &forecaster) == RNNFAST_OK);
+    REQUIRE(rnnfast_autoregressor_load_memory(series.data(), series.size(), RNNFAST_BF16, &forecaster) == RNNFAST_OK);
     size_t labels = 2, features = 9, size = 2;
     double p[2], y[8];
     char text[8];
@@ -206,25 +206,25 @@ TEST_CASE("C: classifiers and forecasters, and their refusals") {
     refused(rnnfast_classifier_load("/nowhere", RNNFAST_F32, &none), RNNFAST_BAD_FILE);
     refused(rnnfast_classifier_load(nullptr, RNNFAST_F32, &none));
     refused(rnnfast_classifier_load("/nowhere", 7, &none));
-    refused(rnnfast_forecaster_load_memory(bytes.data(), bytes.size(), RNNFAST_F32, &nobody), RNNFAST_BAD_FILE);
-    refused(rnnfast_forecaster_load("/nowhere", 7, &nobody));
+    refused(rnnfast_autoregressor_load_memory(bytes.data(), bytes.size(), RNNFAST_F32, &nobody), RNNFAST_BAD_FILE);
+    refused(rnnfast_autoregressor_load("/nowhere", 7, &nobody));
 
-    CHECK(rnnfast_forecaster_width(forecaster, &size) == RNNFAST_OK);
+    CHECK(rnnfast_autoregressor_width(forecaster, &size) == RNNFAST_OK);
     CHECK(size == 2);
     CHECK(rnnfast_forecast(forecaster, 4, nullptr, 0, y, 8) == RNNFAST_OK);
     refused(rnnfast_forecast(forecaster, 4, nullptr, 0, y, 7), RNNFAST_BUFFER_TOO_SMALL);
     refused(rnnfast_forecast(forecaster, 4, y, 0, y, 8));
     refused(rnnfast_forecast(nullptr, 4, nullptr, 0, y, 8));
     rnnfast_network_state* state;
-    REQUIRE(rnnfast_forecaster_state_new(forecaster, 0, &state) == RNNFAST_OK);
-    CHECK(rnnfast_forecaster_step(forecaster, y, state, y, 2) == RNNFAST_OK);
-    refused(rnnfast_forecaster_step(forecaster, nullptr, state, y, 2));
-    refused(rnnfast_forecaster_step(forecaster, y, nullptr, y, 2));
-    refused(rnnfast_forecaster_step(forecaster, y, state, y, 1), RNNFAST_BUFFER_TOO_SMALL);
-    refused(rnnfast_forecaster_state_new(reinterpret_cast<rnnfast_forecaster*>(classifier), 1, &state));
+    REQUIRE(rnnfast_autoregressor_state_new(forecaster, 0, &state) == RNNFAST_OK);
+    CHECK(rnnfast_autoregressor_step(forecaster, y, state, y, 2) == RNNFAST_OK);
+    refused(rnnfast_autoregressor_step(forecaster, nullptr, state, y, 2));
+    refused(rnnfast_autoregressor_step(forecaster, y, nullptr, y, 2));
+    refused(rnnfast_autoregressor_step(forecaster, y, state, y, 1), RNNFAST_BUFFER_TOO_SMALL);
+    refused(rnnfast_autoregressor_state_new(reinterpret_cast<rnnfast_autoregressor*>(classifier), 1, &state));
     CHECK(state == nullptr);
     rnnfast_classifier_free(classifier);
-    rnnfast_forecaster_free(forecaster);
+    rnnfast_autoregressor_free(forecaster);
     rnnfast_classifier_free(nullptr);
-    rnnfast_forecaster_free(nullptr);
+    rnnfast_autoregressor_free(nullptr);
 }

@@ -89,7 +89,7 @@ TEST_CASE("training options outside their ranges are refused [R3]") {
 
 TEST_CASE("the error for a file of another kind names the kind [R13]") {
     CHECK(contains(refused("kind", "sequence_classifier"), "load it as a Classifier"));
-    CHECK(contains(refused("kind", "autoregressor"), "load it as a Forecaster"));
+    CHECK(contains(refused("kind", "autoregressor"), "load it as an Autoregressor"));
     CHECK(contains(refused("kind", "seq2seq"), "load it as a Translator"));
     CHECK(contains(refused("kind", "new"), "update rnnfast"));
 }

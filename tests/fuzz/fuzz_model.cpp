@@ -88,7 +88,7 @@ void use(const rnnfast::Classifier& classifier) {
     }
 }
 
-void use(const rnnfast::Forecaster& forecaster) {
+void use(const rnnfast::Autoregressor& forecaster) {
     use(forecaster.network());
     forecaster.forecast(2);
     const std::vector<double> numbers(forecaster.width());
@@ -122,7 +122,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     expect_error_or_success([&] { use(rnnfast::Translator::load(data, size, weights)); });
     expect_error_or_success([&] { use(rnnfast::v1::Network::load(data, size, weights)); });
     expect_error_or_success([&] { use(rnnfast::Classifier::load(data, size, weights)); });
-    expect_error_or_success([&] { use(rnnfast::Forecaster::load(data, size, weights)); });
+    expect_error_or_success([&] { use(rnnfast::Autoregressor::load(data, size, weights)); });
     expect_error_or_success([&] {
         const auto tensors = rnnfast::Tensors::parse(data, size);
         for (const std::string& name : tensors.names())

@@ -82,9 +82,9 @@ void classify(const std::string& path, bool texts) {
 }
 
 void forecast(const std::string& path, size_t k) {
-    const auto forecaster = rnnfast::Forecaster::load(path);
-    rnnfast_forecaster* handle;
-    check(rnnfast_forecaster_load(path.c_str(), RNNFAST_AS_STORED, &handle));
+    const auto forecaster = rnnfast::Autoregressor::load(path);
+    rnnfast_autoregressor* handle;
+    check(rnnfast_autoregressor_load(path.c_str(), RNNFAST_AS_STORED, &handle));
     const size_t width = forecaster.width();
     std::ostringstream text;
     text << std::cin.rdbuf();
@@ -98,18 +98,18 @@ void forecast(const std::string& path, size_t k) {
     check(rnnfast_forecast(handle, k, series.data(), steps, in_c.data(), in_c.size()));
     check_equal(forecaster.forecast(k, series.data(), steps), in_c);
     rnnfast_network_state* state_in_c;
-    check(rnnfast_forecaster_state_new(handle, 1, &state_in_c));
+    check(rnnfast_autoregressor_state_new(handle, 1, &state_in_c));
     rnnfast::NetworkState state = forecaster.fitted_state();
     Doubles next(width), next_in_c(width), all;
     for (size_t t = 0; t < steps; ++t) {
         forecaster.step(series.data() + t * width, state, next.data());
-        check(rnnfast_forecaster_step(handle, series.data() + t * width, state_in_c, next_in_c.data(), width));
+        check(rnnfast_autoregressor_step(handle, series.data() + t * width, state_in_c, next_in_c.data(), width));
         check_equal(next, next_in_c);
         all.insert(all.end(), next.begin(), next.end());
     }
     print(all);
     rnnfast_network_state_free(state_in_c);
-    rnnfast_forecaster_free(handle);
+    rnnfast_autoregressor_free(handle);
 }
 
 }  // namespace

@@ -2,7 +2,7 @@
 //
 //     const auto classifier = rnnfast::Classifier::load("names.safetensors");
 //     std::vector<double> p = classifier.probabilities("Nakamura");             // of classifier.labels()
-//     const auto forecaster = rnnfast::Forecaster::load("sunspots.safetensors");
+//     const auto forecaster = rnnfast::Autoregressor::load("sunspots.safetensors");
 //     std::vector<double> next = forecaster.forecast(12);                       // after the fitted series
 //
 // The file holds the labels, the vocabulary, and the mean and scale of the numbers. Both are immutable, so threads
@@ -49,15 +49,15 @@ private:
     std::shared_ptr<const Impl> impl_;
 };
 
-class RNNFAST_API Forecaster {
+class RNNFAST_API Autoregressor {
 public:
-    Forecaster() = default;  // empty
+    Autoregressor() = default;  // empty
     explicit operator bool() const { return impl_ != nullptr; }
 
     // Without `weights`, products are in f32.
-    static Forecaster load(const std::string& path, Weights weights = Weights::f32);
+    static Autoregressor load(const std::string& path, Weights weights = Weights::f32);
     // From the bytes of a file, which are not needed afterwards.
-    static Forecaster load(const void* bytes, size_t size, Weights weights = Weights::f32);
+    static Autoregressor load(const void* bytes, size_t size, Weights weights = Weights::f32);
 
     size_t width() const;            // numbers a step
     const Network& network() const;  // scaled numbers of a step -> scaled numbers of the next one
@@ -76,7 +76,7 @@ public:
     struct Impl;
 
 private:
-    explicit Forecaster(std::shared_ptr<const Impl> impl);
+    explicit Autoregressor(std::shared_ptr<const Impl> impl);
     const Impl& impl() const;
     std::shared_ptr<const Impl> impl_;
 };

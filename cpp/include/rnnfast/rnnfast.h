@@ -56,7 +56,7 @@ typedef struct rnnfast_translations rnnfast_translations;
 typedef struct rnnfast_network rnnfast_network;
 typedef struct rnnfast_network_state rnnfast_network_state;
 typedef struct rnnfast_classifier rnnfast_classifier;
-typedef struct rnnfast_forecaster rnnfast_forecaster;
+typedef struct rnnfast_autoregressor rnnfast_autoregressor;
 
 /* The message of this thread's last failed call; never NULL. Valid until the next failed call of the thread. */
 RNNFAST_C_API const char* rnnfast_last_error(void);
@@ -349,22 +349,23 @@ RNNFAST_C_API rnnfast_status rnnfast_classify_ids(const rnnfast_classifier* clas
 RNNFAST_C_API rnnfast_status rnnfast_classify_numbers(const rnnfast_classifier* classifier, const double* numbers,
                                                       size_t steps, double* probabilities, size_t* labels);
 
-/* Forecasters: files of rf.Autoregressor. Numbers are those of the series; the file holds their mean and scale. */
-RNNFAST_C_API rnnfast_status rnnfast_forecaster_load(const char* path, int weights, rnnfast_forecaster** forecaster);
-RNNFAST_C_API rnnfast_status rnnfast_forecaster_load_memory(const void* bytes, size_t size, int weights,
-                                                            rnnfast_forecaster** forecaster);
-RNNFAST_C_API void rnnfast_forecaster_free(rnnfast_forecaster* forecaster);
+/* Autoregressors: files of rf.Autoregressor. Numbers are those of the series; the file holds their mean and scale. */
+RNNFAST_C_API rnnfast_status rnnfast_autoregressor_load(const char* path, int weights,
+                                                        rnnfast_autoregressor** forecaster);
+RNNFAST_C_API rnnfast_status rnnfast_autoregressor_load_memory(const void* bytes, size_t size, int weights,
+                                                               rnnfast_autoregressor** forecaster);
+RNNFAST_C_API void rnnfast_autoregressor_free(rnnfast_autoregressor* forecaster);
 /* Numbers a step. */
-RNNFAST_C_API rnnfast_status rnnfast_forecaster_width(const rnnfast_forecaster* forecaster, size_t* width);
+RNNFAST_C_API rnnfast_status rnnfast_autoregressor_width(const rnnfast_autoregressor* forecaster, size_t* width);
 /* A state before any step, or, with fitted 1, after the series of the training; rnnfast_network_state_free frees it. */
-RNNFAST_C_API rnnfast_status rnnfast_forecaster_state_new(const rnnfast_forecaster* forecaster, int fitted,
-                                                          rnnfast_network_state** state);
+RNNFAST_C_API rnnfast_status rnnfast_autoregressor_state_new(const rnnfast_autoregressor* forecaster, int fitted,
+                                                             rnnfast_network_state** state);
 /* Reads the numbers of a step and returns the forecast of the next one, [width] each; size: the capacity. */
-RNNFAST_C_API rnnfast_status rnnfast_forecaster_step(const rnnfast_forecaster* forecaster, const double* numbers,
-                                                     rnnfast_network_state* state, double* forecast, size_t size);
+RNNFAST_C_API rnnfast_status rnnfast_autoregressor_step(const rnnfast_autoregressor* forecaster, const double* numbers,
+                                                        rnnfast_network_state* state, double* forecast, size_t size);
 /* The k steps [k, width] after a series [steps, width], or, with series NULL, after that of the training. size: the
  * capacity of forecast. */
-RNNFAST_C_API rnnfast_status rnnfast_forecast(const rnnfast_forecaster* forecaster, size_t k, const double* series,
+RNNFAST_C_API rnnfast_status rnnfast_forecast(const rnnfast_autoregressor* forecaster, size_t k, const double* series,
                                               size_t steps, double* forecast, size_t size);
 
 #ifdef __cplusplus

@@ -105,8 +105,8 @@ void Classifier::softmax(const float* logits, double* probabilities) const {
     impl().softmax(logits, probabilities);
 }
 
-struct Forecaster::Impl {
-    Impl(ForecasterFile&& file, Weights weights)
+struct Autoregressor::Impl {
+    Impl(AutoregressorFile&& file, Weights weights)
         : network(network_in(file.network, checked(weights))),
           head(network_in(file.head, weights)),
           scaling(std::move(file.scaling)),
@@ -132,21 +132,23 @@ struct Forecaster::Impl {
     }
 };
 
-Forecaster::Forecaster(std::shared_ptr<const Impl> impl) : impl_(std::move(impl)) {}
-const Forecaster::Impl& Forecaster::impl() const { return held(impl_, "Forecaster", "load one with Forecaster::load"); }
-Forecaster Forecaster::load(const std::string& path, Weights weights) {
-    return Forecaster(std::make_shared<const Impl>(ForecasterFile(SafetensorsFile::open(path)), weights));
+Autoregressor::Autoregressor(std::shared_ptr<const Impl> impl) : impl_(std::move(impl)) {}
+const Autoregressor::Impl& Autoregressor::impl() const {
+    return held(impl_, "Autoregressor", "load one with Autoregressor::load");
 }
-Forecaster Forecaster::load(const void* bytes, size_t size, Weights weights) {
-    return Forecaster(std::make_shared<const Impl>(ForecasterFile(in_memory(bytes, size)), weights));
+Autoregressor Autoregressor::load(const std::string& path, Weights weights) {
+    return Autoregressor(std::make_shared<const Impl>(AutoregressorFile(SafetensorsFile::open(path)), weights));
+}
+Autoregressor Autoregressor::load(const void* bytes, size_t size, Weights weights) {
+    return Autoregressor(std::make_shared<const Impl>(AutoregressorFile(in_memory(bytes, size)), weights));
 }
 
-size_t Forecaster::width() const { return impl().scaling.size(); }
-const Network& Forecaster::network() const { return impl().network; }
-NetworkState Forecaster::initial_state() const { return impl().network.initial_state(); }
-NetworkState Forecaster::fitted_state() const { return impl().fitted; }
+size_t Autoregressor::width() const { return impl().scaling.size(); }
+const Network& Autoregressor::network() const { return impl().network; }
+NetworkState Autoregressor::initial_state() const { return impl().network.initial_state(); }
+NetworkState Autoregressor::fitted_state() const { return impl().fitted; }
 
-std::vector<double> Forecaster::forecast(size_t k) const {
+std::vector<double> Autoregressor::forecast(size_t k) const {
     const Impl& f = impl();
     std::vector<float> ahead(width());
     f.head.run({f.last.data()}, {1, 1}, {ahead.data()});
@@ -154,7 +156,7 @@ std::vector<double> Forecaster::forecast(size_t k) const {
     return f.forecast(k, state, ahead);
 }
 
-std::vector<double> Forecaster::forecast(size_t k, const double* series, size_t steps) const {
+std::vector<double> Autoregressor::forecast(size_t k, const double* series, size_t steps) const {
     const Impl& f = impl();
     if (steps == 0) throw std::invalid_argument("the series is empty: expected at least one step");
     check_pointer(series, "the series");
@@ -168,7 +170,7 @@ std::vector<double> Forecaster::forecast(size_t k, const double* series, size_t 
     return f.forecast(k, state, ahead);
 }
 
-void Forecaster::step(const double* numbers, NetworkState& state, double* forecast) const {
+void Autoregressor::step(const double* numbers, NetworkState& state, double* forecast) const {
     const Impl& f = impl();
     check_pointer(numbers, "the numbers");
     check_pointer(forecast, "the place for the forecast");

@@ -7,7 +7,7 @@ using namespace rnnfast::c_api;
 struct rnnfast_classifier : Handle<rnnfast::Classifier, Kind::classifier> {
     using Handle::Handle;
 };
-struct rnnfast_forecaster : Handle<rnnfast::Forecaster, Kind::forecaster> {
+struct rnnfast_autoregressor : Handle<rnnfast::Autoregressor, Kind::forecaster> {
     using Handle::Handle;
 };
 
@@ -16,8 +16,8 @@ namespace {
 const rnnfast::Classifier& checked_classifier(const rnnfast_classifier* c) {
     return checked(const_cast<rnnfast_classifier*>(c), "classifier");
 }
-const rnnfast::Forecaster& checked_forecaster(const rnnfast_forecaster* f) {
-    return checked(const_cast<rnnfast_forecaster*>(f), "forecaster");
+const rnnfast::Autoregressor& checked_forecaster(const rnnfast_autoregressor* f) {
+    return checked(const_cast<rnnfast_autoregressor*>(f), "forecaster");
 }
 
 // RNNFAST_AS_STORED is f32: estimators store nothing else.
@@ -103,37 +103,38 @@ rnnfast_status rnnfast_classify_numbers(const rnnfast_classifier* classifier, co
     });
 }
 
-rnnfast_status rnnfast_forecaster_load(const char* path, int weights, rnnfast_forecaster** forecaster) {
+rnnfast_status rnnfast_autoregressor_load(const char* path, int weights, rnnfast_autoregressor** forecaster) {
     return guarded([&] {
         given(forecaster, "the place for the forecaster") = nullptr;
         *forecaster =
-            new rnnfast_forecaster(rnnfast::Forecaster::load(&given(path, "path"), estimator_precision(weights)));
+            new rnnfast_autoregressor(rnnfast::Autoregressor::load(&given(path, "path"), estimator_precision(weights)));
         return RNNFAST_OK;
     });
 }
 
-rnnfast_status rnnfast_forecaster_load_memory(const void* bytes, size_t size, int weights,
-                                              rnnfast_forecaster** forecaster) {
+rnnfast_status rnnfast_autoregressor_load_memory(const void* bytes, size_t size, int weights,
+                                                 rnnfast_autoregressor** forecaster) {
     return guarded([&] {
         given(forecaster, "the place for the forecaster") = nullptr;
-        *forecaster = new rnnfast_forecaster(rnnfast::Forecaster::load(bytes, size, estimator_precision(weights)));
+        *forecaster =
+            new rnnfast_autoregressor(rnnfast::Autoregressor::load(bytes, size, estimator_precision(weights)));
         return RNNFAST_OK;
     });
 }
 
-void rnnfast_forecaster_free(rnnfast_forecaster* forecaster) {
+void rnnfast_autoregressor_free(rnnfast_autoregressor* forecaster) {
     if (forecaster && forecaster->tag == Kind::forecaster) delete forecaster;
 }
 
-rnnfast_status rnnfast_forecaster_width(const rnnfast_forecaster* forecaster, size_t* width) {
+rnnfast_status rnnfast_autoregressor_width(const rnnfast_autoregressor* forecaster, size_t* width) {
     return guarded([&] {
         given(width, "width") = checked_forecaster(forecaster).width();
         return RNNFAST_OK;
     });
 }
 
-rnnfast_status rnnfast_forecaster_state_new(const rnnfast_forecaster* forecaster, int fitted,
-                                            rnnfast_network_state** state) {
+rnnfast_status rnnfast_autoregressor_state_new(const rnnfast_autoregressor* forecaster, int fitted,
+                                               rnnfast_network_state** state) {
     return guarded([&] {
         given(state, "the place for the state") = nullptr;
         const auto& f = checked_forecaster(forecaster);
@@ -142,8 +143,8 @@ rnnfast_status rnnfast_forecaster_state_new(const rnnfast_forecaster* forecaster
     });
 }
 
-rnnfast_status rnnfast_forecaster_step(const rnnfast_forecaster* forecaster, const double* numbers,
-                                       rnnfast_network_state* state, double* forecast, size_t size) {
+rnnfast_status rnnfast_autoregressor_step(const rnnfast_autoregressor* forecaster, const double* numbers,
+                                          rnnfast_network_state* state, double* forecast, size_t size) {
     return guarded([&] {
         const auto& f = checked_forecaster(forecaster);
         if (const rnnfast_status room = check_room(size, f.width(), "forecast")) return room;
@@ -152,7 +153,7 @@ rnnfast_status rnnfast_forecaster_step(const rnnfast_forecaster* forecaster, con
     });
 }
 
-rnnfast_status rnnfast_forecast(const rnnfast_forecaster* forecaster, size_t k, const double* series, size_t steps,
+rnnfast_status rnnfast_forecast(const rnnfast_autoregressor* forecaster, size_t k, const double* series, size_t steps,
                                 double* forecast, size_t size) {
     return guarded([&] {
         const auto& f = checked_forecaster(forecaster);

@@ -162,7 +162,7 @@ ClassifierFile::ClassifierFile(SafetensorsFile opened) : network(std::move(opene
     });
 }
 
-ForecasterFile::ForecasterFile(SafetensorsFile opened) : network(std::move(opened), {}), head({}, {}) {
+AutoregressorFile::AutoregressorFile(SafetensorsFile opened) : network(std::move(opened), {}), head({}, {}) {
     NetworkParams p;
     read_config(network.file, "autoregressor", [&](const Json& config) {
         if (network.file.tensors().count("series"))

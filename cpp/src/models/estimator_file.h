@@ -27,8 +27,8 @@ struct ClassifierFile {
     NetworkFile network;  // the input "x" -> the labels' logits
 };
 
-struct ForecasterFile {
-    explicit ForecasterFile(SafetensorsFile opened);
+struct AutoregressorFile {
+    explicit AutoregressorFile(SafetensorsFile opened);
 
     Scaling scaling;
     NetworkFile network;      // the input "x" -> the next x
