@@ -84,6 +84,15 @@ def stubs(session: nox.Session) -> None:
 
 
 @nox.session
+def docs(session: nox.Session) -> None:
+    """Builds the site into build/site; a warning is an error. ``--no-venv`` uses what is installed beside nox."""
+    if session.venv_backend != "none":
+        session.install(".[docs]")
+    session.run("python", "docs/diagrams.py")
+    session.run("python", "-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html", "docs", "build/site")
+
+
+@nox.session
 def boundary(session: nox.Session) -> None:
     """Makes 100,000 calls of the Python package with arguments of every kind, under AddressSanitizer and UBSan."""
     session.install("scikit-build-core>=0.11", "pybind11>=3", "numpy", "tqdm", "hypothesis", "matplotlib")

@@ -2,6 +2,7 @@
 
     python docs/pages.py docs/learn/01-sequences.md            runs it, and names the first difference
     python docs/pages.py --write docs/learn/*.md               writes what it printed into the page
+    python docs/pages.py --notebooks notebooks docs/learn/*.md     writes each page as a notebook, with its outputs
 
 A page is one program: its ```` ```python ```` blocks, in order. A ```` ```output ```` block directly after one holds what that block prints.
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
 import re
 import sys
@@ -80,7 +82,37 @@ def write(page: Path, printed: list[str]) -> None:
     page.write_text(text, encoding="utf-8")
 
 
+def notebook(page: Path) -> dict[str, object]:
+    """The page as a Jupyter notebook: its words, its code, its outputs."""
+    text, cells, at = page.read_text(encoding="utf-8"), [], 0
+
+    def words(piece: str) -> None:
+        piece = re.sub(r"</?details>|<summary>.*?</summary>", "", piece).strip()
+        if piece:
+            cells.append({"cell_type": "markdown", "metadata": {}, "source": piece})
+
+    for block in blocks(text):
+        words(text[at : block.span[0]])
+        at = block.span[1]
+        shown = [{"output_type": "stream", "name": "stdout", "text": block.output}] if block.output else []
+        code = block.code.strip("\n")
+        cells.append({"cell_type": "code", "metadata": {}, "execution_count": None, "source": code, "outputs": shown})
+    words(text[at:])
+    for i, cell in enumerate(cells):
+        cell["id"] = f"cell-{i}"
+    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    return {"cells": cells, "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}
+
+
 def main(arguments: list[str]) -> int:
+    if arguments[:1] == ["--notebooks"]:
+        folder = Path(arguments[1])
+        folder.mkdir(parents=True, exist_ok=True)
+        for page in map(Path, arguments[2:]):
+            (folder / f"{page.stem}.ipynb").write_text(
+                json.dumps(notebook(page), ensure_ascii=False, indent=1), encoding="utf-8"
+            )
+        return 0
     wrong = []
     for name in [a for a in arguments if a != "--write"]:
         page = Path(name).resolve()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
 from pathlib import Path
 
@@ -89,3 +90,24 @@ def test_a_chinese_page_has_the_code_and_the_outputs_of_the_english_one(page):
     assert fenced(page) == fenced(CHINESE[page])
     text = page.read_text(encoding="utf-8")
     assert len(re.findall(r"[\u4e00-\u9fff]", text)) > 300
+
+
+def test_a_notebook_has_the_code_and_the_outputs_of_its_page(tmp_path):
+    page = CHAPTERS[0]
+    assert pages.main(["--notebooks", str(tmp_path), str(page)]) == 0
+    cells = json.loads((tmp_path / f"{page.stem}.ipynb").read_text(encoding="utf-8"))["cells"]
+    code = [cell for cell in cells if cell["cell_type"] == "code"]
+    found = pages.blocks(page.read_text(encoding="utf-8"))
+    assert [cell["source"] for cell in code] == [block.code.strip("\n") for block in found]
+    assert ["".join(o["text"] for o in cell["outputs"]) or None for cell in code] == [block.output for block in found]
+    assert cells[0]["source"].startswith("# 1. ")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", CHAPTERS, ids=lambda page: page.stem)
+def test_a_chapter_s_notebook_runs_in_jupyter(page, tmp_path):
+    nbclient, nbformat = pytest.importorskip("nbclient"), pytest.importorskip("nbformat")
+    pytest.importorskip("ipykernel")
+    made = nbformat.from_dict(pages.notebook(page))
+    nbformat.validate(made)
+    nbclient.NotebookClient(made, timeout=120, resources={"metadata": {"path": str(tmp_path)}}).execute()

@@ -96,3 +96,15 @@ def test_the_page_of_the_command_line_lists_the_registered_cells():
     listed = re.search(r"`--cell ([\w|]+)`\.", (ROOT / "docs" / "command-line.md").read_text(encoding="utf-8"))
     assert listed
     assert listed[1].split("|") == list(get_args(Cell))
+
+
+def test_every_page_is_in_the_site_s_contents():
+    docs = ROOT / "docs"
+    listed = re.findall(r"^[\w/*-]+$", (docs / "index.md").read_text(encoding="utf-8"), re.MULTILINE)
+    found = {file for pattern in listed for file in docs.glob(f"{pattern}.md")}
+    assert found == set(docs.rglob("*.md")) - {docs / "index.md"}
+
+
+def test_the_citation_has_the_version():
+    version = re.search(r'^version = "(.+)"', (ROOT / "pyproject.toml").read_text(), re.MULTILINE).group(1)
+    assert f"version: {version}\n" in (ROOT / "CITATION.cff").read_text()

@@ -1,0 +1,21 @@
+"""Sphinx configuration of the site: ``nox -s docs`` builds it."""
+
+from __future__ import annotations
+
+import rnnfast
+
+project, author = "rnnfast", "the rnnfast authors"
+release = version = rnnfast.__version__
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.mathjax"]
+myst_enable_extensions = ["dollarmath"]
+myst_heading_anchors = 4
+source_suffix = {".md": "markdown"}
+exclude_patterns = ["_build"]
+html_theme = "furo"
+html_title = "rnnfast"
+html_static_path: list[str] = []
+autodoc_member_order = "bysource"
+autodoc_typehints = "none"
+autodoc_default_options = {"members": True, "show-inheritance": True}
+# Links to files beside docs/ lead to the repository, which has no fixed address; code in other languages is shown as it is.
+suppress_warnings = ["myst.xref_missing", "misc.highlighting_failure", "docutils"]
