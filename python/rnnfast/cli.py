@@ -10,15 +10,18 @@ from pathlib import Path
 
 from rnnfast import _core
 from rnnfast.commands import (
+    classify,
     compare,
     convert,
     embed,
     eval,
+    forecast,
     generate,
     info,
     quantize,
     stats,
     streams,
+    tag,
     train,
     train_translation,
     translate,
@@ -85,6 +88,9 @@ def parser() -> Parser:
         eval,
         generate,
         translate,
+        classify,
+        tag,
+        forecast,
         stats,
         compare,
         quantize,

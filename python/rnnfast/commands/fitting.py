@@ -1,0 +1,69 @@
+"""The common part of the commands that fit an estimator or apply one: classify, tag, forecast."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+
+from rnnfast.commands.options import JSON_HELP, LARGEST_SEED, THREADS_HELP, integer, named, real, text_of
+from rnnfast.commands.output import FORCE_HELP, check_output
+from rnnfast.nn.recurrent import LAYERS
+
+Item = TypeVar("Item")
+
+
+def add_model(parser: Any, cell: str, hidden_size: int, epochs: int, lr: float) -> None:
+    """The options of a model and its training."""
+    parser.add_argument("--cell", choices=list(LAYERS), default=cell, help="cell of the recurrent layer")
+    parser.add_argument("--hidden-size", type=integer(1), default=hidden_size, help="units of the recurrent layer")
+    parser.add_argument("--num-layers", type=integer(1), default=1, help="recurrent layers")
+    parser.add_argument("--epochs", type=integer(1), default=epochs, help="passes over the data")
+    parser.add_argument("--batch-size", type=integer(1), default=32, help="sequences of a step")
+    parser.add_argument("--lr", type=real(0, open_low=True), default=lr, help="learning rate, which decreases to 0")
+    parser.add_argument(
+        "--seed", type=integer(0, LARGEST_SEED - 2), default=0, help="the same seed gives the same model"
+    )
+
+
+def add_files(parser: Any) -> None:
+    """Where a model goes to or comes from."""
+    parser.add_argument("--output", metavar="MODEL", help="train, and write the model to this file")
+    parser.add_argument("--model", metavar="MODEL", help="apply the model in this file instead of training one")
+    parser.add_argument("--force", action="store_true", help=FORCE_HELP)
+    parser.add_argument("--json", action="store_true", help=JSON_HELP)
+
+
+def add_run(parser: Any) -> None:
+    """How a command runs."""
+    parser.add_argument("--threads", type=integer(1, 4096), help=THREADS_HELP)
+
+
+def trains(args: argparse.Namespace) -> bool:
+    """Whether the command trains; checks its files."""
+    if (args.model is None) == (args.output is None):
+        raise ValueError("give --output MODEL to train a model, or --model MODEL to apply one")
+    if args.output is not None:
+        check_output("--output", args.output, force=args.force, inputs=[args.file])
+    return args.output is not None
+
+
+def settings(args: argparse.Namespace) -> dict[str, Any]:
+    """The options of :func:`add_model` as an estimator takes them."""
+    names = ("cell", "hidden_size", "num_layers", "epochs", "batch_size", "lr", "seed")
+    return {**{name: getattr(args, name) for name in names}, "verbose": sys.stderr is not None and sys.stderr.isatty()}
+
+
+def lines_of(file: str) -> list[tuple[str, str]]:
+    """The lines of a file, each with its place for messages."""
+    return [(f"{named(file)}, line {n}", line.rstrip("\r")) for n, line in enumerate(text_of(file).split("\n"), 1)]
+
+
+def held_out(items: Sequence[Item], share: float, seed: int) -> tuple[list[Item], list[Item]]:
+    """The items to train on, and the share to test with, by chance."""
+    order = np.random.default_rng(seed).permutation(len(items))
+    count = int(len(items) * share)
+    return [items[i] for i in np.sort(order[count:])], [items[i] for i in np.sort(order[:count])]
