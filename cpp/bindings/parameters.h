@@ -46,14 +46,14 @@ void add_values(py::class_<Class, Options...>& bound) {
     bound.def("frozen", [](Class& self) {
         std::vector<std::string> names;
         for (const Parameter* p : self.parameters())
-            if (p->frozen) names.push_back(p->name);
+            if (p->frozen && !p->statistic) names.push_back(p->name);
         return names;
     });
     bound.def(
         "set_frozen",
         [](Class& self, const std::vector<std::string>& names) {
             for (Parameter* p : self.parameters())
-                p->frozen = std::find(names.begin(), names.end(), p->name) != names.end();
+                p->frozen = p->statistic || std::find(names.begin(), names.end(), p->name) != names.end();
         },
         py::arg("names"));
 }

@@ -131,13 +131,14 @@ Array<float> attention_step(AttentionLayer& l, const Array<float>& x, AttentionC
 void register_sequence(py::module_& m) {
     py::class_<ConvLayer> conv(m, "Conv1d");
     conv.def(py::init([](size_t in_channels, size_t out_channels, size_t kernel_size, size_t dilation, size_t before,
-                         size_t after, bool bias, bool batch_first, uint64_t seed) {
-                 const Conv1dOptions options{in_channels, out_channels, kernel_size, dilation, before, after, bias};
+                         size_t after, bool bias, bool batch_first, uint64_t seed, size_t stride, size_t groups) {
+                 const Conv1dOptions options{in_channels, out_channels, kernel_size, dilation, before,
+                                             after,       bias,         stride,      groups};
                  return without_gil([&] { return std::make_unique<ConvLayer>(options, batch_first, seed); });
              }),
              py::arg("in_channels"), py::arg("out_channels"), py::arg("kernel_size"), py::arg("dilation") = 1,
              py::arg("before") = 0, py::arg("after") = 0, py::arg("bias") = true, py::arg("batch_first") = false,
-             py::arg("seed") = 0)
+             py::arg("seed") = 0, py::arg("stride") = 1, py::arg("groups") = 1)
         .def("forward", &conv_forward, py::arg("x"))
         .def("backward", &conv_backward, py::arg("x"), py::arg("dy"), py::arg("input_gradient"), py::arg("stamp"))
         .def_property_readonly("weights_stamp", [](const ConvLayer& l) { return l.weights_stamp().now(); })

@@ -185,6 +185,8 @@ def load_parameters(core: Any, state: Mapping[str, Any], *, strict: bool = True)
     if isinstance(state, type) or not (hasattr(state, "keys") and hasattr(state, "__getitem__")):
         raise TypeError(f"state_dict is {kind_of(state)}, expected a mapping from names to arrays")
     missing, unexpected = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
+    # PyTorch's BatchNorm1d counts its batches, which a fixed momentum does not need.
+    unexpected = [name for name in unexpected if name.rpartition(".")[2] != "num_batches_tracked"]
     if strict and (missing or unexpected):
         raise ValueError(
             f"state_dict does not fit: missing {missing}, unexpected {unexpected}; strict=False ignores them"

@@ -99,6 +99,35 @@ const char* const chains[] = {
     R"({"name":"l","type":"linear","out_features":4},{"name":"a","type":"activation","function":"hard_sigmoid"})",
     R"({"name":"l","type":"linear","out_features":4},{"name":"a","type":"activation","function":"silu"})",
     R"({"name":"l","type":"linear","out_features":4},{"name":"a","type":"activation","function":"gelu"})",
+    R"({"name":"c","type":"conv1d","out_channels":4,"kernel_size":2,"stride":2,"before":1})",
+    R"({"name":"c","type":"conv1d","out_channels":6,"kernel_size":3,"stride":3,"dilation":2,"before":2,"after":3,"groups":3})",
+    R"({"name":"l","type":"linear","out_features":4},
+       {"name":"c","type":"conv1d","out_channels":36,"kernel_size":1,"groups":2,"bias":false})",
+    R"({"name":"l","type":"linear","out_features":4,"bias":false},{"name":"n","type":"batch_norm"})",
+    R"({"name":"n","type":"batch_norm","affine":false},{"name":"l","type":"linear","out_features":33,"bias":false},
+       {"name":"n2","type":"batch_norm","eps":0.01})",
+    R"({"name":"l","type":"linear","out_features":18},{"name":"p","type":"attention_pool"})",
+    R"({"name":"l","type":"linear","out_features":4},
+       {"name":"p","type":"pool_windows","function":"max","kernel_size":3,"stride":2,"before":2,"after":1})",
+    R"({"name":"l","type":"linear","out_features":4},
+       {"name":"p","type":"pool_windows","function":"mean","kernel_size":2,"before":1})",
+    R"({"name":"p","type":"pool_windows","function":"mean","kernel_size":3,"stride":2,"after":2,"padding_counts":false},
+       {"name":"l","type":"linear","out_features":4})",
+    R"({"name":"l","type":"linear","out_features":4},{"name":"f","type":"flatten","steps":2})",
+    R"({"name":"l","type":"linear","out_features":4},
+       {"name":"a","type":"activation","function":"gelu_tanh"})",
+    R"({"name":"l","type":"linear","out_features":4},
+       {"name":"a","type":"activation","function":"softplus","beta":2})",
+    R"({"name":"l","type":"linear","out_features":4},
+       {"name":"a","type":"activation","function":"leaky_relu","alpha":0.3})",
+    R"({"name":"l","type":"linear","out_features":4},
+       {"name":"a","type":"activation","function":"elu","alpha":0.7})",
+    R"({"name":"l","type":"linear","out_features":4},
+       {"name":"a","type":"activation","function":"hard_sigmoid","alpha":0.2,"beta":0.4})",
+    R"({"name":"l","type":"linear","out_features":4},
+       {"name":"a","type":"activation","function":"clip","alpha":-0.6,"beta":0.4})",
+    R"({"name":"l","type":"linear","out_features":4},{"name":"s","type":"softmax","log":false})",
+    R"({"name":"l","type":"linear","out_features":4},{"name":"s","type":"softmax","log":true})",
     R"({"name":"l","type":"linear","out_features":4},{"name":"p","type":"pool","function":"last"})",
     R"({"name":"l","type":"linear","out_features":4},{"name":"p","type":"pool","function":"first"})",
     R"({"name":"l","type":"linear","out_features":4},{"name":"p","type":"pool","function":"mean"})",
@@ -232,7 +261,13 @@ const std::string streamed = description(
        {"name":"d","type":"dropout"},
        {"name":"c","type":"conv1d","out_channels":5,"kernel_size":3,"dilation":2,"before":4,"inputs":["x"]},
        {"name":"a","type":"activation","function":"silu"},
-       {"name":"m","type":"multiply","inputs":["d","a"]},
+       {"name":"b","type":"batch_norm"},
+       {"name":"g2","type":"conv1d","out_channels":5,"kernel_size":2,"before":1,"groups":5},
+       {"name":"wm","type":"pool_windows","function":"max","kernel_size":3,"before":2},
+       {"name":"wa","type":"pool_windows","function":"mean","kernel_size":2,"before":1,"padding_counts":false},
+       {"name":"f","type":"flatten","steps":1},
+       {"name":"sp","type":"activation","function":"softplus"},
+       {"name":"m","type":"multiply","inputs":["d","sp"]},
        {"name":"r","type":"recurrent","cell":"lstm","hidden_size":17,"num_layers":2},
        {"name":"n","type":"layer_norm"},
        {"name":"l","type":"linear","out_features":17},
@@ -243,7 +278,8 @@ const std::string streamed = description(
        {"name":"max","type":"pool","function":"max","inputs":["g"]},
        {"name":"first","type":"pool","function":"first","inputs":["g"]},
        {"name":"last","type":"pool","function":"last","inputs":["g"]},
-       {"name":"pooled","type":"concatenate","inputs":["mean","max","first","last"]},
+       {"name":"attended","type":"attention_pool","inputs":["g"]},
+       {"name":"pooled","type":"concatenate","inputs":["mean","max","first","last","attended"]},
        {"name":"class","type":"linear","out_features":3})",
     R"(,"outputs":["tags","class"])");
 
@@ -296,12 +332,37 @@ TEST_CASE("steps of a network give the bits of the whole sequence, in every prec
     }
 }
 
+TEST_CASE("batch normalization in training needs two steps, and moves its running statistics in backward alone") {
+    const auto network = made(description(R"({"name":"n","type":"batch_norm","momentum":0.5})"));
+    const std::vector<int64_t> one = {1, 0, 0};
+    const Data data, single(&one);
+    NetworkTape tape;
+    CHECK(contains(sentence_of([&] { outputs_of(*network, single, tape, true); }), "needs two or more to train"));
+    const Parameter& mean = *network->parameters()[2];
+    CHECK(mean.frozen);
+    outputs_of(*network, data, tape, true);
+    CHECK(mean.value.data()[0] == 0.0f);
+    const std::vector<float> before = outputs_of(*network, data, tape, false);
+    backward(*network, data, tape);
+    double sum = 0;
+    for (size_t i = 0; i < steps * rows; ++i) sum += static_cast<double>(data.x[i * inputs]);
+    CHECK(std::abs(static_cast<double>(mean.value.data()[0]) - 0.5 * sum / (steps * rows)) < 1e-6);
+    CHECK(outputs_of(*network, data, tape, false) != before);
+}
+
 TEST_CASE("a network says in one sentence why it cannot run one step at a time") {
     const auto reason = [](const std::string& layers) { return made(description(layers))->no_stream(); };
     CHECK(contains(reason(R"({"name":"r","type":"recurrent","cell":"gru","hidden_size":2,"bidirectional":true})"),
                    "layer \"r\" (recurrent) cannot run one step at a time: its second half"));
     CHECK(contains(reason(R"({"name":"c","type":"conv1d","out_channels":2,"kernel_size":3,"before":1,"after":1})"),
                    "not causal"));
+    CHECK(contains(reason(R"({"name":"c","type":"conv1d","out_channels":2,"kernel_size":2,"before":1,"stride":3})"),
+                   "it gives one step for every 3 that it reads"));
+    CHECK(contains(reason(R"({"name":"p","type":"pool_windows","function":"mean","kernel_size":2,"stride":2})"),
+                   "it gives one step for every 2"));
+    CHECK(contains(reason(R"({"name":"p","type":"pool_windows","function":"mean","kernel_size":3,"before":1})"),
+                   "padded with 2 steps before the sequence"));
+    CHECK(contains(reason(R"({"name":"f","type":"flatten","steps":4})"), "it gives one step for every 4"));
     CHECK(contains(reason(R"({"name":"a","type":"self_attention"})"), "looks at the whole sequence"));
     CHECK(contains(reason(R"({"name":"a","type":"self_attention","causal":true})"), "grow"));
     CHECK(contains(reason(R"({"name":"p","type":"pool","function":"max"},
@@ -338,8 +399,22 @@ TEST_CASE("descriptions that make no network are refused, each by a sentence") {
                  "reads 3 and 2 numbers"));
     CHECK(contains(layer(R"({"name":"r","type":"recurrent","cell":"gur","hidden_size":1})"), "unknown cell 'gur'"));
     CHECK(contains(layer(R"({"name":"a","type":"activation","function":"cosh"})"), "function is 'cosh'"));
+    const auto activation = [&](const std::string& options) {
+        return layer(R"({"name":"a","type":"activation","function":)" + options + "}");
+    };
+    CHECK(contains(activation(R"("tanh","alpha":1)"), "tanh has no alpha: leave it out"));
+    CHECK(contains(activation(R"("elu","alpha":-1)"), "alpha is -1.000000, expected at least 0"));
+    CHECK(contains(activation(R"("softplus","beta":0)"), "beta is 0.000000, expected at least 1e-6"));
+    CHECK(contains(activation(R"("clip","alpha":1,"beta":"2")"), "beta must be a number from"));
+    CHECK(contains(activation(R"("clip","alpha":1)"), "expected a smaller alpha"));
     CHECK(contains(layer(R"({"name":"c","type":"conv1d","out_channels":1,"kernel_size":2,"before":9})"),
                    "reaches over 1"));
+    CHECK(contains(layer(R"({"name":"c","type":"conv1d","out_channels":4,"kernel_size":2,"groups":2})"),
+                   "groups is 2, in_channels 3 and out_channels 4: expected a divisor of both"));
+    CHECK(contains(layer(R"({"name":"p","type":"pool_windows","function":"max","kernel_size":2,"before":2})"),
+                   "expected less than kernel_size, 2"));
+    CHECK(contains(layer(R"({"name":"p","type":"pool_windows","function":"last","kernel_size":2})"),
+                   "expected max or mean"));
     std::string doubling = R"({"name":"a0","type":"concatenate","inputs":["x","x"]})";
     for (size_t i = 1; i < 60; ++i) {
         const std::string below = "\"a" + std::to_string(i - 1) + "\"";

@@ -254,7 +254,9 @@ def objects(draw):
     pairs = rf.ParallelCorpus.from_pairs([("a b", "b a"), ("b", "a"), ("a a b", "b a a")])
     every = {
         "lstm": lambda: rf.LSTM(width, hidden, seed=random, batch_first=draw.random() < 0.5),
-        "gru": lambda: rf.GRU(width, hidden, num_layers=2, bidirectional=draw.random() < 0.5, seed=random),
+        "gru": lambda: rf.GRU(
+            width, hidden, num_layers=2, bidirectional=draw.random() < 0.5, seed=random
+        ),
         "rnn": lambda: rf.RNN(width, hidden, seed=random, recompute=draw.choice([None, "sqrt"])),
         "bf16": lambda: rf.LSTM(width, hidden, seed=random, weights="bf16"),
         "cell": lambda: draw.choice([rf.LSTMCell, rf.GRUCell, rf.RNNCell])(width, hidden, seed=random),
@@ -271,6 +273,9 @@ def objects(draw):
         ),
         "embedding": lambda: rf.Embedding(5, width, seed=random),
         "conv": lambda: rf.Conv1d(width, hidden, draw.randint(1, 3), padding=draw.choice([0, 1, "same", "causal"])),
+        "strided": lambda: rf.Conv1d(2 * width, 2 * hidden, 2, stride=2, groups=2, padding=(1, 0)),
+        "batch norm": lambda: rf.BatchNorm1d(width, affine=draw.random() < 0.8),
+        "attention pool": lambda: rf.AttentionPool(width, seed=random),
         "attention": lambda: rf.SelfAttention(2 * width, draw.choice([1, 2]), causal=draw.random() < 0.5),
         "chain": lambda: rf.Sequential(rf.GRU(width, hidden, seed=random), rf.Tanh(), rf.Linear(hidden, 2, seed=random)),
         "loss": lambda: draw.choice(

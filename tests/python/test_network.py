@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 
+import rnnfast as rf
 from rnnfast import _core
 
 T, N = 6, 3
@@ -31,13 +32,6 @@ def made(config=TAGGER, **options):
 def inputs():
     random = np.random.default_rng(0)
     return [random.integers(0, 11, (T, N)).astype(np.int32), random.normal(size=(T, N, 2)).astype(np.float32)]
-
-
-def chain(function):
-    return {
-        "inputs": [{"name": "x", "size": 2}],
-        "layers": [{"name": "a", "type": "activation", "function": function}],
-    }
 
 
 def test_outputs_and_gradients_are_those_of_torch():
@@ -68,20 +62,54 @@ def test_outputs_and_gradients_are_those_of_torch():
             np.testing.assert_allclose(gradients[f"{name}.{key}"], value.grad, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["relu", "leaky_relu", "elu", "tanh", "sigmoid", "hard_sigmoid", "silu", "gelu"])
-def test_activations_are_those_of_torch(name):
+ACTIVATIONS = [
+    ("ReLU", {}), ("LeakyReLU", {}), ("LeakyReLU", {"negative_slope": 0.2}), ("ELU", {}), ("ELU", {"alpha": 0.5}), ("Tanh", {}),
+    ("Sigmoid", {}), ("Hardsigmoid", {}), ("SiLU", {}), ("GELU", {}), ("GELU", {"approximate": "tanh"}), ("Softplus", {}),
+    ("Softplus", {"beta": 3.0}), ("Hardtanh", {}), ("Hardtanh", {"min_val": -2.5, "max_val": 4.0}), ("ReLU6", {}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "options"), ACTIVATIONS)
+def test_activations_are_those_of_torch(name, options):
     torch = pytest.importorskip("torch")
-    functions = {"hard_sigmoid": "hardsigmoid"}
     x = np.linspace(-9, 9, 2 * 1001, dtype=np.float32).reshape(1001, 1, 2)
-    net = made(chain(name))
-    (y,), _, _, tape = net.forward([x], None, None, True, 0)
+    compare(torch, getattr(rf, name)(**options), getattr(torch.nn, name)(**options), x)  # GELU's Φ: 7.5e-8 times |x|
+
+
+@pytest.mark.parametrize("name", ["Softmax", "LogSoftmax"])
+@pytest.mark.parametrize("width", [1, 5, 32, 70])
+def test_softmax_over_the_features_is_that_of_torch(name, width):
+    torch = pytest.importorskip("torch")
+    x = 4 * np.random.default_rng(width).normal(size=(20, 3, width)).astype(np.float32)
+    compare(torch, getattr(rf, name)(), getattr(torch.nn, name)(-1), x)
+
+
+def compare(torch, part, module, x, tolerance=2e-6):
+    """Outputs and gradients of one part with those of PyTorch's module in double precision."""
+    net = rf.Network(inputs={"x": x.shape[-1]}, layers={"part": part})
+    y, backward = net.forward(x)
     dy = np.random.default_rng(2).normal(size=y.shape).astype(np.float32)
-    (dx,), _ = net.backward(tape, [dy], None, True)
     theirs = torch.tensor(x, dtype=torch.float64, requires_grad=True)
-    wanted = getattr(torch.nn.functional, functions.get(name, name))(theirs)
+    wanted = module(theirs)
     wanted.backward(torch.tensor(dy, dtype=torch.float64))
-    np.testing.assert_allclose(y, wanted.detach(), rtol=0, atol=2e-6)  # GELU's normal distribution: 7.5e-8 times |x|
-    np.testing.assert_allclose(dx, theirs.grad, rtol=0, atol=2e-6)
+    np.testing.assert_allclose(y, wanted.detach(), rtol=tolerance, atol=tolerance)
+    np.testing.assert_allclose(backward(dy), theirs.grad, rtol=tolerance, atol=tolerance)
+    np.testing.assert_array_equal([net.stream(x.shape[1])(step) for step in x], y)
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (lambda: rf.LeakyReLU(-1), "negative_slope is -1, expected a finite number of at least 0"),
+        (lambda: rf.ELU(float("inf")), "alpha is inf, expected a finite number"),
+        (lambda: rf.GELU("erf"), "approximate"),
+        (lambda: rf.Hardtanh(2, 1), "min_val is 2 and max_val 1: expected a smaller min_val"),
+        (lambda: rf.Softplus(0), "beta is 0, expected a finite number of at least 1e-06"),
+    ],
+)
+def test_activations_refuse_what_they_cannot_be(make, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        make()
 
 
 def test_a_stream_gives_the_bits_of_the_whole_sequence_and_its_state_continues():

@@ -23,6 +23,12 @@ CONVOLUTIONS = [
     (130, 4, 16, 20, 7, "causal", 16),
     (401, 1, 20, 15, 3, 0, 1),
     (2, 400, 3, 5, 2, 1, 1),
+    # ... stride, groups
+    (50, 3, 17, 33, 4, 3, 2, 3, 1),
+    (33, 5, 12, 18, 3, (4, 1), 1, 2, 6),
+    (40, 2, 24, 24, 5, "causal", 1, 1, 24),
+    (21, 1, 64, 34, 1, 0, 1, 5, 2),
+    (3, 2, 4, 4, 9, (8, 5), 1, 4, 4),
 ]
 # (T, N, D, heads, causal, ragged): one block and several, heads of 1, 5, 16, 64, 80 and 130 units
 ATTENTIONS = [
@@ -65,13 +71,13 @@ def attention_case(case, **options):
 
 @pytest.mark.parametrize("case", CONVOLUTIONS, ids=str)
 def test_convolution_and_its_gradients_equal_the_float64_reference(case):
-    T, N, C, out, k, padding, dilation = case
-    layer = rf.Conv1d(C, out, k, padding=padding, dilation=dilation, seed=1)
+    T, N, C, out, k, padding, dilation, stride, groups = (*case, 1, 1)[:9]
+    layer = rf.Conv1d(C, out, k, padding=padding, dilation=dilation, stride=stride, groups=groups, seed=1)
     reach = dilation * (k - 1)
-    before = {"same": reach // 2, "causal": reach}.get(padding, padding)
-    after = {"same": reach - reach // 2, "causal": 0}.get(padding, padding)
+    named = {"same": (reach // 2, reach - reach // 2), "causal": (reach, 0)}
+    before, after = padding if isinstance(padding, tuple) else named.get(padding, (padding, padding))
     x, weights = random((T, N, C), 0), doubles(layer)
-    expected = Convolution(x.astype(float), weights["weight"], weights["bias"], before, after, dilation)
+    expected = Convolution(x.astype(float), weights["weight"], weights["bias"], before, after, dilation, stride)
     y, backward = layer.forward(x)
     close(y, expected.y, "y")
     assert np.array_equal(y, layer(x))
@@ -98,13 +104,20 @@ def test_attention_and_its_gradients_equal_the_float64_reference(case, bias):
 
 
 @pytest.mark.filterwarnings("ignore:Using padding=.same. with even kernel")
-@pytest.mark.parametrize(("padding", "dilation"), [(0, 1), (2, 1), ("same", 1), ("same", 3), (4, 2)])
-def test_torch_convolves_to_the_same_output_and_gradients(padding, dilation):
+@pytest.mark.parametrize(
+    "options",
+    [
+        {}, {"padding": 2}, {"padding": "same"}, {"padding": "same", "dilation": 3}, {"padding": 4, "dilation": 2}, {"stride": 2},
+        {"stride": 3, "padding": 2, "dilation": 2}, {"groups": 4}, {"groups": 12, "padding": 3, "stride": 2}, {"groups": 2, "bias": False},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_torch_convolves_to_the_same_output_and_gradients(options):
     torch = pytest.importorskip("torch")
-    twin = torch.nn.Conv1d(13, 37, 4, padding=padding, dilation=dilation)
-    layer = rf.Conv1d(13, 37, 4, padding=padding, dilation=dilation, batch_first=True)
+    twin = torch.nn.Conv1d(12, 36, 4, **options)
+    layer = rf.Conv1d(12, 36, 4, batch_first=True, **options)
     layer.load_state_dict(twin.state_dict())
-    x = torch.randn(3, 13, 50, requires_grad=True)
+    x = torch.randn(3, 12, 50, requires_grad=True)
     expected = twin(x)
     y, backward = layer.forward(x.swapaxes(1, 2))
     close(y.swapaxes(1, 2), expected.detach().numpy(), "y")
@@ -253,6 +266,15 @@ def test_scores_far_apart_and_very_large_stay_finite():
         (lambda: rf.Conv1d(3, 4, 2.5), TypeError, "an integer"),
         (lambda: rf.Conv1d(3, 4, 2, padding="full"), ValueError, "'same' or 'causal'"),
         (lambda: rf.Conv1d(3, 4, 2, padding=-1), ValueError, "padding is -1"),
+        (lambda: rf.Conv1d(3, 4, 2, padding=(1, 2, 3)), ValueError, "padding has 3 numbers, expected one, or two"),
+        (lambda: rf.Conv1d(3, 4, 2, padding="same", stride=2), ValueError, "keeps the length, and stride is 2"),
+        (lambda: rf.Conv1d(3, 4, 2, stride=0), ValueError, "stride is 0"),
+        (lambda: rf.Conv1d(3, 4, 2, groups=3), ValueError, "expected a divisor of both"),
+        (
+            lambda: rf.Conv1d(3, 4, 2, padding="causal", stride=2).step(np.zeros((1, 3))),
+            ValueError,
+            "has stride 2: call it",
+        ),
         (lambda: rf.Conv1d(3, 4, 2, dilation=0), ValueError, "dilation is 0"),
         (lambda: rf.Conv1d(10**9, 4, 10**9), ValueError, "at most 2147483647"),
         (lambda: rf.Conv1d(3, 4, 5)(np.zeros((4, 1, 3))), ValueError, "the kernel spans 5"),

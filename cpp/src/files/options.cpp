@@ -12,6 +12,10 @@ constexpr size_t largest_size = 0x7fffffff;
     throw std::invalid_argument(std::string(option.name) + " must be " + expected);
 }
 
+bool is_number(const Json* found) {
+    return found && (found->kind == Json::Kind::integer || found->kind == Json::Kind::number);
+}
+
 }  // namespace
 
 const Json* OptionsReader::find(Option option, Json::Kind kind, const char* expected) const {
@@ -45,9 +49,16 @@ void OptionsReader::operator()(Option option, uint64_t& value, Seed) const {
 void OptionsReader::operator()(Option option, double& value, Share rule) const {
     const Json* found = config_.find(option.name);
     if (!found && option.kind != Option::required) return;
-    const bool number = found && (found->kind == Json::Kind::integer || found->kind == Json::Kind::number);
-    if (!number || !(found->number >= 0 && (rule.may_be_one ? found->number <= 1 : found->number < 1)))
+    if (!is_number(found) || !(found->number >= 0 && (rule.may_be_one ? found->number <= 1 : found->number < 1)))
         refuse(option, std::string("a number from 0 to ") + (rule.may_be_one ? "1" : "below 1"));
+    value = found->number;
+}
+
+void OptionsReader::operator()(Option option, double& value, Number rule) const {
+    const Json* found = config_.find(option.name);
+    if (!found && option.kind != Option::required) return;
+    if (!is_number(found) || !(found->number >= rule.least && found->number <= rule.most))
+        refuse(option, "a number from " + json_number(rule.least) + " to " + json_number(rule.most));
     value = found->number;
 }
 

@@ -29,6 +29,9 @@ struct Size {
 struct Share {
     bool may_be_one = false;  // from 0 to 1, or to below 1
 };
+struct Number {
+    double least = -3e38, most = 3e38;  // finite floats
+};
 struct Seed {};  // any integer below 2^64
 
 // Sets members from a configuration. Throws std::invalid_argument for a value that an option cannot have.
@@ -41,7 +44,9 @@ public:
     void operator()(Option option, size_t& value, Size rule) const;
     void operator()(Option option, uint64_t& value, Seed) const;
     void operator()(Option option, double& value, Share rule) const;
-    void operator()(Option option, std::optional<double>& value, Share rule) const {
+    void operator()(Option option, double& value, Number rule) const;
+    template <class Rule>
+    void operator()(Option option, std::optional<double>& value, Rule rule) const {
         if (config_.find(option.name)) (*this)(option, value.emplace(), rule);
     }
     template <class Enum, class = std::enable_if_t<std::is_enum_v<Enum>>>
@@ -77,7 +82,9 @@ public:
     void operator()(Option option, size_t value, Size) { put(option, std::to_string(value)); }
     void operator()(Option option, uint64_t value, Seed) { put(option, std::to_string(value)); }
     void operator()(Option option, double value, Share) { put(option, json_number(value)); }
-    void operator()(Option option, const std::optional<double>& value, Share rule) {
+    void operator()(Option option, double value, Number) { put(option, json_number(value)); }
+    template <class Rule>
+    void operator()(Option option, const std::optional<double>& value, Rule rule) {
         if (value) (*this)(option, *value, rule);
     }
     template <class Enum, class = std::enable_if_t<std::is_enum_v<Enum>>>

@@ -20,6 +20,11 @@ constexpr void leave_out_training(Kernels& k) {
     k.softmax_gradient = nullptr;
     k.layer_norm_gradient = nullptr;
     k.layer_norm_weight_gradient = nullptr;
+    k.row_softmax_gradient = nullptr;
+    k.batch_statistics = nullptr;
+    k.batch_norm_sums = nullptr;
+    k.batch_norm_gradient = nullptr;
+    k.attention_pool_gradient = nullptr;
     k.tanh_gradient = nullptr;
     k.multiply_add_rate = nullptr;  // of benchmarks
     k.bf16_rate = nullptr;

@@ -59,7 +59,9 @@ struct CellForward {
     const float* c_prev = nullptr;  // rows padded to whole blocks, as all c and extra are
     float* c = nullptr;
     size_t c_prev_stride = 0, c_stride = 0;
-    float* extra = nullptr;  // GRU: the recurrent part of n before the reset gate, if save
+    // GRU: the recurrent part of n before the reset gate, if save; with the reset before the product: r h, which it
+    // reads
+    float* extra = nullptr;
     size_t extra_stride = 0;
     const float* x = nullptr;  // SRU: the layer's input, unit by unit
     size_t x_stride = 0;
@@ -85,7 +87,7 @@ struct CellBackward {
     size_t c_stride = 0, c_prev_stride = 0;
     float* dc = nullptr;  // in: gradient of c; out: of c_prev
     size_t dc_stride = 0;
-    float* extra = nullptr;  // GRU in: the saved pre-reset part; out: gradient of n's input part
+    float* extra = nullptr;  // GRU in: the saved pre-reset part; out (reset before: only): gradient of n's input part
     size_t extra_stride = 0;
     const float* x = nullptr;  // SRU
     float* dx = nullptr;       // SRU out: the part of the input's gradient that bypasses the gates, or nullptr
@@ -209,6 +211,42 @@ struct LayerNormBackward {
     float* dx = nullptr;                        // out, or nullptr
 };
 
+// Columns of rows [.., size] normalized over all rows. places: the rows, or nullptr: all of them, 0 to rows - 1.
+struct BatchNorm {
+    size_t rows = 0, size = 0;
+    const size_t* places = nullptr;  // [rows]
+    const float *x = nullptr, *dy = nullptr;
+    float *mean = nullptr, *variance = nullptr;       // [size], as all of these
+    const float *scale = nullptr, *bias = nullptr;    // weight / sqrt(variance + epsilon); nullptr: no bias
+    float *y = nullptr, *dx = nullptr;                // [.., size]
+    float *sum_dy = nullptr, *sum_dy_x = nullptr;     // [size]
+    const float *offset = nullptr, *slope = nullptr;  // [size]
+};
+
+// One row of several steps: y = sum over t of softmax_t(weight . x_t) x_t.
+struct AttentionPool {
+    size_t steps = 0, width = 0;
+    const float* x = nullptr;  // of the first step
+    size_t stride = 0;         // floats from one step to the next
+    const float* weight = nullptr;
+    float* state = nullptr;  // [width + 2], zeros before the first step
+    float* y = nullptr;      // [width]
+    const float* dy = nullptr;
+    float* dx = nullptr;       // laid out as x, or nullptr
+    float* dscores = nullptr;  // one a step, score_stride apart
+    size_t score_stride = 0;
+};
+
+// Rows [rows, size] without gaps: y = softmax(x), or its logarithm. y may be x, and dx may be dy.
+struct RowSoftmax {
+    size_t rows = 0, size = 0;
+    bool logarithm = false;
+    const float* x = nullptr;   // forward
+    float* y = nullptr;         // forward: out; backward: in
+    const float* dy = nullptr;  // backward
+    float* dx = nullptr;        // backward: out
+};
+
 struct AdamStep {
     size_t size = 0;
     float* weight = nullptr;
@@ -232,11 +270,15 @@ struct SgdStep {
     bool nesterov = false;
 };
 
+// What a function of numbers depends on besides its argument; see pointwise.h.
+struct PointwiseShape {
+    float alpha = 0, beta = 0;
+};
 // y = f(x) element by element; y may be x. backward: dx = dy f'(x), from x or from y, whichever the function needs; dx
 // may be dy.
 struct PointwiseKernels {
-    void (*forward)(size_t size, const float* x, float* y);
-    void (*backward)(size_t size, const float* x_or_y, const float* dy, float* dx);
+    void (*forward)(PointwiseShape shape, size_t size, const float* x, float* y);
+    void (*backward)(PointwiseShape shape, size_t size, const float* x_or_y, const float* dy, float* dx);
 };
 enum PointwiseIndex {
     pointwise_relu,
@@ -247,6 +289,9 @@ enum PointwiseIndex {
     pointwise_hard_sigmoid,
     pointwise_silu,
     pointwise_gelu,
+    pointwise_gelu_tanh,
+    pointwise_softplus,
+    pointwise_clip,
     pointwise_count
 };
 
@@ -326,6 +371,15 @@ struct Kernels {
     void (*additive_gradient)(const AdditiveGradient&);
     // One query: dweights in: gradient of the softmax's weights; out: of the scores.
     void (*softmax_gradient)(size_t keys, const float* weights, float* dweights);
+    // Of the columns from `first` to `last`: mean and variance; sum_dy and sum_dy_x
+    void (*batch_statistics)(const BatchNorm&, size_t first, size_t last);
+    void (*batch_norm_sums)(const BatchNorm&, size_t first, size_t last);
+    void (*batch_norm)(const BatchNorm&);
+    void (*batch_norm_gradient)(const BatchNorm&);
+    void (*attention_pool)(const AttentionPool&);
+    void (*attention_pool_gradient)(const AttentionPool&);
+    void (*row_softmax)(const RowSoftmax&);
+    void (*row_softmax_gradient)(const RowSoftmax&);
     void (*layer_norm)(const LayerNormForward&);
     void (*layer_norm_gradient)(const LayerNormBackward&);  // writes mean, inverse and dx ...
     // ... which this one reads: dweight += sum over rows, for columns from `first` to `last`

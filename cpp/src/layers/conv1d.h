@@ -12,9 +12,16 @@ struct Conv1dOptions {
     size_t in_channels = 0, out_channels = 0, kernel_size = 1, dilation = 1;
     size_t before = 0, after = 0;  // steps of zeros around the sequence
     bool bias = true;
+    size_t stride = 1, groups = 1;
+    size_t reach() const { return dilation * (kernel_size - 1); }
+    // Steps that come out of `steps`; 0: too few went in.
+    size_t output_steps(size_t steps) const {
+        const size_t padded = steps + before + after;
+        return steps && padded > reach() ? (padded - reach() - 1) / stride + 1 : 0;
+    }
 };
 
-// torch.nn.Conv1d with stride 1 and one group, on sequences whose channels lie side by side.
+// torch.nn.Conv1d, on sequences whose channels lie side by side.
 class Conv1d {
 public:
     // Without a seed, the parameters have no values: load() packs those of a file.
@@ -38,20 +45,29 @@ public:
     void step(const float* window, size_t rows, float* y) const;
 
 private:
-    size_t weights() const { return options_.out_channels * options_.kernel_size * options_.in_channels; }
-    Taps taps() const { return {options_.kernel_size, options_.dilation, static_cast<ptrdiff_t>(options_.before)}; }
+    size_t inputs() const { return options_.in_channels / options_.groups; }  // of a group, as are outputs
+    size_t outputs() const { return options_.out_channels / options_.groups; }
+    size_t weights() const { return options_.out_channels * options_.kernel_size * inputs(); }
+    Taps taps() const {
+        return {options_.kernel_size, options_.dilation, static_cast<ptrdiff_t>(options_.before), options_.stride};
+    }
     Buffer taps_first() const;
     struct Panels {
         PackedMatrix weights;
         Buffer start;  // what sums start from: the bias, or zeros
     };
-    const Panels& packed_forward() const;
-    const Panels& packed_backward() const;
+    using Groups = std::vector<Panels>;
+    const Groups& packed_forward() const;
+    const Groups& packed_backward() const;
+    // This thread's share of y = x convolved, group by group.
+    static void convolve_groups(const Team& team, const Groups& groups, const Taps& taps, const ConstSequence& x,
+                                const Sequence& y);
+    void add_bias_and_weights(const Team& team, const ConstSequence& dy, const float* sums);
 
     Conv1dOptions options_;
     const Kernels* kernels_;
-    Parameter weight_, bias_;  // [O, C, k], [O]
-    Packed<Panels> forward_, backward_;
+    Parameter weight_, bias_;  // [O, C / groups, k], [O]
+    Packed<Groups> forward_, backward_;
     WeightsStamp stamp_;
 };
 

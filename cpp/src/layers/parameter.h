@@ -17,7 +17,8 @@ struct Parameter {
     std::string name;
     std::vector<size_t> shape;
     Buffer value, grad;
-    bool frozen = false;  // no optimizer moves it, and its gradient is not clipped and counts for no norm
+    bool frozen = false;     // no optimizer moves it, and its gradient is not clipped and counts for no norm
+    bool statistic = false;  // of the data, without a gradient: it is always frozen
     size_t size() const { return value.size(); }
 };
 // Without values, a parameter is a name and a shape: a layer that only runs packs the values of a file instead.

@@ -25,18 +25,27 @@
 //     linear          out_features, bias (true)                                    -> out_features
 //     layer_norm      eps (1e-5), weight (true), bias (true),                      -> the same width
 //                     centered (true; false, without a bias: RMSNorm)
-//     conv1d          out_channels, kernel_size, dilation (1), before (0),         -> out_channels; T + before + after
-//                     after (0), bias (true)                                          - dilation * (kernel_size - 1)
-//                     steps
+//     batch_norm      eps (1e-5), momentum (0.1), affine (true)                    -> the same width
+//     conv1d          out_channels, kernel_size, dilation (1), before (0),         -> out_channels; (T + before + after
+//                     after (0), bias (true), stride (1), groups (1)                  - dilation * (kernel_size - 1)
+//                                                                                     - 1) / stride + 1 steps
 //     self_attention  num_heads (1), causal (false), bias (true)                   -> the same width
 //     dropout         p (0.5), variational (false)                                 -> the same width
 //     activation      function: "relu", "tanh", "sigmoid", ...                     -> the same width
+//                     alpha, beta (PyTorch's), for functions that have them
+//     softmax         log (false): its logarithm                                   -> the same width
 //     pool            function: "last", "first", "mean", "max"                     -> the same width, one step
+//     attention_pool  none                                                         -> the same width, one step
+//     pool_windows    function: "max", "mean"; kernel_size, stride (1),            -> the same width; (T + before
+//                     before (0), after (0), padding_counts (true)                    + after - kernel_size) / stride
+//                                                                                     + 1 steps
+//     flatten         steps                                                        -> steps times the width; T / steps
+//                                                                                     steps
 //     add, multiply   none; two inputs or more                                     -> the same width
 //     concatenate     none; two inputs or more                                     -> the sum of the widths
 //
 // T steps, N rows. Rows may have lengths: what lies beyond them has no effect and is zero in every output, and a conv1d
-// changes lengths as it changes T. conv1d and self_attention always compute in f32.
+// changes lengths as it changes T, as pool_windows and flatten do. conv1d and self_attention always compute in f32.
 #pragma once
 
 #include "files/options.h"

@@ -1,5 +1,5 @@
 // A layer as a network sees it. A new layer is one class here that adapts it and one row of the table in
-// network_layers.cpp.
+// its file: network_layers.cpp, network_time_layers.cpp or network_number_layers.cpp.
 #pragma once
 
 #include <optional>

@@ -9,7 +9,7 @@ namespace {
 // Taps of output step t that fall inside an input of `steps`.
 Range taps_inside(const Taps& taps, size_t steps, size_t t) {
     const auto first_from = [&](size_t step) {  // the first tap that reads `step` or later
-        const ptrdiff_t gap = static_cast<ptrdiff_t>(step) + taps.before - static_cast<ptrdiff_t>(t);
+        const ptrdiff_t gap = static_cast<ptrdiff_t>(step) + taps.before - static_cast<ptrdiff_t>(t * taps.stride);
         if (gap <= 0) return size_t{0};
         return std::min(taps.count, (static_cast<size_t>(gap) + taps.dilation - 1) / taps.dilation);
     };
@@ -26,14 +26,32 @@ size_t end_of_run(const Taps& taps, size_t steps, size_t t, size_t last) {
     return t;
 }
 
-// steps x rows of a layout as a product's rows, near neighbours one after another.
+// steps x rows of a layout as a product's rows: the steps of a row one after another, or the rows of a step.
 template <class Pattern, class Float>
-Pattern pattern(const SequenceOf<Float>& from, const Positions& positions) {
+Pattern pattern(const SequenceOf<Float>& from, const Positions& positions, bool by_steps) {
     const auto& [steps, rows] = positions;
     const size_t by_step = from.layout.step_stride, by_row = from.layout.row_stride;
     Float* base = from.at(steps.begin, rows.begin);
-    if (by_step < by_row) return {base, by_step, steps.size(), by_row};
+    if (by_steps) return {base, by_step, steps.size(), by_row};
     return {base, by_row, rows.size(), by_step};
+}
+
+// The steps `first`, `first + stride`, ... of a sequence, which has them.
+ConstSequence every(size_t stride, ConstSequence x, size_t first) {
+    x.base = x.at(first, 0);
+    x.layout.step_stride *= stride;
+    return x;
+}
+
+// Output steps among those of a block whose tap, `shift` steps from where the output's stride puts it, lies in a
+// sequence of `steps`.
+Range steps_under(Range block, size_t stride, ptrdiff_t shift, size_t steps) {
+    const auto first_from = [&](size_t step) {
+        const ptrdiff_t gap = static_cast<ptrdiff_t>(step) - shift;
+        const size_t t = gap <= 0 ? 0 : (static_cast<size_t>(gap) + stride - 1) / stride;
+        return std::clamp(t, block.begin, block.end);
+    };
+    return {first_from(0), first_from(steps)};
 }
 
 }  // namespace
@@ -45,6 +63,7 @@ void convolve(const Team& team, const Filter& filter, const ConstSequence& x, co
     const Range steps = by_step ? split(out.steps, team.size, team.index) : Range{0, out.steps};
     const Range rows = by_step ? Range{0, out.rows} : split(out.rows, team.size, team.index);
     if (rows.size() == 0) return;
+    const bool side_by_side = out.step_stride < out.row_stride;  // a row's steps in y
     const size_t width = weights.width();
     for (size_t t = steps.begin; t < steps.end;) {
         const Range inside = taps_inside(taps, in.steps, t);
@@ -54,18 +73,18 @@ void convolve(const Team& team, const Filter& filter, const ConstSequence& x, co
                 for (size_t n = rows.begin; n < rows.end; ++n) std::copy_n(start, out.channels, y.at(t, n));
             continue;
         }
-        const size_t from = t + inside.begin * taps.dilation - static_cast<size_t>(taps.before);
+        const size_t from = t * taps.stride + inside.begin * taps.dilation - static_cast<size_t>(taps.before);
         Gemm g;
         g.rows = (end - t) * rows.size();
         g.depth = inside.size() * in.channels;
         g.columns = out.channels;
-        g.a = pattern<ConstRows>(x, {{from, from + (end - t)}, rows});
+        g.a = pattern<ConstRows>(every(taps.stride, x, from), {{0, end - t}, rows}, side_by_side);
         g.inner = in.channels;
         g.outer_step = taps.dilation * in.step_stride;
         g.panels = weights.panel(0) + inside.begin * in.channels * width;
         g.panel_stride = weights.depth() * width;
         g.start = start;
-        g.c = pattern<Rows>(y, {{t, end}, rows});
+        g.c = pattern<Rows>(y, {{t, end}, rows}, side_by_side);
         weights.kernel().run(g);
         t = end;
     }
@@ -104,15 +123,12 @@ void convolve_gradient(const Team& team, const Kernels& kernels, const Taps& tap
         pack_positions(own_dy, block, unit_block, left);
         for (size_t tap = 0; tap < taps.count; ++tap) {
             const ptrdiff_t shift = static_cast<ptrdiff_t>(tap * taps.dilation) - taps.before;
-            const auto clip = [&](size_t t) {  // the input step under output step t, kept inside the sequence
-                const ptrdiff_t at = static_cast<ptrdiff_t>(t) + shift;
-                return static_cast<size_t>(std::clamp(at, ptrdiff_t{0}, static_cast<ptrdiff_t>(in.steps)));
-            };
-            const Positions source{{clip(block.steps.begin), clip(block.steps.end)}, block.rows};
+            const Range under = steps_under(block.steps, taps.stride, shift, in.steps);
+            const Positions source{{0, under.size()}, block.rows};
             if (source.count() == 0) continue;
-            const auto skipped =
-                static_cast<size_t>(static_cast<ptrdiff_t>(source.steps.begin) - shift) - block.steps.begin;
-            pack_positions(x, source, width, panels);
+            const auto first = static_cast<size_t>(static_cast<ptrdiff_t>(under.begin * taps.stride) + shift);
+            const size_t skipped = under.begin - block.steps.begin;
+            pack_positions(every(taps.stride, x, first), source, width, panels);
             Gemm g;
             g.rows = own.size();
             g.depth = source.count();

@@ -1,4 +1,4 @@
-// Convolution over time: y[t] = b + sum over taps j of W_j x[t + j * dilation - before], as one product whose depth
+// Convolution over time: y[t] = b + sum over taps j of W_j x[t s + j * dilation - before], as one product whose depth
 // runs over (tap, channel). Neighbouring taps of A are neighbouring steps of x, so nothing is copied out k times.
 #pragma once
 
@@ -33,10 +33,20 @@ struct SequenceOf {
 using Sequence = SequenceOf<float>;
 using ConstSequence = SequenceOf<const float>;
 
-// Tap j of output step t reads input step t + j * dilation - before; what lies outside the sequence is left out.
+// Some of the channels alone.
+template <class Float>
+SequenceOf<Float> channels_of(SequenceOf<Float> s, size_t first, size_t count) {
+    s.base += first;
+    s.layout.channels = count;
+    return s;
+}
+
+// Tap j of output step t reads input step t * stride + j * dilation - before; what lies outside the sequence is left
+// out.
 struct Taps {
     size_t count = 1, dilation = 1;
     ptrdiff_t before = 0;
+    size_t stride = 1;
 };
 
 // What a convolution multiplies by.
@@ -48,7 +58,7 @@ struct Filter {
 // This thread's share of y.
 void convolve(const Team& team, const Filter& filter, const ConstSequence& x, const Sequence& y);
 
-// gradient[o, (tap, c)] += sum over t, n of dy[t, n, o] * x[t + tap * dilation - before, n, c], positions in one order.
+// gradient[o, (tap, c)] += sum over t, n of dy[t, n, o] * x[t s + tap * dilation - before, n, c], positions in order.
 // A thread adds the rows o it owns and needs its own scratch.
 size_t convolve_gradient_scratch(const Kernels& kernels, size_t inputs, size_t outputs);
 void convolve_gradient(const Team& team, const Kernels& kernels, const Taps& taps, const ConstSequence& x,

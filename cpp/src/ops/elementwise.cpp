@@ -1,6 +1,9 @@
 #include "ops/elementwise.h"
 
 #include <algorithm>
+#include <cmath>
+#include <stdexcept>
+#include <string>
 
 namespace rnnfast::core {
 
@@ -24,16 +27,80 @@ void tanh_gradient_(const Kernels& kernels, size_t size, const float* y, float* 
            [&](const Range& own) { kernels.tanh_gradient(own.size(), y + own.begin, dy + own.begin); });
 }
 
-void pointwise(const Kernels& kernels, Pointwise f, size_t size, const float* x, float* y, size_t most_threads) {
-    const auto& kernel = kernels.pointwise[static_cast<size_t>(f)];
-    shared(size, 20, most_threads, [&](const Range& own) { kernel.forward(own.size(), x + own.begin, y + own.begin); });
+Activation Activation::of(Pointwise function, std::optional<double> alpha, std::optional<double> beta) {
+    struct Row {
+        Pointwise function;
+        double alpha, beta;  // NaN: the function has none
+        bool alpha_from_0, positive_beta;
+    };
+    constexpr double none = NAN, any = -3e38;
+    const Row rows[] = {{Pointwise::leaky_relu, 0.01, none, true, false},
+                        {Pointwise::elu, 1, none, true, false},
+                        {Pointwise::hard_sigmoid, 1.0 / 6, 0.5, true, false},
+                        {Pointwise::softplus, none, 1, false, true},
+                        {Pointwise::clip, -1, 1, false, false}};
+    Row row{function, none, none, false, false};
+    for (const Row& known : rows)
+        if (known.function == function) row = known;
+    const auto chosen = [&](const char* name, std::optional<double> given, double usual, double least) {
+        if (given && std::isnan(usual))
+            throw std::invalid_argument(std::string(name_of(function)) + " has no " + name + ": leave it out");
+        if (given && !(*given >= least))
+            throw std::invalid_argument(std::string(name) + " is " + std::to_string(*given) + ", expected at least " +
+                                        (least > 0 ? "1e-6" : "0"));
+        return std::isnan(usual) ? 0.0f : static_cast<float>(given.value_or(usual));
+    };
+    const Activation made{function,
+                          {chosen("alpha", alpha, row.alpha, row.alpha_from_0 ? 0 : any),
+                           chosen("beta", beta, row.beta, row.positive_beta ? 1e-6 : any)}};
+    if (function == Pointwise::clip && !(made.shape.alpha < made.shape.beta))
+        throw std::invalid_argument("alpha is " + std::to_string(made.shape.alpha) + " and beta " +
+                                    std::to_string(made.shape.beta) + ": expected a smaller alpha");
+    return made;
 }
 
-void pointwise_gradient(const Kernels& kernels, Pointwise f, size_t size, const float* x_or_y, const float* dy,
+void pointwise(const Kernels& kernels, const Activation& f, size_t size, const float* x, float* y,
+               size_t most_threads) {
+    const auto& kernel = kernels.pointwise[static_cast<size_t>(f.function)];
+    shared(size, 20, most_threads,
+           [&](const Range& own) { kernel.forward(f.shape, own.size(), x + own.begin, y + own.begin); });
+}
+
+void pointwise_gradient(const Kernels& kernels, const Activation& f, size_t size, const float* x_or_y, const float* dy,
                         float* dx) {
-    const auto& kernel = kernels.pointwise[static_cast<size_t>(f)];
-    shared(size, 20, all_threads,
-           [&](const Range& own) { kernel.backward(own.size(), x_or_y + own.begin, dy + own.begin, dx + own.begin); });
+    const auto& kernel = kernels.pointwise[static_cast<size_t>(f.function)];
+    shared(size, 20, all_threads, [&](const Range& own) {
+        kernel.backward(f.shape, own.size(), x_or_y + own.begin, dy + own.begin, dx + own.begin);
+    });
+}
+
+namespace {
+
+// Calls kernel(part) for each thread's share of the rows.
+template <class Kernel>
+void shared_rows(const RowSoftmax& all, size_t most_threads, Kernel kernel) {
+    const double flops = 40 * static_cast<double>(all.rows * all.size);
+    parallel(std::min(most_threads, threads_for(flops)), [&](const Team& team) {
+        const Range own = split(all.rows, team.size, team.index);
+        RowSoftmax s = all;
+        s.rows = own.size();
+        const size_t skipped = own.begin * all.size;
+        if (s.x) s.x += skipped;
+        s.y += skipped;
+        if (s.dy) s.dy += skipped;
+        if (s.dx) s.dx += skipped;
+        kernel(s);
+    });
+}
+
+}  // namespace
+
+void row_softmax(const Kernels& kernels, const RowSoftmax& s, size_t most_threads) {
+    shared_rows(s, most_threads, kernels.row_softmax);
+}
+
+void row_softmax_gradient(const Kernels& kernels, const RowSoftmax& s) {
+    shared_rows(s, all_threads, kernels.row_softmax_gradient);
 }
 
 void add(const Kernels& kernels, size_t size, const float* x, float* y, size_t most_threads) {

@@ -1,6 +1,8 @@
 // Functions of single numbers on any number of them, on several threads: the same bits on every ISA.
 #pragma once
 
+#include <optional>
+
 #include "kernels/table.h"
 #include "runtime/named.h"
 #include "runtime/parallel.h"
@@ -13,21 +15,37 @@ void tanh_(const Kernels& kernels, size_t size, float* x);
 void tanh_gradient_(const Kernels& kernels, size_t size, const float* y, float* dy);
 
 // In the order of PointwiseIndex.
-enum class Pointwise { relu, leaky_relu, elu, tanh, sigmoid, hard_sigmoid, silu, gelu };
+enum class Pointwise { relu, leaky_relu, elu, tanh, sigmoid, hard_sigmoid, silu, gelu, gelu_tanh, softplus, clip };
 template <>
 struct Named<Pointwise> {
-    static constexpr std::string_view names[] = {"relu",    "leaky_relu",   "elu",  "tanh",
-                                                 "sigmoid", "hard_sigmoid", "silu", "gelu"};
+    static constexpr std::string_view names[] = {"relu",      "leaky_relu",   "elu",  "tanh",
+                                                 "sigmoid",   "hard_sigmoid", "silu", "gelu",
+                                                 "gelu_tanh", "softplus",     "clip"};
 };
-// Whether the gradient is a function of x; otherwise it is one of y.
-inline bool gradient_reads_x(Pointwise f) { return f == Pointwise::silu || f == Pointwise::gelu; }
+// A function, with alpha and beta if it has them.
+struct Activation {
+    Pointwise function = Pointwise::relu;
+    PointwiseShape shape;
+
+    // Without alpha or beta, PyTorch's. Throws std::invalid_argument for what the function does not have or cannot
+    // have.
+    static Activation of(Pointwise function, std::optional<double> alpha = {}, std::optional<double> beta = {});
+    // Whether the gradient is a function of x; otherwise it is one of y.
+    bool gradient_reads_x() const {
+        return function == Pointwise::silu || function == Pointwise::gelu || function == Pointwise::gelu_tanh;
+    }
+};
 
 // y = f(x); y may be x.
-void pointwise(const Kernels& kernels, Pointwise f, size_t size, const float* x, float* y,
+void pointwise(const Kernels& kernels, const Activation& f, size_t size, const float* x, float* y,
                size_t most_threads = all_threads);
 // dx = dy f'(x); dx may be dy.
-void pointwise_gradient(const Kernels& kernels, Pointwise f, size_t size, const float* x_or_y, const float* dy,
+void pointwise_gradient(const Kernels& kernels, const Activation& f, size_t size, const float* x_or_y, const float* dy,
                         float* dx);
+
+// Softmax of each row, or its logarithm: y of x [rows, size], and dx of y and dy; y may be x, and dx may be dy.
+void row_softmax(const Kernels& kernels, const RowSoftmax& s, size_t most_threads = all_threads);
+void row_softmax_gradient(const Kernels& kernels, const RowSoftmax& s);
 
 // y += x, and y = a * b
 void add(const Kernels& kernels, size_t size, const float* x, float* y, size_t most_threads = all_threads);

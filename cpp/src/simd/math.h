@@ -1,4 +1,5 @@
-// exp, tanh and sigmoid on Vec: one sequence of operations for every ISA, so every ISA with FMA gives the same bits.
+// exp, log, tanh and sigmoid on Vec: one sequence of operations for every ISA, so every ISA with FMA gives the same
+// bits.
 #pragma once
 
 #include "simd/vec.h"
@@ -34,6 +35,31 @@ inline Reduced reduce(Vec x) {
 inline Vec exp(Vec x) {
     const Reduced e = reduce(clamp(x, -87.3f, 88.3f));
     return fma(e.scale, e.poly, e.scale);
+}
+
+// The natural logarithm of positive normal numbers, relative error 1.2e-7
+inline Vec log(Vec x) {
+    // x = 2^n (1 + r) with sqrt(1/2) <= 1 + r < sqrt(2)
+    const IntVec n = (as_int(x) - as_int(broadcast(0.70710678f))) >> 23;
+    const Vec r = as_float(as_int(x) - (n << 23)) - broadcast(1.0f), exponent = to_float(n);
+    // (log(1 + r) - r + r^2 / 2) / r^3, minimax, relative error of log(1 + r) 5.8e-9 in double
+    Vec q = broadcast(-0.076344974f);
+    q = fma(q, r, broadcast(0.12761582f));
+    q = fma(q, r, broadcast(-0.13160184f));
+    q = fma(q, r, broadcast(0.14201757f));
+    q = fma(q, r, broadcast(-0.16623357f));
+    q = fma(q, r, broadcast(0.20001227f));
+    q = fma(q, r, broadcast(-0.2500082f));
+    q = fma(q, r, broadcast(0.3333333f));
+    q = fma(q, r, broadcast(-0.5f));
+    const Vec low = fma(exponent, broadcast(-2.12194440e-4f), q * (r * r));  // ln2 in two parts, as above
+    return fma(exponent, broadcast(0.693359375f), r + low);
+}
+
+// log(1 + u) for u from 0 to 1, relative error 2.5e-7: the logarithm of 1 + u as rounded, times what rounding took
+inline Vec log_of_1_plus(Vec u) {
+    const Vec one = broadcast(1.0f), rounded = one + u, kept = rounded - one;
+    return kept > broadcast(0.0f) ? log(rounded) * (u / kept) : u;
 }
 
 // 1 / (1 + e^-x), relative error 2.4e-7

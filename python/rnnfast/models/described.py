@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import singledispatch
 
 from rnnfast._expect import kind_of
+from rnnfast.nn.compiled import CompiledLayer
 from rnnfast.nn.embedding import Embedding
 from rnnfast.nn.linear import Linear
 from rnnfast.nn.norm import LayerNorm, RMSNorm
@@ -34,6 +35,11 @@ def described(layer: object) -> Description:
 @described.register
 def _(layer: Part) -> Description:
     return Description(layer.kind, layer.options())
+
+
+@described.register
+def _(layer: CompiledLayer) -> Description:
+    return Description(layer.kind, layer.options(), layer.reads)
 
 
 @described.register
@@ -79,7 +85,7 @@ def _(layer: Conv1d) -> Description:
     before, after = layer.zeros
     options = {
         "out_channels": layer.out_channels, "kernel_size": layer.kernel_size, "dilation": layer.dilation, "before": before,
-        "after": after, "bias": layer.bias,
+        "after": after, "bias": layer.bias, "stride": layer.stride, "groups": layer.groups,
     }  # fmt: skip
     return Description("conv1d", options, layer.in_channels)
 

@@ -18,7 +18,7 @@ from rnnfast.models.base import Model
 from rnnfast.models.described import Description, described
 from rnnfast.models.onnx_write import write_network, writer
 from rnnfast.nn.layer import Array, Layer, State, StateLike, parts_of
-from rnnfast.nn.parts import Part
+from rnnfast.nn.parts import Flatten, Part
 from rnnfast.protocols import Precision
 from rnnfast.text.vocab import Vocab
 
@@ -175,6 +175,8 @@ class Network(Model):
             own = [entry[key] for key in ("embedding_dim", "out_features", "out_channels") if key in entry]
             if entry["type"] == "recurrent":
                 own = [entry["hidden_size"] * (1 + entry["bidirectional"])]
+            if entry["type"] == "flatten":
+                own = [entry["steps"] * read[0]]
             widths[entry["name"]] = own[0] if own else sum(read) if entry["type"] == "concatenate" else read[0]
         return widths
 
@@ -182,7 +184,7 @@ class Network(Model):
         """The layers whose outputs have one step only."""
         found: set[str] = set()
         for entry in self._config["layers"]:
-            if entry["type"] == "pool" or found.intersection(entry["inputs"]):
+            if entry["type"] in ("pool", "attention_pool") or found.intersection(entry["inputs"]):
                 found.add(entry["name"])
         return found
 
@@ -370,11 +372,8 @@ class Sequential(Network):
     def __init__(
         self, *layers: LayerOrPart, batch_first: bool = False, weights: Precision = "f32", seed: int | None = None
     ) -> None:
-        first = next((d for d in map(described, layers) if d.reads is not None), None)
-        if first is None:
-            raise ValueError("no layer has a width: expected at least one with weights, such as rf.Linear")
         super().__init__(
-            inputs={"input": {"ids": first.reads} if first.ids else first.reads},  # type: ignore[dict-item]
+            inputs={"input": _first_width(layers)},
             layers={str(i): layer for i, layer in enumerate(layers)},
             batch_first=batch_first, weights=weights, seed=seed,
         )  # fmt: skip
@@ -504,6 +503,23 @@ def _wanted_shape(size: int, batch_first: bool, step: bool) -> str:
     if step:
         return f"(N{last})" if size else "(N,)"
     return f"({'N, T' if batch_first else 'T, N'}{last}) or, of a single row, (T{last or ','})"
+
+
+def _first_width(layers: Sequence[LayerOrPart]) -> int | dict[str, int]:
+    """What a chain reads, by its first layer that has a width; a Flatten before it makes its inputs wider."""
+    times = 1
+    for layer in layers:
+        description = described(layer)
+        if isinstance(layer, Flatten):
+            times *= layer.steps
+        if description.reads is None:
+            continue
+        if description.reads % times:
+            raise ValueError(
+                f"{layer!r} reads {description.reads} numbers a step, expected a multiple of the {times} steps flattened before it"
+            )
+        return {"ids": description.reads} if description.ids else description.reads // times
+    raise ValueError("no layer has a width: expected at least one with weights, such as rf.Linear")
 
 
 def _input(name: str, size: int | Mapping[str, int]) -> dict[str, Any]:

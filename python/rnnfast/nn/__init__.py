@@ -8,6 +8,7 @@ output's gradient, adds to ``grads`` and returns the input's.
 
 from rnnfast.nn.cells import CELLS as CELLS
 from rnnfast.nn.cells import GRUCell, LSTMCell, RNNCell
+from rnnfast.nn.compiled import AttentionPool, BatchNorm1d
 from rnnfast.nn.embedding import Embedding
 from rnnfast.nn.layer import Array as Array
 from rnnfast.nn.layer import Gradients as Gradients
@@ -20,15 +21,23 @@ from rnnfast.nn.parts import (
     ELU,
     GELU,
     Add,
+    AvgPool1d,
     Concatenate,
     Dropout,
+    Flatten,
     Hardsigmoid,
+    Hardtanh,
     LeakyReLU,
+    LogSoftmax,
+    MaxPool1d,
     Multiply,
     Pool,
     ReLU,
+    ReLU6,
     Sigmoid,
     SiLU,
+    Softmax,
+    Softplus,
     Tanh,
 )
 from rnnfast.nn.recurrent import GRU, LSTM, QRNN, RNN, SRU, MinGRU, MinLSTM
@@ -44,16 +53,23 @@ __all__ = [
     "RNN",
     "SRU",
     "Add",
+    "AttentionPool",
+    "AvgPool1d",
+    "BatchNorm1d",
     "Concatenate",
     "Conv1d",
     "Dropout",
     "Embedding",
+    "Flatten",
     "GRUCell",
     "Hardsigmoid",
+    "Hardtanh",
     "LSTMCell",
     "LayerNorm",
     "LeakyReLU",
     "Linear",
+    "LogSoftmax",
+    "MaxPool1d",
     "MinGRU",
     "MinLSTM",
     "Multiply",
@@ -61,9 +77,12 @@ __all__ = [
     "RMSNorm",
     "RNNCell",
     "ReLU",
+    "ReLU6",
     "SelfAttention",
     "SiLU",
     "Sigmoid",
+    "Softmax",
+    "Softplus",
     "Tanh",
 ]
 

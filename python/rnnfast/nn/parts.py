@@ -5,10 +5,12 @@ They describe what an ``rf.Sequential`` or an ``rf.Network`` computes between it
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import ClassVar, Literal
 
-from rnnfast._arrays import dropout_share
-from rnnfast._expect import choice
+from rnnfast._arrays import between, dropout_share, positive, real
+from rnnfast._expect import choice, listed
 
 Pooling = Literal["last", "first", "mean", "max"]
 
@@ -61,21 +63,46 @@ class ReLU(Activation):
 
 
 class LeakyReLU(Activation):
-    """x if it is positive, else x / 100, as ``torch.nn.LeakyReLU``."""
+    """x if it is positive, else ``negative_slope`` x, as ``torch.nn.LeakyReLU``. The slope is at least 0.
+
+    >>> LeakyReLU(0.2)
+    LeakyReLU(negative_slope=0.2)
+    """
 
     function = "leaky_relu"
 
+    def __init__(self, negative_slope: float = 0.01) -> None:
+        self.negative_slope = _number(negative_slope, "negative_slope", least=0)
+
+    def options(self) -> dict[str, object]:
+        return _changed(super().options(), alpha=(self.negative_slope, 0.01))
+
 
 class ELU(Activation):
-    """x if it is positive, else exp(x) - 1, as ``torch.nn.ELU``."""
+    """x if it is positive, else ``alpha`` (exp(x) - 1), as ``torch.nn.ELU``. ``alpha`` is at least 0."""
 
     function = "elu"
 
+    def __init__(self, alpha: float = 1.0) -> None:
+        self.alpha = _number(alpha, "alpha", least=0)
+
+    def options(self) -> dict[str, object]:
+        return _changed(super().options(), alpha=(self.alpha, 1.0))
+
 
 class GELU(Activation):
-    """x Φ(x), where Φ is the cumulative distribution function of the normal distribution, as ``torch.nn.GELU``."""
+    """x Φ(x), where Φ is the cumulative distribution function of the normal distribution, as ``torch.nn.GELU``.
+
+    ``approximate="tanh"``: x (1 + tanh(√(2/π) (x + 0.044715 x³))) / 2 instead.
+    """
 
     function = "gelu"
+
+    def __init__(self, approximate: Literal["none", "tanh"] = "none") -> None:
+        self.approximate = choice(approximate, ("none", "tanh"), "approximate")
+
+    def options(self) -> dict[str, object]:
+        return {"function": "gelu_tanh" if self.approximate == "tanh" else "gelu"}
 
 
 class SiLU(Activation):
@@ -97,9 +124,83 @@ class Sigmoid(Activation):
 
 
 class Hardsigmoid(Activation):
-    """min(max(x / 6 + 1/2, 0), 1), as ``torch.nn.Hardsigmoid``."""
+    """min(max(``slope`` x + ``offset``, 0), 1); by default ``torch.nn.Hardsigmoid``, x / 6 + 1/2. The slope is at least 0."""
 
     function = "hard_sigmoid"
+
+    def __init__(self, slope: float = 1 / 6, offset: float = 0.5) -> None:
+        self.slope, self.offset = _number(slope, "slope", least=0), _number(offset, "offset")
+
+    def options(self) -> dict[str, object]:
+        return _changed(super().options(), alpha=(self.slope, 1 / 6), beta=(self.offset, 0.5))
+
+
+class Hardtanh(Activation):
+    """min(max(x, ``min_val``), ``max_val``), as ``torch.nn.Hardtanh``.
+
+    >>> Hardtanh(-2, 2)
+    Hardtanh(min_val=-2.0, max_val=2.0)
+    """
+
+    function = "clip"
+
+    def __init__(self, min_val: float = -1.0, max_val: float = 1.0) -> None:
+        self.min_val, self.max_val = _number(min_val, "min_val"), _number(max_val, "max_val")
+        if not self.min_val < self.max_val:
+            raise ValueError(f"min_val is {min_val} and max_val {max_val}: expected a smaller min_val")
+
+    def options(self) -> dict[str, object]:
+        return _changed(super().options(), alpha=(self.min_val, -1.0), beta=(self.max_val, 1.0))
+
+
+class ReLU6(Hardtanh):
+    """min(max(x, 0), 6), as ``torch.nn.ReLU6``."""
+
+    def __init__(self) -> None:
+        super().__init__(0.0, 6.0)
+
+    def __repr__(self) -> str:
+        return "ReLU6()"
+
+
+class Softplus(Activation):
+    """log(1 + exp(``beta`` x)) / ``beta``, as ``torch.nn.Softplus``, which is x where float32 cannot tell them apart."""
+
+    function = "softplus"
+
+    def __init__(self, beta: float = 1.0) -> None:
+        self.beta = _number(beta, "beta", least=1e-6)
+
+    def options(self) -> dict[str, object]:
+        return _changed(super().options(), beta=(self.beta, 1.0))
+
+
+class Softmax(Part):
+    """exp(x) / Σ exp(x) over the numbers of a step, as ``torch.nn.Softmax(-1)``."""
+
+    kind = "softmax"
+
+    def options(self) -> dict[str, object]:
+        return {"log": False}
+
+
+class LogSoftmax(Softmax):
+    """x - log Σ exp(x) over the numbers of a step, as ``torch.nn.LogSoftmax(-1)``."""
+
+    def options(self) -> dict[str, object]:
+        return {"log": True}
+
+
+def _number(value: float, name: str, *, least: float = -math.inf) -> float:
+    number = real(value, name)
+    if not (math.isfinite(number) and number >= least):
+        raise ValueError(f"{name} is {value}, expected a finite number{'' if least < 0 else f' of at least {least}'}")
+    return number
+
+
+def _changed(options: dict[str, object], **values: tuple[float, float]) -> dict[str, object]:
+    """The options with those of the pairs (value, default) that differ."""
+    return {**options, **{name: value for name, (value, usual) in values.items() if value != usual}}
 
 
 class Pool(Part):
@@ -116,6 +217,88 @@ class Pool(Part):
 
     def options(self) -> dict[str, object]:
         return {"function": self.function}
+
+
+class _Windows(Part):
+    kind = "pool_windows"
+    function: ClassVar[str]
+    count_include_pad: bool = True
+
+    def __init__(
+        self, kernel_size: int, stride: int | None = None, padding: int | Sequence[int] | Literal["causal"] = 0
+    ) -> None:
+        self.kernel_size = positive(kernel_size, "kernel_size")
+        self.stride = self.kernel_size if stride is None else positive(stride, "stride")
+        if isinstance(padding, str):
+            choice(padding, ("causal",), "padding")
+            self.padding = (self.kernel_size - 1, 0)
+        else:
+            sides = (
+                [padding, padding] if isinstance(padding, int) else listed(padding, "padding", "steps before and after")
+            )
+            if len(sides) != 2:
+                raise ValueError(f"padding has {len(sides)} numbers, expected one, or two: before and after")
+            self.padding = (
+                between(sides[0], 0, self.kernel_size - 1, "padding"),
+                between(sides[1], 0, self.kernel_size - 1, "padding"),
+            )
+
+    def options(self) -> dict[str, object]:
+        before, after = self.padding
+        sizes = {"kernel_size": self.kernel_size, "stride": self.stride, "before": before, "after": after}
+        return {"function": self.function, **sizes, "padding_counts": self.count_include_pad}
+
+
+class MaxPool1d(_Windows):
+    """The maximum of windows of ``kernel_size`` steps, as ``torch.nn.MaxPool1d``; padding is never the maximum.
+
+    ``stride``: steps from one window to the next; None: ``kernel_size``. ``padding``: steps on both sides, or a pair, before and
+    after; ``"causal"``: all before, so that a window ends with its step.
+
+    >>> MaxPool1d(3, padding="causal", stride=1)
+    MaxPool1d(kernel_size=3, stride=1, padding=(2, 0))
+    """
+
+    function = "max"
+
+
+class AvgPool1d(_Windows):
+    """The mean of windows of ``kernel_size`` steps, as ``torch.nn.AvgPool1d``; ``stride`` and ``padding`` as in :class:`MaxPool1d`.
+
+    ``count_include_pad``: steps of padding count, as zeros.
+    """
+
+    function = "mean"
+
+    def __init__(
+        self,
+        kernel_size: int,
+        stride: int | None = None,
+        padding: int | Sequence[int] | Literal["causal"] = 0,
+        *,
+        count_include_pad: bool = True,
+    ) -> None:
+        super().__init__(kernel_size, stride, padding)
+        self.count_include_pad = bool(count_include_pad)
+
+
+class Flatten(Part):
+    """Every ``steps`` steps side by side as one step: (T, N, width) becomes (T / steps, N, steps · width).
+
+    Steps that are left over at the end are dropped. For sequences of a fixed length ``steps`` this is ``torch.nn.Flatten`` of
+    (N, steps, width); with ``Pool("last")`` behind it, the one step that comes out loses its axis.
+
+    >>> Flatten(4)
+    Flatten(steps=4)
+    """
+
+    kind = "flatten"
+
+    def __init__(self, steps: int) -> None:
+        self.steps = positive(steps, "steps")
+
+    def options(self) -> dict[str, object]:
+        return {"steps": self.steps}
 
 
 class Add(Part):

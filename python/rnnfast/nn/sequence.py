@@ -6,6 +6,7 @@ computes one time step, as text generation needs it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Callable, Optional
 
 import numpy as np
@@ -100,23 +101,26 @@ class ConvState:
 
 
 class Conv1d(Layer):
-    r"""Convolution over time, as ``torch.nn.Conv1d`` with stride 1 and one group.
+    r"""Convolution over time, as ``torch.nn.Conv1d``.
 
-    .. math:: y_t = b + \sum_{j=0}^{k-1} W_{:,:,j}\, x_{t + j \cdot dilation - before}
+    .. math:: y_t = b + \sum_{j=0}^{k-1} W_{:,:,j}\, x_{t \cdot stride + j \cdot dilation - before}
 
     The layout is that of the recurrent layers, channels last: x (T, N, in_channels), or (N, T, in_channels) with
     ``batch_first``; torch's (N, C, L) is ``x.swapaxes(1, 2)`` of the latter. The weights have torch's names and shapes,
-    ``weight`` (out_channels, in_channels, k) and ``bias`` (out_channels,), so a ``state_dict`` can be exchanged.
+    ``weight`` (out_channels, in_channels / groups, k) and ``bias`` (out_channels,), so a ``state_dict`` can be exchanged.
 
     Parameters
     ----------
     in_channels, out_channels, kernel_size : C, O and k
-    padding : steps of zeros on both sides; ``"same"`` keeps the length (an odd total puts one more at the end, as in torch);
-        ``"causal"`` puts all zeros at the start, so that y_t depends on nothing later than x_t
+    stride : steps of the input from one output to the next
+    padding : steps of zeros on both sides, or a pair of them, before and after; ``"same"`` keeps the length (an odd total puts one
+        more at the end, as in torch; stride 1 only); ``"causal"`` puts all zeros at the start, so that y_t depends on nothing later
+        than x_t
     dilation : distance between two taps in steps
-    bias, batch_first, seed : as in the recurrent layers; initial weights are uniform in ±1/sqrt(C·k)
+    groups : the channels are split into so many parts that do not see one another
+    bias, batch_first, seed : as in the recurrent layers; initial weights are uniform in ±1/sqrt(C·k / groups)
 
-    The cost is T·k·C·O multiplications, with all steps in parallel; memory is that of input and output: the input is not
+    The cost is T·k·C·O / (stride·groups) multiplications, with all steps in parallel; memory is that of input and output: the input is not
     copied k times.
 
     >>> conv = Conv1d(3, 5, 3, padding="same", seed=0)
@@ -125,7 +129,8 @@ class Conv1d(Layer):
     """
 
     in_channels, out_channels, kernel_size, dilation = Option[int](), Option[int](), Option[int](), Option[int]()
-    padding, bias, batch_first = Option["int | str"](), Option[bool](), Option[bool]()
+    padding, bias, batch_first = Option["int | str | list[int]"](), Option[bool](), Option[bool]()
+    stride, groups = Option[int](), Option[int]()
 
     def __init__(
         self,
@@ -133,8 +138,10 @@ class Conv1d(Layer):
         out_channels: int,
         kernel_size: int,
         *,
-        padding: int | str = 0,
+        stride: int = 1,
+        padding: int | str | Sequence[int] = 0,
         dilation: int = 1,
+        groups: int = 1,
         bias: bool = True,
         batch_first: bool = False,
         seed: int | None = None,
@@ -143,8 +150,10 @@ class Conv1d(Layer):
             "in_channels": positive(in_channels, "in_channels"),
             "out_channels": positive(out_channels, "out_channels"),
             "kernel_size": positive(kernel_size, "kernel_size"),
+            "stride": positive(stride, "stride"),
+            "padding": list(padding) if isinstance(padding, (list, tuple)) else padding,
             "dilation": positive(dilation, "dilation"),
-            "padding": padding,
+            "groups": positive(groups, "groups"),
             "bias": bool(bias),
             "batch_first": bool(batch_first),
         }
@@ -152,7 +161,7 @@ class Conv1d(Layer):
         self._seed = new_seed(seed)
         self._core = _core.Conv1d(
             self.in_channels, self.out_channels, self.kernel_size, self.dilation, before, after, self.bias,
-            self.batch_first, self._seed,
+            self.batch_first, self._seed, self.stride, self.groups,
         )  # fmt: skip
 
     @property
@@ -160,16 +169,26 @@ class Conv1d(Layer):
         """The steps of zeros before and after the input."""
         reach = self.dilation * (self.kernel_size - 1)
         if self.padding == "same":
+            if self.stride > 1:
+                raise ValueError(
+                    f"padding='same' keeps the length, and stride is {self.stride}: give the steps of zeros instead"
+                )
             return reach // 2, reach - reach // 2
         if self.padding == "causal":
             return reach, 0
         if isinstance(self.padding, str):
             raise ValueError(f"padding is {brief(self.padding)}, expected a number of steps, 'same' or 'causal'")
-        steps = between(self.padding, 0, 2**31 - 1, "padding")
-        return steps, steps
+        sides = self.padding if isinstance(self.padding, list) else [self.padding, self.padding]
+        if len(sides) != 2:
+            raise ValueError(f"padding has {len(sides)} numbers, expected one, or two: before and after")
+        before, after = (between(steps, 0, 2**31 - 1, "padding") for steps in sides)
+        return before, after
 
     def __repr__(self) -> str:
         options = f", padding={self.padding!r}, dilation={self.dilation}"
+        options += "".join(
+            f", {name}={getattr(self, name)}" for name in ("stride", "groups") if getattr(self, name) > 1
+        )
         return f"Conv1d({self.in_channels}, {self.out_channels}, {self.kernel_size}{options})"
 
     def __call__(self, input: ArrayLike) -> Array:
@@ -201,6 +220,10 @@ class Conv1d(Layer):
         """
         if self.padding != "causal":
             raise ValueError(f"step needs padding='causal', this layer has {self.padding!r} and would look ahead")
+        if self.stride > 1:
+            raise ValueError(
+                f"step gives one output for each input, and this layer has stride {self.stride}: call it on sequences"
+            )
         x, flat = _step_input(input, self.in_channels)
         ring = ConvState(self, len(x)) if state is None else _checked_state(state, ConvState)
         y: Array = self._core.step(ring._window(self, x))

@@ -1,6 +1,6 @@
-"""Conv1d, SelfAttention, LayerNorm and RMSNorm in double precision NumPy, forward and backward: the readable specification.
+"""Conv1d, SelfAttention, normalizations and pooling by attention in double precision NumPy, forward and backward: the readable specification.
 
-Shapes: x (T, N, D); weights in torch's order and layout. Convolution: weight (O, C, k). Attention: in_proj (3 D, D).
+Shapes: x (T, N, D); weights in torch's order and layout. Convolution: weight (O, C / groups, k). Attention: in_proj (3 D, D).
 """
 
 from __future__ import annotations
@@ -9,23 +9,37 @@ import numpy as np
 
 
 class Convolution:
-    """y[t] = b + sum over taps j of x[t + j * dilation - before] W[:, :, j]^T, zeros outside."""
+    """y[t] = b + sum over taps j of x[t * stride + j * dilation - before] W[:, :, j]^T, zeros outside; each group on its own."""
 
-    def __init__(self, x, weight, bias, before, after, dilation):
-        self.weight, self.dilation, self.before, self.steps = weight, dilation, before, len(x)
+    def __init__(self, x, weight, bias, before, after, dilation, stride=1):
+        self.weight, self.before, self.steps = weight, before, len(x)
         T, N, C = x.shape
+        self.groups = C // weight.shape[1]
         self.padded = np.concatenate([np.zeros((before, N, C)), x, np.zeros((after, N, C))])
-        self.length = T + before + after - dilation * (weight.shape[2] - 1)
-        self.y = bias + sum(self.tap(j) @ weight[:, :, j].T for j in range(weight.shape[2]))
+        length = (T + before + after - dilation * (weight.shape[2] - 1) - 1) // stride + 1
+        self.taps = [
+            slice(j * dilation, j * dilation + (length - 1) * stride + 1, stride) for j in range(weight.shape[2])
+        ]
+        products = (self.by_group(self.padded[tap]) @ self.tap(j).swapaxes(1, 2) for j, tap in enumerate(self.taps))
+        self.y = bias + self.joined(sum(products))
 
     def tap(self, j):
-        return self.padded[j * self.dilation : j * self.dilation + self.length]
+        """The weights of a tap, (groups, O / groups, C / groups)."""
+        return self.weight[:, :, j].reshape(self.groups, -1, self.weight.shape[1])
+
+    def by_group(self, x):
+        """(T, N, channels) as (T, groups, N, channels / groups)."""
+        return x.reshape(*x.shape[:2], self.groups, -1).swapaxes(1, 2)
+
+    def joined(self, x):
+        return x.swapaxes(1, 2).reshape(len(x), x.shape[2], -1)
 
     def backward(self, dy):
-        dpadded, dweight = np.zeros_like(self.padded), np.zeros_like(self.weight)
-        for j in range(self.weight.shape[2]):
-            dweight[:, :, j] = np.einsum("tno,tnc->oc", dy, self.tap(j))
-            dpadded[j * self.dilation : j * self.dilation + self.length] += dy @ self.weight[:, :, j]
+        dpadded, dweight, groups = np.zeros_like(self.padded), np.zeros_like(self.weight), self.by_group(dy)
+        for j, tap in enumerate(self.taps):
+            products = np.einsum("tgno,tgnc->goc", groups, self.by_group(self.padded[tap]))
+            dweight[:, :, j] = products.reshape(dweight.shape[:2])
+            dpadded[tap] += self.joined(groups @ self.tap(j))
         return dpadded[self.before : self.before + self.steps], {"weight": dweight, "bias": dy.sum((0, 1))}
 
 
@@ -95,3 +109,39 @@ class Normalization:
         rows = tuple(range(dy.ndim - 1))
         grads = {"weight": (dy * self.normalized).sum(rows), "bias": dy.sum(rows)}
         return dx, {name: grads[name] for name in self.w}
+
+
+class BatchNormalization:
+    """(x - mean) / sqrt(variance + eps) * weight + bias of every channel, over the steps that ``kept`` (T, N) marks."""
+
+    def __init__(self, x, weights, eps, kept):
+        self.x, self.w, self.kept = x, weights, kept[..., None]
+        self.count = kept.sum()
+        self.mean = (x * self.kept).sum((0, 1)) / self.count
+        self.variance = ((x - self.mean) ** 2 * self.kept).sum((0, 1)) / self.count
+        self.root = np.sqrt(self.variance + eps)
+        self.normalized = (x - self.mean) / self.root
+        self.y = (self.normalized * weights["weight"] + weights["bias"]) * self.kept
+
+    def backward(self, dy):
+        dy = dy * self.kept
+        grads = {"weight": (dy * self.normalized).sum((0, 1)), "bias": dy.sum((0, 1))}
+        mean = (grads["bias"] + self.normalized * grads["weight"]) / self.count
+        return (dy - mean) * self.kept * self.w["weight"] / self.root, grads
+
+
+class AttentionPooling:
+    """The mean of each row's steps, weighted by softmax over them of w . x_t; weight (1, D)."""
+
+    def __init__(self, x, weights, lengths):
+        self.x, self.w = x, weights["weight"][0]
+        scores = x @ self.w
+        scores[np.arange(len(x))[:, None] >= lengths] = -np.inf
+        a = np.exp(scores - scores.max(0))
+        self.a = a / a.sum(0)
+        self.y = np.einsum("tn,tnw->nw", self.a, x)
+
+    def backward(self, dy):
+        dscores = self.a * ((self.x - self.y) * dy).sum(2)
+        dx = self.a[..., None] * dy + dscores[..., None] * self.w
+        return dx, {"weight": np.einsum("tn,tnd->d", dscores, self.x)[None]}
