@@ -2,4 +2,4 @@
 
 from typing import Literal
 
-Cell = Literal["rnn", "rnn_relu", "lstm", "gru", "mgu", "mingru", "minlstm", "sru", "qrnn"]
+Cell = Literal["rnn", "rnn_relu", "lstm", "gru", "mgu", "gru_reset_before", "mingru", "minlstm", "sru", "qrnn"]

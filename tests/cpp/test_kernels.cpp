@@ -297,7 +297,7 @@ TEST_CASE("NaN in a gate comes out as NaN") {
         s.units = unit_block;
         s.gates = gates.data();
         s.recurrent = recurrent.data();
-        s.h = h.data();
+        s.h = s.extra = h.data();  // a cell with two kernels leaves r h first
         s.h_prev = recurrent.data();
         s.c = c.data();
         s.c_prev = s.x = s.state_weights = recurrent.data();

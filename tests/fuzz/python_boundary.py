@@ -255,7 +255,7 @@ def objects(draw):
     every = {
         "lstm": lambda: rf.LSTM(width, hidden, seed=random, batch_first=draw.random() < 0.5),
         "gru": lambda: rf.GRU(
-            width, hidden, num_layers=2, bidirectional=draw.random() < 0.5, seed=random
+            width, hidden, num_layers=2, bidirectional=draw.random() < 0.5, reset_after=draw.random() < 0.5, seed=random
         ),
         "rnn": lambda: rf.RNN(width, hidden, seed=random, recompute=draw.choice([None, "sqrt"])),
         "bf16": lambda: rf.LSTM(width, hidden, seed=random, weights="bf16"),

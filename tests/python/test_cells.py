@@ -116,3 +116,28 @@ def test_a_cell_of_no_rows_gives_a_state_of_no_rows(cell):
     dx, _ = backward(state)
     assert dx.shape == (0, 3)
     assert not any(gradient.any() for gradient in layer.grads.values())
+
+
+@pytest.mark.parametrize(("batch", "steps", "inputs", "hidden"), [(1, 1, 1, 1), (3, 7, 5, 4), (2, 5, 20, 33)])
+def test_the_reset_before_the_product_is_the_default_of_onnx(batch, steps, inputs, hidden):
+    onnx = pytest.importorskip("onnx")
+    from onnx.reference import ReferenceEvaluator
+
+    layer = rf.GRU(inputs, hidden, reset_after=False, seed=4)
+    w = layer.state_dict()
+    order = np.r_[hidden : 2 * hidden, :hidden, 2 * hidden : 3 * hidden]  # ONNX has z first
+    given = {
+        "X": np.random.default_rng(0).normal(size=(steps, batch, inputs)).astype(np.float32),
+        "W": w["weight_ih_l0"][order][None],
+        "R": w["weight_hh_l0"][order][None],
+        "B": np.concatenate([w["bias_ih_l0"][order], w["bias_hh_l0"][order]])[None],
+    }
+    node = onnx.helper.make_node("GRU", list(given), ["Y", "Y_h"], hidden_size=hidden)
+    of = onnx.helper.make_tensor_value_info
+    graph = onnx.helper.make_graph(
+        [node], "gru", [of(n, 1, v.shape) for n, v in given.items()], [of(n, 1, None) for n in node.output]
+    )
+    wanted, last = ReferenceEvaluator(onnx.helper.make_model(graph)).run(None, given)
+    y, h = layer(given["X"])
+    np.testing.assert_allclose(y, wanted[:, 0], rtol=0, atol=1e-5)
+    np.testing.assert_allclose(h, last, rtol=0, atol=1e-5)

@@ -27,6 +27,7 @@ LAYERS = {
     "RNN": lambda: rf.RNN(3, 4, nonlinearity="relu", seed=1),
     "LSTM": lambda: rf.LSTM(3, 4, 2, dropout=0.5, bidirectional=True, batch_first=True, recompute="sqrt", seed=1),
     "GRU": lambda: rf.GRU(3, 4, 2, bias=False, variational=True, dropout=0.1, weights="bf16", seed=1),
+    "GRU with reset before": lambda: rf.GRU(3, 4, 2, reset_after=False, seed=1),
     "RNNCell": lambda: rf.RNNCell(3, 4, nonlinearity="relu", seed=1),
     "GRUCell": lambda: rf.GRUCell(3, 4, bias=False, seed=1),
     "LSTMCell": lambda: rf.LSTMCell(3, 4, seed=1),

@@ -178,7 +178,8 @@ def test_weights_of_another_layer_may_change_between_forward_and_backward():
 OPTIONS = {
     rf.RNN: "input_size hidden_size num_layers bias dropout bidirectional variational weights recompute nonlinearity",
     rf.LSTM: "input_size hidden_size num_layers bias dropout bidirectional variational weights recompute",
-    rf.GRUCell: "input_size hidden_size bias",
+    rf.GRU: "input_size hidden_size num_layers reset_after",
+    rf.GRUCell: "input_size hidden_size bias reset_after",
     rf.RNNCell: "input_size hidden_size bias nonlinearity",
     rf.Linear: "in_features out_features bias",
     rf.LayerNorm: "normalized_size eps elementwise_affine bias",

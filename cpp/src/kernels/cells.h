@@ -138,6 +138,61 @@ void gru_backward(const CellBackward& s) {
     });
 }
 
+// The GRU whose reset gate acts before the recurrent product of n (Cho et al., arXiv:1406.1078; linear_before_reset=0
+// of ONNX): r, z = sigmoid; then, of all units, r h' is what a second product reads.
+void gru_reset_before_forward(const CellForward& s) {
+    for_each_vector<3>(s.rows, s.units, [&](size_t row, size_t u, size_t gate, size_t left) {
+        float* x = s.gates + row * s.gate_stride + gate;
+        const float* y = s.recurrent + row * s.recurrent_stride + gate;
+        const Vec r = sigmoid(load(x) + load(y));
+        store(x, r);
+        store(x + unit_block, sigmoid(load(x + unit_block) + load(y + unit_block)));
+        store(s.extra + row * s.extra_stride + u, r * load_units(s.h_prev + row * s.h_prev_stride + u, left));
+    });
+}
+
+// n = tanh(gx_n + U (r h')); h = (1 - z) * n + z * h'. recurrent: [rows, units], n's alone
+void gru_reset_before_second_forward(const CellForward& s) {
+    for_each_vector<3>(s.rows, s.units, [&](size_t row, size_t u, size_t gate, size_t left) {
+        float* x = s.gates + row * s.gate_stride + gate;
+        const Vec n = tanh(load(x + 2 * unit_block) + load(s.recurrent + row * s.recurrent_stride + u));
+        const Vec h_prev = load_units(s.h_prev + row * s.h_prev_stride + u, left);
+        if (s.save) store(x + 2 * unit_block, n);
+        store_units(s.h + row * s.h_stride + u, fma(load(x + unit_block), h_prev - n, n), left);
+    });
+}
+
+// The second part comes first: dn = dh (1 - z) (1 - n^2), also in `extra`; dz = dh (h' - n); the direct part dh z
+void gru_reset_before_backward(const CellBackward& s) {
+    const Vec one = broadcast(1.0f);
+    for_each_vector<3>(s.rows, s.units, [&](size_t row, size_t u, size_t gate, size_t left) {
+        float* dh_direct = s.dh_direct + row * s.dh_direct_stride + u;
+        Vec dh = load(s.dh + row * s.dh_stride + u);
+        if (s.dy) dh += load_units(s.dy + row * s.dy_stride + u, left);
+        dh += load(dh_direct);
+        float* x = s.gates + row * s.gate_stride + gate;
+        const Vec z = load(x + unit_block), n = load(x + 2 * unit_block);
+        const Vec h_prev = load_units(s.h_prev + row * s.h_prev_stride + u, left);
+        const Vec a = dh * (one - z) * (one - n * n);
+        store(x + unit_block, dh * (h_prev - n) * z * (one - z));
+        store(x + 2 * unit_block, a);
+        store(s.extra + row * s.extra_stride + u, a);
+        store(dh_direct, dh * z);
+    });
+}
+
+// dh: U^T dn, the gradient of r h'. dr = dh h'; the direct part gets dh r
+void gru_reset_before_second_backward(const CellBackward& s) {
+    for_each_vector<3>(s.rows, s.units, [&](size_t row, size_t u, size_t gate, size_t left) {
+        float* dh_direct = s.dh_direct + row * s.dh_direct_stride + u;
+        float* x = s.gates + row * s.gate_stride + gate;
+        const Vec r = load(x), d = load(s.dh + row * s.dh_stride + u);
+        const Vec h_prev = load_units(s.h_prev + row * s.h_prev_stride + u, left);
+        store(x, d * h_prev * r * (broadcast(1.0f) - r));
+        store(dh_direct, fma(d, r, load(dh_direct)));
+    });
+}
+
 // The minimal gated unit in the form with one recurrent product, as the GRU's: f = sigmoid; n = tanh(gx_n + f * gh_n);
 // h = (1 - f) * h' + f * n
 void mgu_forward(const CellForward& s) {

@@ -301,6 +301,8 @@ enum CellIndex {
     cell_lstm,
     cell_gru,
     cell_mgu,
+    cell_gru_reset_before,
+    cell_gru_reset_before_second,
     cell_mingru,
     cell_minlstm,
     cell_sru,

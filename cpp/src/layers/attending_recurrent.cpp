@@ -87,6 +87,7 @@ void layer_forward(const Pass& p, size_t l, size_t t, const Range& rows) {
                  step.gates.column_range(part));
         fused_step(w, step, h_rows, part, p.scratch);
     });
+    finish_step(w, step, {0, w.order.columns()}, t, p.scratch, h_left);
     if (p.tape.dropout == 0 || l + 1 == p.layers()) return;
     const size_t at = p.steps().at(t, rows).begin, hidden = p.hidden();
     float* dropped = p.tape.layers[l].dropped.data() + at * hidden;
@@ -190,13 +191,14 @@ struct BackwardPass : Pass {
         return {carry(0), carry(1), carry(2)};
     }
     View spare(size_t rows) const { return {scratch + 3 * layers() * plane(), rows, hidden()}; }  // between two layers
-    float* left() const { return scratch + (3 * layers() + 1) * plane(); }
+    View last_gate(size_t rows) const { return {scratch + (3 * layers() + 1) * plane(), rows, padded()}; }
+    float* left() const { return scratch + (3 * layers() + 2) * plane(); }
 };
 
 size_t backward_scratch(const Pass& p, size_t rows) {
     size_t left = 0;
     for (size_t l = 0; l < p.layers(); ++l) left = std::max(left, left_scratch(p.weights(l).recurrent_back, rows));
-    return (3 * p.layers() + 1) * rows * p.padded() + round_up(left, unit_block);
+    return (3 * p.layers() + 2) * rows * p.padded() + round_up(left, unit_block);
 }
 
 // The cell, what its gates pass to the step before, and what they pass to the layer's input.
@@ -206,9 +208,14 @@ void layer_backward(const BackwardPass& p, size_t l, size_t t, const Range& rows
     const Step step = step_at(p.arrays(l), t, rows);
     const Carries carries = p.carries(l, rows.size());
     const View dx = l ? p.spare(rows.size()) : p.inputs(p.tape.dx).row_range(at);
-    backward_step(w, step, {dy, carries.dh_direct, carries.dc, dx}, {0, p.hidden()}, carries.dh);
+    const StepGradients d{dy, carries.dh_direct, carries.dc, dx, p.last_gate(rows.size())};
+    backward_step(w, step, d, {0, p.hidden()}, carries.dh);
+    if (w.cell->has_second()) {
+        multiply_back(w.second_back, d.dlast, p.zeros, carries.dh, p.left());
+        second_backward_step(w, step, d, {0, p.hidden()}, carries.dh);
+    }
     const auto swap = [&] {
-        for (size_t r = 0; step.extra && r < rows.size(); ++r)
+        for (size_t r = 0; w.cell->parts_last_gate() && r < rows.size(); ++r)
             swap_last_gate(w.order, step.gates.row(r), step.extra.row(r));
     };
     multiply_back(w.recurrent_back, step.gates, p.zeros, carries.dh, p.left());

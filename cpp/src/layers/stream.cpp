@@ -74,6 +74,7 @@ void StreamWorkspace::Sizes::cover(const Sizes& other) {
     larger(step.gates, other.step.gates);
     larger(step.recurrent, other.step.recurrent);
     larger(step.left, other.step.left);
+    larger(step.extra, other.step.extra);
     larger(between, other.between);
     larger(h, other.h);
     larger(c, other.c);
@@ -88,6 +89,7 @@ StreamWorkspace::Sizes stream_sizes(const Stack& stack, size_t rows) {
         sizes.step.gates = std::max(sizes.step.gates, more.gates);
         sizes.step.recurrent = std::max(sizes.step.recurrent, more.recurrent);
         sizes.step.left = std::max(sizes.step.left, more.left);
+        sizes.step.extra = std::max(sizes.step.extra, more.extra);
     }
     sizes.between = sizes.h = rows * stack.hidden();
     sizes.c = stack.cell().has_c ? rows * round_up(stack.hidden(), unit_block) : 0;

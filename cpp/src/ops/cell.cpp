@@ -32,13 +32,15 @@ const CellInfo sru_projected = {"sru", "", "u f r x", cell_sru_projected, 4, tru
 const std::vector<CellInfo>& cells() {
     static const std::vector<CellInfo> table = {
         // name, description, gate_order, kernels, gates, has_c, has_extra, start,
-        // recurrent, state_weights, highway, projected
+        // recurrent, state_weights, highway, projected, second_kernel
         {"rnn", "Elman's network with tanh, as torch.nn.RNN", "h", cell_rnn_tanh, 1, false, false, as_torch},
         {"rnn_relu", "Elman's network with ReLU, as torch.nn.RNN", "h", cell_rnn_relu, 1, false, false, as_torch},
         {"lstm", "long short-term memory, as torch.nn.LSTM", "i f g o", cell_lstm, 4, true, false, as_torch},
         {"gru", "gated recurrent unit, as torch.nn.GRU", "r z n", cell_gru, 3, false, true, as_torch},
         {"mgu", "minimal gated unit (Zhou et al., 2016), f applied after the recurrent product", "f n", cell_mgu, 2,
          false, true, as_torch},
+        {"gru_reset_before", "gated recurrent unit, r applied before the recurrent product (Cho et al., 2014)", "r z n",
+         cell_gru_reset_before, 3, false, true, as_torch, true, 0, false, nullptr, cell_gru_reset_before_second},
         {"mingru", "minimal GRU without a recurrent product (Feng et al., 2024)", "n z", cell_mingru, 2, false, false,
          as_linear, false},
         {"minlstm", "minimal LSTM without a recurrent product (Feng et al., 2024)", "n f i", cell_minlstm, 3, false,

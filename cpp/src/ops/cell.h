@@ -24,12 +24,18 @@ struct CellInfo {
     CellIndex kernel;
     size_t gates;
     bool has_c;      // a second state beside h
-    bool has_extra;  // GRU: the last gate's recurrent part is kept apart from its input part
+    bool has_extra;  // GRU: a row of H is kept for backward, such as the last gate's recurrent part
     Start (*start)(CellWeight weight, size_t gate, size_t inputs, size_t hidden);
     bool recurrent = true;     // it has a recurrent product, so weight_hh and bias_hh
     size_t state_weights = 0;  // so many gates, from the second on, read c of the step before unit by unit: weight_c
     bool highway = false;      // the output reads the layer's input unit by unit, which must be H wide
     const CellInfo* projected = nullptr;  // what takes its place where the input is not
+    // The last gate's recurrent product reads what the first kernel leaves in `extra`, r h: a second product in every
+    // step, and then this kernel.
+    CellIndex second_kernel = cell_count;
+    bool has_second() const { return second_kernel != cell_count; }
+    // The last gate's recurrent bias is seen by the reset gate, and the gradients of its two parts differ.
+    bool parts_last_gate() const { return has_extra && !has_second(); }
 
     // The form of this cell for a layer with so many inputs.
     const CellInfo& reading(size_t inputs, size_t hidden) const {

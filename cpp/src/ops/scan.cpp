@@ -72,6 +72,7 @@ void input_part(const ScanWeights& w, const ScanForward& s, const Chunk& chunk, 
 struct ForwardPlan {
     bool recurrent;
     size_t columns, grain, threads, rows_together, tile, left, floats;
+    View extra;  // [N, padded H] of all threads, for a cell with a second product that saves nothing
 
     ForwardPlan(const ScanWeights& w, const ScanForward& s)
         : recurrent(w.cell->recurrent),
@@ -84,7 +85,9 @@ struct ForwardPlan {
         tile = tile_scratch(rows, grain);
         left = std::max(product ? left_scratch(w.input, most_rows) : 0, left_scratch(w.recurrent, rows));
         floats = round_up((s.saves() ? 0 : most_rows * w.order.columns()) + tile + left, alignment / 4);
-        s.scratch->reserve(threads * floats);
+        const size_t padded = w.order.padded_hidden(), shared = w.cell->has_second() && !s.saves() ? rows * padded : 0;
+        s.scratch->reserve(threads * floats + shared);
+        if (shared) extra = {s.scratch->data() + threads * floats, rows, padded};
     }
     // Columns of a step that are done together: all of them where no recurrent part has to stay in L1.
     size_t step_columns(size_t rows) const { return recurrent ? tile_columns(rows, grain) : columns; }
@@ -109,15 +112,19 @@ void scan_forward(const ScanWeights& w, const ScanForward& s) {
             const size_t period = s.saves() ? steps.rows(t) : mine.size();
             if (mine.size() && share.columns.size()) input_part(w, s, chunk, share.columns, gates, period, left);
             for (; t < chunk.steps.end; ++t) {
+                Step step;
                 if (mine.size()) {
-                    Step step = step_at(s, t, mine);
+                    step = step_at(s, t, mine);
                     const size_t first = (t - chunk.steps.begin) * period;
                     step.gates = gates.row_range({first, first + mine.size()});
+                    if (plan.extra) step.extra = plan.extra.row_range(mine);
                     const LeftRows h_prev =
                         w.cell->recurrent ? left_rows(w.recurrent, step.h_prev, mine.size(), left) : LeftRows{};
                     for_each_tile(share.columns, plan.step_columns(mine.size()), t,
                                   [&](Range part) { fused_step(w, step, h_prev, part, tile); });
                 }
+                if (share.split_units && w.cell->has_second()) team.wait();
+                if (mine.size()) finish_step(w, step, share.columns, t, tile, left);
                 if (share.split_units && w.cell->recurrent) team.wait();
             }
         }
@@ -185,7 +192,15 @@ void scan_weight_gradients(const Team& team, const ScanWeights& w, const ScanArr
         if (s.tokens) g.add_tokens(team, s.tokens, w.input_size, gradients.weight_ih);
         return;
     }
-    if (s.extra) {  // the last gate's input part has its own gradient
+    if (w.cell->has_second()) {  // the last gate's recurrent weights read `extra` instead of h
+        const size_t before = w.cell->gates - 1;
+        if (of_h) {
+            g.add(team, {{s.y, s.h0, from_h.gradient, {0, before}}});
+            g.add(team, {{s.extra, {}, from_h.gradient, {before, before + 1}}});
+        }
+        if (of_x) g.add(team, {from_x});
+        add_biases({gradients.bias_ih, gradients.bias_hh});
+    } else if (s.extra) {  // the last gate's input part has its own gradient
         if (of_h) g.add(team, {from_h});
         add_biases({gradients.bias_hh});
         team.wait();
@@ -215,6 +230,7 @@ struct BackwardPass {
     size_t floats;  // of a thread
     float *zeros, *sums;
     View dh_direct;   // [N, padded H] what bypasses the gates on its way to the step before
+    View dlast;       // [N, padded H] a step's gradient of the last gate, for a cell with a second product
     View over_steps;  // [N, G*H] each row's gate gradients, summed: the fixed inputs' share
     Steps one_step;   // of those sums
 
@@ -232,10 +248,12 @@ struct BackwardPass {
         floats = round_up(std::max(tile + left, pack), alignment / 4);
         const size_t widest = round_up(std::max({hidden, w.input_size, w.fixed_size}), grain);
         const size_t carried = round_up(rows * padded, alignment / 4), summed = round_up(columns, alignment / 4);
-        s.scratch->reserve(threads * floats + widest + carried + summed + (w.fixed_size ? rows * columns : 0));
+        const size_t last = w.cell->has_second() ? carried : 0;
+        s.scratch->reserve(threads * floats + widest + carried + last + summed + (w.fixed_size ? rows * columns : 0));
         zeros = s.scratch->data() + threads * floats;
         dh_direct = {zeros + widest, rows, padded};
-        sums = dh_direct.base + carried;
+        if (last) dlast = {dh_direct.base + carried, rows, padded};
+        sums = dh_direct.base + carried + last;
         over_steps = {sums + summed, rows, columns};
         std::fill(zeros, sums, 0.0f);
         for (size_t n = 0; !w.cell->recurrent && s.dh_last && n < rows; ++n)  // a row reads it at its last step
@@ -243,9 +261,17 @@ struct BackwardPass {
         if (w.fixed_size) set_even(one_step, 1, rows);
     }
 
+    Range units_of(const Share& share) const {
+        return {std::min(share.columns.begin, w.order.hidden), std::min(share.columns.end, w.order.hidden)};
+    }
     void dh_from_later(Range mine, const LeftRows& later, size_t unit, const View& dh) const;
     void take_saved(const Step& to, Range rows, Range units) const;
+    StepGradients gradients_of(Range mine, Range at) const {
+        return {s.dy.row_range(at), dh_direct.row_range(mine), s.dc.row_range(mine), s.dx.row_range(at),
+                dlast.row_range(mine)};
+    }
     void step(size_t t, const Share& share, float* scratch) const;
+    void finish_step(size_t t, const Share& share, float* scratch) const;
     void start_gradient(Range own_rows, float* left) const;
     void fixed_gradients(const Team& team, Range own_rows, float* scratch) const;
     void input_gradient(Range own, float* left) const;
@@ -283,10 +309,10 @@ void BackwardPass::step(size_t t, const Share& share, float* scratch) const {
         const ConstView gates = s.gates.row_range(steps.at(t + 1, steps.running(share.rows, t + 1)));
         later = left_rows(w.recurrent_back, gates, gates.rows, scratch + tile);
     }
-    const Range units{std::min(share.columns.begin, w.order.hidden), std::min(share.columns.end, w.order.hidden)};
+    const Range units = units_of(share);
     const Step now = step_at(s, t, mine);
     const Range at = steps.at(t, mine);
-    const StepGradients d{s.dy.row_range(at), dh_direct.row_range(mine), s.dc.row_range(mine), s.dx.row_range(at)};
+    const StepGradients d = gradients_of(mine, at);
     if (!w.cell->recurrent) {
         if (s.saved_gates) take_saved(now, at, units);
         if (units.size()) backward_step(w, now, d, units, {});
@@ -297,6 +323,20 @@ void BackwardPass::step(size_t t, const Share& share, float* scratch) const {
         const View dh(scratch, mine.size(), round_up(part.size(), grain));
         dh_from_later(mine, later, part.begin, dh);
         backward_step(w, now, d, part, dh);
+    });
+}
+
+// Of a cell with a second product: through it, from the last gate to the others.
+void BackwardPass::finish_step(size_t t, const Share& share, float* scratch) const {
+    const Range mine = s.steps->running(share.rows, t);
+    if (mine.size() == 0) return;
+    const StepGradients d = gradients_of(mine, s.steps->at(t, mine));
+    const LeftRows last = left_rows(w.second_back, ConstView(d.dlast), mine.size(), scratch + tile);
+    for_each_tile(units_of(share), tile_columns(mine.size(), grain), t, [&](Range part) {
+        const View dextra(scratch, mine.size(), round_up(part.size(), grain));
+        const size_t width = std::min(dextra.columns, w.order.padded_hidden() - part.begin);
+        multiply(w.second_back, last, part.begin, width, zeros, dextra);
+        second_backward_step(w, step_at(s, t, mine), d, part, dextra);
     });
 }
 
@@ -346,6 +386,9 @@ void scan_backward(const ScanWeights& w, const ScanBackward& s, const ScanGradie
         for (size_t t = s.steps->count(); t-- > 0;) {
             pass.step(t, share, scratch);
             if (share.split_units && w.cell->recurrent) team.wait();
+            if (!w.cell->has_second()) continue;
+            pass.finish_step(t, share, scratch);
+            if (share.split_units) team.wait();
         }
         team.wait();
         pass.start_gradient(own_rows, scratch + pass.tile);

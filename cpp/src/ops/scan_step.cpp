@@ -33,7 +33,9 @@ Step step_at(const ScanArrays& s, size_t t, Range rows) {
             s.x.row_range(now)};
 }
 
-void forward_step(const ScanWeights& w, const Step& s, Range columns, const ConstView& recurrent) {
+namespace {
+
+void run_forward(const ScanWeights& w, CellIndex kernel, const Step& s, Range columns, const ConstView& recurrent) {
     const size_t unit = columns.begin / w.cell->gates;
     CellForward c;
     c.rows = s.h.rows;
@@ -63,7 +65,13 @@ void forward_step(const ScanWeights& w, const Step& s, Range columns, const Cons
     }
     if (w.cell->state_weights) c.state_weights = w.state_weights.data() + unit;
     c.state_weights_stride = w.order.padded_hidden();
-    w.kernels->cells[w.cell->kernel].forward(c);
+    w.kernels->cells[kernel].forward(c);
+}
+
+}  // namespace
+
+void forward_step(const ScanWeights& w, const Step& s, Range columns, const ConstView& recurrent) {
+    run_forward(w, w.cell->kernel, s, columns, recurrent);
 }
 
 void fused_step(const ScanWeights& w, const Step& s, const LeftRows& h_prev, Range columns, float* tile) {
@@ -73,7 +81,21 @@ void fused_step(const ScanWeights& w, const Step& s, const LeftRows& h_prev, Ran
     forward_step(w, s, columns, recurrent);
 }
 
-void backward_step(const ScanWeights& w, const Step& s, const StepGradients& d, Range units, const ConstView& dh) {
+void finish_step(const ScanWeights& w, const Step& s, Range columns, size_t number, float* tile, float* left) {
+    if (!w.cell->has_second()) return;
+    const LeftRows rows = left_rows(w.second, ConstView(s.extra), s.h.rows, left);
+    for_each_tile(columns, tile_columns(s.h.rows, w.column_grain()), number, [&](Range part) {
+        const Range units{part.begin / w.cell->gates, part.end / w.cell->gates};
+        const View recurrent(tile, s.h.rows, units.size());
+        multiply(w.second, rows, units.begin, units.size(), w.second_bias.data() + units.begin, recurrent);
+        run_forward(w, w.cell->second_kernel, s, part, recurrent);
+    });
+}
+
+namespace {
+
+void run_backward(const ScanWeights& w, CellIndex kernel, const Step& s, const StepGradients& d, Range units,
+                  const ConstView& dh) {
     CellBackward c;
     c.rows = s.h.rows;
     c.units = units.size();
@@ -95,9 +117,9 @@ void backward_step(const ScanWeights& w, const Step& s, const StepGradients& d, 
         c.dc = d.dc.base + units.begin;
         c.dc_stride = d.dc.stride;
     }
-    if (s.extra) {
-        c.extra = s.extra.base + units.begin;
-        c.extra_stride = s.extra.stride;
+    if (const View& extra = w.cell->has_second() ? d.dlast : s.extra) {
+        c.extra = extra.base + units.begin;
+        c.extra_stride = extra.stride;
     }
     if (w.cell->highway) {
         c.x = s.x.base + units.begin;
@@ -107,7 +129,18 @@ void backward_step(const ScanWeights& w, const Step& s, const StepGradients& d, 
     }
     if (w.cell->state_weights) c.state_weights = w.state_weights.data() + units.begin;
     c.state_weights_stride = w.order.padded_hidden();
-    w.kernels->cells[w.cell->kernel].backward(c);
+    w.kernels->cells[kernel].backward(c);
+}
+
+}  // namespace
+
+void backward_step(const ScanWeights& w, const Step& s, const StepGradients& d, Range units, const ConstView& dh) {
+    run_backward(w, w.cell->kernel, s, d, units, dh);
+}
+
+void second_backward_step(const ScanWeights& w, const Step& s, const StepGradients& d, Range units,
+                          const ConstView& dextra) {
+    run_backward(w, w.cell->second_kernel, s, d, units, dextra);
 }
 
 void swap_last_gate(const GateOrder& order, float* gates, float* extra) {
@@ -157,20 +190,23 @@ void multiply_walking(const PackedMatrix& b, const ConstView& a, const float* st
 
 StepWorkspace::Sizes StepWorkspace::sizes(const ScanWeights& w, size_t rows) {
     return {rows * w.order.columns(), recurrent_floats(w, rows),
-            std::max(w.input.depth() ? left_scratch(w.input, rows) : 0, left_scratch(w.recurrent, rows))};
+            std::max(w.input.depth() ? left_scratch(w.input, rows) : 0, left_scratch(w.recurrent, rows)),
+            w.cell->has_second() ? rows * w.order.padded_hidden() : 0};
 }
 
 void StepWorkspace::reserve(const Sizes& sizes) {
     gates.reserve(sizes.gates);
     recurrent.reserve(sizes.recurrent);
     left.reserve(sizes.left);
+    extra.reserve(sizes.extra);
 }
 
 void scan_step(const ScanWeights& w, const ScanStep& s, StepWorkspace& workspace) {
     const size_t rows = s.h.rows, columns = w.order.columns();
     workspace.reserve(StepWorkspace::sizes(w, rows));
     float* left = workspace.left.data();
-    const Step step{{workspace.gates.data(), rows, columns}, s.h, s.h_next, s.c, s.c, {}, false, s.x};
+    const View extra = w.cell->has_second() ? View(workspace.extra.data(), rows, w.order.padded_hidden()) : View();
+    const Step step{{workspace.gates.data(), rows, columns}, s.h, s.h_next, s.c, s.c, extra, false, s.x};
     const auto input = [&] {
         if (s.tokens)
             gather_input(w, s.tokens, {0, columns}, step.gates);
@@ -186,7 +222,7 @@ void scan_step(const ScanWeights& w, const ScanStep& s, StepWorkspace& workspace
         const LeftRows h_rows = left_rows(w.recurrent, s.h, rows, left);
         for_each_tile({0, columns}, tile_columns(rows, w.column_grain()), s.number,
                       [&](Range tile) { fused_step(w, step, h_rows, tile, workspace.recurrent.data()); });
-        return;
+        return finish_step(w, step, {0, columns}, s.number, workspace.recurrent.data(), left);
     }
     // Odd steps go all the way back, so that the matrix used last, still in L2, comes first.
     const View recurrent(workspace.recurrent.data(), rows, columns);
@@ -194,6 +230,7 @@ void scan_step(const ScanWeights& w, const ScanStep& s, StepWorkspace& workspace
     multiply_walking(w.recurrent, s.h, w.recurrent_bias.data(), s.number, recurrent, left);
     if (s.number % 2) input();
     forward_step(w, step, {0, columns}, recurrent);
+    finish_step(w, step, {0, columns}, s.number, recurrent.base, left);
 }
 
 }  // namespace rnnfast::core

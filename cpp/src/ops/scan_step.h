@@ -31,7 +31,7 @@ struct Step {
     ConstView h_prev;  // [rows, H]
     View h;            // [rows, H] forward: out
     ConstView c_prev;  // [rows, padded H]
-    View c, extra;     // [rows, padded H] forward: out
+    View c, extra;     // [rows, padded H] forward: out, if saving; of a cell with a second product always
     bool save = false;
     ConstView x;  // [rows, D] what a cell with a highway reads
 };
@@ -43,6 +43,7 @@ struct StepGradients {
     View dh_direct;  // [rows, padded H] in and out: the part of dh that bypasses the gates (GRU)
     View dc;         // [rows, padded H] in: of c; out: of c_prev
     View dx;         // [rows, D] of a cell with a highway, out: the part that bypasses the gates; may be empty
+    View dlast;      // [rows, padded H] of a cell with a second product, out: gradient of its last gate
 };
 
 // The cell on some columns of the gates, whose recurrent part [rows, columns] is there, if it has one.
@@ -50,9 +51,15 @@ void forward_step(const ScanWeights& w, const Step& s, Range columns, const Cons
 // The recurrent product of some columns, and the cell on it while it is in L1. h_prev: that of s, as the product reads
 // it; tile: memory for [rows, columns].
 void fused_step(const ScanWeights& w, const Step& s, const LeftRows& h_prev, Range columns, float* tile);
+// Of a cell with a second product, once these rows have all units of `extra`: the product and the cell's second kernel.
+// left: left_scratch of the recurrent product. A cell without one is done already.
+void finish_step(const ScanWeights& w, const Step& s, Range columns, size_t number, float* tile, float* left);
 // The cell's gradients of some units. dh: [rows, units] what the next step's recurrent product passes back to h of this
 // one, if the cell has one.
 void backward_step(const ScanWeights& w, const Step& s, const StepGradients& d, Range units, const ConstView& dh);
+// Of a cell with a second product: the rest, once dlast has all units. dextra: [rows, units] dlast times its weights.
+void second_backward_step(const ScanWeights& w, const Step& s, const StepGradients& d, Range units,
+                          const ConstView& dextra);
 
 // Exchanges the last gate's column blocks with `extra`: gradients of the recurrent part for those of the input part.
 void swap_last_gate(const GateOrder& order, float* gates, float* extra);
@@ -87,9 +94,9 @@ struct ScanStep {
 };
 // Grows at the first step, then allocates no more.
 struct StepWorkspace {
-    Buffer gates, recurrent, left;
+    Buffer gates, recurrent, left, extra;
     struct Sizes {
-        size_t gates = 0, recurrent = 0, left = 0;  // floats
+        size_t gates = 0, recurrent = 0, left = 0, extra = 0;  // floats
     };
     static Sizes sizes(const ScanWeights& w, size_t rows);
     void reserve(const Sizes& sizes);

@@ -46,10 +46,15 @@ public:
     Buffer input_bias, recurrent_bias;        // [G*H] padded to panels
     Buffer state_weights;                     // [state weights, padded H]
     PackedMatrix input_back, recurrent_back;  // [G*H, D], [G*H, H or 0]
+    // Of a cell with a second product, [H, H] each: the last gate's, whose columns and rows above are zeros.
+    PackedMatrix second, second_back;
+    Buffer second_bias;  // zeros
 
 private:
     void take_columns(PackedMatrix& to, const float* matrix, size_t stride) const;
     void take_rows(PackedMatrix& to, const float* matrix, size_t stride) const;
+    std::vector<const float*> recurrent_rows(const float* weight_hh) const;
+    std::vector<const float*> second_rows(const float* weight_hh) const;
     void pack_state_weights(const float* weight_c);
 };
 

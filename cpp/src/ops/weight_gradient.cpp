@@ -99,16 +99,18 @@ void WeightGradient::add(const Team& team, std::initializer_list<GradientPart> p
             const size_t packed = blocks.size() * unit_block;
             const size_t units = std::min(packed, order.hidden - b * unit_block);
             right = panels;
-            for (const auto& [source, h0, gradient] : parts) {
+            for (const auto& [source, h0, gradient, some] : parts) {
+                const Range chosen = some.size() ? some : Range{0, order.gates};
                 Gemm p;
-                p.rows = order.gates * units;
+                p.rows = chosen.size() * units;
                 p.depth = words;
                 p.columns = gradient.columns;
-                p.a = {left, 1, units, words * packed};
+                p.a = {left + chosen.begin * words * packed, 1, units, words * packed};
                 p.step = packed;
                 p.panels = right;
                 p.start = r ? nullptr : zeros;
-                p.c = {gradient.row(b * unit_block), gradient.stride, units, order.hidden * gradient.stride};
+                p.c = {gradient.row(chosen.begin * order.hidden + b * unit_block), gradient.stride, units,
+                       order.hidden * gradient.stride};
                 kernel.run(p);
                 right += row_block * round_up(gradient.columns, kernel.width);
             }

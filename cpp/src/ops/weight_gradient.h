@@ -9,9 +9,11 @@
 namespace rnnfast::core {
 
 // gradient[G*H, depth] += dgates^T · rows. With h0, row (t, n) is that of step t - 1, and h0's at the first step.
+// gates: those whose rows of the gradient get something; none means all.
 struct GradientPart {
     ConstView rows, h0;
     View gradient;
+    Range gates{0, 0};
 };
 
 // Floats of scratch a thread needs for parts of these depths together.

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from rnnfast import _core
 from rnnfast._arrays import as_float32, new_seed, own, positive
 from rnnfast.nn.layer import Array, Layer, Option, State, StateLike, one_state, parts_of, refuse_options
-from rnnfast.nn.recurrent import LAYERS, TABLE, _Tape, cell_of, class_of
+from rnnfast.nn.recurrent import LAYERS, TABLE, _Tape, cell_of, class_of, gru_of
 
 
 class Cell(Layer):
@@ -37,6 +37,7 @@ class Cell(Layer):
     def __repr__(self) -> str:
         relu = getattr(self, "nonlinearity", "tanh") == "relu"
         extra = ("" if self.bias else ", bias=False") + (", nonlinearity=relu" if relu else "")
+        extra += "" if getattr(self, "reset_after", True) else ", reset_after=False"
         return f"{type(self).__name__}({self.input_size}, {self.hidden_size}{extra})"
 
     def __call__(self, input: ArrayLike, state: StateLike | None = None, *, hx: StateLike | None = None) -> State:
@@ -120,7 +121,12 @@ class GRUCell(Cell):
     (5,)
     """
 
-    _cell = "gru"
+    reset_after = Option[bool]()
+
+    def __init__(self, input_size: int, hidden_size: int, *, reset_after: bool = True, **options: Any) -> None:
+        self._cell = gru_of(reset_after)
+        super().__init__(input_size, hidden_size, **options)
+        self._made_with["reset_after"] = bool(reset_after)
 
 
 class LSTMCell(Cell):
@@ -141,6 +147,7 @@ _WRITTEN: dict[str, Callable[..., Cell]] = {
     "rnn_relu": functools.partial(RNNCell, nonlinearity="relu"),
     "lstm": LSTMCell,
     "gru": GRUCell,
+    "gru_reset_before": functools.partial(GRUCell, reset_after=False),
 }
 CELLS = {
     name: _WRITTEN.get(name) or class_of(cell, Cell, f"{LAYERS[name].__name__}Cell") for name, cell in TABLE.items()

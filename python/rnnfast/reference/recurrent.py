@@ -64,6 +64,22 @@ def gru_step_back(saved, dh, dc, h_prev, c_prev):
     return np.hstack([dr, dz, da]), np.hstack([dr, dz, da * r]), dh * z, dc
 
 
+def gru_reset_before_step(gx, gh, h, c, w_hh, b_hh):
+    (rx, zx, nx), (rh, zh, _) = np.split(gx, 3, axis=1), np.split(gh, 3, axis=1)
+    r, z = sigmoid(rx + rh), sigmoid(zx + zh)
+    H = h.shape[1]
+    n = np.tanh(nx + (r * h) @ w_hh[2 * H :].T + b_hh[2 * H :])
+    return (1 - z) * n + z * h, c, (r, z, n)
+
+
+def gru_reset_before_step_back(saved, dh, dc, h_prev, c_prev, w_hh):
+    r, z, n = saved
+    da, H = dh * (1 - z) * (1 - n * n), dh.shape[1]
+    dreset = da @ w_hh[2 * H :]
+    dg = np.hstack([dreset * h_prev * r * (1 - r), dh * (h_prev - n) * z * (1 - z), da])
+    return dg, dg, dh * z + dreset * r, dc
+
+
 def mgu_step(gx, gh, h, c):
     (fx, nx), (fh, nh) = np.split(gx, 2, axis=1), np.split(gh, 2, axis=1)
     f = sigmoid(fx + fh)
@@ -152,6 +168,7 @@ CELLS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
     "lstm": (lstm_step, lstm_step_back),
     "gru": (gru_step, gru_step_back),
     "mgu": (mgu_step, mgu_step_back),
+    "gru_reset_before": (gru_reset_before_step, gru_reset_before_step_back),
     "mingru": (mingru_step, mingru_step_back),
     "minlstm": (minlstm_step, minlstm_step_back),
     "sru": (sru_step, sru_step_back),
@@ -167,11 +184,15 @@ class Scan:
         step, self.step_back = CELLS[cell]
         w_ih, w_hh, b_ih, b_hh, self.w_c = (weights.get(name) for name in NAMES)
         self.x, self.h0, self.c0, self.w_ih, self.w_hh, self.lengths = x, h, c, w_ih, w_hh, lengths
+        self.resets = cell == "gru_reset_before"  # its last gate reads r h: a second product within the step
         self.y, self.cs, self.saved = [], [], []
         for t in range(len(x)):
             on = (t < lengths)[:, None]  # finished rows keep their state and give zeros
             gx = x[t] @ w_ih.T + b_ih
-            new_h, new_c, saved = step(gx, x[t], h, c, self.w_c) if w_hh is None else step(gx, h @ w_hh.T + b_hh, h, c)
+            if w_hh is None:
+                new_h, new_c, saved = step(gx, x[t], h, c, self.w_c)
+            else:
+                new_h, new_c, saved = step(gx, h @ w_hh.T + b_hh, h, c, *[w_hh, b_hh] * self.resets)
             self.saved.append((saved, h, c))
             h, c = np.where(on, new_h, h), np.where(on, new_c, c)
             self.y.append(np.where(on, new_h, 0))
@@ -182,15 +203,22 @@ class Scan:
             return self._backward_without_product(dy, dh, dc)
         dw_ih, dw_hh = np.zeros_like(self.w_ih), np.zeros_like(self.w_hh)
         db_ih, db_hh, dx = np.zeros(len(dw_ih)), np.zeros(len(dw_ih)), np.zeros_like(self.x)
+        H = dh.shape[1]
+        of_h = 2 * H if self.resets else len(dw_hh)  # rows of weight_hh that read h
         for t in reversed(range(len(self.x))):
             on = (t < self.lengths)[:, None]
             saved, h_prev, c_prev = self.saved[t]
-            dgx, dgh, direct, dc_prev = self.step_back(saved, dh + dy[t], dc, h_prev, c_prev)
+            dgx, dgh, direct, dc_prev = self.step_back(
+                saved, dh + dy[t], dc, h_prev, c_prev, *[self.w_hh] * self.resets
+            )
             dgx, dgh = dgx * on, dgh * on
-            dh, dc = np.where(on, dgh @ self.w_hh + direct, dh), np.where(on, dc_prev, dc)
+            dh, dc = np.where(on, dgh[:, :of_h] @ self.w_hh[:of_h] + direct, dh), np.where(on, dc_prev, dc)
             dx[t] = dgx @ self.w_ih
             dw_ih, db_ih = dw_ih + dgx.T @ self.x[t], db_ih + dgx.sum(0)
-            dw_hh, db_hh = dw_hh + dgh.T @ h_prev, db_hh + dgh.sum(0)
+            dw_hh[:of_h] += dgh[:, :of_h].T @ h_prev
+            if self.resets:
+                dw_hh[of_h:] += dgh[:, of_h:].T @ (saved[0] * h_prev)
+            db_hh = db_hh + dgh.sum(0)
         return dx, dh, dc, dict(zip(NAMES, (dw_ih, dw_hh, db_ih, db_hh)))
 
     def _backward_without_product(self, dy, dh, dc):
