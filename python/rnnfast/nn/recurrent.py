@@ -75,7 +75,7 @@ class Recurrent(Layer):
             warnings.warn(
                 f"dropout acts between layers and num_layers is 1, so dropout={self.dropout} has no effect",
                 UserWarning,
-                stacklevel=3 if isinstance(self, (RNN, GRU)) else 2,
+                stacklevel=3 if "__init__" in vars(type(self)) else 2,
             )
         self.batch_first = bool(batch_first)  # the one option that may change: it takes effect at the next call
         self._seed = new_seed(seed)
