@@ -4,6 +4,7 @@
 
 #include "helpers.h"
 #include "layers/recurrent.h"
+#include "model_files.h"
 #include "runtime/parallel.h"
 
 using namespace rnnfast;
@@ -41,18 +42,16 @@ TEST_CASE("cells without a recurrent product give the same bits on every ISA wit
     RecurrentOptions options;
     options.hidden_size = options.input_size = 83;
     options.num_layers = 2;
-    options.bidirectional = true;
     std::vector<RecurrentOptions> all;
     for (const CellInfo& cell : cells()) {
         if (cell.recurrent) continue;
         options.cell = cell.name;
-        all.push_back(options);
-    }
-    options.cell = "qrnn";
-    options.window = 2;
-    for (const bool both : {true, false}) {
-        options.bidirectional = both;
-        all.push_back(options);
+        const size_t widest = cell.highway ? 1 : 2;
+        for (options.window = 1; options.window <= widest; ++options.window)
+            for (const bool both : {true, false}) {
+                options.bidirectional = both;
+                all.push_back(options);
+            }
     }
     for (const RecurrentOptions& each : all) {
         CAPTURE(each.cell);
@@ -72,4 +71,24 @@ TEST_CASE("cells without a recurrent product give the same bits on every ISA wit
         }
     }
     set_num_threads(before);
+}
+
+TEST_CASE("a window of two steps is for cells whose gates alone read the input") {
+    RecurrentOptions options;
+    options.input_size = options.hidden_size = 4;
+    options.window = 2;
+    const auto refusal = [&] { return sentence_of([&] { Recurrent(options, 1, active()); }); };
+    for (const char* cell : {"lstm", "sru"}) {
+        options.cell = cell;
+        CHECK(refusal() ==
+              "window is 2: expected a cell without a recurrent product and a highway, such as qrnn, and no fixed "
+              "inputs");
+    }
+    options.cell = "qrnn";
+    CHECK(refusal().empty());
+    options.fixed_size = 1;
+    CHECK(!refusal().empty());
+    options.fixed_size = 0;
+    options.window = 3;
+    CHECK(refusal() == "window is 3: expected 1 or 2");
 }

@@ -18,8 +18,11 @@ void check(const RecurrentOptions& o) {
         fail("input_size, hidden_size and num_layers must be at most " + std::to_string(most));
     if (o.recompute && o.fixed_size) fail("recompute and fixed inputs: expected one of them");
     if (o.window != 1 && o.window != 2) fail("window is " + std::to_string(o.window) + ": expected 1 or 2");
-    if (o.window > 1 && (o.cell != "qrnn" || o.fixed_size))
-        fail("window is 2: expected a qrnn, without fixed inputs, or a window of 1");
+    const CellInfo& cell = cell_named(o.cell);
+    if (o.window > 1 && (cell.recurrent || cell.highway || o.fixed_size))
+        fail(
+            "window is 2: expected a cell without a recurrent product and a highway, such as qrnn, and no fixed "
+            "inputs");
     if (!(o.dropout >= 0.0f && o.dropout < 1.0f))
         fail("dropout is " + std::to_string(o.dropout) + ": expected at least 0 and less than 1");
 }

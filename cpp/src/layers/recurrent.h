@@ -22,7 +22,7 @@ struct RecurrentOptions {
     bool variational = false;        // the same dropout mask at every step
     bool single = false;             // parameters without "_l0" in their names: PyTorch's cells
     bool recompute = false;          // backward computes again what forward then does not save
-    size_t window = 1;               // QRNN: 2 reads [x_t, x_{t-1}], for which weight_ih has twice as many columns
+    size_t window = 1;               // 2: gates read [x_t, x_{t-1}], so weight_ih has twice as many columns
     Weights weights = Weights::f32;  // of the products, forward and backward; parameters stay float32
 };
 
