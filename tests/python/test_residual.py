@@ -264,3 +264,20 @@ def test_the_command_line_trains_and_continues_such_a_model(tmp_path, monkeypatc
     assert "--norm is layer, in the model rms" in capsys.readouterr().err
     assert main([*train, "n.safetensors", "--from", "m.safetensors", "--norm", "rms"]) == 0
     assert rf.load("n.safetensors").config == model.config
+
+
+@pytest.mark.parametrize(("residual", "norm"), FORMS)
+@pytest.mark.parametrize("cell", ["lstm", "mingru"])
+def test_unrolled_gates_are_those_that_lead_to_the_state(cell, residual, norm):
+    model, ids = vary(made(cell, residual, norm)), [3, 1, 4, 1]
+    steps, h = rf.unroll(model, ids).steps, np.zeros(H)
+    for step in steps:
+        g = step.gates
+        h = h + g["z"] * (g["n"] - h) if cell == "mingru" else g["o"] * np.tanh(step.c[-1])
+        np.testing.assert_allclose(step.h[-1], h, atol=1e-5)
+
+
+def test_gradient_flow_is_for_plain_layers():
+    x, y = random_batch(V)
+    with pytest.raises(ValueError, match="has residuals or norms between its layers"):
+        rf.gradient_flow(made(), (x, y))

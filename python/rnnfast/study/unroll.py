@@ -154,15 +154,20 @@ def _gates(
     cell, layer, size = config["cell"], int(config["num_layers"]) - 1, int(config["hidden_size"])
     if cell not in GATES:
         return {}
-    if layer:
-        x = h[layer - 1].astype(float)
-    elif "embedding.weight" in weights:
+    if "embedding.weight" in weights:
         x = weights["embedding.weight"][[token]]
     else:
         x = np.eye(1, int(config["vocab_size"]), token)
+    for below in h[:layer].astype(float):
+        x = x + below if config.get("residual") else below
+    start, end = ("rnn.", f"_l{layer}") if f"rnn.weight_ih_l{layer}" in weights else (f"layers.{layer}.rnn.", "_l0")
+    norm = {n: w for n in ("weight", "bias") if (w := weights.get(f"layers.{layer}.norm.{n}")) is not None}
+    if norm:
+        x = x - (x.mean() if config["norm"] == "layer" else 0.0)
+        x = x / np.sqrt((x * x).mean() + 1e-5) * norm["weight"] + norm.get("bias", 0.0)
     parts = before if isinstance(before, tuple) else (before, None)
     h_prev, c_prev = (np.zeros((1, size)) if part is None else part[layer].astype(float) for part in parts)
-    w_ih, w_hh, b_ih, b_hh, w_c = (weights.get(f"rnn.{name}_l{layer}") for name in NAMES)
+    w_ih, w_hh, b_ih, b_hh, w_c = (weights.get(start + name + end) for name in NAMES)
     assert w_ih is not None
     gx = x @ w_ih.T + (0 if b_ih is None else b_ih)
     step = CELLS[cell][0]
