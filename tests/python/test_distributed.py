@@ -26,8 +26,10 @@ PROGRAM = Path(program.__file__)
 
 
 def mpiexec():
-    """The starter of ranks and its environment; the MPI library of a wheel lies beside it."""
+    """The starter of ranks and its environment: ``MPIEXEC``, or the one of a wheel, beside which its MPI library lies."""
     mpi4py = pytest.importorskip("mpi4py", reason="mpi4py is not installed: pip install '.[mpi]'")
+    if "MPIEXEC" in os.environ:
+        return os.environ["MPIEXEC"], os.environ
     prefix = Path(mpi4py.__file__).parents[4]
     found = shutil.which("mpiexec", path=os.pathsep.join([str(prefix / "bin"), os.environ.get("PATH", "")]))
     if found is None:
