@@ -45,7 +45,8 @@ def random_model(keras, seed):
         )
         rnn = {"lstm": layers.LSTM, "gru": layers.GRU, "rnn": layers.SimpleRNN}.get(kind)
         if rnn is not None:
-            layer = rnn(out, return_sequences=True, use_bias=bool(random.integers(2)))
+            form = {"reset_after": bool(random.integers(2))} if kind == "gru" else {}
+            layer = rnn(out, return_sequences=True, use_bias=bool(random.integers(2)), **form)
             x = (
                 layers.Bidirectional(layer, merge_mode=str(random.choice(["concat", "sum", "ave", "mul"])))(x)
                 if both

@@ -25,6 +25,7 @@ from rnnfast.interop.recurrence import KERAS_ORDER, Direction, Recurrence, direc
 from rnnfast.models.network import Network
 from rnnfast.nn.norm import LayerNorm
 from rnnfast.nn.parts import Add, Dropout, Multiply
+from rnnfast.nn.recurrent import gru_of
 from rnnfast.protocols import Precision
 
 Array = NDArray[Any]
@@ -298,10 +299,6 @@ def _recurrence(kind: str, config: Config, arrays: Sequence[Array]) -> Direction
     if found != usual and not (kind == "SimpleRNN" and found[0] == "relu"):
         names = " and ".join(str(name) for name in found if name)
         raise Unconvertible(f"has the activations {names}, which no cell of rnnfast has")
-    if kind == "GRU" and not config.get("reset_after", False):
-        raise Unconvertible(
-            "applies the reset gate before the product (reset_after=False), which no cell of rnnfast does"
-        )
     if config.get("return_state"):
         raise Unconvertible("returns its state, which networks of rnnfast keep as theirs")
     kernel, recurrent = arrays[0].T, arrays[1].T
@@ -316,6 +313,8 @@ def _recurrence(kind: str, config: Config, arrays: Sequence[Array]) -> Direction
 def _cell(kind: str, config: Config) -> str:
     if kind == "SimpleRNN":
         return "rnn_relu" if config.get("activation") == "relu" else "rnn"
+    if kind == "GRU":
+        return gru_of(config.get("reset_after", False))
     return kind.lower()
 
 

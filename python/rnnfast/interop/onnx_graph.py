@@ -244,6 +244,8 @@ def recurrent_node(node: Any, constants: Mapping[str, Array]) -> RecurrentNode:
     cell = kind.lower()
     if kind == "RNN" and _activations(kind, given)[0] == "relu":
         cell = "rnn_relu"
+    if kind == "GRU" and not given.get("linear_before_reset"):
+        cell = "gru_reset_before"
     halves = [_half(cell, matrices[0][d], matrices[1][d], known.get(3), d) for d in range(len(matrices[0]))]
     backward = halves[-1] if given.get("direction", "forward") != "forward" else None
     outputs = [*node.output, "", ""][: 3 if kind == "LSTM" else 2]
@@ -288,10 +290,6 @@ def _check(node: Any, kind: str, given: Mapping[str, Any], known: Mapping[int, A
         or given.get("activation_beta")
     ):
         raise Unconvertible(f"{described(node)} has the activations {', '.join(names)}, which no cell of rnnfast has")
-    if kind == "GRU" and not given.get("linear_before_reset"):
-        raise Unconvertible(
-            f"{described(node)} applies the reset gate before the product (linear_before_reset=0), which no cell of rnnfast does"
-        )
     peepholes = known.get(7)
     if kind == "LSTM" and 7 in known and (peepholes is None or peepholes.any()):
         raise Unconvertible(f"{described(node)} has peepholes, which no cell of rnnfast has")

@@ -13,8 +13,10 @@ from rnnfast.protocols import Precision
 
 Numbers = NDArray[np.float32]
 # Where the blocks of rnnfast's gate orders (LSTM i f g o, GRU r z n, which are PyTorch's) stand in the orders of others.
-ONNX_ORDER: dict[str, tuple[int, ...]] = {"lstm": (0, 2, 3, 1), "gru": (1, 0, 2), "rnn": (0,), "rnn_relu": (0,)}
-KERAS_ORDER: dict[str, tuple[int, ...]] = {"lstm": (0, 1, 2, 3), "gru": (1, 0, 2), "rnn": (0,), "rnn_relu": (0,)}
+ONNX_ORDER: dict[str, tuple[int, ...]] = {
+    "lstm": (0, 2, 3, 1), "gru": (1, 0, 2), "gru_reset_before": (1, 0, 2), "rnn": (0,), "rnn_relu": (0,),
+}  # fmt: skip
+KERAS_ORDER: dict[str, tuple[int, ...]] = {**ONNX_ORDER, "lstm": (0, 1, 2, 3)}
 
 
 def reordered(matrix: Numbers, order: Sequence[int]) -> Numbers:

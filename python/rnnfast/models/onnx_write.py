@@ -15,7 +15,7 @@ from rnnfast.files import PathLike, replacing
 OPSET, IR_VERSION, DOMAIN = 20, 9, "rnnfast"
 # Where the blocks of ONNX's gate orders (LSTM i o f c, GRU z r h) stand in rnnfast's.
 _CELLS: dict[str, tuple[str, tuple[int, ...]]] = {
-    "lstm": ("LSTM", (0, 3, 1, 2)), "gru": ("GRU", (1, 0, 2)), "rnn": ("RNN", (0,)), "rnn_relu": ("RNN", (0,)),
+    "lstm": ("LSTM", (0, 3, 1, 2)), "gru": ("GRU", (1, 0, 2)), "gru_reset_before": ("GRU", (1, 0, 2)), "rnn": ("RNN", (0,)), "rnn_relu": ("RNN", (0,)),
 }  # fmt: skip
 Entry = Mapping[str, Any]
 
@@ -228,7 +228,7 @@ def _node(w: Writer, entry: Entry, layer: int, value: str, state: list[str]) -> 
     if entry["bidirectional"]:
         options["direction"] = "bidirectional"
     if kind == "GRU":
-        options["linear_before_reset"] = 1
+        options["linear_before_reset"] = int(entry["cell"] == "gru")
     if entry["cell"] == "rnn_relu":
         options["activations"] = ["Relu"] * len(suffixes)
     inputs = [value, *names]
