@@ -5,6 +5,7 @@
 
 #include "model_files.h"
 #include "models/seq2seq/translation.h"
+#include "models/seq2seq/translator_file.h"
 #include "rnnfast/rnnfast.h"
 #include "rnnfast/translator.hpp"
 #include "runtime/dispatch.h"
@@ -148,6 +149,27 @@ TEST_CASE("a translator from a file is bit-identical to the model") {
         }
     }
     CHECK(scored > 50);
+}
+
+TEST_CASE("a translator from a file keeps no values but those that its steps copy") {
+    for (const char* attention : {"none", "additive", "general"}) {
+        Seq2SeqOptions o = small(attention);
+        o.cell = "lstm";
+        o.initial_state = InitialState::learned;
+        const auto model = model_of(o);
+        const std::string bytes = bytes_of(*model, metadata_of(o));
+        const rnnfast::core::TranslatorFile file(rnnfast::SafetensorsFile::view(bytes, "bytes"));
+        for (const Weights weights : {Weights::f32, Weights::bf16, Weights::int8}) {
+            const auto running = rnnfast::core::translator_of(file, weights, rnnfast::active());
+            for (const rnnfast::Parameter* p : const_cast<Seq2Seq&>(*running).parameters()) {
+                CAPTURE(p->name);
+                const bool copied = p->name.find("embedding") != std::string::npos ||
+                                    p->name.find("initial") != std::string::npos || p->name == "output.bias";
+                CHECK((p->value.size() != 0) == copied);
+                CHECK(p->grad.size() == 0);
+            }
+        }
+    }
 }
 
 TEST_CASE("a translator reads and writes text") {

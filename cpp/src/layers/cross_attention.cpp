@@ -57,13 +57,23 @@ void CrossAttention::weights_changed() {
     query_back_.weights_changed();
 }
 
-const CrossAttention::Forward& CrossAttention::pack() const {
+template <class ValueOf>
+const CrossAttention::Forward& CrossAttention::pack(const ValueOf& value_of) const {
     return forward_.get([&](Forward& f) {
-        if (query_) f.query.pack(query_->value.data(), nullptr);
-        if (key_) f.key.pack(key_->value.data(), key_bias_ ? key_bias_->value.data() : nullptr);
-        if (combine_) f.combine.pack(combine_->value.data(), nullptr);
-        if (score_) round_row(*kernels_, options_.weights, score_->value.data(), score_->size(), f.score.data());
+        if (query_) f.query.pack(value_of(*query_), nullptr);
+        if (key_) f.key.pack(value_of(*key_), key_bias_ ? value_of(*key_bias_) : nullptr);
+        if (combine_) f.combine.pack(value_of(*combine_), nullptr);
+        if (score_) round_row(*kernels_, options_.weights, value_of(*score_), f.score.size(), f.score.data());
     });
+}
+
+const CrossAttention::Forward& CrossAttention::pack() const {
+    return pack([](const Parameter& p) { return p.value.data(); });
+}
+
+void CrossAttention::load(const FileValues& values) {
+    std::deque<Buffer> buffers;
+    pack([&](const Parameter& p) { return values(p, buffers.emplace_back()); });
 }
 
 size_t CrossAttention::keys_size(size_t steps, size_t rows) const {

@@ -70,6 +70,8 @@ public:
     bool additive() const { return options_.kind == AttentionKind::additive; }
     Parameters parameters();
     void weights_changed();
+    // For running only: packs the values of a file, and keeps no others.
+    void load(const FileValues& values);
 
     // Floats of the keys of a memory: none for dot, which reads the values.
     size_t keys_size(size_t steps, size_t rows) const;
@@ -127,6 +129,8 @@ private:
         PackedLinear query, key, combine;
         Buffer score;  // v in the weights' precision
     };
+    template <class ValueOf>
+    const Forward& pack(const ValueOf& value_of) const;
     const Forward& pack() const;
     Packed<Forward> forward_;
     Packed<PackedMatrix> query_back_;  // [H, H]: dquery to dstates

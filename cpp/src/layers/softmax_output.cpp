@@ -30,9 +30,13 @@ void OutputLayer::weights_changed() {
     rows_.weights_changed();
 }
 
-void OutputLayer::pack(const FileValues& values) {
+void OutputLayer::pack(const FileValues& values, bool for_argmax) {
     Buffer weight, bias;
-    linear_.get([&](PackedLinear& p) { p.pack(values(*weight_, weight), values(*bias_, bias)); });
+    const float *w = values(*weight_, weight), *b = values(*bias_, bias);
+    linear_.get([&](PackedLinear& p) { p.pack(w, b); });
+    if (!for_argmax) return;
+    if (screened(1)) screen_.get([&](LargestOutput& p) { p.pack(*kernels_, w, b, inputs(), vocabulary()); });
+    copy_values(*bias_, values);
 }
 
 const PackedLinear& OutputLayer::linear() const {
@@ -74,13 +78,17 @@ int32_t row_argmax(const float* x, const float* bias, size_t size) {
 
 }  // namespace
 
+// With many rows the weights are read once for all, and with few weights from a near cache: then all logits are had as
+// fast.
+bool OutputLayer::screened(size_t rows) const {
+    constexpr size_t most_rows = 8, least_weights = 1 << 16, deepest = 1 << 16;
+    return weights_ == Weights::f32 && rows <= most_rows && vocabulary() * inputs() >= least_weights &&
+           inputs() <= deepest;
+}
+
 void OutputLayer::argmax(const float* z, size_t rows, const std::vector<int32_t>& never, int32_t* tokens,
                          ArgmaxMemory& memory, float* products) const {
-    // With many rows the weights are read once for all, and with few weights from a near cache: then all logits are had
-    // as fast.
-    constexpr size_t most_rows = 8, least_weights = 1 << 16, deepest = 1 << 16;
-    const bool few = rows <= most_rows && weight_->size() >= least_weights && inputs() <= deepest;
-    if (!products && weights_ == Weights::f32 && few) return screen().find(linear(), z, rows, never, tokens, memory);
+    if (!products && screened(rows)) return screen().find(linear(), z, rows, never, tokens, memory);
     memory.outputs.reserve(products ? 0 : rows * vocabulary());
     float* all = products ? products : memory.outputs.data();
     linear().product(z, inputs(), rows, all, memory.left);

@@ -18,8 +18,8 @@ public:
     size_t inputs() const { return weight_->shape[1]; }
     size_t vocabulary() const { return weight_->shape[0]; }
     void weights_changed();
-    // For running only: packs the values of a file for logits(), and keeps no others.
-    void pack(const FileValues& values);
+    // For running only: packs the values of a file for logits(), or for argmax() as well, and keeps no others.
+    void pack(const FileValues& values, bool for_argmax = false);
 
     // z: [rows, Z], logits: [rows, V]. Several threads may call this together, each with its own scratch.
     void logits(const float* z, size_t rows, float* logits, Buffer& scratch, size_t most_threads = all_threads) const;
@@ -44,6 +44,7 @@ public:
 
 private:
     const PackedLinear& linear() const;
+    bool screened(size_t rows) const;  // by argmax
     const LargestOutput& screen() const;
     struct LeftRows {
         Buffer rows;

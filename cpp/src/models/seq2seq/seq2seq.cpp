@@ -142,4 +142,17 @@ void Seq2Seq::weights_changed() {
     bridge_.weights_changed();
 }
 
+void Seq2Seq::load(const FileValues& values) {
+    encoder_.pack(values, false);
+    decoder_.pack(values, false);
+    output_.pack(values, true);
+    if (attention_) attention_->load(values);
+    if (bridge_weight_) {
+        Buffer weight, bias;
+        bridge_.get([&](PackedLinear& p) { p.pack(values(*bridge_weight_, weight), values(*bridge_bias_, bias)); });
+    }
+    for (Parameter* read : {source_embedding_, target_embedding_, initial_h_, initial_c_})
+        if (read) copy_values(*read, values);
+}
+
 }  // namespace rnnfast::core

@@ -106,7 +106,7 @@ struct DecoderState {
 
 class Seq2Seq {
 public:
-    // Without a seed, the parameters have no values until the caller sets them.
+    // Without a seed, the parameters have no values until load().
     Seq2Seq(Seq2SeqOptions options, std::optional<uint64_t> seed, const Kernels& kernels);
 
     const Seq2SeqOptions& options() const { return options_; }
@@ -115,6 +115,8 @@ public:
     size_t context_size() const { return encoder_.directions() * options_.hidden_size; }
     Parameters parameters();
     void weights_changed();
+    // For running only, without a seed: packs the values of a file, and keeps no others.
+    void load(const FileValues& values);
     ForkSafeMutex& gradients_mutex() { return gradients_mutex_; }
 
     // nll: [T * N] out, -log p(target) in nats, 0 where the target is negative. With `train`, backward() may follow: it

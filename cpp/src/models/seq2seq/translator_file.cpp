@@ -62,21 +62,6 @@ size_t packed_columns(const Parameter& p, const Seq2Seq& model) {
     return p.name.find(".rnn.") == std::string::npos ? p.shape[0] : order.columns();
 }
 
-// Everything is packed now, not at the first sentence: one <eos> is translated.
-void pack(const Seq2Seq& model) {
-    const int64_t length = 1;
-    EncodedSource encoded;
-    Seq2Seq::Memory memory;
-    model.encode(&eos_id, &length, 1, 1, encoded, memory);
-    DecoderState state = model.initial_state(encoded);
-    std::vector<float> logits(model.options().target_vocabulary);
-    model.step(encoded, &bos_id, state, logits.data(), nullptr, memory);
-}
-
-}  // namespace
-
-namespace {
-
 // The model of a configuration, without values.
 std::unique_ptr<Seq2Seq> empty_model(const TranslatorFile& f, Weights weights, const Kernels& kernels) {
     Seq2SeqOptions options = f.options;
@@ -108,8 +93,7 @@ std::unique_ptr<const Seq2Seq> translator_of(const TranslatorFile& f, Weights we
     const FileValues values = [&](const Parameter& p, Buffer& buffer) {
         return tensor_values(f.file, p.name, p.shape, buffer);
     };
-    for (Parameter* p : model->parameters()) copy_values(*p, values);
-    pack(*model);
+    model->load(values);
     return model;
 }
 
