@@ -115,6 +115,38 @@ def test_masks_become_lengths_and_a_warning_says_so(keras, tmp_path):
     np.testing.assert_allclose(net(x, lengths=[6, 4]), run(keras, model, x), atol=TOLERANCE)
 
 
+PARTS = {
+    "softmax": lambda k: k.Dense(5, activation="softmax"), "leaky": lambda k: k.LeakyReLU(negative_slope=0.2), "elu": lambda k: k.ELU(0.7),
+    "relu6": lambda k: k.ReLU(max_value=6), "gelu": lambda k: k.Activation("gelu"), "softplus": lambda k: k.Activation("softplus"),
+    "hard": lambda k: k.Dense(5, activation="hard_sigmoid"), "max": lambda k: k.MaxPooling1D(2), "mean": lambda k: k.AveragePooling1D(3, 1, padding="same"),
+    "strided": lambda k: k.Conv1D(6, 3, strides=2, groups=2), "norm": lambda k: k.BatchNormalization(), "layer": lambda k: k.Softmax(),
+}  # fmt: skip
+
+
+def test_parts_and_a_flattened_sequence_give_the_same_outputs(keras, tmp_path):
+    x = np.random.default_rng(0).normal(0, 2, (3, 8, 4)).astype(np.float32)
+    for name, make in PARTS.items():
+        layers = [
+            keras.Input((8, 4)),
+            keras.layers.Activation("tanh"),
+            make(keras.layers),
+            keras.layers.Flatten(),
+            keras.layers.Dense(2),
+        ]
+        model = keras.Sequential(layers)
+        model.save(tmp_path / "model.keras")
+        ours = rf.from_keras(tmp_path / "model.keras")(x)
+        np.testing.assert_allclose(ours, run(keras, model, x), atol=TOLERANCE, err_msg=name)
+
+
+def test_the_hard_sigmoid_of_an_old_file_is_that_of_old_keras(tmp_path):
+    dense = [np.eye(3, dtype=np.float32), np.zeros(3, np.float32)]
+    config = {"name": "a", "units": 3, "activation": "hard_sigmoid", "batch_input_shape": [None, 7, 3]}
+    write_h5(tmp_path / "old.h5", [{"class_name": "Dense", "config": config}], {"a": dense})
+    x = np.random.default_rng(0).normal(0, 3, (2, 7, 3)).astype(np.float32)
+    np.testing.assert_allclose(rf.from_keras(tmp_path / "old.h5")(x), np.clip(0.2 * x + 0.5, 0, 1), atol=TOLERANCE)
+
+
 def write_h5(path, layers, arrays, **attributes):
     """An HDF5 file as Keras 2 writes it."""
     with h5py.File(path, "w") as file:

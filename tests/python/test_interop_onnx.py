@@ -29,18 +29,37 @@ def random_layer(random, kind, width, options):
         return rf.Linear(width, out, **plain), out
     if kind == "conv":
         return rf.Conv1d(width, out, 3, padding=str(random.choice(["same", "causal"])), **options), out
+    if kind == "strided":
+        return rf.Conv1d(width, 2 * width, 3, stride=2, groups=width, padding=[2, 1], dilation=1, **options), 2 * width
+    if kind == "batch":
+        return batch_norm(random, width, eps=1e-3), width
+    if kind == "windows":
+        windows = [rf.MaxPool1d, rf.AvgPool1d, lambda *sizes: rf.AvgPool1d(*sizes, count_include_pad=False)]
+        return random.choice(windows)(3, int(random.integers(1, 3)), [1, 1]), width
     if kind == "norm":
         return random.choice([rf.LayerNorm, rf.RMSNorm])(width), width
     if kind == "attention":
         return rf.SelfAttention(width, 1, causal=both, **options), width
+    if kind == "attention pool":
+        return rf.AttentionPool(width, **plain), width
     if kind == "pool":
         return rf.Pool(str(random.choice(["last", "first", "mean", "max"]))), width
-    return random.choice(
-        [rf.ReLU, rf.LeakyReLU, rf.Tanh, rf.Sigmoid, rf.GELU, rf.SiLU, rf.ELU, rf.Hardsigmoid]
-    )(), width
+    return random.choice(ACTIVATIONS)(), width
 
 
+def batch_norm(random, width, **options):
+    layer = rf.BatchNorm1d(width, **options)
+    layer.load_state_dict({name: random.uniform(0.5, 2, width) for name in layer.state_dict()})
+    return layer
+
+
+ACTIVATIONS = [
+    rf.ReLU, rf.LeakyReLU, rf.Tanh, rf.Sigmoid, rf.GELU, rf.SiLU, rf.ELU, rf.Hardsigmoid, rf.Softplus, rf.Hardtanh, rf.ReLU6,
+    rf.Softmax, rf.LogSoftmax, lambda: rf.LeakyReLU(0.3), lambda: rf.ELU(0.7), lambda: rf.Hardsigmoid(0.3, 0.4),
+    lambda: rf.Softplus(2.5), lambda: rf.Hardtanh(-0.5, 0.3), lambda: rf.GELU("tanh"),
+]  # fmt: skip
 KINDS = ["lstm", "gru", "rnn", "linear", "conv", "norm", "attention", "pool", "activation", "residual"]
+KINDS += ["strided", "batch", "windows", "attention pool"]
 
 
 def random_network(seed):
@@ -60,7 +79,7 @@ def random_network(seed):
         else:
             layer, width = random_layer(random, kind, width, options)
             layers[new] = (layer, name)
-        name, pooled = new, pooled or kind == "pool"
+        name, pooled = new, pooled or kind in ("pool", "attention pool")
     net = rf.Network(inputs={"x": {"ids": 9} if ids else first}, layers=layers, batch_first=batch_first, seed=seed)
     shape = (3, 7) if batch_first else (7, 3)
     return net, random.integers(0, 9, shape) if ids else random.normal(size=(*shape, first)).astype(np.float32)
@@ -83,6 +102,68 @@ def test_onnx_runtime_agrees_with_exported_networks_and_reading_them_gives_the_s
     difference, same = written_and_read(seed, str(tmp_path / "net.onnx"))
     assert difference < TOLERANCE
     assert same
+
+
+@pytest.mark.parametrize("place", range(len(ACTIVATIONS)))
+def test_an_activation_goes_out_with_its_coefficients_and_comes_back_as_it_was(place, tmp_path):
+    runtime = pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed")
+    net, path = rf.Sequential(rf.Linear(3, 4, seed=0), ACTIVATIONS[place]()), str(tmp_path / "net.onnx")
+    x = np.random.default_rng(0).normal(0, 3, (5, 2, 3)).astype(np.float32)
+    net.to_onnx(path)
+    np.testing.assert_allclose(runtime.InferenceSession(path).run(None, {"input": x})[0], net(x), atol=TOLERANCE)
+    again = rf.from_onnx(path)
+    assert again.config["layers"][1] == {**net.config["layers"][1], "name": "1", "inputs": ["0"]}
+    assert np.array_equal(again(x), net(x))
+
+
+def test_a_sequence_of_fixed_length_is_flattened_and_comes_back(tmp_path):
+    runtime = pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed")
+    net, path = (
+        rf.Sequential(rf.LSTM(3, 4, seed=0), rf.Flatten(3), rf.Pool("last"), rf.Linear(12, 2, seed=1)),
+        str(tmp_path / "net.onnx"),
+    )
+    net.to_onnx(path)
+    again = rf.from_onnx(path)
+    for steps in (3, 7):  # of 7 steps the last is left over
+        x = np.random.default_rng(0).normal(size=(steps, 2, 3)).astype(np.float32)
+        np.testing.assert_allclose(runtime.InferenceSession(path).run(None, {"input": x})[0], net(x), atol=TOLERANCE)
+        assert np.array_equal(again(x), net(x))
+    make = onnx.helper.make_node
+    model = model_of(
+        [make("Flatten", ["x"], ["f"]), make("MatMul", ["f", "w"], ["y"])],
+        {"x": ["N", 3, 5]},
+        ["y"],
+        {"w": np.arange(30, dtype=np.float32).reshape(15, 2) / 30},
+    )
+    x = np.random.default_rng(0).normal(size=(2, 3, 5)).astype(np.float32)
+    theirs = runtime.InferenceSession(model.SerializeToString()).run(None, {"x": x})[0]
+    np.testing.assert_allclose(rf.from_onnx(model)(x), theirs, atol=TOLERANCE)
+
+
+CHANNELS = {
+    "Clip": {"inputs": ["low", "high"]}, "MaxPool": {"kernel_shape": [3], "strides": [2], "pads": [2, 1]},
+    "AveragePool": {"kernel_shape": [2]}, "BatchNormalization": {"inputs": ["a", "b", "a", "c"]}, "Softmax": {"axis": 1},
+    "Conv": {"inputs": ["w"], "strides": [3], "group": 2, "pads": [2, 0]}, "HardSigmoid": {"alpha": 0.3, "beta": 0.4},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", CHANNELS)
+def test_an_operator_on_channels_before_steps_computes_what_onnx_runtime_does(kind):
+    runtime = pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed")
+    options = dict(CHANNELS[kind])
+    random, read = np.random.default_rng(0), ["h", *options.pop("inputs", [])]
+    constants = {
+        "low": np.float32(-0.5), "high": np.float32(1.5), "a": random.normal(size=4), "b": random.normal(size=4),
+        "c": random.uniform(1, 2, 4), "w": random.normal(size=(6, 2, 3)),
+    }  # fmt: skip
+    nodes = [onnx.helper.make_node("Tanh", ["x"], ["h"]), onnx.helper.make_node(kind, read, ["y"], **options)]
+    known = {name: np.asarray(constants[name], np.float32) for name in read[1:]}
+    model = model_of(nodes, {"x": ["N", 4, "T"]}, ["y"], known)
+    x = random.normal(size=(2, 4, 9)).astype(np.float32)
+    theirs = runtime.InferenceSession(model.SerializeToString()).run(None, {"x": x})[0]
+    net = rf.from_onnx(model)
+    np.testing.assert_allclose(net(x.swapaxes(1, 2)).swapaxes(1, 2), theirs, atol=TOLERANCE)
+    assert "linear" not in [entry["type"] for entry in net.config["layers"]]
 
 
 @pytest.mark.slow

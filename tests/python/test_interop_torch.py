@@ -135,6 +135,47 @@ def test_a_convolution_in_a_chain_reads_channels_last_and_takes_its_normalizatio
     np.testing.assert_allclose(ours, module(x).detach().numpy(), atol=TOLERANCE)
 
 
+PARTS = {
+    "leaky": nn.LeakyReLU(0.2), "elu": nn.ELU(0.7), "gelu": nn.GELU(approximate="tanh"), "softplus": nn.Softplus(2.0),
+    "hardtanh": nn.Hardtanh(-0.5, 0.7), "relu6": nn.ReLU6(), "hardsigmoid": nn.Hardsigmoid(), "max": nn.MaxPool1d(3, 2, 1),
+    "mean": nn.AvgPool1d(3, padding=1, count_include_pad=False), "strided": nn.Conv1d(6, 8, 3, stride=2, groups=2, padding=1),
+    "norm": nn.BatchNorm1d(6),
+}  # fmt: skip
+
+
+class Channels(nn.Module):
+    """A part between convolutions, which torch.export reads, with a softmax of the channels."""
+
+    def __init__(self, part):
+        super().__init__()
+        self.first, self.part = nn.Conv1d(4, 6, 1), part
+
+    def forward(self, x):
+        return F.log_softmax(self.part(torch.tanh(self.first(x))), 1)
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_a_part_is_read_as_a_module_and_as_an_operation(name):
+    torch.manual_seed(0)
+    part, x = PARTS[name], torch.randn(3, 4, 9)
+    if name == "norm":
+        part.running_mean.normal_()
+        part.running_var.uniform_(0.5, 2)
+    first = nn.Conv1d(4, 6, 1)
+    for module in (nn.Sequential(first, nn.Tanh(), part, nn.ReLU()).eval(), Channels(part).eval()):
+        ours = rf.from_torch(module)(x.numpy().swapaxes(1, 2)).swapaxes(1, 2)
+        np.testing.assert_allclose(ours, module(x).detach().numpy(), atol=TOLERANCE)
+
+
+def test_a_flattened_sequence_of_the_example_s_length_and_a_softmax_of_its_scores():
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv1d(4, 6, 3), nn.ReLU(), nn.Flatten(), nn.Linear(42, 3), nn.Softmax(-1)).eval()
+    x = torch.randn(2, 4, 9)
+    np.testing.assert_allclose(
+        rf.from_torch(module, x)(x.numpy().swapaxes(1, 2)), module(x).detach().numpy(), atol=TOLERANCE
+    )
+
+
 class Odd(nn.Module):
     def __init__(self):
         super().__init__()

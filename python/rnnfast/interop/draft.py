@@ -14,12 +14,14 @@ from typing import Any, Union
 import numpy as np
 from numpy.typing import NDArray
 
-from rnnfast.interop.axes import Axis, Dim, Dims, Merged, Unconvertible, is_steps, same, shown, width
+from rnnfast.interop.axes import Axis, Dim, Dims, Merged, Unconvertible, is_steps, reshaped, same, shown, width
+from rnnfast.interop.functions import softmax_of
 from rnnfast.models.network import LayerOrPart, Network, Sequential
+from rnnfast.nn.compiled import BatchNorm1d
 from rnnfast.nn.embedding import Embedding
 from rnnfast.nn.layer import Layer
 from rnnfast.nn.linear import Linear
-from rnnfast.nn.parts import Add, Concatenate, Multiply, Part, Pool, Pooling
+from rnnfast.nn.parts import Add, AvgPool1d, Concatenate, Flatten, MaxPool1d, Multiply, Part, Pool, Pooling
 from rnnfast.nn.sequence import Conv1d
 from rnnfast.protocols import Precision
 
@@ -33,6 +35,7 @@ class Affine:
     weight: Numbers  # (outputs, inputs)
     bias: Numbers | None = None
     light: bool = False
+    layer: Layer | None = None  # which computes just this
 
     def after(self, first: Affine) -> Affine:
         """Both in one."""
@@ -168,6 +171,30 @@ class Draft:
             return replace(signal, pending=replace(signal.pending, bias=bias))
         return self.affine(signal, Affine(np.diag(scales), shifts if shifts.any() else None, light=True), signal.dims)
 
+    def batch_norm(self, signal: Signal, axis: int, state: Mapping[str, Numbers | None], eps: float) -> Signal:
+        """A batch normalization of an axis of channels by its running statistics; ``state`` has PyTorch's names."""
+        if not 0 <= axis < len(signal.dims):
+            raise Unconvertible(f"normalizes axis {axis} of an array {shown(signal.dims)}")
+        given = {name: None if value is None else value.astype(np.float64) for name, value in state.items()}
+        mean, variance = given["running_mean"], given["running_var"]
+        assert mean is not None
+        assert variance is not None
+        weight, bias = given.get("weight"), given.get("bias")
+        factor = (np.ones(len(mean)) if weight is None else weight) / np.sqrt(variance + eps)
+        shift = (np.zeros(len(mean)) if bias is None else bias) - mean * factor
+        shape = [-1 if i == axis else 1 for i in range(len(signal.dims))]
+        scaled = self.scale(signal, factor.reshape(shape), shift.reshape(shape))
+        pending = scaled.pending
+        if signal.pending is None and isinstance(pending, Affine) and signal.width == len(mean) and 0 <= eps < 1:
+            layer = BatchNorm1d(len(mean), eps=eps, affine=True)
+            weight, bias = (
+                np.ones(len(mean)) if weight is None else weight,
+                np.zeros(len(mean)) if bias is None else bias,
+            )
+            layer.load_state_dict({"weight": weight, "bias": bias, "running_mean": mean, "running_var": variance})
+            scaled = replace(scaled, pending=replace(pending, layer=layer))
+        return scaled
+
     def select(self, signal: Signal, chosen: Numbers, dims: Dims) -> Signal:
         """Some of the numbers of a step, by their places in it."""
         chosen = chosen.ravel()
@@ -182,7 +209,7 @@ class Draft:
                 return replace(signal, dims=dims, pending=replace(pending, weight=pending.weight[chosen], bias=bias))
         if isinstance(signal.pending, Affine):  # rows of it, without a rounding
             bias = None if signal.pending.bias is None else signal.pending.bias[chosen]
-            pending_rows = replace(signal.pending, weight=signal.pending.weight[chosen], bias=bias)
+            pending_rows = replace(signal.pending, weight=signal.pending.weight[chosen], bias=bias, layer=None)
             return replace(signal, dims=dims, pending=pending_rows)
         return self.affine(signal, Affine(weight, light=True), dims)
 
@@ -202,10 +229,13 @@ class Draft:
             raise Unconvertible(f"a convolution over steps reads an array {shown(signal.dims)}")
         before, after = signal.zeros
         signal = self.settle(replace(signal, zeros=(0, 0)))
-        pending: Pending = replace(given, before=given.before + before, after=given.after + after)
-        if given.weight.shape[2] == 1 and given.stride == given.groups == 1 and not (before or after or given.before):
+        given = replace(given, before=given.before + before, after=given.after + after)
+        pending: Pending = given
+        pads = given.before + given.after
+        if given.weight.shape[2] == 1 and given.stride == given.groups == 1 and not pads:
             pending = Affine(given.weight[:, :, 0], given.bias)
-        return replace(signal, dims=(first, outputs, Axis("steps")), pending=pending)
+        steps = _shorter(last, given.dilation * (given.weight.shape[2] - 1), given.stride, pads)
+        return replace(signal, dims=(first, outputs, steps), pending=pending)
 
     def _convolve_within(self, signal: Signal, given: Convolution, places: int) -> Signal:
         """A convolution along numbers of each step is one product."""
@@ -235,6 +265,41 @@ class Draft:
     def part(self, signal: Signal, part: Part) -> Signal:
         """A part that keeps the width, such as an activation."""
         return self.add(part, signal.dims, signal)
+
+    def softmax(self, signal: Signal, axis: int, log: bool) -> Signal:
+        """The softmax, or its logarithm, over an axis that is all numbers of a step."""
+        axis %= len(signal.dims)
+        if signal.dims[axis] != signal.width:
+            raise Unconvertible(
+                f"has a softmax over axis {axis} of an array {shown(signal.dims)}, expected the numbers of a step"
+            )
+        return self.part(signal, softmax_of(log))
+
+    def windows(self, signal: Signal, part: MaxPool1d | AvgPool1d, axis: int) -> Signal:
+        """The maximum or mean of windows of steps, which are an axis."""
+        axis %= len(signal.dims)
+        dim = signal.dims[axis]
+        if not isinstance(dim, Axis) or dim.role != "steps":
+            raise Unconvertible(f"pools axis {axis} of an array {shown(signal.dims)}, expected its steps")
+        steps = _shorter(dim, part.kernel_size - 1, part.stride, sum(part.padding))
+        return self.add(part, (*signal.dims[:axis], steps, *signal.dims[axis + 1 :]), signal)
+
+    def flatten(self, signal: Signal, first: int) -> Signal:
+        """All axes from one on in one, steps too if the network fixes how many there are."""
+        places = [i for i, d in enumerate(signal.dims) if is_steps(d)]
+        others = [d for d in signal.dims[first:] if not is_steps(d) and not isinstance(d, int)]
+        if not places or places[0] < first or others:
+            return replace(signal, dims=reshaped(signal.dims, (*signal.dims[:first], -1)))
+        at, steps = places[0], signal.dims[places[0]]
+        size = steps.size if isinstance(steps, Axis) else None
+        if size is None:
+            raise Unconvertible(f"flattens an array {shown(signal.dims)} without a fixed number of steps")
+        rest = (*signal.dims[:at], *signal.dims[at + 1 :])
+        whole = self.add(Flatten(size), (Axis("steps"), size, *rest), signal)
+        one = self.pool(whole, "last", 0)  # (size, ...), with the numbers of a step behind
+        order = [*range(1, at + 1), 0, *range(at + 1, len(signal.dims))]
+        one = self.transpose(one, order)
+        return replace(one, dims=reshaped(one.dims, (*one.dims[:first], -1)))
 
     def recurrent(self, signal: Signal, layer: Layer, outputs: int) -> Signal:
         """A recurrent layer over (steps, rows, numbers)."""
@@ -410,6 +475,8 @@ def _layer(pending: Affine | Convolution | Lookup) -> Layer:
         layer.load_state_dict({"weight": pending.table.astype(np.float32)})
         return layer
     if isinstance(pending, Affine):
+        if pending.layer is not None:
+            return pending.layer
         outputs, inputs = pending.weight.shape
         layer = Linear(inputs, outputs, bias=pending.bias is not None, seed=0)
     else:
@@ -422,15 +489,20 @@ def _layer(pending: Affine | Convolution | Lookup) -> Layer:
 def _convolution(pending: Convolution) -> Conv1d:
     outputs, inputs, taps = pending.weight.shape
     reach = pending.dilation * (taps - 1)
-    if pending.stride != 1 or pending.groups != 1:
-        raise Unconvertible("a convolution has a stride or groups, which rnnfast's Conv1d does not have")
-    paddings: dict[tuple[int, int], int | str] = {(reach, 0): "causal", (reach // 2, reach - reach // 2): "same"}
-    padding = pending.before if pending.before == pending.after else paddings.get((pending.before, pending.after))
-    if padding is None:
-        raise Unconvertible(f"a convolution has {pending.before} zeros before and {pending.after} after the sequence")
+    sides = (pending.before, pending.after)
+    padding: int | str | list[int] = sides[0] if sides[0] == sides[1] else list(sides)
+    if pending.stride == 1 and sides[0] != sides[1]:
+        padding = {(reach, 0): "causal", (reach // 2, reach - reach // 2): "same"}.get(sides, padding)
     return Conv1d(
-        inputs, outputs, taps, padding=padding, dilation=pending.dilation, bias=pending.bias is not None, seed=0
-    )
+        inputs * pending.groups, outputs, taps, stride=pending.stride, padding=padding, dilation=pending.dilation,
+        groups=pending.groups, bias=pending.bias is not None, seed=0,
+    )  # fmt: skip
+
+
+def _shorter(steps: Axis | Dim, reach: int, stride: int, pads: int) -> Axis:
+    """The steps that windows of ``reach`` + 1 give."""
+    size = steps.size if isinstance(steps, Axis) else None
+    return Axis("steps", None if size is None else (size + pads - reach - 1) // stride + 1)
 
 
 def _is_diagonal(weight: Numbers) -> bool:

@@ -20,7 +20,7 @@ from rnnfast._expect import brief
 from rnnfast.files import PathLike, checked_path
 from rnnfast.interop.axes import Axis, Dims, Unconvertible, is_steps, shown
 from rnnfast.interop.draft import Convolution, Draft, Signal
-from rnnfast.interop.functions import part_of
+from rnnfast.interop.functions import part_of, windows_of
 from rnnfast.interop.recurrence import KERAS_ORDER, Direction, Recurrence, direction
 from rnnfast.models.network import Network
 from rnnfast.nn.norm import LayerNorm
@@ -73,6 +73,7 @@ class _Stored:
 
     config: Config
     arrays: Callable[[str, int, Config], list[Array]]
+    version: str = ""  # of the Keras that wrote it
 
 
 def _h5py() -> Any:
@@ -87,6 +88,7 @@ def _archive(path: PathLike) -> _Stored:
     try:
         with zipfile.ZipFile(path) as file:
             config = json.loads(file.read("config.json"))
+            version = json.loads(file.read("metadata.json")).get("keras_version", "")
             data = io.BytesIO(file.read("model.weights.h5"))
     except (KeyError, ValueError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} is not a Keras file: {error}") from None
@@ -97,7 +99,7 @@ def _archive(path: PathLike) -> _Stored:
         group = root.get(f"layers/{groups[index]}")
         return [] if group is None else list(_variables(group))
 
-    return _Stored(config, arrays)
+    return _Stored(config, arrays, str(version))
 
 
 def _groups(config: Config) -> list[str]:
@@ -140,7 +142,8 @@ def _hdf5(path: PathLike) -> _Stored:
         names = [] if group is None else group.attrs.get("weight_names", [])
         return [np.asarray(group[n.decode() if isinstance(n, bytes) else n]) for n in names]
 
-    return _Stored(json.loads(given), arrays)
+    version = root.attrs.get("keras_version", "")
+    return _Stored(json.loads(given), arrays, version.decode() if isinstance(version, bytes) else str(version))
 
 
 def _entries(config: Config) -> list[Config]:
@@ -243,7 +246,7 @@ class _Walk:
                 raise Unconvertible("networks of rnnfast have no such layer")
             arrays = self.stored.arrays(layer.name, layer.index, layer.config)
             made = make(self.draft, [self.signals[name] for name in layer.reads], layer.config, arrays)
-            self.signals[layer.name] = _activated(self.draft, made, layer)
+            self.signals[layer.name] = _activated(self.draft, made, layer, self.stored.version[:2] in ("1.", "2."))
         except Unconvertible as error:
             raise Unconvertible(f"layer {layer.name!r}, {layer.kind}: {error}") from None
         except (KeyError, IndexError, TypeError) as error:
@@ -272,25 +275,25 @@ _MASKS = {"NotEqual", "Any", "All", "Equal", "LogicalAnd"}  # what Keras 3 compu
 Maker = Callable[[Draft, "list[Signal]", Config, "list[Array]"], Signal]
 
 
-def _activated(draft: Draft, signal: Signal, layer: _Layer) -> Signal:
-    """With the activation of layers that have one and are not recurrent."""
+def _activated(draft: Draft, signal: Signal, layer: _Layer, old: bool) -> Signal:
+    """With the activation of layers that have one and are not recurrent; ``old``: of Keras 1 or 2."""
     config = layer.config["layer"]["config"] if layer.kind == "TimeDistributed" else layer.config
     if layer.kind in ("LSTM", "GRU", "SimpleRNN", "Bidirectional"):
         return signal
     name = config.get("activation")
-    return signal if name in (None, "linear") else _function(draft, signal, name)
+    return signal if name in (None, "linear") else _function(draft, signal, name, old)
 
 
-def _function(draft: Draft, signal: Signal, name: Any) -> Signal:
-    names = {"swish": "silu", "hard_sigmoid": "hard_sigmoid", "leaky_relu": "leaky_relu"}
+def _function(draft: Draft, signal: Signal, name: Any, old: bool) -> Signal:
     if not isinstance(name, str):
         raise Unconvertible(f"has the activation {brief(name)}, expected a name")
-    alpha = 0.2 if name == "leaky_relu" else None
-    if name == "gelu":
-        raise Unconvertible(
-            "has the activation gelu, which Keras may approximate: use keras.layers.Activation with relu or silu"
-        )
-    return draft.part(signal, part_of(names.get(name, name), alpha))
+    if name in ("softmax", "log_softmax"):
+        return draft.softmax(signal, -1, name == "log_softmax")
+    if name == "leaky_relu":
+        return draft.part(signal, part_of(name, 0.2))
+    if name == "hard_sigmoid" and old:
+        return draft.part(signal, part_of(name, 0.2, 0.5))
+    return draft.part(signal, part_of("silu" if name == "swish" else name))
 
 
 def _recurrence(kind: str, config: Config, arrays: Sequence[Array]) -> Direction:
@@ -415,8 +418,8 @@ def _batch_norm(draft: Draft, signals: list[Signal], config: Config, arrays: lis
     gamma = left.pop(0) if config.get("scale", True) else np.ones(size)
     beta = left.pop(0) if config.get("center", True) else np.zeros(size)
     mean, variance = left
-    factor = gamma / np.sqrt(variance + config.get("epsilon", 1e-3))
-    return draft.scale(signals[0], factor, beta - mean * factor)
+    state = {"weight": gamma, "bias": beta, "running_mean": mean, "running_var": variance}
+    return draft.batch_norm(signals[0], len(signals[0].dims) - 1, state, config.get("epsilon", 1e-3))
 
 
 def _layer_norm(draft: Draft, signals: list[Signal], config: Config, arrays: list[Array]) -> Signal:
@@ -440,6 +443,26 @@ def _dropout(draft: Draft, signals: list[Signal], config: Config, arrays: list[A
     return draft.part(signals[0], Dropout(share)) if 0 < share < 1 else signals[0]
 
 
+def _softmax(draft: Draft, signals: list[Signal], config: Config, arrays: list[Array]) -> Signal:
+    return draft.softmax(signals[0], config.get("axis", -1), False)
+
+
+def _windows(function: str) -> Maker:
+    def make(draft: Draft, signals: list[Signal], config: Config, arrays: list[Array]) -> Signal:
+        size = _first(config.get("pool_size", config.get("pool_length", 2)))
+        stride, padding = _first(config.get("strides") or size), config.get("padding", "valid")
+        if padding not in ("valid", "same") or (padding == "same" and stride != 1):
+            raise Unconvertible(f"has padding={padding!r} with strides={stride}, which depends on the number of steps")
+        pads = ((size - 1) // 2, size // 2) if padding == "same" else (0, 0)
+        return draft.windows(signals[0], windows_of(function, size, stride, pads, counts=False), 1)
+
+    return make
+
+
+def _flatten(draft: Draft, signals: list[Signal], config: Config, arrays: list[Array]) -> Signal:
+    return draft.flatten(signals[0], 1)
+
+
 def _activation(name: str, *coefficients: str) -> Maker:
     def make(draft: Draft, signals: list[Signal], config: Config, arrays: list[Array]) -> Signal:
         alpha = next((float(config[c]) for c in coefficients if c in config), None)
@@ -449,9 +472,12 @@ def _activation(name: str, *coefficients: str) -> Maker:
 
 
 def _relu(draft: Draft, signals: list[Signal], config: Config, arrays: list[Array]) -> Signal:
-    if config.get("max_value") is not None or config.get("negative_slope") or config.get("threshold"):
-        raise Unconvertible("is a ReLU with a slope, threshold or maximum")
-    return draft.part(signals[0], part_of("relu"))
+    slope, most = config.get("negative_slope") or 0.0, config.get("max_value")
+    if config.get("threshold") or (slope and most is not None):
+        raise Unconvertible("is a ReLU with a threshold, or with a slope and a maximum")
+    if most is not None:
+        return draft.part(signals[0], part_of("clip", 0.0, most))
+    return draft.part(signals[0], part_of("leaky_relu", slope) if slope else part_of("relu"))
 
 
 def _pool(function: str) -> Maker:
@@ -482,5 +508,6 @@ _KINDS: dict[str, Maker] = {
     "LayerNormalization": _layer_norm, "Embedding": _embedding, "Dropout": _dropout, "ReLU": _relu,
     "LeakyReLU": _activation("leaky_relu", "negative_slope", "alpha"), "ELU": _activation("elu", "alpha"),
     "GlobalAveragePooling1D": _pool("mean"), "GlobalMaxPooling1D": _pool("max"), "Add": _combined(Add),
-    "Multiply": _combined(Multiply), "Concatenate": _concatenate,
+    "Multiply": _combined(Multiply), "Concatenate": _concatenate, "Softmax": _softmax, "Flatten": _flatten,
+    "MaxPooling1D": _windows("max"), "AveragePooling1D": _windows("mean"),
 }  # fmt: skip

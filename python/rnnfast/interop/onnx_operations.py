@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from rnnfast.interop.axes import Axis, Dim, Dims, Unconvertible, is_steps, reshaped, shown
 from rnnfast.interop.draft import Affine, Convolution, Draft, Ends, Signal
-from rnnfast.interop.functions import part_of
+from rnnfast.interop.functions import part_of, windows_of
 from rnnfast.interop.onnx_graph import Graph, array_of
+from rnnfast.nn.compiled import AttentionPool, BatchNorm1d
 from rnnfast.nn.norm import LayerNorm, RMSNorm
-from rnnfast.nn.parts import Add, Multiply, Sigmoid
+from rnnfast.nn.parts import Add, Flatten, Multiply, Sigmoid
 from rnnfast.nn.sequence import SelfAttention
 
 Array = NDArray[Any]
@@ -101,11 +102,9 @@ def _reshape(w: Values, node: Any, given: dict[str, Any]) -> Value:
 
 def _flatten(w: Values, node: Any, given: dict[str, Any]) -> Value:
     signal = w.signal(node.input[0])
-    axis = given.get("axis", 1)
-    first, rest = signal.dims[:axis], signal.dims[axis:]
-    if len(first) != 1 or not all(isinstance(d, int) for d in rest):
-        raise Unconvertible(f"flattens an array {shown(signal.dims)}")
-    return replace(signal, dims=reshaped(signal.dims, (*first, -1)))
+    if given.get("axis", 1) != 1:
+        raise Unconvertible(f"flattens an array {shown(signal.dims)} from axis {given['axis']} on, expected 1")
+    return w.draft.flatten(signal, 1)
 
 
 def _axes(w: Values, node: Any, given: dict[str, Any]) -> list[int] | None:
@@ -284,25 +283,75 @@ def _power(w: Values, node: Any, given: dict[str, Any]) -> Value:
     return w.draft.combine(Multiply(), signal, signal)
 
 
-def _function(name: str, coefficient: str = "", usual: float = 0.0) -> Operation:
+def _function(name: str, **usual: float) -> Operation:
     def operation(w: Values, node: Any, given: dict[str, Any]) -> Value:
-        alpha = given.get(coefficient, usual) if coefficient else None
-        return w.draft.part(w.signal(node.input[0]), part_of(name, alpha))
+        coefficients = [given.get(coefficient, value) for coefficient, value in usual.items()]
+        return w.draft.part(w.signal(node.input[0]), part_of(name, *coefficients))
 
     return operation
 
 
+def _swish(w: Values, node: Any, given: dict[str, Any]) -> Value:
+    if given.get("alpha", 1.0) != 1:
+        raise Unconvertible(f"has alpha={given['alpha']}, expected 1")
+    return w.draft.part(w.signal(node.input[0]), part_of("silu"))
+
+
 def _gelu(w: Values, node: Any, given: dict[str, Any]) -> Value:
-    if given.get("approximate", "none") != "none":
-        raise Unconvertible("approximates GELU by tanh")
-    return w.draft.part(w.signal(node.input[0]), part_of("gelu"))
+    form = "gelu_tanh" if given.get("approximate", "none") == "tanh" else "gelu"
+    return w.draft.part(w.signal(node.input[0]), part_of(form))
 
 
-def _hard_sigmoid(w: Values, node: Any, given: dict[str, Any]) -> Value:
-    alpha, beta = given.get("alpha", 0.2), given.get("beta", 0.5)
-    factor = 6 * alpha if abs(6 * alpha - 1) > 1e-6 else 1.0  # rnnfast's is x / 6 + 1 / 2
-    signal = w.draft.scale(w.signal(node.input[0]), factor, 6 * (beta - 0.5))
-    return w.draft.part(signal, part_of("hard_sigmoid"))
+def _clip(w: Values, node: Any, given: dict[str, Any]) -> Value:
+    usual = np.finfo(np.float32)
+    ends = [given.get(name, value) for name, value in (("min", usual.min), ("max", usual.max))]
+    least, most = (float(w.constant(node, i + 1, np.asarray(end)).ravel()[0]) for i, end in enumerate(ends))
+    return w.draft.part(w.signal(node.input[0]), part_of("clip", least, most))
+
+
+def _softmax(w: Values, node: Any, given: dict[str, Any]) -> Value:
+    signal = w.signal(node.input[0])
+    axis = given.get("axis", -1 if w.graph.opsets.get("", 13) >= 13 else 1)
+    return w.draft.softmax(signal, axis, node.op_type == "LogSoftmax")
+
+
+def _windows(w: Values, node: Any, given: dict[str, Any]) -> Value:
+    size = given["kernel_shape"]
+    if len(size) != 1 or given.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID") or len(node.output) > 1:
+        raise Unconvertible("pools several axes, pads by auto_pad or gives the places of maxima")
+    part = windows_of(
+        "max" if node.op_type == "MaxPool" else "mean", size[0], given.get("strides", [1])[0], given.get("pads", [0, 0]),
+        counts=bool(given.get("count_include_pad", 0)), dilation=given.get("dilations", [1])[0],
+        ceil=bool(given.get("ceil_mode", 0)),
+    )  # fmt: skip
+    return w.draft.windows(w.signal(node.input[0]), part, 2)
+
+
+def _steps_first(w: Values, node: Any) -> Signal:
+    signal = w.signal(node.input[0])
+    if not is_steps(signal.dims[0]):
+        raise Unconvertible(f"reads an array {shown(signal.dims)}, expected (steps, rows, numbers)")
+    return signal
+
+
+def _flattened_steps(w: Values, node: Any, given: dict[str, Any]) -> Value:
+    signal = _steps_first(w, node)
+    return w.draft.add(Flatten(given["steps"]), (*signal.dims[:2], signal.width * given["steps"]), signal)
+
+
+def _attention_pool(w: Values, node: Any, given: dict[str, Any]) -> Value:
+    signal = _steps_first(w, node)
+    layer = AttentionPool(signal.width, seed=0)
+    layer.load_state_dict({"weight": w.constant(node, 1).T})
+    return w.draft.add(layer, (1, *signal.dims[1:]), signal)
+
+
+def _batch_norm_function(w: Values, node: Any, given: dict[str, Any]) -> Value:
+    signal = w.signal(node.input[0])
+    weight, bias, mean, variance = (w.constant(node, i) for i in (1, 2, 3, 4))
+    layer = BatchNorm1d(signal.width, eps=given["epsilon"])
+    layer.load_state_dict({"weight": weight, "bias": bias, "running_mean": mean, "running_var": variance})
+    return w.draft.add(layer, signal.dims, signal)
 
 
 def _conv(w: Values, node: Any, given: dict[str, Any]) -> Value:
@@ -359,10 +408,9 @@ def _padded(w: Values, signal: Signal, axis: int, pads: tuple[int, int], mode: s
 
 def _batch_norm(w: Values, node: Any, given: dict[str, Any]) -> Value:
     signal = w.signal(node.input[0])
-    scale, shift, mean, variance = (w.constant(node, i).astype(np.float64) for i in (1, 2, 3, 4))
-    factor = scale / np.sqrt(variance + given.get("epsilon", 1e-5))
-    shape = (-1, *(1 for _ in signal.dims[2:]))
-    return w.draft.scale(signal, factor.reshape(shape), (shift - mean * factor).reshape(shape))
+    names = ("weight", "bias", "running_mean", "running_var")
+    state = {name: w.constant(node, i + 1) for i, name in enumerate(names)}
+    return w.draft.batch_norm(signal, 1, state, float(str(np.float32(given.get("epsilon", 1e-5)))))
 
 
 def _layer_norm(w: Values, node: Any, given: dict[str, Any]) -> Value:
@@ -384,9 +432,7 @@ def _rms_norm(w: Values, node: Any, given: dict[str, Any]) -> Value:
 
 
 def _self_attention(w: Values, node: Any, given: dict[str, Any]) -> Value:
-    signal = w.signal(node.input[0])
-    if not is_steps(signal.dims[0]):
-        raise Unconvertible(f"reads an array {shown(signal.dims)}, expected (steps, rows, numbers)")
+    signal = _steps_first(w, node)
     names = ["in_proj_weight", "out_proj.weight", "in_proj_bias", "out_proj.bias"][: len(node.input) - 1]
     layer = SelfAttention(signal.width, given["num_heads"], causal=bool(given["causal"]), bias=len(names) == 4, seed=0)
     layer.load_state_dict({name: w.constant(node, i + 1).T for i, name in enumerate(names)})
@@ -456,6 +502,8 @@ OPERATIONS: dict[str, Operation] = {
     "Pow": _power, "Conv": _conv, "Pad": _pad, "BatchNormalization": _batch_norm, "LayerNormalization": _layer_norm,
     "RMSNorm": _rms_norm, "SelfAttention": _self_attention, "OneHot": _one_hot, "DynamicQuantizeLinear": _quantize, "DequantizeLinear": _dequantize,
     "Relu": _function("relu"), "Tanh": _function("tanh"), "Sigmoid": _function("sigmoid"),
-    "LeakyRelu": _function("leaky_relu", "alpha", 0.01), "Elu": _function("elu", "alpha", 1.0), "Gelu": _gelu,
-    "HardSigmoid": _hard_sigmoid, "Swish": _function("silu", "alpha", 1.0),
+    "LeakyRelu": _function("leaky_relu", alpha=0.01), "Elu": _function("elu", alpha=1.0), "Gelu": _gelu,
+    "HardSigmoid": _function("hard_sigmoid", alpha=0.2, beta=0.5), "Swish": _swish, "Clip": _clip,
+    "Softplus": _function("softplus", beta=1.0), "Softmax": _softmax, "LogSoftmax": _softmax, "MaxPool": _windows,
+    "AveragePool": _windows, "FlattenSteps": _flattened_steps, "AttentionPool": _attention_pool, "BatchNorm1d": _batch_norm_function,
 }  # fmt: skip

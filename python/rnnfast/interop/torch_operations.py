@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from rnnfast.interop.axes import Unconvertible, is_steps, reshaped, shown
 from rnnfast.interop.draft import Convolution, Draft, Ends, Signal
-from rnnfast.interop.functions import part_of
+from rnnfast.interop.functions import part_of, windows_of
 from rnnfast.nn.layer import Layer
 from rnnfast.nn.norm import LayerNorm
 from rnnfast.nn.parts import Add, Multiply
@@ -170,10 +170,8 @@ def _conv1d(
 def _normalize_batch(draft: Draft, given: Any, weight: Any, bias: Any, mean: Any, variance: Any, *rest: Any) -> Signal:
     signal = _plain(draft, given)
     eps = rest[-2] if len(rest) > 1 else 1e-5
-    factor = (1.0 if weight is None else numbers(weight)) / np.sqrt(numbers(variance).astype(np.float64) + eps)
-    shift = (0.0 if bias is None else numbers(bias)) - numbers(mean) * factor
-    shape = (-1, *(1 for _ in signal.dims[2:]))
-    return draft.scale(signal, factor.reshape(shape), shift.reshape(shape))
+    given = {"weight": weight, "bias": bias, "running_mean": mean, "running_var": variance}
+    return draft.batch_norm(signal, 1, {n: None if v is None else numbers(v) for n, v in given.items()}, eps)
 
 
 def _normalize(draft: Draft, given: Any, shape: list[int], *rest: Any) -> Signal:
@@ -240,16 +238,48 @@ def _flatten(draft: Draft, given: Any, start: int = 0, end: int = -1) -> Signal:
     signal = _plain(draft, given)
     count = len(signal.dims)
     start, end = start % count, end % count
+    if end == count - 1:
+        return draft.flatten(signal, start)
     return replace(signal, dims=reshaped(signal.dims, (*signal.dims[:start], -1, *signal.dims[end + 1 :])))
 
 
-def _function(name: str, usual: float | None = None) -> Callable[..., Signal]:
-    def operation(
-        draft: Draft, given: Any, alpha: float | None = usual, *rest: Any, approximate: str = "none"
-    ) -> Signal:
-        if approximate != "none" or any(value != 1 for value in rest):
+def _function(name: str, *usual: float) -> Callable[..., Signal]:
+    def operation(draft: Draft, given: Any, *rest: Any, approximate: str = "none") -> Signal:
+        coefficients, others = rest[: len(usual)], rest[len(usual) :]
+        if any(value != (20 if name == "softplus" else 1) for value in others):
             raise Unconvertible(f"is a form of {name} that rnnfast does not have")
-        return draft.part(_plain(draft, given), part_of(name, alpha))
+        form = "gelu_tanh" if approximate == "tanh" else name
+        return draft.part(_plain(draft, given), part_of(form, *coefficients, *usual[len(coefficients) :]))
+
+    return operation
+
+
+def _clamp(draft: Draft, given: Any, least: float | None = None, most: float | None = None) -> Signal:
+    return draft.part(
+        _plain(draft, given), part_of("clip", *(_FURTHEST[i] if v is None else v for i, v in enumerate((least, most))))
+    )
+
+
+_FURTHEST = tuple(float(value) for value in (np.finfo(np.float32).min, np.finfo(np.float32).max))
+
+
+def _softmax(log: bool) -> Callable[..., Signal]:
+    return lambda draft, given, axis, *_: draft.softmax(_plain(draft, given), axis, log)
+
+
+def _windows(function: str) -> Callable[..., Signal]:
+    def operation(
+        draft: Draft, given: Any, size: list[int], stride: Any = (), padding: Any = (0,), *rest: Any
+    ) -> Signal:
+        usual: tuple[Any, ...] = ([1], False) if function == "max" else (False, True)
+        a, b = (*rest, *usual[len(rest) :])
+        dilation, ceil, counts = (a, b, True) if function == "max" else (1, a, b)
+        dilation = dilation[0] if isinstance(dilation, (list, tuple)) else dilation
+        part = windows_of(
+            function, size[0], stride[0] if stride else size[0], (padding[0], padding[0]), counts=counts, dilation=dilation,
+            ceil=ceil,
+        )  # fmt: skip
+        return draft.windows(_plain(draft, given), part, -1)
 
     return operation
 
@@ -272,4 +302,6 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "flatten": _flatten, "relu": _function("relu"), "relu_": _function("relu"), "tanh": _function("tanh"),
     "sigmoid": _function("sigmoid"), "silu": _function("silu"), "gelu": _function("gelu"),
     "hardsigmoid": _function("hard_sigmoid"), "elu": _function("elu", 1.0), "leaky_relu": _function("leaky_relu", 0.01),
+    "relu6": _function("relu6"), "hardtanh": _function("clip", -1.0, 1.0), "clamp": _clamp, "softplus": _function("softplus", 1.0),
+    "softmax": _softmax(False), "log_softmax": _softmax(True), "max_pool1d": _windows("max"), "avg_pool1d": _windows("mean"),
 }  # fmt: skip

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from rnnfast._expect import kind_of
 from rnnfast.interop.axes import Axis, Dims, Unconvertible, is_steps
 from rnnfast.interop.draft import Convolution, Draft, Signal
-from rnnfast.interop.functions import part_of
+from rnnfast.interop.functions import part_of, windows_of
 from rnnfast.interop.torch_operations import OPERATIONS, LastStates, leaves, numbers
 from rnnfast.models.network import Network
 from rnnfast.nn.layer import Layer
@@ -153,9 +153,8 @@ def _conv(draft: Draft, signal: Signal, layer: Any) -> Signal:
 def _batch_norm(draft: Draft, signal: Signal, layer: Any) -> Signal:
     if layer.running_mean is None:
         raise Unconvertible("keeps no running mean and variance, so it depends on the batch")
-    mean, variance = numbers(layer.running_mean).astype(np.float64), numbers(layer.running_var).astype(np.float64)
-    factor = (1.0 if layer.weight is None else numbers(layer.weight)) / np.sqrt(variance + layer.eps)
-    return draft.scale(signal, factor, (0.0 if layer.bias is None else numbers(layer.bias)) - mean * factor)
+    state = {name: numbers(value) for name, value in layer.state_dict().items()}
+    return draft.batch_norm(signal, 2, state, layer.eps)
 
 
 def _norm(draft: Draft, signal: Signal, layer: Any) -> Signal:
@@ -185,11 +184,36 @@ def _embedding(draft: Draft, signal: Signal, layer: Any) -> Signal:
     return draft.embed(signal, numbers(layer.weight))
 
 
-def _activation(name: str, attribute: str = "") -> Callable[[Draft, Signal, Any], Signal]:
+def _activation(name: str, *attributes: str) -> Callable[[Draft, Signal, Any], Signal]:
     def apply(draft: Draft, signal: Signal, layer: Any) -> Signal:
-        if getattr(layer, "approximate", "none") != "none":
-            raise Unconvertible("approximates GELU by tanh")
-        return draft.part(signal, part_of(name, getattr(layer, attribute) if attribute else None))
+        form = "gelu_tanh" if getattr(layer, "approximate", "none") == "tanh" else name
+        if getattr(layer, "threshold", 20.0) < 20:
+            raise Unconvertible(f"is x from {layer.threshold} on, expected a threshold of 20")
+        return draft.part(signal, part_of(form, *(getattr(layer, attribute) for attribute in attributes)))
+
+    return apply
+
+
+def _softmax(log: bool) -> Callable[[Draft, Signal, Any], Signal]:
+    def apply(draft: Draft, signal: Signal, layer: Any) -> Signal:
+        if layer.dim not in (-1, 2):
+            raise Unconvertible(f"has dim={layer.dim}, expected -1, the numbers of a step")
+        return draft.softmax(signal, -1, log)
+
+    return apply
+
+
+def _windows(function: str) -> Callable[[Draft, Signal, Any], Signal]:
+    def apply(draft: Draft, signal: Signal, layer: Any) -> Signal:
+        size, stride, padding, dilation = (
+            value[0] if isinstance(value, tuple) else value
+            for value in (layer.kernel_size, layer.stride, layer.padding, getattr(layer, "dilation", 1))
+        )
+        part = windows_of(
+            function, size, stride, (padding, padding), counts=getattr(layer, "count_include_pad", True), dilation=dilation,
+            ceil=layer.ceil_mode,
+        )  # fmt: skip
+        return draft.windows(signal, part, 0)
 
     return apply
 
@@ -201,7 +225,9 @@ _MODULES: dict[str, Callable[[Draft, Signal, Any], Signal]] = {
     "Dropout": lambda draft, signal, layer: draft.part(signal, Dropout(layer.p)) if 0 < layer.p < 1 else signal,
     "ReLU": _activation("relu"), "Tanh": _activation("tanh"), "Sigmoid": _activation("sigmoid"), "GELU": _activation("gelu"),
     "SiLU": _activation("silu"), "Hardsigmoid": _activation("hard_sigmoid"), "ELU": _activation("elu", "alpha"),
-    "LeakyReLU": _activation("leaky_relu", "negative_slope"),
+    "LeakyReLU": _activation("leaky_relu", "negative_slope"), "Softplus": _activation("softplus", "beta"),
+    "Hardtanh": _activation("clip", "min_val", "max_val"), "ReLU6": _activation("relu6"), "Softmax": _softmax(False),
+    "LogSoftmax": _softmax(True), "MaxPool1d": _windows("max"), "AvgPool1d": _windows("mean"),
 }  # fmt: skip
 
 

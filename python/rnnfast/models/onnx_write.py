@@ -259,19 +259,86 @@ def _layer_norm(w: Writer, entry: Entry, read: list[str]) -> str:
 
 def _activation(w: Writer, entry: Entry, read: list[str]) -> str:
     name, x = entry["function"], read[0]
+    first, second = entry.get("alpha"), entry.get("beta")  # where they are not the usual ones
     nodes: dict[str, Callable[[], str]] = {
         "relu": lambda: w("Relu", x),
-        "leaky_relu": lambda: w("LeakyRelu", x, alpha=entry.get("alpha", 0.01)),
-        "elu": lambda: w("Elu", x, alpha=entry.get("alpha", 1.0)),
+        "leaky_relu": lambda: w("LeakyRelu", x, alpha=0.01 if first is None else first),
+        "elu": lambda: w("Elu", x, alpha=1.0 if first is None else first),
         "gelu": lambda: w("Gelu", x),
+        "gelu_tanh": lambda: w("Gelu", x, approximate="tanh"),
+        "softplus": lambda: w("Softplus", x) if second is None else _softplus(w, x, second),
+        "clip": lambda: w(
+            "Clip", x, w.constant(-1.0 if first is None else first), w.constant(1.0 if second is None else second)
+        ),
         "silu": lambda: w("Mul", x, w("Sigmoid", x)),
         "tanh": lambda: w("Tanh", x),
         "sigmoid": lambda: w("Sigmoid", x),
-        "hard_sigmoid": lambda: w("HardSigmoid", x, alpha=1 / 6, beta=0.5),
+        "hard_sigmoid": lambda: w(
+            "HardSigmoid", x, alpha=1 / 6 if first is None else first, beta=0.5 if second is None else second
+        ),
     }
     if name not in nodes:
         raise ValueError(f"layer {entry['name']!r}: ONNX has no activation {name}")
     return _given(w, nodes[name](), w.widths[x])
+
+
+def _softplus(w: Writer, x: str, beta: float) -> str:
+    def body(w: Writer, read: list[str]) -> str:
+        return str(w("Div", w("Softplus", w("Mul", read[0], w.constant(float(beta)))), w.constant(float(beta))))
+
+    return w.function("Softplus", [x], body, beta=float(beta))
+
+
+def _softmax(w: Writer, entry: Entry, read: list[str]) -> str:
+    return _given(w, w("LogSoftmax" if entry["log"] else "Softmax", read[0], axis=-1), w.widths[read[0]])
+
+
+def _batch_norm(w: Writer, entry: Entry, read: list[str]) -> str:
+    size, name = w.widths[read[0]], entry["name"]
+    state = [w.weight(entry, f"running_{what}") for what in ("mean", "var")]
+    own = [w.weight(entry, "weight"), w.weight(entry, "bias")] if entry["affine"] else [np.ones(size), np.zeros(size)]
+    constants = [w.constant(value, f"{name}.{i}") for i, value in enumerate((*own, *state))]
+
+    def body(w: Writer, read: list[str]) -> str:
+        channels = w("Transpose", read[0], perm=[1, 2, 0])
+        y = w("BatchNormalization", channels, *read[1:], epsilon=entry["eps"])
+        return str(w("Transpose", y, perm=[2, 0, 1]))
+
+    return _given(w, w.function("BatchNorm1d", [read[0], *constants], body, epsilon=entry["eps"]), size)
+
+
+def _windows(w: Writer, entry: Entry, read: list[str]) -> str:
+    options: dict[str, Any] = {"kernel_shape": [entry["kernel_size"]], "strides": [entry["stride"]]}
+    options["pads"] = [entry["before"], entry["after"]]
+    if entry["function"] == "mean":
+        options["count_include_pad"] = int(entry["padding_counts"])
+    value = w(
+        "MaxPool" if entry["function"] == "max" else "AveragePool", w("Transpose", read[0], perm=[1, 2, 0]), **options
+    )
+    return _given(w, w("Transpose", value, perm=[2, 0, 1]), w.widths[read[0]])
+
+
+def _flatten(w: Writer, entry: Entry, read: list[str]) -> str:
+    steps, size = entry["steps"], w.widths[read[0]] * entry["steps"]
+
+    def body(w: Writer, read: list[str]) -> str:
+        each = w.constant([steps])
+        count = w("Mul", w("Div", w("Shape", read[0], start=0, end=1), each), each)
+        whole = w("Slice", read[0], w.constant([0]), count, w.constant([0]))
+        rows = w("Reshape", w("Transpose", whole, perm=[1, 0, 2]), w.constant([0, -1, size]))
+        return str(w("Transpose", rows, perm=[1, 0, 2]))
+
+    return _given(w, w.function("FlattenSteps", [read[0]], body, steps=steps, size=size), size)
+
+
+def _attention_pool(w: Writer, entry: Entry, read: list[str]) -> str:
+    weight = w.constant(w.weight(entry, "weight").T, f"{entry['name']}.weight")
+
+    def body(w: Writer, read: list[str]) -> str:
+        shares = w("Softmax", w("MatMul", *read), axis=0)
+        return str(w("ReduceSum", w("Mul", read[0], shares), w.constant([0]), keepdims=1))
+
+    return _given(w, w.function("AttentionPool", [read[0], weight], body), w.widths[read[0]])
 
 
 def _pool(w: Writer, entry: Entry, read: list[str]) -> str:
@@ -329,4 +396,6 @@ _LAYERS: dict[str, Callable[[Writer, Entry, list[str]], str]] = {
     "embedding": _embedding, "linear": _linear, "conv1d": _conv1d, "recurrent": _recurrent, "layer_norm": _layer_norm,
     "activation": _activation, "pool": _pool, "self_attention": _self_attention, "add": _folded("Add"),
     "multiply": _folded("Mul"), "concatenate": _concatenate, "dropout": lambda w, entry, read: read[0],
+    "softmax": _softmax, "batch_norm": _batch_norm, "pool_windows": _windows, "flatten": _flatten,
+    "attention_pool": _attention_pool,
 }  # fmt: skip
