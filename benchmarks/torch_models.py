@@ -1,10 +1,11 @@
 """Compares accelerated PyTorch models (rnnfast.torch) with PyTorch itself, interleaved in one process.
 
-python -m benchmarks torch [case ...] [--threads 1,2] [--seconds 2] [--json]      cases whose name contains all of these words
+python -m benchmarks torch [case ...] [--threads 1,2] [--seconds 2] [--best] [--json]      cases whose name contains all of these words
+python -m benchmarks torch memory [case ...]                                               peak memory of training steps
 
 A training case is a whole step: forward, loss, backward, clipping and SGD, the last two by PyTorch on both sides. Both sides do the same
-work once and the results are compared; then they run in turn, and the ratio is that of the medians. `compile` is not in the default: it
-takes minutes (the time until torch.compile's first result).
+work once and the results are compared; then they run in turn, and the ratio is that of the medians, or of the best times with --best, for
+a machine that does other work too. `compile` is not in the default: it takes minutes (the time until torch.compile's first result).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Callable
 
@@ -27,6 +28,8 @@ except ImportError:
 from torch import nn
 
 import rnnfast.torch as rft
+from benchmarks import torch_outside
+from benchmarks.torch_memory import memory_results, peak
 
 Program = Callable[[], Any]
 
@@ -169,11 +172,32 @@ def model_cases() -> Iterator[Case]:
         1.35,
     )
 
+    for name, make in OUTSIDE.items():
+
+        def outside(make: Any = make) -> tuple[Program, Program]:
+            torch.manual_seed(0)
+            model, batches = make()
+            steps = [
+                torch_outside.trainer(model, batches),
+                torch_outside.trainer(rft.accelerate(copy.deepcopy(model)), make()[1]),
+            ]
+            theirs, ours = [lambda step=step: [step()] for step in steps]
+            return theirs, ours
+
+        yield Case(f"train outside {name}", outside, 1.0)
+
     def bf16() -> tuple[Program, Program]:
         model, x = rft.accelerate(nn.LSTM(256, 256)), torch.randn(35, 32, 256)
         return running(model, x), running(rft.accelerate(copy.deepcopy(model), weights="bf16"), x)
 
     yield Case("run LSTM in bf16 to f32, both ours, T 35, N 32, H 256", bf16, 1.7, 5e-2)
+
+
+OUTSIDE = {
+    "forecaster, T 60 + 20, N 64, H 64": lambda: torch_outside.forecasting(size=64, rows=64, past=60, future=20),
+    "BiLSTM-CRF tagger, T 40, N 32, H 2x64": lambda: torch_outside.tagging(size=128, rows=32, steps=40),
+    "word model, 2x200, V 5,000, T 35, N 20": lambda: torch_outside.language(words=5000, size=200, rows=20, steps=35),
+}
 
 
 def compile_case(threads: int) -> dict[str, Any]:
@@ -206,7 +230,7 @@ def differ(a: list[torch.Tensor], b: list[torch.Tensor]) -> float:
     return worst
 
 
-def measure(case: Case, threads: int, seconds: float) -> dict[str, Any]:
+def measure(case: Case, threads: int, seconds: float, best: bool = False) -> dict[str, Any]:
     torch.set_num_threads(threads)
     torch.manual_seed(0)
     programs = case.make()
@@ -228,7 +252,7 @@ def measure(case: Case, threads: int, seconds: float) -> dict[str, Any]:
             for _ in range(inner):
                 program()
             taken.append((time.perf_counter() - started) / inner)
-    theirs, ours = map(statistics.median, times)
+    theirs, ours = map(min if best else statistics.median, times)
     return {
         "name": case.name,
         "threads": threads,
@@ -246,15 +270,28 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("words", nargs="*", help="only cases whose name contains all of these; or: compile")
     parser.add_argument("--threads", default="1,2")
     parser.add_argument("--seconds", type=float, default=2.0, help="time of measurement for each case")
+    parser.add_argument("--best", action="store_true", help="compare the best times, not the medians")
     parser.add_argument("--json", action="store_true", help="print one JSON object per case")
+    parser.add_argument("--peak-of", help=argparse.SUPPRESS)  # one side of a case of `memory`, in a process of its own
+    parser.add_argument("--side", type=int, help=argparse.SUPPRESS)
     args = parser.parse_args(arguments)
-    print(f"torch {torch.__version__}; times in microseconds", file=sys.stderr)
-    for threads in map(int, args.threads.split(",")):
-        results: Iterator[dict[str, Any]] = (
-            measure(case, threads, args.seconds)
-            for case in (*layer_cases(), *model_cases())
-            if all(word in case.name for word in args.words)
+    if args.peak_of:
+        print(
+            peak(
+                next(c for c in (*layer_cases(), *model_cases()) if c.name == args.peak_of),
+                args.side,
+                int(args.threads),
+            )
         )
+        return
+    unit = "kilobytes" if "memory" in args.words else "times in microseconds"
+    print(f"torch {torch.__version__}; {unit}", file=sys.stderr)
+    words = [word for word in args.words if word != "memory"]
+    for threads in map(int, args.threads.split(",")):
+        cases = (case for case in (*layer_cases(), *model_cases()) if all(word in case.name for word in words))
+        results: Iterable[dict[str, Any]] = (measure(case, threads, args.seconds, args.best) for case in cases)
+        if "memory" in args.words:
+            results = memory_results(cases, threads)
         if "compile" in args.words:
             results = iter([compile_case(threads)])
         for result in results:
@@ -264,9 +301,12 @@ def main(arguments: list[str] | None = None) -> None:
                 print(f"{result['name']:<52} {result['wrong']}", flush=True)
             else:
                 missed = "" if result["ratio"] >= result["target"] else f"  below {result['target']}"
+                sides = [
+                    result[f"{side}_bytes"] / 1e3 if "memory" in args.words else 1e6 * result[side]
+                    for side in ("torch", "rnnfast")
+                ]
                 print(
-                    f"{result['name']:<52} {threads} thread(s) {1e6 * result['torch']:>11.1f} {1e6 * result['rnnfast']:>11.1f} "
-                    f"{result['ratio']:>6.2f}{missed}",
+                    f"{result['name']:<52} {threads} thread(s) {sides[0]:>11.1f} {sides[1]:>11.1f} {result['ratio']:>6.2f}{missed}",
                     flush=True,
                 )
 

@@ -1,0 +1,54 @@
+"""Peak memory of a training step: PyTorch's and ours, each in a process of its own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+def status(key: str) -> int:
+    """Bytes of VmRSS (current) or VmHWM (peak)."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(key + ":"):
+            return 1024 * int(line.split()[1])
+    raise OSError(f"/proc/self/status has no {key}")
+
+
+def peak(case: Any, side: int, threads: int) -> int:
+    """Bytes that three training steps take in addition to model and data: gradients, and all that forward leaves for backward."""
+    torch.set_num_threads(threads)
+    torch.manual_seed(0)
+    program = case.make()[side]
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak to the current use
+    before = status("VmRSS")
+    for _ in range(3):
+        program()
+    return status("VmHWM") - before
+
+
+def memory_results(cases: Iterable[Any], threads: int) -> Iterable[dict[str, Any]]:
+    """One result for each training case, of the best of three processes for each side."""
+    if sys.platform != "linux":
+        sys.exit("peak memory is read from Linux's /proc")
+    for case in cases:
+        if not case.name.startswith("train"):
+            continue
+        command = [sys.executable, "-m", "benchmarks.torch_models", "--peak-of", case.name, "--threads", str(threads)]
+        found = [
+            min(int(subprocess.run([*command, "--side", str(side)], check=True, capture_output=True, text=True).stdout) for _ in range(3))
+            for side in (0, 1)
+        ]  # fmt: skip
+        theirs, ours = found
+        yield {
+            "name": case.name,
+            "threads": threads,
+            "torch_bytes": theirs,
+            "rnnfast_bytes": ours,
+            "ratio": theirs / max(1, ours),
+            "target": 1.0,
+        }
