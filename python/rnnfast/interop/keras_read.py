@@ -11,6 +11,7 @@ import zipfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Callable
 
 import numpy as np
@@ -126,10 +127,11 @@ def _variables(group: Any) -> Iterator[Array]:
 
 def _hdf5(path: PathLike) -> _Stored:
     h5py = _h5py()
+    data = io.BytesIO(Path(path).read_bytes())  # a folder or a missing file: the system's own error
     try:
-        root = h5py.File(path, "r")
-    except OSError as error:
-        raise ValueError(f"{path} is not a Keras file: {error}") from None
+        root = h5py.File(data, "r")
+    except OSError:
+        raise ValueError(f"{path} is not a Keras file: it is not HDF5; expected what model.save wrote") from None
     given = root.attrs.get("model_config")
     if given is None:
         raise ValueError(
