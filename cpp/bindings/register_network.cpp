@@ -228,9 +228,9 @@ std::vector<Buffer> output_gradients(const Network& network, const NetworkTape& 
     return all;
 }
 
-// Returns (gradient of each input or None, [(dh, dc or None)] of the start states).
+// Returns (gradient of each input or None, [(dh, dc or None)] of the start states, gradients of the named layers).
 py::tuple backward(BoundNetwork& network, BoundTape& tape, const py::sequence& doutputs, const py::object& dstate,
-                   bool input_gradients) {
+                   bool input_gradients, const std::vector<std::string>& layers) {
     if (!tape.tape)
         throw std::invalid_argument("backward: nothing was saved, or it was used already; run forward again");
     std::vector<Buffer> dy = output_gradients(*network, *tape.tape, doutputs);
@@ -252,15 +252,24 @@ py::tuple backward(BoundNetwork& network, BoundTape& tape, const py::sequence& d
         dx_data.back() = gradient.mutable_data();
         dx.append(gradient);
     }
+    py::list dlayers;
+    std::vector<float*> dlayer_data(network->layers(), nullptr);
+    for (const std::string& name : layers) {
+        const size_t at = network->layer_named(name);
+        if (dlayer_data[at]) throw std::invalid_argument("the gradient of layer '" + name + "' is wanted twice");
+        Array<float> gradient(shape_of(network->layer_output(*tape.tape, at)));
+        dlayer_data[at] = gradient.mutable_data();
+        dlayers.append(gradient);
+    }
     {
         const py::gil_scoped_release release;
         const GradientLock lock(network.gradients_mutex());
-        network->backward(
-            *tape.tape, {dy_data.data(), dx_data.data(), dend.at.empty() ? nullptr : dend.at.data(), dstart.at.data()});
+        network->backward(*tape.tape, {dy_data.data(), dx_data.data(), dend.at.empty() ? nullptr : dend.at.data(),
+                                       dstart.at.data(), layers.empty() ? nullptr : dlayer_data.data()});
         network.used_tape.put(std::move(*tape.tape));
         tape.tape.reset();
     }
-    return py::make_tuple(dx, as_list(dstart));
+    return py::make_tuple(dx, as_list(dstart), dlayers);
 }
 
 // A network one step at a time.
@@ -421,9 +430,10 @@ void register_network(py::module_& m) {
              "lengths or None each, the last states, and None without ``train``.")
         .def(
             "backward", &backward, py::arg("tape"), py::arg("doutputs"), py::arg("dstate"), py::arg("input_gradients"),
+            py::arg("layers") = std::vector<std::string>(),
             "doutputs: a gradient or None for each output. dstate: as ``state`` of forward, gradients of the last "
             "states. Adds to the parameters' gradients. Returns (gradient or None of each input, [(dh, dc or None)] of "
-            "the first states).")
+            "the first states, gradients of the outputs of ``layers``).")
         .def_property_readonly(
             "no_stream", [](const BoundNetwork& n) { return n->no_stream(); },
             "Why the network cannot run one step at a time, in one sentence; empty if it can.")

@@ -242,9 +242,9 @@ class Network:
         """
     def __init__(self, config: str) -> None:
         ...
-    def backward(self, tape: NetworkTape, doutputs: collections.abc.Sequence, dstate: typing.Any, input_gradients: bool) -> tuple:
+    def backward(self, tape: NetworkTape, doutputs: collections.abc.Sequence, dstate: typing.Any, input_gradients: bool, layers: collections.abc.Sequence[str] = []) -> tuple:
         """
-        doutputs: a gradient or None for each output. dstate: as ``state`` of forward, gradients of the last states. Adds to the parameters' gradients. Returns (gradient or None of each input, [(dh, dc or None)] of the first states).
+        doutputs: a gradient or None for each output. dstate: as ``state`` of forward, gradients of the last states. Adds to the parameters' gradients. Returns (gradient or None of each input, [(dh, dc or None)] of the first states, gradients of the outputs of ``layers``).
         """
     def clip_grad_value(self, limit: typing.SupportsFloat | typing.SupportsIndex) -> None:
         ...

@@ -128,6 +128,7 @@ const char* const chains[] = {
        {"name":"a","type":"activation","function":"clip","alpha":-0.6,"beta":0.4})",
     R"({"name":"l","type":"linear","out_features":4},{"name":"s","type":"softmax","log":false})",
     R"({"name":"l","type":"linear","out_features":4},{"name":"s","type":"softmax","log":true})",
+    R"({"name":"l","type":"linear","out_features":4},{"name":"s","type":"scale","factor":-0.5})",
     R"({"name":"l","type":"linear","out_features":4},{"name":"p","type":"pool","function":"last"})",
     R"({"name":"l","type":"linear","out_features":4},{"name":"p","type":"pool","function":"first"})",
     R"({"name":"l","type":"linear","out_features":4},{"name":"p","type":"pool","function":"mean"})",
@@ -204,6 +205,24 @@ TEST_CASE("every layer's gradients in a network are those of finite differences"
     }
 }
 
+TEST_CASE("backward gives the gradients of inner layers, which are those of inputs added there") {
+    const auto network = made(R"({"inputs":[{"name":"x","size":3},{"name":"p","size":4}],"layers":[
+        {"name":"r","type":"recurrent","cell":"gru","hidden_size":4,"inputs":["x"]},
+        {"name":"s","type":"add","inputs":["r","p"]},
+        {"name":"l","type":"linear","out_features":2}],"outputs":["l"]})");
+    Data data(&uneven);
+    const std::vector<float> zeros(steps * rows * 4);
+    data.signals[1] = data.signals[0];
+    data.signals[1].x = zeros.data();
+    NetworkTape tape;
+    std::vector<float> dy = random_vector(outputs_of(*network, data, tape, true).size(), 4), dp = zeros, dr = zeros;
+    float *dys[] = {dy.data()}, *dxs[] = {nullptr, dp.data()}, *dlayer[] = {dr.data(), nullptr, nullptr};
+    network->backward(tape, {dys, dxs, nullptr, nullptr, dlayer});
+    CHECK(dr == dp);
+    CHECK(dp != zeros);
+    CHECK(contains(sentence_of([&] { network->layer_named("x"); }), "no layer \"x\""));
+}
+
 TEST_CASE("a network reads nothing beyond a row's length and writes zeros there") {
     const auto network = made(graph);
     Data data(&uneven), changed(&uneven);
@@ -270,6 +289,7 @@ const std::string streamed = description(
        {"name":"m","type":"multiply","inputs":["d","sp"]},
        {"name":"r","type":"recurrent","cell":"lstm","hidden_size":17,"num_layers":2},
        {"name":"n","type":"layer_norm"},
+       {"name":"h","type":"scale","factor":3},
        {"name":"l","type":"linear","out_features":17},
        {"name":"s","type":"add","inputs":["l","r"]},
        {"name":"g","type":"recurrent","cell":"gru","hidden_size":6},
@@ -407,6 +427,9 @@ TEST_CASE("descriptions that make no network are refused, each by a sentence") {
     CHECK(contains(activation(R"("softplus","beta":0)"), "beta is 0.000000, expected at least 1e-6"));
     CHECK(contains(activation(R"("clip","alpha":1,"beta":"2")"), "beta must be a number from"));
     CHECK(contains(activation(R"("clip","alpha":1)"), "expected a smaller alpha"));
+    for (const char* options : {"", R"(,"factor":1e39)", R"(,"factor":"2")", R"(,"factor":true)"})
+        CHECK(contains(layer(R"({"name":"s","type":"scale")" + std::string(options) + "}"),
+                       "factor must be a number from"));
     CHECK(contains(layer(R"({"name":"c","type":"conv1d","out_channels":1,"kernel_size":2,"before":9})"),
                    "reaches over 1"));
     CHECK(contains(layer(R"({"name":"c","type":"conv1d","out_channels":4,"kernel_size":2,"groups":2})"),

@@ -71,7 +71,7 @@ def test_memory_of_a_training_step_grows_with_n_and_not_with_its_square():
 
 @pytest.mark.parametrize("hidden_size", [32, 128, 200])
 def test_the_three_models_have_similar_numbers_of_parameters(hidden_size):
-    counts = [model.num_parameters for model in compare_text.equal_models(71, hidden_size, 0)]
+    counts = [model.network.num_parameters for model in compare_text.equal_models(71, hidden_size, 0)]
     assert max(counts) / min(counts) < 1.02
 
 
@@ -81,30 +81,30 @@ def test_a_model_s_gradients_equal_finite_differences(kind):
     random = np.random.default_rng(0)
     x, y = (random.integers(0, 11, (7, 3)).astype(np.int32) for _ in range(2))
     model.loss(x, y, learn=True)
-    for layer in model.layers:
-        for name, value in layer.state_dict().items():
-            direction = random.normal(size=value.shape).astype(np.float32)
-            direction /= np.linalg.norm(direction)  # a short way, since relu bends
-            losses = []
-            for sign in (1, -1):
-                layer.load_state_dict({name: value + np.float32(sign * 1e-3) * direction}, strict=False)
-                losses.append(model.loss(x, y, learn=False))
-            layer.load_state_dict({name: value}, strict=False)
-            numeric = (losses[0] - losses[1]) / 2e-3
-            # central differences of a float32 loss: its rounding is 1e-7 / 2e-3
-            assert float((layer.grads[name] * direction).sum()) == pytest.approx(numeric, rel=2e-2, abs=3e-4), name
+    net = model.network
+    for name, value in net.state_dict().items():
+        direction = random.normal(size=value.shape).astype(np.float32)
+        direction /= np.linalg.norm(direction)  # a short way, since relu bends
+        losses = []
+        for sign in (1, -1):
+            net.load_state_dict({name: value + np.float32(sign * 1e-3) * direction}, strict=False)
+            losses.append(model.loss(x, y, learn=False))
+        net.load_state_dict({name: value}, strict=False)
+        numeric = (losses[0] - losses[1]) / 2e-3
+        # central differences of a float32 loss: its rounding is 1e-7 / 2e-3
+        assert float((net.grads[name] * direction).sum()) == pytest.approx(numeric, rel=2e-2, abs=3e-4), name
 
 
 @pytest.mark.parametrize("kind", compare_text.KINDS)
 def test_a_model_generates_step_by_step_what_it_predicts_in_one_call(kind):
     model = next(m for m in compare_text.equal_models(11, 24, 0) if m.kind == kind)
-    ids = np.random.default_rng(0).integers(0, 11, (80, 2)).astype(np.int32)
-    hidden, _ = model.body.forward(model.embedding(ids))
-    state, bytes_ = None, []
-    for t, token in enumerate(ids):
-        logits, state = model.step(token, state)
-        np.testing.assert_allclose(logits, model.output(hidden[t]), rtol=1e-5, atol=1e-5)
-        bytes_.append(model.body.state_bytes(state))
+    model.network.load_state_dict({n: 1.1 * v for n, v in model.network.state_dict().items()})
+    ids = np.random.default_rng(0).integers(0, 11, (80, 1)).astype(np.int32)
+    whole = model.run(ids).outputs["output"]
+    stream, bytes_ = model.stream(), []
+    for token, logits in zip(ids, whole):
+        np.testing.assert_allclose(stream(token), logits, rtol=1e-5, atol=1e-5)
+        bytes_.append(compare_text.state_bytes(stream))
     assert (bytes_[-1] > bytes_[0]) == (kind == "attention")
 
 
@@ -113,7 +113,7 @@ def test_clipping_scales_the_common_norm():
     x = np.zeros((4, 2), np.int32)
     model.loss(x, x + 1, learn=True)
     model.clip(0.01)
-    squares = sum(float((g**2).sum()) for layer in model.layers for g in layer.grads.values())
+    squares = sum(float((g**2).sum()) for g in model.network.grads.values())
     assert squares == pytest.approx(1e-4, rel=1e-3)
 
 

@@ -39,7 +39,7 @@ def test_outputs_and_gradients_are_those_of_torch():
     net = made()
     outputs, lengths, _, tape = net.forward(inputs(), None, None, True, 0)
     dy = np.random.default_rng(1).normal(size=outputs[0].shape).astype(np.float32)
-    (dtokens, dx), _ = net.backward(tape, [dy], None, True)
+    (dtokens, dx), _, _ = net.backward(tape, [dy], None, True)
     assert lengths == [None]
     assert dtokens is None
 

@@ -31,7 +31,7 @@ GRAPHS = {
     "residual": lambda: rf.Network(
         inputs={"x": 4},
         layers={
-            "rnn": rf.GRU(4, 4, seed=0), "sum": (rf.Add(), "x", "rnn"), "gate": (rf.Linear(4, 4, seed=1), "rnn"),
+            "rnn": rf.GRU(4, 4, seed=0), "half": rf.Scale(0.5), "sum": (rf.Add(), "x", "half"), "gate": (rf.Linear(4, 4, seed=1), "rnn"),
             "open": rf.Sigmoid(), "product": (rf.Multiply(), "sum", "open"), "both": (rf.Concatenate(), "product", "x"),
             "out": rf.Linear(8, 2, seed=2),
         },
@@ -218,6 +218,28 @@ def test_gradients_flow_through_the_state():
         np.testing.assert_allclose(grad, whole[name], rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_backward_gives_the_gradients_of_the_layers_it_is_asked_for(batch_first):
+    """The gradient of a layer's output is that of zeros added to it."""
+    layers = {
+        "rnn": (rf.GRU(3, 4, seed=0, batch_first=batch_first), "x"), "sum": (rf.Add(), "rnn", "zeros"), "open": rf.Tanh(),
+        "pooled": rf.Pool("mean"), "out": rf.Linear(4, 2, seed=1),
+    }  # fmt: skip
+    net = rf.Network(inputs={"x": 3, "zeros": 4}, layers=layers, batch_first=batch_first)
+    x = random.normal(size=(6, 2, 3)).astype(np.float32)
+    run = net.run(x, np.zeros((6, 2, 4)), train=True)
+    dx, _ = run.backward({"out": np.ones((6 if batch_first else 2, 2))}, of=["pooled", "rnn"])
+    assert list(dx) == ["x", "zeros", "pooled", "rnn"]
+    assert np.array_equal(dx["rnn"], dx["zeros"])
+    assert dx["pooled"].shape == (6 if batch_first else 2, 4)
+    again = net.run(x, np.zeros((6, 2, 4)), train=True)
+    for of, message in ((["tanh"], 'no layer "tanh"'), (["rnn", "rnn"], "wanted twice"), (["x"], 'no layer "x"')):
+        with pytest.raises(ValueError, match=message):
+            again.backward({}, of=of)
+    with pytest.raises(TypeError, match="of is a str, expected a list"):
+        again.backward({}, of="rnn")
+
+
 @pytest.mark.parametrize("name", ALL)
 def test_layouts_give_the_same_numbers(name):
     net = ALL[name]()
@@ -309,6 +331,8 @@ def test_the_summary_names_layers_shapes_parameters_and_operations():
         (lambda: rf.Sequential(rf.Linear(3, 4)).run(np.zeros((2, 2, 3)), state={"0": None}), ValueError, "there are none"),
         (lambda: rf.Sequential(rf.Embedding(5, 4))([[5]]), IndexError, "5"),
         (lambda: rf.Sequential(rf.Linear(3, 4)).run(np.zeros((2, 2, 3))).backward({}), ValueError, "run with train=True"),
+        (lambda: rf.Scale(np.inf), ValueError, "factor is inf, expected a finite number"),
+        (lambda: rf.Scale("2"), TypeError, "factor is '2', expected a number"),
         (lambda: rf.Pool("middle"), ValueError, "function is 'middle'"),
         (lambda: rf.Dropout(1.0), ValueError, "p is 1.0"),
     ],

@@ -76,6 +76,12 @@ size_t Network::signal_named(const std::string& name) const {
                                 ": expected an input or a layer above it");
 }
 
+size_t Network::layer_named(const std::string& name) const {
+    for (size_t i = 0; i < nodes_.size(); ++i)
+        if (nodes_[i].name == name) return i;
+    throw std::invalid_argument("the network has no layer " + json_quoted(name));
+}
+
 void Network::add(const LayerDescription& d, std::optional<uint64_t> seed, const NetworkLimits& limits) {
     Node node;
     node.name = d.name;
@@ -287,7 +293,7 @@ float* Network::gradient_of(size_t signal, const Node& node, NetworkTape& tape, 
                             Buffer& added) const {
     const bool is_input = signal < inputs_.size();
     float* wanted = is_input && pass.dx ? pass.dx[signal] : nullptr;
-    if (is_input ? !wanted : !learns_[signal] && !pass.inputs_wanted) return nullptr;
+    if (is_input ? !wanted : !learns_[signal] && !pass.all_wanted) return nullptr;
     const size_t size = tape.signals[signal].size();
     if (pass.gradient[signal]) {
         added.reserve(size);
@@ -303,6 +309,13 @@ void Network::layer_backward(size_t i, NetworkTape& tape, BackwardPass& pass, co
     const Node& node = nodes_[i];
     const Signal& out = tape.signals[inputs_.size() + i];
     pass.dy = pass.gradient[inputs_.size() + i];
+    if (pass.dy) clear_padding(out, out.width, pass.dy);
+    if (float* wanted = g.dlayer ? g.dlayer[i] : nullptr) {
+        if (pass.dy)
+            std::copy_n(pass.dy, out.size(), wanted);
+        else
+            std::fill_n(wanted, out.size(), 0.0f);
+    }
     RecurrentState dend;
     RecurrentStateOut dstart;
     if (node.recurrent != none && g.dend) dend = g.dend[node.recurrent];
@@ -314,7 +327,6 @@ void Network::layer_backward(size_t i, NetworkTape& tape, BackwardPass& pass, co
             if (d) std::fill_n(d, size, 0.0f);
         return;
     }
-    if (pass.dy) clear_padding(out, out.width, pass.dy);
     std::vector<const Signal*> inputs;
     std::vector<float*> dx;
     for (size_t j = 0; j < node.inputs.size(); ++j) {
@@ -334,7 +346,8 @@ void Network::backward(NetworkTape& tape, const Gradients& g) {
     tape.saved = false;
     BackwardPass pass;
     pass.dx = g.dx;
-    for (size_t i = 0; g.dx && i < inputs_.size(); ++i) pass.inputs_wanted = pass.inputs_wanted || g.dx[i];
+    for (size_t i = 0; g.dx && i < inputs_.size(); ++i) pass.all_wanted = pass.all_wanted || g.dx[i];
+    for (size_t i = 0; g.dlayer && i < nodes_.size(); ++i) pass.all_wanted = pass.all_wanted || g.dlayer[i];
     pass.gradient.assign(kinds_.size(), nullptr);
     for (size_t i = 0; i < outputs_.size(); ++i) {
         float*& sum = pass.gradient[outputs_[i]];

@@ -41,6 +41,7 @@
 //                                                                                     + 1 steps
 //     flatten         steps                                                        -> steps times the width; T / steps
 //                                                                                     steps
+//     scale           factor                                                       -> the same width
 //     add, multiply   none; two inputs or more                                     -> the same width
 //     concatenate     none; two inputs or more                                     -> the sum of the widths
 //
@@ -135,9 +136,11 @@ public:
     // The recurrent layers, whose states a sequence starts from and ends with.
     const std::vector<size_t>& recurrent() const { return recurrent_; }  // positions among the layers
     const NetworkLayer& layer(size_t i) const { return *nodes_[i].layer; }
+    size_t layers() const { return nodes_.size(); }
     const std::string& layer_name(size_t i) const { return nodes_[i].name; }
-    std::vector<size_t> with_state() const;  // positions of the layers that have a state in a stream
-    bool trains() const { return trains_; }  // false: made from a file, for running only
+    size_t layer_named(const std::string& name) const;  // throws std::invalid_argument if there is none
+    std::vector<size_t> with_state() const;             // positions of the layers that have a state in a stream
+    bool trains() const { return trains_; }             // false: made from a file, for running only
 
     Parameters parameters() const { return parameters_; }
     void weights_changed();
@@ -153,15 +156,19 @@ public:
     };
     void forward(const Sequence& sequence, NetworkTape& tape, bool train, uint64_t dropout_key) const;
     const Signal& output(const NetworkTape& tape, size_t i) const { return tape.signals[outputs_[i]]; }
+    // The shape of what a layer gave; another layer may have overwritten its values.
+    const Signal& layer_output(const NetworkTape& tape, size_t i) const { return tape.signals[inputs_.size() + i]; }
     // Throws std::invalid_argument unless the tape is that of a forward with `train` and these weights.
     void check_tape(const NetworkTape& tape) const;
     // dy: one for each output, used up; nullptr reads as zeros. dx: one for each input, written where given; nullptr:
-    // none. dend, dstart: as start and end. Adds to the parameters' gradients. Uses the tape up.
+    // none. dend, dstart: as start and end. dlayer: one for each layer, the gradient of its output, written where
+    // given. Adds to the parameters' gradients. Uses the tape up.
     struct Gradients {
         float* const* dy;
         float* const* dx = nullptr;
         const RecurrentState* dend = nullptr;
         const RecurrentStateOut* dstart = nullptr;
+        float* const* dlayer = nullptr;
     };
     void backward(NetworkTape& tape, const Gradients& gradients);
 
@@ -193,8 +200,8 @@ private:
     struct BackwardPass {
         std::vector<float*> gradient;  // of each signal, where it has one so far
         float* const* dx = nullptr;
-        bool inputs_wanted = false;
-        float* dy = nullptr;  // of the layer at hand
+        bool all_wanted = false;  // also gradients that no parameter needs
+        float* dy = nullptr;      // of the layer at hand
     };
 
     size_t signal_named(const std::string& name) const;

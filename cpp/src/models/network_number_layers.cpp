@@ -118,6 +118,32 @@ private:
     const Kernels& kernels_;
 };
 
+class ScaleAdapter : public PlacewiseLayer {
+public:
+    struct Options {
+        double factor = 1;
+        template <class Self, class Visit>
+        static void fields(Self& o, Visit&& visit) {
+            visit(required("factor"), o.factor, Number{});
+        }
+    };
+    ScaleAdapter(const Options& o, const LayerPlace& place)
+        : PlacewiseLayer(only_input(place)), factor_(static_cast<float>(o.factor)), kernels_(place.kernels) {}
+
+    bool in_place() const override { return true; }
+    void backward(const LayerBackward& b) {
+        if (b.dx[0]) scale(kernels_, b.output.size(), factor_, b.dy, b.dx[0]);
+    }
+
+private:
+    void map(const Signal* const* inputs, size_t, size_t places, float* y, Buffer&,
+             size_t most_threads) const override {
+        scale(kernels_, places * width_, factor_, inputs[0]->x, y, most_threads);
+    }
+    float factor_;
+    const Kernels& kernels_;
+};
+
 // What add and multiply share: several inputs of one width.
 class EqualInputs : public PlacewiseLayer {
 public:
@@ -197,9 +223,13 @@ private:
 };
 
 constexpr LayerType types[] = {
-    {"dropout", make<DropoutAdapter>},   {"activation", make<ActivationAdapter>},
-    {"softmax", make<SoftmaxAdapter>},   {"add", make<AddAdapter>},
-    {"multiply", make<MultiplyAdapter>}, {"concatenate", make<ConcatenateAdapter>},
+    {"dropout", make<DropoutAdapter>},
+    {"activation", make<ActivationAdapter>},
+    {"softmax", make<SoftmaxAdapter>},
+    {"scale", make<ScaleAdapter>},
+    {"add", make<AddAdapter>},
+    {"multiply", make<MultiplyAdapter>},
+    {"concatenate", make<ConcatenateAdapter>},
 };
 
 }  // namespace

@@ -112,4 +112,11 @@ void multiply(const Kernels& kernels, size_t size, const float* a, const float* 
            [&](const Range& own) { kernels.multiply(own.size(), a + own.begin, b + own.begin, y + own.begin); });
 }
 
+void scale(const Kernels& kernels, size_t size, float factor, const float* x, float* y, size_t most_threads) {
+    shared(size, 1, most_threads, [&](const Range& own) {
+        if (y != x) std::copy_n(x + own.begin, own.size(), y + own.begin);
+        kernels.scale(own.size(), factor, y + own.begin);
+    });
+}
+
 }  // namespace rnnfast::core

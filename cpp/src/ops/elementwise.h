@@ -51,5 +51,8 @@ void row_softmax_gradient(const Kernels& kernels, const RowSoftmax& s);
 void add(const Kernels& kernels, size_t size, const float* x, float* y, size_t most_threads = all_threads);
 void multiply(const Kernels& kernels, size_t size, const float* a, const float* b, float* y,
               size_t most_threads = all_threads);
+// y = factor * x; y may be x.
+void scale(const Kernels& kernels, size_t size, float factor, const float* x, float* y,
+           size_t most_threads = all_threads);
 
 }  // namespace rnnfast::core

@@ -38,9 +38,11 @@ class Backward(Protocol):
         dstate: Mapping[str, StateLike] | None = None,
         *,
         input_gradient: bool = True,
+        of: Sequence[str] = (),
     ) -> tuple[dict[str, Array | None], States]:
         """Takes the gradients of outputs and of last states by name, adds to ``grads``, and returns the gradients of the inputs
-        (None for ids) and of the first states by name."""
+        (None for ids) and of the first states by name; with those of the inputs, the gradients of the outputs of the layers that
+        ``of`` names."""
 
 
 @dataclass(frozen=True)
@@ -258,6 +260,7 @@ class Network(Model):
             dstate: Mapping[str, StateLike] | None = None,
             *,
             input_gradient: bool = True,
+            of: Sequence[str] = (),
         ) -> tuple[dict[str, Array | None], States]:
             if tape is None:
                 raise ValueError("nothing was saved for backward: run with train=True")
@@ -269,9 +272,11 @@ class Network(Model):
                 for name, y in outputs.items()
             ]
             dlast = None if dstate is None else self._states_in(dstate, layout, "gradient of the state")
-            dx, dfirst = self._core.backward(tape, dy, dlast, input_gradient)
-            inputs = {name: None if g is None else layout.given(g, False) for (name, _, _), g in zip(self._inputs, dx)}
-            return inputs, self._states_out(dfirst, layout)
+            layers = [str(name) for name in listed(of, "of", "a list of names of layers")]
+            dx, dfirst, dlayers = self._core.backward(tape, dy, dlast, input_gradient, layers)
+            given = {name: None if g is None else layout.given(g, False) for (name, _, _), g in zip(self._inputs, dx)}
+            given.update((name, layout.given(g, name in self._pooled)) for name, g in zip(layers, dlayers))
+            return given, self._states_out(dfirst, layout)
 
         known = dict(zip(self._outputs, ends))
         return Run(

@@ -203,6 +203,22 @@ def _changed(options: dict[str, object], **values: tuple[float, float]) -> dict[
     return {**options, **{name: value for name, (value, usual) in values.items() if value != usual}}
 
 
+class Scale(Part):
+    """``factor`` · x with a constant factor, as for residual sums that keep their variance.
+
+    >>> Scale(0.5)
+    Scale(factor=0.5)
+    """
+
+    kind = "scale"
+
+    def __init__(self, factor: float) -> None:
+        self.factor = _number(factor, "factor")
+
+    def options(self) -> dict[str, object]:
+        return {"factor": self.factor}
+
+
 class Pool(Part):
     """One vector for each sequence: its ``"last"`` or ``"first"`` step, or the ``"mean"`` or ``"max"`` of all its steps.
 

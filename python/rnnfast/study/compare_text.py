@@ -1,8 +1,7 @@
 """Three language models of equal size on one text: a causal conv stack, an LSTM, causal self-attention with positions.
 
-The models are composed here in Python, from the layers of the package, because they are for comparison and reading, not for
-serving; use ``rf.LanguageModel`` for that. All three share embedding, output layer, loss, optimizer, batches and tokens, and
-differ in the body between them, which maps (T, N, d) to (T, N, d), whole or one step at a time.
+Each is an ``rf.Network``. All three share embedding, output layer, loss, optimizer, batches and tokens, and differ in the layers
+in between, which map (T, N, d) to (T, N, d).
 """
 
 from __future__ import annotations
@@ -18,9 +17,11 @@ from numpy.typing import NDArray
 
 from rnnfast.files import PathLike
 from rnnfast.info import get_num_threads
+from rnnfast.models.network import Network, NetworkStream, Run
 from rnnfast.nn.embedding import Embedding
 from rnnfast.nn.layer import Array, Layer
 from rnnfast.nn.linear import Linear
+from rnnfast.nn.parts import Add, ReLU, Scale
 from rnnfast.nn.recurrent import LSTM
 from rnnfast.nn.sequence import Conv1d, SelfAttention
 from rnnfast.text.corpus import Corpus, batches
@@ -35,59 +36,45 @@ ATTENTION_BLOCKS, HEADS = 2, 4
 NUM_STEPS, BATCH_SIZE, LEARNING_RATE, CLIP_NORM = 64, 32, 3e-3, 1.0
 POSITIONS = (10, 100, 1000)
 
-Back = Callable[[Array], Any]  # the output's gradient to the input's
+Layers = dict[str, Any]  # of rf.Network: a layer, or a layer and the names of what it reads
 
 
-class _LstmBody:
+def _lstm(d: int, hidden: int, seed: int) -> Layers:
     """One LSTM layer."""
-
-    def __init__(self, d: int, seed: int) -> None:
-        self.lstm = LSTM(d, d, seed=seed)
-        self.layers: list[Layer] = [self.lstm]
-
-    def forward(self, x: Array) -> tuple[Array, Back]:
-        y, _, backward = self.lstm.forward(x)
-        return y, lambda dy: backward(dy)[0]
-
-    def step(self, x: Array, state: Any) -> tuple[Array, Any]:
-        y, state = self.lstm(x[None], state)
-        return y[0], state
-
-    def state_bytes(self, state: Any) -> int:
-        return sum(part.nbytes for part in state)
+    return {"lstm": LSTM(d, d, seed=seed)}
 
 
-class _ConvBody:
-    """x ← x + relu(causal conv(x)) / sqrt(blocks), the dilation doubling from block to block."""
+def _conv(d: int, hidden: int, seed: int) -> Layers:
+    """x ← x + relu(causal conv(x)) / sqrt(blocks), where the dilation doubles from block to block."""
+    layers: Layers = {}
+    x = "embedding"
+    for i in range(CONV_BLOCKS):
+        layers[f"conv{i}"] = (Conv1d(d, d, KERNEL, padding="causal", dilation=2**i, seed=seed + i), x)
+        layers[f"relu{i}"] = ReLU()
+        x = _add_scaled(layers, x, CONV_BLOCKS**-0.5)
+    return layers
 
-    def __init__(self, d: int, seed: int) -> None:
-        self.convs = [Conv1d(d, d, KERNEL, padding="causal", dilation=2**i, seed=seed + i) for i in range(CONV_BLOCKS)]
-        self.layers: list[Layer] = list(self.convs)
-        self.share = np.float32(CONV_BLOCKS**-0.5)
 
-    def forward(self, x: Array) -> tuple[Array, Back]:
-        backs: list[tuple[Any, Any]] = []
-        for conv in self.convs:
-            z, back = conv.forward(x)
-            x = x + self.share * np.maximum(z, 0)
-            backs.append((z > 0, back))
+def _attention(d: int, hidden: int, seed: int) -> Layers:
+    """Positions, then x ← x + attention(x) / s and x ← x + W relu(V x) / s with s = sqrt(2 blocks)."""
+    layers: Layers = {"start": (Add(), "embedding", "positions")}
+    x = "start"
+    for i in range(ATTENTION_BLOCKS):
+        layers[f"attention{i}"] = (SelfAttention(d, HEADS, causal=True, seed=seed + 10 * i), x)
+        x = _add_scaled(layers, x, (2 * ATTENTION_BLOCKS) ** -0.5)
+        layers[f"up{i}"] = (Linear(d, hidden, seed=seed + 10 * i + 1), x)
+        layers[f"relu{i}"] = ReLU()
+        layers[f"down{i}"] = Linear(hidden, d, seed=seed + 10 * i + 2)
+        x = _add_scaled(layers, x, (2 * ATTENTION_BLOCKS) ** -0.5)
+    return layers
 
-        def backward(dy: Array) -> Array:
-            for active, back in reversed(backs):
-                dy = dy + back(self.share * dy * active)
-            return dy
 
-        return x, backward
-
-    def step(self, x: Array, state: Any) -> tuple[Array, Any]:
-        state = state or [None] * CONV_BLOCKS
-        for i, conv in enumerate(self.convs):
-            z, state[i] = conv.step(x, state[i])
-            x = x + self.share * np.maximum(z, 0)
-        return x, state
-
-    def state_bytes(self, state: Any) -> int:
-        return sum(each.bytes for each in state)
+def _add_scaled(layers: Layers, x: str, share: float) -> str:
+    """Adds ``share`` times the last layer's output to ``x``; returns the name of the sum."""
+    i = len(layers)
+    layers[f"scaled{i}"] = Scale(share)
+    layers[f"sum{i}"] = (Add(), x, f"scaled{i}")
+    return f"sum{i}"
 
 
 def positions(start: int, count: int, d: int) -> Array:
@@ -97,73 +84,33 @@ def positions(start: int, count: int, d: int) -> Array:
     return np.stack([np.sin(angles), np.cos(angles)], -1).reshape(count, 1, -1)[..., :d].astype(np.float32)
 
 
-class _AttentionBody:
-    """Positions, then x ← x + attention(x) / s and x ← x + W relu(V x) / s with s = sqrt(2 blocks)."""
-
-    def __init__(self, d: int, hidden: int, seed: int) -> None:
-        self.d = d
-        self.blocks: list[tuple[SelfAttention, Linear, Linear]] = []
-        for i in range(ATTENTION_BLOCKS):
-            attention = SelfAttention(d, HEADS, causal=True, seed=seed + 10 * i)
-            self.blocks.append(
-                (attention, Linear(d, hidden, seed=seed + 10 * i + 1), Linear(hidden, d, seed=seed + 10 * i + 2))
-            )
-        self.layers: list[Layer] = [layer for block in self.blocks for layer in block]
-        self.share = np.float32((2 * ATTENTION_BLOCKS) ** -0.5)
-
-    def forward(self, x: Array) -> tuple[Array, Back]:
-        x = x + positions(0, len(x), self.d)
-        backs: list[tuple[Any, Any, Any, Any]] = []
-        for attention, up, down in self.blocks:
-            z, attention_back = attention.forward(x)
-            x = x + self.share * z
-            wide, up_back = up.forward(x)
-            z, down_back = down.forward(np.maximum(wide, 0))
-            x = x + self.share * z
-            backs.append((attention_back, up_back, wide > 0, down_back))
-
-        def backward(dy: Array) -> Array:
-            for attention_back, up_back, active, down_back in reversed(backs):
-                dy = dy + up_back(down_back(self.share * dy) * active)
-                dy = dy + attention_back(self.share * dy)
-            return dy
-
-        return x, backward
-
-    def step(self, x: Array, state: Any) -> tuple[Array, Any]:
-        beginning: tuple[int, list[Any]] = (0, [None] * ATTENTION_BLOCKS)
-        at, caches = state or beginning
-        x = x + positions(at, 1, self.d)[0]
-        for i, (attention, up, down) in enumerate(self.blocks):
-            z, caches[i] = attention.step(x, caches[i])
-            x = x + self.share * z
-            x = x + self.share * down(np.maximum(up(x), 0))
-        return x, (at + 1, caches)
-
-    def state_bytes(self, state: Any) -> int:
-        return sum(cache.bytes for cache in state[1])
-
-
 class Model:
-    """Embedding, body, output layer; trained on the mean cross-entropy of the next token."""
+    """A network from tokens to logits; trained on the mean cross-entropy of the next token."""
 
     def __init__(self, kind: str, vocabulary: int, d: int, hidden: int, seed: int) -> None:
         self.kind, self.d = kind, d
-        self.embedding = Embedding(vocabulary, d, seed=seed)
-        self.body: Any
+        body = {"conv": _conv, "lstm": _lstm, "attention": _attention}[kind]
+        self.layers = {
+            "embedding": (Embedding(vocabulary, d, seed=seed), "tokens"),
+            **body(d, hidden, seed + 100),
+            "output": Linear(d, vocabulary, seed=seed + 1),
+        }
+        inputs: dict[str, Any] = {"tokens": {"ids": vocabulary}}
         if kind == "attention":
-            self.body = _AttentionBody(d, hidden, seed + 100)
-        else:
-            self.body = _LstmBody(d, seed + 100) if kind == "lstm" else _ConvBody(d, seed + 100)
-        self.output = Linear(d, vocabulary, seed=seed + 1)
-        self.layers: list[Layer] = [self.embedding, *self.body.layers, self.output]
-        self.num_parameters = sum(value.size for layer in self.layers for value in layer.parameters().values())
+            inputs["positions"] = d
+        self.network = Network(inputs=inputs, layers=self.layers, seed=seed)
+
+    def run(self, x: NDArray[np.int32], *, train: bool = False) -> Run:
+        """The network on tokens (T, N), from the initial state."""
+        if self.kind != "attention":
+            return self.network.run(x, train=train)
+        places = np.broadcast_to(positions(0, len(x), self.d), (*x.shape, self.d))
+        return self.network.run(x, places, train=train)
 
     def loss(self, x: NDArray[np.int32], y: NDArray[np.int32], *, learn: bool) -> float:
         """Mean -log P of the targets y (T, N) in nats; with ``learn`` adds to the gradients."""
-        embedded, embedding_back = self.embedding.forward(x)
-        hidden, body_back = self.body.forward(embedded)
-        logits, output_back = self.output.forward(hidden)
+        run = self.run(x, train=learn)
+        logits = run.outputs["output"]
         logits = logits - logits.max(-1, keepdims=True)
         weights = np.exp(logits)
         sums = weights.sum(-1, keepdims=True)
@@ -172,21 +119,64 @@ class Model:
         if learn:
             weights /= sums
             weights[at] -= 1
-            embedding_back(body_back(output_back(weights / np.float32(y.size))))
+            run.backward({"output": weights / np.float32(y.size)}, input_gradient=False)
         return nll
 
     def clip(self, limit: float) -> None:
         """Scales all gradients so that their global norm is at most ``limit``."""
-        squares = sum(float((g.astype(np.float64) ** 2).sum()) for layer in self.layers for g in layer.grads.values())
+        grads = self.network.grads
+        squares = sum(float((g.astype(np.float64) ** 2).sum()) for g in grads.values())
         if squares > limit**2:
-            for layer in self.layers:
-                for gradient in layer.grads.values():
-                    gradient *= np.float32(limit / math.sqrt(squares))
+            for gradient in grads.values():
+                gradient *= np.float32(limit / math.sqrt(squares))
 
-    def step(self, token: NDArray[np.int32], state: Any) -> tuple[Array, Any]:
-        """Logits of what follows one token (N,), and the state to continue with."""
-        hidden, state = self.body.step(self.embedding(token), state)
-        return self.output(hidden), state
+    def stream(self) -> NetworkStream | GrowingStream:
+        """A function of one token (N,), here N = 1, that returns the logits of what follows it (N, V)."""
+        return GrowingStream(self) if self.kind == "attention" else self.network.stream()
+
+
+class GrowingStream:
+    """The attention model one token at a time. A network's stream has a state of fixed size, but attention needs the keys and
+    values of all earlier steps: so the network's layers step one after another, each with its cache."""
+
+    def __init__(self, model: Model) -> None:
+        weights = model.network.state_dict()
+        self._layers = {n: (given if isinstance(given, tuple) else (given,)) for n, given in model.layers.items()}
+        for name, (layer, *_) in self._layers.items():
+            if isinstance(layer, Layer):
+                layer.load_state_dict({key: weights[f"{name}.{key}"] for key in layer.parameters()})
+        self._d, self._at = model.d, 0
+        self._caches: dict[str, Any] = {}
+
+    def __call__(self, token: NDArray[np.int32]) -> Array:
+        values: dict[str, Any] = {"tokens": token, "positions": positions(self._at, 1, self._d)[0]}
+        y: Any = None
+        for name, (layer, *reads) in self._layers.items():
+            x = [values[read] for read in reads] or [y]
+            if isinstance(layer, SelfAttention):
+                y, self._caches[name] = layer.step(x[0], self._caches.get(name))
+            elif isinstance(layer, Add):
+                y = x[0] + x[1]
+            elif isinstance(layer, Scale):
+                y = np.float32(layer.factor) * x[0]
+            else:
+                y = np.maximum(x[0], 0) if isinstance(layer, ReLU) else layer(x[0])
+            values[name] = y
+        self._at += 1
+        return np.asarray(y)
+
+    @property
+    def bytes(self) -> int:
+        """The size of the state in bytes."""
+        return sum(cache.bytes for cache in self._caches.values())
+
+
+def state_bytes(stream: NetworkStream | GrowingStream) -> int:
+    """The size of a stream's state in bytes."""
+    if isinstance(stream, GrowingStream):
+        return stream.bytes
+    states = (state if isinstance(state, tuple) else (state,) for state in stream.state.values())
+    return sum(part.nbytes for parts in states for part in parts)
 
 
 def _count(kind: str, vocabulary: int, d: int, hidden: int) -> int:
@@ -208,9 +198,10 @@ def equal_models(vocabulary: int, hidden_size: int, seed: int) -> list[Model]:
     sizes = {"conv": (conv, 0), "lstm": (hidden_size, 0), "attention": (d, hidden)}
     models = [Model(kind, vocabulary, *sizes[kind], seed) for kind in KINDS]
     for model in models:
-        if abs(model.num_parameters / target - 1) > 0.02:
+        count = model.network.num_parameters
+        if abs(count / target - 1) > 0.02:
             raise ValueError(
-                f"{model.kind} cannot have as many parameters as the LSTM: {model.num_parameters:,} against {target:,}; "
+                f"{model.kind} cannot have as many parameters as the LSTM: {count:,} against {target:,}; "
                 "choose a larger hidden size"
             )
     return models
@@ -218,7 +209,7 @@ def equal_models(vocabulary: int, hidden_size: int, seed: int) -> list[Model]:
 
 def _train(model: Model, corpus: Corpus, tokens: int, seed: int) -> tuple[list[tuple[int, float]], float]:
     """Trains on ``tokens`` predictions; the loss along the way, and the seconds spent."""
-    optimizer = Adam(model.layers, lr=LEARNING_RATE)
+    optimizer = Adam(model.network, lr=LEARNING_RATE)
     curve, seen, epoch, seconds = [], 0, 0, 0.0
     while seen < tokens:
         for x, y in batches(
@@ -253,14 +244,14 @@ def _generation(model: Model, vocabulary: int) -> dict[int, dict[str, float]]:
     times: list[list[float]] = []
     sizes: list[int] = []
     for turn in range(4):
-        state: Any = None
+        stream = model.stream()
         own = []
         for token in tokens:
             started = time.perf_counter()
-            _, state = model.step(token, state)
+            stream(token)
             own.append(time.perf_counter() - started)
             if turn == 0:
-                sizes.append(model.body.state_bytes(state))
+                sizes.append(state_bytes(stream))
         times.append(own)
     best = np.min(times[1:], axis=0)  # of every position, over the runs
     return {
@@ -293,14 +284,16 @@ def compare_text(
         curve, seconds = _train(model, train, tokens, seed)
         perplexity = _perplexity(model, test)
         result["models"][model.kind] = {
-            "parameters": model.num_parameters,
+            "parameters": model.network.num_parameters,
             "d": model.d,
             "perplexity": perplexity,
             "tokens_per_second": curve[-1][0] / seconds,
             "generation": _generation(model, len(corpus.vocab)),
             "curve": curve,
         }
-        report(f"{model.kind}: {model.num_parameters:,} parameters, perplexity {perplexity:.3f}, {seconds:.1f} s")
+        report(
+            f"{model.kind}: {model.network.num_parameters:,} parameters, perplexity {perplexity:.3f}, {seconds:.1f} s"
+        )
     return result
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,9 @@ from rnnfast._arrays import as_int32
 from rnnfast._expect import brief, offers
 from rnnfast.files import PathLike
 from rnnfast.models.language_model import LanguageModel
-from rnnfast.nn.recurrent import LAYERS, Recurrent
+from rnnfast.models.network import Network
+from rnnfast.nn.embedding import Embedding
+from rnnfast.nn.recurrent import LAYERS
 from rnnfast.plot import finish, new_figure
 
 if TYPE_CHECKING:
@@ -79,52 +80,58 @@ def gradient_flow(model: LanguageModel, batch: tuple[ArrayLike, ArrayLike], *, l
         raise ValueError(f"x and y have shapes {x.shape} and {y.shape}, expected the same (T, N)")
     if min(x.min(), y.min()) < 0 or max(x.max(), y.max()) >= model.config["vocab_size"]:
         raise IndexError(f"token ids must be 0 to {model.config['vocab_size'] - 1}, the model's vocabulary")
+    network, top = _one_by_one(model)
+    runs, state = [], None
+    for tokens in x:  # every step separately, to get its own gradient
+        runs.append(network.run(tokens[None], state=state, train=True))
+        state = runs[-1].state
+    hidden = np.stack([run.outputs[top][0] for run in runs])
     weights = model.state_dict()
-    layers = [_single_layer(model.config, weights, layer) for layer in range(model.config["num_layers"])]
-    inputs = _embedded(weights, x, model.config["vocab_size"])
-    backwards = []
-    for layer in layers:  # every step separately, to get its own gradient
-        state: Any = None
-        outputs, steps = [], []
-        for step in inputs:
-            output, state, backward = layer.forward(step[None], state)
-            outputs.append(output[0])
-            steps.append(backward)
-        inputs = np.stack(outputs)
-        backwards.append(steps)
-    dy, output_norm = _output_gradient(weights, inputs, y, last_only)
+    dy, output_norm = _output_gradient(weights, hidden, y, last_only)
+    names = [entry["name"] for entry in network.config["layers"]]
+    layers = [name for name in names if name != "embedding"]
     norms = np.zeros((len(layers), len(x)))
-    for at in reversed(range(len(layers))):
-        later: Any = None
-        below = np.zeros((*x.shape, layers[at].input_size), np.float32)
-        for t in reversed(range(len(x))):
-            from_later = 0.0 if later is None else (later[0] if isinstance(later, tuple) else later)[0]
-            norms[at, t] = np.linalg.norm((dy[t] + from_later).astype(np.float64))
-            dx, later = backwards[at][t](dy[t][None], later)
-            assert dx is not None
-            below[t] = dx[0]
-        dy = below
-    squares = sum(float(np.square(g, dtype=np.float64).sum()) for layer in layers for g in layer.grads.values())
-    if "embedding.weight" in weights:
+    later: Any = None
+    dembedded = np.zeros((*x.shape, model.config["embedding_size"]), np.float32)
+    for t in reversed(range(len(x))):
+        gradients, before = runs[t].backward({top: dy[t][None]}, later, input_gradient=False, of=names)
+        for at, name in enumerate(layers):
+            dh = gradients[name]
+            assert dh is not None
+            from_later = 0.0 if later is None else _h(later[name])[0]
+            norms[at, t] = np.linalg.norm((dh[0] + from_later).astype(np.float64))
+        if "embedding" in names:
+            dembedded[t] = gradients["embedding"]
+        later = before
+    own_grads = [g for n, g in network.grads.items() if n != "embedding.weight"]
+    squares = sum(float(np.square(g, dtype=np.float64).sum()) for g in own_grads)
+    if "embedding" in names:
         table = np.zeros_like(weights["embedding.weight"], np.float64)
-        np.add.at(table, x, dy)
+        np.add.at(table, x, dembedded)
         output_norm[0] += table if "output.weight" not in weights else 0.0
         squares += float(np.square(table).sum()) if "output.weight" in weights else 0.0
     squares += sum(float(np.square(g).sum()) for g in output_norm)
     return GradientFlow(norms, float(np.sqrt(squares)))
 
 
-def _single_layer(config: Mapping[str, Any], weights: dict[str, Any], layer: int) -> Recurrent:
-    suffix = f"_l{layer}"
-    own = {n[4:]: w for n, w in weights.items() if n.startswith("rnn.") and n.endswith(suffix)}
-    inputs = own[f"weight_ih{suffix}"].shape[1]
-    single = LAYERS[config["cell"]](inputs, config["hidden_size"], seed=0)
-    single.load_state_dict({n[: -len(suffix)] + "_l0": w for n, w in own.items()})
-    return single
+def _h(state: Any) -> Any:
+    return state[0] if isinstance(state, tuple) else state
 
 
-def _embedded(weights: dict[str, Any], x: NDArray[np.int32], vocab_size: int) -> Any:
-    return weights["embedding.weight"][x] if "embedding.weight" in weights else np.eye(vocab_size, dtype=np.float32)[x]
+def _one_by_one(model: LanguageModel) -> tuple[Network, str]:
+    """The model up to its last hidden state, with the layers of its stack as layers of a network; and the name of the top one."""
+    config, weights = model.config, model.state_dict()
+    width, hidden = config["embedding_size"], config["hidden_size"]
+    layers: dict[str, Any] = {"embedding": Embedding(config["vocab_size"], width, seed=0)} if width else {}
+    values = {"embedding.weight": weights["embedding.weight"]} if width else {}
+    for i in range(config["num_layers"]):
+        name, suffix = f"rnn{i}", f"_l{i}"
+        layers[name] = LAYERS[config["cell"]](hidden if i else width or config["vocab_size"], hidden, seed=0)
+        own = {n[4:]: w for n, w in weights.items() if n.startswith("rnn.") and n.endswith(suffix)}
+        values.update((f"{name}.{n[: -len(suffix)]}_l0", w) for n, w in own.items())
+    network = Network(inputs={"tokens": {"ids": config["vocab_size"]}}, layers=layers, seed=0)
+    network.load_state_dict(values)
+    return network, name
 
 
 def _output_gradient(weights: dict[str, Any], h: Any, y: NDArray[np.int32], last_only: bool) -> tuple[Any, list[Any]]:
