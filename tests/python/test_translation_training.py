@@ -129,7 +129,7 @@ def test_what_is_said_of_a_text_is_refused_for_pairs(pairs):
     for options in ({"num_steps": 20}, {"sampling": "random"}):
         with pytest.raises(ValueError, match="pairs are read whole and in random order"):
             rf.fit(small(pairs), pairs, **OPTIONS, **options)
-    with pytest.raises(ValueError, match="need a validation"):
+    with pytest.raises(ValueError, match="need validation data"):
         rf.fit(small(pairs), pairs, patience=2, **OPTIONS)
 
 
