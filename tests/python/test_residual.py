@@ -281,3 +281,16 @@ def test_gradient_flow_is_for_plain_layers():
     x, y = random_batch(V)
     with pytest.raises(ValueError, match="has residuals or norms between its layers"):
         rf.gradient_flow(made(), (x, y))
+
+
+@pytest.mark.parametrize("weights", ["bf16", "int8"])
+@pytest.mark.parametrize("options", [{"norm": "rms"}, {"residual": True}, {"residual": True, "norm": "layer"}])
+def test_a_quantized_file_gives_what_quantizing_at_load_gives(tmp_path, options, weights):
+    corpus = rf.Corpus.from_text("what is rounded in a file is what is rounded in a run")
+    rf.LanguageModel(corpus.vocab, cell="gru", embedding_size=16, hidden_size=16, seed=0, **options).save(
+        tmp_path / "lm"
+    )
+    rf.quantize(tmp_path / "lm", tmp_path / "small", weights=weights)
+    ids = np.arange(len(corpus.vocab), dtype=np.int32)
+    small, full = rf.load(tmp_path / "small"), rf.load(tmp_path / "lm", weights=weights)
+    assert np.array_equal(small.step(ids)[0], full.step(ids)[0])

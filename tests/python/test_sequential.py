@@ -290,6 +290,23 @@ def test_a_quantized_file_is_the_network_with_these_weights(tmp_path, weights):
     np.testing.assert_allclose(small(x), net(x), atol=0.05)
 
 
+@pytest.mark.parametrize("weights", ["bf16", "int8"])
+@pytest.mark.parametrize(
+    "layers",
+    [
+        lambda: (rf.Embedding(9, 8), rf.LayerNorm(8), rf.LSTM(8, 8)),
+        lambda: (rf.Embedding(9, 8), rf.Conv1d(8, 8, 3, padding="causal"), rf.SelfAttention(8, 2)),
+        lambda: (rf.Embedding(9, 8), rf.Linear(8, 8), rf.AttentionPool(8)),
+    ],
+)
+def test_a_quantized_file_rounds_only_what_running_rounds(tmp_path, layers, weights):
+    rf.Sequential(*layers()).save(tmp_path / "net.safetensors")
+    rf.quantize(tmp_path / "net.safetensors", tmp_path / "small.safetensors", weights=weights)
+    small, full = rf.load(tmp_path / "small.safetensors"), rf.load(tmp_path / "net.safetensors", weights=weights)
+    x = np.arange(9, dtype=np.int32).reshape(9, 1)
+    assert np.array_equal(small(x), full(x))
+
+
 def test_a_network_trains_with_the_optimizers_and_clipping_of_the_other_layers():
     net = rf.Sequential(
         rf.Conv1d(1, 8, 3, padding="causal", seed=0), rf.ReLU(), rf.LSTM(8, 16, seed=1), rf.Linear(16, 1, seed=2)

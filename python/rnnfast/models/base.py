@@ -24,7 +24,6 @@ class Model(Layer):
     """A network whose composition is compiled; a subclass adds its options, its loss and its steps."""
 
     kind: ClassVar[str]  # its name in files
-    exact: ClassVar[tuple[str, ...]] = ()  # matrices that a file never rounds
     vocabularies: ClassVar[Mapping[str, str]]  # the attributes that hold them, and their names in a file
     _config: dict[str, Any]
 
@@ -83,6 +82,10 @@ class Model(Layer):
         """How many numbers training adjusts."""
         return sum(value.size for value in self.parameters().values())
 
+    def _exact(self) -> tuple[str, ...]:
+        """The matrices that running in ``bf16`` or ``int8`` does not round, so a file must not round them either."""
+        return ()
+
     def save(
         self,
         path: PathLike,
@@ -97,7 +100,7 @@ class Model(Layer):
         matrices are stored, ``"f32"``, or quantized to ``"bf16"`` or ``"int8"`` for a file of half or a quarter the size
         that loads with those weights (docs/model-file.md).
         """
-        stored = rounded(self.parameters(), weights, self.exact)
+        stored = rounded(self.parameters(), weights, self._exact())
         config = {**self.config, **({} if weights == "f32" else {"weights": weights})}
         own = {
             "format": FORMAT,

@@ -101,6 +101,10 @@ class LanguageModel(LossModel):
         check_memory(size * (options["embedding_size"] + options["hidden_size"]) + first + later)
         self._compile(_core.LanguageModel, options, init_scale)
 
+    def _exact(self) -> tuple[str, ...]:
+        # A norm or a sum reads the embedding itself; elsewhere only its product with the first layer's weights is read.
+        return ("embedding.weight",) if self.config.get("residual") or self.config.get("norm") else ()
+
     def loss(self, x: ArrayLike, y: ArrayLike, state: StateLike | None = None) -> tuple[float, State]:
         """Mean cross-entropy in nats of targets y (T, N) given inputs x (T, N), and the state to continue with.
 

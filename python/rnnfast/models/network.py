@@ -82,6 +82,10 @@ class Network(Model):
     kind = "network"
     vocabularies: ClassVar = {}
 
+    def _exact(self) -> tuple[str, ...]:
+        products = tuple(f"{e['name']}." for e in self.config["layers"] if e["type"] in ("linear", "recurrent"))
+        return tuple(name for name in self.parameters() if not name.startswith(products))
+
     def __init__(
         self,
         *,

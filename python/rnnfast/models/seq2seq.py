@@ -98,7 +98,6 @@ class Seq2Seq(LossModel):
     """
 
     kind = "seq2seq"
-    exact = ("decoder.initial_h", "decoder.initial_c")  # states, not factors of products
     vocabularies: ClassVar = {"source_vocab": "source_vocabulary", "target_vocab": "target_vocabulary"}
 
     def __init__(
@@ -148,6 +147,9 @@ class Seq2Seq(LossModel):
         }
         check_memory(_number_of_weights(options))
         self._compile(_core.Seq2Seq, options, init_scale)
+
+    def _exact(self) -> tuple[str, ...]:
+        return ("decoder.initial_h", "decoder.initial_c")  # states, not factors of products
 
     @property
     def teacher_forcing(self) -> float:
@@ -212,7 +214,7 @@ class Seq2Seq(LossModel):
     def load_file_weights(self, weights: Mapping[str, Array]) -> None:
         if self.config["weights"] == "int8":
             # The int8 products quantize words together with the context, so the words must be those of a quantized file already.
-            weights = restored(rounded(weights, "int8", self.exact))
+            weights = restored(rounded(weights, "int8", self._exact()))
         super().load_file_weights(weights)
 
     def special(self, token: str) -> int:

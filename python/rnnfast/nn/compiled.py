@@ -75,7 +75,7 @@ class CompiledLayer(Layer):
         grad = as_float32(dy, "gradient of the output")
         if grad.shape != shape:
             raise ValueError(f"gradient of the output has shape {grad.shape}, expected {shape}")
-        (dx,), _ = self._core.network.backward(tape, [grad.reshape(inner)], None, input_gradient)
+        (dx,), *_ = self._core.network.backward(tape, [grad.reshape(inner)], None, input_gradient)
         return dx
 
 
