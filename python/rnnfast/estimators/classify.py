@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -18,23 +17,19 @@ from rnnfast.estimators.base import (
     Trainer,
     also_named,
     check_size,
-    check_sizes,
     epochs_shown,
     falling_rate,
     fresh_seed,
-    losses_in,
     one_of,
     recurrent_layer,
     shuffled,
 )
-from rnnfast.estimators.reader import SequenceReader, padded, reader_in
+from rnnfast.estimators.labeller import ROWS, Labeller, logits_of, not_finite, softmax, warn_of_integers
+from rnnfast.estimators.reader import padded
 from rnnfast.estimators.samples import (
-    INTEGERS,
     REAL,
     TOKENS,
     check_storable,
-    labels_for_json,
-    labels_from_json,
     places,
     read_labels,
     read_sequences,
@@ -43,21 +38,19 @@ from rnnfast.estimators.samples import (
 from rnnfast.files import PathLike
 from rnnfast.models.network import Network
 from rnnfast.nn.embedding import Embedding
-from rnnfast.nn.layer import Array, Layer
+from rnnfast.nn.layer import Layer
 from rnnfast.nn.linear import Linear
 from rnnfast.nn.parts import Part, Pool
 from rnnfast.plot import finish, literals, new_figure
 from rnnfast.protocols import Cell
-from rnnfast.text.vocab import Vocab
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 POOLINGS = ("last", "mean")
-_ROWS = 256  # sequences classified together
 
 
-class SequenceClassifier(SequenceReader):
+class SequenceClassifier(Labeller):
     r"""P(class | x_1 … x_T) = softmax(W s + b), where s is the last state of the recurrent layer, or the mean of all.
 
     The sequences can have any lengths and contain tokens or real numbers:
@@ -106,14 +99,6 @@ class SequenceClassifier(SequenceReader):
     _learnt = (
         "classes_", "input_", "vocab_", "mean_", "scale_", "n_features_in_", "feature_names_in_", "loss_curve_", "network_",
     )  # fmt: skip
-    classes_: NDArray[Any]
-    input_: str
-    vocab_: Vocab
-    mean_: NDArray[np.float64]
-    scale_: NDArray[np.float64]
-    n_features_in_: int
-    loss_curve_: list[float]
-    network_: Network
 
     def __init__(
         self,
@@ -155,19 +140,12 @@ class SequenceClassifier(SequenceReader):
         weights = read_weights(sample_weight, len(labels))
         if not len(labels):
             raise ValueError("0 sequences and 0 labels, expected at least one (0 sample(s) (shape=(0,)))")
-        if given.kind == INTEGERS:
-            warnings.warn(
-                'the sequences are integers, which are read as tokens; input="real" reads them as numbers, input="tokens" hides this warning',
-                stacklevel=3,
-            )
+        warn_of_integers(given, stacklevel=3)
         classes, targets = np.unique(labels, return_inverse=True)
         check_storable(classes.tolist(), "y")
         learnt, rows = self._reader(given, params)
         seed = fresh_seed(params)
-        network = _network(
-            params, len(classes), seed, num_tokens=len(learnt["vocab_"]) if given.kind != REAL else 0,
-            features=learnt.get("n_features_in_", 0),
-        )  # fmt: skip
+        network = self._new_network(given, params, learnt, len(classes), seed)
         trainer, random = Trainer(network, params["clip_norm"]), np.random.default_rng(seed)
         losses: list[float] = []
         for epoch in epochs_shown(params["epochs"], losses, shown=params["verbose"]):
@@ -186,13 +164,10 @@ class SequenceClassifier(SequenceReader):
         """P(class), (number of sequences, number of classes), in the order of ``classes_``."""
         rows = self._rows(X)
         p = np.empty((len(rows), len(self.classes_)))
-        for begin in range(0, len(rows), _ROWS):
-            p[begin : begin + _ROWS] = _softmax(_logits(self.network_, rows[begin : begin + _ROWS]))
+        for begin in range(0, len(rows), ROWS):
+            p[begin : begin + ROWS] = softmax(logits_of(self.network_, rows[begin : begin + ROWS]))
         if not np.isfinite(p).all():
-            at = int(np.argwhere(~np.isfinite(p))[0, 0])
-            raise OverflowError(
-                f"the probabilities of sequence {at} are not finite: its numbers are too large for single precision"
-            )
+            raise not_finite(int(np.argwhere(~np.isfinite(p))[0, 0]))
         return p
 
     @also_named(sequences="X")
@@ -240,46 +215,23 @@ class SequenceClassifier(SequenceReader):
         figure.colorbar(image, label="share of the row")
         return finish(figure, path)
 
-    def _parts(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-        classes, labels = labels_for_json(self.classes_)
-        learnt = {"classes": classes, "labels": labels, **self._losses(), **self._reader_parts()}
-        return learnt, dict(self.network_.state_dict())
-
-    def _restore(self, params: dict[str, Any], config: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> None:
-        classes = labels_from_json(config["classes"], config.get("labels"))
-        learnt, num_tokens, width = reader_in(config, params)
-        hidden = params["hidden_size"]
-        asked = params["num_layers"] * hidden**2, max(num_tokens, hidden) * width, len(classes) * hidden
-        check_sizes(tensors, params["num_layers"], *asked)
-        network = _network(params, len(classes), 0, num_tokens=num_tokens, features=width)
-        network.load_state_dict(tensors)
-        learnt.update(losses_in(config))
-        self._learn(params, **learnt, classes_=classes, network_=network)
-
-
-def _network(params: dict[str, Any], num_classes: int, seed: int, *, num_tokens: int, features: int) -> Network:
-    """The logits of the classes: an embedding for tokens, the recurrent layer, pooling of its states, the output layer."""
-    width = params["embedding_size"] if num_tokens else features
-    check_size("the embedding", num_tokens * width)
-    layers: dict[str, Layer | Part] = {"embedding": Embedding(num_tokens, width, seed=seed)} if num_tokens else {}
-    layers["rnn"] = recurrent_layer(params["cell"], width, params["hidden_size"], params["num_layers"], seed + 1)
-    layers["pool"] = Pool(params["pooling"])
-    layers["output"] = Linear(params["hidden_size"], num_classes, seed=seed + 2)
-    return Network(inputs={"x": {"ids": num_tokens} if num_tokens else features}, layers=layers, seed=seed)
-
-
-def _logits(network: Network, rows: list[NDArray[Any]]) -> Array:
-    """(N, classes) for N sequences: ids (T,) or numbers (T, D)."""
-    x, lengths = padded(rows)
-    logits: Array = network(x, lengths=lengths)
-    return logits
+    @staticmethod
+    def _network(params: dict[str, Any], num_classes: int, seed: int, *, num_tokens: int, features: int) -> Network:
+        """The logits of the classes: an embedding for tokens, the recurrent layer, pooling of its states, the output layer."""
+        width = params["embedding_size"] if num_tokens else features
+        check_size("the embedding", num_tokens * width)
+        layers: dict[str, Layer | Part] = {"embedding": Embedding(num_tokens, width, seed=seed)} if num_tokens else {}
+        layers["rnn"] = recurrent_layer(params["cell"], width, params["hidden_size"], params["num_layers"], seed + 1)
+        layers["pool"] = Pool(params["pooling"])
+        layers["output"] = Linear(params["hidden_size"], num_classes, seed=seed + 2)
+        return Network(inputs={"x": {"ids": num_tokens} if num_tokens else features}, layers=layers, seed=seed)
 
 
 def _learn(network: Network, rows: list[NDArray[Any]], targets: NDArray[Any], weights: NDArray[Any] | None) -> float:
     """The mean cross-entropy of ``targets`` (N,); adds its gradients to the network."""
     x, lengths = padded(rows)
     logits, backward = network.forward(x, lengths=lengths)
-    p = _softmax(logits)
+    p = softmax(logits)
     gradient = p.copy()
     gradient[np.arange(len(rows)), targets] -= 1
     losses = -np.log(np.maximum(p[np.arange(len(rows)), targets], 1e-30))
@@ -287,10 +239,3 @@ def _learn(network: Network, rows: list[NDArray[Any]], targets: NDArray[Any], we
         gradient, losses = gradient * weights[:, None], losses * weights
     backward(gradient / len(rows), input_gradient=False)
     return float(losses.mean())
-
-
-def _softmax(logits: Array) -> NDArray[np.float64]:
-    z = logits.astype(np.float64)
-    p = np.exp(z - z.max(1, keepdims=True))
-    normed: NDArray[np.float64] = p / p.sum(1, keepdims=True)
-    return normed

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
@@ -16,20 +15,15 @@ from rnnfast.estimators.base import (
     TOKENIZER,
     TRAINING,
     check_size,
-    check_sizes,
     flag,
     fresh_seed,
-    losses_in,
     one_of,
 )
-from rnnfast.estimators.reader import SequenceReader, padded, reader_in
+from rnnfast.estimators.labeller import ROWS, Labeller, logits_of, not_finite, softmax, warn_of_integers
 from rnnfast.estimators.samples import (
-    INTEGERS,
     REAL,
     TOKENS,
     check_storable,
-    labels_for_json,
-    labels_from_json,
     places,
     read_labels,
     read_sequences,
@@ -46,10 +40,8 @@ from rnnfast.nn.recurrent import LAYERS
 from rnnfast.protocols import Cell
 from rnnfast.train.fit import fit
 
-_ROWS = 256  # sequences tagged together
 
-
-class SequenceTagger(SequenceReader):
+class SequenceTagger(Labeller):
     r"""P(label of x_t | x_1 … x_T) = softmax(W [h_t, g_t] + b), where h reads the sequence forwards and g backwards.
 
     Sequences are given as for ``rf.SequenceClassifier``: texts, lists of tokens, or real numbers (T,) or (T, D). Each token or step has one
@@ -85,9 +77,6 @@ class SequenceTagger(SequenceReader):
     _learnt = (
         "classes_", "input_", "vocab_", "mean_", "scale_", "n_features_in_", "feature_names_in_", "loss_curve_", "network_",
     )  # fmt: skip
-    classes_: NDArray[Any]
-    loss_curve_: list[float]
-    network_: Network
 
     def __init__(
         self,
@@ -126,11 +115,7 @@ class SequenceTagger(SequenceReader):
         given = read_sequences(X, params["input"])
         if not given.values:
             raise ValueError("0 sequences, expected at least one")
-        if given.kind == INTEGERS:
-            warnings.warn(
-                'the sequences are integers, which are read as tokens; input="real" reads them as numbers, input="tokens" hides this warning',
-                stacklevel=2,
-            )
+        warn_of_integers(given, stacklevel=2)
         learnt, rows = self._reader(given, params)
         labels = _flat_labels(y, [len(row) for row in rows])
         classes, flat = np.unique(labels, return_inverse=True)
@@ -138,13 +123,7 @@ class SequenceTagger(SequenceReader):
         ends = np.cumsum([len(row) for row in rows])
         targets = np.split(flat.astype(np.int32), ends[:-1])
         seed = fresh_seed(params)
-        network = _network(
-            params,
-            len(classes),
-            seed,
-            num_tokens=len(learnt["vocab_"]) if given.kind != REAL else 0,
-            features=learnt.get("n_features_in_", 0),
-        )
+        network = self._new_network(given, params, learnt, len(classes), seed)
         history = fit(
             network, Examples(rows, targets, weights=read_weights(sample_weight, len(rows))), loss="cross_entropy", epochs=params["epochs"],
             batch_size=params["batch_size"], lr=params["lr"], schedule="cosine", clip_norm=params["clip_norm"], seed=seed,
@@ -156,18 +135,13 @@ class SequenceTagger(SequenceReader):
     def predict_proba(self, X: Iterable[object]) -> list[NDArray[np.float64]]:
         """P(label) of every step, (T, number of classes) for each sequence, in the order of ``classes_``."""
         rows, found = self._rows(X), []
-        for begin in range(0, len(rows), _ROWS):
-            some = rows[begin : begin + _ROWS]
-            x, lengths = padded(some)
-            logits = self.network_(x, lengths=lengths).astype(np.float64)
-            p = np.exp(logits - logits.max(-1, keepdims=True))
-            p /= p.sum(-1, keepdims=True)
+        for begin in range(0, len(rows), ROWS):
+            some = rows[begin : begin + ROWS]
+            p = softmax(logits_of(self.network_, some))
             found += [p[: len(row), n] for n, row in enumerate(some)]
         for n, one in enumerate(found):
             if not np.isfinite(one).all():
-                raise OverflowError(
-                    f"the probabilities of sequence {n} are not finite: its numbers are too large for single precision"
-                )
+                raise not_finite(n)
         return found
 
     def predict(self, X: Iterable[object]) -> list[NDArray[Any]]:
@@ -184,42 +158,27 @@ class SequenceTagger(SequenceReader):
         weights = read_weights(sample_weight, len(counts))
         return float(np.average(right, weights=None if weights is None else np.repeat(weights, counts)))
 
-    def _parts(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-        classes, labels = labels_for_json(self.classes_)
-        learnt = {"classes": classes, "labels": labels, **self._losses(), **self._reader_parts()}
-        return learnt, dict(self.network_.state_dict())
-
-    def _restore(self, params: dict[str, Any], config: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> None:
-        classes = labels_from_json(config["classes"], config.get("labels"))
-        learnt, num_tokens, width = reader_in(config, params)
-        hidden = params["hidden_size"]
-        asked = params["num_layers"] * hidden**2, max(num_tokens, hidden) * width, len(classes) * hidden
-        check_sizes(tensors, params["num_layers"], *asked)
-        network = _network(params, len(classes), 0, num_tokens=num_tokens, features=width)
-        network.load_state_dict(tensors)
-        learnt.update(losses_in(config))
-        self._learn(params, **learnt, classes_=classes, network_=network)
-
-
-def _network(params: dict[str, Any], num_classes: int, seed: int, *, num_tokens: int, features: int) -> Network:
-    """The logits of the labels at every step."""
-    width, hidden = params["embedding_size"] if num_tokens else features, params["hidden_size"]
-    directions = 1 + params["bidirectional"]
-    check_size("the embedding", num_tokens * width)
-    check_size(
-        "the recurrent layer", directions * params["num_layers"] * 4 * hidden * (hidden * 3 + 1) + 8 * hidden * width
-    )
-    layers: dict[str, Layer | Part] = {"embedding": Embedding(num_tokens, width, seed=seed)} if num_tokens else {}
-    drops = params["dropout"] > 0
-    if drops and num_tokens:
-        layers["embedding_dropout"] = Dropout(params["dropout"])
-    layers["rnn"] = LAYERS[params["cell"]](
-        width, hidden, params["num_layers"], bidirectional=params["bidirectional"], seed=seed + 1
-    )
-    if drops:
-        layers["dropout"] = Dropout(params["dropout"])
-    layers["output"] = Linear(directions * hidden, num_classes, seed=seed + 2)
-    return Network(inputs={"x": {"ids": num_tokens} if num_tokens else features}, layers=layers, seed=seed)
+    @staticmethod
+    def _network(params: dict[str, Any], num_classes: int, seed: int, *, num_tokens: int, features: int) -> Network:
+        """The logits of the labels at every step."""
+        width, hidden = params["embedding_size"] if num_tokens else features, params["hidden_size"]
+        directions = 1 + params["bidirectional"]
+        check_size("the embedding", num_tokens * width)
+        check_size(
+            "the recurrent layer",
+            directions * params["num_layers"] * 4 * hidden * (hidden * 3 + 1) + 8 * hidden * width,
+        )
+        layers: dict[str, Layer | Part] = {"embedding": Embedding(num_tokens, width, seed=seed)} if num_tokens else {}
+        drops = params["dropout"] > 0
+        if drops and num_tokens:
+            layers["embedding_dropout"] = Dropout(params["dropout"])
+        layers["rnn"] = LAYERS[params["cell"]](
+            width, hidden, params["num_layers"], bidirectional=params["bidirectional"], seed=seed + 1
+        )
+        if drops:
+            layers["dropout"] = Dropout(params["dropout"])
+        layers["output"] = Linear(directions * hidden, num_classes, seed=seed + 2)
+        return Network(inputs={"x": {"ids": num_tokens} if num_tokens else features}, layers=layers, seed=seed)
 
 
 def _flat_labels(y: Any, counts: Sequence[int]) -> NDArray[Any]:
