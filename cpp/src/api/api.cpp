@@ -5,6 +5,7 @@
 #include <cstring>
 #include <stdexcept>
 
+#include "api/states.h"
 #include "models/language_model_file.h"
 #include "rnnfast/rnnfast.h"
 #include "runtime/check.h"
@@ -112,24 +113,10 @@ void check_fits(const StreamState& state, const StreamShape& shape) {
 }
 
 StreamState* const* gather(State* const* states, size_t count, const StreamShape& shape) {
-    if (!states || count == 0) throw std::invalid_argument("no states: expected at least one");
-    for (size_t i = 0; i < count; ++i) {
-        if (!states[i]) refuse({"states[", i, "] is null"});
-        check_fits(states[i]->impl().stream, shape);
-    }
+    check_states(states, count, [&](const State::Impl& state) { check_fits(state.stream, shape); });
     std::vector<StreamState*>& together = states[0]->impl().together;
     together.resize(count);
-    // Two rows of one state would overwrite each other's result.
-    size_t once = 0;
-    for (; once < count && !states[once]->impl().taken; ++once) {
-        states[once]->impl().taken = true;
-        together[once] = &states[once]->impl().stream;
-    }
-    for (size_t i = 0; i < once; ++i) states[i]->impl().taken = false;
-    if (once < count)
-        refuse({"states[", once, "] is also states[",
-                static_cast<size_t>(std::find(states, states + once, states[once]) - states),
-                "]: a state can take one step in a call; copy it to continue it in two ways"});
+    each_once(states, count, [&](size_t i, State::Impl& state) { together[i] = &state.stream; });
     return together.data();
 }
 
@@ -166,9 +153,7 @@ State& State::operator=(const State& other) {
 }
 
 State::Impl& State::impl() const {
-    if (!impl_)
-        throw std::invalid_argument(
-            "this State is empty: it was default-constructed or moved from; make one with initial_state()");
+    if (!impl_) refuse_empty("State", "make one with initial_state()");
     return *impl_;
 }
 
@@ -181,19 +166,12 @@ size_t State::saved_size() const { return size_of(impl().stream); }
 
 std::vector<uint8_t> State::save() const {
     StreamState& s = impl().stream;
-    for_each_row(s, [](const float* row, size_t size) {
-        if (first_not_finite(row, size) != size)
-            throw std::domain_error(
-                "the state has NaN or infinity and cannot be saved: weights or inputs are too large; reset() it");
-    });
+    const auto rows = [&](auto body) { for_each_row(s, body); };
+    check_can_be_saved(rows);
     std::vector<uint8_t> bytes(size_of(s));
     const StateHeader header = header_of(s);
     std::memcpy(bytes.data(), &header, sizeof header);
-    uint8_t* at = bytes.data() + sizeof header;
-    for_each_row(s, [&](float* row, size_t size) {
-        std::memcpy(at, row, size * sizeof(float));
-        at += size * sizeof(float);
-    });
+    save_rows(rows, bytes.data() + sizeof header);
     return bytes;
 }
 
@@ -204,17 +182,8 @@ void State::restore(const void* bytes, size_t size) {
     if (size != size_of(s) || std::memcmp(bytes, &header, sizeof header) != 0)
         refuse({"these ", size, " bytes are not a saved state of a ", described(s), ", which has ", size_of(s),
                 " bytes; they are truncated, or of another model"});
-    const auto* at = static_cast<const uint8_t*>(bytes) + sizeof header;
-    for (size_t i = 0; i < size - sizeof header; i += sizeof(float)) {
-        uint32_t number;
-        std::memcpy(&number, at + i, sizeof number);
-        if ((number & 0x7f800000u) == 0x7f800000u)
-            throw std::invalid_argument("the saved state has NaN or infinity; it is damaged");
-    }
-    for_each_row(s, [&](float* row, size_t numbers) {
-        std::memcpy(row, at, numbers * sizeof(float));
-        at += numbers * sizeof(float);
-    });
+    restore_rows([&](auto body) { for_each_row(s, body); }, static_cast<const uint8_t*>(bytes) + sizeof header,
+                 size - sizeof header);
 }
 
 size_t State::hidden_size() const { return impl().stream.hidden; }

@@ -9,6 +9,7 @@
 #include "runtime/fork.h"
 // Inner headers first, because the public headers declare other classes with the same names.
 #include "api/api_network.h"
+#include "api/states.h"
 
 namespace rnnfast {
 inline namespace v1 {
@@ -97,9 +98,7 @@ NetworkState& NetworkState::operator=(const NetworkState& other) {
 }
 
 NetworkState::Impl& NetworkState::impl() const {
-    if (!impl_)
-        throw std::invalid_argument(
-            "this NetworkState is empty: it was default-constructed or moved from; make one with initial_state()");
+    if (!impl_) refuse_empty("NetworkState", "make one with initial_state()");
     return *impl_;
 }
 
@@ -120,21 +119,14 @@ void NetworkState::save(void* bytes, size_t capacity) const {
     check_pointer(bytes, "the place for the state");
     if (capacity < s.layout->bytes)
         refuse({"the place for the state has ", capacity, " bytes, expected ", s.layout->bytes, ": ask saved_size()"});
-    for_each_row(s.layers, [](const float* row, size_t size) {
-        if (first_not_finite(row, size) != size)
-            throw std::domain_error(
-                "the state has NaN or infinity and cannot be saved: weights or inputs are too large; reset() it");
-    });
+    const auto rows = [&](auto body) { for_each_row(s.layers, body); };
+    check_can_be_saved(rows);
     StateHeader header{};
     std::memcpy(header.magic, state_magic, sizeof state_magic);
     header.layout = s.layout->hash;
     auto* at = static_cast<uint8_t*>(bytes);
     std::memcpy(at, &header, sizeof header);
-    at += sizeof header;
-    for_each_row(s.layers, [&](const float* row, size_t size) {
-        std::memcpy(at, row, size * sizeof(float));
-        at += size * sizeof(float);
-    });
+    save_rows(rows, at + sizeof header);
 }
 
 void NetworkState::restore(const void* bytes, size_t size) {
@@ -145,17 +137,8 @@ void NetworkState::restore(const void* bytes, size_t size) {
     if (std::memcmp(header.magic, state_magic, sizeof state_magic) != 0 || header.layout != s.layout->hash)
         refuse({"these ", size, " bytes are not a saved state of this network, ", "which has ", s.layout->bytes,
                 " bytes for ", s.layout->description, "; they are truncated, or of another network"});
-    const auto* at = static_cast<const uint8_t*>(bytes) + sizeof header;
-    for (size_t i = 0; i < size - sizeof header; i += sizeof(float)) {
-        uint32_t number;
-        std::memcpy(&number, at + i, sizeof number);
-        if ((number & 0x7f800000u) == 0x7f800000u)
-            throw std::invalid_argument("the saved state has NaN or infinity; it is damaged");
-    }
-    for_each_row(s.layers, [&](float* row, size_t numbers) {
-        std::memcpy(row, at, numbers * sizeof(float));
-        at += numbers * sizeof(float);
-    });
+    restore_rows([&](auto body) { for_each_row(s.layers, body); }, static_cast<const uint8_t*>(bytes) + sizeof header,
+                 size - sizeof header);
 }
 
 struct Network::Impl {
@@ -262,26 +245,14 @@ void check_fits(const NetworkState::Impl& state, const StreamLayout& layout) {
 
 // The states of a call over several streams, layer by layer, in the memory of the first.
 StreamState* const* gather(NetworkState* const* states, size_t count, const StreamLayout& layout) {
-    if (!states || count == 0) throw std::invalid_argument("no states: expected at least one");
-    for (size_t i = 0; i < count; ++i) {
-        if (!states[i]) refuse({"states[", i, "] is null"});
-        check_fits(states[i]->impl(), layout);
-    }
+    check_states(states, count, [&](const NetworkState::Impl& state) { check_fits(state, layout); });
     if (count == 1) return states[0]->impl().at.data();
     const size_t layers = layout.zero.size();
     std::vector<StreamState*>& together = states[0]->impl().together;
     together.resize(count * layers);
-    // Two rows of one state would overwrite each other's result.
-    size_t once = 0;
-    for (; once < count && !states[once]->impl().taken; ++once) {
-        states[once]->impl().taken = true;
-        for (size_t l = 0; l < layers; ++l) together[l * count + once] = &states[once]->impl().layers[l];
-    }
-    for (size_t i = 0; i < once; ++i) states[i]->impl().taken = false;
-    if (once < count)
-        refuse({"states[", once, "] is also states[",
-                static_cast<size_t>(std::find(states, states + once, states[once]) - states),
-                "]: a state can take one step in a call; copy it to continue it in two ways"});
+    each_once(states, count, [&](size_t i, NetworkState::Impl& state) {
+        for (size_t l = 0; l < layers; ++l) together[l * count + i] = &state.layers[l];
+    });
     return together.data();
 }
 

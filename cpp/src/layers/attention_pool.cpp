@@ -9,21 +9,29 @@ AttentionPool1d::AttentionPool1d(size_t size, std::optional<uint64_t> seed, cons
     uniform_(weight_, 1.0 / std::sqrt(static_cast<double>(size)), seed.value_or(0));
 }
 
+AttentionPool AttentionPool1d::of_row(const PooledSequence& s, size_t row, float* states) const {
+    AttentionPool p;
+    p.steps = s.length(row);
+    p.width = size_;
+    p.x = s.x + row * size_;
+    p.stride = s.rows * size_;
+    p.weight = weight_.value.data();
+    p.state = states + row * state_size();
+    return p;
+}
+
 void AttentionPool1d::forward(const PooledSequence& s, float* y, Buffer& states) const {
     states.reserve(s.rows * state_size());
     parallel(threads_for(24.0 * static_cast<double>(s.steps * s.rows * s.width)), [&](const Team& team) {
         const Range own = split(s.rows, team.size, team.index);
         for (size_t n = own.begin; n < own.end; ++n) {
-            AttentionPool p;
-            p.steps = s.length(n);
-            p.width = size_;
-            p.x = s.x + n * size_;
-            p.stride = s.rows * size_;
-            p.weight = weight_.value.data();
-            p.state = states.data() + n * state_size();
+            AttentionPool p = of_row(s, n, states.data());
             p.y = y + n * size_;
             std::fill_n(p.state, state_size(), 0.0f);
-            p.steps ? kernels_->attention_pool(p) : static_cast<void>(std::fill_n(p.y, size_, 0.0f));
+            if (p.steps)
+                kernels_->attention_pool(p);
+            else
+                std::fill_n(p.y, size_, 0.0f);
         }
     });
 }
@@ -45,13 +53,7 @@ void AttentionPool1d::backward(const PooledSequence& s, const float* y, const fl
     parallel(threads_for(48.0 * static_cast<double>(s.steps * s.rows * s.width)), [&](const Team& team) {
         const Range own = split(s.rows, team.size, team.index);
         for (size_t n = own.begin; n < own.end; ++n) {
-            AttentionPool p;
-            p.steps = s.length(n);
-            p.width = size_;
-            p.x = s.x + n * size_;
-            p.stride = s.rows * size_;
-            p.weight = weight_.value.data();
-            p.state = states.data() + n * state_size();
+            AttentionPool p = of_row(s, n, states.data());
             p.y = const_cast<float*>(y) + n * size_;  // which this kernel only reads
             p.dy = dy + n * size_;
             p.dx = dx ? dx + n * size_ : nullptr;

@@ -22,6 +22,9 @@ public:
     void backward(const PooledSequence& s, const float* y, const float* dy, float* dx, Buffer& states);
 
 private:
+    // The kernel's arguments for one row of a sequence; its output, and its gradients, are the caller's.
+    AttentionPool of_row(const PooledSequence& s, size_t row, float* states) const;
+
     size_t size_;
     const Kernels* kernels_;
     Parameter weight_;  // [1, W], as that of a Linear layer with one output
