@@ -20,7 +20,7 @@ STEP = Case("train", "LSTM", 64, 64, 512, 512)
 MILLION = Case("million", "LSTM", 1_000_000, 1, 1, 64)
 
 
-def _status(key: str) -> int:
+def status(key: str) -> int:
     """Bytes of VmRSS (current) or VmHWM (peak)."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(key + ":"):
@@ -33,13 +33,13 @@ def peak_of(peer: Peer, case: Case) -> dict[str, float]:
     if sys.platform != "linux":
         raise Unsupported("peak memory is read from Linux's /proc")
     Path("/proc/self/clear_refs").write_text("5")  # resets the peak to the current use
-    before = _status("VmRSS")
+    before = status("VmRSS")
     started = time.perf_counter()
     if case.kind == "million":
         _train_a_million(case)
     else:
         peer.prepare(case).run()
-    return {"peak": _status("VmHWM") - before, "import": before, "seconds": time.perf_counter() - started}
+    return {"peak": status("VmHWM") - before, "import": before, "seconds": time.perf_counter() - started}
 
 
 def _train_a_million(case: Case) -> None:

@@ -10,13 +10,7 @@ from typing import Any
 
 import torch
 
-
-def status(key: str) -> int:
-    """Bytes of VmRSS (current) or VmHWM (peak)."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(key + ":"):
-            return 1024 * int(line.split()[1])
-    raise OSError(f"/proc/self/status has no {key}")
+from benchmarks.memory import status
 
 
 def peak(case: Any, side: int, threads: int) -> int:

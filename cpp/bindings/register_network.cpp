@@ -331,6 +331,9 @@ public:
             if (!all.contains(name.c_str()))
                 throw std::invalid_argument("the state of layer '" + name + "' is missing");
             kept.push_back(py::cast<std::pair<py::object, py::object>>(all[name.c_str()]));
+            if (!kept.back().second.is_none() && !states_[i].c.size())
+                throw std::invalid_argument("the state of layer '" + name +
+                                            "' has a c, but the layer has only h: give (h, None)");
             values.emplace_back(checked(kept.back().first, states_[i], "state h of '" + name + "'"),
                                 checked(kept.back().second, states_[i], "state c of '" + name + "'"));
         }

@@ -2,6 +2,7 @@
 #include "network_files.h"
 
 #include <algorithm>
+#include <cstring>
 #include <limits>
 
 #include "allocations.h"
@@ -207,6 +208,23 @@ TEST_CASE("a network's state continues from a copy and from saved bytes, and dam
     NetworkState moved = std::move(state);
     CHECK(!state);
     CHECK(contains(sentence_of([&] { state.save(); }), "this NetworkState is empty"));
+}
+
+TEST_CASE("a restored window holds at most the steps it can hold, whatever the bytes say") {
+    const Net network = loaded(R"({"inputs":[{"name":"x","size":1}],"layers":[
+        {"name":"l","type":"linear","out_features":1},
+        {"name":"w","type":"pool_windows","function":"max","kernel_size":3,"before":2}]})");
+    NetworkState state = network.initial_state();
+    float x = 1, first, y;
+    network.step({&x}, state, {&first});
+    for (const float count : {-5.0f, -0.5f, 0.0f, 1.0f, 2.5f, 1e30f}) {
+        std::vector<uint8_t> bytes = network.initial_state().save();
+        std::memcpy(bytes.data() + bytes.size() - 4, &count, 4);
+        state.restore(bytes.data(), bytes.size());
+        network.step({&x}, state, {&y});
+        CHECK(y ==
+              (count < 1 ? first : std::max(first, 0.0f)));  // the steps before were zeros, as far as there were any
+    }
 }
 
 TEST_CASE("wrong inputs of a network are refused in one sentence") {

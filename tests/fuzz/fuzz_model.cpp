@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <string_view>
 
 #include "files/json.h"
@@ -73,8 +74,14 @@ void use(const rnnfast::v1::Network& network) {
     if (!network.no_stream().empty()) return;
     rnnfast::NetworkState state = network.initial_state();
     network.read(inputs.data(), 2, state, outputs.data());
-    const std::vector<uint8_t> saved = state.save();
+    std::vector<uint8_t> saved = state.save();
     state.restore(saved.data(), saved.size());
+    for (const float number : {-5.0f, 1e30f}) {  // numbers that no step leaves
+        for (size_t at = 16; at < saved.size(); at += sizeof number)
+            std::memcpy(saved.data() + at, &number, sizeof number);
+        state.restore(saved.data(), saved.size());
+        network.read(inputs.data(), 2, state, outputs.data());
+    }
 }
 
 void use(const rnnfast::Classifier& classifier) {

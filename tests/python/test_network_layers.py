@@ -237,3 +237,17 @@ def test_a_summary_shows_widths_and_counts_operations():
 def test_layers_refuse_what_they_cannot_be(make, sentence):
     with pytest.raises(ValueError, match=sentence):
         make()
+
+
+def test_a_negative_variance_is_refused(tmp_path):
+    net = rf.Sequential(rf.BatchNorm1d(2), rf.Linear(2, 1, seed=0))
+    net.load_state_dict({"0.running_var": [1.0, -2.0]}, strict=False)
+    with pytest.raises(ValueError, match=r"running_var\[1\] is -2.0+: expected a variance"):
+        net(np.zeros((3, 1, 2), np.float32))
+
+
+def test_a_stream_refuses_a_c_for_a_layer_that_has_none():
+    step = rf.Sequential(rf.GRU(2, 3, seed=0)).stream()
+    h = np.zeros((1, 1, 3), np.float32)
+    with pytest.raises(ValueError, match="has a c, but the layer has only h"):
+        step.state = {"0": (h, h)}

@@ -68,7 +68,8 @@ public:
     std::vector<double> forecast(size_t k, const double* series, size_t steps) const;
 
     // For streams: a state before any step, or after the fitted series. step reads the numbers of a step [width] and
-    // writes the forecast of the next one [width]. Allocates nothing after the first step of a state.
+    // writes the forecast of the next one [width]. Allocates nothing after the first step of a state and of a
+    // thread.
     NetworkState initial_state() const;
     NetworkState fitted_state() const;
     void step(const double* numbers, NetworkState& state, double* forecast) const;

@@ -306,7 +306,7 @@ RNNFAST_C_API rnnfast_status rnnfast_network_state_new(const rnnfast_network* ne
 RNNFAST_C_API rnnfast_status rnnfast_network_state_copy(const rnnfast_network_state* from,
                                                         rnnfast_network_state** state);
 RNNFAST_C_API rnnfast_status rnnfast_network_state_reset(rnnfast_network_state* state);
-/* Makes the workspace of single steps, so that the first one does not allocate either. */
+/* Makes the workspace of single steps, so that the first one does not allocate either, except once for each thread. */
 RNNFAST_C_API rnnfast_status rnnfast_network_state_reserve(rnnfast_network_state* state);
 /* *size: in, the capacity of bytes; out, the size. */
 RNNFAST_C_API rnnfast_status rnnfast_network_state_save(const rnnfast_network_state* state, void* bytes, size_t* size);

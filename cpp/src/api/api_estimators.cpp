@@ -119,15 +119,19 @@ struct Autoregressor::Impl {
     NetworkState fitted;
     std::vector<float> last;  // h of the top layer after the fitted series
 
+    void check_bounded(const double* forecast) const {
+        if (!std::all_of(forecast, forecast + scaling.size(), [](double x) { return std::isfinite(x); }))
+            throw std::domain_error("the forecast overflows: it grows without bound");
+    }
+
     // `ahead` is the forecast of the step after the state's.
     std::vector<double> forecast(size_t k, NetworkState& state, std::vector<float>& ahead) const {
         std::vector<double> all(k * scaling.size());
         for (size_t i = 0; i < k; ++i) {
             if (i) network.step({ahead.data()}, state, {ahead.data()});
             scaling.undo(ahead.data(), 1, all.data() + i * scaling.size());
+            check_bounded(all.data() + i * scaling.size());
         }
-        if (!std::all_of(all.begin(), all.end(), [](double x) { return std::isfinite(x); }))
-            throw std::domain_error("the forecast overflows: it grows without bound");
         return all;
     }
 };
@@ -179,6 +183,7 @@ void Autoregressor::step(const double* numbers, NetworkState& state, double* for
     f.scaling.apply(numbers, 1, x.data());
     f.network.step({x.data()}, state, {x.data()});
     f.scaling.undo(x.data(), 1, forecast);
+    f.check_bounded(forecast);
 }
 
 }  // namespace v1

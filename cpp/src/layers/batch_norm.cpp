@@ -36,6 +36,10 @@ void BatchNorm1d::fold(const float* variance, float* scale) const {
 
 const BatchNorm1d::Folded& BatchNorm1d::folded() const {
     return folded_.get([&](Folded& f) {
+        for (size_t i = 0; i < options_.size; ++i)
+            if (const float variance = running_var_.value.data()[i]; !(variance + options_.epsilon > 0))
+                throw std::invalid_argument("running_var[" + std::to_string(i) + "] is " + std::to_string(variance) +
+                                            ": expected a variance, which with eps is more than 0");
         for (Buffer* b : {&f.mean, &f.scale, &f.bias}) b->reserve(options_.size);
         std::copy_n(running_mean_.value.data(), options_.size, f.mean.data());
         if (options_.affine) std::copy_n(bias_.value.data(), options_.size, f.bias.data());

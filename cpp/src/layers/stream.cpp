@@ -40,7 +40,7 @@ void StreamState::set(const float* from_h, const float* from_c, const float* fro
     x.zero();
     if (from_x) std::copy_n(from_x, x.size(), x.data());
     if (from_h) std::copy_n(from_h, h.size(), h.data());
-    const size_t count = from_c ? layers * rows : 0;
+    const size_t count = from_c && c.size() ? layers * rows : 0;
     copy_rows({from_c, count, hidden}, {c.data(), count, padded()});
 }
 
@@ -65,6 +65,7 @@ void StreamWorkspace::reserve(const Sizes& sizes) {
     between.reserve(sizes.between);
     h.reserve(sizes.h);
     c.reserve(sizes.c);
+    x.reserve(sizes.x);
     windows.reserve(sizes.windows);
     left.reserve(sizes.left);
 }
@@ -78,6 +79,7 @@ void StreamWorkspace::Sizes::cover(const Sizes& other) {
     larger(between, other.between);
     larger(h, other.h);
     larger(c, other.c);
+    larger(x, other.x);
     larger(windows, other.windows);
     larger(left, other.left);
 }
@@ -93,7 +95,10 @@ StreamWorkspace::Sizes stream_sizes(const Stack& stack, size_t rows) {
     }
     sizes.between = sizes.h = rows * stack.hidden();
     sizes.c = stack.cell().has_c ? rows * round_up(stack.hidden(), unit_block) : 0;
-    if (stack.window > 1) sizes.windows = rows * stack.window * std::max(stack.input_size(), stack.hidden());
+    if (stack.window > 1) {
+        sizes.x = rows * stack.input_size();
+        sizes.windows = rows * stack.window * std::max(stack.input_size(), stack.hidden());
+    }
     return sizes;
 }
 

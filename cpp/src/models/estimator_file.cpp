@@ -55,9 +55,8 @@ std::vector<double> reals(const Json& json, const char* key) {
     const Json& list = member(json, key);
     std::vector<double> all = list.numbers;
     for (const Json& item : list.items) {
-        if (item.kind != Json::Kind::integer && item.kind != Json::Kind::number) all.clear();
-        if (item.kind != Json::Kind::integer && item.kind != Json::Kind::number) break;
-        all.push_back(item.number);
+        const bool number = item.kind == Json::Kind::integer || item.kind == Json::Kind::number;
+        all.push_back(number ? item.number : std::nan(""));
     }
     const auto bad = [](double number) { return !std::isfinite(number); };
     if (all.empty() || std::any_of(all.begin(), all.end(), bad)) refuse({key, " must be a list of finite numbers"});

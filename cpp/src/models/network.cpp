@@ -54,7 +54,9 @@ Network::Network(const NetworkDescription& d, std::optional<uint64_t> seed, cons
         add(layer, seed, left);
         if (kinds_.back().width > left.numbers)
             refuse(layer.name, layer.type, "makes more numbers a step than the weights justify");
-        left.numbers -= kinds_.back().width;
+        const StreamState state = nodes_.back().layer->initial_state(0);
+        const size_t kept = state.layers * state.hidden * (state.cell && state.cell->has_c ? 2 : 1);
+        left.numbers -= std::min(left.numbers, kinds_.back().width + kept);
         if (const Recurrent* recurrent = nodes_.back().layer->recurrent()) left.scans -= recurrent->scans();
     }
     for (const std::string& name : d.outputs) {

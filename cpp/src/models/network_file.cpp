@@ -54,7 +54,12 @@ void NetworkFile::check(Weights weights) const { checked_network(*this, weights,
 
 std::unique_ptr<Network> network_of(const NetworkFile& f, Weights weights, const Kernels& kernels) {
     std::unique_ptr<Network> network = checked_network(f, weights, kernels);
-    network->load([&](const Parameter& p, Buffer& buffer) { return tensor_values(f.file, p.name, p.shape, buffer); });
+    try {
+        network->load(
+            [&](const Parameter& p, Buffer& buffer) { return tensor_values(f.file, p.name, p.shape, buffer); });
+    } catch (const std::invalid_argument& error) {
+        throw Error(f.file.name() + ": " + error.what());
+    }
     return network;
 }
 

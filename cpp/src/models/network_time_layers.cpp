@@ -160,6 +160,8 @@ private:
     SelfAttention layer_;
 };
 
+PooledSequence pooled(const Signal& s) { return {s.steps, s.rows, s.width, s.x, s.lengths}; }
+
 class PoolAdapter : public NetworkLayer {
 public:
     struct Options {
@@ -174,9 +176,9 @@ public:
     size_t output_steps(size_t steps) const override { return steps ? 1 : 0; }
     bool summarizes() const override { return true; }
     bool backward_reads_y() const override { return true; }
-    void forward(const LayerForward& f) const override { pool(function_, sequence(*f.inputs[0]), f.y); }
+    void forward(const LayerForward& f) const override { pool(function_, pooled(*f.inputs[0]), f.y); }
     void backward(const LayerBackward& b) {
-        if (b.dx[0]) pool_gradient(function_, sequence(*b.inputs[0]), b.output.x, b.dy, b.dx[0]);
+        if (b.dx[0]) pool_gradient(function_, pooled(*b.inputs[0]), b.output.x, b.dy, b.dx[0]);
     }
 
     StreamState initial_state(size_t rows) const override { return StreamState::plain(width_ + 1, rows); }
@@ -187,11 +189,8 @@ public:
     }
 
 private:
-    static PooledSequence sequence(const Signal& s) { return {s.steps, s.rows, s.width, s.x, s.lengths}; }
     Pooling function_;
 };
-
-PooledSequence pooled(const Signal& s) { return {s.steps, s.rows, s.width, s.x, s.lengths}; }
 
 class AttentionPoolAdapter : public NetworkLayer {
 public:
@@ -286,8 +285,10 @@ public:
         float* window = r.workspace.between.data();
         for (size_t i = 0; i < in.places(); ++i) {
             float* state = state_of(r.states, i % in.rows);
-            state[past] = std::min(state[past] + 1, static_cast<float>(windows_.size));
-            const auto seen = static_cast<size_t>(state[past]);
+            // A state that a caller restored may hold any number here.
+            const float before = std::clamp(state[past], 0.0f, static_cast<float>(windows_.size));
+            const size_t seen = std::min(windows_.size, 1 + static_cast<size_t>(before));
+            state[past] = static_cast<float>(seen);
             std::copy_n(state, past, window);
             std::copy_n(in.x + i * width_, width_, window + past);
             std::copy_n(window + width_, past, state);
