@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import rnnfast
 
 project, author = "rnnfast", "the rnnfast authors"
@@ -19,3 +21,13 @@ autodoc_typehints = "none"
 autodoc_default_options = {"members": True, "show-inheritance": True}
 # Links to files beside docs/ lead to the repository, which has no fixed address; code in other languages is shown as it is.
 suppress_warnings = ["myst.xref_missing", "misc.highlighting_failure", "docutils"]
+
+
+def setup(app: Any) -> None:
+    """The Chinese pages declare their language, which selects the forms of the glyphs and the voice of a screen reader."""
+    app.connect("html-page-context", _language)
+
+
+def _language(app: Any, page: str, template: str, context: dict[str, Any], tree: Any) -> None:
+    if "zh" in page.split("/") or page.endswith(".zh-CN"):
+        context["language"] = "zh-CN"

@@ -87,7 +87,9 @@ def notebook(page: Path) -> dict[str, object]:
     text, cells, at = page.read_text(encoding="utf-8"), [], 0
 
     def words(piece: str) -> None:
-        piece = re.sub(r"</?details>|<summary>.*?</summary>", "", piece).strip()
+        piece = re.sub(
+            r"</?details>|<summary>.*?</summary>|^\[(English|中文)\]\(.*\)\n\n", "", piece, flags=re.MULTILINE
+        ).strip()
         if piece:
             cells.append({"cell_type": "markdown", "metadata": {}, "source": piece})
 

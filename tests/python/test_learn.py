@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import re
 from pathlib import Path
 
@@ -24,7 +25,9 @@ CHAPTERS = sorted((DOCS / "learn").glob("[01]*.md"))
 
 
 @pytest.mark.filterwarnings("ignore:training diverges")  # the chapter on clipping shows it
-@pytest.mark.parametrize("page", [DOCS.parent / "README.md", *CHAPTERS], ids=lambda page: page.stem)
+@pytest.mark.parametrize(
+    "page", [DOCS.parent / "README.md", DOCS / "get-started.md", *CHAPTERS], ids=lambda page: page.stem
+)
 def test_a_page_runs_and_prints_what_it_says(page, threads):
     threads(1)  # results do not depend on it
     wrong = pages.differences(page, pages.run(page))
@@ -82,14 +85,70 @@ def fenced(page):
 
 
 CHINESE = {DOCS.parent / "README.zh-CN.md": DOCS.parent / "README.md"}
-CHINESE.update({page: DOCS / "learn" / page.name for page in sorted((DOCS / "learn" / "zh").glob("[01]*.md"))})
+CHINESE[DOCS / "get-started.zh-CN.md"] = DOCS / "get-started.md"
+CHINESE.update({DOCS / "learn" / "zh" / page.name: page for page in CHAPTERS})
 
 
 @pytest.mark.parametrize("page", CHINESE, ids=lambda page: page.name)
-def test_a_chinese_page_has_the_code_and_the_outputs_of_the_english_one(page):
+def test_a_chinese_page_has_the_code_the_outputs_and_the_parts_of_the_english_one(page):
     assert fenced(page) == fenced(CHINESE[page])
-    text = page.read_text(encoding="utf-8")
-    assert len(re.findall(r"[\u4e00-\u9fff]", text)) > 300
+    text, english = page.read_text(encoding="utf-8"), CHINESE[page].read_text(encoding="utf-8")
+    assert len(re.findall(r"[\u4e00-\u9fff]", text)) > 100
+    for part in (r"^#+ ", r"^\*\*\d\.\*\* ", "^<details><summary>", r"^!\[.*?\]", r"^\$\$", r"^\|"):
+        assert len(re.findall(part, text, re.MULTILINE)) == len(re.findall(part, english, re.MULTILINE)), part
+
+
+@pytest.mark.parametrize("page", [*CHINESE, DOCS / "learn" / "zh" / "index.md"], ids=lambda page: page.name)
+def test_chinese_has_full_width_marks_and_a_space_beside_latin_letters(page):
+    text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    text = re.sub(r"\]\([^)]*\)", "]", re.sub(r"\$\$.*?\$\$", "", text, flags=re.DOTALL))
+    shown = re.sub(r"!?\[|[]*]", "", text)
+    character = "[\u4e00-\u9fff]"
+    wrong = re.findall(rf".{{0,9}}(?:{character}[,.;:!?()]|[,;:!?()]{character}).{{0,9}}", shown)
+    wrong += re.findall(rf".{{0,9}}(?:{character}[A-Za-z0-9`$]|[A-Za-z0-9`$]{character}).{{0,9}}", shown)
+    assert not wrong
+
+
+def test_a_page_in_both_languages_links_to_the_other():
+    index = DOCS / "learn" / "zh" / "index.md"
+    for chinese, english in {**CHINESE, index: DOCS / "learn" / "index.md"}.items():
+        for page, other, name in ((chinese, english, "English"), (english, chinese, "中文")):
+            link = f"[{name}]({os.path.relpath(other, page.parent)})"
+            assert link in "".join(page.read_text(encoding="utf-8").splitlines(keepends=True)[:4]), page
+
+
+# The book's sections: their names in both languages, the chapter that covers each, and a term that its page must have.
+SECTIONS = [
+    ("Sequence models", "序列模型", "01-sequences.md", "sequence model", "序列模型"),
+    ("Text preprocessing", "文本预处理", "03-text.md", "text preprocessing", "文本预处理"),
+    ("Language models and the data set", "语言模型和数据集", "02-markov.md", "language model", "语言模型"),
+    ("Recurrent neural networks", "循环神经网络", "05-hidden-state.md", "recurrent network", "循环神经网络"),
+    ("Recurrent neural networks from scratch", "循环神经网络的从零开始实现", "05-hidden-state.md", "from scratch", "从零开始实现"),
+    ("Concise recurrent neural networks", "循环神经网络的简洁实现", "05-hidden-state.md", "concise implementation", "简洁实现"),
+    ("Back-propagation through time", "通过时间反向传播", "05-hidden-state.md", "back-propagation through time", "通过时间反向传播"),
+    ("Gated recurrent units (GRU)", "门控循环单元（GRU）", "08-gates.md", "gru", "门控循环单元"),
+    ("Long short-term memory (LSTM)", "长短期记忆网络（LSTM）", "08-gates.md", "lstm", "长短期记忆网络"),
+    ("Deep recurrent neural networks", "深度循环神经网络", "08-gates.md", "*deep* network", "深度循环神经网络"),
+    ("Bidirectional recurrent neural networks", "双向循环神经网络", "08-gates.md", "*bidirectional* network", "双向循环神经网络"),
+    ("Machine translation and the data set", "机器翻译与数据集", "09-encoder-decoder.md", "machine translation data set", "机器翻译数据集"),
+    ("The encoder-decoder architecture", "编码器-解码器架构", "09-encoder-decoder.md", "encoder-decoder", "编码器-解码器"),
+    ("Sequence to sequence learning (seq2seq)", "序列到序列学习（seq2seq）", "09-encoder-decoder.md", "sequence to sequence", "序列到序列"),
+    ("Beam search", "束搜索", "10-attention.md", "beam search", "束搜索"),
+    ("Bahdanau attention", "Bahdanau 注意力", "10-attention.md", "bahdanau", "bahdanau"),
+    (
+        "Convolution, recurrence and self-attention compared", "比较卷积神经网络、循环神经网络和自注意力", "11-compared.md",
+        "self-attention", "自注意力",
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("section", SECTIONS, ids=lambda section: section[0])
+def test_a_section_of_the_book_has_a_place_in_both_languages(section):
+    *names, page, term, chinese_term = section
+    for folder, name, word in zip((DOCS / "learn", DOCS / "learn" / "zh"), names, (term, chinese_term)):
+        index = (folder / "index.md").read_text(encoding="utf-8").splitlines()
+        assert any(line.startswith(f"| {name} |") and f"({page})" in line for line in index)
+        assert word in " ".join((folder / page).read_text(encoding="utf-8").lower().split())
 
 
 def test_a_notebook_has_the_code_and_the_outputs_of_its_page(tmp_path):
@@ -101,6 +160,7 @@ def test_a_notebook_has_the_code_and_the_outputs_of_its_page(tmp_path):
     assert [cell["source"] for cell in code] == [block.code.strip("\n") for block in found]
     assert ["".join(o["text"] for o in cell["outputs"]) or None for cell in code] == [block.output for block in found]
     assert cells[0]["source"].startswith("# 1. ")
+    assert "[中文]" not in cells[0]["source"]  # a notebook stands alone
 
 
 @pytest.mark.slow

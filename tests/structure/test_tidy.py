@@ -101,7 +101,8 @@ def test_the_page_of_the_command_line_lists_the_registered_cells():
 
 def test_every_page_is_in_the_site_s_contents():
     docs = ROOT / "docs"
-    listed = re.findall(r"^[\w/*-]+$", (docs / "index.md").read_text(encoding="utf-8"), re.MULTILINE)
+    indexes = [(docs / name).read_text(encoding="utf-8") for name in ("index.md", "index.zh-CN.md")]
+    listed = re.findall(r"^[\w/*.-]+$", "\n".join(indexes), re.MULTILINE)
     found = {file for pattern in listed for file in docs.glob(f"{pattern}.md")}
     assert found == set(docs.rglob("*.md")) - {docs / "index.md"}
 
