@@ -15,9 +15,9 @@ std::vector<py::ssize_t> state_shape(const LanguageModel& model, py::ssize_t row
     return {signed_size(model.options().num_layers), rows, signed_size(model.options().hidden_size)};
 }
 
-// Returns (nll [T, N] float64, h, c or None).
+// One dropout key, or one for each group of rows. Returns (nll [T, N] float64, h, c or None).
 py::tuple loss(LanguageModel& model, const Array<int32_t>& x, const Array<int32_t>& y, const py::object& h0,
-               const py::object& c0, bool train, uint64_t dropout_key) {
+               const py::object& c0, bool train, const std::vector<uint64_t>& dropout_keys) {
     if (x.ndim() != 2 || x.shape(0) == 0)
         throw std::invalid_argument("x has shape " + shape_text(x) +
                                     ", expected (T, N) token ids with at least one step");
@@ -28,11 +28,14 @@ py::tuple loss(LanguageModel& model, const Array<int32_t>& x, const Array<int32_
     Array<double> nll({x.shape(0), x.shape(1)});
     Array<float> h(states), c(has_c ? states : std::vector<py::ssize_t>{0});
     double* out = nll.mutable_data();
+    if (dropout_keys.empty()) throw std::invalid_argument("dropout_keys is empty, expected one key or one a group");
+    DropoutKeys keys(dropout_keys[0]);
+    if (dropout_keys.size() > 1) keys.groups = dropout_keys;
     const RecurrentStateOut end{h.mutable_data(), has_c ? c.mutable_data() : nullptr};
     {
         const py::gil_scoped_release release;
         model.loss(x.data(), y.data(), static_cast<size_t>(x.shape(0)), static_cast<size_t>(x.shape(1)), start, end,
-                   out, train, dropout_key);
+                   out, train, keys);
     }
     return py::make_tuple(nll, h, has_c ? py::object(c) : py::none());
 }
@@ -115,7 +118,7 @@ void register_language_model(py::module_& m) {
     model.def(py::init(&made_of<LanguageModel, LanguageModelOptions>), py::arg("config"))
         .def_property_readonly("config", [](const LanguageModel& l) { return write_options(l.options()); })
         .def("loss", &loss, py::arg("x"), py::arg("y"), py::arg("h0"), py::arg("c0"), py::arg("train"),
-             py::arg("dropout_key"))
+             py::arg("dropout_keys"))
         .def("backward", &LanguageModel::backward, py::call_guard<py::gil_scoped_release>())
         .def("step", &step, py::arg("tokens"), py::arg("h0"), py::arg("c0"))
         .def_property_readonly("has_c", [](const LanguageModel& l) { return l.cell().has_c; });

@@ -21,6 +21,7 @@ import rnnfast as rf
 from rnnfast import _core
 from rnnfast.distributed.ranks import TreeSum, round_bf16_, share_of, tree_sum_
 from rnnfast.train.checkpoint import read_checkpoint
+from rnnfast.train.sharded import ShardedSteps
 
 PROGRAM = Path(program.__file__)
 
@@ -174,6 +175,50 @@ def test_ranks_of_another_kind_are_refused():
         rf.fit(program.language_model(), program.IDS, distributed=rf.distributed.Ranks(4), shards=2)
     with pytest.raises(ValueError, match="compress is 'f16', expected 'bf16' or None"):
         rf.distributed.Ranks(4, compress="f16")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"cell": "lstm", "embedding_size": 9, "num_layers": 2, "dropout": 0.3},
+        {"cell": "gru", "embedding_size": 8, "dropout": 0.3, "variational": True},
+        {"cell": "rnn"},
+        {"cell": "gru", "weights": "bf16"},
+        {"cell": "sru", "embedding_size": 12, "num_layers": 2, "dropout": 0.2},
+        {"cell": "mingru"},
+        {"cell": "lstm", "embedding_size": 20, "tie_weights": True},
+        {"cell": "mingru", "embedding_size": 20, "num_layers": 2, "residual": True, "norm": "rms"},
+        {"cell": "mingru", "embedding_size": 20, "num_layers": 2, "residual": True},
+    ],
+    ids=lambda options: " ".join(map(str, options.values())),
+)
+def test_shards_computed_together_have_the_bits_of_each_computed_alone(options, monkeypatch):
+    digests = []
+    before = rf.get_num_threads()
+    for threads, together in ((1, True), (3, True), (1, False)):
+        if not together:
+            monkeypatch.setattr(ShardedSteps, "_can_run_together", lambda *_: False)
+        rf.set_num_threads(threads)
+        model = rf.LanguageModel(40, hidden_size=20, seed=1, **options)
+        history = rf.fit(model, program.IDS, epochs=1, batch_size=24, num_steps=9, shards=8, progress=False)
+        digests.append((program.digest(model), history[-1]["train_perplexity"]))
+    rf.set_num_threads(before)
+    assert digests[0] == digests[1] == digests[2]
+
+
+@pytest.mark.parametrize(
+    ("rows", "steps", "sentence"),
+    [(6, 4, "4 groups of 6 rows: expected a power of two that divides the rows"), (6, 3, "3 groups of 6 rows")],
+)
+def test_groups_that_cannot_be_are_refused(rows, steps, sentence):
+    ids = np.zeros((5, rows), np.int32)
+    with pytest.raises(ValueError, match=sentence):
+        program.language_model().group_losses(ids, ids, None, range(steps))
+    tied = rf.LanguageModel(40, embedding_size=8, hidden_size=8, tie_weights=True)
+    with pytest.raises(ValueError, match="groups of rows with tied weights or norms"):
+        tied.group_losses(ids, ids, None, [1, 2])
+    with pytest.raises(ValueError, match="expected one key or one a group"):
+        tied.group_losses(ids, ids, None, [])
 
 
 def test_frozen_parameters_stay_and_the_others_learn():

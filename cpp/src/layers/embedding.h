@@ -2,6 +2,7 @@
 #pragma once
 
 #include "layers/parameter.h"
+#include "ops/group_tree.h"
 
 namespace rnnfast::core {
 
@@ -23,6 +24,8 @@ public:
     void forward(const int32_t* ids, size_t count, float* y) const;
     // Adds to the table's gradient.
     void backward(const int32_t* ids, size_t count, const float* dy);
+    // The same for ids [T, N], summed over each group of rows alone and then in a binary tree.
+    void backward(const int32_t* ids, const EvenGroups& groups, const float* dy);
 
 private:
     void check(const int32_t* ids, size_t count) const;

@@ -182,12 +182,13 @@ void Recurrent::check_input(const RecurrentInput& input, bool save) const {
 }
 
 void Recurrent::forward(const RecurrentInput& input, const RecurrentState& start, float* y,
-                        const RecurrentStateOut& end, RecurrentTape& tape, bool save, uint64_t dropout_key) const {
+                        const RecurrentStateOut& end, RecurrentTape& tape, bool save,
+                        const DropoutKeys& dropout_keys) const {
     check_input(input, save);
     if (input.part.begin == 0) tape.weights = packed_->stamp.now();
     prepare(input.tokens != nullptr, false, false);
     tape.saved = false;
-    tape.dropout_key = dropout_key;
+    tape.dropout_keys = dropout_keys;
     layers().forward(input, start, y, end, tape, save);
     tape.saved = save;
 }

@@ -4,7 +4,6 @@
 #include <cmath>
 #include <limits>
 
-#include "ops/softmax_loss.h"
 #include "runtime/parallel.h"
 
 namespace rnnfast::core {
@@ -112,9 +111,8 @@ void OutputLayer::loss_in_int8(const float* z, size_t rows, const int32_t* targe
     }
 }
 
-void OutputLayer::loss(const float* z, size_t rows, const int32_t* targets, double* nll, float* dz, LossMemory& memory,
-                       const float* const* products) const {
-    if (weights_ == Weights::int8) return loss_in_int8(z, rows, targets, nll, memory);
+OutputLoss OutputLayer::loss_of(const float* z, size_t rows, const int32_t* targets, double* nll,
+                                LossMemory& memory) const {
     OutputLoss l{};
     l.rows = rows;
     l.hidden = inputs();
@@ -131,24 +129,67 @@ void OutputLayer::loss(const float* z, size_t rows, const int32_t* targets, doub
     }
     l.bias = bias_->value.data();
     l.targets = targets;
-    l.products = products;
     l.nll = nll;
     l.scratch = &memory.scratch;
+    return l;
+}
+
+// The gradients of the mean over the targets that count.
+void OutputLayer::want_gradients(OutputLoss& l, float* dz, float* dweight, float* dbias) const {
+    const auto counted = std::count_if(l.targets, l.targets + l.rows, [](int32_t id) { return id >= 0; });
+    l.weight_per_row = counted ? 1.0f / static_cast<float>(counted) : 0.0f;
+    if (l.rows == 0) {  // no row, no block that would write them
+        std::fill_n(dweight, weight_->size(), 0.0f);
+        std::fill_n(dbias, bias_->size(), 0.0f);
+    }
+    l.dh = dz;
+    l.dh_stride = inputs();
+    l.dweight = dweight;
+    l.dbias = dbias;
+}
+
+void OutputLayer::loss(const float* z, size_t rows, const int32_t* targets, double* nll, float* dz, LossMemory& memory,
+                       const float* const* products) const {
+    if (weights_ == Weights::int8) return loss_in_int8(z, rows, targets, nll, memory);
+    OutputLoss l = loss_of(z, rows, targets, nll, memory);
+    l.products = products;
     if (dz) {
-        const auto counted = std::count_if(targets, targets + rows, [](int32_t id) { return id >= 0; });
-        l.weight_per_row = counted ? 1.0f / static_cast<float>(counted) : 0.0f;
         memory.dweight.reserve(weight_->size());
         memory.dbias.reserve(bias_->size());
-        if (rows == 0) {  // no row, no block that would write them
-            std::fill_n(memory.dweight.data(), weight_->size(), 0.0f);
-            std::fill_n(memory.dbias.data(), bias_->size(), 0.0f);
-        }
-        l.dh = dz;
-        l.dh_stride = inputs();
-        l.dweight = memory.dweight.data();
-        l.dbias = memory.dbias.data();
+        want_gradients(l, dz, memory.dweight.data(), memory.dbias.data());
     }
     output_loss(*kernels_, l);
+}
+
+void OutputLayer::loss(const LossOfGroups& given, double* nll, float* dz, LossMemory& m) const {
+    const EvenGroups& groups = given.groups;
+    const size_t own = groups.steps * groups.size(), width = inputs();
+    m.z.reserve(own * width);
+    m.dz.reserve(own * width);
+    m.targets.resize(own);
+    m.nll.resize(own);
+    const GroupTree weights(m.dweight, groups.count, weight_->size()), biases(m.dbias, groups.count, bias_->size());
+    const auto add = [&](const GroupTree& tree, size_t group, size_t size) {
+        parallel(threads_for(static_cast<double>(size)),
+                 [&](const Team& team) { tree.add(*kernels_, group, split(size, team.size, team.index, unit_block)); });
+    };
+    for (size_t g = 0; g < groups.count; ++g) {
+        for (size_t t = 0; t < groups.steps; ++t) {
+            const size_t from = groups.place(g, t), to = t * groups.size();
+            std::copy_n(given.z + from * width, groups.size() * width, m.z.data() + to * width);
+            std::copy_n(given.targets + from, groups.size(), m.targets.data() + to);
+        }
+        OutputLoss l = loss_of(m.z.data(), own, m.targets.data(), m.nll.data(), m);
+        want_gradients(l, m.dz.data(), weights.leaf(g), biases.leaf(g));
+        output_loss(*kernels_, l);
+        add(weights, g, weight_->size());
+        add(biases, g, bias_->size());
+        for (size_t t = 0; t < groups.steps; ++t) {
+            const size_t from = t * groups.size(), to = groups.place(g, t);
+            std::copy_n(m.nll.data() + from, groups.size(), nll + to);
+            std::copy_n(m.dz.data() + from * width, groups.size() * width, dz + to * width);
+        }
+    }
 }
 
 void OutputLayer::add_gradients(const LossMemory& memory) {

@@ -4,6 +4,8 @@
 #include "layers/packed.h"
 #include "layers/parameter.h"
 #include "ops/argmax.h"
+#include "ops/group_tree.h"
+#include "ops/softmax_loss.h"
 
 namespace rnnfast::core {
 
@@ -37,9 +39,20 @@ public:
     // Several threads may be in `loss` at a time, each with its own memory.
     struct LossMemory {
         Buffer dweight, dbias, logits, scratch;
+        Buffer z, dz;  // of a group
+        std::vector<int32_t> targets;
+        std::vector<double> nll;
     };
     void loss(const float* z, size_t rows, const int32_t* targets, double* nll, float* dz, LossMemory& memory,
               const float* const* products = nullptr) const;
+    // The same for rows [T, N] in groups: the gradients are those of the sum of the groups' means, summed over each
+    // group alone and then in a binary tree.
+    struct LossOfGroups {
+        const float* z;  // [T, N, Z]
+        const int32_t* targets;
+        EvenGroups groups;
+    };
+    void loss(const LossOfGroups& given, double* nll, float* dz, LossMemory& memory) const;
     void add_gradients(const LossMemory& memory);
 
 private:
@@ -51,6 +64,8 @@ private:
         size_t words = 0;
     };
     const LeftRows& left_rows(const GemmKernel& gemm) const;
+    OutputLoss loss_of(const float* z, size_t rows, const int32_t* targets, double* nll, LossMemory& memory) const;
+    void want_gradients(OutputLoss& l, float* dz, float* dweight, float* dbias) const;
     void loss_in_int8(const float* z, size_t rows, const int32_t* targets, double* nll, LossMemory& memory) const;
 
     const Kernels* kernels_ = nullptr;

@@ -55,7 +55,7 @@ struct Pass {
     ConstView windows(size_t at, const ConstView& x) const;
     // All steps of a layer's input after dropout, or the gradient before it. In backward it is made again, not stored.
     void drop(size_t layer, Range part, const float* x, float* y) const {
-        core::dropout(x, y, all, tape.steps.offset, part, stack.dropout, random_key(tape.dropout_key, layer));
+        core::dropout(x, y, all, tape.steps.offset, part, stack.dropout, tape.dropout_keys.of_part(layer));
     }
 };
 
@@ -383,6 +383,8 @@ ScanBackward BackwardPass::scan(size_t at) const {
     static_cast<ScanArrays&>(s) = tape.scans[at].arrays;
     s.steps = &tape.steps;
     s.scratch = &tape.scratch;
+    s.groups = tape.dropout_keys.count();
+    s.group_sums = &tape.groups;
     if (tape.stays) {
         s.saved_gates = s.gates;
         s.saved_extra = s.extra;

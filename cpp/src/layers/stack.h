@@ -54,9 +54,9 @@ struct RecurrentTape : RaggedRows {
     bool saved = false;
     // [Stack::saved_floats] the caller's, for gates, c, extra and outputs, instead of the tape's own.
     float* memory = nullptr;
-    bool stays = false;    // backward leaves that memory as it is
-    uint64_t weights = 0;  // their stamp
-    uint64_t dropout_key = 0;
+    bool stays = false;        // backward leaves that memory as it is
+    uint64_t weights = 0;      // their stamp
+    DropoutKeys dropout_keys;  // with groups of rows, gradients are summed in their tree
     std::vector<int32_t> tokens, tokens_reversed;
     ConstView fixed;  // [N, fixed_size] in the order of the sorted rows: the caller's memory if rows are even
     Buffer fixed_rows, dfixed, fixed_part;
@@ -69,7 +69,7 @@ struct RecurrentTape : RaggedRows {
     SegmentWorkspace segment;
     Steps part;  // of the forward that is under way
     Buffer scratch, y_reversed, dy, dx, dx_other, dx_reversed, dx_windows, dx_before, dy_reversed, dc, dh, dh0, dgates,
-        dextra;
+        dextra, groups;
 
     // Bytes kept from forward to backward, in addition to the caller's x and y. The workspace is not counted.
     size_t saved_bytes() const;

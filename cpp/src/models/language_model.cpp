@@ -149,19 +149,33 @@ void LanguageModel::weights_changed() {
     output_.weights_changed();
 }
 
+namespace {
+
+void check_groups(size_t groups, size_t rows, const LanguageModelOptions& o) {
+    if (groups == 1) return;
+    if (groups & (groups - 1) || rows % groups)
+        throw std::invalid_argument(std::to_string(groups) + " groups of " + std::to_string(rows) +
+                                    " rows: expected a power of two that divides the rows");
+    if (o.tie_weights || o.norm)
+        throw std::invalid_argument("groups of rows with tied weights or norms: run each group alone");
+}
+
+}  // namespace
+
 void LanguageModel::loss(const int32_t* x, const int32_t* y, size_t steps, size_t rows, const RecurrentState& start,
-                         const RecurrentStateOut& end, double* nll, bool train, uint64_t dropout_key) {
+                         const RecurrentStateOut& end, double* nll, bool train, const DropoutKeys& dropout_keys) {
     const Batch batch{x, y, steps, rows, start, end, nll};
     if (!bias_.size()) throw std::logic_error("loss: this model was made from a file, for inference only");
     if (!train) {
         Pool<Memory>::Loan memory(evaluation_);
-        return run_loss(batch, *memory, nullptr, 0);
+        return run_loss(batch, *memory, nullptr, {});
     }
+    check_groups(dropout_keys.count(), rows, options_);
     if (options_.weights == Weights::int8)
         throw std::invalid_argument("int8 weights are for inference only: train with weights \"f32\" or \"bf16\"");
     const ForkLock lock(training_mutex_, [&] { replace_abandoned(training_); });
     training_.pending = false;
-    run_loss(batch, training_, &training_, dropout_key);
+    run_loss(batch, training_, &training_, dropout_keys);
     training_.pending = true;
 }
 
@@ -195,16 +209,19 @@ void LanguageModel::split_states(const Batch& b, Memory& m) const {
 }
 
 // training: the memory again if backward may follow, or nullptr
-void LanguageModel::run_loss(const Batch& b, Memory& m, Training* training, uint64_t dropout_key) {
+void LanguageModel::run_loss(const Batch& b, Memory& m, Training* training, const DropoutKeys& dropout_keys) {
     const size_t tokens = b.steps * b.rows;
     check_ids(b.x, tokens);
     check_targets(b.y, tokens, {options_.vocabulary, "token id", of_the_model});
     m.ids.assign(b.x, b.x + tokens);
     const Signal input = tokens_signal(m.ids.data(), b.steps, b.rows);
     split_states(b, m);
-    network_.forward({&input, m.start.data(), m.end.data()}, m.tape, training != nullptr, dropout_key);
+    network_.forward({&input, m.start.data(), m.end.data()}, m.tape, training != nullptr, dropout_keys);
     const Signal& top = network_.output(m.tape, 0);
     if (training) training->dhidden.reserve(std::max<size_t>(1, top.size()));  // nullptr: no gradients
+    if (dropout_keys.count() > 1)
+        return output_.loss({top.x, b.y, {b.steps, b.rows, dropout_keys.count()}}, b.nll, training->dhidden.data(),
+                            m.output);
     output_.loss(top.x, tokens, b.y, b.nll, training ? training->dhidden.data() : nullptr, m.output);
 }
 

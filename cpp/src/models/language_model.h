@@ -73,9 +73,11 @@ public:
 
     // x, y: [T, N] ids, y the targets (negative: counts for nothing). nll: [T * N] out, -log p(y) in nats.
     // The states are read from start and written to end. With `train`, backward() may follow: it gives the gradients of
-    // the mean nll. dropout_key makes the masks; another one each step. Without `train`, on any number of threads.
+    // the mean nll. dropout_keys make the masks; others each step. Without `train`, on any number of threads.
+    // With groups of rows, backward gives the gradients of the sum of their means, summed over each group alone and
+    // then in a binary tree: as if each had run alone. Not with tied weights or norms.
     void loss(const int32_t* x, const int32_t* y, size_t steps, size_t rows, const RecurrentState& start,
-              const RecurrentStateOut& end, double* nll, bool train, uint64_t dropout_key);
+              const RecurrentStateOut& end, double* nll, bool train, const DropoutKeys& dropout_keys);
     void backward();
 
     // One token at a time. These methods throw std::out_of_range for an id beyond the vocabulary.
@@ -126,7 +128,7 @@ private:
         double* nll;
     };
     void split_states(const Batch& batch, Memory& m) const;
-    void run_loss(const Batch& batch, Memory& m, Training* training, uint64_t dropout_key);
+    void run_loss(const Batch& batch, Memory& m, Training* training, const DropoutKeys& dropout_keys);
     Pool<Memory> evaluation_;
     mutable Pool<NetworkWorkspace> workspaces_;
     Training training_;

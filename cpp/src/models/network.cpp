@@ -248,13 +248,13 @@ void Network::set_output(size_t i, NetworkTape& tape) const {
     if (!ragged(out)) out.lengths = nullptr;
 }
 
-void Network::forward(const Sequence& sequence, NetworkTape& tape, bool train, uint64_t dropout_key) const {
+void Network::forward(const Sequence& sequence, NetworkTape& tape, bool train, const DropoutKeys& dropout_keys) const {
     if (train && !trains_) throw std::logic_error("this network was made from a file, for inference only");
     if (train && weights_ == Weights::int8)
         throw std::invalid_argument("int8 weights are for inference only: train with weights \"f32\" or \"bf16\"");
     tape.saved = false;
     tape.weights = stamp_.now();
-    tape.dropout_key = dropout_key;
+    tape.dropout_keys = dropout_keys;
     set_inputs(sequence.inputs, tape);
     std::vector<const Signal*> inputs;
     for (size_t i = 0; i < nodes_.size(); ++i) {
@@ -276,7 +276,7 @@ void Network::forward(const Sequence& sequence, NetworkTape& tape, bool train, u
         if (node.recurrent != none && sequence.start) f.start = sequence.start[node.recurrent];
         if (node.recurrent != none && sequence.end) f.end = sequence.end[node.recurrent];
         f.train = train;
-        f.dropout_key = random_key(dropout_key, node.part - 1);
+        f.dropout_keys = dropout_keys.of_part(node.part - 1);
         node.layer->forward(f);
         clear_padding(out, out.width, values.data());
         out.x = values.data();
@@ -336,7 +336,7 @@ void Network::layer_backward(size_t i, NetworkTape& tape, BackwardPass& pass, co
         dx.push_back(gradient_of(node.inputs[j], node, tape, pass, tape.added[j]));
     }
     LayerBackward b{inputs, out, pass.dy, dx, tape.layers[i].get(), tape.scratch, dend, dstart};
-    b.dropout_key = random_key(tape.dropout_key, node.part - 1);
+    b.dropout_keys = tape.dropout_keys.of_part(node.part - 1);
     node.layer->backward(b);
     for (size_t j = 0; j < dx.size(); ++j)
         if (float* sum = pass.gradient[node.inputs[j]]; dx[j] && dx[j] != sum)

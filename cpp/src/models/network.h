@@ -96,7 +96,7 @@ struct NetworkTape {
     std::vector<Buffer> added;                  // gradients on their way into a sum
     Buffer scratch;
     uint64_t weights = 0;  // their stamp
-    uint64_t dropout_key = 0;
+    DropoutKeys dropout_keys;
     bool saved = false;
 };
 
@@ -148,13 +148,15 @@ public:
 
     // Sequences of equal steps, rows and lengths, one for each input; with `train`, they must live until backward.
     // start, end: one for each recurrent layer, or nullptr: zeros, not wanted. The outputs are output(tape, i).
-    // dropout_key makes the masks; another one each step. Without `train`, on any number of threads.
+    // dropout_keys make the masks; others each step. Without `train`, on any number of threads. With groups of rows,
+    // gradients are summed over each group alone and then in a binary tree: only embeddings, recurrent layers in one
+    // direction and dropout can, and only where no row has a length.
     struct Sequence {
         const Signal* inputs;
         const RecurrentState* start = nullptr;
         const RecurrentStateOut* end = nullptr;
     };
-    void forward(const Sequence& sequence, NetworkTape& tape, bool train, uint64_t dropout_key) const;
+    void forward(const Sequence& sequence, NetworkTape& tape, bool train, const DropoutKeys& dropout_keys) const;
     const Signal& output(const NetworkTape& tape, size_t i) const { return tape.signals[outputs_[i]]; }
     // The shape of what a layer gave; another layer may have overwritten its values.
     const Signal& layer_output(const NetworkTape& tape, size_t i) const { return tape.signals[inputs_.size() + i]; }

@@ -55,7 +55,7 @@ struct LayerForward {
     RecurrentState start = {};
     RecurrentStateOut end = {};
     bool train = false;
-    uint64_t dropout_key = 0;
+    DropoutKeys dropout_keys = {};
 };
 
 struct LayerBackward {
@@ -67,7 +67,7 @@ struct LayerBackward {
     Buffer& scratch;
     RecurrentState dend = {};
     RecurrentStateOut dstart = {};
-    uint64_t dropout_key = 0;
+    DropoutKeys dropout_keys = {};
 };
 
 // Some steps of streams, from one state to the next.

@@ -25,7 +25,11 @@ public:
     Parameters parameters() override { return layer_.parameters(); }
     void load(const FileValues& values) override { layer_.load(values); }
     ExpectedTensor expected(const Parameter& p) const override { return {p.name, p.shape, width_, Packing::rows}; }
-    void backward(const LayerBackward& b) { layer_.backward(b.inputs[0]->ids, b.output.places(), b.dy); }
+    void backward(const LayerBackward& b) {
+        const size_t groups = b.dropout_keys.count();
+        if (groups > 1) return layer_.backward(b.inputs[0]->ids, {b.output.steps, b.output.rows, groups}, b.dy);
+        layer_.backward(b.inputs[0]->ids, b.output.places(), b.dy);
+    }
 
 private:
     static size_t ids(const LayerPlace& place) {
@@ -83,7 +87,7 @@ public:
     void forward(const LayerForward& f) const override {
         RecurrentInput input = input_of(*f.inputs[0]);
         input.lengths = f.inputs[0]->lengths;
-        layer_.forward(input, f.start, f.y, f.end, static_cast<Tape&>(*f.tape).tape, f.train, f.dropout_key);
+        layer_.forward(input, f.start, f.y, f.end, static_cast<Tape&>(*f.tape).tape, f.train, f.dropout_keys);
     }
     void backward(const LayerBackward& b) {
         layer_.backward(static_cast<Tape&>(*b.tape).tape, b.dy, b.dend, b.dx[0], b.dstart);

@@ -1,8 +1,7 @@
 // Token ids to rows of a table.
 #pragma once
 
-#include <cstddef>
-#include <cstdint>
+#include "ops/group_tree.h"
 
 namespace rnnfast::core {
 
@@ -10,5 +9,7 @@ namespace rnnfast::core {
 void embedding_forward(const float* table, size_t width, const int32_t* ids, size_t rows, float* y);
 // dtable[ids[r], :] += dy[r, :], r ascending; threads own columns
 void embedding_backward(const float* dy, size_t width, const int32_t* ids, size_t rows, float* dtable);
+// The same for ids [T, N]: over each group of rows alone, then in a binary tree of the groups. Costs only touched rows.
+void embedding_backward(const float* dy, size_t width, const int32_t* ids, const EvenGroups& groups, float* dtable);
 
 }  // namespace rnnfast::core

@@ -1,5 +1,9 @@
 #include "ops/scan.h"
 
+#include <array>
+#include <optional>
+
+#include "ops/group_tree.h"
 #include "ops/weight_gradient.h"
 
 namespace rnnfast::core {
@@ -159,12 +163,15 @@ namespace {
 
 // Each bias (in PyTorch's order, or nullptr) = (overwrite ? 0 : itself) + column sums of the gate gradients, over the
 // columns this thread owns.
-void add_bias_gradient(const ScanWeights& w, const Team& team, const ConstView& gates, float* sums, bool overwrite,
+void add_bias_gradient(const ScanWeights& w, const Team& team, const ScanArrays& s, float* sums, bool overwrite,
                        std::initializer_list<float*> biases) {
     if (std::all_of(biases.begin(), biases.end(), [](const float* bias) { return !bias; })) return;
     const Range own = split(w.order.columns(), team.size, team.index, unit_block);
     std::fill(sums + own.begin, sums + own.end, 0.0f);
-    w.kernels->column_sums(gates.rows, own.size(), gates.base + own.begin, gates.stride, sums + own.begin);
+    const size_t run = s.runs.run ? s.runs.run : s.gates.rows;
+    for (size_t r = 0; r < s.gates.rows; r += run)
+        w.kernels->column_sums(run, own.size(), s.gates.row(s.runs.place(r)) + own.begin, s.gates.stride,
+                               sums + own.begin);
     for (size_t j = own.begin; j < own.end; ++j) {
         const size_t row = w.order.torch_row(j);
         if (row == GateOrder::none) continue;
@@ -178,12 +185,12 @@ void add_bias_gradient(const ScanWeights& w, const Team& team, const ConstView& 
 void scan_weight_gradients(const Team& team, const ScanWeights& w, const ScanArrays& s, const ScanGradients& gradients,
                            float* scratch, float* sums, const float* zeros) {
     const size_t gate_rows = w.cell->gates * w.order.hidden, hidden = w.order.hidden;
-    const WeightGradient g{&w, s.steps, s.gates, scratch, gradients.overwrite ? zeros : nullptr};
+    const WeightGradient g{&w, s.steps, s.gates, scratch, gradients.overwrite ? zeros : nullptr, s.runs};
     const GradientPart from_h{s.y, s.h0, {gradients.weight_hh, gate_rows, hidden}};
     const GradientPart from_x{s.x, {}, {gradients.weight_ih, gate_rows, w.input_size, w.input_stride()}};
     const bool of_h = gradients.weight_hh, of_x = gradients.weight_ih && !s.tokens && w.input_size;
     const auto add_biases = [&](std::initializer_list<float*> biases) {
-        add_bias_gradient(w, team, s.gates, sums, gradients.overwrite, biases);
+        add_bias_gradient(w, team, s, sums, gradients.overwrite, biases);
     };
     if (!w.cell->recurrent) {
         if (of_x) g.add(team, {from_x});
@@ -205,7 +212,8 @@ void scan_weight_gradients(const Team& team, const ScanWeights& w, const ScanArr
         add_biases({gradients.bias_hh});
         team.wait();
         const Range own = split(s.gates.rows, team.size, team.index);
-        for (size_t r = own.begin; r < own.end; ++r) swap_last_gate(w.order, s.gates.row(r), s.extra.row(r));
+        for (size_t r = own.begin; r < own.end; ++r)
+            swap_last_gate(w.order, s.gates.row(s.runs.place(r)), s.extra.row(s.runs.place(r)));
         team.wait();
         if (of_x) g.add(team, {from_x});
         add_biases({gradients.bias_ih});
@@ -375,10 +383,87 @@ void BackwardPass::input_gradient(Range own, float* left) const {
     }
 }
 
+// What the scan gives to the parameters, over each group of rows alone and then in the tree.
+struct GroupedGradients {
+    const ScanWeights& w;
+    const ScanBackward& s;
+    const ScanGradients& to;
+    struct Part {
+        float* ScanGradients::*gradient;
+        size_t size;
+    };
+    std::array<Part, 5> parts;
+    size_t size = 0;
+    Steps steps;  // of a group
+    std::optional<GroupTree> tree;
+
+    GroupedGradients(const ScanWeights& w_, const ScanBackward& s_, const ScanGradients& to_) : w(w_), s(s_), to(to_) {
+        const size_t rows = w.cell->gates * w.order.hidden;
+        parts = {{{&ScanGradients::weight_ih, rows * w.input_stride()},
+                  {&ScanGradients::weight_hh, rows * w.order.hidden},
+                  {&ScanGradients::bias_ih, rows},
+                  {&ScanGradients::bias_hh, rows},
+                  {&ScanGradients::weight_c, w.cell->state_weights * w.order.hidden}}};
+        if (s.groups == 1) return;
+        for (const Part& part : parts) size += to.*part.gradient ? round_up(part.size, unit_block) : 0;
+        set_even(steps, s.steps->count(), s.steps->rows(0) / s.groups);
+        tree.emplace(*s.group_sums, s.groups, size);
+    }
+
+    // Calls body(gradient, where it lies in the memory of a group, size) for those that are wanted.
+    template <class Body>
+    void for_each_part(Body body) const {
+        size_t at = 0;
+        for (const Part& part : parts) {
+            if (!(to.*part.gradient)) continue;
+            body(part.gradient, at, part.size);
+            at += round_up(part.size, unit_block);
+        }
+    }
+
+    ScanArrays rows_of(size_t group) const {
+        const size_t own = steps.rows(0), first = group * own;
+        const Range all{first, first + steps.total()}, at_start{first, first + own};
+        ScanArrays some = s;
+        some.steps = &steps;
+        some.x = s.x.row_range(all);
+        some.tokens = s.tokens ? s.tokens + first : nullptr;
+        some.h0 = s.h0.row_range(at_start);
+        some.c0 = s.c0.row_range(at_start);
+        some.y = s.y.row_range(all);
+        some.c = s.c.row_range(all);
+        some.gates = s.gates.row_range(all);
+        some.extra = s.extra.row_range(all);
+        some.runs = {own, s.steps->rows(0)};
+        return some;
+    }
+
+    void add(const Team& team, float* scratch, float* sums, const float* zeros) const {
+        const Range own = split(size, team.size, team.index, unit_block);
+        for (size_t g = 0; g < s.groups; ++g) {
+            float* leaf = tree->leaf(g);
+            ScanGradients into{};
+            for_each_part([&](float* ScanGradients::*gradient, size_t at, size_t) { into.*gradient = leaf + at; });
+            into.overwrite = !s.tokens && !into.weight_c;  // those are added to
+            if (!into.overwrite) std::fill_n(leaf + own.begin, own.size(), 0.0f);
+            team.wait();
+            scan_weight_gradients(team, w, rows_of(g), into, scratch, sums, zeros);
+            team.wait();
+            tree->add(*w.kernels, g, own);
+        }
+        for_each_part([&](float* ScanGradients::*gradient, size_t at, size_t count) {
+            const Range part{std::max(own.begin, at), std::min(own.end, at + count)};
+            if (part.begin < part.end)
+                w.kernels->add(part.size(), tree->total() + part.begin, to.*gradient + (part.begin - at));
+        });
+    }
+};
+
 }  // namespace
 
 void scan_backward(const ScanWeights& w, const ScanBackward& s, const ScanGradients& gradients) {
     const BackwardPass pass(w, s, gradients);
+    const GroupedGradients groups(w, s, gradients);
     parallel(pass.threads, [&](const Team& team) {
         float* scratch = s.scratch->data() + team.index * pass.floats;
         const Share share = share_of(team, pass.rows, round_up(w.order.hidden, pass.grain), pass.grain);
@@ -392,7 +477,10 @@ void scan_backward(const ScanWeights& w, const ScanBackward& s, const ScanGradie
         }
         team.wait();
         pass.start_gradient(own_rows, scratch + pass.tile);
-        scan_weight_gradients(team, w, s, gradients, scratch, pass.sums, pass.zeros);
+        if (s.groups > 1)
+            groups.add(team, scratch, pass.sums, pass.zeros);
+        else
+            scan_weight_gradients(team, w, s, gradients, scratch, pass.sums, pass.zeros);
         pass.fixed_gradients(team, own_rows, scratch);
         pass.input_gradient(split(s.steps->total(), team.size, team.index), scratch + pass.tile);
     });

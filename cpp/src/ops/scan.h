@@ -24,6 +24,10 @@ struct ScanBackward : ScanArrays {       // gates and extra: what forward saved;
     View dc;                             // [N, padded H] in: gradient of each row's last c; out: of c0
     View dh0, dx, dfixed;                // [N, H], [total, D], [N, F] out
     Buffer* scratch = nullptr;
+    // The rows, of even steps, are so many groups of equal size: gradients of parameters are summed over each alone,
+    // and then in a binary tree. group_sums: memory for that, which is not needed for one group.
+    size_t groups = 1;
+    Buffer* group_sums = nullptr;
 };
 void scan_backward(const ScanWeights& w, const ScanBackward& s, const ScanGradients& gradients);
 

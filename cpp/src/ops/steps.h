@@ -19,6 +19,12 @@ struct Steps {
     // Those of some rows that still run at step t.
     Range running(Range some, size_t t) const { return {std::min(some.begin, rows(t)), std::min(some.end, rows(t))}; }
 };
+// How the rows of a group lie among those of all steps: `run` of them, then those `period` rows further on, and so on;
+// run 0: one after another.
+struct RowRuns {
+    size_t run = 0, period = 0;
+    size_t place(size_t r) const { return run ? r / run * period + r % run : r; }
+};
 // All rows run for all steps; reuses the memory it has.
 void set_even(Steps& s, size_t steps, size_t rows);
 

@@ -12,20 +12,21 @@ constexpr size_t row_block = 384;
 // Row r of a part: walks through the steps as r grows.
 class RowWalk {
 public:
-    RowWalk(const Steps& steps, const GradientPart& part, size_t first)
-        : offset_(steps.offset), part_(part), r_(first) {
+    RowWalk(const Steps& steps, const RowRuns& runs, const GradientPart& part, size_t first)
+        : offset_(steps.offset), runs_(runs), part_(part), r_(first) {
         step_ = static_cast<size_t>(std::upper_bound(offset_.begin(), offset_.end(), first) - offset_.begin()) - 1;
     }
     const float* next() {
         const size_t r = r_++;
-        if (!part_.h0) return part_.rows.row(r);
+        if (!part_.h0) return part_.rows.row(runs_.place(r));
         while (r >= offset_[step_ + 1]) ++step_;
         const size_t n = r - offset_[step_];
-        return step_ ? part_.rows.row(offset_[step_ - 1] + n) : part_.h0.row(n);
+        return step_ ? part_.rows.row(runs_.place(offset_[step_ - 1] + n)) : part_.h0.row(n);
     }
 
 private:
     const std::vector<size_t>& offset_;
+    const RowRuns& runs_;
     const GradientPart& part_;
     size_t r_, step_;
 };
@@ -33,9 +34,9 @@ private:
 size_t words_of(const GemmKernel& kernel, size_t rows) { return (rows + kernel.terms - 1) / kernel.terms; }
 
 // panels[j / width][word of rows][width] of rows [first, last): the block's right-hand side
-void pack_rows(const Steps& steps, const GradientPart& part, Range rows, const GemmKernel& kernel, float* panels) {
+void pack_rows(const WeightGradient& g, const GradientPart& part, Range rows, const GemmKernel& kernel, float* panels) {
     const size_t width = kernel.width, words = words_of(kernel, rows.size()), depth = part.gradient.columns;
-    RowWalk walk(steps, part, rows.begin);
+    RowWalk walk(*g.steps, g.runs, part, rows.begin);
     for (size_t k = 0; k < words; ++k) {
         const float* row = walk.next();
         const float* other = kernel.across && k * kernel.terms + 1 < rows.size() ? walk.next() : nullptr;
@@ -52,18 +53,22 @@ void pack_rows(const Steps& steps, const GradientPart& part, Range rows, const G
 }
 
 // left[gate][word of rows][units of the blocks] for rows of gate gradients
-void pack_gates(const GateOrder& order, const ConstView& gates, Range blocks, const GemmKernel& kernel, float* left) {
-    const size_t units = blocks.size() * unit_block, plane = words_of(kernel, gates.rows) * units;
-    for (size_t k = 0; k < gates.rows; k += kernel.terms, left += units)
+void pack_gates(const WeightGradient& w, Range rows, Range blocks, const GemmKernel& kernel, float* left) {
+    const GateOrder& order = w.weights->order;
+    const size_t units = blocks.size() * unit_block, plane = words_of(kernel, rows.size()) * units;
+    for (size_t k = rows.begin; k < rows.end; k += kernel.terms, left += units) {
+        const float* row = w.gates.row(w.runs.place(k));
+        const float* next = kernel.across && k + 1 < rows.end ? w.gates.row(w.runs.place(k + 1)) : nullptr;
         for (size_t b = 0; b < blocks.size(); ++b)
             for (size_t g = 0; g < order.gates; ++g) {
-                const float* from = gates.row(k) + ((blocks.begin + b) * order.gates + g) * unit_block;
+                const size_t column = ((blocks.begin + b) * order.gates + g) * unit_block;
                 float* to = left + g * plane + b * unit_block;
                 if (kernel.across)
-                    kernel.across(unit_block, from, k + 1 < gates.rows ? from + gates.stride : nullptr, to);
+                    kernel.across(unit_block, row + column, next ? next + column : nullptr, to);
                 else
-                    std::memcpy(to, from, unit_block * sizeof(float));
+                    std::memcpy(to, row + column, unit_block * sizeof(float));
             }
+    }
 }
 
 // Blocks of gates packed at once: with about 256 left rows, the panels of the right-hand side are read a quarter as
@@ -90,12 +95,12 @@ void WeightGradient::add(const Team& team, std::initializer_list<GradientPart> p
         const size_t words = words_of(kernel, rows.size());
         float* right = panels;
         for (const GradientPart& part : parts) {
-            pack_rows(*steps, part, rows, kernel, right);
+            pack_rows(*this, part, rows, kernel, right);
             right += row_block * round_up(part.gradient.columns, kernel.width);
         }
         for (size_t b = own.begin; b < own.end; b += blocks_at_once(order)) {
             const Range blocks{b, std::min(b + blocks_at_once(order), own.end)};
-            pack_gates(order, gates.row_range(rows), blocks, kernel, left);
+            pack_gates(*this, rows, blocks, kernel, left);
             const size_t packed = blocks.size() * unit_block;
             const size_t units = std::min(packed, order.hidden - b * unit_block);
             right = panels;
@@ -124,9 +129,9 @@ void WeightGradient::add_state_weights(const Team& team, const GradientPart& par
     for (size_t gate = 0; gate < part.gradient.rows; ++gate)
         for (size_t b = own.begin; b < own.end; ++b) {
             float sums[unit_block] = {};
-            RowWalk walk(*steps, part, 0);
-            const float* from = gates.base + (b * order.gates + gate + 1) * unit_block;
-            for (size_t r = 0; r < steps->total(); ++r, from += gates.stride) {
+            RowWalk walk(*steps, runs, part, 0);
+            for (size_t r = 0; r < steps->total(); ++r) {
+                const float* from = gates.row(runs.place(r)) + (b * order.gates + gate + 1) * unit_block;
                 const float* c = walk.next() + b * unit_block;
                 for (size_t i = 0; i < unit_block; ++i) sums[i] += from[i] * c[i];
             }
@@ -145,8 +150,8 @@ void WeightGradient::add_tokens(const Team& team, const int32_t* tokens, size_t 
         for (; valid < unit_block && order.torch_row(j + valid) != GateOrder::none; ++valid)
             rows[valid] = gradient + order.torch_row(j + valid) * depth;
         for (size_t r = 0; r < steps->total(); ++r) {
-            const auto token = static_cast<size_t>(tokens[r]);
-            const float* from = gates.row(r) + j;
+            const auto token = static_cast<size_t>(tokens[runs.place(r)]);
+            const float* from = gates.row(runs.place(r)) + j;
             for (size_t i = 0; i < valid; ++i) rows[i][token] += from[i];
         }
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -9,11 +10,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from rnnfast import _core
 from rnnfast._arrays import as_float32, as_int32, at_least, dropout_share, new_seed, positive, precision
-from rnnfast._expect import choice
+from rnnfast._expect import choice, listed
 from rnnfast.files import PathLike
 from rnnfast.models.base import LossModel, check_memory
 from rnnfast.models.onnx_write import writer
-from rnnfast.nn.layer import Array, State, StateLike, parts_of
+from rnnfast.nn.layer import Array, State, StateLike, dropout_key, parts_of
 from rnnfast.nn.recurrent import TABLE
 from rnnfast.protocols import Cell, Norm, Precision
 from rnnfast.text.vocab import Vocab
@@ -124,7 +125,7 @@ class LanguageModel(LossModel):
         self, x: ArrayLike, y: ArrayLike, state: StateLike | None, *, train: bool
     ) -> tuple[NDArray[np.float64], State]:
         h0, c0 = self._split(state)
-        nll, h, c = self._core.loss(as_int32(x, "x"), as_int32(y, "y"), h0, c0, train, self._key())
+        nll, h, c = self._core.loss(as_int32(x, "x"), as_int32(y, "y"), h0, c0, train, [self._key()])
         return nll, h if c is None else (h, c)
 
     def to_onnx(self, path: PathLike) -> None:
@@ -160,6 +161,21 @@ class LanguageModel(LossModel):
         value = graph.layer({"name": "output", "type": "linear", "bias": True}, value)
         graph.output("logits", value, ("T", "N", config["vocab_size"]))
         graph.write(path)
+
+    def group_losses(
+        self, x: ArrayLike, y: ArrayLike, state: StateLike | None, steps: Sequence[int]
+    ) -> tuple[list[float], State]:
+        """The :meth:`loss` of each of ``len(steps)`` groups of rows, a power of two that divides N, as if each was computed alone at its
+        number of training ``steps``, and the state of all rows. :meth:`backward` then adds the gradients of their sum. Not for models
+        with tied weights or norms."""
+        h0, c0 = self._split(state)
+        given = listed(steps, "steps", "a list of integers")
+        keys = [dropout_key(self._config["seed"], at_least(step, 0, "steps")) for step in given]
+        nll, h, c = self._core.loss(as_int32(x, "x"), as_int32(y, "y"), h0, c0, True, keys)
+        groups = [np.ascontiguousarray(group) for group in np.split(nll, len(keys), axis=1)]
+        counts = [int(np.count_nonzero(group >= 0)) for group in np.split(np.asarray(y), len(keys), axis=1)]
+        losses = [float(group.sum() / max(count, 1)) for group, count in zip(groups, counts)]
+        return losses, h if c is None else (h, c)
 
     def step(self, tokens: ArrayLike, state: StateLike | None = None) -> tuple[Array, State]:
         """Logits (N, V) of what follows one token (N,) for each row, and the state after it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -61,13 +61,20 @@ class ShardedSteps:
         If the loss is not finite, the gradients are zero.
         """
         ranks, model, step = self.ranks, self.model, self.model.steps
-        losses = self._one_by_one(batch, source)
+        together = self._can_run_together(batch)
+        losses = self._together(batch, source) if together else self._one_by_one(batch, source)
         model.steps = step + 1
         every = ranks.gather(np.array([*notes, *(number for both in losses for number in both)]))
         pairs = every[:, len(notes) :].reshape(-1, 2).tolist()
         weight = sum(own for _, own in pairs)
         loss = sum(each * own for each, own in pairs) / max(weight, 1e-300)
         share = 1.0 / weight if weight > 0 else 0.0
+        if together and ranks.size == 1:  # the gradients are where they belong
+            if math.isfinite(loss):
+                cast("LanguageModel", model)._core.scale_grads(share)
+            else:
+                model.zero_grad()
+            return loss, every[:, : len(notes)]
         flat = self._sum.total()
         if math.isfinite(loss):
             self._exchange(flat, batch)
@@ -92,6 +99,28 @@ class ShardedSteps:
                 self._take(buffer, weight)
             self._sum.add(buffer)
         return losses
+
+    def _can_run_together(self, batch: Shards) -> bool:
+        """Whether the core can compute the shards of this rank at a time, with the same bits: it adds them in the tree itself."""
+        if not isinstance(self.model, LanguageModel) or {"tie_weights", "norm"} & set(self.model.config):
+            return False
+        return batch.even and len(batch.parts) > 1 and self.ranks.round_ is None
+
+    def _together(self, batch: Shards, source: Minibatches[Any]) -> list[tuple[float, float]]:
+        """The same as :meth:`_one_by_one`, for shards of equal size."""
+        model, own = cast("LanguageModel", self.model), self.ranks.own
+        x, y = (np.concatenate([part[i] for part in batch.parts], axis=1) for i in (0, 1))
+        steps = [model.steps * self.ranks.shards + shard + 1 for shard in own]
+        losses, state = model.group_losses(x, y, _joined(self.states), steps)
+        model.backward()
+        if source.carries_state:
+            rows = x.shape[1] // len(own)
+            self.states = [_rows(state, slice(rows * i, rows * (i + 1))) for i in range(len(own))]
+        if self.ranks.size > 1:
+            buffer = self._sum.new()
+            self._take(buffer, 1.0)
+            self._sum.add(buffer)
+        return [(loss, 1.0) for loss in losses]
 
     def _exchange(self, flat: Array, batch: Shards) -> None:
         """Adds ``flat`` over ranks; of an embedding's table, only the rows that any rank has read, if they are less than half."""

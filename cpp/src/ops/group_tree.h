@@ -1,0 +1,57 @@
+// Sums over groups of rows, added in one binary tree: ((0 + 1) + (2 + 3)) + ((4 + 5) + (6 + 7)). A half, a quarter, ...
+// of the groups is a subtree, so another process may compute it.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/table.h"
+#include "runtime/buffer.h"
+#include "runtime/parallel.h"
+
+namespace rnnfast::core {
+
+// The rows [T, N] of a sequence in `count` groups, a power of two that divides N: N / count rows of every step each.
+struct EvenGroups {
+    size_t steps, rows, count;
+    size_t size() const { return rows / count; }
+    size_t place(size_t group, size_t t) const { return t * rows + group * size(); }  // of its first row
+};
+
+// log2 of a power of two
+inline size_t tree_depth(size_t groups) {
+    size_t depth = 0;
+    while (groups >> (depth + 1)) ++depth;
+    return depth;
+}
+
+// Adds arrays of `size` floats in the tree, in the order of the groups. At most log2(groups) + 1 of them exist at a
+// time.
+class GroupTree {
+public:
+    GroupTree(Buffer& buffer, size_t groups, size_t size) : size_(round_up(size, alignment / sizeof(float))) {
+        buffer.reserve((tree_depth(groups) + 1) * size_);
+        levels_ = buffer.data();
+    }
+    // Where the sum over group g goes: behind the subtrees that wait.
+    float* leaf(size_t g) const { return levels_ + waiting(g) * size_; }
+    // Adds the leaf of group g to the subtrees that it completes, elements `own` of them. Threads may have different
+    // ones.
+    void add(const Kernels& kernels, size_t g, Range own) const {
+        float* sum = leaf(g);
+        for (size_t k = g; k & 1; k >>= 1, sum -= size_)
+            kernels.add(own.size(), sum + own.begin, sum - size_ + own.begin);
+    }
+    const float* total() const { return levels_; }  // once every group was added
+
+private:
+    static size_t waiting(size_t g) {
+        size_t count = 0;
+        for (; g; g &= g - 1) ++count;
+        return count;
+    }
+    size_t size_;
+    float* levels_;
+};
+
+}  // namespace rnnfast::core
