@@ -177,6 +177,12 @@ def test_ranks_of_another_kind_are_refused():
         rf.distributed.Ranks(4, compress="f16")
 
 
+def test_ranks_that_do_not_divide_the_shards_are_refused():
+    run = on_ranks(3, "-c", "import rnnfast as rf; rf.distributed.MPI(4)")
+    assert run.returncode != 0
+    assert "ValueError: shards is 4, which 3 ranks do not divide: start 1, 2, 4 ranks" in run.stderr
+
+
 @pytest.mark.parametrize(
     "options",
     [
@@ -189,6 +195,10 @@ def test_ranks_of_another_kind_are_refused():
         {"cell": "lstm", "embedding_size": 20, "tie_weights": True},
         {"cell": "mingru", "embedding_size": 20, "num_layers": 2, "residual": True, "norm": "rms"},
         {"cell": "mingru", "embedding_size": 20, "num_layers": 2, "residual": True},
+        {"cell": "lstm", "embedding_size": 20, "num_layers": 2, "residual": True, "dropout": 0.3},
+        {"cell": "gru", "embedding_size": 20, "num_layers": 2, "residual": True, "norm": "rms", "dropout": 0.3},
+        {"cell": "qrnn", "embedding_size": 12, "num_layers": 2, "dropout": 0.2},
+        {"cell": "gru_reset_before", "embedding_size": 12},
     ],
     ids=lambda options: " ".join(map(str, options.values())),
 )
