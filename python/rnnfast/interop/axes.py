@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Union
 
@@ -62,9 +62,58 @@ def same(a: Dim, b: Dim) -> bool:
     return a == b
 
 
+def place(dims: Dims, axis: int) -> int:
+    """An axis counted from the first, where it may be counted from the last.
+
+    >>> place((Axis("steps"), Axis("rows"), 64), -1)
+    2
+    """
+    if not -len(dims) <= axis < len(dims):
+        raise Unconvertible(f"axis {axis} of an array {shown(dims)} is read, which has {len(dims)} axes")
+    return axis % len(dims)
+
+
 def is_steps(dim: Dim) -> bool:
     """Whether an axis is that of steps."""
     return isinstance(dim, Axis) and dim.role == "steps"
+
+
+# What the axes of an input may be, by their count and by whether it holds token ids: T steps, N rows, C numbers.
+_ORDERS: dict[tuple[int, bool], tuple[str, ...]] = {
+    (1, True): ("T",), (2, True): ("NT", "TN"), (2, False): ("TC",), (3, False): ("NTC", "TNC", "NCT"),
+}  # fmt: skip
+
+
+def arrangements(sizes: Sequence[int | str], ids: bool) -> Iterator[tuple[str, Dims]]:
+    """What the axes of an input of these sizes may be, with the letters of that order; a name stands for an unknown size.
+
+    >>> [shown(dims) for _, dims in arrangements(["batch", "time", 64], False)]
+    ['(N, T, 64)', '(T, N, 64)']
+    """
+    for letters in _ORDERS.get((len(sizes), ids), ()):
+        numbers = [size for size, letter in zip(sizes, letters) if letter == "C"]
+        if all(isinstance(size, int) and size > 0 for size in numbers):
+            yield letters, tuple(_dim(letter, size) for letter, size in zip(letters, sizes))
+
+
+def _dim(letter: str, size: int | str) -> Dim:
+    known = size if isinstance(size, int) else None
+    if letter == "C":
+        assert known is not None
+        return known
+    return Axis("steps" if letter == "T" else "rows", known)
+
+
+def rows_first(inputs: Iterable[Dims]) -> bool:
+    """Whether inputs have their rows before their steps; all must agree."""
+    orders = {
+        dims.index(rows) < dims.index(steps)
+        for dims in inputs for rows in dims for steps in dims
+        if isinstance(rows, Axis) and rows.role == "rows" and is_steps(steps)
+    }  # fmt: skip
+    if len(orders) > 1:
+        raise Unconvertible("one input has its rows first and another its steps")
+    return orders == {True}
 
 
 def reshaped(dims: Dims, target: Sequence[Dim]) -> Dims:

@@ -9,64 +9,28 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Union
 
 import numpy as np
-from numpy.typing import NDArray
 
-from rnnfast.interop.axes import Axis, Dim, Dims, Merged, Unconvertible, is_steps, reshaped, same, shown, width
+from rnnfast.interop.axes import Axis, Dim, Dims, Merged, Unconvertible, is_steps, place, reshaped, same, shown, width
 from rnnfast.interop.functions import softmax_of
+from rnnfast.interop.pending import (
+    Affine,
+    Convolution,
+    Lookup,
+    Numbers,
+    Pending,
+    block_diagonal,
+    layer_of,
+    refuse_large,
+    selection,
+)
 from rnnfast.models.network import LayerOrPart, Network, Sequential
 from rnnfast.nn.compiled import BatchNorm1d
 from rnnfast.nn.embedding import Embedding
 from rnnfast.nn.layer import Layer
-from rnnfast.nn.linear import Linear
 from rnnfast.nn.parts import Add, AvgPool1d, Concatenate, Flatten, MaxPool1d, Multiply, Part, Pool, Pooling
-from rnnfast.nn.sequence import Conv1d
 from rnnfast.protocols import Precision
-
-Numbers = NDArray[Any]
-
-
-@dataclass(frozen=True, eq=False)
-class Affine:
-    """y = W x + b on the numbers of each step, not yet a layer; ``light``: it selects, scales or shifts only."""
-
-    weight: Numbers  # (outputs, inputs)
-    bias: Numbers | None = None
-    light: bool = False
-    layer: Layer | None = None  # which computes just this
-
-    def after(self, first: Affine) -> Affine:
-        """Both in one."""
-        weight = self.weight.astype(np.float64) @ first.weight
-        bias = None if first.bias is None else self.weight.astype(np.float64) @ first.bias
-        if self.bias is not None:
-            bias = self.bias if bias is None else bias + self.bias
-        return Affine(weight, bias, self.light and first.light)
-
-
-@dataclass(frozen=True, eq=False)
-class Convolution:
-    """A convolution over steps, not yet a layer."""
-
-    weight: Numbers  # (outputs, inputs / groups, k)
-    bias: Numbers | None = None
-    dilation: int = 1
-    stride: int = 1
-    groups: int = 1
-    before: int = 0
-    after: int = 0
-
-
-@dataclass(frozen=True, eq=False)
-class Lookup:
-    """Rows of a table by token ids, not yet a layer."""
-
-    table: Numbers  # (ids, outputs)
-
-
-Pending = Union[Affine, Convolution, Lookup, None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,6 +59,7 @@ class Draft:
 
     inputs: dict[str, Signal] = field(default_factory=dict)
     layers: dict[str, tuple[LayerOrPart, list[str]]] = field(default_factory=dict)
+    ragged: bool = False  # rows have lengths, and in the foreign network steps beyond them count
     settled: dict[int, tuple[Signal, Signal]] = field(default_factory=dict)  # a signal's, and itself to keep it alive
 
     def input(self, name: str, dims: Dims, *, ids: int = 0) -> Signal:
@@ -118,7 +83,7 @@ class Draft:
             return signal
         known = self.settled.get(id(signal))
         if known is None:
-            layer = _layer(signal.pending)
+            layer = layer_of(signal.pending)
             ids = len(signal.pending.table) if isinstance(signal.pending, Lookup) else 0
             plain = replace(signal, pending=None, ids=ids)
             known = self.settled[id(signal)] = (self.add(layer, signal.dims, plain), signal)
@@ -130,21 +95,14 @@ class Draft:
         """W x + b on all numbers of a step in their order."""
         if signal.ids:
             raise Unconvertible("token ids are used as numbers: convert the network from its embedding on")
+        _refuse_shifted_zeros(signal, step.bias)
         pending = signal.pending
         if isinstance(pending, Lookup) and step.light:
             table = pending.table @ step.weight.T.astype(np.float64) + (0 if step.bias is None else step.bias)
             return replace(signal, dims=dims, pending=Lookup(table))
-        if isinstance(pending, Convolution) and step.light and _is_diagonal(step.weight):
-            scale = np.diagonal(step.weight)
-            bias = None if pending.bias is None else pending.bias * scale
-            if step.bias is not None:
-                bias = step.bias if bias is None else bias + step.bias
-            return replace(
-                signal, dims=dims, pending=replace(pending, weight=pending.weight * scale[:, None, None], bias=bias)
-            )
         if isinstance(pending, Affine) and (step.light or pending.light):
             return replace(signal, dims=dims, pending=step.after(pending))
-        if pending is not None or signal.zeros != (0, 0):
+        if pending is not None:
             signal = self.settle(signal)
         return replace(signal, dims=dims, pending=step)
 
@@ -156,7 +114,8 @@ class Draft:
         times = signal.width // last
         step = Affine(weight, bias)
         if times > 1:
-            step = Affine(_block_diagonal(weight, times), None if bias is None else np.tile(bias, times))
+            refuse_large(times * len(weight), signal.width)
+            step = Affine(block_diagonal(weight, times), None if bias is None else np.tile(bias, times))
         return self.affine(signal, step, (*signal.dims[:-1], len(weight)))
 
     def scale(self, signal: Signal, factor: Numbers | float, shift: Numbers | float = 0.0) -> Signal:
@@ -164,12 +123,23 @@ class Draft:
         scales, shifts = (_of_a_step(np.asarray(value), signal.dims) for value in (factor, shift))
         if scales is None or shifts is None:
             raise Unconvertible(f"a constant that differs between steps or rows meets an array {shown(signal.dims)}")
+        if not np.all(np.isfinite(scales)) or not np.all(np.isfinite(shifts)):
+            raise Unconvertible("multiplies or shifts by a number that is not finite, as after a division by zero")
         if np.all(scales == 1) and not shifts.any():
             return signal
-        if isinstance(signal.pending, Affine) and not signal.pending.light and np.all(scales == 1):
-            bias = shifts if signal.pending.bias is None else signal.pending.bias + shifts
-            return replace(signal, pending=replace(signal.pending, bias=bias))
-        return self.affine(signal, Affine(np.diag(scales), shifts if shifts.any() else None, light=True), signal.dims)
+        pending, bias = signal.pending, shifts if shifts.any() else None
+        if isinstance(pending, (Affine, Convolution)):
+            _refuse_shifted_zeros(signal, bias)
+            own = None if pending.bias is None else pending.bias * scales
+            bias = own if bias is None else bias if own is None else own + bias
+            weight = pending.weight if np.all(scales == 1) else (pending.weight.T * scales).T
+            scaled = replace(pending, weight=weight, bias=bias)
+            return replace(signal, pending=replace(scaled, layer=None) if isinstance(scaled, Affine) else scaled)
+        if isinstance(pending, Lookup) and not signal.ids:
+            _refuse_shifted_zeros(signal, bias)
+            return replace(signal, pending=Lookup(pending.table * scales + (0 if bias is None else bias)))
+        refuse_large(len(scales), len(scales))
+        return self.affine(signal, Affine(np.diag(scales), bias, light=True), signal.dims)
 
     def batch_norm(self, signal: Signal, axis: int, state: Mapping[str, Numbers | None], eps: float) -> Signal:
         """A batch normalization of an axis of channels by its running statistics; ``state`` has PyTorch's names."""
@@ -200,8 +170,8 @@ class Draft:
         chosen = chosen.ravel()
         if len(chosen) == signal.width and np.array_equal(chosen, np.arange(signal.width)):
             return replace(signal, dims=dims)
-        weight = np.zeros((len(chosen), signal.width), np.float32)
-        weight[np.arange(len(chosen)), chosen] = 1
+        if not len(chosen):
+            raise Unconvertible(f"no number of an array {shown(signal.dims)} is left")
         if isinstance(signal.pending, Convolution):
             pending = signal.pending
             if pending.groups == 1:
@@ -211,14 +181,55 @@ class Draft:
             bias = None if signal.pending.bias is None else signal.pending.bias[chosen]
             pending_rows = replace(signal.pending, weight=signal.pending.weight[chosen], bias=bias, layer=None)
             return replace(signal, dims=dims, pending=pending_rows)
-        return self.affine(signal, Affine(weight, light=True), dims)
+        return self.affine(signal, Affine(selection(chosen, signal.width), light=True), dims)
+
+    def pad(self, signal: Signal, axis: int, pads: tuple[int, int], mode: str = "constant") -> Signal:
+        """Zeros before and after the steps, for the convolution that reads them, or more numbers in each step."""
+        axis = place(signal.dims, axis)
+        dim = signal.dims[axis]
+        if min(pads) < 0:
+            raise Unconvertible(f"pads axis {axis} by {pads[0]} and {pads[1]}, which cuts it: slice it instead")
+        if is_steps(dim) and mode == "constant":
+            return replace(signal, zeros=(signal.zeros[0] + pads[0], signal.zeros[1] + pads[1]))
+        if not isinstance(dim, int):
+            raise Unconvertible(f"pads axis {axis} of an array {shown(signal.dims)} by mode={mode}")
+        if mode not in ("constant", "reflect", "edge", "wrap"):
+            raise Unconvertible(f"pads by mode={mode}, expected constant, reflect, edge or wrap")
+        places = signal.numbers()
+        refuse_large(signal.width // dim * (dim + sum(pads)), signal.width)
+        numbers = np.arange(signal.width).reshape([signal.dims[i] for i in places])
+        each = [pads if i == axis else (0, 0) for i in places]
+        options = {"constant_values": -1} if mode == "constant" else {}
+        chosen = np.pad(numbers, each, mode=mode, **options).ravel()  # type: ignore[call-overload]
+        dims = (*signal.dims[:axis], dim + sum(pads), *signal.dims[axis + 1 :])
+        return self.affine(signal, Affine(selection(chosen, signal.width), light=True), dims)
+
+    def mean(self, signal: Signal, axis: int) -> Signal:
+        """The mean over an axis of numbers, which becomes 1."""
+        axis = place(signal.dims, axis)
+        dim = signal.dims[axis]
+        if not isinstance(dim, int):
+            raise Unconvertible(f"reduces axis {axis} of an array {shown(signal.dims)}")
+        if dim == 1:
+            return signal
+        sizes = [d for d in signal.dims if isinstance(d, int)]
+        refuse_large(signal.width, signal.width)
+        weight = np.eye(signal.width).reshape(*sizes, signal.width).mean(signal.numbers().index(axis))
+        dims = (*signal.dims[:axis], 1, *signal.dims[axis + 1 :])
+        return self.affine(signal, Affine(weight.reshape(-1, signal.width), light=True), dims)
 
     def convolve(self, signal: Signal, given: Convolution) -> Signal:
         """A convolution over the last axis of (rows, channels, places): over steps, or within each step."""
         if len(signal.dims) != 3 or not isinstance(signal.dims[1], int) or signal.ids:
             raise Unconvertible(f"a convolution reads an array {shown(signal.dims)}, expected (rows, channels, steps)")
         first, channels, last = signal.dims
-        outputs, reads, _ = given.weight.shape
+        outputs, reads, taps = given.weight.shape
+        if min(taps, given.stride, given.dilation, given.groups) < 1 or outputs % given.groups:
+            raise Unconvertible(
+                f"a convolution has stride {given.stride}, dilation {given.dilation}, {given.groups} groups of {outputs} outputs"
+            )
+        if min(given.before, given.after) < 0:
+            raise Unconvertible(f"a convolution pads by {given.before} and {given.after}, expected 0 or more")
         if channels != reads * given.groups:
             raise Unconvertible(f"a convolution of {reads * given.groups} channels reads {channels}")
         if isinstance(last, int):
@@ -228,12 +239,19 @@ class Draft:
         if isinstance(first, int) and first != 1:
             raise Unconvertible(f"a convolution over steps reads an array {shown(signal.dims)}")
         before, after = signal.zeros
-        signal = self.settle(replace(signal, zeros=(0, 0)))
+        signal = self.settle(replace(signal, zeros=(0, 0)) if before or after else signal)
         given = replace(given, before=given.before + before, after=given.after + after)
         pending: Pending = given
         pads = given.before + given.after
+        if taps > 1 or given.stride > 1 or pads:
+            self.refuse_ragged()
         if given.weight.shape[2] == 1 and given.stride == given.groups == 1 and not pads:
             pending = Affine(given.weight[:, :, 0], given.bias)
+        if max(given.before, given.after) > given.dilation * (taps - 1):
+            raise Unconvertible(
+                f"a convolution over {given.dilation * (taps - 1) + 1} steps pads by {given.before} and {given.after}, expected less than"
+                " that: rnnfast computes no steps of zeros alone"
+            )
         steps = _shorter(last, given.dilation * (given.weight.shape[2] - 1), given.stride, pads)
         return replace(signal, dims=(first, outputs, steps), pending=pending)
 
@@ -245,6 +263,7 @@ class Draft:
         if count < 1:
             raise Unconvertible(f"a convolution with {taps} taps reads {places} places")
         inputs, each = reads * given.groups, outputs // given.groups
+        refuse_large(outputs * count, inputs * places)
         weight = np.zeros((outputs, count, inputs, places), np.float32)
         for at in range(count):
             for tap in range(taps):
@@ -268,7 +287,7 @@ class Draft:
 
     def softmax(self, signal: Signal, axis: int, log: bool) -> Signal:
         """The softmax, or its logarithm, over an axis that is all numbers of a step."""
-        axis %= len(signal.dims)
+        axis = place(signal.dims, axis)
         if signal.dims[axis] != signal.width:
             raise Unconvertible(
                 f"has a softmax over axis {axis} of an array {shown(signal.dims)}, expected the numbers of a step"
@@ -277,8 +296,9 @@ class Draft:
 
     def windows(self, signal: Signal, part: MaxPool1d | AvgPool1d, axis: int) -> Signal:
         """The maximum or mean of windows of steps, which are an axis."""
-        axis %= len(signal.dims)
+        axis = place(signal.dims, axis)
         dim = signal.dims[axis]
+        self.refuse_ragged()
         if not isinstance(dim, Axis) or dim.role != "steps":
             raise Unconvertible(f"pools axis {axis} of an array {shown(signal.dims)}, expected its steps")
         steps = _shorter(dim, part.kernel_size - 1, part.stride, sum(part.padding))
@@ -335,7 +355,7 @@ class Draft:
     def concatenate(self, signals: Sequence[Signal], axis: int) -> Signal:
         """Side by side along an axis of numbers, which must be the first that is not 1."""
         first = signals[0].dims
-        axis %= len(first)
+        axis = place(first, axis)
         sizes = [s.dims[axis] for s in signals]
         fits = all(len(s.dims) == len(first) for s in signals) and all(isinstance(d, int) for d in sizes)
         fits = fits and all(same(s.dims[i], d) for s in signals for i, d in enumerate(first) if i != axis)
@@ -344,8 +364,13 @@ class Draft:
         total = sum(d for d in sizes if isinstance(d, int))
         return self.add(Concatenate(), (*first[:axis], total, *first[axis + 1 :]), *signals)
 
-    def pool(self, signal: Signal, function: Pooling, axis: int, *, keep: bool = False) -> Signal:
-        """One vector for each row out of all its steps."""
+    def pool(
+        self, signal: Signal, function: Pooling, axis: int, *, keep: bool = False, to_length: bool = False
+    ) -> Signal:
+        """One vector for each row out of all its steps; ``to_length``: out of those that the row has."""
+        if not to_length:
+            self.refuse_ragged()
+        axis = place(signal.dims, axis)
         kept: tuple[Dim, ...] = (1,) if keep else ()
         return self.add(Pool(function), (*signal.dims[:axis], *kept, *signal.dims[axis + 1 :]), signal)
 
@@ -353,6 +378,9 @@ class Draft:
 
     def transpose(self, signal: Signal, order: Sequence[int]) -> Signal:
         """Axes in another order."""
+        order = [place(signal.dims, i) for i in order]
+        if sorted(order) != list(range(len(signal.dims))):
+            raise Unconvertible(f"puts the axes of an array {shown(signal.dims)} in the order {order}")
         dims = tuple(signal.dims[i] for i in order)
         places = signal.numbers()
         ranks = [places.index(i) for i in order if i in places]
@@ -361,8 +389,10 @@ class Draft:
 
     def index(self, signal: Signal, axis: int, at: int) -> Signal:
         """One place of an axis, which goes."""
-        dim = signal.dims[axis % len(signal.dims)]
-        axis %= len(signal.dims)
+        axis = place(signal.dims, axis)
+        dim = signal.dims[axis]
+        if isinstance(dim, int) and not -dim <= at < dim:
+            raise Unconvertible(f"place {at} of axis {axis} of an array {shown(signal.dims)} is read")
         if is_steps(dim):
             size = dim.size if isinstance(dim, Axis) else None
             if at not in (0, -1) and (size is None or at != size - 1):
@@ -373,7 +403,7 @@ class Draft:
 
     def cut(self, signal: Signal, axis: int, chosen: slice) -> Signal:
         """A slice of an axis."""
-        axis %= len(signal.dims)
+        axis = place(signal.dims, axis)
         dim = signal.dims[axis]
         if isinstance(dim, int):
             places = signal.numbers()
@@ -385,6 +415,7 @@ class Draft:
             )
         start, stop, step = chosen.start or 0, chosen.stop, chosen.step or 1
         size = dim.size if isinstance(dim, Axis) else None
+        size = None if size is None else size + sum(signal.zeros) * is_steps(dim)
         if stop is not None and (stop >= 2**31 - 1 or stop == size):
             stop = None
         if (start, stop, step) == (0, None, 1):
@@ -393,13 +424,28 @@ class Draft:
             return self.pool(signal, "last", axis, keep=True)
         if is_steps(dim) and (start, stop, step) == (0, 1, 1):
             return self.pool(signal, "first", axis, keep=True)
-        pending = signal.pending
-        if is_steps(dim) and isinstance(pending, Convolution) and (start, step) == (0, 1) and pending.stride == 1:
-            if stop is not None and size is not None and stop > 0:
-                stop -= size
-            if stop is not None and 0 < -stop <= pending.after:  # what a causal convolution computes too much
-                return replace(signal, pending=replace(pending, after=pending.after + stop))
+        if is_steps(dim) and (start, step) == (0, 1) and stop is not None:
+            shorter = self._without_last(signal, size - stop if size is not None and stop > 0 else -stop)
+            if shorter is not None:
+                return shorter
         raise Unconvertible(f"steps or rows [{start}:{'' if stop is None else stop}:{step}] of a sequence are cut out")
+
+    def _without_last(self, signal: Signal, steps: int) -> Signal | None:
+        """Without the last steps, of zeros or of what a causal convolution computes too much; None if they are others."""
+        before, after = signal.zeros
+        pending = signal.pending
+        if 0 < steps <= after:
+            return replace(signal, zeros=(before, after - steps))
+        if isinstance(pending, Convolution) and pending.stride == 1 and not after and 0 < steps <= pending.after:
+            return replace(signal, pending=replace(pending, after=pending.after - steps))
+        return None
+
+    def refuse_ragged(self) -> None:
+        """Refuses what reads several steps if rows have lengths."""
+        if self.ragged:
+            raise Unconvertible(
+                "reads steps of rows with lengths: there the steps beyond a row's length count, and in rnnfast they do not"
+            )
 
     # The result
 
@@ -459,59 +505,30 @@ class Ends:
             raise Unconvertible("the cell state of an LSTM is used as an output, which networks of rnnfast do not give")
         rows, size = self.outputs.dims[1], self.hidden_size
         if self.forward and self.backward:
-            last, first = draft.pool(self.outputs, "last", 0), draft.pool(self.outputs, "first", 0)
+            last = draft.pool(self.outputs, "last", 0, to_length=True)
+            first = draft.pool(self.outputs, "first", 0, to_length=True)
             halves = draft.cut(last, 1, slice(0, size)), draft.cut(first, 1, slice(size, 2 * size))
             both = draft.concatenate(halves, 1)
         else:
-            both = draft.pool(self.outputs, "last" if self.forward else "first", 0)
+            both = draft.pool(self.outputs, "last" if self.forward else "first", 0, to_length=True)
         directions = 1 + (self.forward and self.backward)
         return replace(both, dims=(rows, directions, size) if self.rows_first else (directions, rows, size))
 
 
-def _layer(pending: Affine | Convolution | Lookup) -> Layer:
-    layer: Linear | Conv1d | Embedding
-    if isinstance(pending, Lookup):
-        layer = Embedding(*pending.table.shape, seed=0)
-        layer.load_state_dict({"weight": pending.table.astype(np.float32)})
-        return layer
-    if isinstance(pending, Affine):
-        if pending.layer is not None:
-            return pending.layer
-        outputs, inputs = pending.weight.shape
-        layer = Linear(inputs, outputs, bias=pending.bias is not None, seed=0)
-    else:
-        layer = _convolution(pending)
-    state = {"weight": pending.weight} if pending.bias is None else {"weight": pending.weight, "bias": pending.bias}
-    layer.load_state_dict({name: value.astype(np.float32) for name, value in state.items()})
-    return layer
-
-
-def _convolution(pending: Convolution) -> Conv1d:
-    outputs, inputs, taps = pending.weight.shape
-    reach = pending.dilation * (taps - 1)
-    sides = (pending.before, pending.after)
-    padding: int | str | list[int] = sides[0] if sides[0] == sides[1] else list(sides)
-    if pending.stride == 1 and sides[0] != sides[1]:
-        padding = {(reach, 0): "causal", (reach // 2, reach - reach // 2): "same"}.get(sides, padding)
-    return Conv1d(
-        inputs * pending.groups, outputs, taps, stride=pending.stride, padding=padding, dilation=pending.dilation,
-        groups=pending.groups, bias=pending.bias is not None, seed=0,
-    )  # fmt: skip
+def _refuse_shifted_zeros(signal: Signal, shift: Numbers | None) -> None:
+    if signal.zeros != (0, 0) and shift is not None:
+        raise Unconvertible("zeros are added to the steps and then shifted: shift before padding")
 
 
 def _shorter(steps: Axis | Dim, reach: int, stride: int, pads: int) -> Axis:
     """The steps that windows of ``reach`` + 1 give."""
     size = steps.size if isinstance(steps, Axis) else None
-    return Axis("steps", None if size is None else (size + pads - reach - 1) // stride + 1)
-
-
-def _is_diagonal(weight: Numbers) -> bool:
-    square = weight.shape[0] == weight.shape[1]
-    return square and bool(np.count_nonzero(weight) == np.count_nonzero(np.diagonal(weight)))
-
-
-def _block_diagonal(weight: Numbers, times: int) -> Numbers:
-    return np.kron(np.eye(times, dtype=weight.dtype), weight)
+    if size is None:
+        return Axis("steps")
+    count = (size + pads - reach - 1) // stride + 1
+    if count < 1:
+        raise Unconvertible(f"windows of {reach + 1} steps read {size + pads} steps")
+    return Axis("steps", count)
 
 
 def _of_a_step(value: Numbers, dims: Dims) -> Numbers | None:

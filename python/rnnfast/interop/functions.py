@@ -62,6 +62,15 @@ def part_of(function: str, *coefficients: float | None) -> Part:
     return made
 
 
+def same_padding(reach: int) -> tuple[int, int]:
+    """Zeros before and after the steps, so that windows of ``reach`` + 1 give as many steps as they read.
+
+    >>> same_padding(3)
+    (1, 2)
+    """
+    return reach // 2, reach - reach // 2
+
+
 def softmax_of(log: bool) -> Softmax:
     """The softmax over the numbers of a step, or its logarithm."""
     return LogSoftmax() if log else Softmax()

@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 from rnnfast._expect import choice
 from rnnfast.files import PathLike
 from rnnfast.interop.axes import Unconvertible
-from rnnfast.interop.onnx_graph import RECURRENT, Graph, RecurrentNode, onnx_package, read_graph, recurrent_node
+from rnnfast.interop.hostile import one_line
+from rnnfast.interop.onnx_graph import Graph, RecurrentNode, read_graph, recurrent_node
+from rnnfast.interop.onnx_nodes import RECURRENT, onnx_package, operator, read_by
 from rnnfast.nn.recurrent import Recurrent
 from rnnfast.protocols import Precision
 
@@ -55,7 +57,7 @@ def layers(
     Raises ``ValueError`` for a node that rnnfast's layers cannot compute.
     """
     graph = read_graph(path, constants)
-    nodes = [recurrent_node(node, graph.constants) for node in graph.nodes if node.op_type in RECURRENT]
+    nodes = [recurrent_node(node, graph.constants) for node in graph.nodes if operator(node) in RECURRENT]
     return {node.name: node.recurrence.layer(weights=weights, batch_first=node.layout == 1) for node in nodes}
 
 
@@ -120,7 +122,7 @@ class _Segment:
     def __init__(self, graph: Graph, nodes: Sequence[Any], wanted: Sequence[str], host: str) -> None:
         onnx = onnx_package()
         made = {name for node in nodes for name in node.output}
-        read = list(dict.fromkeys(name for node in nodes for name in _read(node) if name and name not in made))
+        read = list(dict.fromkeys(name for node in nodes for name in read_by(node) if name and name not in made))
         self.inputs = [name for name in read if name not in graph.constants]
         self.outputs = list(wanted)
         stored = [onnx.numpy_helper.from_array(graph.constants[name], name) for name in read if name in graph.constants]
@@ -134,14 +136,22 @@ class _Segment:
         part = onnx.helper.make_graph(list(nodes), "segment", *values, stored)
         model = onnx.helper.make_model(part, opset_imports=graph.model.opset_import, functions=graph.model.functions)
         model.ir_version = graph.model.ir_version
-        if host == "reference":
-            self._run = onnx.reference.ReferenceEvaluator(model).run
-        else:
-            self._run = _session(model).run
+        try:
+            self._run = (onnx.reference.ReferenceEvaluator if host == "reference" else _session)(model).run
+        except Exception as error:  # of ONNX Runtime's own classes
+            kinds = ", ".join(sorted({node.op_type for node in nodes}))
+            raise ValueError(
+                f"{host} does not take the nodes between the recurrent ones ({kinds}): {one_line(error)}"
+            ) from None
+        self._host = host
 
     def run(self, values: dict[str, Array]) -> None:
         """Adds the outputs of the nodes to the values."""
-        given = self._run(self.outputs, {name: values[name] for name in self.inputs})
+        try:
+            given = self._run(self.outputs, {name: values[name] for name in self.inputs})
+        except Exception as error:  # of ONNX Runtime's own classes
+            shapes = ", ".join(f"{name} {values[name].shape}" for name in self.inputs)
+            raise ValueError(f"{self._host} cannot run on {shapes or 'these inputs'}: {one_line(error)}") from None
         values.update(zip(self.outputs, given))
 
 
@@ -154,19 +164,6 @@ def _session(model: Any) -> Any:
     options.intra_op_num_threads = get_num_threads()
     options.log_severity_level = 3
     return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-
-
-def _read(node: Any) -> list[str]:
-    """What a node reads, inside its subgraphs too."""
-    names = list(node.input)
-    for attribute in node.attribute:
-        inner = attribute.g if attribute.HasField("g") else None
-        if inner is not None:
-            own = {name for n in inner.node for name in n.output} | {t.name for t in inner.initializer}
-            own |= {value.name for value in inner.input}
-            names += [name for n in inner.node for name in _read(n) if name not in own]
-            names += [value.name for value in inner.output if value.name not in own]
-    return names
 
 
 class Hosted:
@@ -188,7 +185,7 @@ class Hosted:
     def _build(self, graph: Graph, weights: Precision) -> None:
         found: dict[int, _Layer] = {}
         for i, node in enumerate(graph.nodes):
-            if node.op_type in RECURRENT:
+            if operator(node) in RECURRENT:
                 try:
                     read = recurrent_node(node, graph.constants)
                 except Unconvertible as error:
@@ -203,7 +200,7 @@ class Hosted:
                 node for i, node in enumerate(graph.nodes) if level[i] > depth or (level[i] == depth and i in found)
             ]
             made = {name for node in nodes for name in node.output if name}
-            used = dict.fromkeys(name for node in later for name in _read(node))
+            used = dict.fromkeys(name for node in later for name in read_by(node))
             wanted = [name for name in made if name in used or name in self.outputs]
             if wanted:
                 self._parts.append(_Segment(graph, nodes, sorted(wanted), self.host))
@@ -228,7 +225,7 @@ class Hosted:
         for name in self.inputs:
             if name not in inputs:
                 raise ValueError(f"input {name!r} is missing, expected {', '.join(self.inputs)}")
-            values[name] = np.ascontiguousarray(inputs[name], self._types[name])
+            values[name] = _of_type(inputs[name], self._types[name], name)
         for name in inputs:
             if name not in self._types:
                 raise ValueError(f"the network has no input {name!r}, expected {', '.join(self.inputs)}")
@@ -251,12 +248,19 @@ class Hosted:
         return f"Hosted({', '.join(self.inputs)} -> {', '.join(self.outputs)}; on {self.host} but for {inside or 'nothing'})"
 
 
+def _of_type(value: Any, kind: Any, name: str) -> Array:
+    array = np.asarray(value)
+    if kind.kind in "iu" and array.dtype.kind not in "iub":
+        raise TypeError(f"input {name!r} has the type {array.dtype}, expected integers ({kind})")
+    return np.ascontiguousarray(array, kind)
+
+
 def _levels(graph: Graph, found: Mapping[int, _Layer]) -> list[int]:
     """For each node the layers that must run before it, counted along the longest path."""
     of_value: dict[str, int] = {}
     levels = []
     for i, node in enumerate(graph.nodes):
-        level = max((of_value.get(name, 0) for name in _read(node)), default=0)
+        level = max((of_value.get(name, 0) for name in read_by(node)), default=0)
         levels.append(level)
         of_value.update(dict.fromkeys(node.output, level + (i in found)))
     return levels

@@ -20,10 +20,12 @@ from numpy.typing import NDArray
 from rnnfast._expect import brief
 from rnnfast.files import PathLike, checked_path
 from rnnfast.interop.axes import Axis, Dims, Unconvertible, is_steps, shown
-from rnnfast.interop.draft import Convolution, Draft, Signal
+from rnnfast.interop.draft import Draft, Signal
 from rnnfast.interop.functions import part_of, windows_of
-from rnnfast.interop.recurrence import KERAS_ORDER, Direction, Recurrence, direction
+from rnnfast.interop.pending import Convolution
+from rnnfast.interop.recurrence import Direction, Recurrence, direction
 from rnnfast.models.network import Network
+from rnnfast.nn.gates import KERAS_ORDER
 from rnnfast.nn.norm import LayerNorm
 from rnnfast.nn.parts import Add, Dropout, Multiply
 from rnnfast.nn.recurrent import gru_of

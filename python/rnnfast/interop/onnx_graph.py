@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,42 +12,25 @@ from numpy.typing import NDArray
 
 from rnnfast.files import PathLike, checked_path
 from rnnfast.interop.axes import Unconvertible
-from rnnfast.interop.recurrence import ONNX_ORDER, Direction, Recurrence, direction
+from rnnfast.interop.hostile import Allowance, readable
+from rnnfast.interop.onnx_fold import evaluated, stored
+from rnnfast.interop.onnx_nodes import (
+    QUANTIZED_LSTM,
+    array_of,
+    attributes,
+    described,
+    every_node,
+    onnx_package,
+    operator,
+    read_by,
+)
+from rnnfast.interop.recurrence import Direction, Recurrence, direction
+from rnnfast.nn.gates import ONNX_ORDER
 
 Array = NDArray[Any]
-RECURRENT = ("LSTM", "GRU", "RNN", "DynamicQuantizeLSTM")
+OLDEST = 7  # version of operators; before it, broadcasting and dropout were told by attributes of their own
 # What a recurrent node computes by default, forward and backward.
 _USUAL = {"LSTM": ["sigmoid", "tanh", "tanh"], "GRU": ["sigmoid", "tanh"], "RNN": ["tanh"]}
-
-
-def onnx_package() -> Any:
-    """The onnx package."""
-    try:
-        import onnx
-        import onnx.numpy_helper
-        import onnx.reference
-        import onnx.shape_inference
-    except ImportError:
-        raise ImportError("ONNX files need the onnx package: pip install 'rnnfast[onnx]'") from None
-    return onnx
-
-
-def array_of(tensor: Any) -> Array:
-    """A stored tensor; half precision and bfloat16 as float32."""
-    array: Array = onnx_package().numpy_helper.to_array(tensor)
-    if array.dtype == np.float16 or array.dtype.name == "bfloat16":
-        return array.astype(np.float32)
-    return array
-
-
-def attributes(node: Any) -> dict[str, Any]:
-    """A node's attributes; names as str."""
-    values = {a.name: onnx_package().helper.get_attribute_value(a) for a in node.attribute}
-    return {
-        name: value.decode() if isinstance(value, bytes) else
-        [v.decode() for v in value] if isinstance(value, list) and value and isinstance(value[0], bytes) else value
-        for name, value in values.items()
-    }  # fmt: skip
 
 
 @dataclass
@@ -61,6 +44,7 @@ class Graph:
     outputs: list[str]
     shapes: dict[str, list[int | str]]  # where they are known; a name stands for an unknown size
     types: dict[str, int]  # of elements
+    allowance: Allowance = field(default_factory=lambda: Allowance.of(0))  # for constants that are computed
 
     @property
     def opsets(self) -> dict[str, int]:
@@ -73,29 +57,44 @@ def read_graph(source: PathLike | Any, constants: Mapping[str, Any] | None = Non
 
     What depends on constants and known shapes alone is computed, and an ``If`` whose condition is known becomes its branch.
     """
-    model = _loaded(source)
+    model, name = _loaded(source)
     fixed = {name: np.asarray(value) for name, value in (constants or {}).items()}
     known = [value.name for value in model.graph.input]
-    for name in fixed:
-        if name not in known:
-            raise ValueError(f"constants names {name!r}, expected inputs of the file: {', '.join(known)}")
+    for each in fixed:
+        if each not in known:
+            raise ValueError(f"constants names {each!r}, expected inputs of the file: {', '.join(known)}")
+    with readable(name, "ONNX"):
+        return _graph(model, fixed, name)
+
+
+def _graph(model: Any, fixed: Mapping[str, Array], name: str) -> Graph:
     graph = Graph(model, list(model.graph.node), {}, [], [value.name for value in model.graph.output], {}, {})
+    if graph.opsets.get("", OLDEST) < OLDEST:
+        raise Unconvertible(
+            f"{name} uses operators of version {graph.opsets['']}, expected {OLDEST} (of 2017) or later: convert it with"
+            " onnx.version_converter"
+        )
+    if model.graph.sparse_initializer:
+        raise Unconvertible(f"{name} stores sparse tensors, expected dense ones")
     graph.constants.update({t.name: array_of(t) for t in model.graph.initializer})
     for given in model.graph.input:
         if given.name in fixed:
             kind = onnx_package().helper.tensor_dtype_to_np_dtype(given.type.tensor_type.elem_type)
             graph.constants[given.name] = fixed[given.name].astype(kind)
     graph.inputs = [value for value in model.graph.input if value.name not in graph.constants]
+    graph.allowance = Allowance.of(sum(array.nbytes for array in graph.constants.values()))
     _infer(graph)
     while _fold(graph):
         _infer(graph)
+    _check_order(graph)
     return graph
 
 
-def _loaded(source: PathLike | Any) -> Any:
+def _loaded(source: PathLike | Any) -> tuple[Any, str]:
+    """The model, and what messages call it."""
     onnx = onnx_package()
-    if hasattr(source, "graph") and hasattr(source, "opset_import"):
-        return source
+    if isinstance(source, onnx.ModelProto):
+        return source, "the model"
     path = checked_path(source)
     if not os.path.exists(path):
         raise FileNotFoundError(f"{path} does not exist; give the path of an ONNX file")
@@ -106,18 +105,36 @@ def _loaded(source: PathLike | Any) -> Any:
         raise ValueError(f"{path} is not an ONNX file: {' '.join(str(error).split())}") from None
     if not parsed:
         raise ValueError(f"{path} is not an ONNX file: it holds no graph")
-    return model
+    return model, path
+
+
+def _check_order(graph: Graph) -> None:
+    """Every node reads what is given, and nothing is given twice: what walks over a graph relies on both."""
+    known = {"", *graph.constants, *(value.name for value in graph.inputs)}
+    for node in graph.nodes:
+        for name in read_by(node):
+            if name not in known:
+                raise Unconvertible(f"{described(node)} reads {name!r}, which no input, constant or earlier node gives")
+        for name in node.output:
+            if name and name in known:
+                raise Unconvertible(f"{described(node)} gives {name!r}, which is given already")
+        known.update(node.output)
+    for name in graph.outputs:
+        if name not in known or not name:
+            raise Unconvertible(f"the output {name!r} is given by no node")
 
 
 def _infer(graph: Graph) -> None:
     """Shapes and types of all values."""
     onnx = onnx_package()
-    small = onnx.ModelProto()
-    small.CopyFrom(graph.model)
-    for field, values in (("node", graph.nodes), ("initializer", [])):
-        getattr(small.graph, field).__delitem__(slice(None))
-        getattr(small.graph, field).extend(values)
-    small.graph.input.__delitem__(slice(None))
+    given = graph.model
+    small = onnx.ModelProto(
+        ir_version=given.ir_version, opset_import=given.opset_import, functions=_plain_functions(given)
+    )
+    small.graph.name = given.graph.name
+    small.graph.output.extend(given.graph.output)
+    small.graph.value_info.extend(given.graph.value_info)
+    small.graph.node.extend(graph.nodes)
     small.graph.input.extend(graph.inputs)
     for name, array in graph.constants.items():
         if array.size <= 4096:
@@ -126,8 +143,8 @@ def _infer(graph: Graph) -> None:
             kind = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
             small.graph.input.append(onnx.helper.make_tensor_value_info(name, kind, array.shape))
     try:
-        inferred = onnx.shape_inference.infer_shapes(small, data_prop=True)
-    except onnx.shape_inference.InferenceError:
+        inferred = onnx.shape_inference.infer_shapes(small, data_prop=not _grows(graph))
+    except Exception:  # InferenceError, or what damaged nodes raise: shapes stay those that the file gives
         inferred = small
     for value in (*inferred.graph.value_info, *inferred.graph.input, *inferred.graph.output):
         tensor = value.type.tensor_type
@@ -139,13 +156,31 @@ def _infer(graph: Graph) -> None:
             ]
 
 
+def _plain_functions(model: Any) -> list[Any]:
+    """The functions of a file that call no others: calls within calls may take exponential time."""
+    names = {(f.domain, f.name) for f in model.functions}
+    return [f for f in model.functions if not any((n.domain, n.op_type) in names for n in every_node(f.node))]
+
+
+def _grows(graph: Graph) -> bool:
+    """Whether arrays joined again and again become so long that onnx's propagation of values would fill the memory."""
+    longest = {name: array.size for name, array in graph.constants.items()}
+    for node in every_node(graph.nodes):
+        sizes = [longest.get(name, 64) for name in node.input] or [0]
+        size = sum(sizes) if node.op_type == "Concat" else max(sizes)
+        if node.op_type == "Concat" and size > 1 << 20:
+            return True
+        longest.update(dict.fromkeys(node.output, size))
+    return False
+
+
 def _fold(graph: Graph) -> bool:
     """Computes what is constant, once over all nodes; whether branches were chosen, so that more may be."""
     left: list[Any] = []
     chosen = False
     partial: dict[str, list[int | None]] = {}  # shapes of which some sizes are known
     for node in graph.nodes:
-        if node.op_type == "If" and node.input[0] in graph.constants:
+        if operator(node) == "If" and node.input[0] in graph.constants:
             left.extend(_branch(node, bool(graph.constants[node.input[0]].ravel()[0]), graph))
             chosen = True
         elif not _constant(node, graph, partial):
@@ -166,12 +201,13 @@ def _branch(node: Any, condition: bool, graph: Graph) -> list[Any]:
 
 def _constant(node: Any, graph: Graph, partial: dict[str, list[int | None]]) -> bool:
     """Whether the outputs of a node are constants, which it puts among the others."""
-    if node.op_type == "Constant":
-        given = attributes(node)
-        ((name, value),) = given.items()
-        graph.constants[node.output[0]] = array_of(value) if name == "value" else np.asarray(value)
-        return True
-    if node.op_type == "Shape" and node.input[0] in graph.shapes:
+    kind = operator(node)
+    if kind == "Constant":
+        value = stored(node)
+        if value is not None:
+            graph.constants[node.output[0]] = value
+        return value is not None
+    if kind == "Shape" and node.input[0] in graph.shapes:
         sizes = [d if isinstance(d, int) else None for d in graph.shapes[node.input[0]]]
         given = attributes(node)
         sizes = sizes[given.get("start", 0) : given.get("end")]
@@ -180,10 +216,10 @@ def _constant(node: Any, graph: Graph, partial: dict[str, list[int | None]]) -> 
             graph.constants[node.output[0]] = np.array(sizes, np.int64)
             return True
         return False
-    if node.op_type == "Size" and node.input[0] in partial:
+    if kind == "Size" and node.input[0] in partial:
         graph.constants[node.output[0]] = np.int64(len(partial[node.input[0]])) + np.zeros((), np.int64)
         return True
-    if node.op_type == "Gather" and node.input[0] in partial and node.input[1] in graph.constants:
+    if kind == "Gather" and node.input[0] in partial and node.input[1] in graph.constants:
         places = graph.constants[node.input[1]]
         picked = [partial[node.input[0]][i] for i in places.ravel()]
         if None in picked:
@@ -195,18 +231,11 @@ def _constant(node: Any, graph: Graph, partial: dict[str, list[int | None]]) -> 
 
 def evaluate(node: Any, graph: Graph) -> bool:
     """Adds the outputs of a node to the constants if all that it reads is constant; whether it did."""
-    inputs = [name for name in node.input if name]
-    if not inputs or any(name not in graph.constants for name in inputs) or node.op_type in ("If", "Loop", "Scan"):
+    if not any(node.input):
         return False
-    if node.op_type in RECURRENT or node.op_type.startswith("Random"):
-        return False
-    try:
-        evaluator = onnx_package().reference.ReferenceEvaluator(node, opsets=graph.opsets)
-        values = evaluator.run(None, {name: graph.constants[name] for name in inputs})
-    except Exception:  # an operator that onnx cannot compute: it stays, and whoever reads the graph names it
-        return False
-    graph.constants.update({name: np.asarray(v) for name, v in zip(node.output, values) if name})
-    return True
+    found = evaluated(node, graph.constants, graph.opsets, graph.allowance.take)
+    graph.constants.update(found)
+    return bool(found)
 
 
 # Recurrent nodes -----------------------------------------------------------------------------------------------------
@@ -226,19 +255,20 @@ class RecurrentNode:
     outputs: tuple[str, ...]  # Y, Y_h and, of an LSTM, Y_c; empty: not used
 
 
-def described(node: Any) -> str:
-    """A node as messages name it."""
-    return f"{node.op_type} node {node.name or node.output[0]!r}"
-
-
 def recurrent_node(node: Any, constants: Mapping[str, Array]) -> RecurrentNode:
     """What a recurrent node computes. Raises :class:`Unconvertible` for what rnnfast's layers cannot compute."""
+    with readable(described(node), "ONNX"):
+        return _recurrent_node(node, constants)
+
+
+def _recurrent_node(node: Any, constants: Mapping[str, Array]) -> RecurrentNode:
     given = attributes(node)
-    kind = "LSTM" if node.op_type == "DynamicQuantizeLSTM" else node.op_type
+    quantized = operator(node) == QUANTIZED_LSTM
+    kind = "LSTM" if quantized else operator(node)
     names = [*node.input, *[""] * (12 - len(node.input))]
     known = {i: constants.get(name) for i, name in enumerate(names) if name}
     _check(node, kind, given, known)
-    matrices = _quantized(names, constants) if node.op_type == "DynamicQuantizeLSTM" else (known[1], known[2])
+    matrices = _quantized(names, constants) if quantized else (known.get(1), known.get(2))
     if matrices[0] is None or matrices[1] is None or (names[3] and known[3] is None):
         raise Unconvertible(f"{described(node)} computes its weights from inputs")
     cell = kind.lower()
@@ -246,12 +276,13 @@ def recurrent_node(node: Any, constants: Mapping[str, Array]) -> RecurrentNode:
         cell = "rnn_relu"
     if kind == "GRU" and not given.get("linear_before_reset"):
         cell = "gru_reset_before"
+    _check_shapes(node, given, len(ONNX_ORDER[cell]), [matrices[0], matrices[1], known.get(3)])
     halves = [_half(cell, matrices[0][d], matrices[1][d], known.get(3), d) for d in range(len(matrices[0]))]
     backward = halves[-1] if given.get("direction", "forward") != "forward" else None
     outputs = [*node.output, "", ""][: 3 if kind == "LSTM" else 2]
     return RecurrentNode(
         node.name or node.output[0], Recurrence(cell, halves[0] if given.get("direction") != "reverse" else None, backward),
-        given.get("layout", 0), node.op_type == "DynamicQuantizeLSTM", names[0], names[4],
+        given.get("layout", 0), quantized, names[0], names[4],
         tuple(names[5:7] if kind == "LSTM" else names[5:6]), tuple(outputs),
     )  # fmt: skip
 
@@ -293,6 +324,29 @@ def _check(node: Any, kind: str, given: Mapping[str, Any], known: Mapping[int, A
     peepholes = known.get(7)
     if kind == "LSTM" and 7 in known and (peepholes is None or peepholes.any()):
         raise Unconvertible(f"{described(node)} has peepholes, which no cell of rnnfast has")
+
+
+def _check_shapes(node: Any, given: Mapping[str, Any], gates: int, arrays: Sequence[Array | None]) -> None:
+    """W (directions, gates hidden, inputs), R (directions, gates hidden, hidden) and B (directions, 2 gates hidden)."""
+    way, layout = given.get("direction", "forward"), given.get("layout", 0)
+    if way not in ("forward", "reverse", "bidirectional") or layout not in (0, 1):
+        raise Unconvertible(f"{described(node)} has direction={way!r} and layout={layout}, which ONNX does not have")
+    w, r, b = arrays
+    assert w is not None
+    assert r is not None
+    count, hidden = 1 + (way == "bidirectional"), r.shape[-1] if r.ndim else 0
+    wanted = [
+        (count, gates * hidden, w.shape[-1] if w.ndim else 0),
+        (count, gates * hidden, hidden),
+        (count, 2 * gates * hidden),
+    ]
+    found = [None if a is None else a.shape for a in arrays]
+    if any(a is not None and a != b for a, b in zip(found, wanted)) or hidden < 1 or wanted[0][2] < 1:
+        raise Unconvertible(
+            f"{described(node)} has weights of shapes {', '.join(map(str, found))}, expected {', '.join(map(str, wanted))}"
+        )
+    if given.get("hidden_size", hidden) != hidden:
+        raise Unconvertible(f"{described(node)} has hidden_size={given['hidden_size']} and weights for {hidden}")
 
 
 def _quantized(names: Sequence[str], constants: Mapping[str, Array]) -> tuple[Array | None, Array | None]:

@@ -9,13 +9,16 @@ from typing import Any, Callable, Union
 import numpy as np
 from numpy.typing import NDArray
 
-from rnnfast.interop.axes import Axis, Dim, Dims, Unconvertible, is_steps, reshaped, shown
-from rnnfast.interop.draft import Affine, Convolution, Draft, Ends, Signal
-from rnnfast.interop.functions import part_of, windows_of
-from rnnfast.interop.onnx_graph import Graph, array_of
+from rnnfast.interop.axes import Axis, Dim, Dims, Unconvertible, is_steps, place, reshaped, shown
+from rnnfast.interop.draft import Draft, Ends, Signal
+from rnnfast.interop.functions import part_of, same_padding, windows_of
+from rnnfast.interop.onnx_graph import Graph
+from rnnfast.interop.onnx_nodes import array_of
+from rnnfast.interop.pending import Convolution
+from rnnfast.models.onnx_write import DOMAIN
 from rnnfast.nn.compiled import AttentionPool, BatchNorm1d
 from rnnfast.nn.norm import LayerNorm, RMSNorm
-from rnnfast.nn.parts import Add, Flatten, Multiply, Sigmoid
+from rnnfast.nn.parts import Add, Flatten, Multiply, Scale, Sigmoid
 from rnnfast.nn.sequence import SelfAttention
 
 Array = NDArray[Any]
@@ -50,7 +53,7 @@ class Values:
     def value(self, name: str) -> Value:
         """Of an input of a node."""
         if name not in self.values:
-            raise Unconvertible(f"reads {name!r}, which is part of a state")
+            raise Unconvertible(f"reads {name!r}, which is part of a state or of lengths")
         return self.values[name]
 
     def signal(self, name: str) -> Signal:
@@ -78,11 +81,24 @@ class Values:
 Operation = Callable[[Values, Any, "dict[str, Any]"], Union[Value, "tuple[Value, ...]"]]
 
 
+FLOATS, INTEGERS = (1, 10, 11, 16), (2, 3, 4, 5, 6, 7, 12, 13)  # types of elements
+
+
 def _same(w: Values, node: Any, given: dict[str, Any]) -> Value:
-    value = w.value(node.input[0])
-    if node.op_type == "Cast" and isinstance(value, Signal) and given["to"] not in (1, 6, 7, 10, 11, 16):
-        raise Unconvertible("casts to a type that is neither a float nor an integer")
+    return w.value(node.input[0])
+
+
+def _cast(w: Values, node: Any, given: dict[str, Any]) -> Value:
+    value, to, known = w.value(node.input[0]), given["to"], w.graph.types.get(node.input[0])
+    if isinstance(value, (Signal, Ends)) and to not in FLOATS and not (to in (6, 7) and known in INTEGERS):
+        raise Unconvertible("casts numbers to integers or truth values, which rounds them")
     return value
+
+
+def _dropout(w: Values, node: Any, given: dict[str, Any]) -> Value:
+    if len(node.input) > 2 and node.input[2] and w.constant(node, 2).any():
+        raise Unconvertible("drops numbers at random (training_mode): export the network in eval mode")
+    return w.value(node.input[0])
 
 
 def _transpose(w: Values, node: Any, given: dict[str, Any]) -> Value:
@@ -94,6 +110,8 @@ def _reshape(w: Values, node: Any, given: dict[str, Any]) -> Value:
     value = w.value(node.input[0])
     if isinstance(value, (Filled, Sizes)):
         return value
+    if given.get("allowzero") and 0 in w.constant(node, 1):
+        raise Unconvertible("makes an empty array (allowzero)")
     target = w.value(node.input[1])
     wanted: tuple[Dim, ...] = target.dims if isinstance(target, Sizes) else tuple(w.constant(node, 1).tolist())
     signal = w.signal(node.input[0])
@@ -119,7 +137,7 @@ def _squeeze(w: Values, node: Any, given: dict[str, Any]) -> Value:
         return value
     signal = w.signal(node.input[0])
     axes = _axes(w, node, given)
-    axes = [i for i, d in enumerate(signal.dims) if d == 1] if axes is None else [i % len(signal.dims) for i in axes]
+    axes = [i for i, d in enumerate(signal.dims) if d == 1] if axes is None else [place(signal.dims, i) for i in axes]
     for i in axes:
         dim = signal.dims[i]
         if dim != 1 and not (isinstance(dim, Axis) and dim.role == "rows"):
@@ -134,7 +152,7 @@ def _unsqueeze(w: Values, node: Any, given: dict[str, Any]) -> Value:
     signal = w.signal(node.input[0])
     axes = _axes(w, node, given) or []
     rank = len(signal.dims) + len(axes)
-    places, left = {i % rank for i in axes}, iter(signal.dims)
+    places, left = {range(rank)[i] for i in axes}, iter(signal.dims)
     return replace(signal, dims=tuple(1 if i in places else next(left) for i in range(rank)))
 
 
@@ -153,7 +171,7 @@ def _gather(w: Values, node: Any, given: dict[str, Any]) -> Value:
     signal = w.signal(node.input[0])
     if at.ndim == 0:
         return w.draft.index(signal, axis, int(at))
-    axis %= len(signal.dims)
+    axis = place(signal.dims, axis)
     if at.size == 1:
         one = w.draft.index(signal, axis, int(at.ravel()[0]))
         return replace(one, dims=(*one.dims[:axis], 1, *one.dims[axis:]))
@@ -188,12 +206,16 @@ def _slice(w: Values, node: Any, given: dict[str, Any]) -> Value:
 
 def _split(w: Values, node: Any, given: dict[str, Any]) -> tuple[Value, ...]:
     signal = w.signal(node.input[0])
-    axis = given.get("axis", 0) % len(signal.dims)
+    axis = place(signal.dims, given.get("axis", 0))
     size = signal.dims[axis]
     if not isinstance(size, int):
         raise Unconvertible(f"splits axis {axis} of an array {shown(signal.dims)}")
     count = len(node.output)
-    sizes = given.get("split") or w.constant(node, 1, np.full(count, -(-size // count))).tolist()
+    each = -(-size // count)
+    usual = np.array([each] * (count - 1) + [size - each * (count - 1)])
+    sizes = given.get("split") or w.constant(node, 1, usual).tolist()
+    if len(sizes) != count or sum(sizes) != size or min(sizes) < 1:
+        raise Unconvertible(f"splits {size} numbers into {count} parts of {sizes}")
     ends = np.cumsum(sizes)
     return tuple(w.draft.cut(signal, axis, slice(int(end - n), int(end))) for end, n in zip(ends, sizes))
 
@@ -221,7 +243,7 @@ def _expand(w: Values, node: Any, given: dict[str, Any]) -> Value:
     value = w.value(node.input[0])
     if isinstance(value, np.ndarray) and value.size and np.all(value == value.ravel()[0]):
         return Filled(float(value.ravel()[0]))
-    if isinstance(value, Filled):
+    if isinstance(value, Filled) or (isinstance(value, Sizes) and len(value.dims) == 1):  # the steps, for every row
         return value
     raise Unconvertible("repeats an array")
 
@@ -234,8 +256,11 @@ def _matmul(w: Values, node: Any, given: dict[str, Any]) -> Value:
 
 
 def _matmul_integer(w: Values, node: Any, given: dict[str, Any]) -> Value:
-    zero = w.constant(node, 3, np.zeros(1)).astype(np.float32)
-    return w.draft.linear(w.signal(node.input[0]), (w.constant(node, 1).astype(np.float32) - zero).T)
+    zeros = [w.constant(node, i, np.zeros(1)).astype(np.float32) for i in (2, 3)]
+    if zeros[0].size != 1:
+        raise Unconvertible("shifts the rows of its first input by different zero points")
+    signal = w.draft.scale(w.signal(node.input[0]), 1.0, -zeros[0].ravel())
+    return w.draft.linear(signal, (w.constant(node, 1).astype(np.float32) - zeros[1]).T)
 
 
 def _gemm(w: Values, node: Any, given: dict[str, Any]) -> Value:
@@ -244,6 +269,10 @@ def _gemm(w: Values, node: Any, given: dict[str, Any]) -> Value:
     weight = w.constant(node, 1) * np.float32(given.get("alpha", 1.0))
     bias = w.constant(node, 2, np.zeros(0, np.float32)) * np.float32(given.get("beta", 1.0))
     weight = weight if given.get("transB") else weight.T
+    if weight.ndim != 2 or (bias.ndim == 2 and len(bias) != 1):
+        raise Unconvertible(
+            f"has a matrix of shape {weight.shape} and a bias of shape {bias.shape}, which differs between rows"
+        )
     if bias.size:
         bias = np.broadcast_to(bias.ravel(), len(weight))
     return w.draft.linear(w.signal(node.input[0]), weight, bias if bias.size else None)
@@ -252,15 +281,16 @@ def _gemm(w: Values, node: Any, given: dict[str, Any]) -> Value:
 def _arithmetic(w: Values, node: Any, given: dict[str, Any]) -> Value:
     values = [w.value(name) for name in node.input]
     kind = node.op_type
-    if any(isinstance(value, (np.ndarray, Filled)) for value in values):
-        first = isinstance(values[0], (np.ndarray, Filled))
+    if any(isinstance(value, np.ndarray) for value in values):
+        first = isinstance(values[0], np.ndarray)
         signal = w.signal(node.input[1 if first else 0])
-        value = values[0 if first else 1]
-        constant = np.asarray(value.value if isinstance(value, Filled) else value, np.float64)
+        constant = np.asarray(values[0 if first else 1], np.float64)
         if kind == "Div" and first:
             raise Unconvertible("divides by a sequence")
+        with np.errstate(divide="ignore"):  # the draft refuses infinite factors
+            inverse = 1 / constant if kind == "Div" else 1.0
         factors: dict[str, tuple[Array | float, Array | float]] = {
-            "Add": (1.0, constant), "Mul": (constant, 0.0), "Div": (1 / constant, 0.0),
+            "Add": (1.0, constant), "Mul": (constant, 0.0), "Div": (inverse, 0.0),
             "Sub": (-1.0, constant) if first else (1.0, -constant),
         }  # fmt: skip
         return w.draft.scale(signal, *factors[kind])
@@ -319,8 +349,9 @@ def _windows(w: Values, node: Any, given: dict[str, Any]) -> Value:
     size = given["kernel_shape"]
     if len(size) != 1 or given.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID") or len(node.output) > 1:
         raise Unconvertible("pools several axes, pads by auto_pad or gives the places of maxima")
+    pads = [0, 0] if given.get("auto_pad") == "VALID" else given.get("pads", [0, 0])
     part = windows_of(
-        "max" if node.op_type == "MaxPool" else "mean", size[0], given.get("strides", [1])[0], given.get("pads", [0, 0]),
+        "max" if node.op_type == "MaxPool" else "mean", size[0], given.get("strides", [1])[0], pads,
         counts=bool(given.get("count_include_pad", 0)), dilation=given.get("dilations", [1])[0],
         ceil=bool(given.get("ceil_mode", 0)),
     )  # fmt: skip
@@ -336,11 +367,13 @@ def _steps_first(w: Values, node: Any) -> Signal:
 
 def _flattened_steps(w: Values, node: Any, given: dict[str, Any]) -> Value:
     signal = _steps_first(w, node)
+    w.draft.refuse_ragged()
     return w.draft.add(Flatten(given["steps"]), (*signal.dims[:2], signal.width * given["steps"]), signal)
 
 
 def _attention_pool(w: Values, node: Any, given: dict[str, Any]) -> Value:
     signal = _steps_first(w, node)
+    w.draft.refuse_ragged()
     layer = AttentionPool(signal.width, seed=0)
     layer.load_state_dict({"weight": w.constant(node, 1).T})
     return w.draft.add(layer, (1, *signal.dims[1:]), signal)
@@ -360,14 +393,13 @@ def _conv(w: Values, node: Any, given: dict[str, Any]) -> Value:
         raise Unconvertible(f"convolves over {weight.ndim - 2} axes")
     bias = w.constant(node, 2, np.zeros(0))
     dilation, stride = given.get("dilations", [1])[0], given.get("strides", [1])[0]
-    before, after = given.get("pads", [0, 0])
-    reach = dilation * (weight.shape[2] - 1)
     automatic = given.get("auto_pad", "NOTSET")
+    before, after = [0, 0] if automatic == "VALID" else given.get("pads", [0, 0])
     if automatic.startswith("SAME"):
         if stride != 1:
             raise Unconvertible(f"pads by auto_pad={automatic} with a stride")
-        small = reach // 2
-        before, after = (small, reach - small) if automatic == "SAME_UPPER" else (reach - small, small)
+        less, more = same_padding(dilation * (weight.shape[2] - 1))
+        before, after = (less, more) if automatic == "SAME_UPPER" else (more, less)
     found = Convolution(weight, bias if bias.size else None, dilation, stride, given.get("group", 1), before, after)
     return w.draft.convolve(w.signal(node.input[0]), found)
 
@@ -377,37 +409,23 @@ def _pad(w: Values, node: Any, given: dict[str, Any]) -> Value:
     pads = given["pads"] if "pads" in given else w.constant(node, 1).tolist()
     axes = w.constant(node, 3, np.arange(len(signal.dims))).tolist()
     mode = given.get("mode", "constant")
-    if mode == "constant" and w.constant(node, 2, np.zeros(1)).any():
-        raise Unconvertible("pads with a value that is not zero")
+    value = w.constant(node, 2, np.asarray(given.get("value", 0.0)))
+    if mode == "constant" and value.any():
+        raise Unconvertible(f"pads with the value {value.ravel()[0]}, expected 0")
+    if len(pads) != 2 * len(axes):
+        raise Unconvertible(f"has {len(pads)} pads for {len(axes)} axes, expected two for each")
     for axis, before, after in zip(axes, pads[: len(axes)], pads[len(axes) :]):
         if before or after:
-            signal = _padded(w, signal, axis % len(signal.dims), (before, after), mode)
+            signal = w.draft.pad(signal, axis, (before, after), mode)
     return signal
-
-
-def _padded(w: Values, signal: Signal, axis: int, pads: tuple[int, int], mode: str) -> Signal:
-    dim = signal.dims[axis]
-    if is_steps(dim) and mode == "constant":
-        return replace(signal, zeros=(signal.zeros[0] + pads[0], signal.zeros[1] + pads[1]))
-    if not isinstance(dim, int):
-        raise Unconvertible(f"pads steps by mode={mode}")
-    places = signal.numbers()
-    numbers = np.arange(signal.width).reshape([d for d in signal.dims if isinstance(d, int)])
-    each = [(0, 0)] * len(places)
-    each[places.index(axis)] = pads
-    modes = {"constant": "constant", "reflect": "reflect", "edge": "edge", "wrap": "wrap"}
-    if mode == "constant":
-        chosen = np.pad(numbers, each, constant_values=-1).ravel()
-    else:
-        chosen = np.pad(numbers, each, mode=modes[mode]).ravel()  # type: ignore[call-overload]
-    weight = np.zeros((len(chosen), signal.width), np.float32)
-    weight[np.flatnonzero(chosen >= 0), chosen[chosen >= 0]] = 1
-    dims = (*signal.dims[:axis], dim + sum(pads), *signal.dims[axis + 1 :])
-    return w.draft.affine(signal, Affine(weight, light=True), dims)
 
 
 def _batch_norm(w: Values, node: Any, given: dict[str, Any]) -> Value:
     signal = w.signal(node.input[0])
+    if given.get("training_mode") or not given.get("spatial", 1):
+        raise Unconvertible(
+            "normalizes by the statistics of the batch or of each step: export the network in eval mode"
+        )
     names = ("weight", "bias", "running_mean", "running_var")
     state = {name: w.constant(node, i + 1) for i, name in enumerate(names)}
     return w.draft.batch_norm(signal, 1, state, float(str(np.float32(given.get("epsilon", 1e-5)))))
@@ -433,6 +451,7 @@ def _rms_norm(w: Values, node: Any, given: dict[str, Any]) -> Value:
 
 def _self_attention(w: Values, node: Any, given: dict[str, Any]) -> Value:
     signal = _steps_first(w, node)
+    w.draft.refuse_ragged()
     names = ["in_proj_weight", "out_proj.weight", "in_proj_bias", "out_proj.bias"][: len(node.input) - 1]
     layer = SelfAttention(signal.width, given["num_heads"], causal=bool(given["causal"]), bias=len(names) == 4, seed=0)
     layer.load_state_dict({name: w.constant(node, i + 1).T for i, name in enumerate(names)})
@@ -447,28 +466,17 @@ def _reduce(w: Values, node: Any, given: dict[str, Any]) -> Value:
     function = "max" if "Max" in node.op_type else "mean"
     if axes is None:
         raise Unconvertible("reduces all axes")
-    for axis in sorted((i % len(signal.dims) for i in axes), reverse=True):
+    for axis in sorted((place(signal.dims, i) for i in axes), reverse=True):
         dim = signal.dims[axis]
         if is_steps(dim):
             signal = w.draft.pool(signal, "max" if function == "max" else "mean", axis, keep=keep)
             continue
         if not isinstance(dim, int) or (function == "max" and dim != 1):
             raise Unconvertible(f"reduces axis {axis} of an array {shown(signal.dims)}")
-        signal = _averaged(w, signal, axis)
+        signal = w.draft.mean(signal, axis)
         if not keep:
             signal = replace(signal, dims=(*signal.dims[:axis], *signal.dims[axis + 1 :]))
     return signal
-
-
-def _averaged(w: Values, signal: Signal, axis: int) -> Signal:
-    """The mean over an axis of numbers, which becomes 1."""
-    dim = signal.dims[axis]
-    if not isinstance(dim, int) or dim == 1:
-        return signal
-    sizes = [d for d in signal.dims if isinstance(d, int)]
-    place = signal.numbers().index(axis)
-    weight = np.eye(signal.width).reshape(*sizes, signal.width).mean(place).reshape(-1, signal.width)
-    return w.draft.affine(signal, Affine(weight, light=True), (*signal.dims[:axis], 1, *signal.dims[axis + 1 :]))
 
 
 def _one_hot(w: Values, node: Any, given: dict[str, Any]) -> Value:
@@ -487,23 +495,36 @@ def _quantize(w: Values, node: Any, given: dict[str, Any]) -> tuple[Value, ...]:
 
 
 def _dequantize(w: Values, node: Any, given: dict[str, Any]) -> Value:
-    scale = w.constant(node, 1).astype(np.float64)
+    signal, scale = w.signal(node.input[0]), w.constant(node, 1).astype(np.float64)
     zero = w.constant(node, 2, np.zeros(())).astype(np.float64)
-    return w.draft.scale(w.signal(node.input[0]), scale, -zero * scale)
+    if scale.size > 1:
+        if scale.ndim != 1 or given.get("block_size"):
+            raise Unconvertible("scales blocks of numbers")
+        shape = [-1 if i == place(signal.dims, given.get("axis", 1)) else 1 for i in range(len(signal.dims))]
+        scale, zero = scale.reshape(shape), zero.reshape(shape if zero.size > 1 else ())
+    return w.draft.scale(signal, scale, -zero * scale)
+
+
+def _scale(w: Values, node: Any, given: dict[str, Any]) -> Value:
+    return w.draft.part(w.signal(node.input[0]), Scale(float(str(np.float32(given["factor"])))))
 
 
 OPERATIONS: dict[str, Operation] = {
-    **dict.fromkeys(("Identity", "Cast", "Dropout"), _same),
+    "Identity": _same, "Cast": _cast, "Dropout": _dropout, "Tile": _expand,
     **dict.fromkeys(("Add", "Sub", "Mul", "Div"), _arithmetic),
     **dict.fromkeys(("ReduceMean", "ReduceMax", "GlobalAveragePool", "GlobalMaxPool"), _reduce),
     "Transpose": _transpose, "Reshape": _reshape, "Flatten": _flatten, "Squeeze": _squeeze, "Unsqueeze": _unsqueeze,
     "Gather": _gather, "Slice": _slice, "Split": _split, "Concat": _concat, "Shape": _shape,
     "ConstantOfShape": _filled, "Expand": _expand, "MatMul": _matmul, "MatMulInteger": _matmul_integer, "Gemm": _gemm,
     "Pow": _power, "Conv": _conv, "Pad": _pad, "BatchNormalization": _batch_norm, "LayerNormalization": _layer_norm,
-    "RMSNorm": _rms_norm, "SelfAttention": _self_attention, "OneHot": _one_hot, "DynamicQuantizeLinear": _quantize, "DequantizeLinear": _dequantize,
+    "OneHot": _one_hot, "DynamicQuantizeLinear": _quantize, "DequantizeLinear": _dequantize,
     "Relu": _function("relu"), "Tanh": _function("tanh"), "Sigmoid": _function("sigmoid"),
     "LeakyRelu": _function("leaky_relu", alpha=0.01), "Elu": _function("elu", alpha=1.0), "Gelu": _gelu,
     "HardSigmoid": _function("hard_sigmoid", alpha=0.2, beta=0.5), "Swish": _swish, "Clip": _clip,
-    "Softplus": _function("softplus", beta=1.0), "Softmax": _softmax, "LogSoftmax": _softmax, "MaxPool": _windows,
-    "AveragePool": _windows, "FlattenSteps": _flattened_steps, "AttentionPool": _attention_pool, "BatchNorm1d": _batch_norm_function,
+    "Softplus": _function("softplus"), "Softmax": _softmax, "LogSoftmax": _softmax, "MaxPool": _windows,
+    "AveragePool": _windows,
+    # Layers that ``to_onnx`` writes as functions of the file.
+    f"{DOMAIN}.RMSNorm": _rms_norm, f"{DOMAIN}.SelfAttention": _self_attention, f"{DOMAIN}.FlattenSteps": _flattened_steps,
+    f"{DOMAIN}.AttentionPool": _attention_pool, f"{DOMAIN}.BatchNorm1d": _batch_norm_function, f"{DOMAIN}.Scale": _scale,
+    f"{DOMAIN}.Softplus": _function("softplus", beta=1.0),
 }  # fmt: skip

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from rnnfast.files import PathLike
-from rnnfast.interop.axes import Axis, Dim, Dims, Unconvertible, is_steps
+from rnnfast.interop.axes import Axis, Dim, Dims, Unconvertible, arrangements, is_steps, rows_first
 from rnnfast.interop.draft import Ends
-from rnnfast.interop.onnx_graph import RECURRENT, Graph, attributes, described, evaluate, read_graph, recurrent_node
-from rnnfast.interop.onnx_operations import OPERATIONS, Filled, Values
+from rnnfast.interop.hostile import readable
+from rnnfast.interop.onnx_graph import Graph, evaluate, read_graph, recurrent_node
+from rnnfast.interop.onnx_nodes import QUANTIZED_LSTM, RECURRENT, attributes, described, operator
+from rnnfast.interop.onnx_operations import OPERATIONS, Filled, Sizes, Values
 from rnnfast.models.network import Network
-from rnnfast.models.onnx_write import DOMAIN
 from rnnfast.protocols import Precision
 
 
@@ -37,9 +38,9 @@ def from_onnx(
     Raises ``ValueError`` that names the first node that cannot be taken; ``rf.onnx.load`` runs such files. Needs the onnx package.
     """
     graph = read_graph(path, constants)
-    quantized = any(node.op_type == "DynamicQuantizeLSTM" for node in graph.nodes)
+    quantized = any(operator(node) == QUANTIZED_LSTM for node in graph.nodes)
     precision: Precision = weights or ("int8" if quantized else "f32")
-    furthest, error = -1, Unconvertible("the graph has no input that is a sequence")
+    furthest, error = -1, Unconvertible(_no_sequence(graph))
     for dims in _arrangements(graph):
         walk = Walk(graph, dims)
         try:
@@ -54,56 +55,66 @@ def _arrangements(graph: Graph) -> Iterator[dict[str, Dims]]:
     """What the axes of the inputs may be: steps, rows or numbers."""
     states, lengths = _states(graph), _lengths(graph)
     data = [value.name for value in graph.inputs if value.name not in states | lengths]
-    choices = [list(_dims_of(graph, name)) for name in data]
+    choices = [[dims for _, dims in arrangements(graph.shapes.get(name, []), _ids(graph, name))] for name in data]
     for chosen in itertools.islice(itertools.product(*choices), 64):
         yield dict(zip(data, chosen))
-
-
-def _dims_of(graph: Graph, name: str) -> Iterator[Dims]:
-    sizes = graph.shapes.get(name, [])
-    ids = graph.types.get(name) in (6, 7)  # int32, int64
-    roles: dict[tuple[int, bool], tuple[str, ...]] = {
-        (1, True): ("T",), (2, True): ("NT", "TN"), (2, False): ("TC",), (3, False): ("NTC", "TNC", "NCT"),
-    }  # fmt: skip
-    for letters in roles.get((len(sizes), ids), ()):
-        numbers = [size for size, letter in zip(sizes, letters) if letter == "C"]
-        if all(isinstance(size, int) for size in numbers):
-            yield tuple(_dim(letter, size) for letter, size in zip(letters, sizes))
-
-
-def _dim(letter: str, size: int | str) -> Dim:
-    known = size if isinstance(size, int) else None
-    if letter == "C":
-        assert known is not None
-        return known
-    return Axis("steps" if letter == "T" else "rows", known)
 
 
 _MOVING = {"Identity", "Squeeze", "Unsqueeze", "Transpose", "Reshape", "Slice", "Gather", "Concat", "Cast", "Split"}
 
 
+def _ids(graph: Graph, name: str) -> bool:
+    return graph.types.get(name) in (6, 7)  # int32, int64
+
+
+def _no_sequence(graph: Graph) -> str:
+    given = ", ".join(f"{value.name} {graph.shapes.get(value.name, 'of unknown shape')}" for value in graph.inputs)
+    return f"no input is a sequence: the file has {given or 'none'}, expected (N, T) token ids or (N, T, width) numbers of a fixed width"
+
+
+def _moved(node: Any) -> list[str]:
+    """The arrays that a node of ``_MOVING`` moves; what else it reads says where to."""
+    return list(node.input) if operator(node) == "Concat" else list(node.input[:1])
+
+
 def _states(graph: Graph) -> set[str]:
     """The inputs that are only read as initial states."""
-    readers: dict[str, list[tuple[Any, int]]] = {}
-    for node in graph.nodes:
+    initial: dict[str, bool] = dict.fromkeys(graph.outputs, False)  # by values: whether all that reads one does so
+    for node in reversed(graph.nodes):
+        kind = operator(node)
+        moves = kind in _MOVING and all(initial.get(name, False) for name in node.output if name)
         for i, name in enumerate(node.input):
-            readers.setdefault(name, []).append((node, i))
+            fits = (kind in RECURRENT and i in (5, 6)) or kind == "Shape" or (moves and name in _moved(node))
+            initial[name] = initial.get(name, True) and fits
+    return {value.name for value in graph.inputs if initial.get(value.name, False)}
 
-    def initial(name: str) -> bool:
-        return bool(readers.get(name)) and all(
-            (node.op_type in RECURRENT and i in (5, 6))
-            or node.op_type == "Shape"
-            or (node.op_type in _MOVING and i == 0 and all(map(initial, node.output)))
-            for node, i in readers[name]
-        )
 
-    return {value.name for value in graph.inputs if value.name not in graph.outputs and initial(value.name)}
+def _from(names: set[str], graph: Graph) -> set[str]:
+    """The values that are initial states, moved about."""
+    found: set[str] = set(names)
+    for node in graph.nodes:
+        if operator(node) in _MOVING and found.intersection(_moved(node)):
+            if not found.issuperset(_moved(node)):
+                raise Unconvertible(f"{described(node)} joins an initial state with what is none")
+            found.update(node.output)
+    return found
+
+
+def _last_states(graph: Graph) -> set[str]:
+    """The values that are only states after the last step, moved about."""
+    found: set[str] = set()
+    for node in graph.nodes:
+        if operator(node) in RECURRENT:
+            found.update(node.output[1:])
+        elif operator(node) in _MOVING and found.issuperset(_moved(node)):
+            found.update(node.output)
+    return found
 
 
 def _lengths(graph: Graph) -> set[str]:
     """The inputs that are only read as lengths of rows."""
     names = [value.name for value in graph.inputs]
-    read = [(name, node.op_type in RECURRENT and i == 4) for node in graph.nodes for i, name in enumerate(node.input)]
+    read = [(name, operator(node) in RECURRENT and i == 4) for node in graph.nodes for i, name in enumerate(node.input)]
     return {name for name in names if (name, True) in read and (name, False) not in read}
 
 
@@ -112,18 +123,20 @@ class Walk(Values):
     """One walk over a graph."""
 
     done: int = 0  # nodes
+    lengths: set[str] = field(default_factory=set)  # inputs
 
     def network(self, weights: Precision) -> Network:
         """The network; raises :class:`Unconvertible` with the node in front."""
         makers = {name: node for node in self.graph.nodes for name in node.output}
-        states = _states(self.graph)
-        outputs = [name for name in self.graph.outputs if not _is_state(name, makers)] or self.graph.outputs
+        states, last, self.lengths = _states(self.graph), _last_states(self.graph), _lengths(self.graph)
+        self.draft.ragged = bool(self.lengths)
+        outputs = [name for name in self.graph.outputs if name not in last] or self.graph.outputs
         needed, left = set(), list(outputs)
         while left:
             node = makers.get(left.pop())
             if node is not None and id(node) not in needed:
                 needed.add(id(node))
-                left += [name for i, name in enumerate(node.input) if node.op_type not in RECURRENT or i != 4]
+                left += node.input
         self.values.update(self.graph.constants)
         for name, dims in self.dims.items():
             self.values[name] = self.draft.input(name, dims)
@@ -136,22 +149,22 @@ class Walk(Values):
             signals = {name: self.signal(name) for name in outputs}
             for value in signals.values():
                 self.draft.settle(value)
-            return self.draft.network(signals, batch_first=self._batch_first(), weights=weights)
+            return self.draft.network(signals, batch_first=rows_first(self.dims.values()), weights=weights)
         except Unconvertible as error:
             raise Unconvertible(f"the output: {error}") from None
 
     def _run(self, node: Any, states: set[str]) -> None:
         try:
-            if node.op_type in RECURRENT:
-                self._recurrent(node, states)
-                return
-            if self._constant(node):
-                return
-            kind = node.op_type.partition("_")[0] if node.domain == DOMAIN else node.op_type
-            operation = OPERATIONS.get(kind)
-            if operation is None:
-                raise Unconvertible("networks of rnnfast have no such layer")
-            result = operation(self, node, attributes(node))
+            with readable(described(node), "ONNX"):
+                if operator(node) in RECURRENT:
+                    self._recurrent(node, states)
+                    return
+                if self._constant(node):
+                    return
+                operation = OPERATIONS.get(operator(node))
+                if operation is None:
+                    raise Unconvertible("networks of rnnfast have no such layer")
+                result = operation(self, node, attributes(node))
         except Unconvertible as error:
             text = str(error)
             raise Unconvertible(text if described(node) in text else f"{described(node)}: {text}") from None
@@ -170,17 +183,6 @@ class Walk(Values):
         self.values.update({name: self.graph.constants[name] for name in node.output if name})
         return True
 
-    def _batch_first(self) -> bool:
-        orders = {
-            dims.index(rows) < dims.index(steps)
-            for dims in self.dims.values()
-            for rows in dims for steps in dims
-            if isinstance(rows, Axis) and rows.role == "rows" and is_steps(steps)
-        }  # fmt: skip
-        if len(orders) > 1:
-            raise Unconvertible("one input has its rows first and another its steps")
-        return orders == {True}
-
     def _recurrent(self, node: Any, states: set[str]) -> None:
         read = recurrent_node(node, self.graph.constants)
         for name in read.initial:
@@ -189,6 +191,7 @@ class Walk(Values):
             if not zeros and not (isinstance(known, np.ndarray) and not known.any()):
                 raise Unconvertible("starts from a state that is not zero")
         signal, recurrence = self.signal(read.data), read.recurrence
+        self._check_lengths(read.lengths, signal.dims[read.layout] if len(signal.dims) > 1 else 0)
         if read.layout == 1:
             signal = self.draft.transpose(signal, (1, 0, *range(2, len(signal.dims))))
         size = recurrence.hidden_size
@@ -206,22 +209,20 @@ class Walk(Values):
             forward, backward = recurrence.forward is not None, recurrence.backward is not None
             self.values[name] = Ends(y, size, forward, backward, read.layout == 1, part)
 
-
-def _is_state(name: str, makers: Mapping[str, Any]) -> bool:
-    """Whether a value is only a state after the last step, moved about."""
-    node = makers.get(name)
-    if node is None:
-        return False
-    if node.op_type in RECURRENT:
-        return list(node.output).index(name) > 0
-    read = node.input if node.op_type == "Concat" else node.input[:1]
-    return node.op_type in _MOVING and all(_is_state(each, makers) for each in read)
-
-
-def _from(names: set[str], graph: Graph) -> set[str]:
-    """The values that are initial states, moved about."""
-    found: set[str] = set(names)
-    for node in graph.nodes:
-        if node.op_type in _MOVING and found.intersection(node.input):
-            found.update(node.output)
-    return found
+    def _check_lengths(self, name: str, steps: Dim) -> None:
+        """Refuses lengths that are not an input of the network, unless they are all its steps."""
+        if name in self.lengths or (not name and not self.lengths):
+            if len(self.lengths) > 1:
+                raise Unconvertible(
+                    f"the file has several inputs of lengths, {', '.join(sorted(self.lengths))}, and a network has one"
+                )
+            return
+        if not name:
+            raise Unconvertible(
+                "reads all steps of rows that have lengths elsewhere, and a network has the same lengths for all layers"
+            )
+        value = self.value(name)
+        all_steps = isinstance(value, Sizes) and len(value.dims) == 1 and is_steps(value.dims[0])
+        size = steps.size if isinstance(steps, Axis) else steps
+        if self.lengths or not (all_steps or (isinstance(value, np.ndarray) and value.size and np.all(value == size))):
+            raise Unconvertible(f"its lengths {name!r} are neither an input of the network nor all steps")

@@ -8,24 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from rnnfast.nn.gates import reordered
 from rnnfast.nn.recurrent import LAYERS, Recurrent
 from rnnfast.protocols import Precision
 
 Numbers = NDArray[np.float32]
-# Where the blocks of rnnfast's gate orders (LSTM i f g o, GRU r z n, which are PyTorch's) stand in the orders of others.
-ONNX_ORDER: dict[str, tuple[int, ...]] = {
-    "lstm": (0, 2, 3, 1), "gru": (1, 0, 2), "gru_reset_before": (1, 0, 2), "rnn": (0,), "rnn_relu": (0,),
-}  # fmt: skip
-KERAS_ORDER: dict[str, tuple[int, ...]] = {**ONNX_ORDER, "lstm": (0, 1, 2, 3)}
-
-
-def reordered(matrix: Numbers, order: Sequence[int]) -> Numbers:
-    """Blocks of rows, one for each gate, in another order.
-
-    >>> reordered(np.arange(4), (0, 2, 3, 1)).tolist()
-    [0, 2, 3, 1]
-    """
-    return np.concatenate([np.split(matrix, len(order))[i] for i in order])
 
 
 @dataclass(frozen=True)

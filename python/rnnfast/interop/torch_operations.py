@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rnnfast.interop.axes import Unconvertible, is_steps, reshaped, shown
-from rnnfast.interop.draft import Convolution, Draft, Ends, Signal
+from rnnfast.interop.draft import Draft, Ends, Signal
 from rnnfast.interop.functions import part_of, windows_of
+from rnnfast.interop.pending import Convolution
 from rnnfast.nn.layer import Layer
 from rnnfast.nn.norm import LayerNorm
 from rnnfast.nn.parts import Add, Multiply

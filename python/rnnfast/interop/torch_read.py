@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rnnfast._expect import kind_of
-from rnnfast.interop.axes import Axis, Dims, Unconvertible, is_steps
-from rnnfast.interop.draft import Convolution, Draft, Signal
+from rnnfast.interop.axes import Axis, Dims, Unconvertible, arrangements, rows_first
+from rnnfast.interop.draft import Draft, Signal
 from rnnfast.interop.functions import part_of, windows_of
+from rnnfast.interop.pending import Convolution
 from rnnfast.interop.torch_operations import OPERATIONS, LastStates, leaves, numbers
 from rnnfast.models.network import Network
 from rnnfast.nn.layer import Layer
@@ -288,20 +289,16 @@ def _examples(module: Any) -> Iterator[tuple[Any, ...]]:
 
 
 def _arrangements(inputs: tuple[Any, ...]) -> Iterator[list[Dims]]:
-    yield from map(list, itertools.product(*(list(_dims_of(value)) for value in inputs)))
+    yield from map(list, itertools.product(*(_dims_of(value) for value in inputs)))
 
 
-def _dims_of(value: Any) -> Iterator[Dims]:
-    shape = tuple(value.shape)
-    letters: dict[tuple[int, bool], tuple[str, ...]] = {
-        (1, False): ("T",), (2, False): ("NT", "TN"), (2, True): ("TC",), (3, True): ("NTC", "TNC", "NCT"),
-    }  # fmt: skip
-    orders = letters.get((len(shape), value.dtype.is_floating_point), ())
+def _dims_of(value: Any) -> list[Dims]:
+    given = list(arrangements(tuple(value.shape), not value.dtype.is_floating_point))
     # An example with 7 rows of 29 steps says which axis is which.
-    known = [o for o in orders if all(s == {"T": STEPS, "N": ROWS}.get(c, s) for c, s in zip(o, shape))]
-    for order in known or orders:
-        roles = {"T": "steps", "N": "rows"}
-        yield tuple(s if c == "C" else Axis(roles[c], s) for c, s in zip(order, shape))  # type: ignore[arg-type]
+    known = [
+        (o, dims) for o, dims in given if all(s == {"T": STEPS, "N": ROWS}.get(c, s) for c, s in zip(o, value.shape))
+    ]
+    return [dims for _, dims in known or given]
 
 
 @dataclass
@@ -339,14 +336,7 @@ class _Walk:
             kept = {name: value.whole(self.draft) for name, value in ends.items()}
         if not kept:
             raise Unconvertible("no output depends on the steps of an input")
-        orders = {
-            dims.index(rows) < dims.index(steps)
-            for dims in self.dims for rows in dims for steps in dims
-            if isinstance(rows, Axis) and rows.role == "rows" and is_steps(steps)
-        }  # fmt: skip
-        if len(orders) > 1:
-            raise Unconvertible("one input has its rows first and another its steps")
-        return self.draft.network(kept, batch_first=orders == {True}, weights=weights)
+        return self.draft.network(kept, batch_first=rows_first(self.dims), weights=weights)
 
     def _run(self, node: Any) -> None:
         name = str(node.target) if node.target is not operator.getitem else "getitem"

@@ -11,12 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rnnfast.files import PathLike, replacing
+from rnnfast.nn.gates import ONNX_ORDER, inverse, reordered
 
 OPSET, IR_VERSION, DOMAIN = 20, 9, "rnnfast"
-# Where the blocks of ONNX's gate orders (LSTM i o f c, GRU z r h) stand in rnnfast's.
-_CELLS: dict[str, tuple[str, tuple[int, ...]]] = {
-    "lstm": ("LSTM", (0, 3, 1, 2)), "gru": ("GRU", (1, 0, 2)), "gru_reset_before": ("GRU", (1, 0, 2)), "rnn": ("RNN", (0,)), "rnn_relu": ("RNN", (0,)),
-}  # fmt: skip
+_KINDS = {"lstm": "LSTM", "gru": "GRU", "gru_reset_before": "GRU", "rnn": "RNN", "rnn_relu": "RNN"}
 Entry = Mapping[str, Any]
 
 
@@ -181,7 +179,7 @@ def _conv1d(w: Writer, entry: Entry, read: list[str]) -> str:
 
 def _recurrent(w: Writer, entry: Entry, read: list[str]) -> str:
     cell = entry["cell"]
-    if cell not in _CELLS:
+    if cell not in _KINDS:
         raise ValueError(f"layer {entry['name']!r}: ONNX has no operator for the cell {cell}; it has LSTM, GRU and RNN")
     value, directions, size = read[0], 1 + entry["bidirectional"], entry["hidden_size"]
     if w.ids.get(value):
@@ -213,10 +211,10 @@ def _rows(w: Writer, state: str, layer: int, directions: int) -> str:
 
 def _node(w: Writer, entry: Entry, layer: int, value: str, state: list[str]) -> list[str]:
     """One layer in its directions: Y, Y_h and, of an LSTM, Y_c."""
-    kind, order = _CELLS[entry["cell"]]
+    kind, order = _KINDS[entry["cell"]], inverse(ONNX_ORDER[entry["cell"]])
     suffixes = [f"l{layer}", f"l{layer}_reverse"][: 1 + entry["bidirectional"]]
     stacked = [
-        np.stack([_reordered(w.weight(entry, f"{name}_{suffix}"), order) for suffix in suffixes])
+        np.stack([reordered(w.weight(entry, f"{name}_{suffix}"), order) for suffix in suffixes])
         for name in ("weight_ih", "weight_hh", *(("bias_ih", "bias_hh") if entry["bias"] else ()))
     ]
     constants = [*stacked[:2], *([np.concatenate(stacked[2:], axis=1)] if entry["bias"] else [])]
@@ -236,10 +234,6 @@ def _node(w: Writer, entry: Entry, layer: int, value: str, state: list[str]) -> 
         inputs += [*([""] * (5 - len(inputs))), *state]
     made: list[str] = w(kind, *inputs, outputs=3 if kind == "LSTM" else 2, **options)
     return made
-
-
-def _reordered(matrix: NDArray[Any], order: Sequence[int]) -> NDArray[Any]:
-    return np.concatenate([np.split(matrix, len(order))[i] for i in order])
 
 
 def _layer_norm(w: Writer, entry: Entry, read: list[str]) -> str:
@@ -280,6 +274,15 @@ def _activation(w: Writer, entry: Entry, read: list[str]) -> str:
     if name not in nodes:
         raise ValueError(f"layer {entry['name']!r}: ONNX has no activation {name}")
     return _given(w, nodes[name](), w.widths[x])
+
+
+def _scale(w: Writer, entry: Entry, read: list[str]) -> str:
+    factor = float(entry["factor"])
+
+    def body(w: Writer, read: list[str]) -> str:
+        return str(w("Mul", read[0], w.constant(factor)))
+
+    return _given(w, w.function("Scale", [read[0]], body, factor=factor), w.widths[read[0]])
 
 
 def _softplus(w: Writer, x: str, beta: float) -> str:
@@ -397,5 +400,5 @@ _LAYERS: dict[str, Callable[[Writer, Entry, list[str]], str]] = {
     "activation": _activation, "pool": _pool, "self_attention": _self_attention, "add": _folded("Add"),
     "multiply": _folded("Mul"), "concatenate": _concatenate, "dropout": lambda w, entry, read: read[0],
     "softmax": _softmax, "batch_norm": _batch_norm, "pool_windows": _windows, "flatten": _flatten,
-    "attention_pool": _attention_pool,
+    "attention_pool": _attention_pool, "scale": _scale,
 }  # fmt: skip
