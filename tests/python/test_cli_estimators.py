@@ -62,6 +62,16 @@ def test_a_forecast_continues_the_dates_and_a_saved_model_gives_it_again(table, 
     assert isinstance(rf.load(model), rf.Forecaster)
 
 
+def test_the_printed_interval_is_that_of_the_fit(table, tmp_path, capsys):
+    model = tmp_path / "m.safetensors"
+    options = ["--columns", "sales", "--season", "12", "--epochs", "2", "--output", str(model)]
+    assert main(["forecast", str(table), *options, "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)["forecast"]
+    expected = rf.load(model).predict_interval()
+    for name, values in expected._asdict().items():
+        np.testing.assert_array_equal([row[name] for row in printed], values[:, 0])
+
+
 def test_a_forecast_of_one_column_as_json_with_a_backtest_and_a_picture(table, tmp_path, capsys):
     pytest.importorskip("matplotlib")
     options = [

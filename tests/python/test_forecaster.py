@@ -47,6 +47,18 @@ def test_a_backtest_s_first_forecast_is_that_of_the_copy(fitted):
     )
 
 
+def test_the_interval_of_a_series_that_begins_as_the_fitted_one_is_the_backtest_s():
+    found = rf.Forecaster(**QUICK).backtest(SEASONAL, test=39 / 240)
+    model = rf.Forecaster(**QUICK).fit(SEASONAL[:201])
+    for m in (0, 1, 7, 30):
+        ends = np.stack(model.predict_interval(6, SEASONAL[: 201 + m]), -1)[:, [1, 0, 2]]
+        np.testing.assert_allclose(ends, found.forecasts[m, :, 0], rtol=1e-5)
+    a, b = (np.ptp(model.predict_interval(6, SEASONAL[:n])[1:], axis=0) for n in (201, 150))
+    assert (b >= 0.99 * a).all()  # the fit has seen all of the shorter one too
+    other = model.predict_interval(6, SEASONAL[:201] + random.normal(size=201))
+    assert (np.ptp(other[1:], axis=0) > a).all()  # calibrated by its own errors
+
+
 def test_forecasts_do_not_see_the_future():
     changed = SEASONAL.copy()
     changed[150:] = 1000

@@ -75,8 +75,11 @@ def run(args: argparse.Namespace) -> None:
             f"{named(args.file)} has no rows after the last value, and the exogenous columns of the steps ahead are needed"
         )
     k = min(k, len(ahead)) if args.exogenous else k
-    outside = table.outside[: len(known) + k] if args.exogenous else None
-    interval = model.predict_interval(k, known, exogenous=outside)
+    if args.model is None:
+        series, outside = None, ahead[:k]
+    else:
+        series, outside = known, table.outside[: len(known) + k]
+    interval = model.predict_interval(k, series, exogenous=outside if args.exogenous else None)
     if args.output is not None:
         model.save(args.output)
         streams.note(f"wrote {args.output}; apply it with: rnnfast forecast FILE --model {args.output}")

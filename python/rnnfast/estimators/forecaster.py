@@ -208,7 +208,11 @@ class Forecaster(Estimator):
     def predict_interval(
         self, k: int | None = None, series: Any = None, *, exogenous: ArrayLike | None = None
     ) -> Interval:
-        """The medians of :meth:`forecast`, and the ends of the interval that contains a share ``interval`` of the values."""
+        """The medians of :meth:`forecast`, and the ends of the interval that contains a share ``interval`` of the values.
+
+        The newest errors of ``series`` calibrate the interval, as far as they are known; of one that begins as the fitted series,
+        those after the end of the fit.
+        """
         ends, flat, index = self._ahead(k, series, exogenous, [self._level()])
         lower, median, upper = (ends[0, i, :, 0] if flat else ends[0, i] for i in range(3))
         names = self._columns()
@@ -235,7 +239,7 @@ class Forecaster(Estimator):
         last = quantiles[:, -1, :k]  # (D, k, 3)
         if not np.isfinite(last).all():
             raise ValueError(f"the series has {len(x)} values, too few to look a season back; give more")
-        recent = self._scores if series is None else self._recent(scores)
+        recent = self._scores if series is None else self._recent(x, scores)
         found = []
         for level in levels:
             margin = _margin(recent, level)[:, :k]
@@ -243,8 +247,16 @@ class Forecaster(Estimator):
             found.append(np.stack([self._natural(ends[..., i].T) for i in range(3)]))
         return np.stack(found), flat, index
 
-    def _recent(self, scores: Reals) -> Reals:
-        """The newest scores of a series, filled up with those of the fit."""
+    def _recent(self, x: Reals, scores: Reals) -> Reals:
+        """The newest scores of a series, filled up with those of the fit.
+
+        The linear part has learnt from all of the fitted series: where x has the same values, its errors are too small to count.
+        """
+        fitted_steps = len(self._series)
+        both = min(len(x), fitted_steps)
+        if np.array_equal(x[:both], self._series[:both]):
+            target = np.arange(len(x))[:, None] + np.arange(1, scores.shape[2] + 1)
+            scores = np.where(target < fitted_steps, np.nan, scores)
         rows = []
         for own, fitted in zip(
             scores.transpose(0, 2, 1).reshape(-1, scores.shape[1]), self._scores.reshape(-1, self._scores.shape[2])
