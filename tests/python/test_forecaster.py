@@ -216,7 +216,7 @@ def test_mistakes_are_named(fitted):
     ("name", "season"), [("airline-passengers", 12), ("monthly-sunspots", 132), ("daily-min-temperatures", 365)]
 )
 def test_public_series_are_forecast_better_than_by_their_last_season(data_folder, name, season):
-    """With default settings and the season's length; the same for other seeds."""
+    """With default settings and the season's length; seeds 1 and 2 give coverages of 0.79 to 0.81. The defaults were chosen on these series."""
     lines = gzip.decompress((data_folder / "series" / f"{name}.csv.gz").read_bytes()).decode().split()[1:]
     found = rf.Forecaster(season=season, seed=0).backtest([float(line.split(",")[1]) for line in lines])
     assert found.mae < found.seasonal_naive_mae

@@ -79,9 +79,13 @@ class Forecaster(Estimator):
     b is a base: 0, the last value, or the value a season before, with or without the season's change. x are the last three values, the
     level, values one and two seasons before t + h, two harmonics of the season, and the exogenous columns at t + h; w is a ridge
     regression. h_t is the state of a recurrent layer that reads values, differences, season and exogenous columns up to t; it learns
-    the quantiles of what the linear part leaves, with the quantile loss, and starts from zero. The last part of the series, which
-    is not trained on, chooses base, penalty and epoch, and calibrates the interval: conformal calibration moves both ends by the
-    quantile of the last ``calibration`` errors of the interval at each h.
+    the quantiles of what the linear part leaves, with the quantile loss, and starts from zero.
+
+    What the linear part leaves in the second half of the series is measured with coefficients of earlier values alone. It chooses base
+    and penalty, and the last sixth, which the network does not learn from, chooses the epoch. Conformal calibration moves both ends of
+    the interval by the quantile of its last ``calibration`` errors at each h, from that second half. Those before the last sixth are of
+    values that the network has learnt from: with the default of 50, series shorter than about 300 use some of them, since the
+    few errors of a short last sixth calibrate worse.
 
     Parameters
     ----------
