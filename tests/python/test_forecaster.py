@@ -211,6 +211,30 @@ def test_mistakes_are_named(fitted):
             call()
 
 
+@pytest.mark.parametrize(("season", "horizon"), [(None, 1), (None, 12), (None, 20), (2, 7), (12, 6), (12, 36), (24, 12)])
+def test_the_least_length_is_enough(season, horizon, tmp_path):
+    with pytest.raises(ValueError, match=f"at least .* for horizon {horizon} and {f'season {season}' if season else 'no'}") as told:
+        rf.Forecaster(horizon=horizon, season=season).fit(SEASONAL[:4])
+    least = int(str(told.value).partition("at least ")[2].split()[0])
+    with pytest.raises(ValueError, match=f"has {least - 1} values, expected at least {least} "):
+        rf.Forecaster(horizon=horizon, season=season).fit(SEASONAL[: least - 1])
+    model = rf.Forecaster(horizon=horizon, season=season, epochs=1, seed=0).fit(SEASONAL[:least])
+    lower, median, upper = (model.predict_interval()[i] for i in (1, 0, 2))
+    assert np.isfinite([lower, median, upper]).all()
+    assert (lower < upper).all()
+    model.save(tmp_path / "f.safetensors")
+    loaded = rf.load(tmp_path / "f.safetensors")
+    assert np.array_equal(loaded.forecast(), median)
+    assert loaded.loss_curve_ == model.loss_curve_
+
+
+def test_a_network_without_values_to_choose_its_epoch_by_is_not_trained():
+    short, long = (rf.Forecaster(**{**QUICK, "horizon": 12}).fit(SEASONAL[:n]) for n in (52, 80))
+    assert short.loss_curve_ == []
+    assert len(long.loss_curve_) == QUICK["epochs"]
+    assert not short.network_.state_dict()["1.weight"].any()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "season"), [("airline-passengers", 12), ("monthly-sunspots", 132), ("daily-min-temperatures", 365)]

@@ -85,7 +85,8 @@ class Forecaster(Estimator):
     and penalty, and the last sixth, which the network does not learn from, chooses the epoch. Conformal calibration moves both ends of
     the interval by the quantile of its last ``calibration`` errors at each h, from that second half. Those before the last sixth are of
     values that the network has learnt from: with the default of 50, series shorter than about 300 use some of them, since the
-    few errors of a short last sixth calibrate worse.
+    few errors of a short last sixth calibrate worse. Where the last sixth is shorter than ``horizon``, no epoch can be chosen: the
+    network isn't trained, and its quantiles are those of the linear part's errors.
 
     Parameters
     ----------
@@ -104,7 +105,8 @@ class Forecaster(Estimator):
     ----------
     base_, penalty_ : of the linear part
     log_ : whether logarithms are forecast, for each of the D series
-    mean_, scale_, n_features_in_, loss_curve_, params_ : as in ``rf.Autoregressor``; loss_curve_ is the quantile loss
+    mean_, scale_, n_features_in_, loss_curve_, params_ : as in ``rf.Autoregressor``; loss_curve_ is the quantile loss, empty
+        if the network wasn't trained
 
     Sources: R. Koenker and G. Bassett, Econometrica 46 (1978); Y. Romano, E. Patterson and E. Candès, NeurIPS 2019.
 
@@ -180,10 +182,11 @@ class Forecaster(Estimator):
             )
         given = read_series(series)
         x, outside = given.values, _exogenous(exogenous, len(given.values))
-        least = 2 * (params["season"] or 4) + 2 * params["horizon"] + 4
+        least = _least(params["horizon"], params["season"])
         if len(x) < least:
+            season = "no season" if params["season"] is None else f"season {params['season']}"
             raise ValueError(
-                f"the series has {len(x)} values, expected at least {least}: two seasons and two horizons, and 4 more"
+                f"the series has {len(x)} values, expected at least {least} for horizon {params['horizon']} and {season}"
             )
         logs = np.array([_wants_log(column, params["log"], params["season"]) for column in x.T])
         z = _transformed(x, logs)
@@ -430,11 +433,18 @@ class Forecaster(Estimator):
             _linear=exact["linear"].reshape(columns, horizon, terms), _spread=exact["spread"],
             _scores=np.where(scores == _NO_SCORE, np.nan, scores), _series=exact["series"][:, :columns],
             _exogenous=exact["series"][:, columns:], _index=None if config.get("index") is None else Index.checked(config["index"]),
-            **losses_in(config),
+            **(losses_in(config) if config.get("loss_curve") != [] else {"loss_curve_": []}),
         )  # fmt: skip
 
 
 _NO_SCORE = -1e300  # in a file, which stores finite numbers
+
+
+def _least(horizon: int, season: int | None) -> int:
+    """The fewest values to fit: two seasons and two horizons, and 4 more; and so many that two forecasts of ``horizon`` steps fit between
+    the half and the last sixth, whose errors give the spread.
+    """
+    return max(2 * (season or 4) + 2 * horizon + 4, 3 * (horizon + 2))
 
 
 # Transforms -----------------------------------------------------------------------------------------------------------
@@ -568,12 +578,17 @@ def _start_from_quantiles(network: Network, left: Reals, interval: float) -> Non
 
 
 def _train(network: Network, x: NDArray[np.float32], left: Reals, split: int, params: dict[str, Any]) -> list[float]:
-    """Learns the quantiles of ``left`` (D, T, H), with the epoch that is best from ``split`` on; the loss of each epoch."""
+    """Learns the quantiles of ``left`` (D, T, H), with the epoch that is best from ``split`` on; the loss of each epoch.
+
+    Where nothing is known from there on, the network stays as it is.
+    """
     wanted = left.transpose(1, 0, 2)
     known = np.isfinite(wanted).all(-1)
     target = np.where(known[..., None], wanted, 0).astype(np.float32)
     time = np.arange(len(x))[:, None]
     early, late = known & (time + wanted.shape[2] < split), known & (time >= split - 1)
+    if not late.any():
+        return []
     chunks = max(1, split // params["num_steps"])
     length = split // chunks
     cut = [
