@@ -72,6 +72,63 @@ def test_the_printed_interval_is_that_of_the_fit(table, tmp_path, capsys):
         np.testing.assert_array_equal([row[name] for row in printed], values[:, 0])
 
 
+def test_a_finished_model_refuses_options_of_training_and_other_columns(table, tmp_path, capsys):
+    model, options = tmp_path / "m.safetensors", ["--columns", "sales", "--season", "12", "--epochs", "1"]
+    assert main(["forecast", str(table), *options, "--output", str(model)]) == 0
+    assert (
+        main(["forecast", str(table), "--columns", "sales", "--model", str(model), "--season", "6", "--lr", "1"]) == 2
+    )
+    assert "is trained already, and --season belongs to training; leave out --season, --lr" in capsys.readouterr().err
+    assert main(["forecast", str(table), "--columns", "promotion", "--model", str(model)]) == 2
+    assert "has the columns promotion; expected as fitted: sales" in capsys.readouterr().err
+
+
+def test_a_finished_model_draws_the_series_that_it_forecasts(table, tmp_path, capsys, monkeypatch):
+    pytest.importorskip("matplotlib")
+    drawn = []
+    plot = rf.Forecaster.plot
+    monkeypatch.setattr(rf.Forecaster, "plot", lambda self, *args, **named: drawn.append(plot(self, *args, **named)))
+    model, options = tmp_path / "m.safetensors", ["--exogenous", "promotion", "--plot", str(tmp_path / "p.png")]
+    assert (
+        main(
+            [
+                "forecast",
+                str(table),
+                "--season",
+                "12",
+                "--horizon",
+                "4",
+                "--epochs",
+                "1",
+                "--output",
+                str(model),
+                *options,
+            ]
+        )
+        == 0
+    )
+    other = tmp_path / "other.csv"
+    rows = table.read_text().splitlines()
+    other.write_text("\n".join([rows[0], *rows[20:]]).replace(",2", ",9") + "\n")
+    capsys.readouterr()
+    assert main(["forecast", str(other), "--model", str(model), "--force", *options]) == 0
+    medians = [float(row["median"]) for row in csv.DictReader(io.StringIO(capsys.readouterr().out))]
+    last = [float(row.split(",")[1]) for row in other.read_text().splitlines()[1:] if row.split(",")[1]][-1]
+    past, *_, median = drawn[1].axes[0].lines
+    assert past.get_ydata()[-1] == last
+    np.testing.assert_allclose(median.get_ydata()[1:], medians, rtol=1e-5)
+
+
+def test_blank_lines_have_no_label(tmp_path, capsys):
+    train, model = tmp_path / "t.txt", tmp_path / "m.safetensors"
+    train.write_text("a\tone\nb\ttwo\n" * 8)
+    assert main(["classify", str(train), "--output", str(model), "--epochs", "1"]) == 0
+    (tmp_path / "x.txt").write_text("one\n  \n\ntwo\n")
+    capsys.readouterr()
+    assert main(["classify", str(tmp_path / "x.txt"), "--model", str(model)]) == 0
+    assert [bool(line) for line in capsys.readouterr().out.splitlines()] == [True, False, False, True]
+
+
 def test_a_forecast_of_one_column_as_json_with_a_backtest_and_a_picture(table, tmp_path, capsys):
     pytest.importorskip("matplotlib")
     options = [

@@ -211,9 +211,13 @@ def test_mistakes_are_named(fitted):
             call()
 
 
-@pytest.mark.parametrize(("season", "horizon"), [(None, 1), (None, 12), (None, 20), (2, 7), (12, 6), (12, 36), (24, 12)])
+@pytest.mark.parametrize(
+    ("season", "horizon"), [(None, 1), (None, 12), (None, 20), (2, 7), (12, 6), (12, 36), (24, 12)]
+)
 def test_the_least_length_is_enough(season, horizon, tmp_path):
-    with pytest.raises(ValueError, match=f"at least .* for horizon {horizon} and {f'season {season}' if season else 'no'}") as told:
+    with pytest.raises(
+        ValueError, match=f"at least .* for horizon {horizon} and {f'season {season}' if season else 'no'}"
+    ) as told:
         rf.Forecaster(horizon=horizon, season=season).fit(SEASONAL[:4])
     least = int(str(told.value).partition("at least ")[2].split()[0])
     with pytest.raises(ValueError, match=f"has {least - 1} values, expected at least {least} "):

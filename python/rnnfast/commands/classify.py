@@ -27,7 +27,10 @@ def add_to(commands: Any) -> None:
     model.add_argument(
         "--pooling", choices=("last", "mean"), default="last", help="read the last state, or the mean of all"
     )
-    fitting.add_model(model, "gru", 64, 10, 3e-3)
+    fitting.add_model(
+        classify, model, {"cell": "gru", "hidden_size": 64, "epochs": 10, "lr": 3e-3},
+        others=("tokenizer", "test", "embedding_size", "pooling"),
+    )  # fmt: skip
     fitting.add_files(output)
     fitting.add_run(run_)
     classify.set_defaults(run=run)
@@ -87,7 +90,10 @@ def _apply(model: Any, args: argparse.Namespace) -> None:
     for begin in range(0, len(lines), 1024):
         some = lines[begin : begin + 1024]
         found = dict(
-            zip([n for n, line in enumerate(some) if line], model.predict_proba([line for line in some if line]))
+            zip(
+                [n for n, line in enumerate(some) if line.strip()],
+                model.predict_proba([line for line in some if line.strip()]),
+            )
         )
         for n, line in enumerate(some):
             label, p = ("", 0.0) if n not in found else (str(model.classes_[found[n].argmax()]), float(found[n].max()))

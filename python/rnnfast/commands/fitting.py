@@ -16,17 +16,27 @@ from rnnfast.nn.recurrent import LAYERS
 Item = TypeVar("Item")
 
 
-def add_model(parser: Any, cell: str, hidden_size: int, epochs: int, lr: float) -> None:
-    """The options of a model and its training."""
-    parser.add_argument("--cell", choices=list(LAYERS), default=cell, help="cell of the recurrent layer")
-    parser.add_argument("--hidden-size", type=integer(1), default=hidden_size, help="units of the recurrent layer")
+_SETTINGS = ("cell", "hidden_size", "num_layers", "epochs", "batch_size", "lr", "seed")
+
+
+def add_model(command: argparse.ArgumentParser, parser: Any, defaults: dict[str, Any], others: Sequence[str]) -> None:
+    """The options of a model and its training; ``others`` are options of the command that only training reads, too."""
+    parser.add_argument("--cell", choices=list(LAYERS), default=defaults["cell"], help="cell of the recurrent layer")
+    parser.add_argument(
+        "--hidden-size", type=integer(1), default=defaults["hidden_size"], help="units of the recurrent layer"
+    )
     parser.add_argument("--num-layers", type=integer(1), default=1, help="recurrent layers")
-    parser.add_argument("--epochs", type=integer(1), default=epochs, help="passes over the data")
-    parser.add_argument("--batch-size", type=integer(1), default=32, help="sequences of a step")
-    parser.add_argument("--lr", type=real(0, open_low=True), default=lr, help="learning rate, which decreases to 0")
+    parser.add_argument("--epochs", type=integer(1), default=defaults["epochs"], help="passes over the data")
+    parser.add_argument(
+        "--batch-size", type=integer(1), default=defaults.get("batch_size", 32), help="sequences of a step"
+    )
+    parser.add_argument(
+        "--lr", type=real(0, open_low=True), default=defaults["lr"], help="learning rate, which decreases to 0"
+    )
     parser.add_argument(
         "--seed", type=integer(0, LARGEST_SEED - 2), default=0, help="the same seed gives the same model"
     )
+    command.set_defaults(of_training={name: command.get_default(name) for name in (*others, *_SETTINGS)})
 
 
 def add_files(parser: Any) -> None:
@@ -48,13 +58,28 @@ def trains(args: argparse.Namespace) -> bool:
         raise ValueError("give --output MODEL to train a model, or --model MODEL to apply one")
     if args.output is not None:
         check_output("--output", args.output, force=args.force, inputs=[args.file])
+    else:
+        check_applied(args)
     return args.output is not None
+
+
+def check_applied(args: argparse.Namespace) -> None:
+    """``ValueError`` if an option of training is given with a finished model."""
+    given = [
+        f"--{name.replace('_', '-')}" for name, default in args.of_training.items() if getattr(args, name) != default
+    ]
+    if given:
+        raise ValueError(
+            f"--model {args.model} is trained already, and {given[0]} belongs to training; leave out {', '.join(given)}"
+        )
 
 
 def settings(args: argparse.Namespace) -> dict[str, Any]:
     """The options of :func:`add_model` as an estimator takes them."""
-    names = ("cell", "hidden_size", "num_layers", "epochs", "batch_size", "lr", "seed")
-    return {**{name: getattr(args, name) for name in names}, "verbose": sys.stderr is not None and sys.stderr.isatty()}
+    return {
+        **{name: getattr(args, name) for name in _SETTINGS},
+        "verbose": sys.stderr is not None and sys.stderr.isatty(),
+    }
 
 
 def lines_of(file: str) -> list[tuple[str, str]]:

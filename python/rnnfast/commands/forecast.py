@@ -42,7 +42,10 @@ def add_to(commands: Any) -> None:
     model.add_argument(
         "--interval", type=real(0, 1, open_low=True), default=0.8, help="share of values in the interval"
     )
-    fitting.add_model(model, "gru", 16, 30, 3e-3)
+    fitting.add_model(
+        forecast, model, {"cell": "gru", "hidden_size": 16, "epochs": 30, "batch_size": 16, "lr": 3e-3},
+        others=("season", "horizon", "interval"),
+    )  # fmt: skip
     fitting.add_files(output)
     output.add_argument("--backtest", action="store_true", help="also test on the last fifth, next to naive forecasts")
     output.add_argument("--plot", metavar="PICTURE", help="draw the forecast with a fan of intervals (PNG, PDF, SVG)")
@@ -53,6 +56,7 @@ def add_to(commands: Any) -> None:
 def run(args: argparse.Namespace) -> None:
     """Fits or loads, prints the forecast."""
     import rnnfast as rf
+    from rnnfast.estimators.samples import check_names
 
     if args.model is not None and args.output is not None:
         raise ValueError("both --output and --model are given; give one of them")
@@ -63,12 +67,15 @@ def run(args: argparse.Namespace) -> None:
     known, ahead = table.known, table.outside[len(table.known) :]
     past = table.outside[: len(known)] if args.exogenous else None
     if args.model is not None:
+        fitting.check_applied(args)
         model = rf.load(args.model, kind=rf.Forecaster)
+        check_names(table.names, list(getattr(model, "feature_names_in_", table.names)), named(args.file))
     else:
         model = rf.Forecaster(
             horizon=args.horizon, season=args.season, interval=args.interval, **fitting.settings(args)
         )
         model.fit(known, exogenous=past)
+        model.feature_names_in_ = np.array(table.names, object)
     k = model.params_["horizon"]
     if args.exogenous and not len(ahead):
         raise ValueError(
@@ -84,7 +91,7 @@ def run(args: argparse.Namespace) -> None:
         model.save(args.output)
         streams.note(f"wrote {args.output}; apply it with: rnnfast forecast FILE --model {args.output}")
     if picture is not None:
-        model.plot(picture, k=k, exogenous=ahead[:k] if args.exogenous else None)
+        model.plot(picture, k=k, series=series, exogenous=outside if args.exogenous else None)
         streams.note(f"wrote {picture}")
     tested = model.backtest(known, exogenous=past) if args.backtest else None
     steps = _following(table.places, k)

@@ -26,7 +26,10 @@ def add_to(commands: Any) -> None:
     model.add_argument("--embedding-size", type=integer(1), default=32, help="size of the embedding of a token")
     model.add_argument("--one-direction", action="store_true", help="labels depend on earlier tokens only")
     model.add_argument("--dropout", type=real(0, 1), default=0.1, help="of embeddings and hidden states in training")
-    fitting.add_model(model, "lstm", 64, 10, 5e-3)
+    fitting.add_model(
+        tag, model, {"cell": "lstm", "hidden_size": 64, "epochs": 10, "lr": 5e-3},
+        others=("test", "embedding_size", "one_direction", "dropout"),
+    )  # fmt: skip
     fitting.add_files(output)
     fitting.add_run(run_)
     tag.set_defaults(run=run)

@@ -20,22 +20,24 @@ from rnnfast.estimators.base import (
     checked_reals,
     doubles_as_bytes,
     doubles_from_bytes,
-    fresh_seed,
     losses_in,
     named_columns,
-    recurrent_layer,
 )
 from rnnfast.estimators.index import Index, continued, index_of
+from rnnfast.estimators.quantiles import (
+    in_order,
+    learnt_from,
+    linear_part,
+    margin_of,
+    new_network,
+    shape_of,
+    with_network,
+)
 from rnnfast.estimators.samples import Reals, check_names, read_series, standard_scale
 from rnnfast.files import PathLike
-from rnnfast.models.examples import Examples
-from rnnfast.models.network import Network, Sequential
-from rnnfast.models.supervised import Supervised
-from rnnfast.nn.linear import Linear
-from rnnfast.nn.losses import QuantileLoss
+from rnnfast.models.network import Network
 from rnnfast.plot import finish, new_figure
 from rnnfast.protocols import Cell
-from rnnfast.train.fit import fit
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -128,6 +130,7 @@ class Forecaster(Estimator):
     mean_: Reals
     scale_: Reals
     n_features_in_: int
+    feature_names_in_: NDArray[Any]
     loss_curve_: list[float]
     network_: Network
     base_: str
@@ -195,7 +198,7 @@ class Forecaster(Estimator):
             (z - mean) / scale,
             linear.Shape.of(params["horizon"], params["season"], outside.shape[1], steps=len(z)),
         )
-        learnt = _learnt_from(z, outside, shape, params)
+        learnt = learnt_from(z, outside, shape, params)
         names = named_columns(given.names, x.shape[1])
         self._learn(
             params, mean_=mean, scale_=scale, n_features_in_=x.shape[1], **names, log_=logs, _flat=given.flat, _series=x,
@@ -249,8 +252,8 @@ class Forecaster(Estimator):
         recent = self._scores if series is None else self._recent(x, scores)
         found = []
         for level in levels:
-            margin = _margin(recent, level)[:, :k]
-            ends = _ordered(last, margin)
+            margin = margin_of(recent, level)[:, :k]
+            ends = in_order(last, margin)
             found.append(np.stack([self._natural(ends[..., i].T) for i in range(3)]))
         return np.stack(found), flat, index
 
@@ -289,9 +292,9 @@ class Forecaster(Estimator):
     def _quantiles(self, x: Reals, outside: Reals) -> tuple[Reals, Reals]:
         """At every step of x the quantiles of the standardized next values, (D, T, H, 3), and the scores of those known, (D, T, H)."""
         z = (_transformed(x, self.log_) - self.mean_) / self.scale_
-        shape = _shape(self.params_, outside.shape[1], self._linear.shape[2])
-        line = _linear_part(z, outside, shape, self.base_, self._linear)
-        return _with_network(z, outside, shape, line, self._spread, self.network_)
+        shape = shape_of(self.params_, outside.shape[1], self._linear.shape[2])
+        line = linear_part(z, outside, shape, self.base_, self._linear)
+        return with_network(z, outside, shape, line, self._spread, self.network_)
 
     def _natural(self, z: Reals) -> Reals:
         with np.errstate(over="ignore"):
@@ -355,18 +358,30 @@ class Forecaster(Estimator):
             late = np.pad(late, ((0, 0), (0, len(origins) - 1 - late.shape[1])), constant_values=np.nan)
             history = np.concatenate([model._scores[:, h], late], 1)
             windows = np.lib.stride_tricks.sliding_window_view(history, count, axis=1)  # (D, O, C)
-            ends = _ordered(quantiles[:, first:-1, h], _margin(windows, model._level()))
+            ends = in_order(quantiles[:, first:-1, h], margin_of(windows, model._level()))
             for d in range(x.shape[1]):
                 found[:, h, d] = model._column(ends[d], d)
         return summary(x, origins, found, interval=model._level(), season=model.params_["season"])
 
-    def plot(self, path: PathLike | None = None, *, k: int | None = None, exogenous: ArrayLike | None = None) -> Figure:
-        """The end of the fitted series and its forecast with a fan of intervals, written to ``path`` if given (extra: ``plot``)."""
+    def plot(
+        self,
+        path: PathLike | None = None,
+        *,
+        k: int | None = None,
+        series: Any = None,
+        exogenous: ArrayLike | None = None,
+    ) -> Figure:
+        """The end of ``series`` (None: the fitted one) and its forecast with a fan of intervals, written to ``path`` if given (extra: ``plot``).
+
+        ``exogenous`` : as in :meth:`forecast`.
+        """
         levels = sorted({*_FAN, self._level()}, reverse=True)
-        ends, _, index = self._ahead(k, None, exogenous, levels)
+        ends, _, index = self._ahead(k, series, exogenous, levels)
         count = ends.shape[2]
         figure, axes = new_figure()
-        shown = self._series[-max(3 * (self.params_["season"] or 0), 5 * count) :]
+        shown = (self._series if series is None else self._read(series).values)[
+            -max(3 * (self.params_["season"] or 0), 5 * count) :
+        ]
         past, ahead = np.arange(len(shown)), len(shown) - 1 + np.arange(count + 1)
         for d in range(shown.shape[1]):
             axes.plot(past, shown[:, d], color="0.5", label="series" if d == 0 else None)
@@ -416,7 +431,7 @@ class Forecaster(Estimator):
             raise ValueError("logs or flat do not fit the columns")
         if config["base"] not in (linear.BASES if params["season"] else linear.BASES[:2]):
             raise ValueError(f"the base is {brief(config['base'])}, expected one of {', '.join(linear.BASES)}")
-        _shape(params, outside, terms)
+        shape_of(params, outside, terms)
         steps = len(weights["series"])
         held = {
             "linear": (columns * horizon, terms), "spread": (columns, horizon), "scores": (columns * horizon, params["calibration"]),
@@ -424,7 +439,7 @@ class Forecaster(Estimator):
         }  # fmt: skip
         exact = {name: doubles_from_bytes(weights.pop(name), name, wanted) for name, wanted in held.items()}
         check_sizes(weights, params["num_layers"], params["num_layers"] * params["hidden_size"] ** 2)
-        network = _network(params, outside, 0)
+        network = new_network(params, outside, 0)
         network.load_state_dict(weights)
         scores = exact["scores"].reshape(columns, horizon, -1)
         self._learn(
@@ -479,147 +494,3 @@ def _transformed(x: Reals, logs: NDArray[np.bool_]) -> Reals:
             f"the series has {x[:, logs].min():g}, and logarithms need numbers above 0; give log=False to fit"
         )
     return np.where(logs, np.log(np.where(logs, x, 1)), x)
-
-
-def _shape(params: dict[str, Any], outside: int, terms: int) -> linear.Shape:
-    """The shape of a fit whose forecasts have so many terms."""
-    for seasons in (0,) if params["season"] is None else (1, 2):
-        shape = linear.Shape(params["horizon"], params["season"], outside, seasons)
-        if shape.terms == terms:
-            return shape
-    raise ValueError(f"the linear part has {terms} terms, which do not fit its season and exogenous columns")
-
-
-# The two parts of the model --------------------------------------------------------------------------------------------
-
-
-def _quantile_list(interval: float) -> list[float]:
-    return [(1 - interval) / 2, 0.5, (1 + interval) / 2]
-
-
-def _network(params: dict[str, Any], outside: int, seed: int) -> Network:
-    width = 2 + 4 * (params["season"] is not None) + outside
-    rnn = recurrent_layer(params["cell"], width, params["hidden_size"], params["num_layers"], seed)
-    return Sequential(rnn, Linear(params["hidden_size"], 3 * params["horizon"], seed=seed + 1), seed=seed)
-
-
-def _inputs(z: Reals, outside: Reals, shape: linear.Shape) -> NDArray[np.float32]:
-    """What the network reads, (T, D, width)."""
-    t = np.arange(len(z))
-    shared = [f(2 * np.pi * k * t / shape.season) for k in (1, 2) for f in (np.sin, np.cos)] if shape.season else []
-    shared += list(outside[: len(z)].T)
-    whole = [z, np.diff(z, axis=0, prepend=z[:1]), *(np.broadcast_to(s[:, None], z.shape) for s in shared)]
-    with np.errstate(over="ignore"):
-        x = np.stack(whole, -1).astype(np.float32)
-    if not np.isfinite(x).all():
-        raise OverflowError("the series is too far from the fitted one for single precision")
-    return x
-
-
-def _linear_part(z: Reals, outside: Reals, shape: linear.Shape, kind: str, coefficients: Reals) -> Reals:
-    """(D, T, H)."""
-    return np.stack(
-        [
-            (linear.base(column, shape, kind) + np.einsum("htf,hf->ht", linear.regressors(column, outside, shape), w)).T
-            for column, w in zip(z.T, coefficients)
-        ]
-    )
-
-
-def _with_network(
-    z: Reals, outside: Reals, shape: linear.Shape, line: Reals, spread: Reals, network: Network
-) -> tuple[Reals, Reals]:
-    """The quantiles (D, T, H, 3), and by how much the known values lie outside the outer ones, (D, T, H)."""
-    y = network(_inputs(z, outside, shape)).astype(np.float64)  # (T, D, 3 H)
-    own = y.reshape(len(z), z.shape[1], shape.horizon, 3).transpose(1, 0, 2, 3)
-    quantiles = line[..., None] + spread[:, None, :, None] * own
-    wanted = np.stack([linear.ahead_of(column, shape.horizon).T for column in z.T])
-    return quantiles, np.maximum(quantiles[..., 0] - wanted, wanted - quantiles[..., 2])
-
-
-def _learnt_from(z: Reals, outside: Reals, shape: linear.Shape, params: dict[str, Any]) -> dict[str, Any]:
-    """Both parts, and the scores of the last part of the series."""
-    steps, count, columns = len(z), params["calibration"], list(z.T)
-    folds = linear.folds_of(steps)
-    half, split = folds[0], folds[-2]
-    kind, penalty = linear.choose(columns, outside, shape)
-    coefficients, lines = [], []
-    for column in columns:
-        x, start = linear.regressors(column, outside, shape), linear.base(column, shape, kind)
-        coefficients.append(linear.solve(x, linear.ahead_of(column, shape.horizon) - start, penalty))
-        lines.append(linear.honest(column, x, start, penalty).T)
-    line = np.stack(lines)
-    wanted = np.stack([linear.ahead_of(c, shape.horizon).T for c in columns])
-    left = wanted - line  # (D, T, H)
-    early = np.stack([linear.known_before(part.T, split).T for part in left])
-    early[:, :half] = np.nan  # of values that the linear part has seen
-    spread = np.maximum(np.nanstd(early, axis=1), 1e-6)
-    network = _network(params, outside.shape[1], fresh_seed(params))
-    _start_from_quantiles(network, early / spread[:, None], params["interval"])
-    losses = _train(network, _inputs(z, outside, shape), left / spread[:, None], split, params)
-    _, scores = _with_network(z, outside, shape, line, spread, network)
-    late = scores[:, half:]
-    kept = np.full((z.shape[1], shape.horizon, count), np.nan)
-    for d in range(z.shape[1]):
-        for h in range(shape.horizon):
-            known = late[d, :, h][np.isfinite(late[d, :, h])][-count:]
-            kept[d, h, count - len(known) :] = known
-    return {
-        "base_": kind, "penalty_": penalty, "_linear": np.stack(coefficients), "_spread": spread, "network_": network, "_scores": kept,
-        "loss_curve_": losses,
-    }  # fmt: skip
-
-
-def _start_from_quantiles(network: Network, left: Reals, interval: float) -> None:
-    """The network's first outputs are the quantiles of what the linear part leaves, at any state."""
-    bias = np.nanquantile(left.reshape(-1, left.shape[2]), _quantile_list(interval), axis=0).T  # (H, 3)
-    state = network.state_dict()
-    network.load_state_dict({**state, "1.weight": 0 * state["1.weight"], "1.bias": bias.ravel()})
-
-
-def _train(network: Network, x: NDArray[np.float32], left: Reals, split: int, params: dict[str, Any]) -> list[float]:
-    """Learns the quantiles of ``left`` (D, T, H), with the epoch that is best from ``split`` on; the loss of each epoch.
-
-    Where nothing is known from there on, the network stays as it is.
-    """
-    wanted = left.transpose(1, 0, 2)
-    known = np.isfinite(wanted).all(-1)
-    target = np.where(known[..., None], wanted, 0).astype(np.float32)
-    time = np.arange(len(x))[:, None]
-    early, late = known & (time + wanted.shape[2] < split), known & (time >= split - 1)
-    if not late.any():
-        return []
-    chunks = max(1, split // params["num_steps"])
-    length = split // chunks
-    cut = [
-        np.concatenate([part[split - (i + 1) * length : split - i * length] for i in range(chunks)], 1)
-        for part in (x, target, early.astype(np.float32))
-    ]
-    loss, valid = QuantileLoss(_quantile_list(params["interval"])), Examples(x, target, weights=late.astype(np.float32))
-    before, start = Supervised(network, loss).evaluate(valid, 256)[0], network.state_dict()
-    history = fit(
-        network, Examples(cut[0], cut[1], weights=cut[2]), valid, loss=loss, epochs=params["epochs"], batch_size=params["batch_size"],
-        lr=params["lr"], schedule="cosine", clip_norm=params["clip_norm"], seed=params["seed"] or 0, keep_best=True,
-        progress=params["verbose"],
-    )  # fmt: skip
-    if not history.best["valid_loss"] < before:
-        network.load_state_dict(start)
-    return history.column("train_loss")
-
-
-# Intervals --------------------------------------------------------------------------------------------------------------
-
-
-def _margin(scores: Reals, level: float) -> Reals:
-    """The conformal quantile of the last axis, which ignores NaN: the ⌈level (n + 1)⌉th smallest of n scores."""
-    ordered = np.sort(scores, axis=-1)
-    count = np.isfinite(scores).sum(-1)
-    place = np.clip(np.ceil(level * (count + 1)).astype(int), 1, np.maximum(count, 1)) - 1
-    margin = np.take_along_axis(ordered, place[..., None], -1)[..., 0]
-    return np.where(np.isfinite(margin), margin, 0.0)
-
-
-def _ordered(quantiles: Reals, margin: Reals) -> Reals:
-    """Both ends moved outwards by the margin, and in order around the median."""
-    lower, median, upper = (quantiles[..., i] for i in range(3))
-    return np.stack([np.minimum(lower - margin, median), median, np.maximum(upper + margin, median)], -1)
