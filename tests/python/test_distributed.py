@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import math
 import os
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ import ranks_program as program
 
 import rnnfast as rf
 from rnnfast import _core
+from rnnfast.distributed import mpi
 from rnnfast.distributed.ranks import TreeSum, round_bf16_, share_of, tree_sum_
 from rnnfast.train.checkpoint import read_checkpoint
 from rnnfast.train.sharded import ShardedSteps
@@ -250,6 +253,19 @@ def test_a_checkpoint_of_shards_resumes_only_with_as_many(tmp_path, alone):
             program.fit_language_model(other, checkpoint=file, resume=True)
     model, _ = program.fit_language_model(rf.distributed.Ranks(4), checkpoint=file, resume=True)
     assert program.digest(model) == alone["language model"][0]
+
+
+def test_beats_are_read_also_where_no_single_wait_is_long(monkeypatch):
+    clock = itertools.count()
+    times = SimpleNamespace(monotonic=lambda: 0.01 * next(clock), sleep=lambda _: None)  # a wait takes 10 ms
+    monkeypatch.setattr(mpi, "time", times)
+    ranks, listened = object.__new__(rf.distributed.MPI), []
+    ranks._mpi, ranks._listened = SimpleNamespace(Exception=OSError), times.monotonic()
+    ranks._listen = lambda: listened.append(times.monotonic())
+    for _ in range(50):
+        answers = iter((False, True))
+        ranks._wait(SimpleNamespace(Test=lambda answers=answers: next(answers)))
+    assert len(listened) > 10
 
 
 # Several ranks

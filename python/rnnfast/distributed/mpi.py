@@ -69,7 +69,7 @@ class MPI(Ranks):
         self.timeout = float(timeout)
         self._data, self._control = world.Dup(), world.Dup()
         self._buffers: dict[str, NDArray[Any]] = {}
-        self._heard = time.monotonic()
+        self._heard = self._listened = time.monotonic()
         self._broken = self._told = False  # whether the job has failed, and whether another rank reports it
         self._closing = threading.Event()
         self._beating: threading.Thread | None = None
@@ -133,12 +133,12 @@ class MPI(Ranks):
 
     def _wait(self, request: Any) -> None:
         """Waits for a message, and for the end of the job."""
-        self._heard = started = listened = time.monotonic()
+        self._heard = started = time.monotonic()
         try:
             while not request.Test():
                 now = time.monotonic()
-                if now - listened > _LISTEN_SECONDS:
-                    listened = now
+                if now - self._listened > _LISTEN_SECONDS:
+                    self._listened = now
                     self._listen()
                 if now - started < _SPIN_SECONDS:
                     _yield_core()
