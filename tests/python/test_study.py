@@ -51,6 +51,14 @@ def test_unroll_prints_a_table_shows_a_heat_map_and_draws(tmp_path, corpus):
     assert (tmp_path / "states.png").read_bytes()[:4] == b"\x89PNG"
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_single_token_has_no_perplexity():
+    steps = rf.unroll(rf.LanguageModel(7, hidden_size=6, seed=1), [3])
+    assert steps.perplexity is None
+    assert str(steps).splitlines()[0] == "rnn, 1 step"
+    assert "<caption>rnn, 1 step</caption>" in steps._repr_html_()
+
+
 def test_gradients_change_by_the_spectral_radius_per_step_and_clipping_saves_the_middle_one(tmp_path):
     study = rf.study.exploding_gradients((0.5, 1.0, 1.2), num_steps=30)
     per_step = (study.norms[:, 0] / study.norms[:, 15]) ** (1 / 15)

@@ -52,14 +52,18 @@ class Unrolled:
         return self.steps[t]
 
     @property
-    def perplexity(self) -> float:
-        """exp of the mean loss."""
-        return float(np.exp(np.mean([step.loss for step in self.steps if step.loss is not None])))
+    def perplexity(self) -> float | None:
+        """exp of the mean loss; None for a single token, after which nothing is predicted."""
+        losses = [step.loss for step in self.steps if step.loss is not None]
+        return float(np.exp(np.mean(losses))) if losses else None
+
+    def _title(self) -> str:
+        return self.model if self.perplexity is None else f"{self.model}; perplexity {self.perplexity:.3f}"
 
     def __str__(self) -> str:
         rows = [self._heads(), *(self._row(t) for t in range(len(self)))]
         widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-        lines = [f"{self.model}; perplexity {self.perplexity:.3f}"]
+        lines = [self._title()]
         return "\n".join(
             lines + ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
         )
@@ -83,7 +87,7 @@ class Unrolled:
             cells[2] = _heat(step.h[-1])
             rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
         head = "".join(f"<th>{escape(name)}</th>" for name in self._heads())
-        caption = escape(f"{self.model}; perplexity {self.perplexity:.3f}")
+        caption = escape(self._title())
         return (
             f"<table><caption>{caption}</caption><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
         )
@@ -144,7 +148,7 @@ def unroll(model: LanguageModel, text: str | ArrayLike, *, top: int = 3) -> Unro
         loss = -float(np.log(p[int(ids[t + 1])])) if t + 1 < len(ids) else None
         gates = _gates(model.config, weights, int(token), before, h)
         steps.append(UnrolledStep(names[int(token)], h[:, 0], None if c is None else c[:, 0], gates, likely, loss))
-    return Unrolled(steps, f"{model.config['cell']}, {len(ids)} steps")
+    return Unrolled(steps, f"{model.config['cell']}, {len(ids)} step{'s' * (len(ids) > 1)}")
 
 
 def _gates(
