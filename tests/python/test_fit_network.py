@@ -163,6 +163,18 @@ def test_ctc_learns_to_spell_what_it_reads():
     assert found.metrics["error_rate"] < 0.01
 
 
+def test_rows_that_cannot_be_spelled_count_in_the_error_rate():
+    net = tagger(4)
+    data = [IDS[:2, 0], IDS[:, 1]], [[1, 2, 3], [1, 2]]
+    loss = rf.losses.CTCLoss(zero_infinity=True)
+    found = rf.evaluate(net, data, loss=loss, metrics=["error_rate"])
+    each = [
+        rf.evaluate(net, ([x], [y]), loss=loss, metrics=["error_rate"]).metrics["error_rate"] for x, y in zip(*data)
+    ]
+    assert found.predictions == 2
+    assert found.metrics["error_rate"] == pytest.approx(np.mean(each))
+
+
 def graph():
     layers = {
         "sum": (rf.Add(), "x", "rnn0"), "rnn": rf.GRU(3, 6, seed=1), "tag": (rf.Linear(6, 2, seed=2), "rnn"),

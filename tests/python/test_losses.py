@@ -149,12 +149,29 @@ def test_ctc_and_its_gradient_are_pytorch_s(steps, rows, classes, most, blank):
     assert losses.CTCLoss(blank=blank)(y, padded, lengths=lengths) == value
 
 
-def test_ctc_names_a_row_that_cannot_be_spelled_and_leaves_it_out_if_asked():
+def test_rows_that_cannot_be_spelled_count_as_pytorch_s_zero_infinity():
+    torch = pytest.importorskip("torch")
+    y, labels = outputs(steps=4, rows=3, width=3), [[1], [2, 2, 1], [2, 1]]
+    given = torch.tensor(y, dtype=torch.float64, requires_grad=True)
+    expected = torch.nn.functional.ctc_loss(
+        given.log_softmax(-1), torch.tensor(sum(labels, [])), torch.tensor([3, 3, 4]), torch.tensor([1, 3, 2]), reduction="mean",
+        zero_infinity=True,
+    )  # fmt: skip
+    expected.backward()
+    value, dy = losses.CTCLoss(zero_infinity=True).forward(y, labels, lengths=[3, 3, 4])
+    assert value == pytest.approx(expected.item(), rel=1e-6)
+    np.testing.assert_allclose(dy, given.grad.numpy(), atol=1e-7)
+    alone = losses.CTCLoss(zero_infinity=True).forward(y[:2, 1:2], [[1, 2, 1]])  # nothing but such a row
+    assert alone[0] == 0
+    assert not alone[1].any()
+
+
+def test_ctc_names_a_row_that_cannot_be_spelled_and_gives_it_no_loss_if_asked():
     y = outputs(steps=3, rows=2, width=3)
     with pytest.raises(ValueError, match="row 1 has 3 steps, but its 2 labels need 3|row 1 has 2 steps"):
         losses.CTCLoss()(y, [[1], [2, 2]], lengths=[3, 2])
     value, dy = losses.CTCLoss(zero_infinity=True).forward(y, [[1], [2, 2]], lengths=[3, 2])
-    assert value == losses.CTCLoss()(y[:, :1], [[1]])
+    assert value == losses.CTCLoss()(y[:, :1], [[1]]) / 2
     assert not dy[:, 1].any()
     with pytest.raises(IndexError, match="other than the blank"):
         losses.CTCLoss()(y, [[0], [1]])

@@ -38,7 +38,7 @@ class CTCLoss(Loss):
     Parameters
     ----------
     blank : the id that means "no label"
-    zero_infinity : rows with more labels than steps allow have loss and gradient 0. Default: they raise ``ValueError``
+    zero_infinity : rows with more labels than steps allow count in the mean, with loss and gradient 0. Default: they raise ``ValueError``
 
     Source: A. Graves et al., ICML 2006.
 
@@ -70,7 +70,7 @@ class CTCLoss(Loss):
         counts = np.full(rows, steps) if lengths is None else np.array(row_lengths(lengths, rows, steps))
         own = np.ones(rows) if weights is None else _row_weights(weights, rows)
         possible = self._possible(labels, counts, own)
-        own, share = np.where(possible, own, 0), 1 / np.maximum(labels.lengths, 1)
+        share = 1 / np.maximum(labels.lengths, 1)
         log_p = _log_softmax(y)
         states = _states(labels, self.blank)
         losses, occupied = _aligned(log_p, states, counts, gradient)
@@ -78,9 +78,9 @@ class CTCLoss(Loss):
         if gradient:
             within = np.arange(steps)[:, None] < counts
             slope = np.exp(log_p) - occupied
-            slope *= np.where(within, own * share, 0)[..., None]
+            slope *= np.where(within & possible, own * share, 0)[..., None]
             slope = slope.astype(np.float32)
-        return Terms(np.where(possible, losses, 0) * share * own, np.where(possible, own, own), slope)
+        return Terms(np.where(possible, losses, 0) * share * own, own, slope)
 
     def _possible(self, labels: Labels, counts: NDArray[Any], own: _Reals) -> NDArray[np.bool_]:
         """Whether each row has steps enough for its labels."""
