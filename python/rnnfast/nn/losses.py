@@ -13,7 +13,7 @@ from typing import Any, Literal, Union
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from rnnfast._arrays import as_float32, between, real
+from rnnfast._arrays import as_float32, between, own, real
 from rnnfast._expect import brief, choice, kind_of, listed
 from rnnfast.nn.ctc import CTCLoss, ctc_decode
 from rnnfast.nn.loss import Loss, Terms, ids_of_targets, numbers_of_targets
@@ -117,7 +117,7 @@ def _nonnegative(value: ArrayLike, name: str) -> Array:
     array = as_float32(value, name)
     if array.ndim != 1 or not len(array) or not (array >= 0).all() or not np.isfinite(array).all():
         raise ValueError(f"{name} is {brief(value)}, expected a list of finite numbers of at least 0")
-    return array
+    return own(array, value)
 
 
 class _Elementwise(Loss):
