@@ -153,6 +153,17 @@ def test_outputs_of_unequal_weight_are_refused_in_shards():
         rf.fit(model, data, loss={"each": "mse", "one": "mse"}, epochs=1, shards=2, progress=False)
 
 
+def test_several_ranks_refuse_batch_norm():
+    class OneOfTwo(rf.distributed.Ranks):
+        size = 2
+
+    model = rf.Sequential(rf.Linear(3, 4), rf.BatchNorm1d(4), rf.Linear(4, 1))
+    data = np.zeros((5, 4, 3)), np.zeros((5, 4))
+    rf.fit(model, data, loss="mse", epochs=1, shards=2, progress=False)
+    with pytest.raises(ValueError, match="layer '1' is a BatchNorm1d, whose running statistics several ranks cannot share"):
+        rf.fit(model, data, loss="mse", epochs=1, distributed=OneOfTwo(2), progress=False)
+
+
 def test_each_shard_has_dropout_of_its_own():
     digests = set()
     for shards in (None, 1, 2, 4):

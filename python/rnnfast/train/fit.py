@@ -119,7 +119,7 @@ def fit(
         epochs=epochs, schedule=schedule_named(schedule), clip_norm=clip_norm, clip_value=clip_value, keep_best=keep_best,
         patience=None if patience == math.inf else patience, checkpoint=None if checkpoint is None else Path(checkpoint),
         checkpoint_every=checkpoint_every, run=_as_json(run), progress=progress, on_epoch=on_epoch, callbacks=_as_callbacks(callbacks),
-        ranks=_as_ranks(shards, distributed),
+        ranks=_as_ranks(model, shards, distributed),
     )  # fmt: skip
     settings.check(validates=valid is not None)
     if len(model.frozen) == len(model.parameters()):
@@ -141,13 +141,20 @@ def fit(
     return training.until_the_end()
 
 
-def _as_ranks(shards: int | None, distributed: Ranks | None) -> Ranks | None:
+def _as_ranks(model: Trainable | Network, shards: int | None, distributed: Ranks | None) -> Ranks | None:
     if distributed is None:
         return None if shards is None else Ranks(shards)
     if not isinstance(distributed, Ranks):
         raise TypeError(f"distributed is {kind_of(distributed)}, expected an rf.distributed.MPI(shards=...)")
     if shards not in (None, distributed.shards):
         raise ValueError(f"shards is {shards}, but distributed has {distributed.shards}; give one of them")
+    if distributed.size > 1 and isinstance(model, Network):
+        for layer in model.config["layers"]:
+            if layer["type"] == "batch_norm":  # each rank would move its running statistics by its own rows only
+                raise ValueError(
+                    f"layer {layer['name']!r} is a BatchNorm1d, whose running statistics several ranks cannot share: train on one rank, "
+                    "or put a LayerNorm in its place"
+                )
     return distributed
 
 
