@@ -164,6 +164,36 @@ def test_several_ranks_refuse_batch_norm():
         rf.fit(model, data, loss="mse", epochs=1, distributed=OneOfTwo(2), progress=False)
 
 
+def test_every_rank_sees_at_a_save_that_weights_are_not_finite(tmp_path):
+    """A rank that does not write raises too; else the others would wait for rank 0."""
+
+    class Other(rf.distributed.Ranks):
+        leads = False
+
+    model = rf.Sequential(rf.Linear(3, 1, seed=0))
+    options = {"loss": "mse", "optimizer": "sgd", "lr": 3e38, "clip_norm": None, "progress": False}
+    file = tmp_path / "run.safetensors"
+    with pytest.raises(rf.train.NonFiniteLoss, match="the weight .* at step 2"):
+        rf.fit(
+            model, (np.ones((5, 4, 3)), np.full((5, 4), 100.0)), distributed=Other(2), checkpoint=file, checkpoint_every=0.0,
+            batch_size=2, **options,
+        )  # fmt: skip
+    assert not file.exists()
+
+
+def test_a_callback_s_error_is_reported_where_the_weights_are_not_finite(tmp_path):
+    class Fails(rf.Callback):
+        def on_step(self, record):
+            raise OSError("no more space for logs")
+
+    model = rf.Sequential(rf.Linear(3, 1, seed=0))
+    options = {"loss": "mse", "optimizer": "sgd", "lr": 3e38, "clip_norm": None, "progress": False, "callbacks": [Fails()]}
+    with pytest.raises(OSError, match="no more space for logs"):
+        rf.fit(
+            model, (np.ones((5, 4, 3)), np.full((5, 4), 100.0)), checkpoint=tmp_path / "run.safetensors", **options
+        )
+
+
 def test_each_shard_has_dropout_of_its_own():
     digests = set()
     for shards in (None, 1, 2, 4):

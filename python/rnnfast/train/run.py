@@ -6,7 +6,7 @@ import math
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable
@@ -135,7 +135,8 @@ class Run:
         except Exception:
             # The other ranks are elsewhere, and cannot be asked for their states.
             if self.sharded is None or self.sharded.alone:
-                self.save(confirm=False)
+                with suppress(NonFiniteLoss):  # the last good checkpoint stays, and the callback's error is reported
+                    self.save(confirm=False)
             raise
 
     @property
@@ -241,6 +242,7 @@ class Run:
         if file is None:
             return
         state = self.state if self.sharded is None else self.sharded.whole()
+        self.check_weights()  # on every rank, so that all raise together
         if self.settings.leads:
             self._write(file, state)
         self.saved_at = time.monotonic()
@@ -248,7 +250,6 @@ class Run:
             self.settings.ranks.gather(np.zeros(1))  # rank 0 has written: if it could not, every rank stops here
 
     def _write(self, file: Path, state: object) -> None:
-        self.check_weights()
         place = {name: getattr(self, name) for name in _KEPT}
         place.update(steps=self.model.steps, optimizer=type(self.optimizer).__name__)
         tensors = {f"optimizer.{name}": value for name, value in self.optimizer.state_dict().items()}
