@@ -119,6 +119,26 @@ def test_weights_of_rows_count_rows_several_times():
     assert weighted.metrics == pytest.approx(repeated.metrics, rel=1e-12)
 
 
+@pytest.mark.parametrize("shards", [None, 2])
+@pytest.mark.parametrize("batch_size", [1, 4, 6])
+def test_the_train_loss_is_the_mean_over_what_counts(batch_size, shards):
+    """With a learning rate of almost 0, that of an evaluation."""
+    options = {"loss": "mse", "epochs": 1, "lr": 1e-12, "optimizer": "sgd", "batch_size": batch_size, "shards": shards}
+    for weights in ([1, 0, 0, 0, 0, 0], [3, 1, 0, 2, 1, 1]):
+        data = rf.Examples(X[:, :6], Y[:, :6], weights=weights)
+        net = rf.Sequential(rf.GRU(3, 4, seed=0), rf.Linear(4, 1, seed=1))
+        found = rf.fit(net, data, data, progress=False, **options)[0]
+        assert found["train_loss"] == pytest.approx(found["valid_loss"], rel=1e-6)
+
+
+def test_the_train_loss_of_two_outputs_is_the_sum_of_their_means(tmp_path):
+    lengths = random.integers(1, 10, 40)
+    data = {"x": X, "ids": IDS}, {"tag": IDS % 2, "size": Y[-1]}, lengths
+    options = {"loss": {"tag": "cross_entropy", "size": "mse"}, "lr": 1e-12, "optimizer": "sgd", "batch_size": 7}
+    found = rf.fit(graph(), data, data, epochs=1, progress=False, **options)[0]
+    assert found["train_loss"] == pytest.approx(found["valid_loss"], rel=1e-5)
+
+
 @pytest.mark.parametrize("loss", ["cross_entropy", "mse", "mae", "huber", "quantile", "binary", "ctc"])
 def test_every_loss_trains_per_step_and_per_row(loss):
     width = {"cross_entropy": 3, "quantile": 3, "ctc": 4}.get(loss, 1)

@@ -31,18 +31,18 @@ class Supervised:
         self.network, self.losses = network, _losses(network, loss)
         self.metrics = _metrics(metrics)
         self._backward: Callable[[], object] | None = None
-        self._weights: list[float] = []  # of the outputs in the last loss
+        self.terms: list[tuple[float, float]] = []  # mean and Σ weights of each output in the last loss
 
     def loss(self, *batch: Any) -> tuple[float, None]:
         """The mean loss of a :class:`Batch`, for :meth:`backward`."""
         given = Batch(*batch)
         run = self.network.run(*given.inputs, lengths=given.lengths, train=True)
         total, gradients = 0.0, {}
-        self._weights = []
+        self.terms = []
         for name, loss in self.losses.items():
             y, target, options = self._read(run, given, name)
             value, dy, weight = loss.weighted(y, target, **options)
-            self._weights.append(weight)
+            self.terms.append((value, weight))
             total += value
             gradients[name] = self._swapped(dy, name)
         self._backward = lambda: run.backward(gradients, input_gradient=False)
@@ -50,12 +50,13 @@ class Supervised:
 
     def weight(self) -> float:
         """Σ weights of the last loss, a mean, in a mean over several batches."""
-        if any(weight != self._weights[0] for weight in self._weights):
+        weights = [weight for _, weight in self.terms]
+        if any(weight != weights[0] for weight in weights):
             raise ValueError(
-                f"the outputs {', '.join(self.losses)} have the weights {', '.join(f'{w:g}' for w in self._weights)} in a shard; shards "
+                f"the outputs {', '.join(self.losses)} have the weights {', '.join(f'{w:g}' for w in weights)} in a shard; shards "
                 "need outputs that predict equally often: leave out shards and distributed"
             )
-        return self._weights[0]
+        return weights[0]
 
     def backward(self) -> None:
         """Adds the gradients of the last loss to those of the network."""

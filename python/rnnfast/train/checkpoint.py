@@ -100,6 +100,11 @@ _FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
 }
 _OPTIONAL: dict[str, tuple[Callable[[Any], bool], str]] = {
     "stopped": (lambda v: v is None or _sentence(v), "a sentence or null"),
+    "sums": (
+        lambda v: isinstance(v, list)
+        and all(isinstance(p, list) and len(p) == 2 and _number(p[0]) and _positive(p[1]) for p in v),
+        "pairs of sums of losses and weights",
+    ),
     "rules": (_settings, "the settings of the run"),
     "epochs": (_count, "an integer of at least 0"),
     "patience": (lambda v: v is None or _positive(v), "a number of epochs or null"),
@@ -175,7 +180,7 @@ def _check_sums(found: Checkpoint) -> None:
         raise ValueError(f"the history does not have one record for each of {_short(place['epoch'])} epochs")
     if place["clipped"] > place["batch"] or place["batch"] > place["tokens"]:
         raise ValueError("it has more clipped steps than steps, or more steps than tokens")
-    if not place["batch"] and any(place[name] for name in ("tokens", "nll", "norms")):
+    if not place["batch"] and any(place.get(name) for name in ("tokens", "nll", "sums", "norms")):
         raise ValueError("this epoch has tokens or a loss, but no step")
 
 

@@ -272,7 +272,7 @@ class _Training:
                 run.optimizer.lr = run.lr * settings.schedule.factor(position, settings.epochs, run.measured())
                 before = run.tokens
                 record, received, due = self._step(source, batch, signals)
-                bar.update(run.tokens - before, run.nll / run.tokens)
+                bar.update(run.tokens - before, run.mean_loss())
                 if settings.callbacks and settings.leads:
                     with run.kept():
                         for callback in settings.callbacks:

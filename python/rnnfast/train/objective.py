@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Protocol
 
 from rnnfast._expect import kind_of, offers
@@ -50,6 +50,9 @@ class Objective(Protocol):
     def weight(self, predictions: int) -> float:
         """The weight of the last loss in a mean over several batches; ``predictions``: of its batch."""
 
+    def terms(self, loss: float, predictions: int) -> Sequence[tuple[float, float]]:
+        """The last loss as a sum of means, each with its Σ weights; ``predictions``: of its batch."""
+
     def recorded(self, loss: float) -> float:
         """The measure of a mean loss."""
 
@@ -91,6 +94,9 @@ class Perplexity:
 
     def weight(self, predictions: int) -> float:
         return float(predictions)
+
+    def terms(self, loss: float, predictions: int) -> Sequence[tuple[float, float]]:
+        return [(loss, float(predictions))]
 
     def recorded(self, loss: float) -> float:
         return math.exp(loss) if loss < 700 else math.inf
@@ -134,6 +140,9 @@ class Losses:
 
     def weight(self, predictions: int) -> float:
         return self._of.weight()
+
+    def terms(self, loss: float, predictions: int) -> Sequence[tuple[float, float]]:
+        return self._of.terms
 
     def validate(self, data: Any, ranks: Ranks | None) -> dict[str, float]:
         loss, _, metrics = self._of.evaluate(data, VALIDATION_ROWS, ranks)

@@ -105,10 +105,20 @@ class Run:
 
     def _start_epoch(self) -> None:
         self.batch, self.tokens, self.clipped = 0, 0, 0
-        self.nll = self.norms = 0.0
+        self.sums: list[list[float]] = []  # Σ loss × weight and Σ weight of each mean that the loss is a sum of
+        self.norms = 0.0
         self.state: object = None
         if self.sharded is not None:
             self.sharded.forget()
+
+    @property
+    def nll(self) -> float:
+        """Σ loss × weight."""
+        return sum((total for total, _ in self.sums), 0.0)
+
+    def mean_loss(self) -> float:
+        """Of the epoch so far."""
+        return sum((total / weight for total, weight in self.sums if weight > 0), 0.0)
 
     def measured(self) -> list[float]:
         """The validation perplexity or loss of each epoch."""
@@ -172,7 +182,7 @@ class Run:
         if not math.isfinite(loss):
             self._diverged("the loss", loss)
         self.objective.backward()
-        record = self._move(loss, tokens)
+        record = self._move(loss, self.objective.terms(loss, tokens), tokens)
         self.state = state
         return record
 
@@ -181,19 +191,22 @@ class Run:
     ) -> tuple[dict[str, float], NDArray[np.float64]]:
         """One step along the gradients of a batch that is split into shards: its record, and the notes of every rank (ranks, K)."""
         assert self.sharded is not None
-        loss, noted = self.sharded.gradients(batch, source, *notes)
+        loss, weight, noted = self.sharded.gradients(batch, source, *notes)
         if not math.isfinite(loss):
             self._diverged("the loss", loss)
-        return self._move(loss, batch.tokens), noted
+        return self._move(loss, [(loss, weight)], batch.tokens), noted
 
-    def _move(self, loss: float, tokens: int) -> dict[str, float]:
+    def _move(self, loss: float, terms: Sequence[tuple[float, float]], tokens: int) -> dict[str, float]:
         """Changes the weights along the gradients, which are then zero; the record of the step."""
         norm, clipped = self._clip()
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.batch += 1
         self.tokens += tokens
-        self.nll += loss * tokens
+        self.sums.extend([0.0, 0.0] for _ in terms[len(self.sums) :])
+        for sums, (mean, weight) in zip(self.sums, terms):
+            sums[0] += mean * weight
+            sums[1] += weight
         self.norms += norm
         self.clipped += clipped
         return {"step": self.model.steps, "loss": loss, "lr": self.optimizer.lr, "grad_norm": norm}
@@ -223,7 +236,7 @@ class Run:
         unit = self.objective.unit
         record: dict[str, float] = {
             "epoch": self.epoch + 1,
-            f"train_{self.objective.measure}": self.objective.recorded(self.nll / self.tokens),
+            f"train_{self.objective.measure}": self.objective.recorded(self.mean_loss()),
             "lr": self.optimizer.lr,
             "grad_norm": self.norms / self.batch,
             "clipped": self.clipped / self.batch,
@@ -269,8 +282,9 @@ class Run:
         self.best, self.state = found.held("best.") or None, found.state
         if self.sharded is not None and found.state is not None:
             self.sharded.split(found.state, self.reading["batch_size"])
-        for name in ("epoch", "batch", "tokens", "clipped", "nll", "norms", "history"):
+        for name in ("epoch", "batch", "tokens", "clipped", "norms", "history"):
             setattr(self, name, place[name])
+        self.sums = place.get("sums", [[place["nll"], float(place["tokens"])]] if place["batch"] else [])
         self.stopped = place.get("stopped")
         self._note_changes(place, lr)
 
@@ -308,6 +322,6 @@ class Run:
 
 
 _KEPT = (
-    "epoch", "batch", "tokens", "clipped", "nll", "norms", "history", "lr", "stopped", "reading", "rules", "epochs", "patience",
+    "epoch", "batch", "tokens", "clipped", "nll", "sums", "norms", "history", "lr", "stopped", "reading", "rules", "epochs", "patience",
     "notes",
 )  # fmt: skip

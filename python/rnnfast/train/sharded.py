@@ -55,8 +55,9 @@ class ShardedSteps:
         """Whether this rank can save without the others."""
         return self.ranks.size == 1 or self.states[0] is None
 
-    def gradients(self, batch: Shards, source: Minibatches[Any], *notes: float) -> tuple[float, Numbers]:
-        """Sets ``grads`` to those of the mean loss of the whole batch; returns that loss, and the ``notes`` of every rank (ranks, K).
+    def gradients(self, batch: Shards, source: Minibatches[Any], *notes: float) -> tuple[float, float, Numbers]:
+        """Sets ``grads`` to those of the mean loss of the whole batch; returns that loss, its Σ weights, and the ``notes`` of every rank
+        (ranks, K).
 
         If the loss is not finite, the gradients are zero.
         """
@@ -79,7 +80,7 @@ class ShardedSteps:
         if math.isfinite(loss):
             self._exchange(flat, batch)
             self._give(flat, share)
-        return loss, every[:, : len(notes)]
+        return loss, float(batch.tokens) if batch.even else weight, every[:, : len(notes)]
 
     def _one_by_one(self, batch: Shards, source: Minibatches[Any]) -> list[tuple[float, float]]:
         """Adds the gradients of each shard to the tree; their losses and weights."""
