@@ -160,7 +160,9 @@ def test_several_ranks_refuse_batch_norm():
     model = rf.Sequential(rf.Linear(3, 4), rf.BatchNorm1d(4), rf.Linear(4, 1))
     data = np.zeros((5, 4, 3)), np.zeros((5, 4))
     rf.fit(model, data, loss="mse", epochs=1, shards=2, progress=False)
-    with pytest.raises(ValueError, match="layer '1' is a BatchNorm1d, whose running statistics several ranks cannot share"):
+    with pytest.raises(
+        ValueError, match="layer '1' is a BatchNorm1d, whose running statistics several ranks cannot share"
+    ):
         rf.fit(model, data, loss="mse", epochs=1, distributed=OneOfTwo(2), progress=False)
 
 
@@ -187,11 +189,16 @@ def test_a_callback_s_error_is_reported_where_the_weights_are_not_finite(tmp_pat
             raise OSError("no more space for logs")
 
     model = rf.Sequential(rf.Linear(3, 1, seed=0))
-    options = {"loss": "mse", "optimizer": "sgd", "lr": 3e38, "clip_norm": None, "progress": False, "callbacks": [Fails()]}
+    options = {
+        "loss": "mse",
+        "optimizer": "sgd",
+        "lr": 3e38,
+        "clip_norm": None,
+        "progress": False,
+        "callbacks": [Fails()],
+    }
     with pytest.raises(OSError, match="no more space for logs"):
-        rf.fit(
-            model, (np.ones((5, 4, 3)), np.full((5, 4), 100.0)), checkpoint=tmp_path / "run.safetensors", **options
-        )
+        rf.fit(model, (np.ones((5, 4, 3)), np.full((5, 4), 100.0)), checkpoint=tmp_path / "run.safetensors", **options)
 
 
 def test_each_shard_has_dropout_of_its_own():

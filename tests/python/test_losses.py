@@ -109,7 +109,9 @@ def test_the_quantile_loss_is_least_at_the_quantile():
     assert best == pytest.approx(np.quantile(target, 0.8), abs=0.06)  # the grid's step, and its flat bottom
 
 
-@pytest.mark.parametrize(("kind", "option"), [("CrossEntropyLoss", "class_weights"), ("BCEWithLogitsLoss", "pos_weight")])
+@pytest.mark.parametrize(
+    ("kind", "option"), [("CrossEntropyLoss", "class_weights"), ("BCEWithLogitsLoss", "pos_weight")]
+)
 def test_a_loss_keeps_its_own_copy_of_weights(kind, option):
     weights = np.array([1, 2, 3, 4], np.float32)
     loss = getattr(losses, kind)(**{option: weights})
