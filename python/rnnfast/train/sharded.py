@@ -70,17 +70,18 @@ class ShardedSteps:
         weight = sum(own for _, own in pairs)
         loss = sum(each * own for each, own in pairs) / max(weight, 1e-300)
         share = 1.0 / weight if weight > 0 else 0.0
+        counted = float(batch.tokens) if batch.even else weight
         if together and ranks.size == 1:  # the gradients are where they belong
             if math.isfinite(loss):
                 cast("LanguageModel", model)._core.scale_grads(share)
             else:
                 model.zero_grad()
-            return loss, every[:, : len(notes)]
+            return loss, counted, every[:, : len(notes)]
         flat = self._sum.total()
         if math.isfinite(loss):
             self._exchange(flat, batch)
             self._give(flat, share)
-        return loss, float(batch.tokens) if batch.even else weight, every[:, : len(notes)]
+        return loss, counted, every[:, : len(notes)]
 
     def _one_by_one(self, batch: Shards, source: Minibatches[Any]) -> list[tuple[float, float]]:
         """Adds the gradients of each shard to the tree; their losses and weights."""
