@@ -32,6 +32,7 @@ from rnnfast.models.seq2seq import Seq2Seq
 from rnnfast.nn import *  # noqa: F403 every layer in nn.__all__
 from rnnfast.nn import losses
 from rnnfast.reference.check import GradientCheck, gradcheck
+from rnnfast.study.explain import explain
 from rnnfast.study.gradient_flow import GradientFlow, gradient_flow
 from rnnfast.study.unroll import Unrolled, UnrolledStep, unroll
 from rnnfast.text import datasets
@@ -90,6 +91,7 @@ __all__ = [
     "datasets",
     "distributed",
     "evaluate",
+    "explain",
     "fit",
     "from_arrays",
     "from_keras",

@@ -15,6 +15,7 @@ from rnnfast.commands import (
     convert,
     embed,
     eval,
+    explain,
     forecast,
     generate,
     info,
@@ -38,6 +39,7 @@ examples:
   rnnfast eval book.safetensors other.txt               its perplexity on another text
   rnnfast train-translation de.txt en.txt               train a translator on two files of lines
   rnnfast translate de-en.safetensors < sentences.txt   let it translate
+  rnnfast explain book.safetensors --text other.txt --output page.html       what its units do, as a page for a browser
   rnnfast compare                                       convolution, recurrence and attention on this machine
 
 `rnnfast COMMAND --help` lists the options of a command. Exit status: 0; 2 for bad input, with one line on stderr; 128 + the
@@ -91,6 +93,7 @@ def parser() -> Parser:
         classify,
         tag,
         forecast,
+        explain,
         stats,
         compare,
         quantize,

@@ -46,7 +46,7 @@ IMPORTS = {
     "torch": {*SMALL, "_core", "info"},
     "interop": {*SMALL, "info", "models", "nn"},
     "reference": {*SMALL, "nn"},
-    "study": {*SMALL, "info", "models", "nn", "plot", "reference", "text", "train"},
+    "study": {*SMALL, "info", "models", "nn", "plot", "reference", "text", "train", "translate"},
 }
 ABOVE = {"__init__", "__main__", "cli", "commands"}  # which may import all of these
 

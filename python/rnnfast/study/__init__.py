@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rnnfast.study.explain import explain
 from rnnfast.study.exploding import ExplodingGradients, exploding_gradients
 from rnnfast.study.gradient_flow import GradientFlow, gradient_flow
 from rnnfast.study.unroll import Unrolled, UnrolledStep, unroll
@@ -11,6 +12,7 @@ __all__ = [
     "GradientFlow",
     "Unrolled",
     "UnrolledStep",
+    "explain",
     "exploding_gradients",
     "gradient_flow",
     "unroll",
