@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import time
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 
 from rnnfast import _core
 from rnnfast.commands import (
@@ -32,18 +34,48 @@ from rnnfast.distributed.mpi import abort, started_rank
 
 _AFTER_RANK_0 = 1.5  # seconds
 _SHELLS = ("bash", "zsh", "tcsh")
+_GROUPS = {
+    "language models": (train, eval, generate),
+    "translators": (train_translation, translate),
+    "labels and series": (classify, tag, forecast),
+    "understanding": (explain, stats, compare),
+    "files and machine": (quantize, convert, embed, info),
+}
 _EXAMPLES = """\
 examples:
-  rnnfast train book.txt --cell lstm --epochs 10        train a language model; the model is book.safetensors
-  rnnfast generate book.safetensors --prompt "The "     let it write
-  rnnfast eval book.safetensors other.txt               its perplexity on another text
-  rnnfast train-translation de.txt en.txt               train a translator on two files of lines
-  rnnfast translate de-en.safetensors < sentences.txt   let it translate
-  rnnfast explain book.safetensors --text other.txt --output page.html       what its units do, as a page for a browser
-  rnnfast compare                                       convolution, recurrence and attention on this machine
+  rnnfast train book.txt --cell lstm --epochs 10      train a language model; it is saved as book.safetensors
+  rnnfast generate book.safetensors --prompt "The "   let it write
+  rnnfast eval book.safetensors other.txt             print its perplexity on another text
+  rnnfast explain book.safetensors --text other.txt --output page.html
+                                                      show what its units do, as a page for a browser
+  rnnfast train-translation de.txt en.txt             train a translator on two files of lines
+  rnnfast translate de-en.safetensors < lines.txt     let it translate
+  rnnfast forecast sales.csv --season 12 --backtest   forecast the columns of a table, and test the forecasts
+  rnnfast compare                                     measure convolution, recurrence and attention
 
 `rnnfast COMMAND --help` lists the options of a command. Exit status: 0; 2 for bad input, with one line on stderr; 128 + the
 signal when interrupted; 141 when the reader of a command that only prints has closed the pipe, as in `rnnfast generate ... | head`."""
+
+
+class _Help(argparse.RawDescriptionHelpFormatter):
+    """The commands in groups."""
+
+    def _format_action(self, action: argparse.Action) -> str:
+        if not isinstance(action, argparse._SubParsersAction):
+            return super()._format_action(action)
+        known = {choice.dest: choice for choice in action._choices_actions}
+        lines = []
+        for title, commands in _GROUPS.items():
+            lines.append(f"{'':{self._current_indent}}{title}\n")
+            self._indent()
+            lines += [super(_Help, self)._format_action(known[name_of(command)]) for command in commands]
+            self._dedent()
+        return "".join(lines)
+
+
+def name_of(command: ModuleType) -> str:
+    """The name that a user gives to the command of a module."""
+    return command.__name__.rpartition(".")[2].replace("_", "-")
 
 
 class _PrintCMakeDir(argparse.Action):
@@ -72,7 +104,7 @@ def parser() -> Parser:
     """The parser of the whole command line."""
     parser = Parser(
         prog="rnnfast", description="Fast recurrent neural networks for CPUs.", epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_Help,
     )  # fmt: skip
     parser.add_argument("--version", action="version", version=f"rnnfast {_core.__version__}", help="print the version")
     parser.add_argument(
@@ -83,24 +115,8 @@ def parser() -> Parser:
         "--print-completion", choices=_SHELLS, action=_PrintCompletion,
         help="print the script that lets a shell complete commands and options (extra: completion)",
     )  # fmt: skip
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands", help="what to do")
-    for command in (
-        train,
-        train_translation,
-        eval,
-        generate,
-        translate,
-        classify,
-        tag,
-        forecast,
-        explain,
-        stats,
-        compare,
-        quantize,
-        convert,
-        embed,
-        info,
-    ):
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+    for command in itertools.chain(*_GROUPS.values()):
         command.add_to(commands)
     return parser
 

@@ -23,14 +23,16 @@ _FALLBACK_FONTS = (
 )  # fmt: skip
 
 
-def new_figure(columns: int = 1) -> tuple[Figure, Any]:
+def new_figure(columns: int = 1, rows: int = 1) -> tuple[Figure, Any]:
     """A matplotlib figure and its axes without pyplot, so without a window or global state (extra: ``plot``).
+
+    Several axes are a row of ``columns``, or a column of ``rows`` that share their horizontal axis.
 
     A notebook displays the figure if it is the last value of a cell.
     """
-    figure: Figure = _picture()(figsize=(7 * columns, 4), layout="constrained")
-    axes = figure.subplots(1, columns)
-    for one in axes if columns > 1 else [axes]:
+    figure: Figure = _picture()(figsize=(7 * columns, 4 if rows == 1 else 2.4 * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, sharex=rows > 1)
+    for one in axes if columns * rows > 1 else [axes]:
         one.grid(alpha=0.3, which="both")
     return figure, axes
 
@@ -48,6 +50,11 @@ def _picture() -> Any:
             return _drawn(self, "png", 96)
 
     return Picture
+
+
+def mark_end(axes: Any, at: float) -> None:
+    """A line where the known values of a series end; its forecast is to the right."""
+    axes.axvline(at, color="0.3", linewidth=0.8, linestyle=":", label="end of the series")
 
 
 def literal(text: object) -> str:

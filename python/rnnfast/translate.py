@@ -242,10 +242,11 @@ def _heat_map(translation: Translation, path: PathLike | None) -> Figure:
     weights = translation.attention
     assert weights is not None
     down = [*translation.tokens, END_OF_SENTENCE][: len(weights)]
-    figure.set_size_inches(2 + 0.45 * weights.shape[1], 1.5 + 0.3 * len(down))
+    figure.set_size_inches(2.5 + 0.45 * weights.shape[1], 2 + 0.3 * len(down))
     image = axes.imshow(weights, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     axes.set_xticks(range(weights.shape[1]), literals(translation.source_tokens), rotation=60, ha="right")
     axes.set_yticks(range(len(down)), literals(down))
+    axes.set(xlabel="token that is read", ylabel="token that is written")
     axes.grid(False)
-    figure.colorbar(image, label="weight")
+    figure.colorbar(image, label="attention weight")
     return finish(figure, path)

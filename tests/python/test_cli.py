@@ -6,6 +6,8 @@ import importlib.util
 import io
 import json
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -379,16 +381,60 @@ def test_the_reader_may_stop_early(text):
     process.wait(timeout=60)
 
 
-def test_help_has_examples_and_completion_names_its_extra(capsys):
-    from rnnfast.cli import main
+def test_help_lists_every_command_in_a_group_with_examples_and_is_what_no_command_prints(capsys):
+    from rnnfast.cli import _GROUPS, main, name_of, parser
 
     assert main(["--help"]) == 0
-    assert "rnnfast train book.txt" in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert main([]) == 0
+    assert capsys.readouterr().out == text
+    listed = text.partition("commands:\n")[2].partition("\nexamples:")[0]
+    commands = [name_of(command) for group in _GROUPS.values() for command in group]
+    assert re.findall(r"^    ([\w-]+) ", listed, re.MULTILINE) == commands
+    assert re.findall(r"^  (\w.*)$", listed, re.MULTILINE) == list(_GROUPS)
+    known = next(a for a in parser()._actions if a.dest == "command").choices
+    assert sorted(commands) == sorted(known)
+    examples = re.findall(r"^  rnnfast ([\w-]+) (.*?)(?:   |$)", text, re.MULTILINE)
+    assert len(examples) >= 8
+    for command, rest in examples:  # each is a command line that the parser takes
+        known[command].parse_args(shlex.split(rest.partition(" < ")[0]))
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        (["trian", "a.txt"], "train"),
+        (["explian"], "explain"),
+        (["train", "a.txt", "--hiden-size", "3"], "--hidden-size"),
+        (["explain", "m", "--txt", "a"], "--text"),
+        (["train", "a.txt", "--cell", "ltsm"], "lstm"),
+        (["--versoin"], "--version"),
+    ],
+)
+def test_a_misspelt_word_gets_a_suggestion(words, meant, capsys):
+    from rnnfast.cli import main
+
+    assert main(words) == 2
+    message = capsys.readouterr().err
+    assert f"did you mean {meant}?" in message
+    assert message.count("\n") == 1
+
+
+def test_completion_scripts_name_every_command_and_option_or_the_extra_to_install(capsys):
+    from rnnfast.cli import main, parser
+
     try:
         import shtab  # noqa: F401
     except ImportError:
         assert main(["--print-completion", "bash"]) == 2
         assert "pip install 'rnnfast[completion]'" in capsys.readouterr().err
     else:
-        assert main(["--print-completion", "bash"]) == 0
-        assert "train-translation" in capsys.readouterr().out
+        for shell in ("bash", "zsh", "tcsh"):
+            assert main(["--print-completion", shell]) == 0
+            script = capsys.readouterr().out
+            known = next(a for a in parser()._actions if a.dest == "command").choices
+            for name, command in known.items():
+                assert name in script
+                options = [o for action in command._actions for o in action.option_strings if o.startswith("--")]
+                # tcsh has no place for the options of a command
+                assert all(option in script for option in options) or shell == "tcsh"

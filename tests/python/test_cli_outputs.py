@@ -515,10 +515,18 @@ def test_every_plotting_function_makes_its_folder_and_the_file_it_names(corpus, 
     model = rf.LanguageModel(corpus.vocab, hidden_size=3, seed=0)
     series = np.sin(np.arange(90) / 5)
     flow = rf.gradient_flow(model, next(iter(rf.batches(corpus, batch_size=2, num_steps=5))))
+    vocab = rf.Vocab(["the"], reserved=["<pad>", "<bos>", "<eos>"], tokenizer="word")
+    seq2seq = rf.Seq2Seq(vocab, vocab, hidden_size=4, attention="dot", seed=0)
+    classifier = rf.SequenceClassifier(hidden_size=4, epochs=1, seed=0).fit(["ab", "ba"] * 4, ["x", "y"] * 4)
     draw = {
         "flow": flow.plot,
         "history": rf.History([{"epoch": 1, "train_perplexity": 9.5, "lr": 0.1, "grad_norm": 1.0}]).plot,
         "series": lambda path: rf.LinearAR(2).fit(series).plot(series, path),
+        "fan": rf.Forecaster(horizon=3, epochs=1, seed=0).fit(series).plot,
+        "unrolled": rf.unroll(model, "the time").plot,
+        "exploding": rf.study.exploding_gradients(0.5, num_steps=5, updates=2).plot,
+        "attention": rf.translate(seq2seq, ["the"], attention=True)[0][0].plot,
+        "confusion": lambda path: classifier.plot_confusion(["ab", "ba"], ["x", "y"], path),
     }
     for name, plot in draw.items():
         figure = plot(f"new/{name}/a.png")

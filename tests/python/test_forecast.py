@@ -91,10 +91,21 @@ def test_a_model_is_saved_and_loaded(tmp_path):
             rf.load(tmp_path / "bad.safetensors")
 
 
-def test_the_picture_shows_the_series_and_four_forecasts(tmp_path):
+def test_the_picture_shows_four_forecasts_that_continue_beyond_the_marked_end(tmp_path):
     pytest.importorskip("matplotlib")
-    figure = rf.LinearAR(4).fit(NOISY_SINE).plot(NOISY_SINE, tmp_path / "sine.png")
-    assert len(figure.axes[0].lines) == 5
+    model = rf.LinearAR(4).fit(NOISY_SINE)
+    figure = model.plot(NOISY_SINE, tmp_path / "sine.png")
+    series, *forecasts, end = figure.axes[0].lines
+    assert [line.get_label() for line in forecasts] == ["1 ahead", "4 ahead", "16 ahead", "64 ahead"]
+    last = len(series.get_ydata()) - 1
+    assert list(end.get_xdata()) == [last, last]
+    assert end.get_label() == "end of the series"
+    for line, ahead in zip(forecasts, (1, 4, 16, 64)):
+        x, y = line.get_data()
+        assert x[-1] == last + ahead
+        np.testing.assert_allclose(y[-1], model.forecast(ahead, NOISY_SINE)[-1])
+        inside = model.predict(NOISY_SINE, steps=ahead)
+        np.testing.assert_allclose(y[x <= last], inside[x[x <= last]])
     assert (tmp_path / "sine.png").read_bytes()[:4] == b"\x89PNG"
 
 

@@ -173,7 +173,10 @@ def test_the_fan_is_drawn(fitted, tmp_path):
         "80%",
         "50%",
         "median",
+        "end of the series",
     ]
+    *_, median, end = figure.axes[0].lines
+    assert end.get_xdata()[0] == median.get_xdata()[0] < median.get_xdata()[-1]
     assert (tmp_path / "fan.png").read_bytes()[:4] == b"\x89PNG"
 
 

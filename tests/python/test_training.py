@@ -144,8 +144,12 @@ def test_texts_that_do_not_fit_are_refused_before_training(corpus):
 def test_history_draws_a_picture(tmp_path):
     pytest.importorskip("matplotlib")
     history = rf.History([{"epoch": e, "train_perplexity": 9 / e, "valid_perplexity": 10 / e} for e in (1, 2)])
-    history.plot(tmp_path / "curve.png")
+    assert [axes.get_ylabel() for axes in history.plot(tmp_path / "curve.png").axes] == ["perplexity"]
     assert (tmp_path / "curve.png").read_bytes()[:4] == b"\x89PNG"
+    whole = rf.History([{"epoch": e, "train_loss": 9 / e, "grad_norm": 2.0, "lr": 0.1 / e} for e in (1, 2)])
+    panels = whole.plot().axes
+    assert [axes.get_ylabel() for axes in panels] == ["loss", "gradient norm", "learning rate"]
+    assert [list(axes.lines[0].get_ydata()) for axes in panels] == [[9, 4.5], [2, 2], [0.1, 0.05]]
 
 
 def test_generation_repeats_with_its_seed_and_top_k_one_is_greedy(corpus):

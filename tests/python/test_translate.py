@@ -230,7 +230,10 @@ def test_texts_come_as_texts(worded):
 def test_a_picture_of_attention(worded, tmp_path):
     pytest.importorskip("matplotlib")
     ((t,),) = rf.translate(worded, ["ich sehe den hund"], attention=True)
-    t.plot(tmp_path / "a.png")
+    axes = t.plot(tmp_path / "a.png").axes[0]
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("token that is read", "token that is written")
+    assert [label.get_text() for label in axes.get_xticklabels()] == t.source_tokens
+    assert [label.get_text() for label in axes.get_yticklabels()] == [*t.tokens, "<eos>"][: len(t.attention)]
     assert (tmp_path / "a.png").read_bytes()[:4] == b"\x89PNG"
     t, _ = rf.translate(worded, ["geh !"], beam_size=2, n_best=2)[0]
     with pytest.raises(ValueError, match="attention=True"):

@@ -34,7 +34,7 @@ from rnnfast.models.network import Network
 from rnnfast.nn.layer import Array
 from rnnfast.nn.linear import Linear
 from rnnfast.nn.recurrent import TABLE
-from rnnfast.plot import finish, new_figure
+from rnnfast.plot import finish, mark_end, new_figure
 from rnnfast.protocols import Cell
 
 if TYPE_CHECKING:
@@ -102,13 +102,16 @@ class SeriesModel(Estimator):
         return float(1 - unexplained.mean())
 
     def plot(self, series: ArrayLike, path: PathLike | None = None, *, steps: Sequence[int] = (1, 4, 16, 64)) -> Figure:
-        """The series and its forecasts that many steps ahead, written to ``path`` if given (extra: ``plot``)."""
+        """The first column of the series and its forecasts that many steps ahead, which continue beyond the marked end of the series;
+        written to ``path`` if given (extra: ``plot``)."""
         given = self._read(series)
         figure, axes = new_figure()
         axes.plot(given.values[:, 0], color="0.7", label="series")
         for ahead in listed(steps, "steps", "numbers of steps to forecast"):
-            predicted = self._predicted(given, positive(ahead, "steps"))
-            axes.plot(predicted[:, 0], linewidth=1, label=f"{ahead} ahead")
+            origin = self._known(self.params_) - 1  # of the first forecast
+            predicted = self._natural(self._ahead(self._standardized(given), positive(ahead, "steps"))[origin:])
+            axes.plot(origin + ahead + np.arange(len(predicted)), predicted[:, 0], linewidth=1, label=f"{ahead} ahead")
+        mark_end(axes, len(given.values) - 1)
         axes.set(xlabel="t")
         axes.legend()
         return finish(figure, path)

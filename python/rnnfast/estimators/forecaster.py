@@ -36,7 +36,7 @@ from rnnfast.estimators.quantiles import (
 from rnnfast.estimators.samples import Reals, check_names, read_series, standard_scale
 from rnnfast.files import PathLike
 from rnnfast.models.network import Network
-from rnnfast.plot import finish, new_figure
+from rnnfast.plot import finish, mark_end, new_figure
 from rnnfast.protocols import Cell
 
 if TYPE_CHECKING:
@@ -371,7 +371,8 @@ class Forecaster(Estimator):
         series: Any = None,
         exogenous: ArrayLike | None = None,
     ) -> Figure:
-        """The end of ``series`` (None: the fitted one) and its forecast with a fan of intervals, written to ``path`` if given (extra: ``plot``).
+        """The end of ``series`` (None: the fitted one), a line that marks it, and the forecast beyond it with a fan of intervals; written to
+        ``path`` if given (extra: ``plot``).
 
         ``exogenous`` : as in :meth:`forecast`.
         """
@@ -392,6 +393,7 @@ class Forecaster(Estimator):
                     label=f"{100 * level:g}%" if d == 0 else None,
                 )  # fmt: skip
             axes.plot(ahead, joined[1], color="C0", label="median" if d == 0 else None)
+        mark_end(axes, len(shown) - 1)
         axes.set(
             xlabel="steps of the series, its end shown" if index is None else f"steps, the last known is {index.last}"
         )

@@ -71,22 +71,34 @@ class History(Sequence[Mapping[str, float]]):
         return "loss" if self.records and "train_loss" in self.records[0] else "perplexity"
 
     def plot(self, path: PathLike | None = None) -> Figure:
-        """Perplexity or loss, gradient norm and learning rate over epochs as a matplotlib figure, written to ``path`` if given
-        (extra: ``plot``)."""
-        figure, (left, right) = new_figure(2)
+        """Perplexity or loss, gradient norm and learning rate over epochs, each on its own axes, as a matplotlib figure, written to
+        ``path`` if given (extra: ``plot``)."""
         from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
         measure = self._measure
-        for axes, keys in ((left, (f"train_{measure}", f"valid_{measure}")), (right, ("grad_norm", "lr"))):
-            for key in keys:
-                points = [(r["epoch"], r[key]) for r in self.records if r.get(key, 0) > 0]
-                if points:
-                    axes.plot(*zip(*points), marker="o", markersize=3, label=key.replace("_", " "))
-            axes.set(xlabel="epoch", yscale="log")
-            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-            if axes.get_legend_handles_labels()[0]:
-                axes.legend()
-        left.set_ylabel(measure)
-        left.yaxis.set_major_formatter(ScalarFormatter())
-        left.yaxis.set_minor_formatter(ScalarFormatter())
+        curves = {
+            measure: (f"train_{measure}", f"valid_{measure}"),
+            "gradient norm": ("grad_norm",),
+            "learning rate": ("lr",),
+        }
+        points = {
+            key: [(r["epoch"], r[key]) for r in self.records if r.get(key, 0) > 0]
+            for keys in curves.values()
+            for key in keys
+        }
+        drawn = [name for name, keys in curves.items() if name == measure or any(points[key] for key in keys)]
+        figure, panels = new_figure(rows=len(drawn))
+        panels = panels if len(drawn) > 1 else [panels]
+        for axes, name in zip(panels, drawn):
+            for key in curves[name]:
+                if points[key]:
+                    axes.plot(*zip(*points[key]), marker="o", markersize=3, label=key.partition("_")[0])
+            axes.set_ylabel(name)
+        panels[-1].set_xlabel("epoch")
+        panels[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
+        panels[0].set_yscale("log")
+        panels[0].yaxis.set_major_formatter(ScalarFormatter())
+        panels[0].yaxis.set_minor_formatter(ScalarFormatter())
+        if panels[0].lines:
+            panels[0].legend()
         return finish(figure, path)
