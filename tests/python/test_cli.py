@@ -403,8 +403,8 @@ def test_help_lists_every_command_in_a_group_with_examples_and_is_what_no_comman
 @pytest.mark.parametrize(
     ("words", "meant"),
     [
-        (["trian", "a.txt"], "train"),
-        (["explian"], "explain"),
+        (["traim", "a.txt"], "train"),
+        (["explainn"], "explain"),
         (["train", "a.txt", "--hiden-size", "3"], "--hidden-size"),
         (["explain", "m", "--txt", "a"], "--text"),
         (["train", "a.txt", "--cell", "ltsm"], "lstm"),
