@@ -115,7 +115,7 @@ def parser() -> Parser:
         "--print-completion", choices=_SHELLS, action=_PrintCompletion,
         help="print the script that lets a shell complete commands and options (extra: completion)",
     )  # fmt: skip
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands", help="what to do")
     for command in itertools.chain(*_GROUPS.values()):
         command.add_to(commands)
     return parser
