@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import stat
 import warnings
 from collections.abc import Iterable
@@ -104,12 +105,41 @@ def finish(figure: Figure, path: PathLike | None, *, dpi: int = 120) -> Figure:
 
 
 def _drawn(figure: Figure, kind: str, dpi: int) -> bytes:
-    buffer = io.BytesIO()
-    with warnings.catch_warnings():
-        # Characters that no installed font has appear as boxes; the picture is still drawn.
-        warnings.filterwarnings("ignore", message=r"(Glyph .*missing from|Matplotlib currently does not support)")
+    buffer, missing = io.BytesIO(), dict[str, None]()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.filterwarnings("always", message=_MISSING_GLYPH)
+        warnings.filterwarnings("ignore", message="Matplotlib currently does not support")
         figure.savefig(buffer, format=kind, dpi=dpi)
+    for warning in caught:
+        if found := re.match(_MISSING_GLYPH, str(warning.message)):
+            missing[chr(int(found[1]))] = None
+        else:
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+    if missing:
+        _warn_once_of_boxes("".join(missing))
     return buffer.getvalue()
+
+
+_MISSING_GLYPH = r"Glyph (\d+) .*missing from"
+_warned_of_boxes: list[str] = []  # the characters of the warning, once there was one
+
+
+def _warn_once_of_boxes(missing: str) -> None:
+    """Names the characters that no installed font has, and the fonts to install; the picture is drawn with boxes for them."""
+    if _warned_of_boxes:
+        return
+    _warned_of_boxes.append(missing)
+    import matplotlib
+
+    chinese = any("\u2e80" <= character <= "\ud7ff" or character >= "\U00020000" for character in missing)
+    package = "fonts-noto-cjk" if chinese else "fonts-noto-core"
+    shown = missing if len(missing) <= 10 else missing[:10] + "…"
+    warnings.warn(
+        f"no installed font has the characters {shown}; the picture shows boxes. Install one that does, for example Noto Sans"
+        f"{' CJK' if chinese else ''} (Debian and Ubuntu: apt-get install {package}), and delete "
+        f"{Path(matplotlib.get_cachedir(), 'fontlist-*.json')}, matplotlib's list of fonts",
+        stacklevel=4,
+    )
 
 
 @lru_cache(maxsize=1)

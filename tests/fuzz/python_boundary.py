@@ -64,7 +64,7 @@ COUNTS = {
 ABSURD_SIZES = [0, -1, 2**62, 2**63, 2**64, 2**200, -(2**40), 1.5, float("nan"), float("inf"), True, "3", None, [3]]
 WORDS = [
     "f32", "bf16", "int8", "rnn", "gru", "lstm", "rnn_relu", "tanh", "relu", "sqrt", "same", "causal", "char", "word", "whitespace",
-    "unicode", "sgd", "adam", "adamw", "constant", "cosine", "step:decay=0.5", "plateau", "sequential", "random", "last", "mean", "max",
+    "unicode", "jieba", "d2l-word", "sgd", "adam", "adamw", "constant", "cosine", "step:decay=0.5", "plateau", "sequential", "random", "last", "mean", "max",
     "none", "additive", "dot", "general", "d2l", "previous", "context_as_state", "context_as_input", "context_and_previous", "state",
     "all", "kneser_ney", "laplace", "mle", "<eos>", "<unk>", "", "a b", "ab ba", "é हिन्दी", "\ud800", "\x00", "x" * 300, "$x_$",
 ]  # fmt: skip

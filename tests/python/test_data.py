@@ -154,8 +154,7 @@ def small_pieces(monkeypatch):
 @pytest.mark.parametrize("name", ["t.txt", "t.txt.gz"])
 @pytest.mark.parametrize("tokenizer", TOKENIZERS)
 def test_a_text_read_in_pieces_has_the_tokens_of_the_whole(tmp_path, small_pieces, tokenizer, name):
-    if tokenizer == "unicode":
-        pytest.importorskip("regex")
+    pytest.importorskip({"unicode": "regex", "jieba": "rjieba"}.get(tokenizer, "numpy"))
     file, data = tmp_path / name, b"\xef\xbb\xbf" + TEXT.encode()
     file.write_bytes(gzip.compress(data) if name.endswith("gz") else data)
     whole = rf.Corpus.from_file(file, tokenizer=tokenizer, min_freq=4, max_vocab=20)

@@ -129,7 +129,7 @@ def test_rare_tokens_are_unknown_and_capitals_may_be_lowered():
 
 @pytest.mark.parametrize("tokenizer", [*rf.text.TOKENIZERS, "bpe"])
 def test_every_tokenizer_reads_pairs(tokenizer):
-    pytest.importorskip({"bpe": "tokenizers", "unicode": "regex"}.get(tokenizer, "numpy"))
+    pytest.importorskip({"bpe": "tokenizers", "unicode": "regex", "jieba": "rjieba"}.get(tokenizer, "numpy"))
     pairs = rf.ParallelCorpus.from_pairs(PAIRS, tokenizer=tokenizer, vocab_size=290)
     assert len(pairs) == 20
     for vocab, ids in ((pairs.source_vocab, pairs.source_ids), (pairs.target_vocab, pairs.target_ids)):

@@ -199,6 +199,60 @@ def test_a_missing_extra_is_named(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "regex", None)
     with pytest.raises(ImportError, match=r"pip install 'rnnfast\[unicode\]'"):
         tokenize("a", "unicode")
+    monkeypatch.setitem(__import__("sys").modules, "rjieba", None)
+    with pytest.raises(ImportError, match=r"pip install 'rnnfast\[jieba\]'"):
+        tokenize("a", "jieba")
+
+
+CHINESE = "我来到北京清华大学。\n小明毕业于中国科学院计算所！ The end\n"
+
+
+def test_jieba_finds_chinese_words_and_its_tokens_add_up_to_the_text(tmp_path):
+    pytest.importorskip("rjieba")
+    assert tokenize(CHINESE, "jieba")[:6] == ["我", "来到", "北京", "清华大学", "。", "\n"]
+    corpus = rf.Corpus.from_text(CHINESE * 20, tokenizer="jieba")
+    assert corpus.vocab.decode(corpus.ids) == CHINESE * 20
+    model = rf.LanguageModel(corpus.vocab, cell="gru", hidden_size=24, seed=0)
+    rf.fit(model, corpus, epochs=12, batch_size=2, num_steps=21, lr=2e-2, progress=False)
+    model.save(tmp_path / "m.safetensors")
+    assert (
+        rf.generate(rf.load(tmp_path / "m.safetensors"), "我来到", length=3, temperature=0.0) == "我来到北京清华大学。"
+    )
+
+
+@pytest.mark.parametrize("tokenizer", ["d2l-char", "d2l-word"])
+def test_tokenizers_for_a_to_z_say_what_to_use_for_other_letters(tokenizer, tmp_path):
+    (tmp_path / "text.txt").write_text(CHINESE[:10], encoding="utf-8")
+    wanted = f"none of the letters a to z, and the tokenizer '{tokenizer}' drops all others; use 'char', or 'jieba' for Chinese"
+    for read in (
+        lambda: tokenize(CHINESE[:10], tokenizer),
+        lambda: rf.Corpus.from_text(CHINESE[:10], tokenizer=tokenizer),
+        lambda: rf.Corpus.from_file(tmp_path / "text.txt", tokenizer=tokenizer),
+        lambda: rf.Corpus.from_file(tmp_path / "text.txt", tokenizer=tokenizer, memory_map=True),
+        lambda: rf.ParallelCorpus.from_pairs([("a cat", "一只猫"), ("two", "二")], tokenizer=tokenizer),
+        lambda: rf.SequenceClassifier(tokenizer=tokenizer).fit(["北京", "上海"], [0, 1]),
+        lambda: rf.Vocab("abc ", tokenizer=tokenizer).encode_text("北京"),
+    ):
+        with pytest.raises(ValueError, match=wanted):
+            read()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["text.txt"]
+    with pytest.raises(ValueError, match="use 'char' or 'word'"):
+        tokenize("Здравствуй", tokenizer)
+    with pytest.raises(ValueError, match="use 'char' or 'word'"):
+        tokenize("日本語の文", tokenizer)
+    with pytest.warns(UserWarning, match="keeps only the letters a to z: it drops 22 of the 28 letters of text"):
+        corpus = rf.Corpus.from_text(CHINESE, tokenizer=tokenizer)
+    assert corpus.vocab.decode(corpus.ids).strip() == "the end"
+    rf.Corpus.from_text("Déjà vu, naïve café", tokenizer=tokenizer)  # without a warning
+    tokenize("1 + 2 = 3", tokenizer)
+
+
+def test_a_piece_of_a_file_may_lack_latin_letters(tmp_path, monkeypatch):
+    monkeypatch.setattr(__import__("sys").modules["rnnfast.text.corpus"], "_PIECE", 8)
+    (tmp_path / "text.txt").write_text("the long first line\n一二三\nand the last line\n", encoding="utf-8")
+    whole = rf.Corpus.from_file(tmp_path / "text.txt", tokenizer="d2l-word")
+    mapped = rf.Corpus.from_file(tmp_path / "text.txt", tokenizer="d2l-word", memory_map=True)
+    assert np.array_equal(whole.ids, mapped.ids)
 
 
 def test_vocabularies_are_saved_and_loaded(tmp_path):

@@ -134,6 +134,7 @@ constexpr TokenizerInfo tokenizers[] = {
     {"word", "word-v1", end_of_word_token<never>, space_between_words, true, nullptr},  // the rule of version 0.1
     {"whitespace", "whitespace", end_of_run, space_between_lines, true, nullptr},
     {"unicode", "unicode", nullptr, space_between_words, true, nullptr},
+    {"jieba", "jieba", nullptr, never_space, false, nullptr},
     {"bpe", "bpe", nullptr, nullptr, false, nullptr},
     {"d2l-char", "d2l-char", end_of_character, never_space, false, letters_of},
     {"d2l-word", "d2l-word", end_of_run, always_space, false, letters_of},

@@ -19,6 +19,7 @@ from rnnfast.estimators.samples import (
     read_sequences,
     standard_scale,
 )
+from rnnfast.text.letters import Letters
 from rnnfast.text.tokenise import tokenizer_in_file
 from rnnfast.text.vocab import Vocab
 
@@ -39,7 +40,11 @@ class SequenceReader(Estimator):
             read = {"input_": REAL, "mean_": mean, "scale_": scale, "n_features_in_": len(mean)}
             read.update(named_columns(given.names, len(mean)))
             return read, [((x - mean) / scale).astype(np.float32) for x in given.values]
-        plain = Vocab(tokenizer=params["tokenizer"])
+        plain, letters = Vocab(tokenizer=params["tokenizer"]), Letters(params["tokenizer"])
+        for row in given.values:
+            if isinstance(row, str):
+                letters.read(row)
+        letters.check("X")
         sequences = [plain.tokenize(row) if isinstance(row, str) else row for row in given.values]
         vocab = Vocab((token for row in sequences for token in row), tokenizer=params["tokenizer"])
         check_storable(vocab.idx_to_token, "X")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any, Callable
 
@@ -15,6 +15,7 @@ from rnnfast._arrays import as_ids, at_least, positive
 from rnnfast._expect import brief, kind_of
 from rnnfast.files import PathLike, checked_path
 from rnnfast.protocols import EpochReader, Minibatches, ReadableText, Sampling, Shards
+from rnnfast.text.letters import Letters
 from rnnfast.text.mapped import read_ids, write_ids
 from rnnfast.text.tokenise import (
     check_text,
@@ -22,7 +23,7 @@ from rnnfast.text.tokenise import (
     count_tokens,
     is_byte_level,
     read_pieces,
-    tokenize,
+    tokens_of,
     whole_tokens,
 )
 from rnnfast.text.vocab import Vocab
@@ -66,9 +67,10 @@ class Corpus:
         check_text(name, "name")
         check_text(text, name)
         if vocab is None:
-            vocab = Vocab(tokenize(text, tokenizer), min_freq=min_freq, max_size=max_vocab, tokenizer=tokenizer)
+            vocab = Vocab(tokens_of(text, tokenizer), min_freq=min_freq, max_size=max_vocab, tokenizer=tokenizer)
         check_vocab(vocab)
-        return cls(_at_least_two(vocab.encode_text(text), name), vocab, name=name)
+        (ids,) = _encoded(vocab, [text], name)
+        return cls(_at_least_two(ids, name), vocab, name=name)
 
     @classmethod
     def from_file(
@@ -111,7 +113,7 @@ class Corpus:
                 count_tokens(piece, tokenizer, counts)
             vocab = Vocab.from_counts(counts, min_freq=min_freq, max_size=max_vocab, tokenizer=tokenizer)
             total = sum(counts.values())
-        pieces = map(vocab.encode_text, _pieces(paths, vocab.tokenizer, vocab.lower, size))
+        pieces = _encoded(vocab, _pieces(paths, vocab.tokenizer, vocab.lower, size), name)
         if memory_map is False:
             return cls(_at_least_two(np.concatenate(list(pieces)), name), vocab, name=name)
         target = f"{os.fspath(paths[0])}.ids" if memory_map is True else os.fspath(memory_map)
@@ -174,6 +176,14 @@ def _pieces(paths: Sequence[PathLike], tokenizer: str, lower: bool, size: int) -
     for path in paths:
         pieces = read_pieces(path, size)
         yield from pieces if size < 0 else whole_tokens(pieces, tokenizer, lower=lower)
+
+
+def _encoded(vocab: Vocab, pieces: Iterable[str], name: str) -> Iterator[Ids]:
+    """The ids of the ``pieces`` of a text; after the last one, an error or a warning if the tokenizer drops most letters."""
+    letters = Letters(vocab.tokenizer)
+    for piece in pieces:
+        yield vocab.encode_part(letters.read(piece))
+    letters.check(name)
 
 
 def ids_of(corpus: Corpus | ArrayLike, vocab_size: int | None = None) -> NDArray[Any]:

@@ -13,6 +13,7 @@ from rnnfast._expect import brief, kind_of
 from rnnfast.files import PathLike
 from rnnfast.protocols import Sampling, Shards
 from rnnfast.text.corpus import Ids, Reading, check_fractions, check_vocab
+from rnnfast.text.letters import Letters
 from rnnfast.text.tokenise import BEGIN_OF_SENTENCE, BPE, END_OF_SENTENCE, PADDING, check_text, read_text
 from rnnfast.text.vocab import Vocab
 
@@ -35,7 +36,7 @@ def encode_sentence(vocab: Vocab, sentence: str, max_length: int | None = None) 
 
     The words ``<pad>``, ``<bos>`` and ``<eos>`` in a sentence are read as ``<unk>``.
     """
-    ids = vocab.encode_text(sentence)[: None if max_length is None else max_length - 1]
+    ids = vocab.encode_part(sentence)[: None if max_length is None else max_length - 1]
     ids[(ids >= PAD) & (ids <= EOS)] = vocab.unk
     return np.append(ids, np.int32(EOS))
 
@@ -119,7 +120,11 @@ class ParallelCorpus:
                 raise TypeError(f"{name}: pair {i} is {brief(pair)}, expected two sentences")
         kept = [(source, target) for source, target in listed if source.strip() and target.strip()]
         sides, vocabs = [[pair[side] for pair in kept] for side in (0, 1)], []
-        for sentences, given in zip(sides, (source_vocab, target_vocab)):
+        for side, sentences, given in zip(("sources", "targets"), sides, (source_vocab, target_vocab)):
+            letters = Letters(tokenizer if given is None else given.tokenizer)
+            for sentence in sentences:
+                letters.read(sentence)
+            letters.check(f"{name}: the {side}")
             if given is None:
                 given = _new_vocab(sentences, tokenizer, lower, min_freq, max_vocab, vocab_size)
             elif given.idx_to_token[1:4] != list(RESERVED):

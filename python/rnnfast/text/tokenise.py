@@ -18,6 +18,7 @@ import numpy as np
 from rnnfast._arrays import between
 from rnnfast._expect import brief, kind_of, shown
 from rnnfast.files import PathLike, checked_path
+from rnnfast.text.letters import check_letters
 
 WORD_V1 = "word-v1"  # "word" of old model files, which splits at combining marks
 UNKNOWN, PADDING, BEGIN_OF_SENTENCE, END_OF_SENTENCE = "<unk>", "<pad>", "<bos>", "<eos>"
@@ -233,12 +234,22 @@ def _unicode_tokens(text: str) -> list[str]:
     ]
 
 
+def _jieba_tokens(text: str) -> list[str]:
+    try:
+        import rjieba
+    except ImportError:
+        raise ImportError("the tokenizer 'jieba' needs rjieba: pip install 'rnnfast[jieba]'") from None
+    tokens: list[str] = rjieba.cut(text)
+    return tokens
+
+
 _TOKENIZERS: dict[str, tuple[Callable[[str], list[str]], Callable[[Iterable[str]], str]]] = {
     "char": (_char_tokens, "".join),
     "word": (_word_tokens, _join_words),
     WORD_V1: (_letter_tokens, _join_words),
     "whitespace": (_whitespace_tokens, _join_whitespace),
     "unicode": (_unicode_tokens, _join_words),
+    "jieba": (_jieba_tokens, "".join),
     "d2l-char": (lambda text: list(_d2l_text(text)), "".join),
     "d2l-word": (lambda text: _d2l_text(text).split(), " ".join),
     "d2l-nmt": (lambda text: _whitespace_tokens(_d2l_pair_text(text)), _join_whitespace),
@@ -377,14 +388,25 @@ def tokenize(text: str, tokenizer: str = "char") -> list[str]:
 
     ``"char"``: characters. ``"word"``: words, with their combining marks, and punctuation marks. ``"whitespace"``: strings
     separated by white space, as in the Penn Treebank's files. ``"unicode"``: words by Unicode's boundaries (UAX #29), which
-    ``"word"`` only approximates (extra: ``unicode``). These three have ``<eos>`` at the end of each line. ``"d2l-char"`` and
-    ``"d2l-word"``: characters or words of the text in lower case, with one space for everything but the letters a to z
-    (Dive into Deep Learning, section 9.2). ``"d2l-nmt"``: strings separated by white space, in lower case, with a space
-    inserted before , . ! and ? (section 10.5); ``<eos>`` at the end of each line.
+    ``"word"`` only approximates (extra: ``unicode``). These three have ``<eos>`` at the end of each line. ``"jieba"``: Chinese
+    words, by jieba's dictionary and its hidden Markov model for other words (extra: ``jieba``); every space and line end is a
+    token, so that the tokens add up to the text. ``"d2l-char"`` and ``"d2l-word"``: characters or words of the text in lower
+    case, with one space for everything but the letters a to z (Dive into Deep Learning, section 9.2). ``"d2l-nmt"``: strings
+    separated by white space, in lower case, with a space inserted before , . ! and ? (section 10.5); ``<eos>`` at the end of
+    each line.
+
+    Raises ``ValueError`` for an unknown tokenizer, and for a text whose letters ``"d2l-char"`` or ``"d2l-word"`` would all drop.
 
     >>> tokenize("Don't panic.\\n", "word")
     ["Don't", 'panic', '.', '<eos>']
     """
+    tokens = tokens_of(text, tokenizer)
+    check_letters(text, tokenizer)
+    return tokens
+
+
+def tokens_of(text: str, tokenizer: str) -> list[str]:
+    """:func:`tokenize` of a part of a text, which may lack the letters that the whole has."""
     check_text(text)
     return _named(tokenizer)[0](text)
 
@@ -397,7 +419,7 @@ def count_tokens(text: str, tokenizer: str, counts: Counter[str]) -> None:
     Counter({'b': 3, 'a': 2})
     """
     if tokenizer != "char":
-        counts.update(tokenize(text, tokenizer))
+        counts.update(tokens_of(text, tokenizer))
         return
     check_text(text)
     found = np.bincount(np.frombuffer(text.encode("utf-32-le"), np.uint32))

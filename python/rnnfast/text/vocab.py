@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from rnnfast._arrays import as_ids, positive
 from rnnfast._expect import brief, kind_of, shown
 from rnnfast.files import PathLike, checked_path, write_text
+from rnnfast.text.letters import check_letters
 from rnnfast.text.tokenise import (
     BPE,
     UNKNOWN,
@@ -25,8 +26,8 @@ from rnnfast.text.tokenise import (
     is_byte_level,
     name_in_file,
     read_text,
-    tokenize,
     tokenizer_in_file,
+    tokens_of,
     train_bpe,
 )
 
@@ -275,13 +276,22 @@ class Vocab:
         """The tokens of a text by this vocabulary's tokenizer."""
         check_text(text)
         text = text.lower() if self.lower else text
-        return tokenize(text, self.tokenizer) if self.rules is None else bpe_tokenize(text, self.rules)
+        return tokens_of(text, self.tokenizer) if self.rules is None else bpe_tokenize(text, self.rules)
 
     def encode_text(self, text: str) -> NDArray[np.int32]:
-        """Ids of the tokens of a text by this vocabulary's tokenizer."""
+        """Ids of the tokens of a text by this vocabulary's tokenizer.
+
+        Raises ``ValueError`` for a text whose letters a tokenizer for the letters a to z would all drop.
+        """
         if self.tokenizer == "char" and isinstance(text, str) and len(text) >= _LONG:
             return self._encode_characters(text)
-        return self.encode(self.tokenize(text))
+        tokens = self.tokenize(text)
+        check_letters(text, self.tokenizer)
+        return self.encode(tokens)
+
+    def encode_part(self, text: str) -> NDArray[np.int32]:
+        """:meth:`encode_text` of a part of a text, which may lack the letters that the whole has."""
+        return self.encode_text(text) if self.tokenizer == "char" else self.encode(self.tokenize(text))
 
     def _encode_characters(self, text: str) -> NDArray[np.int32]:
         """The same with a table of all characters, which pays for long texts."""
