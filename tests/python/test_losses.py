@@ -165,7 +165,7 @@ def test_rows_that_cannot_be_spelled_count_as_pytorch_s_zero_infinity():
     y, labels = outputs(steps=4, rows=3, width=3), [[1], [2, 2, 1], [2, 1]]
     given = torch.tensor(y, dtype=torch.float64, requires_grad=True)
     expected = torch.nn.functional.ctc_loss(
-        given.log_softmax(-1), torch.tensor(sum(labels, [])), torch.tensor([3, 3, 4]), torch.tensor([1, 3, 2]), reduction="mean",
+        given.log_softmax(-1), torch.tensor([label for row in labels for label in row]), torch.tensor([3, 3, 4]), torch.tensor([1, 3, 2]), reduction="mean",
         zero_infinity=True,
     )  # fmt: skip
     expected.backward()

@@ -84,7 +84,9 @@ def _from_the_end(a: Sequence[int], b: Sequence[int]) -> list[tuple[int, int]]:
 
 def _padded(arrays: Sequence[Array], given: Options) -> int:
     pads = given.get("pads") or arrays[1].tolist()
-    return math.prod(d + sum(max(p, 0) for p in pads) for d in arrays[0].shape)
+    extra = sum(max(p, 0) for p in pads)
+    count: int = math.prod(d + extra for d in arrays[0].shape)
+    return count
 
 
 def _product(arrays: Sequence[Array], given: Options) -> int:
