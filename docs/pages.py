@@ -2,7 +2,8 @@
 
     python docs/pages.py docs/learn/01-sequences.md            runs it, and names the first difference
     python docs/pages.py --write docs/learn/*.md               writes what it printed into the page
-    python docs/pages.py --notebooks notebooks docs/learn/*.md     writes each page as a notebook, with its outputs
+    python docs/pages.py --notebooks                           writes every chapter as a notebook with its outputs, into notebooks/
+    python docs/pages.py --notebooks FOLDER PAGE ...           writes these pages as notebooks
 
 A page is one program: its ```` ```python ```` blocks, in order. A ```` ```output ```` block directly after one holds what that block prints.
 """
@@ -82,8 +83,34 @@ def write(page: Path, printed: list[str]) -> None:
     page.write_text(text, encoding="utf-8")
 
 
-def notebook(page: Path) -> dict[str, object]:
-    """The page as a Jupyter notebook: its words, its code, its outputs."""
+DOCS = Path(__file__).parent
+NOTEBOOKS = DOCS.parent / "notebooks"
+
+
+def notebooks() -> dict[Path, Path]:
+    """The chapters in both languages by their notebooks."""
+    chapters = sorted((DOCS / "learn").rglob("[01]*.md"))
+    return {NOTEBOOKS / page.relative_to(DOCS / "learn").with_suffix(".ipynb"): page for page in chapters}
+
+
+def _moved(text: str, page: Path, folder: Path) -> str:
+    """Links of the page's text, seen from a notebook in ``folder``: to other chapters as notebooks, to anything else as it is."""
+    chapters = {chapter.resolve(): file for file, chapter in notebooks().items()}
+
+    def link(match: re.Match[str]) -> str:
+        target, mark, part = match[1].partition("#")
+        file = (page.parent / target).resolve()
+        if "://" in match[1] or not target or not file.exists():
+            return match[0]
+        if file in chapters and file.parent == page.parent.resolve():
+            return f"]({chapters[file].name}{mark}{part})"
+        return f"]({Path(os.path.relpath(file, folder.resolve())).as_posix()}{mark}{part})"
+
+    return re.sub(r"\]\(([^)\s]+)\)", link, text)
+
+
+def notebook(page: Path, folder: Path) -> dict[str, object]:
+    """The page as a Jupyter notebook in ``folder``: its words, its code, its outputs."""
     text, cells, at = page.read_text(encoding="utf-8"), [], 0
 
     def words(piece: str) -> None:
@@ -91,7 +118,7 @@ def notebook(page: Path) -> dict[str, object]:
             r"</?details>|<summary>.*?</summary>|^\[(English|中文)\]\(.*\)\n\n", "", piece, flags=re.MULTILINE
         ).strip()
         if piece:
-            cells.append({"cell_type": "markdown", "metadata": {}, "source": piece})
+            cells.append({"cell_type": "markdown", "metadata": {}, "source": _moved(piece, page, folder)})
 
     for block in blocks(text):
         words(text[at : block.span[0]])
@@ -106,14 +133,17 @@ def notebook(page: Path) -> dict[str, object]:
     return {"cells": cells, "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}
 
 
+def notebook_text(page: Path, file: Path) -> str:
+    """The notebook of a page as its file holds it."""
+    return json.dumps(notebook(page, file.parent), ensure_ascii=False, indent=1) + "\n"
+
+
 def main(arguments: list[str]) -> int:
     if arguments[:1] == ["--notebooks"]:
-        folder = Path(arguments[1])
-        folder.mkdir(parents=True, exist_ok=True)
-        for page in map(Path, arguments[2:]):
-            (folder / f"{page.stem}.ipynb").write_text(
-                json.dumps(notebook(page), ensure_ascii=False, indent=1), encoding="utf-8"
-            )
+        given = {Path(arguments[1]) / f"{Path(page).stem}.ipynb": Path(page) for page in arguments[2:]}
+        for file, page in (given or notebooks()).items():
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(notebook_text(page, file), encoding="utf-8")
         return 0
     wrong = []
     for name in [a for a in arguments if a != "--write"]:

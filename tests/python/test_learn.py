@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import json
 import os
@@ -163,11 +164,47 @@ def test_a_notebook_has_the_code_and_the_outputs_of_its_page(tmp_path):
     assert "[中文]" not in cells[0]["source"]  # a notebook stands alone
 
 
+NOTEBOOKS = pages.notebooks()
+
+
+def test_the_notebooks_are_those_of_the_chapters():
+    """Run ``python docs/pages.py --notebooks`` where this fails."""
+    assert len(NOTEBOOKS) == 22
+    assert set(pages.NOTEBOOKS.rglob("*.ipynb")) == set(NOTEBOOKS)
+    old = [
+        file for file, page in NOTEBOOKS.items() if file.read_text(encoding="utf-8") != pages.notebook_text(page, file)
+    ]
+    assert not old
+    assert sum(file.stat().st_size for file in NOTEBOOKS) < 1_000_000
+
+
+@pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda file: "-".join(file.relative_to(pages.NOTEBOOKS).parts))
+def test_links_of_a_notebook_lead_to_files(file):
+    words = [
+        cell["source"]
+        for cell in json.loads(file.read_text(encoding="utf-8"))["cells"]
+        if cell["cell_type"] == "markdown"
+    ]
+    targets = [t for t in re.findall(r"\]\(([^)\s]+)\)", "\n".join(words)) if not t.startswith(("http", "#"))]
+    assert targets
+    assert not [target for target in targets if not (file.parent / target.partition("#")[0]).exists()]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("page", CHAPTERS, ids=lambda page: page.stem)
-def test_a_chapter_s_notebook_runs_in_jupyter(page, tmp_path):
+def test_a_chapter_s_notebook_runs_in_jupyter_and_prints_what_it_holds(page, tmp_path):
+    """The Chinese notebooks have the same code and outputs."""
     nbclient, nbformat = pytest.importorskip("nbclient"), pytest.importorskip("nbformat")
     pytest.importorskip("ipykernel")
-    made = nbformat.from_dict(pages.notebook(page))
-    nbformat.validate(made)
-    nbclient.NotebookClient(made, timeout=120, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    stored = nbformat.read(pages.NOTEBOOKS / f"{page.stem}.ipynb", 4)
+    nbformat.validate(stored)
+    again = copy.deepcopy(stored)
+    nbclient.NotebookClient(again, timeout=120, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    for before, after in zip(stored.cells, again.cells):
+        printed, expected = (
+            "".join(o.get("text", "") for o in cell.get("outputs", []) if o.get("name") != "stderr")
+            for cell in (after, before)
+        )
+        assert [line.rstrip() for line in printed.rstrip().splitlines()] == [
+            line.rstrip() for line in expected.rstrip().splitlines()
+        ]
