@@ -19,7 +19,8 @@ class Case:
     """One piece of work. T steps, N rows, D inputs, H hidden units; ``lm`` has V classes, and D = 0 is one-hot input.
 
     kind: ``forward`` is inference over a whole sequence, ``train`` forward and backward with all gradients, ``stream`` one
-    step that keeps its state, ``lm`` a language model's training step: loss, gradients, clipping by norm, SGD.
+    step that keeps its state, ``lm`` a language model's training step: loss, gradients, clipping by norm, SGD; ``cutoffs`` are
+    those of an adaptive softmax.
     """
 
     kind: str
@@ -32,11 +33,13 @@ class Case:
     bidirectional: bool = False
     ragged: bool = False
     V: int = 0
+    cutoffs: tuple[int, ...] = ()
 
     @property
     def name(self) -> str:
         if self.kind == "lm":
-            return f"lm {self.cell} T={self.T} N={self.N} V={self.V} E={self.D} H={self.H}x{self.layers}"
+            output = " adaptive" if self.cutoffs else ""
+            return f"lm {self.cell} T={self.T} N={self.N} V={self.V} E={self.D} H={self.H}x{self.layers}{output}"
         extra = [f"{self.layers} layers"] * (self.layers > 1) + ["bidirectional"] * self.bidirectional
         return " ".join([f"{self.kind} {self.cell} {self.size}", *extra, *["ragged"] * self.ragged])
 
@@ -74,8 +77,21 @@ class Case:
     def flops(self) -> float:
         """Of all products, without pointwise work."""
         rows_of_gates = self.directions * GATES[self.cell] * self.H
-        weights = sum(rows_of_gates * (width + self.H) for width in self.widths()) + self.H * self.V
-        return (6.0 if self.kind in ("train", "lm") else 2.0) * self.tokens * weights
+        weights = sum(rows_of_gates * (width + self.H) for width in self.widths()) + self.H * self.head
+        passes = 6.0 if self.kind in ("train", "lm") else 2.0
+        targets = inputs(self)["targets"] if self.cutoffs else np.empty(0)
+        rare = [np.count_nonzero((targets >= a) & (targets < b)) * w * (self.H + b - a) for a, b, w in self.clusters()]
+        return passes * (self.tokens * weights + float(sum(rare)))
+
+    @property
+    def head(self) -> int:
+        """Classes of the softmax that every row needs."""
+        return self.cutoffs[0] + len(self.cutoffs) if self.cutoffs else self.V
+
+    def clusters(self) -> list[tuple[int, int, int]]:
+        """First id, end and width of each cluster of an adaptive softmax, which shrinks by 4."""
+        ends = (*self.cutoffs[1:], self.V)
+        return [(a, b, self.H // 4 ** (i + 1)) for i, (a, b) in enumerate(zip(self.cutoffs, ends))]
 
 
 def suffixes(case: Case) -> list[str]:
@@ -102,7 +118,11 @@ def weights(case: Case) -> dict[str, np.ndarray]:
     if case.kind != "lm":
         return layer
     model = {"rnn." + name: value for name, value in layer.items()}
-    model["output.weight"], model["output.bias"] = uniform(case.V, case.H), uniform(case.V)
+    head = "output.head." if case.cutoffs else "output."
+    model[head + "weight"], model[head + "bias"] = uniform(case.head, case.H), uniform(case.head)
+    for i, (first, end, width) in enumerate(case.clusters()):
+        model[f"output.tail.{i}.0.weight"] = uniform(width, case.H)
+        model[f"output.tail.{i}.1.weight"] = uniform(end - first, width)
     if case.D:
         model["embedding.weight"] = uniform(case.V, case.D)
     return model
@@ -113,6 +133,8 @@ def inputs(case: Case) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(11)
     if case.kind == "lm":
         ids = rng.integers(0, case.V, (case.T + 1, case.N)).astype(np.int32)
+        if case.V > LARGE:  # as frequent as words are: Zipf's law
+            ids = ((case.V + 1.0) ** rng.uniform(size=ids.shape)).astype(np.int32) - 1
         return {"ids": ids[:-1].copy(), "targets": ids[1:].copy()}
     steps = 8 if case.kind == "stream" else case.T
     x = rng.normal(size=(steps, case.N, case.D)).astype(np.float32)
@@ -141,11 +163,14 @@ OTHERS: list[tuple[tuple[int, int, int, int], dict[str, int]]] = [
     ((60, 32, 256, 256), {"ragged": True}),
 ]
 STREAM = [64, 128, 256, 512]
+LARGE = 20_000  # vocabularies beyond this have words by frequency
 LANGUAGE_MODELS = [
-    # T, N, V, D, H, layers, cells
+    # T, N, V, D, H, layers, cells, and the cutoffs of an adaptive softmax
     (35, 32, 28, 0, 256, 1, tuple(GATES)),
     (20, 20, 10_000, 200, 200, 2, ("LSTM",)),
     (35, 20, 10_000, 200, 200, 2, tuple(GATES)),
+    (35, 32, 33_000, 512, 512, 1, ("LSTM",)),
+    (35, 32, 33_000, 512, 512, 1, ("LSTM",), (2000, 10_000)),
 ]
 
 
@@ -163,8 +188,8 @@ def all_cases(kinds: list[str], cells: list[str], grid: str = "main") -> Iterato
                 yield from (Case("stream", cell, 1, 1, size, size) for size in STREAM)
             else:
                 yield from (
-                    Case("lm", cell, T, N, D, H, layers=layers, V=V)
-                    for T, N, V, D, H, layers, of_cells in LANGUAGE_MODELS
+                    Case("lm", cell, T, N, D, H, layers=layers, V=V, cutoffs=sum(cutoffs, ()))
+                    for T, N, V, D, H, layers, of_cells, *cutoffs in LANGUAGE_MODELS
                     if cell in of_cells
                 )
 

@@ -69,7 +69,9 @@ class Peer:
         return Program(lambda: {"y": np.stack([np.array(step(row)) for row in x])}, lambda: step(first))
 
     def _lm(self, case: Case) -> Program:
-        sizes = {"embedding_size": case.D, "hidden_size": case.H, "num_layers": case.layers}
+        sizes: dict[str, Any] = {"embedding_size": case.D, "hidden_size": case.H, "num_layers": case.layers}
+        if case.cutoffs:
+            sizes.update(output="adaptive", cutoffs=case.cutoffs)
         model = self._make(rf.LanguageModel, case.V, cell=case.cell.lower(), **sizes)
         start, data = weights(case), inputs(case)
         model.load_state_dict(start)

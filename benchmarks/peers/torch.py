@@ -93,7 +93,7 @@ class Peer:
         ids, targets = data["ids"], data["targets"].flatten()
 
         def run() -> float:
-            loss = nn.functional.cross_entropy(call(ids).flatten(0, 1), targets)
+            loss = call(ids, targets)
             optimizer.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(parameters, 1.0)
@@ -114,13 +114,19 @@ class _LanguageModel(nn.Module):
         super().__init__()
         self.embedding = nn.Embedding(case.V, case.D) if case.D else None
         self.rnn = getattr(nn, case.cell)(case.D or case.V, case.H, case.layers)
-        self.output = nn.Linear(case.H, case.V)
-        self._classes = case.V
+        self._classes, self._adaptive = case.V, bool(case.cutoffs)
+        if self._adaptive:
+            self.output: nn.Module = nn.AdaptiveLogSoftmaxWithLoss(case.H, case.V, list(case.cutoffs), head_bias=True)
+        else:
+            self.output = nn.Linear(case.H, case.V)
 
-    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+    def forward(self, ids: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         one_hot = nn.functional.one_hot
         x = one_hot(ids, self._classes).float() if self.embedding is None else self.embedding(ids)
-        return self.output(self.rnn(x)[0])
+        h = self.rnn(x)[0].flatten(0, 1)
+        if self._adaptive:
+            return self.output(h, targets).loss
+        return nn.functional.cross_entropy(self.output(h), targets)
 
 
 def _tensors(arrays: Arrays) -> dict[str, torch.Tensor]:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 # The names that options take.
 Precision = Literal["f32", "bf16", "int8"]
 Norm = Literal["rms", "layer"]
+Output = Literal["softmax", "adaptive", "sampled"]
 Sampling = Literal["sequential", "random"]
 OptimizerName = Literal["sgd", "adam", "adamw"]
 Smoothing = Literal["none", "laplace", "kneser_ney"]

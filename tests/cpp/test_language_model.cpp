@@ -2,6 +2,7 @@
 #include <optional>
 #include <stdexcept>
 
+#include "allocations.h"
 #include "model_files.h"
 #include "models/language_model_file.h"
 #include "rnnfast/error.hpp"
@@ -100,6 +101,77 @@ TEST_CASE("residual layers with norms give the same bits on every ISA with FMA a
         }
     }
     set_num_threads(before);
+}
+
+namespace {
+
+LanguageModelOptions output_options(Output output) {
+    LanguageModelOptions o;
+    o.cell = "gru";
+    o.vocabulary = 90;
+    o.embedding_size = 5;
+    o.hidden_size = 37;
+    o.output = output;
+    if (output == Output::adaptive) {
+        o.cutoffs = {4, 6};
+        o.div_value = 3.0;
+    } else {
+        o.num_sampled = 17;
+    }
+    return o;
+}
+
+}  // namespace
+
+TEST_CASE("adaptive and sampled softmax give the same bits on every ISA with FMA and any number of threads") {
+    const int before = num_threads();
+    for (const Output output : {Output::adaptive, Output::sampled}) {
+        std::optional<uint64_t> expected;
+        for (const Isa& isa : isas()) {
+            if (!isa.supported || std::string(isa.kernels->name) == "baseline") continue;
+            for (const int threads : {1, 2, 3}) {
+                set_num_threads(threads);
+                const uint64_t found = bits(output_options(output), *isa.kernels);
+                CHECK(found == expected.value_or(found));
+                expected = found;
+            }
+        }
+    }
+    set_num_threads(before);
+}
+
+TEST_CASE("an adaptive softmax from a file scores as it was trained, and steps without allocating") {
+    const LanguageModelOptions o = output_options(Output::adaptive);
+    LanguageModel training(o, 4, active());
+    std::map<std::string, TensorView> tensors;
+    for (const Parameter* p : training.parameters()) tensors[p->name] = {p->shape, p->value.data(), p->size()};
+    const std::string path = temporary_path("adaptive");
+    std::map<std::string, std::string> metadata = metadata_of({"gru", 3, o.vocabulary, 5, 37, 1});
+    metadata.erase("vocabulary");
+    metadata["config"] = write_options(o);
+    write_safetensors(path, tensors, metadata);
+    for (const Weights weights : {Weights::f32, Weights::bf16, Weights::int8}) {
+        LanguageModelOptions as = o;
+        as.weights = weights;
+        LanguageModel same(as, 4, active()), running(LanguageModelFile(SafetensorsFile::open(path)), weights, active());
+        std::vector<double> nll(residual_steps), scores(residual_steps);
+        same.loss(residual_ids, residual_ids + 1, residual_steps, 1, {}, {}, nll.data(), false, 0);
+        StreamState scored = running.initial_state(1), stepped = running.initial_state(1);
+        NetworkWorkspace workspace, own;
+        running.score(residual_ids, residual_steps + 1, scored, scores.data(), workspace);
+        own.reserve(running.one_step());
+        std::vector<float> logits(o.vocabulary);
+        StreamState* const states[] = {&stepped};
+        for (size_t i = 0; i < residual_steps; ++i) {
+            CHECK(scores[i] == -nll[i]);
+            const long allocated = allocations;
+            running.step(residual_ids + i, states, 1, logits.data(), own, 1);
+            CHECK(allocations == allocated);
+            const double log_p = static_cast<double>(logits[static_cast<size_t>(residual_ids[i + 1])]);
+            CHECK(log_p == doctest::Approx(scores[i]).epsilon(1e-5));
+        }
+    }
+    unlink(path.c_str());
 }
 
 TEST_CASE("residual layers from a file stream as one state, with the bits of the model that wrote them") {

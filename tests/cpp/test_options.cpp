@@ -25,6 +25,10 @@ TEST_CASE("options are written as they were read") {
     CHECK(copied<LanguageModelOptions>(language + "}") == language + "}");
     const std::string later = R"(,"embedding_dropout":0.0,"tie_weights":true,"residual":true,"norm":"rms"})";
     CHECK(copied<LanguageModelOptions>(language + later) == language + later);
+    const std::string adaptive = R"(,"output":"adaptive","cutoffs":[2,4],"div_value":2.0})";
+    CHECK(copied<LanguageModelOptions>(language + adaptive) == language + adaptive);
+    const std::string sampled = R"(,"output":"sampled","num_sampled":3})";
+    CHECK(copied<LanguageModelOptions>(language + sampled) == language + sampled);
     const std::string translator =
         R"({"cell":"lstm","source_vocab_size":7,"target_vocab_size":8,"embedding_size":3,"hidden_size":5,"num_layers":1,)"
         R"("bidirectional":true,"context":"mean","initial_state":"learned","reads":["previous"],"attention":"general",)"
@@ -45,6 +49,8 @@ TEST_CASE("an option that is missing, of another kind or unknown is named") {
     CHECK(contains(refused(start + R"(,"num_layers":2,"dropout":1})"), "dropout must be a number from 0 to below 1"));
     CHECK(contains(refused(start + R"(,"num_layers":2,"norm":"batch"})"),
                    "norm is 'batch': expected one of 'rms', 'layer'"));
+    CHECK(contains(refused(start + R"(,"num_layers":2,"cutoffs":4})"), "cutoffs must be a short list of integers"));
+    CHECK(contains(refused(start + R"(,"num_layers":2,"cutoffs":[0]})"), "cutoffs must be an integer from 1 to"));
     CHECK(contains(refused(R"({"bias":true})"), "\"bias\" is not known"));
 }
 

@@ -34,12 +34,20 @@ void OptionsReader::operator()(Option option, bool& value) const {
     if (const Json* found = find(option, Json::Kind::boolean, "true or false")) value = found->boolean;
 }
 
+size_t OptionsReader::size_of(Option option, const Json& found, Size rule) {
+    if (found.kind != Json::Kind::integer || found.integer < rule.least || found.integer > largest_size)
+        refuse(option, "an integer from " + std::to_string(rule.least) + " to " + std::to_string(largest_size));
+    return static_cast<size_t>(found.integer);
+}
+
 void OptionsReader::operator()(Option option, size_t& value, Size rule) const {
-    const std::string range = "an integer from " + std::to_string(rule.least) + " to " + std::to_string(largest_size);
-    const Json* found = find(option, Json::Kind::integer, range.c_str());
-    if (!found) return;
-    if (found->integer < rule.least || found->integer > largest_size) refuse(option, range);
-    value = static_cast<size_t>(found->integer);
+    const Json* found = config_.find(option.name);
+    if (found || option.kind == Option::required) value = size_of(option, found ? *found : Json(), rule);
+}
+
+void OptionsReader::operator()(Option option, std::vector<size_t>& value, Size rule) const {
+    const Json* found = find(option, Json::Kind::array, "a short list of integers");
+    for (size_t i = 0; found && i < found->items.size(); ++i) value.push_back(size_of(option, found->items[i], rule));
 }
 
 void OptionsReader::operator()(Option option, uint64_t& value, Seed) const {

@@ -12,7 +12,7 @@
 namespace rnnfast::core {
 
 // Readers accept a configuration without an option that is not required. Writers leave out a `later` option that is
-// false or absent, which must be its default: then older versions read the files that do not use it.
+// false, empty or absent, which must be its default: then older versions read the files that do not use it.
 struct Option {
     enum Kind { required, usual, later };
     const char* name;
@@ -45,10 +45,11 @@ public:
     void operator()(Option option, uint64_t& value, Seed) const;
     void operator()(Option option, double& value, Share rule) const;
     void operator()(Option option, double& value, Number rule) const;
-    template <class Rule>
-    void operator()(Option option, std::optional<double>& value, Rule rule) const {
+    template <class T, class Rule>
+    void operator()(Option option, std::optional<T>& value, Rule rule) const {
         if (config_.find(option.name)) (*this)(option, value.emplace(), rule);
     }
+    void operator()(Option option, std::vector<size_t>& value, Size rule) const;
     template <class Enum, class = std::enable_if_t<std::is_enum_v<Enum>>>
     void operator()(Option option, Enum& value) const {
         if (const Json* found = find(option, Json::Kind::string, "a name"))
@@ -68,6 +69,7 @@ private:
     // nullptr if the option is missing and may be.
     const Json* find(Option option, Json::Kind kind, const char* expected) const;
     std::vector<std::string> list(Option option) const;
+    static size_t size_of(Option option, const Json& found, Size rule);
 
     const Json& config_;
 };
@@ -83,9 +85,14 @@ public:
     void operator()(Option option, uint64_t value, Seed) { put(option, std::to_string(value)); }
     void operator()(Option option, double value, Share) { put(option, json_number(value)); }
     void operator()(Option option, double value, Number) { put(option, json_number(value)); }
-    template <class Rule>
-    void operator()(Option option, const std::optional<double>& value, Rule rule) {
+    template <class T, class Rule>
+    void operator()(Option option, const std::optional<T>& value, Rule rule) {
         if (value) (*this)(option, *value, rule);
+    }
+    void operator()(Option option, const std::vector<size_t>& value, Size) {
+        std::string sizes;
+        for (const size_t size : value) sizes += (sizes.empty() ? "" : ",") + std::to_string(size);
+        if (!value.empty()) put(option, "[" + sizes + "]");
     }
     template <class Enum, class = std::enable_if_t<std::is_enum_v<Enum>>>
     void operator()(Option option, Enum value) {

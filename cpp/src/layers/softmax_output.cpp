@@ -10,7 +10,7 @@ namespace rnnfast::core {
 
 namespace {
 
-constexpr size_t int8_rows = 128;  // whose logits exist at a time when an int8 model is evaluated
+constexpr size_t logit_rows = 128;  // whose logits exist at a time in nll()
 
 }  // namespace
 
@@ -31,7 +31,7 @@ void OutputLayer::weights_changed() {
 
 void OutputLayer::pack(const FileValues& values, bool for_argmax) {
     Buffer weight, bias;
-    const float *w = values(*weight_, weight), *b = values(*bias_, bias);
+    const float *w = values(*weight_, weight), *b = bias_ ? values(*bias_, bias) : nullptr;
     linear_.get([&](PackedLinear& p) { p.pack(w, b); });
     if (!for_argmax) return;
     if (screened(1)) screen_.get([&](LargestOutput& p) { p.pack(*kernels_, w, b, inputs(), vocabulary()); });
@@ -39,13 +39,12 @@ void OutputLayer::pack(const FileValues& values, bool for_argmax) {
 }
 
 const PackedLinear& OutputLayer::linear() const {
-    return linear_.get([&](PackedLinear& p) { p.pack(weight_->value.data(), bias_->value.data()); });
+    return linear_.get([&](PackedLinear& p) { p.pack(weight_->value.data(), bias()); });
 }
 
 const LargestOutput& OutputLayer::screen() const {
-    return screen_.get([&](LargestOutput& p) {
-        p.pack(*kernels_, weight_->value.data(), bias_->value.data(), inputs(), vocabulary());
-    });
+    return screen_.get(
+        [&](LargestOutput& p) { p.pack(*kernels_, weight_->value.data(), bias(), inputs(), vocabulary()); });
 }
 
 const OutputLayer::LeftRows& OutputLayer::left_rows(const GemmKernel& gemm) const {
@@ -101,14 +100,18 @@ void OutputLayer::argmax(const float* z, size_t rows, const std::vector<int32_t>
     });
 }
 
-void OutputLayer::loss_in_int8(const float* z, size_t rows, const int32_t* targets, double* nll,
-                               LossMemory& memory) const {
-    memory.logits.reserve(std::min(rows, int8_rows) * vocabulary());
-    for (size_t r = 0; r < rows; r += int8_rows) {
-        const size_t count = std::min(int8_rows, rows - r);
+void OutputLayer::nll(const float* z, size_t rows, const int32_t* targets, double* nll, LossMemory& memory) const {
+    memory.logits.reserve(std::min(rows, logit_rows) * vocabulary());
+    for (size_t r = 0; r < rows; r += logit_rows) {
+        const size_t count = std::min(logit_rows, rows - r);
         logits(z + r * inputs(), count, memory.logits.data(), memory.scratch);
         nll_of_logits(*kernels_, memory.logits.data(), count, vocabulary(), targets + r, nll + r, memory.scratch);
     }
+}
+
+float weight_in_mean(const int32_t* targets, size_t rows) {
+    const auto counted = std::count_if(targets, targets + rows, [](int32_t id) { return id >= 0; });
+    return counted ? 1.0f / static_cast<float>(counted) : 0.0f;
 }
 
 OutputLoss OutputLayer::loss_of(const float* z, size_t rows, const int32_t* targets, double* nll,
@@ -127,7 +130,7 @@ OutputLoss OutputLayer::loss_of(const float* z, size_t rows, const int32_t* targ
         l.left = left.rows.data();
         l.left_stride = left.words;
     }
-    l.bias = bias_->value.data();
+    l.bias = bias();
     l.targets = targets;
     l.nll = nll;
     l.scratch = &memory.scratch;
@@ -136,11 +139,10 @@ OutputLoss OutputLayer::loss_of(const float* z, size_t rows, const int32_t* targ
 
 // The gradients of the mean over the targets that count.
 void OutputLayer::want_gradients(OutputLoss& l, float* dz, float* dweight, float* dbias) const {
-    const auto counted = std::count_if(l.targets, l.targets + l.rows, [](int32_t id) { return id >= 0; });
-    l.weight_per_row = counted ? 1.0f / static_cast<float>(counted) : 0.0f;
+    l.weight_per_row = weight_in_mean(l.targets, l.rows);
     if (l.rows == 0) {  // no row, no block that would write them
         std::fill_n(dweight, weight_->size(), 0.0f);
-        std::fill_n(dbias, bias_->size(), 0.0f);
+        if (dbias) std::fill_n(dbias, bias_->size(), 0.0f);
     }
     l.dh = dz;
     l.dh_stride = inputs();
@@ -150,13 +152,14 @@ void OutputLayer::want_gradients(OutputLoss& l, float* dz, float* dweight, float
 
 void OutputLayer::loss(const float* z, size_t rows, const int32_t* targets, double* nll, float* dz, LossMemory& memory,
                        const float* const* products) const {
-    if (weights_ == Weights::int8) return loss_in_int8(z, rows, targets, nll, memory);
+    if (weights_ == Weights::int8) return this->nll(z, rows, targets, nll, memory);
     OutputLoss l = loss_of(z, rows, targets, nll, memory);
     l.products = products;
     if (dz) {
         memory.dweight.reserve(weight_->size());
-        memory.dbias.reserve(bias_->size());
-        want_gradients(l, dz, memory.dweight.data(), memory.dbias.data());
+        memory.dbias.reserve(bias_ ? bias_->size() : 0);
+        want_gradients(l, dz, memory.dweight.data(), bias_ ? memory.dbias.data() : nullptr);
+        l.weight_per_row = memory.weight.value_or(l.weight_per_row);
     }
     output_loss(*kernels_, l);
 }
@@ -200,7 +203,7 @@ void OutputLayer::add_gradients(const LossMemory& memory) {
         });
     };
     add(weight_, memory.dweight);
-    add(bias_, memory.dbias);
+    if (bias_) add(bias_, memory.dbias);
 }
 
 }  // namespace rnnfast::core

@@ -11,11 +11,14 @@ namespace rnnfast::core {
 
 using ArgmaxMemory = LargestOutput::Scratch;
 
+// 1 / the number of targets that count, those that are not negative; 0 if there are none.
+float weight_in_mean(const int32_t* targets, size_t rows);
+
 // The parameters stay with the model; here they are kept in the orders and the precision that products want.
 class OutputLayer {
 public:
     OutputLayer() = default;
-    OutputLayer(const Kernels& kernels, Weights weights, Parameter* weight, Parameter* bias);  // [V, Z], [V]
+    OutputLayer(const Kernels& kernels, Weights weights, Parameter* weight, Parameter* bias);  // [V, Z]; [V] or nullptr
 
     size_t inputs() const { return weight_->shape[1]; }
     size_t vocabulary() const { return weight_->shape[0]; }
@@ -42,6 +45,7 @@ public:
         Buffer z, dz;  // of a group
         std::vector<int32_t> targets;
         std::vector<double> nll;
+        std::optional<float> weight;  // of a row's nll in the gradients, instead of that in the mean
     };
     void loss(const float* z, size_t rows, const int32_t* targets, double* nll, float* dz, LossMemory& memory,
               const float* const* products = nullptr) const;
@@ -54,6 +58,8 @@ public:
     };
     void loss(const LossOfGroups& given, double* nll, float* dz, LossMemory& memory) const;
     void add_gradients(const LossMemory& memory);
+    // nll as loss computes it, from packed weights, which a layer that only runs has.
+    void nll(const float* z, size_t rows, const int32_t* targets, double* nll, LossMemory& memory) const;
 
 private:
     const PackedLinear& linear() const;
@@ -66,7 +72,7 @@ private:
     const LeftRows& left_rows(const GemmKernel& gemm) const;
     OutputLoss loss_of(const float* z, size_t rows, const int32_t* targets, double* nll, LossMemory& memory) const;
     void want_gradients(OutputLoss& l, float* dz, float* dweight, float* dbias) const;
-    void loss_in_int8(const float* z, size_t rows, const int32_t* targets, double* nll, LossMemory& memory) const;
+    const float* bias() const { return bias_ ? bias_->value.data() : nullptr; }
 
     const Kernels* kernels_ = nullptr;
     Weights weights_ = Weights::f32;

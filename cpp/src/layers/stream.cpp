@@ -68,6 +68,7 @@ void StreamWorkspace::reserve(const Sizes& sizes) {
     x.reserve(sizes.x);
     windows.reserve(sizes.windows);
     left.reserve(sizes.left);
+    sums.reserve(sizes.sums);
 }
 
 void StreamWorkspace::Sizes::cover(const Sizes& other) {
@@ -82,6 +83,7 @@ void StreamWorkspace::Sizes::cover(const Sizes& other) {
     larger(x, other.x);
     larger(windows, other.windows);
     larger(left, other.left);
+    larger(sums, other.sums);
 }
 
 StreamWorkspace::Sizes stream_sizes(const Stack& stack, size_t rows) {

@@ -52,7 +52,7 @@ struct StreamWorkspace {
 
     struct Sizes {  // floats that one step takes
         StepWorkspace::Sizes step;
-        size_t between = 0, h = 0, c = 0, x = 0, windows = 0, left = 0;
+        size_t between = 0, h = 0, c = 0, x = 0, windows = 0, left = 0, sums = 0;
         void cover(const Sizes& other);  // becomes enough for both
     };
     void reserve(const Sizes& sizes);

@@ -11,6 +11,33 @@
 
 namespace rnnfast::core {
 
+namespace {
+
+void check_output(const LanguageModelOptions& o) {
+    const Output output = o.output.value_or(Output::softmax);
+    const auto only = [&](bool given, const char* name, Output wanted) {
+        if (given != (output == wanted) && (given || wanted == Output::sampled))
+            throw std::invalid_argument(std::string(name) + " and output '" + std::string(name_of(output)) +
+                                        "': expected both " + name + " and output '" + std::string(name_of(wanted)) +
+                                        "', or neither");
+    };
+    only(o.num_sampled.has_value(), "num_sampled", Output::sampled);
+    only(o.div_value.has_value(), "div_value", Output::adaptive);
+    if (o.cutoffs.empty() == (output == Output::adaptive))
+        throw std::invalid_argument("cutoffs and output '" + std::string(name_of(output)) +
+                                    "': expected both cutoffs and output 'adaptive', or neither");
+    if (output == Output::adaptive && o.tie_weights)
+        throw std::invalid_argument(
+            "tie_weights with output 'adaptive': clusters have smaller tables than the embedding's; expected one of "
+            "them");
+    if (o.num_sampled.value_or(0) >= o.vocabulary)
+        throw std::invalid_argument("num_sampled is " + std::to_string(*o.num_sampled) + ", expected less than the " +
+                                    std::to_string(o.vocabulary) + " tokens of the vocabulary");
+    check(o.output_shape());
+}
+
+}  // namespace
+
 void check(const LanguageModelOptions& o) {
     cell_named(o.cell);
     if (o.vocabulary == 0) throw std::invalid_argument("the vocabulary is empty: expected at least one token");
@@ -26,6 +53,7 @@ void check(const LanguageModelOptions& o) {
                                     ", expected the same, since every layer adds to what it reads");
     if (o.norm && o.embedding_size == 0)
         throw std::invalid_argument("norm: embedding_size is 0 (one-hot input), expected an embedding to normalize");
+    check_output(o);
 }
 
 namespace {
@@ -35,6 +63,7 @@ constexpr size_t chunk_steps = 64;  // of a long run: their states and logits st
 // The numbers of the parts decide which weights a seed makes and which masks a key: results of version 0.1 depend on
 // them.
 enum Part : size_t { part_rnn = 1, part_embedding = 2, part_output = 3, part_bias = 4, part_layers = 5 };
+constexpr uint64_t part_clusters = 1u << 31, part_samples = part_clusters + 1;  // beyond those of any layer
 
 // Collects the layers of a language model, up to the last hidden state.
 struct Describing {
@@ -108,15 +137,19 @@ LanguageModel::LanguageModel(LanguageModelOptions options, std::optional<uint64_
     : options_(std::move(options)),
       network_(description(options_), seed, kernels),
       rnn_(*network_.layer(network_.recurrent()[0]).recurrent()) {
-    const size_t vocabulary = options_.vocabulary, hidden = options_.hidden_size;
+    const size_t hidden = options_.hidden_size;
     const bool tied = options_.tie_weights, values = seed.has_value();
     const double bound = 1.0 / std::sqrt(static_cast<double>(hidden));
-    if (!tied) own_weight_ = make_parameter("output.weight", {vocabulary, hidden}, values);
+    const AdaptiveShape shape = options_.output_shape();
+    const std::string prefix = shape.cutoffs.empty() ? "output." : "output.head.";
+    if (!tied) own_weight_ = make_parameter(prefix + "weight", {shape.head(), hidden}, values);
     weight_ = tied ? network_.parameters()[0] : &own_weight_;
     uniform_(*weight_, bound, random_key(seed.value_or(0), part_output));
-    bias_ = make_parameter("output.bias", {vocabulary}, values);
+    bias_ = make_parameter(prefix + "bias", {shape.head()}, values);
     uniform_(bias_, bound, random_key(seed.value_or(0), part_bias));
-    output_ = OutputLayer(kernels, options_.weights, weight_, &bias_);
+    output_ =
+        AdaptiveOutput(kernels, options_.weights, shape, weight_, &bias_, part_seed(seed, part_clusters), "output.");
+    sampled_ = {weight_, &bias_, options_.num_sampled.value_or(0), options_.weights};
 }
 
 LanguageModel::LanguageModel(const LanguageModelFile& f, Weights weights, const Kernels& kernels)
@@ -133,14 +166,16 @@ Parameters LanguageModel::parameters() {
     Parameters all = network_.parameters();
     if (weight_ == &own_weight_) all.push_back(weight_);
     all.push_back(&bias_);
+    for (Parameter* p : output_.cluster_parameters()) all.push_back(p);
     return all;
 }
 
 std::vector<ExpectedTensor> LanguageModel::expected_tensors() const {
     std::vector<ExpectedTensor> all = network_.expected_tensors();
     if (weight_ != &own_weight_) all.erase(all.begin());  // the output product packs the table in another way
-    all.push_back({weight_->name, weight_->shape, options_.vocabulary});
+    all.push_back({weight_->name, weight_->shape, weight_->shape[0]});
     all.push_back({bias_.name, bias_.shape, 0});
+    for (const Parameter* p : output_.cluster_parameters()) all.push_back({p->name, p->shape, p->shape[0]});
     return all;
 }
 
@@ -156,8 +191,9 @@ void check_groups(size_t groups, size_t rows, const LanguageModelOptions& o) {
     if (groups & (groups - 1) || rows % groups)
         throw std::invalid_argument(std::to_string(groups) + " groups of " + std::to_string(rows) +
                                     " rows: expected a power of two that divides the rows");
-    if (o.tie_weights || o.norm)
-        throw std::invalid_argument("groups of rows with tied weights or norms: run each group alone");
+    if (o.tie_weights || o.norm || o.output)
+        throw std::invalid_argument(
+            "groups of rows with tied weights or norms, or with an adaptive or sampled softmax: run each group alone");
 }
 
 }  // namespace
@@ -219,10 +255,14 @@ void LanguageModel::run_loss(const Batch& b, Memory& m, Training* training, cons
     network_.forward({&input, m.start.data(), m.end.data()}, m.tape, training != nullptr, dropout_keys);
     const Signal& top = network_.output(m.tape, 0);
     if (training) training->dhidden.reserve(std::max<size_t>(1, top.size()));  // nullptr: no gradients
+    float* dhidden = training ? training->dhidden.data() : nullptr;
     if (dropout_keys.count() > 1)
-        return output_.loss({top.x, b.y, {b.steps, b.rows, dropout_keys.count()}}, b.nll, training->dhidden.data(),
-                            m.output);
-    output_.loss(top.x, tokens, b.y, b.nll, training ? training->dhidden.data() : nullptr, m.output);
+        output_.loss({top.x, b.y, {b.steps, b.rows, dropout_keys.count()}}, b.nll, dhidden, m.output);
+    else if (training && sampled_.samples)
+        training->sampled.loss(kernels(), sampled_, {top.x, tokens, b.y, b.nll, dhidden},
+                               random_key(dropout_keys.whole, part_samples));
+    else
+        output_.loss(top.x, tokens, b.y, b.nll, dhidden, m.output);
 }
 
 void LanguageModel::backward() {
@@ -233,14 +273,19 @@ void LanguageModel::backward() {
     network_.check_tape(m.tape);
     const GradientLock gradients(gradients_mutex());
     m.pending = false;
-    output_.add_gradients(m.output);
+    if (sampled_.samples)
+        m.sampled.add_gradients(kernels(), sampled_);
+    else
+        output_.add_gradients(m.output);
     float* const dhidden[] = {m.dhidden.data()};
     network_.backward(m.tape, {dhidden});
 }
 
 NetworkWorkspace::Sizes LanguageModel::one_step() const {
     NetworkWorkspace::Sizes sizes = network_.stream_sizes(1);
-    sizes.left = std::max(sizes.left, output_.logits_scratch(1));
+    const AdaptiveOutput::Sizes output = output_.one_row();
+    sizes.left = std::max(sizes.left, output.left);
+    sizes.sums = std::max(sizes.sums, output.numbers);
     return sizes;
 }
 
@@ -254,7 +299,7 @@ const float* LanguageModel::hidden(const int32_t* tokens, size_t steps, StreamSt
 void LanguageModel::step(const int32_t* tokens, StreamState* const* states, size_t rows, float* logits,
                          NetworkWorkspace& m, size_t threads) const {
     check_ids(tokens, rows);
-    output_.logits(hidden(tokens, 1, states, rows, m, threads), rows, logits, m.left, threads);
+    output_.logits(hidden(tokens, 1, states, rows, m, threads), rows, logits, {m.left, m.sums}, threads);
 }
 
 void LanguageModel::step(const int32_t* tokens, StreamState* const* states, size_t rows, float* logits) const {
@@ -271,20 +316,28 @@ void LanguageModel::run(const int32_t* tokens, size_t count, StreamState& state,
         steps = std::min(chunk_steps, count - at);
         last = hidden(tokens + at, steps, states, 1, m, 1) + (steps - 1) * options_.hidden_size;
     }
-    output_.logits(last, 1, logits, m.left, 1);
+    output_.logits(last, 1, logits, {m.left, m.sums}, 1);
+}
+
+void LanguageModel::nll(const float* hidden, size_t steps, const int32_t* targets, double* nll,
+                        NetworkWorkspace& m) const {
+    if (output_.clusters()) {
+        Pool<AdaptiveOutput::LossMemory>::Loan memory(scoring_);
+        return output_.nll(hidden, steps, targets, nll, *memory);
+    }
+    m.logits.reserve(chunk_steps * options_.vocabulary);
+    output_.logits(hidden, steps, m.logits.data(), {m.left, m.sums}, all_threads);
+    nll_of_logits(kernels(), m.logits.data(), steps, options_.vocabulary, targets, nll, m.sums);
 }
 
 void LanguageModel::score(const int32_t* tokens, size_t count, StreamState& state, double* log_probabilities,
                           NetworkWorkspace& m) const {
     check_ids(tokens, count);
-    const size_t vocabulary = options_.vocabulary;
     StreamState* states[] = {&state};
-    m.logits.reserve(chunk_steps * vocabulary);
     for (size_t at = 0, steps; at + 1 < count; at += steps) {
         steps = std::min(chunk_steps, count - 1 - at);
-        output_.logits(hidden(tokens + at, steps, states, 1, m, 1), steps, m.logits.data(), m.left);
         double* out = log_probabilities + at;
-        nll_of_logits(kernels(), m.logits.data(), steps, vocabulary, tokens + at + 1, out, m.sums);
+        nll(hidden(tokens + at, steps, states, 1, m, 1), steps, tokens + at + 1, out, m);
         for (size_t i = 0; i < steps; ++i) {
             if (std::isnan(out[i]))
                 throw std::domain_error("the logits have NaN: the model's weights or the state are not finite");

@@ -1,10 +1,11 @@
-// Tokens -> embedding or one-hot -> recurrent stack -> linear -> softmax: a network and the softmax that reads it, for
-// training and for running.
+// Tokens -> embedding or one-hot -> recurrent stack -> linear -> softmax: a network and the output layer that reads it,
+// for training and for running.
 #pragma once
 
 #include <memory>
 
-#include "layers/softmax_output.h"
+#include "layers/adaptive_output.h"
+#include "layers/sampled_softmax.h"
 #include "models/network.h"
 
 namespace rnnfast::core {
@@ -15,6 +16,12 @@ struct Named<Norm> {
     static constexpr std::string_view names[] = {"rms", "layer"};
 };
 
+enum class Output { softmax, adaptive, sampled };
+template <>
+struct Named<Output> {
+    static constexpr std::string_view names[] = {"softmax", "adaptive", "sampled"};
+};
+
 struct LanguageModelOptions {
     std::string cell = "rnn";
     size_t vocabulary = 0;
@@ -23,11 +30,15 @@ struct LanguageModelOptions {
     double dropout = 0;  // on every connection that is not recurrent: embedding, between layers, before the output
     std::optional<double> embedding_dropout;  // of the embeddings; unless given, `dropout`
     bool variational = false;                 // the same dropout mask at every step
-    bool tie_weights = false;        // the output product uses the embedding's table; embedding_size = hidden_size
-    bool residual = false;           // each recurrent layer adds to what it reads; embedding_size = hidden_size
-    std::optional<Norm> norm;        // of what each recurrent layer and the output layer read
-    Weights weights = Weights::f32;  // of the products; parameters stay float32
-    uint64_t seed = 0;               // where a caller gives the constructor no other
+    bool tie_weights = false;           // the output product uses the embedding's table; embedding_size = hidden_size
+    bool residual = false;              // each recurrent layer adds to what it reads; embedding_size = hidden_size
+    std::optional<Norm> norm;           // of what each recurrent layer and the output layer read
+    std::optional<Output> output;       // unless given, softmax
+    std::vector<size_t> cutoffs;        // adaptive: the ids where each cluster of rare tokens begins
+    std::optional<double> div_value;    // adaptive: see AdaptiveShape
+    std::optional<size_t> num_sampled;  // sampled: classes of a training step, beside the targets
+    Weights weights = Weights::f32;     // of the products; parameters stay float32
+    uint64_t seed = 0;                  // where a caller gives the constructor no other
 
     template <class Self, class Visit>
     static void fields(Self& o, Visit&& visit) {
@@ -44,9 +55,16 @@ struct LanguageModelOptions {
         visit(later("tie_weights"), o.tie_weights);
         visit(later("residual"), o.residual);
         visit(later("norm"), o.norm);
+        visit(later("output"), o.output);
+        visit(later("cutoffs"), o.cutoffs, Size{1});
+        visit(later("div_value"), o.div_value, Number{1, 1e6});
+        visit(later("num_sampled"), o.num_sampled, Size{1});
     }
     // Layers with something between them, which the network describes one by one.
     bool separate_layers() const { return residual || norm; }
+    AdaptiveShape output_shape() const {
+        return {hidden_size, vocabulary, cutoffs, div_value.value_or(AdaptiveShape().div_value)};
+    }
 };
 // Throws std::invalid_argument for options that do not fit together.
 void check(const LanguageModelOptions& options);
@@ -75,7 +93,8 @@ public:
     // The states are read from start and written to end. With `train`, backward() may follow: it gives the gradients of
     // the mean nll. dropout_keys make the masks; others each step. Without `train`, on any number of threads.
     // With groups of rows, backward gives the gradients of the sum of their means, summed over each group alone and
-    // then in a binary tree: as if each had run alone. Not with tied weights or norms.
+    // then in a binary tree: as if each had run alone. Not with tied weights, norms, or an
+    // adaptive or sampled softmax.
     void loss(const int32_t* x, const int32_t* y, size_t steps, size_t rows, const RecurrentState& start,
               const RecurrentStateOut& end, double* nll, bool train, const DropoutKeys& dropout_keys);
     void backward();
@@ -101,12 +120,16 @@ private:
     const float* hidden(const int32_t* tokens, size_t steps, StreamState* const* states, size_t rows,
                         NetworkWorkspace& m, size_t threads) const;
 
+    // nll of the targets after each of `steps` hidden states of one stream
+    void nll(const float* hidden, size_t steps, const int32_t* targets, double* nll, NetworkWorkspace& m) const;
+
     LanguageModelOptions options_;
     Network network_;              // up to the last hidden state
     const Recurrent& rnn_;         // the first
     Parameter own_weight_, bias_;  // output.weight unless tied, output.bias
     Parameter* weight_;            // of the output product
-    OutputLayer output_;
+    AdaptiveOutput output_;
+    SampledSoftmax::Layer sampled_;  // in training; without samples: not used
 
     // Kept from call to call. Evaluation has its own, so that it may come between a loss and its backward.
     struct Memory {
@@ -114,10 +137,11 @@ private:
         std::vector<int32_t> ids;
         std::vector<RecurrentState> start;  // of the network's recurrent layers
         std::vector<RecurrentStateOut> end;
-        OutputLayer::LossMemory output;
+        AdaptiveOutput::LossMemory output;
     };
     struct Training : Memory {
         Buffer dhidden;
+        SampledSoftmax sampled;
         bool pending = false;  // a loss whose backward has not run
     };
     struct Batch {  // the arguments of loss
@@ -131,6 +155,7 @@ private:
     void run_loss(const Batch& batch, Memory& m, Training* training, const DropoutKeys& dropout_keys);
     Pool<Memory> evaluation_;
     mutable Pool<NetworkWorkspace> workspaces_;
+    mutable Pool<AdaptiveOutput::LossMemory> scoring_;  // with clusters
     Training training_;
     ForkSafeMutex training_mutex_;  // of training_: one loss or backward at a time
 };

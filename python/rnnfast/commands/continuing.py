@@ -150,7 +150,7 @@ def started_from(path: str, command: str, given: Mapping[str, Any]) -> LanguageM
 _OF_A_NEW_MODEL = ("vocab_size", "min_freq", "max_vocab", "init_scale")
 _ARCHITECTURE = (
     "cell", "hidden_size", "num_layers", "embedding_size", "dropout", "output_dropout", "variational", "tie_weights",
-    "residual", "norm", "bidirectional", "context", "decoder", "attention", "readout", "teacher_forcing", "tokenizer", "lower",
+    "residual", "norm", "embedding_dropout", "output_layer", "cutoffs", "div_value", "num_sampled", "bidirectional", "context", "decoder", "attention", "readout", "teacher_forcing", "tokenizer", "lower",
 )  # fmt: skip
 
 
@@ -160,8 +160,13 @@ def architecture(model: LanguageModel | Seq2Seq, settings: Mapping[str, Any]) ->
     return {name: own.get(name, False) for name in _ARCHITECTURE if name in settings}
 
 
+_ABSENT: dict[str, Any] = {"norm": "none", "embedding_dropout": None, "div_value": None, "num_sampled": 0}
+
+
 def _decided(model: LanguageModel | Seq2Seq) -> dict[str, Any]:
-    vocab, own = _vocabulary_of(model), {"norm": "none", **model.config}
+    config = model.config
+    vocab, own = _vocabulary_of(model), {**_ABSENT, **config}
+    own.update(output_layer=config.get("output", "softmax"), cutoffs=",".join(map(str, config.get("cutoffs", []))))
     if vocab is not None:
         own.update(tokenizer=vocab.tokenizer, lower=vocab.lower)
     return own if isinstance(model, LanguageModel) else {**own, "decoder": model.decoder}

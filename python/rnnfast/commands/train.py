@@ -10,7 +10,7 @@ from typing import Any
 from rnnfast import presets
 from rnnfast.commands.options import groups, integer, named, perplexity, real, text_of
 from rnnfast.commands.training import DEFAULTS, Run, add_options, option_of
-from rnnfast.models.language_model import NORMS
+from rnnfast.models.language_model import NORMS, OUTPUTS
 from rnnfast.nn.recurrent import LAYERS
 from rnnfast.text.corpus import Corpus
 from rnnfast.text.tokenise import BPE, TOKENIZERS
@@ -20,7 +20,8 @@ _DATA = ("ptb", "timemachine", "tinyshakespeare")
 _DEFAULTS: dict[str, Any] = {
     "file": None, "data": None, "tokenizer": "char", "vocab_size": 8000, "min_freq": 1, "max_vocab": 0, "max_tokens": 0,
     "cell": "rnn", "hidden_size": 256, "num_layers": 1, "embedding_size": 0, "dropout": 0.0, "variational": False,
-    "tie_weights": False, "residual": False, "norm": "none", "init_scale": 0.0, "num_steps": 50, "sampling": "sequential", **DEFAULTS,
+    "tie_weights": False, "residual": False, "norm": "none", "embedding_dropout": None, "output_layer": "softmax", "cutoffs": "", "div_value": None, "num_sampled": 0,
+    "init_scale": 0.0, "num_steps": 50, "sampling": "sequential", **DEFAULTS,
 }  # fmt: skip
 
 
@@ -55,13 +56,27 @@ def add_to(commands: Any) -> None:
     option("--num-layers", "recurrent layers", type=integer(1))
     option("--embedding-size", "size of the embeddings; 0: one-hot input", type=integer(0))
     option("--dropout", "on every connection that is not recurrent", type=real(0, 1))
+    option("--embedding-dropout", "on the embeddings, instead of --dropout", type=real(0, 1))
     option("--variational", "the same dropout masks at every step", action="store_true")
     option("--tie-weights", "share one table between embedding and output", action="store_true")
     option("--residual", "every recurrent layer adds to what it reads", action="store_true")
     option("--norm", "normalization of what the recurrent and output layers read", choices=("none", *NORMS))
+    option("--output-layer", "softmax over all tokens; adaptive or sampled for large vocabularies", choices=OUTPUTS)
+    option(
+        "--cutoffs", "of adaptive: the ids where the clusters begin, such as 2000,10000", metavar="IDS", type=_cutoffs
+    )
+    option("--div-value", "of adaptive: factor by which the clusters shrink (4)", type=real(1))
+    option("--num-sampled", "of sampled: tokens drawn in each step", type=integer(1))
     option("--init-scale", "initial weights are uniform in plus or minus this; 0: PyTorch's", type=real(0))
     add_options(train, _DEFAULTS)
     train.set_defaults(run=run)
+
+
+def _cutoffs(text: str) -> str:
+    """The type of an option: integers between commas."""
+    if not re.fullmatch(r"\d{1,10}(,\d{1,10})*", text):
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a list of ids such as 2000,10000")
+    return text
 
 
 def run(args: argparse.Namespace) -> None:
@@ -78,7 +93,9 @@ def run(args: argparse.Namespace) -> None:
     model = base or rf.LanguageModel(
         train.vocab, cell=s.cell, embedding_size=s.embedding_size, hidden_size=s.hidden_size,
         num_layers=s.num_layers, dropout=s.dropout, init_scale=s.init_scale or None, variational=s.variational,
-        tie_weights=s.tie_weights, residual=s.residual, norm=None if s.norm == "none" else s.norm, seed=s.seed,
+        tie_weights=s.tie_weights, residual=s.residual, norm=None if s.norm == "none" else s.norm,
+        embedding_dropout=s.embedding_dropout, output=s.output_layer, cutoffs=[int(id_) for id_ in s.cutoffs.split(",") if id_],
+        div_value=s.div_value, num_sampled=s.num_sampled or None, seed=s.seed,
     )  # fmt: skip
     tokens = len(train) + len(valid) + len(test)
     this.say(f"{train.name}: {tokens:,} {s.tokenizer} tokens, vocabulary of {len(train.vocab):,}")

@@ -9,17 +9,18 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rnnfast import _core
-from rnnfast._arrays import as_float32, as_int32, at_least, dropout_share, new_seed, positive, precision
+from rnnfast._arrays import as_float32, as_int32, at_least, dropout_share, new_seed, positive, precision, real
 from rnnfast._expect import choice, listed
 from rnnfast.files import PathLike
 from rnnfast.models.base import LossModel, check_memory
-from rnnfast.models.onnx_write import writer
+from rnnfast.models.onnx_write import Writer, writer
 from rnnfast.nn.layer import Array, State, StateLike, dropout_key, parts_of
 from rnnfast.nn.recurrent import TABLE
-from rnnfast.protocols import Cell, Norm, Precision
+from rnnfast.protocols import Cell, Norm, Output, Precision
 from rnnfast.text.vocab import Vocab
 
 NORMS: tuple[Norm, ...] = ("rms", "layer")
+OUTPUTS: tuple[Output, ...] = ("softmax", "adaptive", "sampled")
 
 
 class LanguageModel(LossModel):
@@ -46,6 +47,14 @@ class LanguageModel(LossModel):
     norm : normalizes what each recurrent layer and the output layer read: ``"rms"`` (:class:`rf.RMSNorm`) or ``"layer"``
         (:class:`rf.LayerNorm`); None: no normalization. With ``residual``, layer l is the pre-norm block
         H <- H + cell(norm(H)) (Xiong et al., arXiv:2002.04745). It needs an ``embedding_size``.
+    output : ``"softmax"`` over the whole vocabulary. For large ones, ``"adaptive"``: frequent tokens, which have low ids, in one
+        softmax, rare tokens in clusters that are computed where a target needs them (Grave et al., arXiv:1609.04309;
+        ``torch.nn.AdaptiveLogSoftmaxWithLoss`` with ``head_bias=True``); or ``"sampled"``: in training, over the targets and a
+        log-uniform sample of the other tokens, with logits corrected by their expected counts (Jean et al., arXiv:1412.2007),
+        and over the whole vocabulary otherwise
+    cutoffs, div_value : of ``"adaptive"``: the ids where each cluster begins, and the factor by which each reads fewer numbers than
+        the one before it, ``hidden_size / div_value`` for the first; None: 4
+    num_sampled : of ``"sampled"``: how many tokens are drawn in each training step, for all its targets
     init_scale : initial weights are uniform in plus or minus this, but the scales of ``norm`` stay 1; None: PyTorch's
         initialization
     seed : of the initial weights and of dropout
@@ -73,6 +82,10 @@ class LanguageModel(LossModel):
         tie_weights: bool = False,
         residual: bool = False,
         norm: Norm | None = None,
+        output: Output = "softmax",
+        cutoffs: Sequence[int] = (),
+        div_value: float | None = None,
+        num_sampled: int | None = None,
         init_scale: float | None = None,
         seed: int | None = None,
     ) -> None:
@@ -95,6 +108,14 @@ class LanguageModel(LossModel):
             options["norm"] = choice(norm, NORMS, "norm")
         if embedding_dropout is not None:
             options["embedding_dropout"] = dropout_share(embedding_dropout, "embedding_dropout")
+        if choice(output, OUTPUTS, "output") != "softmax":
+            options["output"] = output
+        if len(starts := listed(cutoffs, "cutoffs", "a list of token ids")):
+            options["cutoffs"] = [positive(start, "cutoffs") for start in starts]
+        if div_value is not None:
+            options["div_value"] = real(div_value, "div_value")
+        if num_sampled is not None:
+            options["num_sampled"] = positive(num_sampled, "num_sampled")
         hidden = options["hidden_size"]
         gate_rows, recurrent = TABLE[cell].gates * hidden, TABLE[cell].recurrent * hidden
         first = gate_rows * ((options["embedding_size"] or size) + recurrent)
@@ -110,7 +131,8 @@ class LanguageModel(LossModel):
         """Mean cross-entropy in nats of targets y (T, N) given inputs x (T, N), and the state to continue with.
 
         For training: dropout acts, and :meth:`backward` may follow. A negative target is ignored. The returned state is
-        plain numbers, so gradients stop there: truncated back-propagation through time.
+        plain numbers, so gradients stop there: truncated back-propagation through time. With ``output="sampled"`` the loss is that
+        of the sample.
         """
         self.steps += 1
         nll, after = self._loss(x, y, state, train=True)
@@ -158,7 +180,8 @@ class LanguageModel(LossModel):
                 residual = config.get("residual")
                 value = graph.layer({"name": f"layers.{i}", "type": "add"}, value, given) if residual else given
             value = graph.layer({**norm, "name": "norm"}, value) if config.get("norm") else value
-        value = graph.layer({"name": "output", "type": "linear", "bias": True}, value)
+        head = {"name": "output.head" if config.get("cutoffs") else "output", "type": "linear", "bias": True}
+        value = graph.layer(head, value) if not config.get("cutoffs") else self._clusters(graph, head, value)
         graph.output("logits", value, ("T", "N", config["vocab_size"]))
         graph.write(path)
 
@@ -167,7 +190,7 @@ class LanguageModel(LossModel):
     ) -> tuple[list[float], State]:
         """The :meth:`loss` of each of ``len(steps)`` groups of rows, a power of two that divides N, as if each was computed alone at its
         number of training ``steps``, and the state of all rows. :meth:`backward` then adds the gradients of their sum. Not for models
-        with tied weights or norms."""
+        with tied weights, norms, or an adaptive or sampled softmax."""
         h0, c0 = self._split(state)
         given = listed(steps, "steps", "a list of integers")
         keys = [dropout_key(self._config["seed"], at_least(step, 0, "steps")) for step in given]
@@ -176,6 +199,22 @@ class LanguageModel(LossModel):
         counts = [int(np.count_nonzero(group >= 0)) for group in np.split(np.asarray(y), len(keys), axis=1)]
         losses = [float(group.sum() / max(count, 1)) for group, count in zip(groups, counts)]
         return losses, h if c is None else (h, c)
+
+    def _clusters(self, graph: Writer, head: dict[str, Any], value: str) -> str:
+        """log P of every token, by an adaptive softmax."""
+        cutoffs, log_p = self._config["cutoffs"], graph("LogSoftmax", graph.layer(head, value), axis=-1)
+
+        def of_head(first: int, end: int) -> str:
+            return str(graph("Slice", log_p, *(graph.constant([at]) for at in (first, end, -1))))
+
+        parts = [of_head(0, cutoffs[0])]
+        for i in range(len(cutoffs)):
+            own = value
+            for layer in (f"output.tail.{i}.0", f"output.tail.{i}.1"):
+                own = graph.layer({"name": layer, "type": "linear", "bias": False}, own)
+            at = cutoffs[0] + i
+            parts.append(graph("Add", graph("LogSoftmax", own, axis=-1), of_head(at, at + 1)))
+        return str(graph("Concat", *parts, axis=-1))
 
     def step(self, tokens: ArrayLike, state: StateLike | None = None) -> tuple[Array, State]:
         """Logits (N, V) of what follows one token (N,) for each row, and the state after it."""

@@ -73,6 +73,10 @@ def gradient_flow(model: LanguageModel, batch: tuple[ArrayLike, ArrayLike], *, l
     offers(model, "model", "a LanguageModel", "config", "state_dict", "step")
     if model.config.get("residual") or model.config.get("norm"):
         raise ValueError("the model has residuals or norms between its layers: expected one of plain recurrent layers")
+    if model.config.get("cutoffs"):
+        raise ValueError(
+            "the model has an adaptive output layer: expected one with a softmax over the whole vocabulary"
+        )
     if not isinstance(batch, (tuple, list)) or len(batch) != 2:
         raise TypeError(f"batch is {brief(batch)}, expected the pair (x, y)")
     x, y = as_int32(batch[0], "x"), as_int32(batch[1], "y")
