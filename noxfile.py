@@ -63,11 +63,12 @@ def tasks(session: nox.Session) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Style, spelling, types."""
+    """Style, spelling, prose, types."""
     session.install(*LINT, "pytest")
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
     session.run("codespell", ".")
+    session.run("python", "tools/prose.py")
     files = session.run("git", "ls-files", "*.cpp", "*.h", "*.hpp", "*.inc", external=True, silent=True)
     session.run("clang-format", "--dry-run", "-Werror", *files.split())
     session.run("mypy")

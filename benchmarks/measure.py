@@ -1,4 +1,4 @@
-"""Compares the outputs of all workers, then times them in turn, A B C A B C, so that drift favours no worker."""
+"""Compares the outputs of all workers, then times them in turn, A B C A B C, so that drift favors no worker."""
 
 from __future__ import annotations
 

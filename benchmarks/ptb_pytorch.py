@@ -4,7 +4,7 @@
     python -m benchmarks.ptb_pytorch --preset d2l-rnn --cell gru --until 1.3        The Time Machine, d2l's setting
     python -m benchmarks.ptb_pytorch --preset zaremba-medium --only torch           one program alone: perplexities, no ratio
 
-The two programs take turns of ``--block`` steps, so that a drift of the machine favours neither. Each epoch prints one JSON object
+The two programs take turns of ``--block`` steps, so that a drift of the machine favors neither. Each epoch prints one JSON object
 with the seconds of training and the train and validation perplexity of each program. The last object has the total seconds and, for the
 Treebank, test perplexities. Only the seconds of training steps count. ``--only`` trains one program on the same batches from the same
 initial weights. A plateau schedule then uses the program's own validation perplexities; with both programs, it uses rnnfast's.

@@ -6,7 +6,7 @@
     python -m benchmarks.translation --preset d2l                                         Dive into Deep Learning, chapter 10.7
 
 The data are Multi30k, German to English: 29,000 pairs in lower case, tokenized by rnnfast's word tokenizer; tokens that occur only once
-are <unk>. The two programs take turns of ``--block`` steps, so that a drift of the machine favours neither; only the seconds of training
+are <unk>. The two programs take turns of ``--block`` steps, so that a drift of the machine favors neither; only the seconds of training
 steps count. ``--only`` trains one program alone. Every epoch ends with the validation perplexity; the weights with the lowest one are
 tested. Both programs decode with rnnfast's weights when decoding is timed.
 

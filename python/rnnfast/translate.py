@@ -112,7 +112,7 @@ def translate(
         finished translation with the best score
     n_best : how many translations of each sentence, at most ``beam_size``
     max_length : the maximum number of tokens, including ``<eos>``; None: twice those of the sentence plus ten
-    length_penalty : 0 compares log-probabilities, which favours short translations; more favours longer ones
+    length_penalty : 0 compares log-probabilities, which favors short translations; more favors longer ones
     batch_size : sentences translated at a time; results are bit-identical for any value
     attention : return the attention weights, which the model must have
 

@@ -35,7 +35,7 @@ def add_to(commands: Any) -> None:
         "--max-length", type=integer(1), help="maximum number of tokens of a translation (default: twice those of the line plus ten)",
         default=argparse.SUPPRESS,
     )  # fmt: skip
-    search.add_argument("--length-penalty", type=real(0), default=0.75, help="larger values favour longer translations")
+    search.add_argument("--length-penalty", type=real(0), default=0.75, help="larger values favor longer translations")
     output.add_argument(
         "--n-best", type=integer(1), default=1,
         help="translations per line, at most the beam size; above 1, lines have number, score, log P and text, separated by tabs",

@@ -43,7 +43,7 @@ class MPI(Ranks):
         do not depend on the number of ranks either. None: float32
     timeout : seconds of silence after which the other ranks give up a rank. A thread of every rank reports twice a second that the
         process is alive, also during long computations
-    threads : of this rank; None: ranks on one machine share its cores, unless MPI has bound them to cores of their own or
+    threads : of this rank; None: ranks on one machine share its cores, unless MPI has bound them to separate cores or
         ``RNNFAST_NUM_THREADS`` or ``OMP_NUM_THREADS`` is set
 
     Raises ``ImportError`` without mpi4py or an MPI library.
@@ -176,7 +176,7 @@ class MPI(Ranks):
                 request = self._control.Isend([b"\0", self._mpi.BYTE], (self.rank + 1) % self.size, _BEAT)
 
     def _tell(self, message: str) -> None:
-        """Tells all others that the job has failed."""
+        """Reports to all others that the job has failed."""
         text = message.encode()
         others = [rank for rank in range(self.size) if rank != self.rank]
         sent = [self._control.Isend([text, self._mpi.BYTE], rank, _FAILED) for rank in others]

@@ -111,7 +111,7 @@ def share_of(count: int, index: int, of: int) -> range:
 
 
 class TreeSum:
-    """Adds buffers pairwise as they come, as the tree of :class:`Ranks` does: two sums of equally many are added at once.
+    """Adds buffers pairwise as they come, as the tree of :class:`Ranks` does: two sums of equally many are added together.
 
     At most log2(n) + 1 buffers exist at a time. :meth:`new` gives one to fill, :meth:`add` takes it back.
     """

@@ -13,7 +13,7 @@ from rnnfast.estimators.samples import Reals
 
 
 class Index(NamedTuple):
-    """Where an index ends and how it goes on."""
+    """Where an index ends and how it continues."""
 
     kind: str  # "dates", "periods" or "numbers"
     last: str

@@ -18,7 +18,7 @@ Options = Mapping[str, Any]
 def evaluated(
     node: Any, known: Mapping[str, Array], opsets: Mapping[str, int], take: Callable[[int, str], None]
 ) -> dict[str, Array]:
-    """The outputs of a node whose inputs are constants, by their names; empty if they are not, or if it is no node to compute ahead.
+    """The outputs of a node whose inputs are constants, by their names; empty if they are not, or if the node cannot be computed ahead.
 
     ``take`` is told first how many bytes the outputs have at most.
     """

@@ -127,7 +127,7 @@ class Model(Layer):
 
 
 class LossModel(Model):
-    """A model with a loss of its own."""
+    """A model with its own loss."""
 
     def backward(self) -> None:
         """Adds the gradients of the last ``loss`` to ``grads``."""

@@ -152,7 +152,7 @@ class Network(Model):
         return _restored, (type(self), dict(self.config), self.state_dict(), self.frozen), state
 
     def _check_options(self, name: str, layer: object, weights: str) -> None:
-        """What layers have as options of their own, and a network once for all."""
+        """Options of single layers that a network has once for all."""
         own = getattr(layer, "weights", weights)
         if own != weights:
             raise ValueError(

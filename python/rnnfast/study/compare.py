@@ -172,7 +172,7 @@ def _both(layer: Any, state: Array) -> Any:
 def _joined_states(layer: Any, x: Array) -> tuple[Any, int] | None:
     """The states before all steps (n, 1, d), and the rounds of joining that it took; None if steps cannot be joined.
 
-    Where a step, run alone, changes any state to a·state + b, two neighbours are one such step, (a, b) and (a', b') joined
+    Where a step, run alone, changes any state to a·state + b, two neighbors are one such step, (a, b) and (a', b') joined
     to (a'a, a'b + b'): joining over distances 1, 2, 4, ... leaves in each place all steps up to it.
     """
 
@@ -197,7 +197,7 @@ def sequential_operations(kind: str, n: int, d: int = 16, k: int = 3) -> int:
     """The longest chain of dependent steps, counted while the output of the layer is computed step by step.
 
     Every step is computed from the inputs alone if that is possible; a recurrent step needs the state of the previous
-    step, so its chain is one longer, unless neighbours can be joined before their states are known. The outputs of the
+    step, so its chain is one longer, unless neighbors can be joined before their states are known. The outputs of the
     steps must equal those of the layer.
     """
     layer, x = make_layer(kind, d, k), _noise(n, 1, d)

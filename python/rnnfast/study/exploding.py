@@ -135,7 +135,7 @@ def _backward(w: Reals, v: Reals, first: Reals, signs: Reals, steps: int) -> tup
 
 
 def _descend(w: Reals, v: Reals, data: tuple[Reals, Reals, int], how: tuple[float, int, float]) -> list[float]:
-    """The losses of gradient descent, ended by inf once one is no number."""
+    """The losses of gradient descent, ended by inf once one is not a number."""
     lr, updates, limit = how
     losses: list[float] = []
     with np.errstate(over="ignore", invalid="ignore"):

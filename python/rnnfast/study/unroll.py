@@ -183,7 +183,7 @@ def _gates(
 
 
 def _binned(h: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Means of at most _WIDTH neighbouring groups of units."""
+    """Means of at most _WIDTH neighboring groups of units."""
     return np.array([float(part.mean()) for part in np.array_split(h, min(_WIDTH, len(h)))])
 
 

@@ -31,7 +31,7 @@ def new_key() -> int:
 
 @functools.lru_cache(maxsize=256)
 def function_of(spec: Spec, first_weight: int) -> Any:
-    """One for each layer, which its first weight's address tells apart: layers of one shape keep their own packed weights."""
+    """One for each layer, which the address of its first weight identifies: layers of one shape keep their own packed weights."""
     return spec.function()
 
 

@@ -75,7 +75,7 @@ def _recurrent(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 def accelerate(model: Module, *, weights: Precision = "f32", frozen: bool = False, inplace: bool = True) -> Module:
     """Lets a model's ``nn.RNN``, ``nn.GRU``, ``nn.LSTM`` and their cells run on rnnfast's core.
 
-    Each layer's class becomes a subclass of its own: the parameters stay the same objects, and ``state_dict``, optimizers, hooks,
+    Each layer's class becomes a new subclass: the parameters stay the same objects, and ``state_dict``, optimizers, hooks,
     tied weights, ``deepcopy`` and pickling work as before. What the core does not run (other types than float32 on the CPU,
     ``proj_size``, ``torch.func`` transforms, tracing) goes to PyTorch's own operator; ``report`` lists what runs where.
 

@@ -42,7 +42,7 @@ class Objective(Protocol):
         """Raises if the model cannot read ``data``."""
 
     def fingerprint(self, data: Any) -> str | None:
-        """What tells ``data`` from others; None without data."""
+        """What distinguishes ``data`` from others; None without data."""
 
     def validate(self, data: Any, ranks: Ranks | None) -> dict[str, float]:
         """What a record keeps of the validation data."""
