@@ -120,6 +120,8 @@ void register_language_model(py::module_& m) {
         .def("loss", &loss, py::arg("x"), py::arg("y"), py::arg("h0"), py::arg("c0"), py::arg("train"),
              py::arg("dropout_keys"))
         .def("backward", &LanguageModel::backward, py::call_guard<py::gil_scoped_release>())
+        .def_property_readonly("unfinished", &LanguageModel::unfinished,
+                               "All parameters but so many leading ones have complete gradients.")
         .def("step", &step, py::arg("tokens"), py::arg("h0"), py::arg("c0"))
         .def_property_readonly("has_c", [](const LanguageModel& l) { return l.cell().has_c; });
     add_parameters(model);

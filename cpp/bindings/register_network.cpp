@@ -440,6 +440,9 @@ void register_network(py::module_& m) {
         .def_property_readonly(
             "no_stream", [](const BoundNetwork& n) { return n->no_stream(); },
             "Why the network cannot run one step at a time, in one sentence; empty if it can.")
+        .def_property_readonly(
+            "unfinished", [](const BoundNetwork& n) { return n->unfinished(); },
+            "All parameters but so many leading ones have complete gradients.")
         .def_property_readonly("weights", [](const BoundNetwork& n) { return name_of(n->weights()); });
     add_parameters(network);
 

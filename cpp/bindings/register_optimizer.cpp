@@ -29,6 +29,8 @@ void register_optimizer(py::module_& m) {
     py::class_<Optimizer>(m, "Optimizer")
         .def("step", py::overload_cast<double, double>(&Optimizer::step), py::arg("learning_rate"),
              py::arg("weight_decay"), py::call_guard<py::gil_scoped_release>())
+        .def("keep", [](Optimizer& o, size_t begin, size_t end) { o.keep({begin, end}); }, py::arg("begin"),
+             py::arg("end"), "Holds and moves these elements alone, counted over all parameters; state() is then flat.")
         .def_property(
             "steps", [](const Optimizer& o) { return o.steps; },
             [](Optimizer& o, const std::vector<int64_t>& steps) {
@@ -43,10 +45,12 @@ void register_optimizer(py::module_& m) {
             py::dict all;
             for (size_t i = 0; i < optimizer.parameters().size(); ++i) {
                 const Parameter& p = *optimizer.parameters()[i];
+                const bool whole = optimizer.own[i].size() == p.size();
+                const auto shape = whole ? p.shape : std::vector<size_t>{optimizer.own[i].size()};
                 if (optimizer.first[i].size())
-                    all[py::str("first." + p.name)] = view(optimizer.first[i].data(), p.shape, self, true);
+                    all[py::str("first." + p.name)] = view(optimizer.first[i].data(), shape, self, true);
                 if (optimizer.second[i].size())
-                    all[py::str("second." + p.name)] = view(optimizer.second[i].data(), p.shape, self, true);
+                    all[py::str("second." + p.name)] = view(optimizer.second[i].data(), shape, self, true);
             }
             return all;
         });

@@ -19,10 +19,30 @@ float rest_of(double beta) { return beta <= 0.999 ? 1.0f - static_cast<float>(be
 
 Optimizer::Optimizer(const Kernels& kernels, Parameters parameters, OptimizerOptions options)
     : steps(parameters.size(), 0), kernels_(kernels), parameters_(std::move(parameters)), options_(options) {
-    const bool sgd = options_.kind == OptimizerKind::sgd;
     for (const Parameter* p : parameters_) {
-        first.emplace_back(sgd && options_.momentum == 0 ? 0 : p->size());
-        second.emplace_back(sgd ? 0 : p->size());
+        first.emplace_back(has_first() ? p->size() : 0);
+        second.emplace_back(has_second() ? p->size() : 0);
+        own.push_back({0, p->size()});
+    }
+}
+
+void Optimizer::keep(Range elements) {
+    size_t at = 0;
+    for (size_t i = 0; i < parameters_.size(); ++i) {
+        const size_t size = parameters_[i]->size();
+        const auto within = [&](size_t element) { return std::clamp(element, at, at + size) - at; };
+        const Range before = own[i], kept{within(elements.begin), within(elements.end)};
+        const Range both{std::max(before.begin, kept.begin), std::min(before.end, kept.end)};
+        for (Buffer* state : {&first[i], &second[i]}) {
+            if (!(state == &first[i] ? has_first() : has_second())) continue;
+            Buffer now(kept.size());
+            if (both.begin < both.end)
+                std::copy_n(state->data() + (both.begin - before.begin), both.size(),
+                            now.data() + (both.begin - kept.begin));
+            *state = std::move(now);
+        }
+        own[i] = kept;
+        at += size;
     }
 }
 
@@ -67,21 +87,25 @@ void Optimizer::step(double learning_rate, double weight_decay) {
     }
     for_each_chunk(parameters_, [&](size_t i, size_t at, size_t n) {
         Parameter& p = *parameters_[i];
-        if (p.frozen) return;
+        const Range part{std::max(at, own[i].begin), std::min(at + n, own[i].end)};
+        if (p.frozen || part.begin >= part.end) return;
+        const size_t held = part.begin - own[i].begin;  // of the state
+        at = part.begin;
+        n = part.size();
         if (options_.kind == OptimizerKind::sgd) {
             SgdStep s = sgd[i];
             s.size = n;
             s.weight = p.value.data() + at;
             s.grad = p.grad.data() + at;
-            s.velocity = first[i].size() ? first[i].data() + at : nullptr;
+            s.velocity = first[i].size() ? first[i].data() + held : nullptr;
             kernels_.sgd(s);
         } else {
             AdamStep s = adam[i];
             s.size = n;
             s.weight = p.value.data() + at;
             s.grad = p.grad.data() + at;
-            s.first = first[i].data() + at;
-            s.second = second[i].data() + at;
+            s.first = first[i].data() + held;
+            s.second = second[i].data() + held;
             kernels_.adam(s);
         }
     });

@@ -25,14 +25,20 @@ public:
     // Moves every parameter that is not frozen.
     void step(double learning_rate, double weight_decay);
     void step(double learning_rate) { step(learning_rate, options_.weight_decay); }
+    // From here on, holds the state of these elements alone (counted over all parameters) and moves no others, which are
+    // those of other processes. Elements that it did not hold before have a state of zeros.
+    void keep(Range elements);
 
     const OptimizerOptions& options() const { return options_; }
     const Parameters& parameters() const { return parameters_; }
     // What has to be saved for an exact resume: the count of steps and the running means, of each parameter.
     std::vector<int64_t> steps;
-    std::vector<Buffer> first, second;  // SGD: first = velocity
+    std::vector<Buffer> first, second;  // SGD: first = velocity. Of the elements that are its own
+    std::vector<Range> own;             // of each parameter
 
 private:
+    bool has_first() const { return options_.kind != OptimizerKind::sgd || options_.momentum != 0; }
+    bool has_second() const { return options_.kind != OptimizerKind::sgd; }
     SgdStep sgd_step(size_t parameter, double learning_rate, double weight_decay) const;
     AdamStep adam_step(size_t parameter, double learning_rate, double weight_decay) const;
 

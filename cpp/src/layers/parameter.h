@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <atomic>
 #include <functional>
 #include <optional>
 #include <string>
@@ -32,6 +33,16 @@ using FileValues = std::function<const float*(const Parameter& p, Buffer& buffer
 void copy_values(Parameter& p, const FileValues& values);
 
 using Parameters = std::vector<Parameter*>;
+
+// How far a backward is, for a thread that reads gradients alongside: those of all parameters of a model but the
+// leading `unfinished` ones are complete. Backward goes from the last layer to the first, and so through the parameters.
+struct GradientProgress {
+    std::atomic<size_t>* unfinished = nullptr;
+    size_t first = 0;  // the position of this layer's first parameter
+    void at(size_t own) const {  // so many of this layer's parameters are unfinished
+        if (unfinished) unfinished->store(first + own, std::memory_order_release);
+    }
+};
 
 // Uniform in [-bound, bound), and standard normal: number i of the stream `key`.
 void uniform_(Parameter& p, double bound, uint64_t key);

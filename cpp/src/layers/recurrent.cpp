@@ -202,6 +202,7 @@ void Recurrent::backward(RecurrentTape& tape, const float* dy, const RecurrentSt
     prepare(false, true, dstart.x || (dx && options_.input_size) || (dfixed && options_.fixed_size));
     tape.gradients.resize(scans());
     for (size_t scan = 0; scan < scans(); ++scan) tape.gradients[scan] = scan_gradients(scan);
+    tape.parameters_of_layer = parameters.size() / options_.num_layers;
     layers().backward(tape, {dy, dend, dx, dstart, dfixed});
 }
 

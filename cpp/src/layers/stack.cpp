@@ -504,6 +504,7 @@ void Stack::backward(RecurrentTape& tape, const RecurrentGradients& g) const {
             s.dx = own_dx;
             if (direction == 1 && dx) pass.add_dx(at, s, dx);
         }
+        tape.progress.at(layer * tape.parameters_of_layer);
         if (layer && dropout.p > 0) pass.drop(layer - 1, {0, tape.steps.count()}, dx.base, dx.base);
         dy = dx;
     }

@@ -2,6 +2,7 @@
 // shape is that of python/rnnfast/reference: scans, flips, and a stack of both.
 #pragma once
 
+#include "layers/parameter.h"
 #include "ops/checkpointed_scan.h"
 #include "ops/dropout.h"
 
@@ -57,6 +58,8 @@ struct RecurrentTape : RaggedRows {
     bool stays = false;        // backward leaves that memory as it is
     uint64_t weights = 0;      // their stamp
     DropoutKeys dropout_keys;  // with groups of rows, gradients are summed in their tree
+    GradientProgress progress;
+    size_t parameters_of_layer = 0;
     std::vector<int32_t> tokens, tokens_reversed;
     ConstView fixed;  // [N, fixed_size] in the order of the sorted rows: the caller's memory if rows are even
     Buffer fixed_rows, dfixed, fixed_part;

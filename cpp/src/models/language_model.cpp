@@ -253,6 +253,7 @@ void LanguageModel::run_loss(const Batch& b, Memory& m, Training* training, cons
     const Signal input = tokens_signal(m.ids.data(), b.steps, b.rows);
     split_states(b, m);
     network_.forward({&input, m.start.data(), m.end.data()}, m.tape, training != nullptr, dropout_keys);
+    if (training) network_.set_unfinished(parameters().size());
     const Signal& top = network_.output(m.tape, 0);
     if (training) training->dhidden.reserve(std::max<size_t>(1, top.size()));  // nullptr: no gradients
     float* dhidden = training ? training->dhidden.data() : nullptr;
@@ -277,6 +278,7 @@ void LanguageModel::backward() {
         m.sampled.add_gradients(kernels(), sampled_);
     else
         output_.add_gradients(m.output);
+    network_.set_unfinished(network_.parameters().size());
     float* const dhidden[] = {m.dhidden.data()};
     network_.backward(m.tape, {dhidden});
 }

@@ -98,6 +98,8 @@ public:
     void loss(const int32_t* x, const int32_t* y, size_t steps, size_t rows, const RecurrentState& start,
               const RecurrentStateOut& end, double* nll, bool train, const DropoutKeys& dropout_keys);
     void backward();
+    // As in Network: of the parameters, all but so many leading ones have complete gradients.
+    size_t unfinished() const { return network_.unfinished(); }
 
     // One token at a time. These methods throw std::out_of_range for an id beyond the vocabulary.
     StreamShape stream_shape() const { return {cell(), options_.num_layers, options_.hidden_size}; }

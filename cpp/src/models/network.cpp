@@ -108,7 +108,8 @@ void Network::add(const LayerDescription& d, std::optional<uint64_t> seed, const
 // A layer's parameters are called name.parameter.
 void Network::name_parameters() {
     std::set<std::string> names;
-    for (const Node& node : nodes_)
+    for (Node& node : nodes_) {
+        node.first_parameter = parameters_.size();
         for (Parameter* p : node.layer->parameters()) {
             p->name = node.name + "." + p->name;
             if (!names.insert(p->name).second)
@@ -116,6 +117,7 @@ void Network::name_parameters() {
                                             ": expected other names of layers");
             parameters_.push_back(p);
         }
+    }
 }
 
 // What follows from all layers together: which may overwrite their input, and which signals need a gradient.
@@ -252,6 +254,7 @@ void Network::forward(const Sequence& sequence, NetworkTape& tape, bool train, c
     if (train && !trains_) throw std::logic_error("this network was made from a file, for inference only");
     if (train && weights_ == Weights::int8)
         throw std::invalid_argument("int8 weights are for inference only: train with weights \"f32\" or \"bf16\"");
+    if (train) set_unfinished(parameters_.size());
     tape.saved = false;
     tape.weights = stamp_.now();
     tape.dropout_keys = dropout_keys;
@@ -337,6 +340,7 @@ void Network::layer_backward(size_t i, NetworkTape& tape, BackwardPass& pass, co
     }
     LayerBackward b{inputs, out, pass.dy, dx, tape.layers[i].get(), tape.scratch, dend, dstart};
     b.dropout_keys = tape.dropout_keys.of_part(node.part - 1);
+    b.progress = {&unfinished_, node.first_parameter};
     node.layer->backward(b);
     for (size_t j = 0; j < dx.size(); ++j)
         if (float* sum = pass.gradient[node.inputs[j]]; dx[j] && dx[j] != sum)
@@ -356,7 +360,10 @@ void Network::backward(NetworkTape& tape, const Gradients& g) {
         if (sum && g.dy[i]) core::add(*kernels_, tape.signals[outputs_[i]].size(), g.dy[i], sum);
         if (!sum) sum = g.dy[i];
     }
-    for (size_t i = nodes_.size(); i-- > 0;) layer_backward(i, tape, pass, g);
+    for (size_t i = nodes_.size(); i-- > 0;) {
+        layer_backward(i, tape, pass, g);
+        set_unfinished(nodes_[i].first_parameter);
+    }
     for (size_t i = 0; g.dx && i < inputs_.size(); ++i) {
         if (!g.dx[i]) continue;
         if (!pass.gradient[i]) std::fill_n(g.dx[i], tape.signals[i].size(), 0.0f);

@@ -173,6 +173,10 @@ public:
         float* const* dlayer = nullptr;
     };
     void backward(NetworkTape& tape, const Gradients& gradients);
+    // The gradients of all parameters but so many leading ones are complete; all are unfinished after a forward with
+    // `train`, none after a backward. Any thread may ask.
+    size_t unfinished() const { return unfinished_.load(std::memory_order_acquire); }
+    void set_unfinished(size_t count) const { unfinished_.store(count, std::memory_order_release); }
 
     // Why the network cannot run one step at a time, in one sentence; empty if it can.
     std::string no_stream() const;
@@ -193,7 +197,7 @@ private:
         std::string name, type, options;
         std::vector<size_t> inputs;  // signals
         std::unique_ptr<NetworkLayer> layer;
-        size_t part = 0;
+        size_t part = 0, first_parameter = 0;
         bool in_place = false;    // y overwrites x
         size_t recurrent = none;  // its place among the states of a sequence
         bool has_state = false;   // in a stream
@@ -230,6 +234,7 @@ private:
     bool trains_;
     WeightsStamp stamp_;
     ForkSafeMutex gradients_mutex_;
+    mutable std::atomic<size_t> unfinished_{0};
 };
 
 }  // namespace rnnfast::core

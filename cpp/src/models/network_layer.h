@@ -68,6 +68,7 @@ struct LayerBackward {
     RecurrentState dend = {};
     RecurrentStateOut dstart = {};
     DropoutKeys dropout_keys = {};
+    GradientProgress progress = {};
 };
 
 // Some steps of streams, from one state to the next.

@@ -90,7 +90,9 @@ public:
         layer_.forward(input, f.start, f.y, f.end, static_cast<Tape&>(*f.tape).tape, f.train, f.dropout_keys);
     }
     void backward(const LayerBackward& b) {
-        layer_.backward(static_cast<Tape&>(*b.tape).tape, b.dy, b.dend, b.dx[0], b.dstart);
+        RecurrentTape& tape = static_cast<Tape&>(*b.tape).tape;
+        tape.progress = b.progress;
+        layer_.backward(tape, b.dy, b.dend, b.dx[0], b.dstart);
     }
     bool backward_reads_y() const override { return true; }
 

@@ -36,6 +36,9 @@ class Ranks:
     """
 
     rank, size = 0, 1
+    overlaps = False  # whether another thread may exchange gradients while this one computes
+    splits_optimizer = False
+    seconds = waited = 0.0  # of the exchanges of gradients, and those of them in which this rank computed nothing
 
     def __init__(self, shards: int, *, compress: Literal["bf16"] | None = None) -> None:
         if compress not in (None, "bf16"):
@@ -62,6 +65,9 @@ class Ranks:
 
     def add_(self, flat: Flat) -> None:
         """Replaces ``flat`` (of a padded size) by its sum over all ranks, added in the tree."""
+
+    def spread_(self, flat: Flat) -> None:
+        """Fills ``flat`` (of a padded size), of which each rank has its slice, with the slices of all."""
 
     def gather(self, numbers: Numbers) -> Numbers:
         """The numbers (K,) of every rank, (size, K)."""
@@ -138,6 +144,24 @@ class TreeSum:
             self._free.append(buffer)
             buffer, count = left, 2 * count
         self._sums.append((count, buffer))
+
+    def add_part(self, buffer: Flat, part: slice) -> Flat:
+        """The sum of the tree in ``part``, if ``buffer`` is the last to be added; it overwrites the sums so far."""
+        total = buffer[part]
+        if self._round is not None:
+            self._round(total)
+        for _, left in reversed(self._sums):
+            np.add(left[part], total, out=left[part])
+            total = left[part]
+            if self._round is not None:
+                self._round(total)
+        return total
+
+    def end(self, buffer: Flat) -> None:
+        """Takes the last buffer back, after all of its parts."""
+        every = [*(left for _, left in self._sums), buffer]
+        self._free += every[1:]
+        self._sums = [(1, every[0])]
 
     def total(self) -> Flat:
         """The sum of a power of two of buffers; :meth:`new` may give its memory away."""

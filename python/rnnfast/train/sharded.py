@@ -6,11 +6,13 @@ import math
 from typing import Any, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
-from rnnfast.distributed.ranks import Numbers, Ranks, TreeSum
+from rnnfast.distributed.ranks import Numbers, Ranks
 from rnnfast.models.language_model import LanguageModel
 from rnnfast.models.network import Network
-from rnnfast.protocols import Array, Minibatches, Shards, Trainable
+from rnnfast.protocols import Minibatches, Shards, Trainable
+from rnnfast.train.exchange import Exchange
 from rnnfast.train.objective import Objective
 
 State = Any  # of the rows of a shard: None, an array (layers, rows, H), or a tuple of them
@@ -19,21 +21,16 @@ State = Any  # of the rows of a shard: None, an array (layers, rows, H), or a tu
 class ShardedSteps:
     """Losses and gradients of a model, shard by shard; ``states`` are those that the shards of this rank continue with.
 
-    Each shard runs alone, and chance in it depends on the step and the number of the shard, so its gradient is the same on every
-    rank. Gradients are in one flat buffer, in the order of ``grads``, without those of frozen parameters. The gradient of a shard's
-    mean loss is multiplied by its weight, and the sum divided by that of the weights.
+    Chance in a shard depends on the step and the number of the shard, so its gradient is the same on every rank. The gradient of a
+    shard's mean loss is multiplied by its weight, and the sum divided by that of the weights. Gradients of frozen parameters are left
+    out.
     """
 
     def __init__(self, model: Trainable | Network, objective: Objective, ranks: Ranks) -> None:
         self.model, self.objective, self.ranks = model, objective, ranks
         self.states: list[State] = [None] * len(ranks.own)
-        self._moving = [name for name in model.grads if name not in model.frozen]
-        self._table = _embedding_of(model) if _embedding_of(model) in self._moving else None
-        if self._table is not None:  # last, so that what ranks exchange is a beginning of the buffer
-            self._moving.remove(self._table)
-            self._moving.append(self._table)
-        self._size = sum(model.grads[name].size for name in self._moving)
-        self._sum = TreeSum(ranks.padded(self._size), ranks.round_)
+        table = _embedding_of(model)
+        self._exchange = Exchange(model, ranks, None if table in model.frozen else table)
 
     def forget(self) -> None:
         """Starts from initial states again."""
@@ -63,6 +60,8 @@ class ShardedSteps:
         """
         ranks, model, step = self.ranks, self.model, self.model.steps
         together = self._can_run_together(batch)
+        in_place = together and ranks.size == 1  # the gradients are where they belong
+        self._exchange.rows = self._rows_read(batch)
         losses = self._together(batch, source) if together else self._one_by_one(batch, source)
         model.steps = step + 1
         every = ranks.gather(np.array([*notes, *(number for both in losses for number in both)]))
@@ -70,36 +69,39 @@ class ShardedSteps:
         weight = sum(own for _, own in pairs)
         loss = sum(each * own for each, own in pairs) / max(weight, 1e-300)
         share = 1.0 / weight if weight > 0 else 0.0
+        if in_place and math.isfinite(loss):
+            cast("LanguageModel", model)._core.scale_grads(share)
+        elif in_place:
+            model.zero_grad()
+        elif math.isfinite(loss):
+            self._exchange.give(share)
+        else:
+            self._exchange.drop()
         counted = float(batch.tokens) if batch.even else weight
-        if together and ranks.size == 1:  # the gradients are where they belong
-            if math.isfinite(loss):
-                cast("LanguageModel", model)._core.scale_grads(share)
-            else:
-                model.zero_grad()
-            return loss, counted, every[:, : len(notes)]
-        flat = self._sum.total()
-        if math.isfinite(loss):
-            self._exchange(flat, batch)
-            self._give(flat, share)
         return loss, counted, every[:, : len(notes)]
 
     def _one_by_one(self, batch: Shards, source: Minibatches[Any]) -> list[tuple[float, float]]:
         """Adds the gradients of each shard to the tree; their losses and weights."""
         model, step, losses = self.model, self.model.steps, [(0.0, 0.0)] * len(batch.parts)
         for i, (shard, part) in enumerate(zip(self.ranks.own, batch.parts)):
-            buffer = self._sum.new()
+            last = i + 1 == len(batch.parts)
             if part is None:
-                buffer[:] = 0.0
+                if last:
+                    self._exchange.finish(None, 0.0)
+                else:
+                    self._exchange.skip()
+                continue
+            model.steps = step * self.ranks.shards + shard
+            arguments = (*part, self.states[i]) if source.carries_state else tuple(part)
+            loss, state = self.objective.loss(*arguments)
+            weight = 1.0 if batch.even else self.objective.weight(source.predictions(part))
+            if last:
+                self._exchange.finish(self.objective.backward, weight)
             else:
-                model.steps = step * self.ranks.shards + shard
-                arguments = (*part, self.states[i]) if source.carries_state else tuple(part)
-                loss, state = self.objective.loss(*arguments)
                 self.objective.backward()
-                self.states[i] = state if source.carries_state else None
-                weight = 1.0 if batch.even else self.objective.weight(source.predictions(part))
-                losses[i] = loss, weight
-                self._take(buffer, weight)
-            self._sum.add(buffer)
+                self._exchange.take(weight)
+            self.states[i] = state if source.carries_state else None
+            losses[i] = loss, weight
         return losses
 
     def _can_run_together(self, batch: Shards) -> bool:
@@ -114,54 +116,23 @@ class ShardedSteps:
         x, y = (np.concatenate([part[i] for part in batch.parts], axis=1) for i in (0, 1))
         steps = [model.steps * self.ranks.shards + shard + 1 for shard in own]
         losses, state = model.group_losses(x, y, _joined(self.states), steps)
-        model.backward()
+        if self.ranks.size > 1:
+            self._exchange.finish(model.backward, 1.0)
+        else:
+            model.backward()
         if source.carries_state:
             rows = x.shape[1] // len(own)
             self.states = [_rows(state, slice(rows * i, rows * (i + 1))) for i in range(len(own))]
-        if self.ranks.size > 1:
-            buffer = self._sum.new()
-            self._take(buffer, 1.0)
-            self._sum.add(buffer)
         return [(loss, 1.0) for loss in losses]
 
-    def _exchange(self, flat: Array, batch: Shards) -> None:
-        """Adds ``flat`` over ranks; of an embedding's table, only the rows that any rank has read, if they are less than half."""
-        ranks = self.ranks
-        if ranks.size == 1 or self._table is None:
-            return ranks.add_(flat)
-        rows, width = self.model.grads[self._table].shape
+    def _rows_read(self, batch: Shards) -> NDArray[np.integer[Any]] | None:
+        """The rows of the embedding's table that any rank reads, if they are at most half of it."""
+        table = self._exchange.table
+        if self.ranks.size == 1 or table is None:
+            return None
         read = np.concatenate([np.ravel(part[0]) for part in batch.parts])
-        ids = np.unique(np.concatenate(ranks.all(np.unique(read))))
-        if 2 * len(ids) > rows:
-            return ranks.add_(flat)
-        first = self._size - rows * width
-        table, end = flat[first : self._size].reshape(rows, width), first + len(ids) * width
-        sums = table[ids]
-        flat[first:end] = sums.ravel()
-        flat[end : ranks.padded(end)] = 0.0
-        ranks.add_(flat[: ranks.padded(end)])
-        sums[:] = flat[first:end].reshape(sums.shape)
-        table[: len(ids)] = 0.0
-        table[ids] = sums
-        return None
-
-    def _take(self, flat: Array, weight: float) -> None:
-        """Moves the gradients, times ``weight``, to ``flat``."""
-        at, grads = 0, self.model.grads
-        for name in self._moving:
-            gradient = grads[name]
-            np.multiply(gradient.ravel(), np.float32(weight), out=flat[at : at + gradient.size])
-            at += gradient.size
-        flat[at:] = 0.0
-        self.model.zero_grad()
-
-    def _give(self, flat: Array, share: float) -> None:
-        """The inverse."""
-        at, grads = 0, self.model.grads
-        for name in self._moving:
-            gradient = grads[name]
-            np.multiply(flat[at : at + gradient.size].reshape(gradient.shape), np.float32(share), out=gradient)
-            at += gradient.size
+        rows = np.unique(np.concatenate(self.ranks.all(np.unique(read))))
+        return rows if 2 * len(rows) <= len(self.model.grads[table]) else None
 
 
 def _embedding_of(model: Trainable | Network) -> str | None:
