@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from rnnfast import html
 from rnnfast._arrays import positive
 from rnnfast._expect import kind_of, offers
-from rnnfast.distributed.ranks import Ranks, share_of
+from rnnfast.distributed.ranks import Ranks, as_ranks, share_of
 from rnnfast.models.examples import Data
 from rnnfast.models.network import Network
 from rnnfast.models.supervised import Metrics, Supervised
@@ -157,9 +157,7 @@ def evaluate(
     >>> result.tokens, 1 < result.perplexity < 16
     (4, True)
     """
-    ranks = Ranks(1) if distributed is None else distributed
-    if not isinstance(ranks, Ranks):
-        raise TypeError(f"distributed is {kind_of(ranks)}, expected an rf.distributed.MPI(shards=...)")
+    ranks = as_ranks(distributed)
     if isinstance(model, Network):
         if loss is None:
             raise ValueError('a network needs a loss: give loss="cross_entropy", "mse", ..., or a loss of rf.losses')

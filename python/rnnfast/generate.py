@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from rnnfast import _core
 from rnnfast._arrays import at_least, between, positive, real
 from rnnfast._expect import brief, kind_of, offers
+from rnnfast.distributed.ranks import Ranks, as_ranks, share_of
 from rnnfast.models.language_model import LanguageModel
 from rnnfast.protocols import Array, Continuer, PairPredictor, State
 from rnnfast.text.tokenise import BEGIN_OF_SENTENCE, PADDING
@@ -75,6 +76,7 @@ def generate(
     stop: Stop = None,
     num_samples: None = None,
     beam_size: int = 1,
+    distributed: Ranks | None = None,
 ) -> str: ...
 @overload
 def generate(
@@ -91,6 +93,7 @@ def generate(
     stop: Stop = None,
     num_samples: int,
     beam_size: int = 1,
+    distributed: Ranks | None = None,
 ) -> list[str]: ...
 def generate(
     model: Continuer[State],
@@ -106,6 +109,7 @@ def generate(
     stop: Stop = None,
     num_samples: int | None = None,
     beam_size: int = 1,
+    distributed: Ranks | None = None,
 ) -> str | list[str]:
     """The prompt and its continuation; with ``num_samples``, a list of that many. The other parameters are those of :func:`stream`.
 
@@ -114,6 +118,9 @@ def generate(
 
     With ``beam_size`` above 1 nothing is drawn at random: the ``beam_size`` most probable sequences are kept at each step,
     and the most probable one after ``length`` tokens is returned, up to the first stop string.
+
+    With the ranks ``distributed``, an ``rf.distributed.MPI(...)``, each rank computes some of the samples, and every one gets all:
+    the same texts as in one process.
     """
     vocab, ids = _read_prompt(model, prompt)
     options = _sampler_options(vocab, temperature, top_k, top_p, seed, no_repeat_ngram_size, allow_unk)
@@ -122,10 +129,12 @@ def generate(
     if positive(beam_size, "beam_size") == 1:
         samples = _samples(model, ids, options)
         count = 1 if num_samples is None else positive(num_samples, "num_samples")
-        texts = [
+        ranks = as_ranks(distributed)
+        own = [
             prompt + "".join(_until(stops, _pieces(vocab, prompt, last, samples(number), length)))
-            for number in range(count)
+            for number in share_of(count, ranks.rank, ranks.size)
         ]
+        texts = [text for some in ranks.all(own) for text in some]
         return texts[0] if num_samples is None else texts
     if temperature != 1.0 or top_k or top_p != 1.0 or num_samples is not None:
         raise ValueError(

@@ -72,6 +72,8 @@ def results(ranks):
     for name, fitted in fits.items():
         model, history = fitted(ranks)
         found[name] = [digest(model), {k: v for k, v in history[-1].items() if "second" not in k}]
+    writer = rf.LanguageModel(pairs().source_vocab, cell="gru", hidden_size=8, seed=0)
+    found["samples"] = rf.generate(writer, "be", length=6, num_samples=5, seed=3, distributed=ranks)
     found["evaluation"] = rf.evaluate(language_model(), IDS, parts=6, distributed=ranks).as_dict()
     return found
 
@@ -106,10 +108,15 @@ def main(task, *arguments):
         rounded = rf.distributed.MPI(shards=4, compress="bf16")
         found["bytes"] = ranks.exchanged
         found["compressed"] = digest(fit_language_model(rounded, epochs=1)[0])
+        split = rf.distributed.MPI(shards=4, split_optimizer=True)
+        model = language_model()
+        optimizer = rf.AdamW(model, lr=2e-3)
+        fit_language_model(split, model, epochs=1, optimizer=optimizer)
+        found["split"] = [digest(model), digest(optimizer)]
         try:  # the first rank is told of a signal that only the last one received
             if ranks.rank == ranks.size - 1:
                 signal_at(9)
-            fit_language_model(ranks, checkpoint=arguments[0])
+            fit_language_model(split, checkpoint=arguments[0])
         except rf.train.Interrupted as end:
             found["interrupted"] = str(end)
         if ranks.leads:

@@ -329,6 +329,10 @@ def test_ranks_give_the_bits_of_one_process_and_one_process_resumes_them(count, 
     assert found.pop("bytes") > 0
     rounded, _ = program.fit_language_model(rf.distributed.Ranks(4, compress="bf16"), epochs=1)
     assert found.pop("compressed") == program.digest(rounded)
+    model = program.language_model()
+    optimizer = rf.AdamW(model, lr=2e-3)
+    program.fit_language_model(rf.distributed.Ranks(4), model, epochs=1, optimizer=optimizer)
+    assert found.pop("split") == [program.digest(model), program.digest(optimizer)]
     assert found == json.loads(json.dumps(alone))
     place = read_checkpoint(file).place
     assert place["batch"] > 0  # in the middle of an epoch, with the states of all rows

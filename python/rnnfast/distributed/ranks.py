@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rnnfast._arrays import positive
-from rnnfast._expect import brief
+from rnnfast._expect import brief, kind_of
 
 Numbers = NDArray[np.float64]
 Flat = NDArray[np.float32]
@@ -97,6 +97,14 @@ class Ranks:
                         f"the {what} of rank {rank}, {other.get(what)}, is not that of rank 0, {value}; start every rank with the same "
                         "program, files and version of rnnfast"
                     )
+
+
+def as_ranks(distributed: Ranks | None) -> Ranks:
+    """The ranks that a caller gave, or one process."""
+    ranks = Ranks(1) if distributed is None else distributed
+    if not isinstance(ranks, Ranks):
+        raise TypeError(f"distributed is {kind_of(distributed)}, expected an rf.distributed.MPI(shards=...)")
+    return ranks
 
 
 def checksum(arrays: Mapping[str, NDArray[Any]]) -> str:

@@ -227,6 +227,7 @@ class _Training:
         if file is not None and self.settings.leads:
             sweep(file)
         run.model.zero_grad()
+        run.split_optimizer()
         with ExitStack() as ending:
             for callback in reversed(self.settings.callbacks):  # each is called, even if another one raises
                 ending.callback(callback.on_end)
@@ -235,6 +236,7 @@ class _Training:
                     try:
                         with self.together():
                             stopped = self._epochs(signals)
+                            run.join_optimizer()
                     finally:
                         run.optimizer.lr = run.lr
                         if run.best is not None:

@@ -26,6 +26,7 @@ from rnnfast.train.objective import Objective
 from rnnfast.train.optim import Optimizer, clip_grad_norm_, clip_grad_value_
 from rnnfast.train.schedules import Schedule
 from rnnfast.train.sharded import ShardedSteps
+from rnnfast.train.split_optimizer import SplitOptimizer
 
 _DIVERGED = 10.0  # times the perplexity of guessing: a first epoch of too many steps at a high rate stays below
 
@@ -98,6 +99,7 @@ class Run:
         self.lr = optimizer.lr  # before the schedule
         self.history: list[dict[str, float]] = []
         self.best: dict[str, Array] | None = None
+        self.split: SplitOptimizer | None = None
         self.stopped: str | None = None  # the reason that a callback gave
         self.epoch = 0
         self.saved_at = time.monotonic()
@@ -119,6 +121,18 @@ class Run:
     def mean_loss(self) -> float:
         """Of the epoch so far."""
         return sum((total / weight for total, weight in self.sums if weight > 0), 0.0)
+
+    def split_optimizer(self) -> None:
+        """Gives each rank its share of the optimizer's state, if that was asked for."""
+        ranks = self.settings.ranks
+        if ranks is not None and ranks.splits_optimizer:
+            self.split = SplitOptimizer(self.optimizer, ranks)
+
+    def join_optimizer(self) -> None:
+        """Gives every rank the whole state again; all ranks call this together."""
+        if self.split is not None:
+            self.split.join()
+            self.split = None
 
     def measured(self) -> list[float]:
         """The validation perplexity or loss of each epoch."""
@@ -144,7 +158,7 @@ class Run:
             yield
         except Exception:
             # The other ranks are elsewhere, and cannot be asked for their states.
-            if self.sharded is None or self.sharded.alone:
+            if self.split is None and (self.sharded is None or self.sharded.alone):
                 with suppress(NonFiniteLoss):  # the last good checkpoint stays, and the callback's error is reported
                     self.save(confirm=False)
             raise
@@ -169,7 +183,10 @@ class Run:
     def check_weights(self) -> None:
         """``NonFiniteLoss`` if a weight or the optimizer's state is not finite, so that it cannot be saved."""
         for of, held in (("weight", self.model.parameters()), ("optimizer's", self.optimizer.state_dict())):
-            if (bad := finite(held.items())) is not None:
+            bad = finite(held.items())
+            if self.split is not None:  # a part of the state that another rank holds
+                bad = next((each for each in self.split.ranks.all(bad) if each is not None), None)
+            if bad is not None:
                 self._diverged(f"the {of} {bad}", math.inf)
 
     def _moving(self) -> list[Any]:
@@ -199,7 +216,7 @@ class Run:
     def _move(self, loss: float, terms: Sequence[tuple[float, float]], tokens: int) -> dict[str, float]:
         """Changes the weights along the gradients, which are then zero; the record of the step."""
         norm, clipped = self._clip()
-        self.optimizer.step()
+        (self.split or self.optimizer).step()
         self.optimizer.zero_grad()
         self.batch += 1
         self.tokens += tokens
@@ -256,16 +273,17 @@ class Run:
             return
         state = self.state if self.sharded is None else self.sharded.whole()
         self.check_weights()  # on every rank, so that all raise together
+        optimizer = (self.split or self.optimizer).state_dict()
         if self.settings.leads:
-            self._write(file, state)
+            self._write(file, state, optimizer)
         self.saved_at = time.monotonic()
         if confirm and self.settings.ranks is not None:
             self.settings.ranks.gather(np.zeros(1))  # rank 0 has written: if it could not, every rank stops here
 
-    def _write(self, file: Path, state: object) -> None:
+    def _write(self, file: Path, state: object, optimizer: Mapping[str, Array]) -> None:
         place = {name: getattr(self, name) for name in _KEPT}
         place.update(steps=self.model.steps, optimizer=type(self.optimizer).__name__)
-        tensors = {f"optimizer.{name}": value for name, value in self.optimizer.state_dict().items()}
+        tensors = {f"optimizer.{name}": value for name, value in optimizer.items()}
         parts = state if isinstance(state, tuple) else () if state is None else (state,)
         tensors.update((f"state.{i}", part) for i, part in enumerate(parts))
         tensors.update((f"best.{name}", value) for name, value in (self.best or {}).items())
