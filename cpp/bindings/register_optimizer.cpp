@@ -29,8 +29,9 @@ void register_optimizer(py::module_& m) {
     py::class_<Optimizer>(m, "Optimizer")
         .def("step", py::overload_cast<double, double>(&Optimizer::step), py::arg("learning_rate"),
              py::arg("weight_decay"), py::call_guard<py::gil_scoped_release>())
-        .def("keep", [](Optimizer& o, size_t begin, size_t end) { o.keep({begin, end}); }, py::arg("begin"),
-             py::arg("end"), "Holds and moves these elements alone, counted over all parameters; state() is then flat.")
+        .def(
+            "keep", [](Optimizer& o, size_t begin, size_t end) { o.keep({begin, end}); }, py::arg("begin"),
+            py::arg("end"), "Holds and moves these elements alone, counted over all parameters; state() is then flat.")
         .def_property(
             "steps", [](const Optimizer& o) { return o.steps; },
             [](Optimizer& o, const std::vector<int64_t>& steps) {

@@ -167,6 +167,11 @@ class LanguageModel:
     @property
     def has_c(self) -> bool:
         ...
+    @property
+    def unfinished(self) -> int:
+        """
+        All parameters but so many leading ones have complete gradients.
+        """
 class LayerNorm:
     def __init__(self, normalized_size: typing.SupportsInt | typing.SupportsIndex, eps: typing.SupportsFloat | typing.SupportsIndex, weight: bool, bias: bool, centered: bool) -> None:
         ...
@@ -296,6 +301,11 @@ class Network:
         (name, layers times directions, hidden_size, whether it has c) of each recurrent layer.
         """
     @property
+    def unfinished(self) -> int:
+        """
+        All parameters but so many leading ones have complete gradients.
+        """
+    @property
     def weights(self) -> str:
         ...
 class NetworkStream:
@@ -328,6 +338,10 @@ class NetworkTape:
     What a forward with ``train`` left for its backward.
     """
 class Optimizer:
+    def keep(self, begin: typing.SupportsInt | typing.SupportsIndex, end: typing.SupportsInt | typing.SupportsIndex) -> None:
+        """
+        Holds and moves these elements alone, counted over all parameters; state() is then flat.
+        """
     def state(self) -> dict:
         ...
     def step(self, learning_rate: typing.SupportsFloat | typing.SupportsIndex, weight_decay: typing.SupportsFloat | typing.SupportsIndex) -> None:

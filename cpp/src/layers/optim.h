@@ -25,8 +25,8 @@ public:
     // Moves every parameter that is not frozen.
     void step(double learning_rate, double weight_decay);
     void step(double learning_rate) { step(learning_rate, options_.weight_decay); }
-    // From here on, holds the state of these elements alone (counted over all parameters) and moves no others, which are
-    // those of other processes. Elements that it did not hold before have a state of zeros.
+    // From here on, holds the state of these elements alone (counted over all parameters) and moves no others, which
+    // are those of other processes. Elements that it did not hold before have a state of zeros.
     void keep(Range elements);
 
     const OptimizerOptions& options() const { return options_; }

@@ -35,10 +35,11 @@ void copy_values(Parameter& p, const FileValues& values);
 using Parameters = std::vector<Parameter*>;
 
 // How far a backward is, for a thread that reads gradients alongside: those of all parameters of a model but the
-// leading `unfinished` ones are complete. Backward goes from the last layer to the first, and so through the parameters.
+// leading `unfinished` ones are complete. Backward goes from the last layer to the first, and so through the
+// parameters.
 struct GradientProgress {
     std::atomic<size_t>* unfinished = nullptr;
-    size_t first = 0;  // the position of this layer's first parameter
+    size_t first = 0;            // the position of this layer's first parameter
     void at(size_t own) const {  // so many of this layer's parameters are unfinished
         if (unfinished) unfinished->store(first + own, std::memory_order_release);
     }

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Callable
+from typing import Any, Callable, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,7 +44,7 @@ class Exchange:
         self._groups = self._cut([name for name in model.grads if name not in model.frozen])
         self._tree = TreeSum(self._groups[-1].end, ranks.round_)
         self._sums: Array | None = None  # of `rows`
-        self._core: Any = model._core
+        self._core: Any = cast("Any", model)._core
         self._alongside = ranks.overlaps and len(self._groups) > 1 and hasattr(self._core, "unfinished")
         self._complete, self._failed = threading.Event(), False  # backward has ended, or raised
         self._complete.set()
@@ -94,7 +94,7 @@ class Exchange:
         flat, grads, factor = self._tree.total(), self.model.grads, np.float32(share)
         for group in self._groups:
             if self._sums is not None and group.names == (self.table,):  # this rank's other rows are zeros
-                grads[self.table][self.rows] = self._sums * factor
+                grads[group.names[0]][self.rows] = self._sums * factor
                 continue
             at = group.begin
             for name in group.names:
