@@ -38,7 +38,7 @@ IMPORTS = {
     "nn": {*SMALL, "_core", "pickling"},
     "models": {*SMALL, "_core", "distributed", "nn", "text"},
     "evaluate": {*SMALL, "distributed", "models", "nn", "text"},
-    "generate": {*SMALL, "_core", "models", "nn", "text"},
+    "generate": {*SMALL, "_core", "distributed", "models", "nn", "text"},
     "translate": {*SMALL, "_core", "models", "nn", "plot", "text"},
     "train": {*SMALL, "_core", "distributed", "evaluate", "models", "nn", "plot", "text"},
     "estimators": {*SMALL, "_core", "models", "nn", "plot", "text", "train"},
