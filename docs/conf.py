@@ -7,6 +7,7 @@ from typing import Any
 import rnnfast
 
 project, author = "rnnfast", "the rnnfast authors"
+copyright = author
 release = version = rnnfast.__version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.mathjax"]
 myst_enable_extensions = ["dollarmath"]
