@@ -246,19 +246,22 @@ def test_the_model_in_the_page_computes_the_bits_of_the_compiled_one(browser, tm
     vocab = rf.Vocab.from_list(["<unk>", *"abcdef"])
     first = rf.LanguageModel(vocab, cell=next(iter(LAYERS)), hidden_size=9, seed=0)
     written = rf.generate(first, vocab.decode(ids), temperature=0, length=13)
-    names = ["char", "word", "word-v1", "whitespace", "d2l-char", "d2l-word", "d2l-nmt"]
+    names = explaining._IN_JAVASCRIPT
+    dropped = ["你好", "123"]  # of letters outside a to z, and of none
     text = "It’s a “test” (of <unk> words), naïve: हिन्दी e\u0301t, 你好!\n x_1 2²  end."
-    texts = [[name, text] for name in names]
+    texts = [[name, text] for name in names] + [["d2l-word", text] for text in dropped]
     triples, sums = fused_sums()
     code = (PAGE / "model.js").read_text(encoding="utf-8")
+    table = re.search(r"^const TOKENIZERS = {(.*?)^};", code, re.DOTALL | re.MULTILINE)[1]
+    assert re.findall(r'^  "?([\w-]+)"?: \[', table, re.MULTILINE) == list(names)
     parts = {"cases": json.dumps(cases), "texts": json.dumps(texts), "sums": json.dumps(triples)}
     (tmp_path / "harness.html").write_text(HARNESS.format(code=code, **parts), encoding="utf-8")
     document, console = browser(tmp_path / "harness.html")
     assert not console
     found = json.loads(shown(document, "out"))
     assert vocab.decode(found["greedy"]) == written
-    assert found["tokens"] == [tokenize(text, name) for name in names]
-    assert found["joined"] == [detokenize(tokenize(text, name), name) for name in names]
+    assert found["tokens"] == [tokenize(text, name) for name in names] + [[], []]
+    assert found["joined"] == [detokenize(tokenize(text, name), name) for name in names] + ["", ""]
     assert np.array_equal(np.float32(found["sums"]), sums)
     for case, bits, expected in zip(cases, found["results"], logits):
         own = np.array(bits, np.int32).view(np.float32)

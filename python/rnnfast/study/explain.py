@@ -27,7 +27,7 @@ from rnnfast.translate import Translation, translations
 LARGEST_PAGE = 32_000_000  # bytes; browsers on phones still open it
 _BASE64 = 4 / 3 * 4  # bytes of a float32 in the page
 _PROMPT = 40  # characters of the text that the prompt begins with
-_NO_TOKENIZER = ("unicode", "bpe")  # tokenizers that do not exist in JavaScript
+_IN_JAVASCRIPT = ("char", "word", "word-v1", "whitespace", "d2l-char", "d2l-word", "d2l-nmt")  # tokenizers of model.js
 _OPEN, _CLOSE, _STRAIGHT = "“«„「『", "”»」』", '"'
 _FOLDER = Path(__file__).parent / "page"
 
@@ -138,7 +138,7 @@ def reading(
         "model": None,
     }
     if with_model:
-        readable = vocab is not None and vocab.tokenizer not in _NO_TOKENIZER and vocab.rules is None
+        readable = vocab is not None and vocab.tokenizer in _IN_JAVASCRIPT
         weights = model.state_dict()
         data["model"] = {
             "config": dict(model.config),

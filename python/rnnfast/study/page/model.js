@@ -254,7 +254,8 @@ const WORD = "[\\p{L}\\p{N}_][\\p{L}\\p{N}_\\p{M}\\u200c\\u200d]*", LETTERS = "[
 const words = (word, marks) => new RegExp(`<${word}>|${word}(?:['’]${word})*|[^\\p{L}\\p{N}_\\s]${marks}|\\n`, "gu");
 const ENDED = (token) => (token === "\n" ? "<eos>" : token);
 const spaced = (text) => (text.match(/[^\s]+|\n/gu) ?? []).map(ENDED);
-const letters = (text) => text.replace(/[^A-Za-z]+/g, " ").toLowerCase();
+const dropsAll = (text) => !/[A-Za-z]/.test(text) && /\p{L}/u.test(text); // which Python refuses
+const letters = (text) => (dropsAll(text) ? "" : text.replace(/[^A-Za-z]+/g, " ").toLowerCase());
 const pairText = (text) => text.replace(/[\u202f\xa0]/g, " ").replace(/(?<=[^ ])([,.!?])/g, " $1").toLowerCase();
 
 function joinWords(tokens) {

@@ -159,7 +159,7 @@ let writing = 0; // the number of the run that may write
 async function write(model, vocabulary, prompt, { length, temperature, seed }) {
   const own = ++writing, output = element("written"), ids = vocabulary.encode(prompt);
   output.replaceChildren();
-  if (!ids.length) return output.append("The prompt has no token: type at least one.");
+  if (!ids.length) return output.append("The prompt has no token that this model can read: type at least one.");
   element("stop").hidden = false;
   let result = { state: model.start() }, last, done = 0;
   const show = (id, piece, bits) => {
