@@ -32,6 +32,12 @@ class Evaluation:
     """Perplexity exp(mean nll), bits per token, and the influence of unknown tokens.
 
     ``oov_rate`` is the share of targets that are ``<unk>``; ``perplexity_without_oov`` is that of the other targets.
+
+    >>> from rnnfast.markov.ngram import NGram
+    >>> corpus = Corpus.from_text("abababab")
+    >>> found = evaluate(NGram(1, "none").fit(corpus), corpus)
+    >>> round(found.perplexity, 3), round(found.bits_per_token, 3), found.tokens
+    (2.0, 1.0, 7)
     """
 
     perplexity: float
@@ -51,7 +57,14 @@ class Evaluation:
 @dataclass(frozen=True)
 class PairEvaluation:
     """Perplexity exp(mean nll) of the target tokens, including ``<eos>``, each given the true ones before it;
-    ``token_accuracy`` is the share of targets that are the model's most probable token."""
+    ``token_accuracy`` is the share of targets that are the model's most probable token.
+
+    >>> import rnnfast as rf
+    >>> pairs = rf.ParallelCorpus.from_pairs([("a b", "b a"), ("b", "b")], tokenizer="whitespace")
+    >>> found = evaluate(rf.Seq2Seq(pairs.source_vocab, pairs.target_vocab, embedding_size=4, hidden_size=4, seed=0), pairs)
+    >>> found.tokens, 0 <= found.token_accuracy <= 1
+    (5, True)
+    """
 
     perplexity: float
     token_accuracy: float
@@ -67,7 +80,14 @@ class PairEvaluation:
 
 @dataclass(frozen=True)
 class NetworkEvaluation:
-    """The mean loss of a network's outputs, how many predictions it is the mean of, and the metrics by name."""
+    """The mean loss of a network's outputs, how many predictions it is the mean of, and the metrics by name.
+
+    >>> import rnnfast as rf
+    >>> net, x = rf.Sequential(rf.Linear(2, 2, seed=0)), np.ones((3, 4, 2))
+    >>> found = evaluate(net, (x, net(x)), loss="mse", metrics=["mae"])
+    >>> found.loss, found.predictions, found.metrics
+    (0.0, 12, {'mae': 0.0})
+    """
 
     loss: float
     predictions: int

@@ -54,6 +54,11 @@ def stream(
     Raises ``ValueError`` if the model's logits are NaN or infinite, or if the options leave no token to generate.
 
     Source: A. Holtzman et al., arXiv:1904.09751, for ``top_p``.
+
+    >>> from rnnfast import Corpus, NGram
+    >>> model = NGram(3).fit(Corpus.from_text("to be or not to be " * 9))
+    >>> list(stream(model, "to b", length=4, temperature=0))
+    ['e', ' ', 'o', 'r']
     """
     vocab, ids = _read_prompt(model, prompt)
     options = _sampler_options(vocab, temperature, top_k, top_p, seed, no_repeat_ngram_size, allow_unk)
@@ -121,6 +126,11 @@ def generate(
 
     With the ranks ``distributed``, an ``rf.distributed.MPI(...)``, each rank computes some of the samples, and every one gets all:
     the same texts as in one process.
+
+    >>> from rnnfast import Corpus, NGram
+    >>> model = NGram(3).fit(Corpus.from_text("to be or not to be " * 9))
+    >>> generate(model, "to b", length=12, temperature=0)
+    'to be or not to '
     """
     vocab, ids = _read_prompt(model, prompt)
     options = _sampler_options(vocab, temperature, top_k, top_p, seed, no_repeat_ngram_size, allow_unk)

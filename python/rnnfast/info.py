@@ -15,13 +15,24 @@ from rnnfast.distributed.mpi import started_ranks
 
 
 def set_num_threads(threads: int) -> None:
-    """Sets the number of threads of all computations; results are bit-identical for any number."""
+    """Sets the number of threads of all computations; results are bit-identical for any number.
+
+    >>> before = get_num_threads()
+    >>> set_num_threads(1)
+    >>> get_num_threads()
+    1
+    >>> set_num_threads(before)
+    """
     _core.set_num_threads(between(threads, 1, 4096, "threads"))
 
 
 def get_num_threads() -> int:
     """The number of threads. The default is the minimum of RNNFAST_NUM_THREADS, OMP_NUM_THREADS and the cores that this process
-    may use, by its affinity and its container's CPU quota."""
+    may use, by its affinity and its container's CPU quota.
+
+    >>> get_num_threads() >= 1
+    True
+    """
     return int(_core.num_threads())
 
 

@@ -27,6 +27,20 @@ Estimator = Union[SequenceClassifier, SequenceTagger, Forecaster, Autoregressor,
 Loaded = Union[LanguageModel, NGram, Seq2Seq, Network, Estimator]
 _Loaded = TypeVar("_Loaded", bound=Loaded)
 
+_core.Error.__doc__ = """A file is damaged, of another version or kind, or not rnnfast's; a ``ValueError`` whose message says which.
+
+>>> import os, tempfile
+>>> import rnnfast as rf
+>>> with tempfile.TemporaryDirectory() as folder:
+...     with open(os.path.join(folder, "notes.txt"), "w") as file:
+...         written = file.write("not a model")
+...     try:
+...         rf.load(file.name)
+...     except rf.FileFormatError as error:
+...         print("looks like text" in str(error), isinstance(error, ValueError))
+True True
+"""
+
 _ESTIMATORS: dict[str, type[Estimator]] = {kind.kind: kind for kind in get_args(Estimator)}
 # The classes that each name of a kind stands for, and what messages call their objects.
 _KINDS: dict[str, tuple[type[Loaded], ...]] = {
@@ -83,6 +97,13 @@ def load(path: PathLike, *, weights: Precision | None = None, kind: str | type[A
         which includes n-gram models. None: any. Type checkers infer the result from it.
 
     Raises ``rf.FileFormatError`` for a file that is damaged, of another version or kind, or not rnnfast's.
+
+    >>> import tempfile
+    >>> import rnnfast as rf
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     rf.LanguageModel(5, cell="gru", hidden_size=8, seed=0).save(f"{folder}/model.safetensors")
+    ...     load(f"{folder}/model.safetensors", weights="int8").config["cell"]
+    'gru'
     """
     path = checked_path(path)
     wanted = _wanted(kind)
@@ -94,7 +115,17 @@ def load(path: PathLike, *, weights: Precision | None = None, kind: str | type[A
 
 def quantize(source: PathLike, output: PathLike, *, weights: Precision = "int8") -> None:
     """Writes the model of one file into another with its matrices quantized to ``"int8"`` (a quarter of the size) or
-    ``"bf16"`` (half). The new file loads with these weights; results are bit-identical to ``load(source, weights=weights)``."""
+    ``"bf16"`` (half). The new file loads with these weights; results are bit-identical to ``load(source, weights=weights)``.
+
+    >>> import tempfile
+    >>> import rnnfast as rf
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     model, small = f"{folder}/model.safetensors", f"{folder}/small.safetensors"
+    ...     rf.LanguageModel(50, hidden_size=64, seed=0).save(model)
+    ...     quantize(model, small, weights="int8")
+    ...     rf.load(small).config["weights"]
+    'int8'
+    """
     model = load(source, weights=weights)
     if not isinstance(model, Model):
         raise ValueError(f"{os.fspath(source)} holds {_DESCRIPTIONS[type(model)]}, which has no matrices to quantize")

@@ -33,6 +33,13 @@ class Translation:
     ``log_prob`` is log P(tokens, ``<eos>`` | source) in nats and ``score`` is ``log_prob / length**length_penalty``, where the
     length includes ``<eos>``. ``ended`` is false if ``max_length`` was reached first; then neither includes ``<eos>``.
     ``attention`` has a row for each token, one more for ``<eos>`` if the translation ended, and a column for each source token.
+
+    >>> import rnnfast as rf
+    >>> pairs = rf.ParallelCorpus.from_pairs([("a b", "b a"), ("b", "b")], tokenizer="whitespace")
+    >>> model = rf.Seq2Seq(pairs.source_vocab, pairs.target_vocab, attention="additive", embedding_size=4, hidden_size=4, seed=0)
+    >>> best = translate(model, ["a b"], attention=True)[0][0]
+    >>> best.source_tokens, best.attention.shape[1], best.log_prob < 0
+    (['a', 'b', '<eos>'], 3, True)
     """
 
     text: str
@@ -119,6 +126,13 @@ def translate(
     ``<pad>`` and ``<bos>`` are never produced; ``<unk>`` may be.
 
     Source: d2l.ai, section 10.8, for the search and the score.
+
+    >>> import rnnfast as rf
+    >>> pairs = rf.ParallelCorpus.from_pairs([("one", "1"), ("two", "2"), ("one two", "1 2"), ("two one", "2 1")])
+    >>> model = rf.Seq2Seq(pairs.source_vocab, pairs.target_vocab, embedding_size=8, hidden_size=16, seed=0)
+    >>> history = rf.fit(model, pairs, epochs=60, batch_size=4, lr=2e-2)
+    >>> translate(model, ["two one", "two"]), translate(model, ["one"], beam_size=2)
+    (['2 1', '2'], ['1'])
     """
     lists = n_best > 1 or bool(attention)
     options = _options(beam_size, n_best, max_length, length_penalty, scores=lists)
@@ -181,6 +195,11 @@ def score_pairs(
     """log P(target, ``<eos>`` | source) of each pair, in nats, by forced decoding.
 
     For a translation by :func:`translate` this is bit-identical to its ``log_prob``.
+
+    >>> import rnnfast as rf
+    >>> model = rf.Seq2Seq(9, 9, embedding_size=4, hidden_size=4, seed=0)
+    >>> score_pairs(model, [[4, 5], [6]], [[7], [8, 4]]).shape
+    (2,)
     """
     _check_model(model)
     if len(sources) != len(targets):

@@ -216,3 +216,14 @@ def test_what_cannot_be_taken_is_named(tmp_path):
         rf.from_keras(tmp_path / "text.keras")
     with pytest.raises(FileNotFoundError, match="does not exist"):
         rf.from_keras(tmp_path / "missing.keras")
+
+
+def test_the_example_of_the_reference_runs(keras):
+    import doctest
+
+    from rnnfast.interop import keras_read
+
+    runner = doctest.DocTestRunner(verbose=False)
+    for example in doctest.DocTestFinder().find(rf.from_keras, globs={**vars(keras_read), "np": np}):
+        runner.run(example)
+    assert (runner.failures, runner.tries) == (0, 4)

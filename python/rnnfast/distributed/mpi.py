@@ -51,6 +51,9 @@ class MPI(Ranks):
         ``RNNFAST_NUM_THREADS`` or ``OMP_NUM_THREADS`` is set
 
     Raises ``ImportError`` without mpi4py or an MPI library.
+
+    >>> ranks = MPI(shards=4)  # doctest: +SKIP
+    >>> history = rf.fit(model, corpus, distributed=ranks)  # doctest: +SKIP
     """
 
     def __init__(

@@ -18,7 +18,11 @@ Flat = NDArray[np.float32]
 
 
 class RankFailed(RuntimeError):
-    """Another rank raised an error or stopped; the message names it. ``told``: it could report that itself."""
+    """Another rank raised an error or stopped; the message names it. ``told``: it could report that itself.
+
+    >>> issubclass(RankFailed, RuntimeError)
+    True
+    """
 
     told = False
 
@@ -33,6 +37,10 @@ class Ranks:
     The rows of a batch belong to ``shards`` groups. The gradient of each shard is summed alone, and the shards are added in one
     binary tree, ((0 + 1) + (2 + 3)) + ((4 + 5) + (6 + 7)). Each of ``size`` ranks owns a whole subtree of it, so the result does not
     depend on ``size``.
+
+    >>> ranks = Ranks(shards=4)
+    >>> ranks.rank, ranks.size, list(ranks.own)
+    (0, 1, [0, 1, 2, 3])
     """
 
     rank, size = 0, 1

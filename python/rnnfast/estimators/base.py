@@ -188,7 +188,15 @@ def shuffled(count: int, batch_size: int, random: np.random.Generator) -> Iterab
 
 
 class NotFittedError(ValueError, AttributeError):
-    """An estimator was used before ``fit``. If scikit-learn is loaded, this is a subclass of its error of the same name."""
+    """An estimator was used before ``fit``. If scikit-learn is loaded, this is a subclass of its error of the same name.
+
+    >>> import rnnfast as rf
+    >>> try:
+    ...     rf.SequenceClassifier().predict(["a"])
+    ... except rf.NotFittedError as error:
+    ...     print("fit" in str(error))
+    True
+    """
 
 
 @functools.lru_cache(maxsize=1)

@@ -46,7 +46,14 @@ _FAN = (0.5, 0.95)  # further intervals of a plot
 
 
 class Interval(NamedTuple):
-    """A forecast and its interval; each is (k,) or (k, D), or pandas' with the dates that follow."""
+    """A forecast and its interval; each is (k,) or (k, D), or pandas' with the dates that follow.
+
+    >>> import rnnfast as rf
+    >>> series = 10 + np.sin(np.arange(120) * np.pi / 6) + np.random.default_rng(0).normal(size=120)
+    >>> found = rf.Forecaster(horizon=6, season=12, epochs=2, seed=0).fit(series).predict_interval(4)
+    >>> bool((found.lower <= found.median).all()), found.upper.shape
+    (True, (4,))
+    """
 
     median: Any
     lower: Any

@@ -45,6 +45,15 @@ def load(
     host : what runs the rest: ``"onnxruntime"``, or ``"reference"``, onnx's own slow evaluator; None: the first that is installed
 
     A recurrent node that rnnfast's layers cannot compute stays with the host; :attr:`Hosted.left` says why.
+
+    >>> import tempfile
+    >>> import rnnfast as rf
+    >>> net, x = rf.Sequential(rf.GRU(3, 4, seed=0)), np.ones((5, 1, 3), np.float32)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     net.to_onnx(f"{folder}/net.onnx")
+    ...     model = load(f"{folder}/net.onnx")
+    >>> model.left, bool(np.allclose(model(x), net(x)))
+    ({}, True)
     """
     return Hosted(read_graph(path, constants), weights, _host(host))
 
@@ -55,6 +64,15 @@ def layers(
     """The recurrent layers of an ONNX file by the names of their nodes; that of a reverse node runs over the reversed sequence.
 
     Raises ``ValueError`` for a node that rnnfast's layers cannot compute.
+
+    >>> import tempfile
+    >>> import rnnfast as rf
+    >>> net, x = rf.Sequential(rf.GRU(3, 4, seed=0)), np.ones((5, 1, 3), np.float32)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     net.to_onnx(f"{folder}/net.onnx")
+    ...     found = layers(f"{folder}/net.onnx")
+    >>> [layer(x)[0].shape for layer in found.values()]
+    [(5, 1, 4)]
     """
     graph = read_graph(path, constants)
     nodes = [recurrent_node(node, graph.constants) for node in graph.nodes if operator(node) in RECURRENT]
@@ -168,7 +186,17 @@ def _session(model: Any) -> Any:
 
 class Hosted:
     """An ONNX network whose recurrent nodes run here. ``inputs`` and ``outputs`` are its names, ``host`` what runs the rest, and
-    ``left`` says, by the names of recurrent nodes that stay with the host, why."""
+    ``left`` says, by the names of recurrent nodes that stay with the host, why.
+
+    >>> import tempfile
+    >>> import rnnfast as rf
+    >>> net, x = rf.Sequential(rf.GRU(3, 4, seed=0)), np.ones((5, 1, 3), np.float32)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     net.to_onnx(f"{folder}/net.onnx")
+    ...     model = rf.onnx.load(f"{folder}/net.onnx", host="reference")
+    >>> isinstance(model, Hosted), model.host, len(model.inputs), len(model.outputs)
+    (True, 'reference', 1, 1)
+    """
 
     def __init__(self, graph: Graph, weights: Precision, host: str) -> None:
         self.host = host

@@ -47,6 +47,14 @@ def from_keras(path: PathLike, *, weights: Precision = "f32") -> Network:
     network's ``lengths``: give the number of steps before the padding; a warning says so.
 
     Raises ``ValueError`` that names the first layer that cannot be taken. Needs h5py.
+
+    >>> import keras, tempfile
+    >>> model = keras.Sequential([keras.Input((None, 3)), keras.layers.GRU(4, return_sequences=True), keras.layers.Dense(2)])
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     model.save(f"{folder}/model.keras")
+    ...     net = from_keras(f"{folder}/model.keras")
+    >>> net(np.zeros((1, 5, 3))).shape
+    (1, 5, 2)
     """
     path = checked_path(path)
     if not os.path.exists(path):

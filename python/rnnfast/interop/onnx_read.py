@@ -36,6 +36,15 @@ def from_onnx(
     lengths its ``lengths``. Half-precision weights are read as float32.
 
     Raises ``ValueError`` that names the first node that cannot be taken; ``rf.onnx.load`` runs such files. Needs the onnx package.
+
+    >>> import onnx, tempfile
+    >>> import rnnfast as rf
+    >>> net, x = rf.Sequential(rf.GRU(3, 4, seed=0), rf.Linear(4, 2, seed=0)), np.ones((5, 1, 3))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     net.to_onnx(f"{folder}/net.onnx")
+    ...     again = from_onnx(f"{folder}/net.onnx")
+    >>> bool(np.allclose(again(x), net(x)))
+    True
     """
     graph = read_graph(path, constants)
     quantized = any(operator(node) == QUANTIZED_LSTM for node in graph.nodes)

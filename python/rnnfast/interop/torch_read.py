@@ -54,6 +54,11 @@ def from_torch(
     (N, C, T) becomes (N, T, C). Weights are copied.
 
     Raises ``ValueError`` that names the first layer or operation that cannot be taken.
+
+    >>> import torch
+    >>> net = from_torch(torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Tanh(), torch.nn.Linear(4, 2)))
+    >>> net(np.zeros((5, 1, 3))).shape
+    (5, 1, 2)
     """
     try:
         from torch import nn

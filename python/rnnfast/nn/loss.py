@@ -32,6 +32,11 @@ class Loss(ABC):
     weights : (T, N) or (N,), as the output without its last axis; the mean is weighted by them, and predictions of weight 0 may have
         any target. None: 1
     lengths : (N,) steps of each row of an output (T, N, K); later steps do not count. None: all T
+
+    >>> import rnnfast as rf
+    >>> output, target = [[[1.0], [3.0]], [[9.0], [4.0]]], [[[0.0], [0.0]], [[0.0], [0.0]]]  # T = 2, N = 2
+    >>> rf.losses.L1Loss()(output, target), rf.losses.L1Loss()(output, target, lengths=[1, 2])
+    (4.25, 2.6666666666666665)
     """
 
     targets: ClassVar[Targets]  # ids, numbers, or for each row a sequence of labels

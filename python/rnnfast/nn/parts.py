@@ -57,7 +57,13 @@ class Activation(Part):
 
 
 class ReLU(Activation):
-    """max(x, 0), as ``torch.nn.ReLU``."""
+    """max(x, 0), as ``torch.nn.ReLU``.
+
+    >>> import rnnfast as rf
+    >>> net = rf.Network(inputs={"x": 2}, layers={"y": rf.ReLU()})
+    >>> net([[[-1, 2]]])
+    array([[[0., 2.]]], dtype=float32)
+    """
 
     function = "relu"
 
@@ -79,7 +85,13 @@ class LeakyReLU(Activation):
 
 
 class ELU(Activation):
-    """x if it is positive, else ``alpha`` (exp(x) - 1), as ``torch.nn.ELU``. ``alpha`` is at least 0."""
+    """x if it is positive, else ``alpha`` (exp(x) - 1), as ``torch.nn.ELU``. ``alpha`` is at least 0.
+
+    >>> import rnnfast as rf
+    >>> net = rf.Network(inputs={"x": 2}, layers={"y": rf.ELU()})
+    >>> net([[[-1, 2]]]).round(3)
+    array([[[-0.632,  2.   ]]], dtype=float32)
+    """
 
     function = "elu"
 
@@ -94,6 +106,11 @@ class GELU(Activation):
     """x Φ(x), where Φ is the cumulative distribution function of the normal distribution, as ``torch.nn.GELU``.
 
     ``approximate="tanh"``: x (1 + tanh(√(2/π) (x + 0.044715 x³))) / 2 instead.
+
+    >>> import rnnfast as rf
+    >>> net = rf.Network(inputs={"x": 2}, layers={"y": rf.GELU()})
+    >>> net([[[-1, 2]]]).round(3)
+    array([[[-0.159,  1.954]]], dtype=float32)
     """
 
     function = "gelu"
@@ -106,25 +123,49 @@ class GELU(Activation):
 
 
 class SiLU(Activation):
-    """x σ(x), as ``torch.nn.SiLU``."""
+    """x σ(x), as ``torch.nn.SiLU``.
+
+    >>> import rnnfast as rf
+    >>> net = rf.Network(inputs={"x": 2}, layers={"y": rf.SiLU()})
+    >>> net([[[-1, 2]]]).round(3)
+    array([[[-0.269,  1.762]]], dtype=float32)
+    """
 
     function = "silu"
 
 
 class Tanh(Activation):
-    """tanh(x), as ``torch.nn.Tanh``."""
+    """tanh(x), as ``torch.nn.Tanh``.
+
+    >>> import rnnfast as rf
+    >>> net = rf.Network(inputs={"x": 2}, layers={"y": rf.Tanh()})
+    >>> net([[[-1, 2]]]).round(3)
+    array([[[-0.762,  0.964]]], dtype=float32)
+    """
 
     function = "tanh"
 
 
 class Sigmoid(Activation):
-    """σ(x) = 1 / (1 + exp(-x)), as ``torch.nn.Sigmoid``."""
+    """σ(x) = 1 / (1 + exp(-x)), as ``torch.nn.Sigmoid``.
+
+    >>> import rnnfast as rf
+    >>> net = rf.Network(inputs={"x": 2}, layers={"y": rf.Sigmoid()})
+    >>> net([[[-1, 2]]]).round(3)
+    array([[[0.269, 0.881]]], dtype=float32)
+    """
 
     function = "sigmoid"
 
 
 class Hardsigmoid(Activation):
-    """min(max(``slope`` x + ``offset``, 0), 1); by default ``torch.nn.Hardsigmoid``, x / 6 + 1/2. The slope is at least 0."""
+    """min(max(``slope`` x + ``offset``, 0), 1); by default ``torch.nn.Hardsigmoid``, x / 6 + 1/2. The slope is at least 0.
+
+    >>> import rnnfast as rf
+    >>> net = rf.Network(inputs={"x": 2}, layers={"y": rf.Hardsigmoid()})
+    >>> net([[[-1, 4]]]).round(3)
+    array([[[0.333, 1.   ]]], dtype=float32)
+    """
 
     function = "hard_sigmoid"
 
@@ -154,7 +195,13 @@ class Hardtanh(Activation):
 
 
 class ReLU6(Hardtanh):
-    """min(max(x, 0), 6), as ``torch.nn.ReLU6``."""
+    """min(max(x, 0), 6), as ``torch.nn.ReLU6``.
+
+    >>> import rnnfast as rf
+    >>> net = rf.Network(inputs={"x": 2}, layers={"y": rf.ReLU6()})
+    >>> net([[[-1, 9]]])
+    array([[[0., 6.]]], dtype=float32)
+    """
 
     def __init__(self) -> None:
         super().__init__(0.0, 6.0)
@@ -164,7 +211,13 @@ class ReLU6(Hardtanh):
 
 
 class Softplus(Activation):
-    """log(1 + exp(``beta`` x)) / ``beta``, as ``torch.nn.Softplus``, which is x where float32 cannot tell them apart."""
+    """log(1 + exp(``beta`` x)) / ``beta``, as ``torch.nn.Softplus``, which is x where float32 cannot tell them apart.
+
+    >>> import rnnfast as rf
+    >>> net = rf.Network(inputs={"x": 2}, layers={"y": rf.Softplus()})
+    >>> net([[[-1, 2]]]).round(3)
+    array([[[0.313, 2.127]]], dtype=float32)
+    """
 
     function = "softplus"
 
@@ -176,7 +229,13 @@ class Softplus(Activation):
 
 
 class Softmax(Part):
-    """exp(x) / Σ exp(x) over the numbers of a step, as ``torch.nn.Softmax(-1)``."""
+    """exp(x) / Σ exp(x) over the numbers of a step, as ``torch.nn.Softmax(-1)``.
+
+    >>> import rnnfast as rf
+    >>> net = rf.Network(inputs={"x": 2}, layers={"y": rf.Softmax()})
+    >>> net([[[-1, 2]]]).round(3)
+    array([[[0.047, 0.953]]], dtype=float32)
+    """
 
     kind = "softmax"
 
@@ -185,7 +244,13 @@ class Softmax(Part):
 
 
 class LogSoftmax(Softmax):
-    """x - log Σ exp(x) over the numbers of a step, as ``torch.nn.LogSoftmax(-1)``."""
+    """x - log Σ exp(x) over the numbers of a step, as ``torch.nn.LogSoftmax(-1)``.
+
+    >>> import rnnfast as rf
+    >>> net = rf.Network(inputs={"x": 2}, layers={"y": rf.LogSoftmax()})
+    >>> net([[[-1, 2]]]).round(3)
+    array([[[-3.049, -0.049]]], dtype=float32)
+    """
 
     def options(self) -> dict[str, object]:
         return {"log": True}
@@ -282,6 +347,11 @@ class AvgPool1d(_Windows):
     """The mean of windows of ``kernel_size`` steps, as ``torch.nn.AvgPool1d``; ``stride`` and ``padding`` as in :class:`MaxPool1d`.
 
     ``count_include_pad``: steps of padding count, as zeros.
+
+    >>> import rnnfast as rf
+    >>> net = rf.Network(inputs={"x": 1}, layers={"y": rf.AvgPool1d(2)})
+    >>> net([[[1]], [[3]], [[5]], [[7]]]).ravel()
+    array([2., 6.], dtype=float32)
     """
 
     function = "mean"
@@ -318,18 +388,36 @@ class Flatten(Part):
 
 
 class Add(Part):
-    """The sum of two or more inputs of the same width, as for residual connections; for ``rf.Network``."""
+    """The sum of two or more inputs of the same width, as for residual connections; for ``rf.Network``.
+
+    >>> import rnnfast as rf
+    >>> net = rf.Network(inputs={"a": 1, "b": 1}, layers={"y": (rf.Add(), "a", "b")})
+    >>> net([[[3]]], [[[5]]])
+    array([[[8.]]], dtype=float32)
+    """
 
     kind = "add"
 
 
 class Multiply(Part):
-    """The product of two or more inputs of the same width, number by number, as for gates; for ``rf.Network``."""
+    """The product of two or more inputs of the same width, number by number, as for gates; for ``rf.Network``.
+
+    >>> import rnnfast as rf
+    >>> net = rf.Network(inputs={"a": 1, "b": 1}, layers={"y": (rf.Multiply(), "a", "b")})
+    >>> net([[[3]]], [[[5]]])
+    array([[[15.]]], dtype=float32)
+    """
 
     kind = "multiply"
 
 
 class Concatenate(Part):
-    """Two or more inputs side by side; for ``rf.Network``."""
+    """Two or more inputs side by side; for ``rf.Network``.
+
+    >>> import rnnfast as rf
+    >>> net = rf.Network(inputs={"a": 1, "b": 1}, layers={"y": (rf.Concatenate(), "a", "b")})
+    >>> net([[[3]]], [[[5]]])
+    array([[[3., 5.]]], dtype=float32)
+    """
 
     kind = "concatenate"

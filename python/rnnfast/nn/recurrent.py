@@ -500,9 +500,15 @@ Kind = TypeVar("Kind", bound=Layer)
 
 def class_of(cell: _core.CellInfo, base: type[Kind], name: str) -> type[Kind]:
     """The class of a cell that has no handwritten one, such as ``MGU`` and ``MGUCell`` of the row ``mgu``."""
-    doc = f"""A {cell.description}; options as :class:`RNN{"Cell" if name.endswith("Cell") else ""}`'s.
+    one_step = name.endswith("Cell")
+    given, first = ("(2, 3)", "[0]" if cell.has_c else "") if one_step else ("(5, 2, 3)", "[0]")
+    example = f"rf.{name}(3, 4, seed=0)(np.zeros({given})){first}.shape\n    {given.replace('3', '4')}"
+    doc = f"""A {cell.description}; options as :class:`RNN{"Cell" if one_step else ""}`'s.
 
     The weights have {cell.gates}·H rows in the order {cell.gate_order}.
+
+    >>> import rnnfast as rf
+    >>> {example}
     """
     made = type(name, (base,), {"_cell": cell.name, "__doc__": doc, "__module__": base.__module__})
     setattr(sys.modules[base.__module__], made.__name__, made)

@@ -23,7 +23,11 @@ DECODERS = {
 
 
 class Var:
-    """A value, and the gradient of the loss by it."""
+    """A value, and the gradient of the loss by it.
+
+    >>> Var([1, 2]).grad.tolist()
+    [0.0, 0.0]
+    """
 
     def __init__(self, value):
         self.value = np.asarray(value, float)
@@ -31,7 +35,15 @@ class Var:
 
 
 class Tape:
-    """Operations on ``Var``; ``backward`` undoes them in reverse order."""
+    """Operations on ``Var``; ``backward`` undoes them in reverse order.
+
+    >>> tape, a, b = Tape(), Var([1.0, 2.0]), Var([3.0, 5.0])
+    >>> product = tape.product("i,i->i", a, b)
+    >>> product.grad[...] = 1
+    >>> tape.backward()
+    >>> a.grad.tolist(), b.grad.tolist()
+    ([3.0, 5.0], [1.0, 2.0])
+    """
 
     def __init__(self):
         self.undo = []
@@ -152,7 +164,16 @@ class Tape:
 
 
 class Translator:
-    """Encoder, context, decoder; ``config`` is that of an rf.Seq2Seq."""
+    """Encoder, context, decoder; ``config`` is that of an rf.Seq2Seq.
+
+    >>> import rnnfast as rf
+    >>> model = rf.Seq2Seq(9, 9, embedding_size=3, hidden_size=4, seed=0)
+    >>> source, target = np.array([[5], [7], [3]]), np.array([[2], [6], [3]])
+    >>> mathematics = Translator(model.state_dict(), model.config)
+    >>> memory, context, h, c = mathematics.encode(source, np.array([3]))
+    >>> memory.value.shape, context.value.shape
+    ((3, 1, 4), (1, 4))
+    """
 
     def __init__(self, weights, config):
         self.weights, self.cfg = {name: Var(w) for name, w in weights.items()}, config

@@ -9,7 +9,12 @@ import numpy as np
 
 
 class Convolution:
-    """y[t] = b + sum over taps j of x[t * stride + j * dilation - before] W[:, :, j]^T, zeros outside; each group on its own."""
+    """y[t] = b + sum over taps j of x[t * stride + j * dilation - before] W[:, :, j]^T, zeros outside; each group on its own.
+
+    >>> x, weight = np.arange(4.0).reshape(4, 1, 1), np.ones((1, 1, 2))
+    >>> Convolution(x, weight, np.zeros(1), before=1, after=0, dilation=1).y.ravel().tolist()
+    [0.0, 1.0, 3.0, 5.0]
+    """
 
     def __init__(self, x, weight, bias, before, after, dilation, stride=1):
         self.weight, self.before, self.steps = weight, before, len(x)
@@ -44,7 +49,13 @@ class Convolution:
 
 
 class Attention:
-    """softmax(Q K^T / sqrt(d)) V for every head; each row of the batch separately, with its own length."""
+    """softmax(Q K^T / sqrt(d)) V for every head; each row of the batch separately, with its own length.
+
+    >>> weights = {"in_proj_weight": np.vstack([np.zeros((4, 2)), np.eye(2)]), "out_proj.weight": np.eye(2)}
+    >>> x = np.array([[[2.0, 0.0]], [[4.0, 6.0]]])
+    >>> Attention(x, weights, heads=1, causal=True, lengths=[2]).y[:, 0].tolist()  # equal scores: means
+    [[2.0, 0.0], [3.0, 3.0]]
+    """
 
     def __init__(self, x, weights, heads, causal, lengths):
         self.x, self.w, self.heads, self.lengths = x, weights, heads, lengths
@@ -93,6 +104,9 @@ class Normalization:
     """(x - mean) / sqrt(variance + eps) * weight + bias over the last axis; one weight and bias for all rows.
 
     Not centered, it is RMSNorm: the mean counts as 0.
+
+    >>> Normalization(np.array([1.0, 3.0]), {}, eps=0).y.tolist()
+    [-1.0, 1.0]
     """
 
     def __init__(self, x, weights, eps, centered=True):
@@ -112,7 +126,12 @@ class Normalization:
 
 
 class BatchNormalization:
-    """(x - mean) / sqrt(variance + eps) * weight + bias of every channel, over the steps that ``kept`` (T, N) marks."""
+    """(x - mean) / sqrt(variance + eps) * weight + bias of every channel, over the steps that ``kept`` (T, N) marks.
+
+    >>> x, weights = np.array([1.0, 3.0]).reshape(2, 1, 1), {"weight": np.ones(1), "bias": np.zeros(1)}
+    >>> BatchNormalization(x, weights, eps=0, kept=np.ones((2, 1), bool)).y.ravel().tolist()
+    [-1.0, 1.0]
+    """
 
     def __init__(self, x, weights, eps, kept):
         self.x, self.w, self.kept = x, weights, kept[..., None]
@@ -131,7 +150,12 @@ class BatchNormalization:
 
 
 class AttentionPooling:
-    """The mean of each row's steps, weighted by softmax over them of w . x_t; weight (1, D)."""
+    """The mean of each row's steps, weighted by softmax over them of w . x_t; weight (1, D).
+
+    >>> x = np.array([[[2.0, 0.0]], [[4.0, 6.0]]])
+    >>> AttentionPooling(x, {"weight": np.zeros((1, 2))}, lengths=np.array([2])).y.tolist()
+    [[3.0, 3.0]]
+    """
 
     def __init__(self, x, weights, lengths):
         self.x, self.w = x, weights["weight"][0]

@@ -43,32 +43,31 @@ def explain(
 ) -> Path:
     """Writes a page that shows what ``model`` computes as it reads ``text``: one HTML file that needs no network.
 
-        Of a language model, the page colors each token by one unit's state or gate, lists the units by their correlation with the position in a
-        line, quotes, brackets and the like, and shows the surprisal and each step of :func:`rf.unroll`. In a prompt box the model continues a
-        text: it runs in JavaScript, from the weights in the page, with bit-identical logits (on every CPU with a fused multiply-add). Of a
-        translator, the page shows each line of ``text`` with its translation and the attention.
+    Of a language model, the page colors each token by one unit's state or gate, lists the units by their correlation with the position in a
+    line, quotes, brackets and the like, and shows the surprisal and each step of :func:`rf.unroll`. In a prompt box the model continues a
+    text: it runs in JavaScript, from the weights in the page, with bit-identical logits (on every CPU with a fused multiply-add). Of a
+    translator, the page shows each line of ``text`` with its translation and the attention.
 
-        Parameters
-        ----------
-        model : a LanguageModel in float32, or a Seq2Seq with vocabularies
-        text : a text, or token ids (T,) for a language model
-        path : the file to write; its folder is created
-        max_tokens : how many tokens of the text the page shows, from its beginning
-        with_model : False: leave the weights and the prompt box out
-        title : of the page; None: what the model is
+    Parameters
+    ----------
+    model : a LanguageModel in float32, or a Seq2Seq with vocabularies
+    text : a text, or token ids (T,) for a language model
+    path : the file to write; its folder is created
+    max_tokens : how many tokens of the text the page shows, from its beginning
+    with_model : False: leave the weights and the prompt box out
+    title : of the page; None: what the model is
 
-        Returns the path. Raises ``ValueError`` for a text without tokens, a model with ``weights`` other than ``"f32"``, and a page of more than
-        32 MB: about 6 million weights, or 1,000 tokens of an LSTM of 1,200 units.
+    Returns the path. Raises ``ValueError`` for a text without tokens, a model with ``weights`` other than ``"f32"``, and a page of more than
+    32 MB: about 6 million weights, or 1,000 tokens of an LSTM of 1,200 units.
 
-        Source: A. Karpathy, J. Johnson, L. Fei-Fei, arXiv:1506.02078, for units that follow quotes, brackets and lines.
+    Source: A. Karpathy, J. Johnson, L. Fei-Fei, arXiv:1506.02078, for units that follow quotes, brackets and lines.
 
-        >>> import tempfile
-        >>> from rnnfast.info import info
-    from rnnfast.models.language_model import LanguageModel
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     page = explain(LanguageModel(5, hidden_size=8, seed=0), [0, 3, 1], folder + "/page.html")
-        ...     page.read_text(encoding="utf-8")[:15]
-        '<!doctype html>'
+    >>> import tempfile
+    >>> from rnnfast.models.language_model import LanguageModel
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     page = explain(LanguageModel(5, hidden_size=8, seed=0), [0, 3, 1], folder + "/page.html")
+    ...     page.read_text(encoding="utf-8")[:15]
+    '<!doctype html>'
     """
     file = Path(checked_path(path))
     positive(max_tokens, "max_tokens")

@@ -25,7 +25,13 @@ _HEADS = ("spectral radius", "|dL/dh_1| / |dL/dh_T|", "|dL/dW_hh|", "last loss",
 class ExplodingGradients:
     """``norms`` (radii, T): |dL/dh_t|; ``gradient_norms`` (radii,): |dL/dW_hh| before the first update; ``losses`` and
     ``clipped_losses`` (radii, updates): of gradient descent without and with clipping to ``clip_norm``. A loss that is no
-    longer a number is inf."""
+    longer a number is inf.
+
+    >>> from rnnfast.study import exploding_gradients
+    >>> found = exploding_gradients((0.5, 2.0), num_steps=20, updates=5)
+    >>> found.norms.shape, found.losses.shape
+    ((2, 20), (2, 5))
+    """
 
     spectral_radius: tuple[float, ...]
     norms: Reals

@@ -24,7 +24,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class GradientFlow:
-    """``norms`` (layers, T): the norm of dL/dh_t of each layer; ``gradient_norm``: that of the gradients of all weights."""
+    """``norms`` (layers, T): the norm of dL/dh_t of each layer; ``gradient_norm``: that of the gradients of all weights.
+
+    >>> import rnnfast as rf
+    >>> flow = rf.gradient_flow(rf.LanguageModel(5, hidden_size=8, num_layers=2, seed=0), ([[0], [1], [2]], [[1], [2], [3]]))
+    >>> flow.norms.shape, flow.gradient_norm > 0
+    ((2, 3), True)
+    """
 
     norms: NDArray[np.float64]
     gradient_norm: float

@@ -28,7 +28,13 @@ _WIDTH = 16  # of a state in a terminal
 @dataclass(frozen=True)
 class UnrolledStep:
     """One step: the token read, the states after it (layers, H), the gates of the top layer (H,) by their letters, the most
-    probable next tokens with their probabilities, and the loss -log P of the token that follows (None at the end)."""
+    probable next tokens with their probabilities, and the loss -log P of the token that follows (None at the end).
+
+    >>> import rnnfast as rf
+    >>> step = rf.unroll(rf.LanguageModel(5, cell="lstm", hidden_size=8, seed=0), [0, 3, 1])[0]
+    >>> step.h.shape, step.c.shape, sorted(step.gates)
+    ((1, 8), (1, 8), ['f', 'g', 'i', 'o'])
+    """
 
     token: str
     h: NDArray[np.float32]
@@ -40,7 +46,13 @@ class UnrolledStep:
 
 @dataclass(frozen=True)
 class Unrolled:
-    """What :func:`unroll` returns: ``steps``, displayed as a table; ``plot()`` draws the states."""
+    """What :func:`unroll` returns: ``steps``, displayed as a table; ``plot()`` draws the states.
+
+    >>> import rnnfast as rf
+    >>> unrolled = rf.unroll(rf.LanguageModel(5, hidden_size=8, seed=0), [0, 3, 1])
+    >>> len(unrolled), [len(step.next) for step in unrolled]
+    (3, [3, 3, 3])
+    """
 
     steps: Sequence[UnrolledStep]
     model: str

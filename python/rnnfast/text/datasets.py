@@ -122,7 +122,11 @@ PAIRED = (*_PAIRED, "fra-eng")  # data sets of sentence pairs
 
 
 def names() -> list[str]:
-    """The names of all data sets that :func:`load` reads."""
+    """The names of all data sets that :func:`load` reads.
+
+    >>> "timemachine" in names()
+    True
+    """
     return [*_FILES, *_PAIRED]
 
 
@@ -156,6 +160,9 @@ def load(name: str) -> object:
 
     Raises ``ValueError`` for an unknown name or a wrong checksum, and ``FileNotFoundError`` if the data are neither in
     RNNFAST_DATA nor can be downloaded; the message says which file to put where.
+
+    >>> load("timemachine")[:32]
+    'The Time Machine, by H. G. Wells'
     """
     if name in _PAIRED:
         lines = {key: _lines(_text(file)) for key, file in _FILES["multi30k"].items() if key.endswith(_PAIRED[name])}
@@ -220,7 +227,11 @@ def _download(file: _File) -> Path:
 
 
 def python_topics() -> str:
-    """The help texts of Python, which are part of every Python installation: English text without a download."""
+    """The help texts of Python, which are part of every Python installation: English text without a download.
+
+    >>> "lambda" in python_topics()
+    True
+    """
     try:
         from pydoc_data.topics import topics
     except ImportError:
@@ -241,6 +252,9 @@ def interface_pairs() -> list[tuple[str, str]]:
     Texts that are not translated (mostly names) are left out, as are those whose two sides have different placeholders.
 
     Source: the JupyterLab translations of the PyPI package jupyterlab-language-pack-fr-FR, BSD licence.
+
+    >>> ("Save", "Sauvegarder") in interface_pairs()
+    True
     """
     found = importlib.util.find_spec(_PACK)
     if found is None or not found.submodule_search_locations:

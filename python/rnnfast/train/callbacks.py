@@ -14,6 +14,17 @@ class Callback:
 
     Callbacks may observe training and end it, but must not change the weights: a resumed run could not repeat a change that
     is not in the checkpoint.
+
+    >>> import rnnfast as rf
+    >>> class Losses(Callback):
+    ...     def __init__(self):
+    ...         self.losses = []
+    ...     def on_step(self, record):
+    ...         self.losses.append(record["loss"])
+    >>> losses, ids = Losses(), np.arange(101) % 5
+    >>> history = rf.fit(rf.LanguageModel(5, hidden_size=4, seed=0), ids, epochs=2, batch_size=2, num_steps=10, callbacks=[losses])
+    >>> len(losses.losses)
+    10
     """
 
     def on_step(self, record: Mapping[str, float]) -> None:
@@ -29,7 +40,16 @@ class Callback:
 
 
 class TensorBoard(Callback):
-    """Curves for TensorBoard in ``folder``: the record of each epoch, and loss, rate and norm of every ``every``-th step."""
+    """Curves for TensorBoard in ``folder``: the record of each epoch, and loss, rate and norm of every ``every``-th step.
+
+    >>> import os, tempfile
+    >>> import rnnfast as rf
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     board, ids = TensorBoard(folder, every=5), np.arange(101) % 5
+    ...     history = rf.fit(rf.LanguageModel(5, hidden_size=4, seed=0), ids, epochs=1, batch_size=2, num_steps=10, callbacks=[board])
+    ...     len(os.listdir(folder))
+    1
+    """
 
     def __init__(self, folder: PathLike, *, every: int = 10) -> None:
         if every < 1:

@@ -111,6 +111,21 @@ def fit(
     finished and the checkpoint written; a second Ctrl-C does not wait for that. Both have the ``history``.
 
     Source: R. J. Williams and J. Peng, Neural Computation 2 (1990), for truncated back-propagation through time.
+
+    >>> import rnnfast as rf
+    >>> corpus = rf.Corpus.from_text("to be or not to be " * 20)
+    >>> model = rf.LanguageModel(corpus.vocab, cell="gru", hidden_size=16, seed=0)
+    >>> history = fit(model, corpus, epochs=10, batch_size=4, num_steps=19, lr=2e-2, clip_norm=1.0)
+    >>> history[9]["train_perplexity"] < 2 < 5 < history[0]["train_perplexity"]
+    True
+
+    A network, with a loss:
+
+    >>> net = rf.Sequential(rf.Linear(2, 8, seed=0), rf.Tanh(), rf.Linear(8, 1, seed=1))
+    >>> x = np.random.default_rng(0).normal(size=(1, 64, 2))
+    >>> history = fit(net, (x, x[:, :, :1] * x[:, :, 1:]), loss="mse", epochs=2, batch_size=8)
+    >>> len(history)
+    2
     """
     objective = objective_for(model, loss, metrics)
     positive(epochs, "epochs")

@@ -320,6 +320,15 @@ class Adam(Optimizer):
     """m ← β₁m + (1−β₁)g; v ← β₂v + (1−β₂)g²; w ← w − lr·m̂ / (√v̂ + ε).
 
     Source: D. P. Kingma and J. Ba, arXiv:1412.6980.
+
+    >>> from rnnfast import Linear
+    >>> layer = Linear(2, 3, seed=0)
+    >>> optimizer = Adam(layer, lr=0.01)
+    >>> y, backward = layer.forward(np.ones((4, 2)))
+    >>> dx = backward(y)  # the gradient of the sum of y² / 2
+    >>> optimizer.step()
+    >>> bool((layer(np.ones((4, 2))) ** 2).sum() < (y**2).sum())
+    True
     """
 
     _kind = "adam"
@@ -356,6 +365,10 @@ class AdamW(Adam):
     """Adam with decoupled weight decay: w ← w − lr·weight_decay·w in addition to Adam's step.
 
     Source: I. Loshchilov and F. Hutter, arXiv:1711.05101.
+
+    >>> from rnnfast import Linear
+    >>> AdamW(Linear(2, 3), lr=1e-3, weight_decay=0.1).param_groups[0]["weight_decay"]
+    0.1
     """
 
     _kind = "adamw"
@@ -370,6 +383,13 @@ def clip_grad_norm_(layers: Layers, max_norm: float) -> float:
     ``layers``: a model, a layer, or a list of them, whose gradients have one common norm. Frozen parameters are left out.
 
     Source: R. Pascanu, T. Mikolov and Y. Bengio, arXiv:1211.5063.
+
+    >>> from rnnfast import Linear
+    >>> layer = Linear(1, 1, bias=False, seed=0)
+    >>> _, backward = layer.forward([[3.0]])
+    >>> dx = backward([[1.0]])
+    >>> clip_grad_norm_(layer, 1.0), layer.grads["weight"].round(3)
+    (3.0, array([[1.]], dtype=float32))
     """
     parts = _layers(layers, "clip_grad_norm_")
     limit = _limit("max_norm", max_norm)
@@ -385,7 +405,16 @@ def clip_grad_norm_(layers: Layers, max_norm: float) -> float:
 
 
 def clip_grad_value_(layers: Layers, clip_value: float) -> None:
-    """Limits every gradient of a model, a layer, or a list of them to ±``clip_value``."""
+    """Limits every gradient of a model, a layer, or a list of them to ±``clip_value``.
+
+    >>> from rnnfast import Linear
+    >>> layer = Linear(2, 1, bias=False, seed=0)
+    >>> _, backward = layer.forward([[3.0, 0.1]])
+    >>> dx = backward([[1.0]])
+    >>> clip_grad_value_(layer, 0.5)
+    >>> layer.grads["weight"]
+    array([[0.5, 0.1]], dtype=float32)
+    """
     parts, limit = _layers(layers, "clip_grad_value_"), _limit("clip_value", clip_value)
     for layer in parts:
         layer._core.clip_grad_value(limit)

@@ -33,7 +33,16 @@ _DIVERGED = 10.0  # times the perplexity of guessing: a first epoch of too many 
 
 class NonFiniteLoss(ArithmeticError):
     """Training diverged: the loss, a gradient or a weight became NaN or infinite. The weights are those before that step, or
-    with ``keep_best`` those of the best epoch; ``history`` has the finished epochs."""
+    with ``keep_best`` those of the best epoch; ``history`` has the finished epochs.
+
+    >>> import rnnfast as rf
+    >>> try:
+    ...     x = np.ones((1, 8, 2))
+    ...     rf.fit(rf.Sequential(rf.Linear(2, 2, seed=0)), (x, x), loss="mse", batch_size=2, optimizer="sgd", lr=1e30)
+    ... except rf.NonFiniteLoss as error:
+    ...     print(len(error.history))
+    0
+    """
 
     history = History()
 

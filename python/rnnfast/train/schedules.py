@@ -12,7 +12,14 @@ from rnnfast._expect import brief, kind_of
 
 
 class Schedule(ABC):
-    """The base of schedules: a factor of the learning rate."""
+    """The base of schedules: a factor of the learning rate.
+
+    >>> class Linear(Schedule):
+    ...     def factor(self, position, epochs, perplexities):
+    ...         return 1 - position / epochs
+    >>> [Linear().factor(p, 4, ()) for p in (0, 1, 2.5)]
+    [1.0, 0.75, 0.375]
+    """
 
     needs_validation = False
 
@@ -29,7 +36,11 @@ class Schedule(ABC):
 
 @dataclass(frozen=True)
 class Constant(Schedule):
-    """The same learning rate throughout."""
+    """The same learning rate throughout.
+
+    >>> Constant().factor(2.5, 4, ())
+    1.0
+    """
 
     def factor(self, position: float, epochs: int, perplexities: Sequence[float]) -> float:
         return 1.0
