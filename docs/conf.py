@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
+
+from sphinx.search.en import SearchEnglish
 
 import rnnfast
 
@@ -24,8 +27,17 @@ autodoc_default_options = {"members": True, "show-inheritance": True}
 suppress_warnings = ["myst.xref_missing", "misc.highlighting_failure", "docutils"]
 
 
+class Search(SearchEnglish):
+    """Search in both languages: Chinese text has no spaces, so every two characters side by side are also a word."""
+
+    def split(self, input: str) -> list[str]:
+        runs = re.findall("[\u4e00-\u9fff]+", input)
+        return [*super().split(input), *(run[i : i + 2] for run in runs for i in range(len(run) - 1))]
+
+
 def setup(app: Any) -> None:
     """The Chinese pages declare their language, which selects the forms of the glyphs and the voice of a screen reader."""
+    app.add_search_language(Search)
     app.connect("html-page-context", _language)
 
 
