@@ -8,7 +8,8 @@ A step is computation and exchange. The exchange of n bytes over R ranks, an All
 
 seconds: alpha for every message, beta for every byte sent, gamma for every byte added. Computation takes delta for every operation. The
 four constants are fitted to measurements here; for another network, alpha and beta are replaced by its own. The prediction is checked
-by making every exchange three times, and by another number of ranks than those that were fitted.
+by making every exchange three times, and by another number of ranks than those that were fitted. Another table has the share of the
+exchange that backward hides: here, where both need the processor, and with the waiting time of a network added.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import statistics
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -105,34 +106,51 @@ def fitted(exchanges: list[tuple[int, int, float]], gamma: float, delta: float) 
 
 
 class Repeated(rf.distributed.MPI):
-    """Ranks that exchange every sum several times: a slower network."""
+    """Ranks that exchange every sum several times: a slower network. ``wire``: the constants of another one, whose time passes as well,
+    without work for the processor."""
 
     times = 1
+    wire: Cost | None = None
 
     def add_(self, flat: Any) -> None:
+        if self.wire is not None:
+            seconds = self.wire.exchange(self.size, flat.nbytes)
+            self.seconds += seconds
+            time.sleep(seconds)
         copies = [flat.copy() for _ in range(self.times - 1)]
         for each in [*copies, flat]:
             super().add_(each)
 
 
-def median_step(ranks: rf.distributed.MPI, model: rf.LanguageModel, repeats: int) -> tuple[float, float]:
-    """Seconds of a step, and those of its exchange."""
+@dataclass
+class Step:
+    """Medians over steps, in seconds, of which ``processor`` is the least: the time of this process alone."""
+
+    step: float = 0.0
+    exchange: float = 0.0
+    waited: float = 0.0
+    processor: float = 0.0
+
+
+def measured_steps(ranks: rf.distributed.MPI, model: rf.LanguageModel, repeats: int) -> Step:
+    """Of training ``model``, after the first step."""
     random = np.random.default_rng(0)
     ids = random.integers(0, model.config["vocab_size"], ROWS * ranks.size * T * (repeats + 1) + T + 1)
-    seconds, exchanges, last = [], [], [time.perf_counter(), ranks.seconds]
+    clocks = lambda: np.array([time.perf_counter(), ranks.seconds, ranks.waited, time.process_time()])  # noqa: E731
+    seconds, last = [], [clocks()]
 
     class Clock(rf.Callback):
         def on_step(self, record: Any) -> None:
-            now, spent = time.perf_counter(), ranks.seconds
+            now = clocks()
             seconds.append(now - last[0])
-            exchanges.append(spent - last[1])
-            last[:] = [now, spent]
+            last[0] = now
 
     options = {"batch_size": ROWS * ranks.size, "num_steps": T, "optimizer": "sgd", "lr": 0.1, "progress": False}
     rf.fit(model, ids, epochs=1, distributed=ranks, callbacks=[Clock()], **options)
     if not ranks.leads:  # callbacks are rank 0's
-        return 0.0, 0.0
-    return statistics.median(seconds[1:-1]), statistics.median(exchanges[1:-1])
+        return Step()
+    every = np.array(seconds[1:-1])
+    return Step(*np.median(every[:, :3], axis=0).tolist(), float(every[:, 3].min()))
 
 
 def worker(name: str, repeats: int) -> None:
@@ -148,9 +166,13 @@ def worker(name: str, repeats: int) -> None:
             ranks.add_(flat)
             seconds.append(time.perf_counter() - started)
         found["exchanges"].append([4 * count, statistics.median(seconds)])
-    found["step"], found["exchange"] = median_step(ranks, MODELS[name].make(), repeats)
-    ranks.times = 3
-    found["slow step"], found["slow exchange"] = median_step(ranks, MODELS[name].make(), repeats)
+    for kind in ("before", "alongside"):  # the exchange ends before anything else begins, or not
+        for wire in (None, "10 Gb/s"):
+            ranks.overlaps = kind == "alongside" and ranks.size > 1
+            ranks.wire = None if wire is None else Cost(NETWORKS[wire][0], NETWORKS[wire][1] / ETHERNET, 0.0, 0.0)
+            found[f"{kind} {wire or 'here'}"] = asdict(measured_steps(ranks, MODELS[name].make(), repeats))
+    ranks.times, ranks.overlaps, ranks.wire = 3, False, None
+    found["slow"] = asdict(measured_steps(ranks, MODELS[name].make(), repeats))
     if ranks.leads:
         print(json.dumps(found), flush=True)
 
@@ -189,18 +211,19 @@ def report(found: list[dict[str, Any]], cost: Cost, name: str) -> str:
     lines = [
         f"{name}: {MODELS[name].parameters:,} parameters, {T} steps, {ROWS} rows a rank; {cores} cores",
         "",
-        "| ranks x threads | step ms | exchange ms | predicted exchange | step, exchange x 3 | predicted |",
-        "| --- | --- | --- | --- | --- | --- |",
+        "| ranks x threads | step ms | its processor time | exchange ms | predicted exchange | step, exchange x 3 | predicted |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for each in found:
-        ranks, step, exchange = each["ranks"], each["step"], each["exchange"]
+        ranks, here = each["ranks"], Step(**each["before here"])
         predicted = cost.exchange(ranks, 4 * MODELS[name].parameters)
-        slow = step + 2 * exchange
+        slow = here.step + 2 * here.exchange
         note = " (oversubscribed)" if ranks * each["threads"] > (cores or 1) else ""
         lines.append(
-            f"| {ranks} x {each['threads']}{note} | {1e3 * step:.1f} | {1e3 * exchange:.1f} | {1e3 * predicted:.1f} | "
-            f"{1e3 * each['slow step']:.1f} | {1e3 * slow:.1f} |"
+            f"| {ranks} x {each['threads']}{note} | {1e3 * here.step:.1f} | {1e3 * here.processor:.1f} | {1e3 * here.exchange:.1f} | "
+            f"{1e3 * predicted:.1f} | {1e3 * each['slow']['step']:.1f} | {1e3 * slow:.1f} |"
         )
+    lines += ["", *hidden(found)]
     lines += ["", f"alpha {cost.alpha * 1e6:.1f} us, beta {cost.beta * 1e9:.3f} ns a byte, gamma {cost.gamma * 1e9:.3f} ns a byte, "
               f"delta {cost.delta * 1e12:.1f} ps an operation", "",
               "Predicted steps a second; in brackets the share of one rank's speed that each rank keeps:", ""]  # fmt: skip
@@ -217,6 +240,23 @@ def report(found: list[dict[str, Any]], cost: Cost, name: str) -> str:
     return "\n".join(lines)
 
 
+def hidden(found: list[dict[str, Any]]) -> list[str]:
+    """The table of exchanges alongside backward: here, and on a network on which they also take time without work."""
+    lines = [
+        "| ranks, network | step ms: exchange before | alongside backward | exchange ms | waited for | hidden |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for each in found:
+        for network in ("here", "10 Gb/s"):
+            before, alongside = (Step(**each[f"{kind} {network}"]) for kind in ("before", "alongside"))
+            if each["ranks"] > 1:
+                lines.append(
+                    f"| {each['ranks']}, {network} | {1e3 * before.step:.1f} | {1e3 * alongside.step:.1f} | {1e3 * alongside.exchange:.1f} | "
+                    f"{1e3 * alongside.waited:.1f} | {1 - alongside.waited / max(alongside.exchange, 1e-9):.0%} |"
+                )
+    return lines
+
+
 def main() -> None:
     """Measures, fits, predicts, prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -231,7 +271,7 @@ def main() -> None:
         return
     found = [measured(int(count), args.model, args.repeats) for count in args.ranks.split(",")]
     single = min(found, key=lambda each: each["ranks"])
-    delta = (single["step"] - single["exchange"]) / MODELS[args.model].operations(ROWS)
+    delta = (single["before here"]["step"] - single["before here"]["exchange"]) / MODELS[args.model].operations(ROWS)
     several = [each for each in found if each["ranks"] > 1][:1]  # the other numbers check the fit
     exchanges = [(each["ranks"], size, seconds) for each in several for size, seconds in each["exchanges"]]
     cost = fitted(exchanges, seconds_a_byte_added(), delta)
