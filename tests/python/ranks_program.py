@@ -1,4 +1,5 @@
-"""The program that every rank of the MPI tests runs: ``train CHECKPOINT``, ``long CHECKPOINT`` or ``fault KIND RANK CHECKPOINT``."""
+"""The program that every rank of the MPI tests runs: ``train CHECKPOINT``, ``long CHECKPOINT``, ``steps KIND [CHECKPOINT]`` or
+``fault KIND RANK CHECKPOINT``."""
 
 from __future__ import annotations
 
@@ -39,13 +40,14 @@ def fit_language_model(ranks, model=None, **options):
     return model, history
 
 
-def fit_translator(ranks):
+def fit_translator(ranks, **options):
     data = pairs()
     model = rf.Seq2Seq(
         data.source_vocab, data.target_vocab, embedding_size=6, hidden_size=10, attention="additive", dropout=0.2, teacher_forcing=0.5,
         seed=0,
     )  # fmt: skip
-    return model, rf.fit(model, data, data, epochs=2, batch_size=16, distributed=ranks, progress=False)
+    options = {"epochs": 2, "batch_size": 16, "progress": False, **options}
+    return model, rf.fit(model, data, data, distributed=ranks, **options)
 
 
 def network_data(count, seed):
@@ -54,22 +56,29 @@ def network_data(count, seed):
     return rf.Examples(x, [int(each.sum() > 0) for each in x], weights=random.integers(0, 3, count))
 
 
-def fit_network(ranks):
+def fit_network(ranks, **options):
     layers = [rf.LSTM(3, 12, seed=0), rf.LayerNorm(12), rf.Dropout(0.3), rf.Pool("last"), rf.Linear(12, 2, seed=1)]
     model = rf.Sequential(*layers, seed=2)
-    options = {"loss": "cross_entropy", "metrics": ["accuracy"], "epochs": 2, "batch_size": 12, "distributed": ranks}
-    return model, rf.fit(model, network_data(50, 0), network_data(30, 1), progress=False, **options)
+    options = {"loss": "cross_entropy", "metrics": ["accuracy"], "epochs": 2, "batch_size": 12, **options}
+    return model, rf.fit(model, network_data(50, 0), network_data(30, 1), distributed=ranks, progress=False, **options)
 
 
 def digest(model):
     return hashlib.sha256(b"".join(value.tobytes() for value in model.state_dict().values())).hexdigest()
 
 
+FITS = {"language model": fit_language_model, "translator": fit_translator, "network": fit_network}
+FIFTY_STEPS = {"language model": 3, "translator": 13, "network": 10}  # epochs with so many, or a few more
+
+
+def after_fifty_steps(kind, ranks, **options):
+    return digest(FITS[kind](ranks, epochs=FIFTY_STEPS[kind], **options)[0])
+
+
 def results(ranks):
     """What must not depend on the number of ranks."""
     found = {}
-    fits = {"language model": fit_language_model, "translator": fit_translator, "network": fit_network}
-    for name, fitted in fits.items():
+    for name, fitted in FITS.items():
         model, history = fitted(ranks)
         found[name] = [digest(model), {k: v for k, v in history[-1].items() if "second" not in k}]
     writer = rf.LanguageModel(pairs().source_vocab, cell="gru", hidden_size=8, seed=0)
@@ -121,6 +130,18 @@ def main(task, *arguments):
             found["interrupted"] = str(end)
         if ranks.leads:
             print(json.dumps(found), flush=True)
+        return
+    if task == "steps":
+        for kind in FITS if arguments[0] == "all" else arguments[:1]:
+            options = {"checkpoint": arguments[1], "checkpoint_every": 0.0} if len(arguments) > 1 else {}
+            if options and os.path.exists(arguments[1]):
+                options["resume"] = True
+            elif options:
+                with open(f"{arguments[1]}.{ranks.rank}", "w") as file:
+                    file.write(str(os.getpid()))
+            found = after_fifty_steps(kind, ranks, **options)
+            if ranks.leads:
+                print(found, flush=True)
         return
     if task == "long":  # rank r writes its process id to CHECKPOINT.r
         with open(f"{arguments[0]}.{ranks.rank}", "w") as file:

@@ -399,6 +399,43 @@ def test_a_rank_killed_at_any_of_20_moments_costs_no_bit(tmp_path):
     assert stopped > 5
 
 
+@pytest.fixture(scope="module")
+def fifty_steps():
+    return {kind: program.after_fifty_steps(kind, rf.distributed.Ranks(4)) for kind in program.FITS}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_fifty_steps_give_the_same_bits_for_any_number_of_ranks_and_threads(count, threads, fifty_steps, monkeypatch):
+    monkeypatch.setenv("RNNFAST_NUM_THREADS", str(threads))
+    run = on_ranks(count, PROGRAM, "steps", "all", timeout=120)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.split() == list(fifty_steps.values())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", program.FITS)
+@pytest.mark.parametrize(("before", "after"), [(2, 4), (4, 2), (4, 1)])
+def test_a_killed_run_resumes_on_other_ranks_with_the_same_bits(kind, before, after, fifty_steps, tmp_path):
+    file = tmp_path / "run.safetensors"
+    command, environment = mpiexec()
+    job = subprocess.Popen(
+        [command, "-n", str(before), sys.executable, str(PROGRAM), "steps", kind, str(file)],
+        env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    while not file.exists():
+        assert job.poll() is None
+        time.sleep(0.01)
+    os.kill(int((tmp_path / f"{file.name}.1").read_text()), signal.SIGKILL)
+    assert job.wait(timeout=20) != 0
+    place = read_checkpoint(file).place
+    assert (place["epoch"], place["batch"]) < (program.FIFTY_STEPS[kind], 0)
+    run = on_ranks(after, PROGRAM, "steps", kind, file)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.split() == [fifty_steps[kind]]
+
+
 @pytest.mark.slow
 def test_the_command_line_refuses_ranks_without_shards():
     run = on_ranks(2, "-m", "rnnfast", "train", PROGRAM)
