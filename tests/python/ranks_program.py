@@ -63,6 +63,17 @@ def fit_network(ranks, **options):
     return model, rf.fit(model, network_data(50, 0), network_data(30, 1), distributed=ranks, progress=False, **options)
 
 
+class Held(rf.Callback):
+    """How much of an optimizer's state this rank holds."""
+
+    def __init__(self, optimizer):
+        self.optimizer, self.numbers = optimizer, 0
+
+    def on_step(self, record):
+        state = self.optimizer.state_dict()
+        self.numbers = sum(value.size for name, value in state.items() if name.startswith(("first", "second")))
+
+
 def digest(model):
     return hashlib.sha256(b"".join(value.tobytes() for value in model.state_dict().values())).hexdigest()
 
@@ -120,8 +131,10 @@ def main(task, *arguments):
         split = rf.distributed.MPI(shards=4, split_optimizer=True)
         model = language_model()
         optimizer = rf.AdamW(model, lr=2e-3)
-        fit_language_model(split, model, epochs=1, optimizer=optimizer)
+        held = Held(optimizer)
+        fit_language_model(split, model, epochs=1, optimizer=optimizer, callbacks=[held])
         found["split"] = [digest(model), digest(optimizer)]
+        found["held"] = held.numbers
         try:  # the first rank is told of a signal that only the last one received
             if ranks.rank == ranks.size - 1:
                 signal_at(9)

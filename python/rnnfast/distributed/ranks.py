@@ -147,6 +147,12 @@ class TreeSum:
         """A buffer with any content, to fill and :meth:`add`."""
         return self._free.pop() if self._free else np.zeros(self._size, np.float32)
 
+    def spare(self) -> Flat:
+        """A buffer for another purpose, until the next :meth:`new`."""
+        buffer = self.new()
+        self._free.append(buffer)
+        return buffer
+
     def add(self, buffer: Flat) -> None:
         """Adds the next buffer to the tree."""
         count = 1

@@ -107,6 +107,11 @@ class Exchange:
         self._tree.total()
         self.model.zero_grad()
 
+    def spare(self, size: int) -> Flat:
+        """Memory for ``size`` numbers, until the next step: the buffer's, if no parameter is frozen."""
+        buffer = self._tree.spare()
+        return buffer[:size] if len(buffer) >= size else np.zeros(size, np.float32)
+
     def _fill(self, buffer: Flat, group: Group, grads: Mapping[str, Array], weight: float) -> None:
         at = group.begin
         for name in group.names:

@@ -134,8 +134,8 @@ class Run:
     def split_optimizer(self) -> None:
         """Gives each rank its share of the optimizer's state, if that was asked for."""
         ranks = self.settings.ranks
-        if ranks is not None and ranks.splits_optimizer:
-            self.split = SplitOptimizer(self.optimizer, ranks)
+        if self.sharded is not None and ranks is not None and ranks.splits_optimizer:
+            self.split = SplitOptimizer(self.optimizer, ranks, self.sharded.spare)
 
     def join_optimizer(self) -> None:
         """Gives every rank the whole state again; all ranks call this together."""

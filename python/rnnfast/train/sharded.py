@@ -31,6 +31,7 @@ class ShardedSteps:
         self.states: list[State] = [None] * len(ranks.own)
         table = _embedding_of(model)
         self._exchange = Exchange(model, ranks, None if table in model.frozen else table)
+        self.spare = self._exchange.spare
 
     def forget(self) -> None:
         """Starts from initial states again."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Callable
+
 import numpy as np
 
-from rnnfast.distributed.ranks import Ranks
+from rnnfast.distributed.ranks import Flat, Ranks
 from rnnfast.protocols import Array
 from rnnfast.train.optim import Optimizer
 
@@ -15,28 +17,27 @@ class SplitOptimizer:
     Source: S. Rajbhandari et al., arXiv:1910.02054, stage 1.
     """
 
-    def __init__(self, optimizer: Optimizer, ranks: Ranks) -> None:
-        self._optimizer, self.ranks = optimizer, ranks
+    def __init__(self, optimizer: Optimizer, ranks: Ranks, spare: Callable[[int], Flat]) -> None:
+        self._optimizer, self.ranks, self._spare = optimizer, ranks, spare
         self._layer, (self._core,) = optimizer.layers[0], optimizer.param_groups[0]._cores
         self._size = sum(weight.size for weight in self._layer.parameters().values())
-        self._flat = np.zeros(ranks.padded(self._size), np.float32)
-        slice_size = len(self._flat) // ranks.size
+        slice_size = ranks.padded(self._size) // ranks.size
         self._begin, self._end = (min(self._size, slice_size * rank) for rank in (ranks.rank, ranks.rank + 1))
         self._core.keep(self._begin, self._end)
 
     def step(self) -> None:
         """Updates every weight that is not frozen."""
         self._optimizer.step()
-        at = 0
+        flat, at = self._spare(self.ranks.padded(self._size)), 0
         for weight in self._layer.parameters().values():
             begin, end = max(at, self._begin), min(at + weight.size, self._end)
             if begin < end:
-                self._flat[begin:end] = weight.ravel()[begin - at : end - at]
+                flat[begin:end] = weight.ravel()[begin - at : end - at]
             at += weight.size
-        self.ranks.spread_(self._flat)
+        self.ranks.spread_(flat)
         at = 0
         for name, weight in self._layer.parameters().items():
-            self._layer._core.set_parameter(name, self._flat[at : at + weight.size].reshape(weight.shape))
+            self._layer._core.set_parameter(name, flat[at : at + weight.size].reshape(weight.shape))
             at += weight.size
 
     def state_dict(self) -> dict[str, Array]:
