@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import io
-import json
 import os
-import re
 import warnings
-import zipfile
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,7 +16,21 @@ from rnnfast._expect import brief
 from rnnfast.files import PathLike, checked_path
 from rnnfast.interop.axes import Axis, Dims, Unconvertible, is_steps, shown
 from rnnfast.interop.draft import Draft, Signal
-from rnnfast.interop.functions import part_of, windows_of
+from rnnfast.interop.functions import part_of, same_padding, windows_of
+from rnnfast.interop.hdf5 import h5py_package
+from rnnfast.interop.hostile import readable
+from rnnfast.interop.keras_file import (
+    Config,
+    Layer,
+    Stored,
+    arrays_of,
+    check_options,
+    kind_of,
+    layers_of,
+    only,
+    read_by,
+    stored_in,
+)
 from rnnfast.interop.pending import Convolution
 from rnnfast.interop.recurrence import Direction, Recurrence, direction
 from rnnfast.models.network import Network
@@ -32,7 +41,6 @@ from rnnfast.nn.recurrent import gru_of
 from rnnfast.protocols import Precision
 
 Array = NDArray[Any]
-Config = Mapping[str, Any]
 
 
 def from_keras(path: PathLike, *, weights: Precision = "f32") -> Network:
@@ -59,181 +67,41 @@ def from_keras(path: PathLike, *, weights: Precision = "f32") -> Network:
     path = checked_path(path)
     if not os.path.exists(path):
         raise FileNotFoundError(f"{path} does not exist; give the path of a Keras file")
-    stored = _archive(path) if zipfile.is_zipfile(path) else _hdf5(path)
-    layers = _layers(stored.config)
-    walk = _Walk(stored, layers)
+    h5py_package()
+    data = Path(path).read_bytes()  # a folder: the system's own error
     try:
-        network = walk.network(weights)
+        with readable("the file", "Keras"):
+            stored = stored_in(data, path)
+            walk = _Walk(stored, layers_of(stored.config))
+            network = walk.network(weights)
     except Unconvertible as error:
-        raise ValueError(f"{os.path.basename(os.fspath(path))}: {error}") from None
-    if walk.masked:
-        warnings.warn(
-            f"layer {walk.masked!r} masks steps: give the network the number of unmasked steps of each row as lengths",
-            UserWarning,
-            stacklevel=2,
-        )
+        name = os.path.basename(path)
+        raise ValueError(str(error) if name in str(error) else f"{name}: {error}") from None
+    for notice in walk.notices():
+        warnings.warn(notice, UserWarning, stacklevel=2)
     return network
-
-
-# Files ---------------------------------------------------------------------------------------------------------------
-
-
-@dataclass
-class _Stored:
-    """What a file holds: the description of the model, and each layer's arrays by its name, in Keras' order."""
-
-    config: Config
-    arrays: Callable[[str, int, Config], list[Array]]
-    version: str = ""  # of the Keras that wrote it
-
-
-def _h5py() -> Any:
-    try:
-        import h5py
-    except ImportError:
-        raise ImportError("from_keras needs h5py: pip install 'rnnfast[keras]'") from None
-    return h5py
-
-
-def _archive(path: PathLike) -> _Stored:
-    try:
-        with zipfile.ZipFile(path) as file:
-            config = json.loads(file.read("config.json"))
-            version = json.loads(file.read("metadata.json")).get("keras_version", "")
-            data = io.BytesIO(file.read("model.weights.h5"))
-    except (KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} is not a Keras file: {error}") from None
-    root = _h5py().File(data, "r")
-    groups = _groups(config)
-
-    def arrays(name: str, index: int, layer: Config) -> list[Array]:
-        group = root.get(f"layers/{groups[index]}")
-        return [] if group is None else list(_variables(group))
-
-    return _Stored(config, arrays, str(version))
-
-
-def _groups(config: Config) -> list[str]:
-    """The group of each layer's weights: its class and a count, whatever its name."""
-    seen: Counter[str] = Counter()
-    names = []
-    for layer in _entries(config):
-        name = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", layer["class_name"])
-        name = re.sub("([a-z])([A-Z])", r"\1_\2", name).lower()
-        names.append(f"{name}_{seen[name]}" if seen[name] else name)
-        seen[name] += 1
-    return names
-
-
-def _variables(group: Any) -> Iterator[Array]:
-    """The arrays of a layer: its own, then those of what it wraps, forward before backward."""
-    own = group.get("vars")
-    if own is not None:
-        yield from (np.asarray(own[key]) for key in sorted(own, key=int))
-    for inner in ("forward_layer", "backward_layer", "layer", "cell"):
-        if inner in group:
-            yield from _variables(group[inner])
-
-
-def _hdf5(path: PathLike) -> _Stored:
-    h5py = _h5py()
-    data = io.BytesIO(Path(path).read_bytes())  # a folder or a missing file: the system's own error
-    try:
-        root = h5py.File(data, "r")
-    except OSError:
-        raise ValueError(f"{path} is not a Keras file: it is not HDF5; expected what model.save wrote") from None
-    given = root.attrs.get("model_config")
-    if given is None:
-        raise ValueError(
-            f"{path} holds weights alone: save the whole model, or give the layers to rf.Sequential and the weights to load_state_dict"
-        )
-    groups = root.get("model_weights", root)
-
-    def arrays(name: str, index: int, layer: Config) -> list[Array]:
-        group = groups.get(name)
-        names = [] if group is None else group.attrs.get("weight_names", [])
-        return [np.asarray(group[n.decode() if isinstance(n, bytes) else n]) for n in names]
-
-    version = root.attrs.get("keras_version", "")
-    return _Stored(json.loads(given), arrays, version.decode() if isinstance(version, bytes) else str(version))
-
-
-def _entries(config: Config) -> list[Config]:
-    inner = config.get("config")
-    layers = inner.get("layers") if isinstance(inner, dict) else inner
-    if config.get("class_name") not in ("Sequential", "Functional", "Model") or not isinstance(layers, list):
-        raise ValueError(
-            f"the file holds a {brief(config.get('class_name'))}, expected a Sequential or a Functional model of Keras"
-        )
-    return layers
-
-
-# Layers and what they read -------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Layer:
-    name: str
-    kind: str
-    config: Config
-    reads: list[str]
-    index: int
-
-
-def _layers(config: Config) -> list[_Layer]:
-    """The layers in an order in which each reads earlier ones."""
-    made: list[_Layer] = []
-    chain = config["class_name"] == "Sequential"
-    for index, entry in enumerate(_entries(config)):
-        inner = entry["config"]
-        name = entry.get("name") or inner.get("name") or f"layer_{index}"
-        if not chain and len(entry.get("inbound_nodes", [])) > 1:
-            raise ValueError(
-                f"layer {name!r} is used {len(entry['inbound_nodes'])} times; networks of rnnfast use each layer once"
-            )
-        if chain:
-            shape = inner.get("batch_input_shape")
-            if shape and not made and entry["class_name"] != "InputLayer":
-                made.append(_Layer("input", "InputLayer", {"batch_shape": shape}, [], -1))
-            reads = [made[-1].name] if made else []
-        else:
-            reads = list(_read(entry.get("inbound_nodes", [])))
-        made.append(_Layer(name, entry["class_name"], inner, reads, index))
-    return made
-
-
-def _read(nodes: Any) -> Iterator[str]:
-    """The names of layers in Keras' lists of inbound nodes, old and new."""
-    if isinstance(nodes, Mapping):
-        if nodes.get("class_name") == "__keras_tensor__":
-            yield nodes["config"]["keras_history"][0]
-        elif "args" in nodes:
-            yield from _read(nodes["args"])
-    elif isinstance(nodes, list):
-        if nodes and isinstance(nodes[0], str):  # Keras 2: [layer, node, tensor, options]
-            yield nodes[0]
-        else:
-            for node in nodes:
-                yield from _read(node)
 
 
 @dataclass
 class _Walk:
     """One walk over the layers of a file."""
 
-    stored: _Stored
-    layers: list[_Layer]
+    stored: Stored
+    layers: list[Layer]
     draft: Draft = field(default_factory=Draft)
     signals: dict[str, Signal] = field(default_factory=dict)
-    masked: str = ""
+    masked: str = ""  # the first layer that masks steps
+    stateful: str = ""  # the first layer that keeps its state
 
     def network(self, weights: Precision) -> Network:
         """The network; raises :class:`Unconvertible` with the layer in front."""
-        left = list(self.layers)
-        masks = {layer.name for layer in left if layer.kind in _MASKS}
+        left, masks = list(self.layers), self._masks()
         while left:
             ready = next((a for a in left if all(r in self.signals or r in masks for r in a.reads)), None)
             if ready is None:
+                unread = sorted(set(left[0].reads) & {layer.name for layer in left})
+                if unread:
+                    raise Unconvertible(f"layer {left[0].name!r} reads {', '.join(unread)}, which reads it")
                 raise Unconvertible(f"layer {left[0].name!r} reads a layer that is not in the file")
             left.remove(ready)
             if ready.name not in masks:
@@ -242,29 +110,69 @@ class _Walk:
         outputs = self._outputs() or [layer.name for layer in self.layers if layer.name not in read | masks]
         return self.draft.network({name: self.signals[name] for name in outputs}, batch_first=True, weights=weights)
 
+    def notices(self) -> Iterator[str]:
+        """What a user has to do that Keras did."""
+        if self.masked:
+            yield f"layer {self.masked!r} masks steps: give the network the number of unmasked steps of each row as lengths"
+        if self.stateful:
+            yield f"layer {self.stateful!r} is stateful: give the network's states to net.run, or use net.stream()"
+
+    def _masks(self) -> set[str]:
+        return {layer.name for layer in self.layers if layer.kind in _MASKS}
+
     def _outputs(self) -> list[str]:
         config = self.stored.config["config"]
         return list(_read_outputs(config.get("output_layers"))) if isinstance(config, Mapping) else []
 
-    def _add(self, layer: _Layer) -> None:
+    def _add(self, layer: Layer) -> None:
         if layer.kind == "InputLayer":
             self._input(layer)
             return
+        with readable(f"layer {layer.name!r}, {layer.kind},", "Keras"):
+            try:
+                self.signals[layer.name] = self._made(layer)
+            except Unconvertible as error:
+                raise Unconvertible(f"layer {layer.name!r}, {layer.kind}: {error}") from None
+
+    def _made(self, layer: Layer) -> Signal:
         if layer.kind == "Masking" or layer.config.get("mask_zero"):
             self.masked = self.masked or layer.name
         make = _KINDS.get(layer.kind)
-        try:
-            if make is None:
-                raise Unconvertible("networks of rnnfast have no such layer")
-            arrays = self.stored.arrays(layer.name, layer.index, layer.config)
-            made = make(self.draft, [self.signals[name] for name in layer.reads], layer.config, arrays)
-            self.signals[layer.name] = _activated(self.draft, made, layer, self.stored.version[:2] in ("1.", "2."))
-        except Unconvertible as error:
-            raise Unconvertible(f"layer {layer.name!r}, {layer.kind}: {error}") from None
-        except (KeyError, IndexError, TypeError) as error:
-            raise Unconvertible(f"layer {layer.name!r}, {layer.kind}, is not as Keras writes it: {error!r}") from None
+        if make is None:
+            raise Unconvertible("networks of rnnfast have no such layer")
+        self._check_call(layer)
+        check_options(layer.kind, layer.config)
+        for inner in (layer.config.get("layer"), layer.config.get("backward_layer")):
+            if inner is not None:
+                check_options(kind_of(inner), inner["config"])
+                self.stateful = self.stateful or layer.name * bool(inner["config"].get("stateful"))
+        self.stateful = self.stateful or layer.name * bool(layer.config.get("stateful"))
+        arrays = self.stored.arrays(layer.name, layer.index)
+        wanted = arrays_of(layer.kind, layer.config)
+        if wanted is not None and len(arrays) != wanted:
+            raise Unconvertible(f"has {len(arrays)} arrays in the file, expected {wanted}")
+        made = make(self.draft, [self.signals[name] for name in layer.reads], layer.config, arrays)
+        return _activated(self.draft, made, layer, self.stored.version[:2] in ("1.", "2."))
 
-    def _input(self, layer: _Layer) -> None:
+    def _check_call(self, layer: Layer) -> None:
+        """Refuses initial states, masks of a user's own and what else a layer is called with."""
+        masks = self._masks()
+        if masks.intersection(layer.reads):
+            raise Unconvertible("reads a mask as numbers")
+        if len(layer.reads) != 1 and layer.kind not in _JOINING:
+            raise Unconvertible(f"reads {len(layer.reads)} arrays, such as initial states, expected 1")
+        for name, value in layer.called.items():
+            if name == "mask":
+                read = set(read_by(value))
+                if not read <= masks:
+                    raise Unconvertible(
+                        f"reads a mask from {', '.join(sorted(read - masks))}: give the network lengths instead"
+                    )
+                self.masked = self.masked or layer.name * bool(read)
+            elif value not in (None, False, []):
+                raise Unconvertible(f"is called with {name}, expected the outputs of earlier layers alone")
+
+    def _input(self, layer: Layer) -> None:
         shape = layer.config.get("batch_shape") or layer.config.get("batch_input_shape") or [None, None]
         dims: Dims = (Axis("rows"), Axis("steps", shape[1]) if len(shape) > 1 else Axis("steps"), *shape[2:])
         if any(d is None for d in dims) or len(dims) > 3:
@@ -287,7 +195,10 @@ _MASKS = {"NotEqual", "Any", "All", "Equal", "LogicalAnd"}  # what Keras 3 compu
 Maker = Callable[[Draft, "list[Signal]", Config, "list[Array]"], Signal]
 
 
-def _activated(draft: Draft, signal: Signal, layer: _Layer, old: bool) -> Signal:
+_JOINING = ("Add", "Multiply", "Concatenate")
+
+
+def _activated(draft: Draft, signal: Signal, layer: Layer, old: bool) -> Signal:
     """With the activation of layers that have one and are not recurrent; ``old``: of Keras 1 or 2."""
     config = layer.config["layer"]["config"] if layer.kind == "TimeDistributed" else layer.config
     if layer.kind in ("LSTM", "GRU", "SimpleRNN", "Bidirectional"):
@@ -360,11 +271,22 @@ def _recurrent(kind: str) -> Maker:
     return make
 
 
+# What both directions of a layer share; their weights are their own.
+_ALIKE = ("units", "activation", "recurrent_activation", "use_bias", "reset_after", "return_sequences", "return_state")
+
+
 def _bidirectional(draft: Draft, signals: list[Signal], config: Config, arrays: list[Array]) -> Signal:
     inner = config["layer"]
-    kind, options = inner["class_name"], inner["config"]
+    kind, options = kind_of(inner), inner["config"]
     if kind not in ("LSTM", "GRU", "SimpleRNN"):
         raise Unconvertible(f"wraps a layer {kind}")
+    other = config.get("backward_layer") or inner
+    differ = [name for name in _ALIKE if other["config"].get(name) != options.get(name)]
+    if kind_of(other) != kind or differ or options.get("go_backwards"):
+        raise Unconvertible(
+            f"has a backward layer that differs from its forward layer ({', '.join(differ) or kind_of(other)}), or a forward layer that"
+            " goes backwards; networks of rnnfast have the same layer in both directions"
+        )
     half = len(arrays) // 2
     recurrence = Recurrence(
         _cell(kind, options), _recurrence(kind, options, arrays[:half]), _recurrence(kind, options, arrays[half:])
@@ -394,20 +316,18 @@ def _dense(draft: Draft, signals: list[Signal], config: Config, arrays: list[Arr
 
 def _time_distributed(draft: Draft, signals: list[Signal], config: Config, arrays: list[Array]) -> Signal:
     inner = config["layer"]
-    if inner["class_name"] not in ("Dense", "Activation", "Dropout", "BatchNormalization", "LayerNormalization"):
-        raise Unconvertible(f"wraps a layer {inner['class_name']}")
-    return _KINDS[inner["class_name"]](draft, signals, inner["config"], arrays)
+    if kind_of(inner) not in ("Dense", "Activation", "Dropout", "BatchNormalization", "LayerNormalization"):
+        raise Unconvertible(f"wraps a layer {kind_of(inner)}")
+    return _KINDS[kind_of(inner)](draft, signals, inner["config"], arrays)
 
 
 def _conv(draft: Draft, signals: list[Signal], config: Config, arrays: list[Array]) -> Signal:
-    if config.get("data_format", "channels_last") != "channels_last":
-        raise Unconvertible("has the channels before the steps")
     kernel = arrays[0].transpose(2, 1, 0)  # (taps, inputs, outputs)
-    dilation, stride = (_first(config.get(name, 1)) for name in ("dilation_rate", "strides"))
+    dilation, stride = (only(config.get(name, 1)) for name in ("dilation_rate", "strides"))
     reach, padding = dilation * (kernel.shape[2] - 1), config.get("padding", "valid")
     if padding == "same" and stride != 1:
         raise Unconvertible("has padding='same' with a stride, which depends on the number of steps")
-    zeros = {"valid": (0, 0), "causal": (reach, 0), "same": (reach // 2, reach - reach // 2)}
+    zeros = {"valid": (0, 0), "causal": (reach, 0), "same": same_padding(reach)}
     if padding not in zeros:
         raise Unconvertible(f"has padding={padding!r}")
     bias = arrays[1] if config.get("use_bias", True) else None
@@ -417,13 +337,9 @@ def _conv(draft: Draft, signals: list[Signal], config: Config, arrays: list[Arra
     return replace(y, dims=(y.dims[0], y.dims[2], y.dims[1]))
 
 
-def _first(value: Any) -> int:
-    return int(value[0] if isinstance(value, (list, tuple)) else value)
-
-
 def _batch_norm(draft: Draft, signals: list[Signal], config: Config, arrays: list[Array]) -> Signal:
     left = [array.astype(np.float64) for array in arrays]
-    axis = _first(config.get("axis", -1))
+    axis = only(config.get("axis", -1))
     if axis not in (-1, len(signals[0].dims) - 1):
         raise Unconvertible(f"normalizes axis {axis}, expected the last")
     size = signals[0].width
@@ -436,7 +352,7 @@ def _batch_norm(draft: Draft, signals: list[Signal], config: Config, arrays: lis
 
 def _layer_norm(draft: Draft, signals: list[Signal], config: Config, arrays: list[Array]) -> Signal:
     signal = signals[0]
-    if config.get("rms_scaling") or _first(config.get("axis", -1)) not in (-1, len(signal.dims) - 1):
+    if config.get("rms_scaling") or only(config.get("axis", -1)) not in (-1, len(signal.dims) - 1):
         raise Unconvertible("is a form of layer normalization that rnnfast does not have")
     scale, center = config.get("scale", True), config.get("center", True)
     given = list(arrays)
@@ -456,16 +372,16 @@ def _dropout(draft: Draft, signals: list[Signal], config: Config, arrays: list[A
 
 
 def _softmax(draft: Draft, signals: list[Signal], config: Config, arrays: list[Array]) -> Signal:
-    return draft.softmax(signals[0], config.get("axis", -1), False)
+    return draft.softmax(signals[0], only(config.get("axis", -1)), False)
 
 
 def _windows(function: str) -> Maker:
     def make(draft: Draft, signals: list[Signal], config: Config, arrays: list[Array]) -> Signal:
-        size = _first(config.get("pool_size", config.get("pool_length", 2)))
-        stride, padding = _first(config.get("strides") or size), config.get("padding", "valid")
+        size = only(config.get("pool_size", config.get("pool_length", 2)))
+        stride, padding = only(config.get("strides") or size), config.get("padding", "valid")
         if padding not in ("valid", "same") or (padding == "same" and stride != 1):
             raise Unconvertible(f"has padding={padding!r} with strides={stride}, which depends on the number of steps")
-        pads = ((size - 1) // 2, size // 2) if padding == "same" else (0, 0)
+        pads = same_padding(size - 1) if padding == "same" else (0, 0)
         return draft.windows(signals[0], windows_of(function, size, stride, pads, counts=False), 1)
 
     return make
