@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
+import zipfile
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +17,7 @@ from rnnfast.files import PathLike, checked_path
 from rnnfast.interop.axes import Axis, Unconvertible
 from rnnfast.interop.draft import Draft, Signal
 from rnnfast.interop.functions import part_of
+from rnnfast.interop.hostile import Allowance, readable
 from rnnfast.models.network import Network
 from rnnfast.nn.parts import Pool
 from rnnfast.nn.recurrent import LAYERS, TABLE
@@ -51,7 +54,8 @@ def from_arrays(
         if not isinstance(text, str):
             raise TypeError(f"a layer is {kind_of(text)}, expected text such as 'linear:fc'")
         try:
-            signal = _layer(draft, signal, text, given)
+            with readable("the list of its arrays", "PyTorch"):
+                signal = _layer(draft, signal, text, given)
         except Unconvertible as error:
             raise ValueError(f"layer {text!r}: {error}") from None
     assert signal is not None
@@ -65,10 +69,28 @@ def _read(arrays: PathLike | Mapping[str, ArrayLike]) -> dict[str, Array]:
     if not os.path.exists(path):
         raise FileNotFoundError(f"{path} does not exist; give the path of an .npz archive")
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except (ValueError, OSError, AttributeError, EOFError) as error:
-        raise ValueError(f"{path} is not a NumPy archive: {' '.join(str(error).split())}") from None
+        with readable(path, "numpy.savez"):
+            _check_archive(path)
+            with np.load(path, allow_pickle=False) as file:
+                return {name: file[name] for name in file.files}
+    except Unconvertible as error:
+        raise ValueError(f"{path} is not a NumPy archive: {error}") from None
+
+
+def _check_archive(path: str) -> None:
+    """Every array has the size that its header says, and all of them fit into memory."""
+    allowance = Allowance.of(os.path.getsize(path))
+    with zipfile.ZipFile(path) as archive:
+        for part in archive.infolist():
+            allowance.take(part.file_size, f"the array {part.filename}")
+            with archive.open(part) as file:
+                version = np.lib.format.read_magic(file)
+                read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+                shape, _, kind = read(file)
+                if math.prod(shape) * kind.itemsize != part.file_size - file.tell() or kind.hasobject:
+                    raise Unconvertible(
+                        f"the array {part.filename} has the shape {shape}, and the archive holds another size of it"
+                    )
 
 
 def _names(arrays: Mapping[str, Array]) -> str:
@@ -111,6 +133,8 @@ def _of_prefix(arrays: Mapping[str, Array], prefix: str) -> dict[str, Array]:
         if prefix and not re.match(re.escape(prefix) + r"[._]", name):
             continue
         rest = name[len(prefix) + 1 :] if prefix else name
+        if value.dtype.kind not in "fiu":
+            raise Unconvertible(f"the array {name!r} has the type {value.dtype}, expected numbers")
         rest = re.sub(r"^([wb])(?=_|$)", lambda m: short[m[1]], rest)
         if re.fullmatch(r"(weight|bias)_[ih]h", rest):
             rest += "_l0"

@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rnnfast._arrays import precision
 from rnnfast._expect import choice
 from rnnfast.files import PathLike
 from rnnfast.interop.axes import Unconvertible
-from rnnfast.interop.hostile import one_line
+from rnnfast.interop.hostile import one_line, readable
 from rnnfast.interop.onnx_graph import Graph, RecurrentNode, read_graph, recurrent_node
 from rnnfast.interop.onnx_nodes import RECURRENT, onnx_package, operator, read_by
 from rnnfast.nn.recurrent import Recurrent
@@ -158,7 +159,7 @@ class _Segment:
             self._run = (onnx.reference.ReferenceEvaluator if host == "reference" else _session)(model).run
         except Exception as error:  # of ONNX Runtime's own classes
             kinds = ", ".join(sorted({node.op_type for node in nodes}))
-            raise ValueError(
+            raise Unconvertible(
                 f"{host} does not take the nodes between the recurrent ones ({kinds}): {one_line(error)}"
             ) from None
         self._host = host
@@ -205,10 +206,11 @@ class Hosted:
         self.left: dict[str, str] = {}
         self._constants = {name: graph.constants[name] for name in graph.outputs if name in graph.constants}
         self._parts: list[_Layer | _Segment] = []
-        self._types = {
-            v.name: onnx_package().helper.tensor_dtype_to_np_dtype(v.type.tensor_type.elem_type) for v in graph.inputs
-        }
-        self._build(graph, weights)
+        precision(weights)
+        with readable("the file", "ONNX"):
+            number_type = onnx_package().helper.tensor_dtype_to_np_dtype
+            self._types = {v.name: number_type(v.type.tensor_type.elem_type) for v in graph.inputs}
+            self._build(graph, weights)
 
     def _build(self, graph: Graph, weights: Precision) -> None:
         found: dict[int, _Layer] = {}

@@ -12,6 +12,7 @@ from typing import Any, Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from rnnfast._arrays import precision
 from rnnfast._expect import brief
 from rnnfast.files import PathLike, checked_path
 from rnnfast.interop.axes import Axis, Dims, Unconvertible, is_steps, shown
@@ -68,6 +69,7 @@ def from_keras(path: PathLike, *, weights: Precision = "f32") -> Network:
     if not os.path.exists(path):
         raise FileNotFoundError(f"{path} does not exist; give the path of a Keras file")
     h5py_package()
+    precision(weights)
     data = Path(path).read_bytes()  # a folder: the system's own error
     try:
         with readable("the file", "Keras"):

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from rnnfast.interop.axes import Unconvertible, is_steps, reshaped, shown
 from rnnfast.interop.draft import Draft, Ends, Signal
-from rnnfast.interop.functions import part_of, windows_of
+from rnnfast.interop.functions import part_of, same_padding, windows_of
 from rnnfast.interop.pending import Convolution
 from rnnfast.nn.layer import Layer
 from rnnfast.nn.norm import LayerNorm
@@ -74,7 +74,9 @@ def _rnn(kind: str) -> Callable[..., Any]:
     def operation(
         draft: Draft, signal: Signal, state: Any, parameters: list[Any], bias: bool, layers: int, *rest: Any
     ) -> tuple[Any, ...]:
-        _, _, both, rows_first = rest
+        dropout, training, both, rows_first = rest
+        if training and dropout:
+            raise Unconvertible("drops numbers at random: put the module in eval mode, without training=True")
         if any(bool(value.any()) if not isinstance(value, Signal) else True for value in leaves([state])):
             raise Unconvertible("starts from a state that is not zero")
         signal = _plain(draft, signal)
@@ -161,7 +163,7 @@ def _conv1d(
     reach = dilation * (weight.shape[2] - 1)
     before = after = 0 if isinstance(padding, str) else padding[0]
     if padding == "same":
-        before, after = reach // 2, reach - reach // 2
+        before, after = same_padding(reach)
     values = None if bias is None else numbers(bias)
     return draft.convolve(
         _plain(draft, given), Convolution(numbers(weight), values, dilation, stride[0], groups, before, after)
@@ -170,7 +172,9 @@ def _conv1d(
 
 def _normalize_batch(draft: Draft, given: Any, weight: Any, bias: Any, mean: Any, variance: Any, *rest: Any) -> Signal:
     signal = _plain(draft, given)
-    eps = rest[-2] if len(rest) > 1 else 1e-5
+    training, _, eps = (*rest, *(False, 0.1, 1e-5)[len(rest) :])[:3]
+    if training or mean is None or variance is None:
+        raise Unconvertible("normalizes by the statistics of the batch: give it running statistics and training=False")
     given = {"weight": weight, "bias": bias, "running_mean": mean, "running_var": variance}
     return draft.batch_norm(signal, 1, {n: None if v is None else numbers(v) for n, v in given.items()}, eps)
 
@@ -188,11 +192,11 @@ def _normalize(draft: Draft, given: Any, shape: list[int], *rest: Any) -> Signal
 
 def _pad(draft: Draft, given: Any, pads: list[int], mode: str = "constant", value: Any = 0.0) -> Signal:
     signal = _plain(draft, given)
-    if len(pads) != 2 or mode != "constant" or value or not is_steps(signal.dims[-1]):
+    if len(pads) != 2 or mode != "constant" or value:
         raise Unconvertible(
-            f"pads an array {shown(signal.dims)} by {pads}, mode {mode}, expected zeros of its last axis, steps"
+            f"pads an array {shown(signal.dims)} by {pads}, mode {mode}, expected zeros of its last axis"
         )
-    return replace(signal, zeros=(signal.zeros[0] + pads[0], signal.zeros[1] + pads[1]))
+    return draft.pad(signal, -1, (pads[0], pads[1]))
 
 
 def _cat(draft: Draft, signals: list[Any], axis: int = 0) -> Signal:
@@ -289,8 +293,27 @@ def _same(draft: Draft, given: Any, *_: Any, **__: Any) -> Any:
     return given
 
 
+def _dropout(draft: Draft, given: Any, share: float, training: bool) -> Any:
+    if training and share:
+        raise Unconvertible("drops numbers at random: put the module in eval mode, without training=True")
+    return given
+
+
+def _cast(draft: Draft, given: Any, *rest: Any, **options: Any) -> Any:
+    kinds = [
+        value
+        for value in (*rest, *options.values())
+        if hasattr(value, "is_floating_point") and hasattr(value, "itemsize")
+    ]
+    ids = isinstance(given, Signal) and given.pending is None and given.source in draft.inputs and not given.numbers()
+    if any(not kind.is_floating_point for kind in kinds) and not ids:
+        raise Unconvertible("casts numbers to integers, which rounds them")
+    return given
+
+
 OPERATIONS: dict[str, Callable[..., Any]] = {
-    **dict.fromkeys(("contiguous", "clone", "alias", "detach", "dropout", "to", "_to_copy", "feature_dropout", "lift_fresh_copy"), _same),
+    **dict.fromkeys(("contiguous", "clone", "alias", "detach", "lift_fresh_copy", "_assert_tensor_metadata"), _same),
+    **dict.fromkeys(("to", "_to_copy"), _cast), **dict.fromkeys(("dropout", "feature_dropout"), _dropout),
     **dict.fromkeys(("view", "reshape", "_unsafe_view"), _view),
     **{name: _arithmetic(name) for name in ("add", "sub", "mul", "div")},
     "embedding": lambda draft, table, ids, *_: draft.embed(_plain(draft, ids), numbers(table)),

@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 from rnnfast._expect import kind_of
 from rnnfast.interop.axes import Axis, Dims, Unconvertible, arrangements, rows_first
 from rnnfast.interop.draft import Draft, Signal
-from rnnfast.interop.functions import part_of, windows_of
+from rnnfast.interop.functions import part_of, same_padding, windows_of
+from rnnfast.interop.hostile import one_line
 from rnnfast.interop.pending import Convolution
+from rnnfast.interop.torch_check import check_outputs
 from rnnfast.interop.torch_operations import OPERATIONS, LastStates, leaves, numbers
 from rnnfast.models.network import Network
 from rnnfast.nn.layer import Layer
@@ -67,18 +69,29 @@ def from_torch(
     if not isinstance(module, nn.Module):
         raise TypeError(f"module is {kind_of(module)}, expected a torch.nn.Module")
     layers = list(_flat(module))
-    if not example and all(type(layer).__name__ in _MODULES for _, layer in layers):
+    if not example and all(_kind(layer) in _MODULES for _, layer in layers):
         return _of_layers(layers, batch_first, weights)
     return _of_export(module, example, weights)
 
 
 def _flat(module: Any, name: str = "") -> Iterator[tuple[str, Any]]:
     """The layers of nested ``nn.Sequential``."""
-    if type(module).__name__ == "Sequential":
+    if _kind(module) == "Sequential":
         for child, layer in module.named_children():
             yield from _flat(layer, f"{name}.{child}".strip("."))
-    elif type(module).__name__ != "Identity":
+    elif _kind(module) != "Identity":
         yield name, module
+
+
+def _kind(layer: Any) -> str:
+    """The name of a class of PyTorch itself, or of ``rnnfast.torch``; empty for a user's class, whatever its name, and for a layer with
+    hooks or a forward of its own."""
+    from torch import nn
+
+    kind = type(layer)
+    known = getattr(nn, kind.__name__, None) is kind or kind.__module__.split(".")[:2] == ["rnnfast", "torch"]
+    changed = "forward" in vars(layer) or layer._forward_hooks or layer._forward_pre_hooks
+    return kind.__name__ if known and not changed else ""
 
 
 # Layer by layer ------------------------------------------------------------------------------------------------------
@@ -86,7 +99,7 @@ def _flat(module: Any, name: str = "") -> Iterator[tuple[str, Any]]:
 
 def _of_layers(layers: list[tuple[str, Any]], batch_first: bool | None, weights: Precision) -> Network:
     orders = {layer.batch_first for _, layer in layers if hasattr(layer, "batch_first")}
-    orders |= {True for _, layer in layers if type(layer).__name__ == "Conv1d" and len(orders) == 0}
+    orders |= {True for _, layer in layers if _kind(layer) == "Conv1d" and len(orders) == 0}
     if batch_first is not None:
         orders.add(batch_first)
     if len(orders) > 1:
@@ -94,9 +107,11 @@ def _of_layers(layers: list[tuple[str, Any]], batch_first: bool | None, weights:
     draft = Draft()
     signal = None
     dims: Dims = (Axis("steps"), Axis("rows"))
+    kinds = {_kind(layer) for _, layer in layers}
     for name, layer in layers:
-        kind = type(layer).__name__
+        kind = _kind(layer)
         try:
+            _check_layout(layer, kind, kinds)
             if signal is None and kind in _WIDTHS:
                 width = getattr(layer, _WIDTHS[kind])
                 width = width[-1] if isinstance(width, tuple) else width
@@ -132,6 +147,25 @@ def _recurrent(draft: Draft, signal: Signal, layer: Any) -> Signal:
     return draft.recurrent(signal, own, layer.hidden_size * (1 + layer.bidirectional))
 
 
+_CHANNELS_FIRST = {"Conv1d", "MaxPool1d", "AvgPool1d"}  # read (N, C, T)
+_SEQUENCES = {"Embedding", "LSTM", "GRU", "RNN", "MultiheadAttention"}  # read or give (N, T, C) or (T, N, C)
+
+
+def _check_layout(layer: Any, kind: str, kinds: set[str]) -> None:
+    """Refuses layers that PyTorch would run along another axis than that of a step's numbers."""
+    channels = bool(kinds & _CHANNELS_FIRST)
+    if kind == "BatchNorm1d" and not channels and kinds & _SEQUENCES:
+        raise Unconvertible("normalizes axis 1, which are steps or rows here: write a module that transposes around it")
+    if channels and kind in _WIDTHS and kind not in ("Conv1d", "BatchNorm1d"):
+        raise Unconvertible(
+            "reads the numbers of a step in the last axis, and the chain's convolutions or pools have them before the steps, (N, C, T):"
+            " PyTorch runs it over the steps; write a module that transposes between them"
+        )
+    if kind in ("Softmax", "LogSoftmax") and layer.dim not in ((1, -2) if channels else (2, -1)):
+        wanted = "1, the channels" if channels else "-1, the numbers of a step"
+        raise Unconvertible(f"has dim={layer.dim}, expected {wanted}")
+
+
 def _cell(layer: Any) -> str:
     kind = type(layer).__name__.lower()
     return "rnn_relu" if kind == "rnn" and layer.nonlinearity == "relu" else kind
@@ -147,7 +181,7 @@ def _conv(draft: Draft, signal: Signal, layer: Any) -> Signal:
         raise Unconvertible(f"pads with padding_mode={layer.padding_mode!r}, expected 'zeros'")
     before = after = 0 if isinstance(layer.padding, str) else layer.padding[0]
     if layer.padding == "same":
-        before, after = reach // 2, reach - reach // 2
+        before, after = same_padding(reach)
     step = Convolution(
         numbers(layer.weight), _bias(layer), layer.dilation[0], layer.stride[0], layer.groups, before, after
     )
@@ -178,6 +212,8 @@ def _norm(draft: Draft, signal: Signal, layer: Any) -> Signal:
 
 
 def _attention(draft: Draft, signal: Signal, layer: Any) -> Signal:
+    if layer.add_zero_attn or layer.bias_k is not None or not layer._qkv_same_embed_dim:
+        raise Unconvertible("has add_zero_attn, add_bias_kv, kdim or vdim, which rnnfast does not have")
     state = {name: numbers(value) for name, value in layer.state_dict().items()}
     own = SelfAttention(layer.embed_dim, layer.num_heads, bias="in_proj_bias" in state, seed=0)
     own.load_state_dict(state)
@@ -202,8 +238,6 @@ def _activation(name: str, *attributes: str) -> Callable[[Draft, Signal, Any], S
 
 def _softmax(log: bool) -> Callable[[Draft, Signal, Any], Signal]:
     def apply(draft: Draft, signal: Signal, layer: Any) -> Signal:
-        if layer.dim not in (-1, 2):
-            raise Unconvertible(f"has dim={layer.dim}, expected -1, the numbers of a step")
         return draft.softmax(signal, -1, log)
 
     return apply
@@ -211,6 +245,8 @@ def _softmax(log: bool) -> Callable[[Draft, Signal, Any], Signal]:
 
 def _windows(function: str) -> Callable[[Draft, Signal, Any], Signal]:
     def apply(draft: Draft, signal: Signal, layer: Any) -> Signal:
+        if getattr(layer, "return_indices", False):
+            raise Unconvertible("gives the places of maxima (return_indices)")
         size, stride, padding, dilation = (
             value[0] if isinstance(value, tuple) else value
             for value in (layer.kernel_size, layer.stride, layer.padding, getattr(layer, "dilation", 1))
@@ -260,7 +296,9 @@ def _of_export(module: Any, example: tuple[Any, ...], weights: Precision) -> Net
             for dims in _arrangements(inputs):
                 walk = _Walk(program, dims)
                 try:
-                    return walk.network(weights)
+                    network = walk.network(weights)
+                    walk.check(module, inputs)
+                    return network
                 except Unconvertible as refusal:
                     if walk.done > furthest:
                         furthest, error = walk.done, str(refusal)
@@ -272,10 +310,11 @@ def _of_export(module: Any, example: tuple[Any, ...], weights: Precision) -> Net
 def _examples(module: Any) -> Iterator[tuple[Any, ...]]:
     """Inputs for the first layer with a width, rows first and steps first."""
     import torch
+    from torch import nn
 
     for layer in module.modules():
-        kind = type(layer).__name__
-        if kind not in _WIDTHS:
+        kind = next((name for name in _WIDTHS if isinstance(layer, getattr(nn, name))), "")
+        if not kind:
             continue
         width = getattr(layer, _WIDTHS[kind])
         width = width[-1] if isinstance(width, tuple) else width
@@ -315,6 +354,7 @@ class _Walk:
     draft: Draft = field(default_factory=Draft)
     values: dict[str, Any] = field(default_factory=dict)
     done: int = 0
+    outputs: dict[int, Signal] = field(default_factory=dict)  # by their places among the module's
 
     def network(self, weights: Precision) -> Network:
         """The network; raises :class:`Unconvertible` with the operation in front."""
@@ -341,11 +381,26 @@ class _Walk:
             kept = {name: value.whole(self.draft) for name, value in ends.items()}
         if not kept:
             raise Unconvertible("no output depends on the steps of an input")
+        self.outputs = {place: kept[name] for place, name in enumerate(signature.user_outputs) if name in kept}
         return self.draft.network(kept, batch_first=rows_first(self.dims), weights=weights)
+
+    def check(self, module: Any, example: tuple[Any, ...]) -> None:
+        """Compares the network's outputs with the module's; raises :class:`Unconvertible` if they differ."""
+        names = list(self.program.graph_signature.user_inputs)
+        given = {str(i): signal for i, signal in self.outputs.items()}
+        network = self.draft.network(given, batch_first=rows_first(self.dims))
+        if len({self.draft.settle(signal).source for signal in given.values()}) < len(given) or len(
+            network.config["inputs"]
+        ) < len(names):
+            return  # an output given twice, or an input that is not read
+        ids = [self.draft.inputs[name].ids for name in names]
+        check_outputs(module, example, self.dims, ids, network, {i: signal.dims for i, signal in self.outputs.items()})
 
     def _run(self, node: Any) -> None:
         name = str(node.target) if node.target is not operator.getitem else "getitem"
-        kind = name.split(".")[1] if name.startswith("aten.") else name
+        kind = (
+            name.split(".")[1] if name.startswith("aten.") and not name.endswith(".data") else name
+        )  # .data: packed sequences
         args = [self._value(a) for a in node.args]
         options = {key: self._value(a) for key, a in node.kwargs.items()}
         try:
@@ -353,6 +408,8 @@ class _Walk:
                 self.values[node.name] = args[0][args[1]]
                 return
             if not any(isinstance(a, (Signal, LastStates)) for a in leaves([*args, *options.values()])):
+                if any(str(tag).endswith("nondeterministic_seeded") for tag in getattr(node.target, "tags", ())):
+                    raise Unconvertible("computes random numbers, which would be the same in every run")
                 self.values[node.name] = node.target(*args, **options)
                 return
             if kind not in OPERATIONS:
@@ -360,8 +417,8 @@ class _Walk:
             self.values[node.name] = OPERATIONS[kind](self.draft, *args, **options)
         except Unconvertible as error:
             raise Unconvertible(f"operation {node.name!r} ({name}): {error}") from None
-        except (TypeError, IndexError, AttributeError) as error:
-            raise Unconvertible(f"operation {node.name!r} ({name}) cannot be read: {error}") from None
+        except Exception as error:  # of PyTorch's operators or of NumPy
+            raise Unconvertible(f"operation {node.name!r} ({name}) cannot be read: {one_line(error)}") from None
 
     def _value(self, argument: Any) -> Any:
         if isinstance(argument, (list, tuple)):
