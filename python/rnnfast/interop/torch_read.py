@@ -84,8 +84,8 @@ def _flat(module: Any, name: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _kind(layer: Any) -> str:
-    """The name of a class of PyTorch itself, or of ``rnnfast.torch``; empty for a user's class, whatever its name, and for a layer with
-    hooks or a forward of its own."""
+    """The name of a class of PyTorch itself, or of ``rnnfast.torch``; empty for a user's class, whatever its name, and for a layer with its
+    own forward or hooks."""
     from torch import nn
 
     kind = type(layer)
