@@ -99,6 +99,10 @@ def test_a_vocabulary_with_a_beginning_starts_with_it(tmp_path):
     np.testing.assert_allclose(data["surprisal"][1:], [bits for _, bits in rf.surprisal(model, "He said")], rtol=1e-5)
 
 
+def exploding():
+    return rf.LanguageModel(3, cell="rnn_relu", hidden_size=4, init_scale=3.0, seed=0)
+
+
 @pytest.mark.parametrize(
     ("call", "error", "sentence"),
     [
@@ -112,6 +116,7 @@ def test_a_vocabulary_with_a_beginning_starts_with_it(tmp_path):
         (lambda m, f: rf.explain(rf.LanguageModel(9, hidden_size=4, weights="bf16"), [1], f), ValueError, 'weights="f32"'),
         (lambda m, f: rf.explain(rf.LanguageModel(9, hidden_size=2500, seed=0), [1], f), ValueError, "would take 34 MB, expected at most 32: the model has 6,"),
         (lambda m, f: rf.explain(rf.LanguageModel(9, hidden_size=1500), np.zeros(4000, int), f, max_tokens=9000), ValueError, "max-tokens"),
+        (lambda m, f: rf.explain(exploding(), [1] * 300, f), ValueError, "are not finite at token"),
         (lambda m, f: rf.explain(rf.Seq2Seq(9, 9, hidden_size=4), "a", f), ValueError, "vocabularies"),
     ],
 )  # fmt: skip

@@ -57,8 +57,8 @@ def explain(
     with_model : False: leave the weights and the prompt box out
     title : of the page; None: what the model is
 
-    Returns the path. Raises ``ValueError`` for a text without tokens, a model with ``weights`` other than ``"f32"``, and a page of more than
-    32 MB: about 6 million weights, or 1,000 tokens of an LSTM of 1,200 units.
+    Returns the path. Raises ``ValueError`` for a text without tokens, numbers that are not finite, a model with ``weights`` other than
+    ``"f32"``, and a page of more than 32 MB: about 6 million weights or, without the model, 1,000 tokens of an LSTM of 1,200 units.
 
     Source: A. Karpathy, J. Johnson, L. Fei-Fei, arXiv:1506.02078, for units that follow quotes, brackets and lines.
 
@@ -121,7 +121,9 @@ def reading(
     ids = ids[:max_tokens]
     size, gates = int(model.config["hidden_size"]), GATES.get(model.config["cell"], "")
     _check_size(model, len(ids) * size * (1 + len(gates)), with_model)
-    steps = unroll(model, ids, top=5)
+    with np.errstate(all="ignore"):
+        steps = unroll(model, ids, top=5)
+    _check_finite(steps)
     pieces = [f" {i}" for i in ids] if vocab is None else _pieces(vocab, ids)
     states = np.stack([step.h[-1] for step in steps.steps])
     series = {"h": states, **{g: np.stack([s.gates[g] for s in steps.steps]) for g in steps[0].gates if g != "h"}}
@@ -176,6 +178,15 @@ def _check_size(model: LanguageModel, numbers: int, with_model: bool) -> None:
             f"{wanted}: the model has {weights:,} weights; leave it out with with_model=False (--no-model)"
         )
     raise ValueError(f"{wanted}: show fewer tokens with max_tokens (--max-tokens)")
+
+
+def _check_finite(steps: Unrolled) -> None:
+    for t, step in enumerate(steps.steps):
+        if not (np.isfinite(step.h).all() and math.isfinite(step.loss or 0.0) and math.isfinite(step.next[0][1])):
+            raise ValueError(
+                f"the model's numbers are not finite at token {t + 1}: its weights have NaN or infinity, or its state grows "
+                "without bound; show fewer tokens with max_tokens, or train it again"
+            )
 
 
 def _pieces(vocab: Vocab, ids: NDArray[np.int32]) -> list[str]:
