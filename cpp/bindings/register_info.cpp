@@ -26,7 +26,7 @@ void register_info(py::module_& m) {
         .def_readonly("has_c", &CellInfo::has_c)
         .def_readonly("has_extra", &CellInfo::has_extra)
         .def_readonly("recurrent", &CellInfo::recurrent)
-        .def_readonly("state_weights", &CellInfo::state_weights)
+        .def_property_readonly("state_weights", [](const CellInfo& cell) { return cell.state_reads.count; })
         .def(
             "gates_of",
             [](const CellInfo& cell, size_t inputs, size_t hidden) { return cell.reading(inputs, hidden).gates; },

@@ -2,4 +2,6 @@
 
 from typing import Literal
 
-Cell = Literal["rnn", "rnn_relu", "lstm", "gru", "mgu", "gru_reset_before", "mingru", "minlstm", "sru", "qrnn"]
+Cell = Literal[
+    "rnn", "rnn_relu", "lstm", "lstm_peephole", "gru", "mgu", "gru_reset_before", "mingru", "minlstm", "sru", "qrnn"
+]

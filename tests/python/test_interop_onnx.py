@@ -180,7 +180,7 @@ def node_tests():
     return [case for case in node._NodeTestCases if case.model.graph.node[0].op_type in ("LSTM", "GRU", "RNN")]
 
 
-def test_onnx_s_own_tests_of_recurrent_nodes_pass_and_all_but_that_of_peepholes_in_layers_of_ours():
+def test_onnx_s_own_tests_of_recurrent_nodes_pass_in_layers_of_ours():
     cases, left = node_tests(), []
     assert len(cases) == 18
     for case in cases:
@@ -192,7 +192,30 @@ def test_onnx_s_own_tests_of_recurrent_nodes_pass_and_all_but_that_of_peepholes_
             outputs = several(net(*(v for n, v in zip(names, given) if n not in constants)))
             for ours, theirs in zip(outputs, expected):
                 np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-5, err_msg=case.name)
-    assert left == ["test_lstm_with_peepholes"]
+    assert left == []
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_peepholes_go_out_and_come_back_with_the_same_bits(tmp_path, bidirectional):
+    runtime = pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed")
+    layer = rf.LSTM(3, 5, 2, peepholes=True, bidirectional=bidirectional, seed=0)
+    net, path = rf.Sequential(layer, rf.Linear(5 * (1 + bidirectional), 2, seed=1)), str(tmp_path / "net.onnx")
+    x = np.random.default_rng(0).normal(size=(7, 2, 3)).astype(np.float32)
+    net.to_onnx(path)
+    np.testing.assert_allclose(runtime.InferenceSession(path).run(None, {"input": x})[0], net(x), atol=TOLERANCE)
+    again = rf.from_onnx(path)
+    assert again.config["layers"][0]["cell"] == "lstm_peephole"
+    assert np.array_equal(again(x), net(x))
+
+
+def test_peepholes_that_are_computed_or_of_another_shape_stay_with_the_host():
+    case = next(case for case in node_tests() if case.name == "test_lstm_with_peepholes")
+    names = [value.name for value in case.model.graph.input]
+    constants = {n: v for n, v in zip(names, case.data_sets[0][0]) if n in "WRBP"}
+    for other in ({}, {"P": constants["P"][:, :-1]}):
+        known = {**{n: v for n, v in constants.items() if n != "P"}, **other}
+        (reason,) = rf.onnx.load(case.model, constants=known, host="reference").left.values()
+        assert ("(1, 8)" if other else "computes its peepholes from inputs") in reason
 
 
 def model_of(nodes, inputs, outputs, constants, opset=17):

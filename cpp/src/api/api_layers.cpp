@@ -110,12 +110,12 @@ size_t hidden_size_of(const SafetensorsFile& file, const std::string& prefix, co
     if (!cell.recurrent && file.tensors().count(prefix + "weight_hh_l0"))
         refuse({file.name(), ": has ", prefix, "weight_hh_l0, but a ", cell.name,
                 " has no recurrent product; is the file of another cell?"});
-    if (cell.state_weights) {
+    if (cell.state_reads.count) {
         const std::string name = prefix + "weight_c_l0";
         const std::vector<size_t>& shape = tensor_named(file, name).shape;
-        if (shape.size() != 1 || shape[0] == 0 || shape[0] % cell.state_weights)
-            refuse({file.name(), ": ", name, " is no vector of ", cell.state_weights, " numbers a hidden unit"});
-        return shape[0] / cell.state_weights;
+        if (shape.size() != 1 || shape[0] == 0 || shape[0] % cell.state_reads.count)
+            refuse({file.name(), ": ", name, " is no vector of ", cell.state_reads.count, " numbers a hidden unit"});
+        return shape[0] / cell.state_reads.count;
     }
     const std::string name = prefix + (cell.recurrent ? "weight_hh_l0" : "weight_ih_l0");
     const std::vector<size_t> shape = matrix_shape(file, name);

@@ -97,6 +97,52 @@ void lstm_backward(const CellBackward& s) {
     });
 }
 
+// LSTM with peepholes (Gers et al., 2002): i, f = sigmoid(.. + p c'); c = f * c' + i * g; o = sigmoid(.. + p c)
+void lstm_peephole_forward(const CellForward& s) {
+    const float *p_i = s.state_weights, *p_f = p_i + s.state_weights_stride, *p_o = p_f + s.state_weights_stride;
+    for_each_vector<4>(s.rows, s.units, [&](size_t r, size_t u, size_t gate, size_t left) {
+        float* x = s.gates + r * s.gate_stride + gate;
+        const float* y = s.recurrent + r * s.recurrent_stride + gate;
+        const Vec c_prev = load(s.c_prev + r * s.c_prev_stride + u);
+        const Vec i = sigmoid(fma(load(p_i + u), c_prev, load(x) + load(y)));
+        const Vec f = sigmoid(fma(load(p_f + u), c_prev, load(x + unit_block) + load(y + unit_block)));
+        const Vec g = tanh(load(x + 2 * unit_block) + load(y + 2 * unit_block));
+        const Vec c = fma(f, c_prev, i * g);
+        const Vec o = sigmoid(fma(load(p_o + u), c, load(x + 3 * unit_block) + load(y + 3 * unit_block)));
+        if (s.save) {
+            store(x, i);
+            store(x + unit_block, f);
+            store(x + 2 * unit_block, g);
+            store(x + 3 * unit_block, o);
+        }
+        store(s.c + r * s.c_stride + u, c);
+        store_units(s.h + r * s.h_stride + u, o * tanh(c), left);
+    });
+}
+
+// do = dh tanh(c), through its sigmoid; dc += dh o (1 - tanh(c)^2) + p_o do; di, df, dg as the LSTM's;
+// dc' = dc f + p_i di + p_f df
+void lstm_peephole_backward(const CellBackward& s) {
+    const Vec one = broadcast(1.0f);
+    const float *p_i = s.state_weights, *p_f = p_i + s.state_weights_stride, *p_o = p_f + s.state_weights_stride;
+    for_each_vector<4>(s.rows, s.units, [&](size_t r, size_t u, size_t gate, size_t left) {
+        Vec dh = load(s.dh + r * s.dh_stride + u);
+        if (s.dy) dh += load_units(s.dy + r * s.dy_stride + u, left);
+        float* x = s.gates + r * s.gate_stride + gate;
+        const Vec i = load(x), f = load(x + unit_block), g = load(x + 2 * unit_block), o = load(x + 3 * unit_block);
+        const Vec tanh_c = tanh(load(s.c + r * s.c_stride + u));
+        const Vec d_o = dh * tanh_c * o * (one - o);
+        float* dc_row = s.dc + r * s.dc_stride + u;
+        const Vec dc = fma(dh * o, one - tanh_c * tanh_c, fma(load(p_o + u), d_o, load(dc_row)));
+        const Vec d_i = dc * g * i * (one - i), d_f = dc * load(s.c_prev + r * s.c_prev_stride + u) * f * (one - f);
+        store(x, d_i);
+        store(x + unit_block, d_f);
+        store(x + 2 * unit_block, dc * i * (one - g * g));
+        store(x + 3 * unit_block, d_o);
+        store(dc_row, fma(load(p_i + u), d_i, fma(load(p_f + u), d_f, dc * f)));
+    });
+}
+
 // r, z = sigmoid; n = tanh(gx_n + r * gh_n); h = (1 - z) * n + z * h'
 void gru_forward(const CellForward& s) {
     for_each_vector<3>(s.rows, s.units, [&](size_t row, size_t u, size_t gate, size_t left) {

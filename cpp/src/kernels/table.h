@@ -65,7 +65,7 @@ struct CellForward {
     size_t extra_stride = 0;
     const float* x = nullptr;  // SRU: the layer's input, unit by unit
     size_t x_stride = 0;
-    const float* state_weights = nullptr;  // SRU: [2, padded H], how f and r read c_prev
+    const float* state_weights = nullptr;  // [2 or 3, padded H], how gates read c: SRU, LSTM with peepholes
     size_t state_weights_stride = 0;
 };
 
@@ -299,6 +299,7 @@ enum CellIndex {
     cell_rnn_tanh,
     cell_rnn_relu,
     cell_lstm,
+    cell_lstm_peephole,
     cell_gru,
     cell_mgu,
     cell_gru_reset_before,

@@ -76,7 +76,7 @@ void Recurrent::add_scan(size_t scan, std::optional<uint64_t> seed, const std::s
     if (cell.recurrent) p.weight_hh = add("weight_hh", {rows, hidden}, CellWeight::recurrent);
     if (options_.bias) p.bias_ih = add("bias_ih", {rows}, CellWeight::bias);
     if (options_.bias && cell.recurrent) p.bias_hh = add("bias_hh", {rows}, CellWeight::bias);
-    if (cell.state_weights) p.weight_c = add("weight_c", {cell.state_weights * hidden}, CellWeight::state);
+    if (cell.state_reads.count) p.weight_c = add("weight_c", {cell.state_reads.count * hidden}, CellWeight::state);
     named_.push_back(p);
 }
 

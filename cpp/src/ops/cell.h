@@ -16,6 +16,13 @@ struct Start {
     bool operator==(const Start& other) const { return bound == other.bound && mean == other.mean; }
 };
 
+// The gates that read c unit by unit with weights of their own, the rows of weight_c.
+struct StateReads {
+    size_t count = 0;
+    size_t gates[3] = {};
+    bool last_reads_new = false;  // the last of them reads c of its own step, the others that of the step before
+};
+
 struct CellInfo {
     const char* name;  // what users write
     const char*
@@ -26,9 +33,9 @@ struct CellInfo {
     bool has_c;      // a second state beside h
     bool has_extra;  // GRU: a row of H is kept for backward, such as the last gate's recurrent part
     Start (*start)(CellWeight weight, size_t gate, size_t inputs, size_t hidden);
-    bool recurrent = true;     // it has a recurrent product, so weight_hh and bias_hh
-    size_t state_weights = 0;  // so many gates, from the second on, read c of the step before unit by unit: weight_c
-    bool highway = false;      // the output reads the layer's input unit by unit, which must be H wide
+    bool recurrent = true;  // it has a recurrent product, so weight_hh and bias_hh
+    StateReads state_reads = {};
+    bool highway = false;                 // the output reads the layer's input unit by unit, which must be H wide
     const CellInfo* projected = nullptr;  // what takes its place where the input is not
     // The last gate's recurrent product reads what the first kernel leaves in `extra`, r h: a second product in every
     // step, and then this kernel.

@@ -192,11 +192,15 @@ void scan_weight_gradients(const Team& team, const ScanWeights& w, const ScanArr
     const auto add_biases = [&](std::initializer_list<float*> biases) {
         add_bias_gradient(w, team, s, sums, gradients.overwrite, biases);
     };
+    const auto add_state_weights = [&] {
+        if (gradients.weight_c)
+            g.add_state_weights(team, s.c, s.c0, {gradients.weight_c, w.cell->state_reads.count, hidden});
+    };
     if (!w.cell->recurrent) {
         if (of_x) g.add(team, {from_x});
         add_biases({gradients.bias_ih});
-        g.add_state_weights(team, {s.c, s.c0, {gradients.weight_c, w.cell->state_weights, hidden}});
-        if (s.tokens) g.add_tokens(team, s.tokens, w.input_size, gradients.weight_ih);
+        add_state_weights();
+        if (s.tokens && gradients.weight_ih) g.add_tokens(team, s.tokens, w.input_size, gradients.weight_ih);
         return;
     }
     if (w.cell->has_second()) {  // the last gate's recurrent weights read `extra` instead of h
@@ -223,6 +227,7 @@ void scan_weight_gradients(const Team& team, const ScanWeights& w, const ScanArr
         else if (of_h || of_x)
             g.add(team, {of_h ? from_h : from_x});
         add_biases({gradients.bias_ih, gradients.bias_hh});
+        add_state_weights();
     }
     if (s.tokens && gradients.weight_ih) g.add_tokens(team, s.tokens, w.input_size, gradients.weight_ih);
 }
@@ -403,7 +408,7 @@ struct GroupedGradients {
                   {&ScanGradients::weight_hh, rows * w.order.hidden},
                   {&ScanGradients::bias_ih, rows},
                   {&ScanGradients::bias_hh, rows},
-                  {&ScanGradients::weight_c, w.cell->state_weights * w.order.hidden}}};
+                  {&ScanGradients::weight_c, w.cell->state_reads.count * w.order.hidden}}};
         if (s.groups == 1) return;
         for (const Part& part : parts) size += to.*part.gradient ? round_up(part.size, unit_block) : 0;
         set_even(steps, s.steps->count(), s.steps->rows(0) / s.groups);

@@ -63,7 +63,7 @@ void run_forward(const ScanWeights& w, CellIndex kernel, const Step& s, Range co
         c.x = s.x.base + unit;
         c.x_stride = s.x.stride;
     }
-    if (w.cell->state_weights) c.state_weights = w.state_weights.data() + unit;
+    if (w.cell->state_reads.count) c.state_weights = w.state_weights.data() + unit;
     c.state_weights_stride = w.order.padded_hidden();
     w.kernels->cells[kernel].forward(c);
 }
@@ -127,7 +127,7 @@ void run_backward(const ScanWeights& w, CellIndex kernel, const Step& s, const S
         if (d.dx) c.dx = d.dx.base + units.begin;
         c.dx_stride = d.dx.stride;
     }
-    if (w.cell->state_weights) c.state_weights = w.state_weights.data() + units.begin;
+    if (w.cell->state_reads.count) c.state_weights = w.state_weights.data() + units.begin;
     c.state_weights_stride = w.order.padded_hidden();
     w.kernels->cells[kernel].backward(c);
 }

@@ -116,8 +116,8 @@ void ScanWeights::pack(const ScanParameters& p, bool token_input) {
 }
 
 void ScanWeights::pack_state_weights(const float* weight_c) {
-    if (!state_weights.size()) state_weights = Buffer(cell->state_weights * order.padded_hidden());
-    for (size_t i = 0; i < cell->state_weights; ++i)
+    if (!state_weights.size()) state_weights = Buffer(cell->state_reads.count * order.padded_hidden());
+    for (size_t i = 0; i < cell->state_reads.count; ++i)
         std::copy_n(weight_c + i * order.hidden, order.hidden, state_weights.data() + i * order.padded_hidden());
 }
 

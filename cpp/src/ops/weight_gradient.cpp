@@ -123,21 +123,26 @@ void WeightGradient::add(const Team& team, std::initializer_list<GradientPart> p
     }
 }
 
-void WeightGradient::add_state_weights(const Team& team, const GradientPart& part) const {
+void WeightGradient::add_state_weights(const Team& team, const ConstView& c, const ConstView& c0,
+                                       const View& gradient) const {
     const GateOrder& order = weights->order;
+    const StateReads& reads = weights->cell->state_reads;
     const Range own = split(order.blocks(), team.size, team.index);
-    for (size_t gate = 0; gate < part.gradient.rows; ++gate)
+    for (size_t n = 0; n < reads.count; ++n) {
+        const bool before = !reads.last_reads_new || n + 1 < reads.count;
+        const GradientPart part{c, before ? c0 : ConstView(), gradient};
         for (size_t b = own.begin; b < own.end; ++b) {
             float sums[unit_block] = {};
             RowWalk walk(*steps, runs, part, 0);
             for (size_t r = 0; r < steps->total(); ++r) {
-                const float* from = gates.row(runs.place(r)) + (b * order.gates + gate + 1) * unit_block;
-                const float* c = walk.next() + b * unit_block;
-                for (size_t i = 0; i < unit_block; ++i) sums[i] += from[i] * c[i];
+                const float* from = gates.row(runs.place(r)) + (b * order.gates + reads.gates[n]) * unit_block;
+                const float* state = walk.next() + b * unit_block;
+                for (size_t i = 0; i < unit_block; ++i) sums[i] += from[i] * state[i];
             }
-            float* to = part.gradient.row(gate) + b * unit_block;
+            float* to = gradient.row(n) + b * unit_block;
             for (size_t i = 0; i < std::min(unit_block, order.hidden - b * unit_block); ++i) to[i] += sums[i];
         }
+    }
 }
 
 void WeightGradient::add_tokens(const Team& team, const int32_t* tokens, size_t depth, float* gradient) const {

@@ -29,8 +29,8 @@ struct WeightGradient {
 
     // Parts that share the gate gradients, which are read once; each thread adds the rows of the gate blocks it owns.
     void add(const Team& team, std::initializer_list<GradientPart> parts) const;
-    // The same for weights that read c of the step before unit by unit, one for each gate from the second on.
-    void add_state_weights(const Team& team, const GradientPart& part) const;
+    // The same for the weights of gates that read c unit by unit. gradient: [gates that read c, H]
+    void add_state_weights(const Team& team, const ConstView& c, const ConstView& c0, const View& gradient) const;
     // The same for one-hot rows: column `token` of the gradient += dgates of each row, in order.
     void add_tokens(const Team& team, const int32_t* tokens, size_t depth, float* gradient) const;
 };

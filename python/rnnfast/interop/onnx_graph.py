@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,7 @@ from rnnfast.interop.onnx_nodes import (
     read_by,
 )
 from rnnfast.interop.recurrence import Direction, Recurrence, direction
-from rnnfast.nn.gates import ONNX_ORDER
+from rnnfast.nn.gates import ONNX_ORDER, PEEPHOLE_ORDER, reordered
 
 Array = NDArray[Any]
 OLDEST = 7  # version of operators; before it, broadcasting and dropout were told by attributes of their own
@@ -276,8 +276,11 @@ def _recurrent_node(node: Any, constants: Mapping[str, Array]) -> RecurrentNode:
         cell = "rnn_relu"
     if kind == "GRU" and not given.get("linear_before_reset"):
         cell = "gru_reset_before"
-    _check_shapes(node, given, len(ONNX_ORDER[cell]), [matrices[0], matrices[1], known.get(3)])
-    halves = [_half(cell, matrices[0][d], matrices[1][d], known.get(3), d) for d in range(len(matrices[0]))]
+    peepholes = known.get(7) if kind == "LSTM" else None
+    if peepholes is not None and peepholes.any():
+        cell = "lstm_peephole"
+    _check_shapes(node, given, len(ONNX_ORDER[cell]), [matrices[0], matrices[1], known.get(3), peepholes])
+    halves = [_half(cell, matrices[0][d], matrices[1][d], known, d) for d in range(len(matrices[0]))]
     backward = halves[-1] if given.get("direction", "forward") != "forward" else None
     outputs = [*node.output, "", ""][: 3 if kind == "LSTM" else 2]
     return RecurrentNode(
@@ -287,11 +290,13 @@ def _recurrent_node(node: Any, constants: Mapping[str, Array]) -> RecurrentNode:
     )  # fmt: skip
 
 
-def _half(cell: str, w: Array, r: Array, b: Array | None, d: int) -> Direction:
+def _half(cell: str, w: Array, r: Array, known: Mapping[int, Array | None], d: int) -> Direction:
     matrices = {"weight_ih": w, "weight_hh": r}
-    if b is not None:
+    if (b := known.get(3)) is not None:
         matrices["bias_ih"], matrices["bias_hh"] = np.split(b[d], 2)
-    return direction(matrices, ONNX_ORDER[cell])
+    half = direction(matrices, ONNX_ORDER[cell])
+    p = known.get(7) if cell == "lstm_peephole" else None
+    return half if p is None else replace(half, weight_c=reordered(np.asarray(p[d], np.float32), PEEPHOLE_ORDER))
 
 
 def _activations(kind: str, given: Mapping[str, Any]) -> list[str]:
@@ -322,16 +327,16 @@ def _check(node: Any, kind: str, given: Mapping[str, Any], known: Mapping[int, A
     ):
         raise Unconvertible(f"{described(node)} has the activations {', '.join(names)}, which no cell of rnnfast has")
     peepholes = known.get(7)
-    if kind == "LSTM" and 7 in known and (peepholes is None or peepholes.any()):
-        raise Unconvertible(f"{described(node)} has peepholes, which no cell of rnnfast has")
+    if kind == "LSTM" and 7 in known and peepholes is None:
+        raise Unconvertible(f"{described(node)} computes its peepholes from inputs")
 
 
 def _check_shapes(node: Any, given: Mapping[str, Any], gates: int, arrays: Sequence[Array | None]) -> None:
-    """W (directions, gates hidden, inputs), R (directions, gates hidden, hidden) and B (directions, 2 gates hidden)."""
+    """W (directions, gates hidden, inputs), R (directions, gates hidden, hidden) B (directions, 2 gates hidden) and P (directions, 3 hidden)."""
     way, layout = given.get("direction", "forward"), given.get("layout", 0)
     if way not in ("forward", "reverse", "bidirectional") or layout not in (0, 1):
         raise Unconvertible(f"{described(node)} has direction={way!r} and layout={layout}, which ONNX does not have")
-    w, r, b = arrays
+    w, r, b, p = arrays
     assert w is not None
     assert r is not None
     count, hidden = 1 + (way == "bidirectional"), r.shape[-1] if r.ndim else 0
@@ -339,8 +344,9 @@ def _check_shapes(node: Any, given: Mapping[str, Any], gates: int, arrays: Seque
         (count, gates * hidden, w.shape[-1] if w.ndim else 0),
         (count, gates * hidden, hidden),
         (count, 2 * gates * hidden),
-    ]
-    found = [None if a is None else a.shape for a in arrays]
+        (count, 3 * hidden),
+    ][: 3 + (p is not None)]
+    found = [None if a is None else a.shape for a in arrays[: len(wanted)]]
     if any(a is not None and a != b for a, b in zip(found, wanted)) or hidden < 1 or wanted[0][2] < 1:
         raise Unconvertible(
             f"{described(node)} has weights of shapes {', '.join(map(str, found))}, expected {', '.join(map(str, wanted))}"

@@ -23,6 +23,7 @@ class Direction:
     weight_hh: Numbers
     bias_ih: Numbers | None = None
     bias_hh: Numbers | None = None
+    weight_c: Numbers | None = None  # of peepholes
 
     def named(self, suffix: str) -> dict[str, Numbers]:
         """By PyTorch's names."""

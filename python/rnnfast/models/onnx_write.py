@@ -11,10 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rnnfast.files import PathLike, replacing
-from rnnfast.nn.gates import ONNX_ORDER, inverse, reordered
+from rnnfast.nn.gates import ONNX_ORDER, PEEPHOLE_ORDER, inverse, reordered
 
 OPSET, IR_VERSION, DOMAIN = 20, 9, "rnnfast"
-_KINDS = {"lstm": "LSTM", "gru": "GRU", "gru_reset_before": "GRU", "rnn": "RNN", "rnn_relu": "RNN"}
+_KINDS = {
+    "lstm": "LSTM",
+    "lstm_peephole": "LSTM",
+    "gru": "GRU",
+    "gru_reset_before": "GRU",
+    "rnn": "RNN",
+    "rnn_relu": "RNN",
+}
 Entry = Mapping[str, Any]
 
 
@@ -232,6 +239,9 @@ def _node(w: Writer, entry: Entry, layer: int, value: str, state: list[str]) -> 
     inputs = [value, *names]
     if state:
         inputs += [*([""] * (5 - len(inputs))), *state]
+    if entry["cell"] == "lstm_peephole":
+        peepholes = np.stack([reordered(w.weight(entry, f"weight_c_{suffix}"), PEEPHOLE_ORDER) for suffix in suffixes])
+        inputs += [*([""] * (7 - len(inputs))), w.constant(peepholes, f"{entry['name']}.weight_c_l{layer}")]
     made: list[str] = w(kind, *inputs, outputs=3 if kind == "LSTM" else 2, **options)
     return made
 

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from rnnfast import _core
 from rnnfast._arrays import as_float32, new_seed, own, positive
 from rnnfast.nn.layer import Array, Layer, Option, State, StateLike, one_state, parts_of, refuse_options
-from rnnfast.nn.recurrent import LAYERS, TABLE, _Tape, cell_of, class_of, gru_of
+from rnnfast.nn.recurrent import LAYERS, TABLE, _Tape, cell_of, class_of, gru_of, lstm_of
 
 
 class Cell(Layer):
@@ -38,6 +38,7 @@ class Cell(Layer):
         relu = getattr(self, "nonlinearity", "tanh") == "relu"
         extra = ("" if self.bias else ", bias=False") + (", nonlinearity=relu" if relu else "")
         extra += "" if getattr(self, "reset_after", True) else ", reset_after=False"
+        extra += ", peepholes=True" if getattr(self, "peepholes", False) else ""
         return f"{type(self).__name__}({self.input_size}, {self.hidden_size}{extra})"
 
     def __call__(self, input: ArrayLike, state: StateLike | None = None, *, hx: StateLike | None = None) -> State:
@@ -139,13 +140,19 @@ class LSTMCell(Cell):
     ((2, 3), (2, 5))
     """
 
-    _cell = "lstm"
+    peepholes = Option[bool]()
+
+    def __init__(self, input_size: int, hidden_size: int, *, peepholes: bool = False, **options: Any) -> None:
+        self._cell = lstm_of(peepholes)
+        super().__init__(input_size, hidden_size, **options)
+        self._made_with["peepholes"] = bool(peepholes)
 
 
 _WRITTEN: dict[str, Callable[..., Cell]] = {
     "rnn": RNNCell,
     "rnn_relu": functools.partial(RNNCell, nonlinearity="relu"),
     "lstm": LSTMCell,
+    "lstm_peephole": functools.partial(LSTMCell, peepholes=True),
     "gru": GRUCell,
     "gru_reset_before": functools.partial(GRUCell, reset_after=False),
 }

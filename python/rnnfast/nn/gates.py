@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 # Where the blocks of rnnfast's order stand in the orders of others (ONNX: LSTM i o f c, GRU z r h; Keras: LSTM i f c o).
 ONNX_ORDER: dict[str, tuple[int, ...]] = {
-    "lstm": (0, 2, 3, 1), "gru": (1, 0, 2), "gru_reset_before": (1, 0, 2), "rnn": (0,), "rnn_relu": (0,),
+    "lstm": (0, 2, 3, 1), "lstm_peephole": (0, 2, 3, 1), "gru": (1, 0, 2), "gru_reset_before": (1, 0, 2), "rnn": (0,), "rnn_relu": (0,),
 }  # fmt: skip
 KERAS_ORDER: dict[str, tuple[int, ...]] = {**ONNX_ORDER, "lstm": (0, 1, 2, 3)}
+PEEPHOLE_ORDER = (0, 2, 1)  # of ONNX: i o f; the same in both ways
 
 
 def reordered(matrix: NDArray[Any], order: Sequence[int]) -> NDArray[Any]:

@@ -95,6 +95,7 @@ class Recurrent(Layer):
                 ("num_layers", self.num_layers, 1),
                 ("nonlinearity", getattr(self, "nonlinearity", "tanh"), "tanh"),
                 ("reset_after", getattr(self, "reset_after", True), True),
+                ("peepholes", getattr(self, "peepholes", False), False),
                 ("bias", self.bias, True),
                 ("batch_first", self.batch_first, False),
                 ("dropout", self.dropout, 0.0),
@@ -276,6 +277,11 @@ class _Tape:
         self.core, self.arrays = core, arrays
 
 
+def lstm_of(peepholes: bool) -> str:
+    """The cell of an LSTM."""
+    return "lstm_peephole" if peepholes else "lstm"
+
+
 def gru_of(reset_after: bool) -> str:
     """The cell of a GRU."""
     return "gru" if reset_after else "gru_reset_before"
@@ -368,14 +374,33 @@ class LSTM(Recurrent):
 
     .. math:: i, f, o = \sigma(\ldots), \quad g = \tanh(\ldots), \quad c' = f c + i g, \quad h' = o \tanh(c')
 
-    Source: S. Hochreiter and J. Schmidhuber, Neural Computation 9 (1997), with the forget gate of Gers et al. (2000).
+    ``peepholes=True``: the gates also read c, unit by unit: i and f add :math:`p_i c` and :math:`p_f c`, and o adds
+    :math:`p_o c'`, as in ONNX. The parameter weight_c has the 3·H numbers p_i p_f p_o. PyTorch has no such layer.
+
+    Source: S. Hochreiter and J. Schmidhuber, Neural Computation 9 (1997), with the forget gate of Gers et al. (2000); peepholes:
+    F. Gers et al., Journal of Machine Learning Research 3 (2002).
 
     >>> y, (h, c) = LSTM(3, 5, seed=0)(np.zeros((7, 2, 3)))
     >>> c.shape
     (1, 2, 5)
+    >>> LSTM(3, 5, peepholes=True).state_dict()["weight_c_l0"].shape
+    (15,)
     """
 
-    _cell = "lstm"
+    peepholes = Option[bool]()
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        *,
+        peepholes: bool = False,
+        **options: Any,
+    ) -> None:
+        self._cell = lstm_of(peepholes)
+        super().__init__(input_size, hidden_size, num_layers, **options)
+        self._made_with["peepholes"] = bool(peepholes)
 
 
 class MinGRU(Recurrent):
@@ -522,6 +547,7 @@ _WRITTEN: dict[str, Callable[..., Recurrent]] = {
     "rnn": RNN,
     "rnn_relu": functools.partial(RNN, nonlinearity="relu"),
     "lstm": LSTM,
+    "lstm_peephole": functools.partial(LSTM, peepholes=True),
     "gru": GRU,
     "gru_reset_before": functools.partial(GRU, reset_after=False),
     "mingru": MinGRU,

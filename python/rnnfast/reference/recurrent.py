@@ -55,6 +55,25 @@ def lstm_step_back(saved, dh, dc, h_prev, c_prev):
     return dg, dg, 0, dc * f
 
 
+def lstm_peephole_step(gx, gh, h, c, weight_c):
+    p_i, p_f, p_o = np.split(weight_c, 3)
+    i, f, g, o = np.split(gx + gh, 4, axis=1)
+    i, f, g = sigmoid(i + p_i * c), sigmoid(f + p_f * c), np.tanh(g)
+    c = f * c + i * g
+    o = sigmoid(o + p_o * c)
+    return o * np.tanh(c), c, (i, f, g, o, c)
+
+
+def lstm_peephole_step_back(saved, dh, dc, h_prev, c_prev, weight_c):
+    p_i, p_f, p_o = np.split(weight_c, 3)
+    i, f, g, o, c = saved
+    do = dh * np.tanh(c) * o * (1 - o)
+    dc = dc + dh * o * (1 - np.tanh(c) ** 2) + do * p_o
+    di, df = dc * g * i * (1 - i), dc * c_prev * f * (1 - f)
+    dg = np.hstack([di, df, dc * i * (1 - g**2), do])
+    return dg, dg, 0, dc * f + di * p_i + df * p_f
+
+
 def gru_step(gx, gh, h, c):
     (rx, zx, nx), (rh, zh, nh) = np.split(gx, 3, axis=1), np.split(gh, 3, axis=1)
     r, z = sigmoid(rx + rh), sigmoid(zx + zh)
@@ -171,6 +190,7 @@ CELLS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
     "rnn": (rnn_step, rnn_step_back),
     "rnn_relu": (relu_step, relu_step_back),
     "lstm": (lstm_step, lstm_step_back),
+    "lstm_peephole": (lstm_peephole_step, lstm_peephole_step_back),
     "gru": (gru_step, gru_step_back),
     "mgu": (mgu_step, mgu_step_back),
     "gru_reset_before": (gru_reset_before_step, gru_reset_before_step_back),
@@ -200,6 +220,7 @@ class Scan:
         w_ih, w_hh, b_ih, b_hh, self.w_c = (weights.get(name) for name in NAMES)
         self.x, self.h0, self.c0, self.w_ih, self.w_hh, self.lengths = x, h, c, w_ih, w_hh, lengths
         self.resets = cell == "gru_reset_before"  # its last gate reads r h: a second product within the step
+        more = [w_hh, b_hh] if self.resets else [] if self.w_c is None else [self.w_c]
         self.y, self.cs, self.saved = [], [], []
         for t in range(len(x)):
             on = (t < lengths)[:, None]  # finished rows keep their state and give zeros
@@ -207,7 +228,7 @@ class Scan:
             if w_hh is None:
                 new_h, new_c, saved = step(gx, x[t], h, c, self.w_c)
             else:
-                new_h, new_c, saved = step(gx, h @ w_hh.T + b_hh, h, c, *[w_hh, b_hh] * self.resets)
+                new_h, new_c, saved = step(gx, h @ w_hh.T + b_hh, h, c, *more)
             self.saved.append((saved, h, c))
             h, c = np.where(on, new_h, h), np.where(on, new_c, c)
             self.y.append(np.where(on, new_h, 0))
@@ -218,14 +239,13 @@ class Scan:
             return self._backward_without_product(dy, dh, dc)
         dw_ih, dw_hh = np.zeros_like(self.w_ih), np.zeros_like(self.w_hh)
         db_ih, db_hh, dx = np.zeros(len(dw_ih)), np.zeros(len(dw_ih)), np.zeros_like(self.x)
-        H = dh.shape[1]
+        H, dw_c = dh.shape[1], 0
+        more = [self.w_hh] if self.resets else [] if self.w_c is None else [self.w_c]
         of_h = 2 * H if self.resets else len(dw_hh)  # rows of weight_hh that read h
         for t in reversed(range(len(self.x))):
             on = (t < self.lengths)[:, None]
             saved, h_prev, c_prev = self.saved[t]
-            dgx, dgh, direct, dc_prev = self.step_back(
-                saved, dh + dy[t], dc, h_prev, c_prev, *[self.w_hh] * self.resets
-            )
+            dgx, dgh, direct, dc_prev = self.step_back(saved, dh + dy[t], dc, h_prev, c_prev, *more)
             dgx, dgh = dgx * on, dgh * on
             dh, dc = np.where(on, dgh[:, :of_h] @ self.w_hh[:of_h] + direct, dh), np.where(on, dc_prev, dc)
             dx[t] = dgx @ self.w_ih
@@ -234,7 +254,11 @@ class Scan:
             if self.resets:
                 dw_hh[of_h:] += dgh[:, of_h:].T @ (saved[0] * h_prev)
             db_hh = db_hh + dgh.sum(0)
-        return dx, dh, dc, dict(zip(NAMES, (dw_ih, dw_hh, db_ih, db_hh)))
+            if self.w_c is not None:  # i and f read c of the step before, o that of its own
+                di, df, _, do = np.split(dgh, 4, axis=1)
+                dw_c = dw_c + np.hstack([(di * c_prev).sum(0), (df * c_prev).sum(0), (do * saved[-1]).sum(0)])
+        grads = dict(zip(NAMES, (dw_ih, dw_hh, db_ih, db_hh, dw_c)))
+        return dx, dh, dc, grads if self.w_c is not None else {name: grads[name] for name in NAMES[:4]}
 
     def _backward_without_product(self, dy, dh, dc):
         H = dh.shape[1]

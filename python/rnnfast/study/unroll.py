@@ -20,7 +20,16 @@ from rnnfast.reference.recurrent import CELLS, NAMES
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-GATES = {"lstm": "ifgo", "gru": "rzn", "mgu": "fn", "mingru": "nz", "minlstm": "nfi", "sru": "ufr", "qrnn": "zfo"}
+GATES = {
+    "lstm": "ifgo",
+    "lstm_peephole": "ifgo",
+    "gru": "rzn",
+    "mgu": "fn",
+    "mingru": "nz",
+    "minlstm": "nfi",
+    "sru": "ufr",
+    "qrnn": "zfo",
+}
 _BARS = "▁▂▃▄▅▆▇█"
 _WIDTH = 16  # of a state in a terminal
 
@@ -190,7 +199,7 @@ def _gates(
     if w_hh is None:
         saved = step(gx, x, h_prev, c_prev, w_c)[2]
     else:
-        saved = step(gx, h_prev @ w_hh.T + (0 if b_hh is None else b_hh), h_prev, c_prev)[2]
+        saved = step(gx, h_prev @ w_hh.T + (0 if b_hh is None else b_hh), h_prev, c_prev, *[w_c] * (w_c is not None))[2]
     return {letter: gate[0] for letter, gate in zip(GATES[cell], saved)}
 
 

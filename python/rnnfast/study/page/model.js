@@ -82,6 +82,12 @@ const CELLS = {
     const next = fma(f, c, times(i, g));
     return [times(o, tanh(next)), next, [i, f, g, o]];
   },
+  lstm_peephole(x, y, h, c, highway, v) {
+    const i = sigmoid(fma(v[0], c, add(x[0], y[0]))), f = sigmoid(fma(v[1], c, add(x[1], y[1])));
+    const g = tanh(add(x[2], y[2])), next = fma(f, c, times(i, g));
+    const o = sigmoid(fma(v[2], next, add(x[3], y[3])));
+    return [times(o, tanh(next)), next, [i, f, g, o]];
+  },
   gru(x, y, h, c) {
     const r = sigmoid(add(x[0], y[0])), z = sigmoid(add(x[1], y[1])), n = tanh(fma(r, y[2], x[2]));
     return [fma(z, minus(h, n), n), c, [r, z, n]];
@@ -137,7 +143,7 @@ class Layer {
       const own = [], recurrent = [];
       for (let k = 0; k < G; k++) (own[k] = gx[k * H + u]), (recurrent[k] = gh[k * H + u]);
       const highway = cell !== "sru" ? 0 : G === 4 ? own[3] : times(SRU_SCALE, x[u]);
-      const v = w.weight_c ? [w.weight_c[u], w.weight_c[H + u]] : [];
+      const v = w.weight_c ? [0, 1, 2].map((k) => w.weight_c[k * H + u]) : [];
       const [h1, c1, saved] = CELLS[cell](own, recurrent, h[u], c[u], highway, v);
       (next.h[u] = h1), (next.c[u] = c1);
       saved.forEach((value, k) => ((next.gates[k] ??= new Float32Array(H))[u] = value));
