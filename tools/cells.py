@@ -30,7 +30,7 @@ def written() -> dict[Path, str]:
     commands = replaced(COMMANDS, r"(`--cell )[\w|]+(`\.)", "|".join(cell.name for cell in cells))
     head = '"""Names of the compiled core for type checkers; written by tools/cells.py."""\n\n'
     files = {
-        NAMES: f"{head}from typing import Literal\n\nCell = Literal[{names}]\n",
+        NAMES: f"{head}from typing import Literal\n\nCell = Literal[\n    {names}\n]\n",
         DOCUMENT: document,
         COMMANDS: commands,
     }
