@@ -1,8 +1,10 @@
 // A language model made to run a file gives the bits of one made to train, with the same weights.
+#include <deque>
 #include <optional>
 #include <stdexcept>
 
 #include "allocations.h"
+#include "layers/optim.h"
 #include "model_files.h"
 #include "models/language_model_file.h"
 #include "rnnfast/error.hpp"
@@ -218,4 +220,92 @@ TEST_CASE("residual layers from a file stream as one state, with the bits of the
     CHECK(contains(refusal("layers.3.norm.weight"), "has layers.3.norm.weight, which its configuration does not"));
     CHECK(contains(refusal("norm.scale"), "has norm.scale"));
     unlink(path.c_str());
+}
+
+namespace {
+
+// Ids [steps, rows] of a text in which neighbours differ.
+std::vector<int32_t> even_ids(size_t steps, Range rows, size_t vocabulary) {
+    std::vector<int32_t> ids;
+    for (size_t t = 0; t < steps; ++t)
+        for (size_t n = rows.begin; n < rows.end; ++n)
+            ids.push_back(static_cast<int32_t>((7 * n + 3 * t * t + t) % vocabulary));
+    return ids;
+}
+
+// Adds to the model's gradients those of some rows, alone or in groups.
+void add_gradients(LanguageModel& model, Range rows, const DropoutKeys& keys) {
+    const size_t steps = 5, vocabulary = model.options().vocabulary;
+    const std::vector<int32_t> x = even_ids(steps, rows, vocabulary), y = even_ids(steps, rows, vocabulary - 1);
+    std::vector<double> nll(x.size());
+    model.loss(x.data(), y.data(), steps, rows.size(), {}, {}, nll.data(), true, keys);
+    CHECK(model.unfinished() == model.parameters().size());
+    model.backward();
+    CHECK(model.unfinished() == 0);
+}
+
+}  // namespace
+
+TEST_CASE("groups of rows give the bits of each alone, added in a tree") {
+    for (const char* cell : {"lstm", "gru", "sru"})
+        for (const size_t embedding : {size_t{0}, size_t{6}}) {
+            if (embedding == 0 && std::string(cell) == "sru") continue;  // adds its input to what it gives
+            CAPTURE(cell);
+            LanguageModelOptions o;
+            o.cell = cell;
+            o.vocabulary = 11;
+            o.embedding_size = embedding;
+            o.hidden_size = 18;
+            o.num_layers = 2;
+            o.dropout = 0.25;
+            LanguageModel together(o, 4, active());
+            DropoutKeys keys(1);
+            keys.groups = {21, 22, 23, 24};
+            add_gradients(together, {0, 12}, keys);
+            std::vector<std::vector<Buffer>> alone;
+            for (size_t g = 0; g < 4; ++g) {
+                LanguageModel model(o, 4, active());
+                add_gradients(model, {3 * g, 3 * g + 3}, keys.groups[g]);
+                alone.emplace_back();
+                for (Parameter* p : model.parameters()) alone.back().push_back(std::move(p->grad));
+            }
+            for (size_t i = 0; i < alone[0].size(); ++i)
+                for (size_t j = 0; j < alone[0][i].size(); ++j) {
+                    const auto of = [&](size_t g) { return alone[g][i].data()[j]; };
+                    const float sum = (of(0) + of(1)) + (of(2) + of(3));
+                    REQUIRE(together.parameters()[i]->grad.data()[j] == sum);
+                }
+        }
+}
+
+TEST_CASE("optimizers that share the elements of a model move them as one does") {
+    LanguageModelOptions o;
+    o.cell = "gru";
+    o.vocabulary = 11;
+    o.embedding_size = 6;
+    o.hidden_size = 18;
+    OptimizerOptions adam;
+    adam.kind = OptimizerKind::adamw;
+    adam.weight_decay = 0.1;
+    LanguageModel whole(o, 4, active()), split(o, 4, active());
+    Optimizer one(active(), whole.parameters(), adam);
+    std::deque<Optimizer> shares;
+    for (int i = 0; i < 3; ++i) shares.emplace_back(active(), split.parameters(), adam);
+    size_t total = 0;
+    for (const Parameter* p : split.parameters()) total += p->size();
+    for (size_t i = 0; i < 3; ++i) shares[i].keep({total * i / 3, total * (i + 1) / 3});
+    for (int step = 0; step < 3; ++step) {
+        for (LanguageModel* model : {&whole, &split}) add_gradients(*model, {0, 4}, DropoutKeys(7));
+        one.step(0.01);
+        for (Optimizer& share : shares) share.step(0.01);
+        for (LanguageModel* model : {&whole, &split}) model->weights_changed();
+    }
+    size_t held = 0;
+    for (const Optimizer& share : shares)
+        for (const Buffer& state : share.second) held += state.size();
+    CHECK(held == total);
+    for (size_t i = 0; i < whole.parameters().size(); ++i) {
+        const Buffer &a = whole.parameters()[i]->value, &b = split.parameters()[i]->value;
+        CHECK(std::equal(a.data(), a.data() + a.size(), b.data()));
+    }
 }
