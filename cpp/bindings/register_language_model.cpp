@@ -40,6 +40,25 @@ py::tuple loss(LanguageModel& model, const Array<int32_t>& x, const Array<int32_
     return py::make_tuple(nll, h, has_c ? py::object(c) : py::none());
 }
 
+// Returns (hidden states [T, N, H] that the output layer reads, h, c or None).
+py::tuple read(LanguageModel& model, const Array<int32_t>& x, const py::object& h0, const py::object& c0) {
+    if (x.ndim() != 2 || x.shape(0) == 0)
+        throw std::invalid_argument("x has shape " + shape_text(x) +
+                                    ", expected (T, N) token ids with at least one step");
+    const auto states = state_shape(model, x.shape(1));
+    const RecurrentState start{optional_data(h0, states, "state h"), optional_data(c0, states, "state c")};
+    const bool has_c = model.cell().has_c;
+    Array<float> hidden({x.shape(0), x.shape(1), states[2]});
+    Array<float> h(states), c(has_c ? states : std::vector<py::ssize_t>{0});
+    float* out = hidden.mutable_data();
+    const RecurrentStateOut end{h.mutable_data(), has_c ? c.mutable_data() : nullptr};
+    {
+        const py::gil_scoped_release release;
+        model.read(x.data(), static_cast<size_t>(x.shape(0)), static_cast<size_t>(x.shape(1)), start, end, out);
+    }
+    return py::make_tuple(hidden, h, has_c ? py::object(c) : py::none());
+}
+
 // Returns (logits [N, V], h, c or None).
 py::tuple step(const LanguageModel& model, const Array<int32_t>& tokens, const py::object& h0, const py::object& c0) {
     if (tokens.ndim() != 1)
@@ -122,6 +141,7 @@ void register_language_model(py::module_& m) {
         .def("backward", &LanguageModel::backward, py::call_guard<py::gil_scoped_release>())
         .def_property_readonly("unfinished", &LanguageModel::unfinished,
                                "All parameters but so many leading ones have complete gradients.")
+        .def("read", &read, py::arg("x"), py::arg("h0"), py::arg("c0"))
         .def("step", &step, py::arg("tokens"), py::arg("h0"), py::arg("c0"))
         .def_property_readonly("has_c", [](const LanguageModel& l) { return l.cell().has_c; });
     add_parameters(model);

@@ -11,6 +11,7 @@ OptimizerKind kind_named(const std::string& name) {
     if (name == "sgd") return OptimizerKind::sgd;
     if (name == "adam") return OptimizerKind::adam;
     if (name == "adamw") return OptimizerKind::adamw;
+    if (name == "dynamic") return OptimizerKind::dynamic;
     throw std::invalid_argument("unknown optimizer '" + name + "': expected one of sgd, adam, adamw");
 }
 

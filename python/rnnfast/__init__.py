@@ -25,6 +25,7 @@ from rnnfast.interop.onnx_read import from_onnx
 from rnnfast.interop.torch_read import from_torch
 from rnnfast.io import load, quantize
 from rnnfast.markov.ngram import NGram
+from rnnfast.models.dynamic import DynamicEvaluation, NeuralCache
 from rnnfast.models.examples import Examples
 from rnnfast.models.language_model import LanguageModel
 from rnnfast.models.network import Network, Sequential
@@ -39,6 +40,7 @@ from rnnfast.text import datasets
 from rnnfast.text.corpus import Corpus, batches
 from rnnfast.text.pairs import ParallelCorpus
 from rnnfast.text.vocab import Vocab
+from rnnfast.train import averaging as averages
 from rnnfast.train import schedules
 from rnnfast.train.callbacks import Callback, TensorBoard
 from rnnfast.train.fit import fit
@@ -56,6 +58,7 @@ __all__ = [
     "Callback",
     "Corpus",
     "CorpusBleu",
+    "DynamicEvaluation",
     "Evaluation",
     "Examples",
     "FileFormatError",
@@ -69,6 +72,7 @@ __all__ = [
     "NGram",
     "Network",
     "NetworkEvaluation",
+    "NeuralCache",
     "NonFiniteLoss",
     "NotFittedError",
     "PairEvaluation",
@@ -83,6 +87,7 @@ __all__ = [
     "UnrolledStep",
     "Vocab",
     "__version__",
+    "averages",
     "batches",
     "bleu",
     "clip_grad_norm_",

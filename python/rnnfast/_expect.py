@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
+from typing import Any, TypeVar, cast
+
+_Kind = TypeVar("_Kind")
 
 
 def kind_of(value: Any) -> str:
@@ -73,3 +76,26 @@ def choice(value: Any, choices: Iterable[str], name: str) -> str:
     if not isinstance(value, str) or value not in choices:
         raise ValueError(f"{name} is {brief(value)}, expected one of {', '.join(choices)}")
     return value
+
+
+def described(spec: Any, base: type[Any], kinds: Mapping[str, type[_Kind]], what: str) -> _Kind:
+    """An object of one of the ``kinds``, dataclasses by their names, from ``"name"`` or ``"name:option=value,option=value"``; an object of
+    their ``base`` is returned as it is."""
+    if isinstance(spec, base):
+        return cast("_Kind", spec)
+    if not isinstance(spec, str):
+        raise TypeError(f"{what} is {kind_of(spec)}, expected a name, or an object as rf.{what}s has them")
+    name, _, rest = spec.partition(":")
+    if name not in kinds:
+        raise ValueError(f"unknown {what} {brief(name)}: expected one of {', '.join(kinds)}")
+    known: dict[str, Any] = {field.name: type(field.default) for field in fields(kinds[name])}  # type: ignore[arg-type]
+    options: dict[str, Any] = {}
+    for part in filter(None, rest.split(",")):
+        key, _, value = part.partition("=")
+        if key not in known:
+            raise ValueError(f"{what} {brief(name)} has no option {brief(key)}: it has {', '.join(known) or 'none'}")
+        try:
+            options[key] = known[key](value)
+        except ValueError:
+            raise ValueError(f"{key} of {what} {brief(name)} is {brief(value)}, expected a number") from None
+    return kinds[name](**options)

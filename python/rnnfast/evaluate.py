@@ -14,6 +14,7 @@ from rnnfast import html
 from rnnfast._arrays import positive
 from rnnfast._expect import kind_of, offers
 from rnnfast.distributed.ranks import Ranks, as_ranks, share_of
+from rnnfast.models.dynamic import DynamicEvaluation, NeuralCache, adapted_nll
 from rnnfast.models.examples import Data
 from rnnfast.models.network import Network
 from rnnfast.models.supervised import Metrics, Supervised
@@ -133,6 +134,8 @@ def evaluate(
     batch_size: int | None = None,
     num_steps: int = 128,
     parts: int | None = None,
+    dynamic: DynamicEvaluation | None = None,
+    cache: NeuralCache | None = None,
     distributed: Ranks | None = None,
 ) -> Evaluation: ...
 @overload
@@ -154,6 +157,8 @@ def evaluate(
     batch_size: int | None = None,
     num_steps: int = 128,
     parts: int | None = None,
+    dynamic: DynamicEvaluation | None = None,
+    cache: NeuralCache | None = None,
     distributed: Ranks | None = None,
 ) -> Evaluation | PairEvaluation | NetworkEvaluation:
     """For a text, an :class:`Evaluation`: predicts every token but the first, in order, and carries the state from the first
@@ -169,6 +174,8 @@ def evaluate(
         the result is slightly pessimistic. None: ``batch_size``, or the shards of ``distributed``
     batch_size, num_steps : how many parts, and tokens of each, are computed at a time; for pairs, how many pairs; for a network,
         how many rows. None: 1, and 64 pairs, and 256 rows. For the same ``parts`` results are bit-identical
+    dynamic, cache : of a language model and a text in one part: adapt the weights to the text as it is read, an
+        ``rf.DynamicEvaluation``; mix the predictions with a cache of the last states, an ``rf.NeuralCache``. The model is not changed
     distributed : ranks that compute different parts of the text, or different pairs, an ``rf.distributed.MPI(...)``; every one gets the
         result, which is bit-identical to that of one process
 
@@ -178,6 +185,9 @@ def evaluate(
     (4, True)
     """
     ranks = as_ranks(distributed)
+    adapts = dynamic is not None or cache is not None
+    if adapts and (isinstance(model, Network) or isinstance(corpus, ParallelCorpus)):
+        raise TypeError("dynamic evaluation and caches are for an rf.LanguageModel and a text")
     if isinstance(model, Network):
         if loss is None:
             raise ValueError('a network needs a loss: give loss="cross_entropy", "mse", ..., or a loss of rf.losses')
@@ -199,9 +209,12 @@ def evaluate(
     if batch_size is None:  # several parts at a time only where sums do not depend on it
         batch_size = 1 if distributed is None or len(ids) > _WHOLE else -(-parts // ranks.size)
     split = _Split(parts, positive(batch_size, "batch_size"), num_steps)
-    if len(ids) > _WHOLE:
+    if adapts and (parts > 1 or ranks.size > 1):
+        raise ValueError(f"dynamic evaluation and caches read a text in one part, by one process; parts is {parts}")
+    if len(ids) > _WHOLE and not adapts:
         return _evaluate_in_blocks(predictor, ids, split, ranks)
-    nll = _nll(predictor, ids, split, ranks)
+    nll = adapted_nll(model, ids, dynamic, cache) if adapts else _nll(predictor, ids, split, ranks)
+    _check_numbers(nll)
     unknown = ids[1:] == 0 if predictor.vocab is not None else np.zeros(len(nll), bool)
     known = nll[~unknown]
     return _evaluation(

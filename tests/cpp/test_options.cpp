@@ -25,6 +25,8 @@ TEST_CASE("options are written as they were read") {
     CHECK(copied<LanguageModelOptions>(language + "}") == language + "}");
     const std::string later = R"(,"embedding_dropout":0.0,"tie_weights":true,"residual":true,"norm":"rms"})";
     CHECK(copied<LanguageModelOptions>(language + later) == language + later);
+    const std::string drops = R"(,"output_dropout":0.25,"weight_drop":0.5})";
+    CHECK(copied<LanguageModelOptions>(language + drops) == language + drops);
     const std::string adaptive = R"(,"output":"adaptive","cutoffs":[2,4],"div_value":2.0})";
     CHECK(copied<LanguageModelOptions>(language + adaptive) == language + adaptive);
     const std::string sampled = R"(,"output":"sampled","num_sampled":3})";

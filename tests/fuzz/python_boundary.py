@@ -38,7 +38,7 @@ ALSO = (OSError, MemoryError, ImportError, ArithmeticError)
 LEAKS = re.compile(r"\n|incompatible function arguments|std::|object has no attribute|pybind11|NoneType'? object")
 
 SKIP = {
-    "distributed", "FileFormatError", "NonFiniteLoss", "Interrupted", "datasets", "presets", "schedules", "__version__",
+    "distributed", "FileFormatError", "NonFiniteLoss", "Interrupted", "datasets", "presets", "schedules", "averages", "__version__",
     "set_num_threads",  # called with small numbers only, below
     "pooch",
 }  # fmt: skip

@@ -219,7 +219,7 @@ def test_the_history_knows_its_best_epoch():
 @pytest.mark.parametrize(
     ("call", "sentence"),
     [
-        (lambda: schedule_named("sine"), "expected one of constant, step, cosine, plateau"),
+        (lambda: schedule_named("sine"), "expected one of constant, step, cosine, onecycle, plateau"),
         (lambda: schedule_named("step:decay=0.5,begin=3"), "no option 'begin': it has decay, start, every"),
         (lambda: schedule_named("step:decay=fast"), "decay of schedule 'step' is 'fast'"),
         (lambda: schedule_named("constant:x=1"), "it has none"),

@@ -4,8 +4,7 @@
 #include <cmath>
 #include <stdexcept>
 
-#include "ops/softmax_loss.h"
-#include "runtime/parallel.h"
+#include "ops/elementwise.h"
 #include "runtime/random.h"
 
 namespace rnnfast::core {
@@ -97,16 +96,12 @@ AdaptiveOutput::Sizes AdaptiveOutput::one_row() const {
 namespace {
 
 void log_softmax(const Kernels& kernels, size_t rows, size_t size, float* x, size_t most_threads) {
-    const size_t threads = threads_for(8.0 * static_cast<double>(rows * size));
-    parallel(std::min({threads, most_threads, rows}), [&](const Team& team) {
-        const Range own = split(rows, team.size, team.index);
-        RowSoftmax s;
-        s.rows = own.size();
-        s.size = size;
-        s.logarithm = true;
-        s.x = s.y = x + own.begin * size;
-        kernels.row_softmax(s);
-    });
+    RowSoftmax s;
+    s.rows = rows;
+    s.size = size;
+    s.logarithm = true;
+    s.x = s.y = x;
+    row_softmax(kernels, s, most_threads);
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <stdexcept>
 #include <utility>
 
+#include "ops/elementwise.h"
 #include "runtime/parallel.h"
 
 namespace rnnfast::core {
@@ -23,6 +24,9 @@ Optimizer::Optimizer(const Kernels& kernels, Parameters parameters, OptimizerOpt
         first.emplace_back(has_first() ? p->size() : 0);
         second.emplace_back(has_second() ? p->size() : 0);
         own.push_back({0, p->size()});
+        if (options_.kind != OptimizerKind::dynamic) continue;
+        std::copy_n(p->value.data(), p->size(), first.back().data());
+        std::fill_n(second.back().data(), p->size(), 1.0f);
     }
 }
 
@@ -99,6 +103,17 @@ void Optimizer::step(double learning_rate, double weight_decay) {
             s.grad = p.grad.data() + at;
             s.velocity = first[i].size() ? first[i].data() + held : nullptr;
             kernels_.sgd(s);
+        } else if (options_.kind == OptimizerKind::dynamic) {
+            DynamicStep s;
+            s.size = n;
+            s.weight = p.value.data() + at;
+            s.grad = p.grad.data() + at;
+            s.first = first[i].data() + held;
+            s.scale = second[i].data() + held;
+            s.learning_rate = static_cast<float>(learning_rate);
+            s.decay = static_cast<float>(weight_decay);
+            s.epsilon = static_cast<float>(options_.epsilon);
+            dynamic_step(s);
         } else {
             AdamStep s = adam[i];
             s.size = n;

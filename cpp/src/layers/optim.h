@@ -8,7 +8,9 @@
 
 namespace rnnfast::core {
 
-enum class OptimizerKind { sgd, adam, adamw };
+// dynamic: of dynamic evaluation (Krause et al., arXiv:1709.07432). first: the weights at the start, second: s,
+//     w += min(weight_decay s, 1) (first - w) - learning_rate g / (s + epsilon)
+enum class OptimizerKind { sgd, adam, adamw, dynamic };
 
 struct OptimizerOptions {
     OptimizerKind kind = OptimizerKind::sgd;

@@ -23,6 +23,10 @@ void check(const RecurrentOptions& o) {
         fail(
             "window is 2: expected a cell without a recurrent product and a highway, such as qrnn, and no fixed "
             "inputs");
+    if (!(o.weight_drop >= 0.0f && o.weight_drop < 1.0f))
+        fail("weight_drop is " + std::to_string(o.weight_drop) + ": expected at least 0 and less than 1");
+    if (o.weight_drop > 0.0f && !cell.recurrent)
+        fail("weight_drop: the cell '" + o.cell + "' has no recurrent weights; expected a cell that has, such as lstm");
     if (!(o.dropout >= 0.0f && o.dropout < 1.0f))
         fail("dropout is " + std::to_string(o.dropout) + ": expected at least 0 and less than 1");
 }
@@ -168,6 +172,59 @@ Stack Recurrent::layers() const {
             options_.window};
 }
 
+Stack Recurrent::layers(const RecurrentTape& tape) const {
+    Stack stack = layers();
+    if (!tape.dropped.empty()) stack.scans = tape.dropped.data();
+    return stack;
+}
+
+namespace {
+
+uint64_t weight_key(const RecurrentTape& tape, size_t scan) {
+    constexpr uint64_t beyond_layers = 1u << 31;  // whose numbers make the keys of other masks
+    return random_key(tape.dropout_keys.whole, beyond_layers + scan);
+}
+
+}  // namespace
+
+ScanParameters Recurrent::dropped_parameters(const RecurrentTape& tape, size_t scan) const {
+    ScanParameters p = scan_parameters(scan);
+    p.weight_hh = tape.dropped_hh[scan].data();
+    return p;
+}
+
+void Recurrent::pack_dropped(bool token_input, RecurrentTape& tape) const {
+    if (tape.dropped.empty()) tape.dropped = unpacked();
+    tape.dropped_hh.resize(scans());
+    tape.dropped_dhh.resize(scans());
+    for (size_t scan = 0; scan < scans(); ++scan) {
+        const Parameter& w = *named_[scan].weight_hh;
+        tape.dropped_hh[scan].reserve(w.size());
+        dropout(w.value.data(), tape.dropped_hh[scan].data(), w.size(), options_.weight_drop, weight_key(tape, scan));
+        tape.dropped[scan].pack(dropped_parameters(tape, scan), token_input && scan < directions());
+    }
+}
+
+void Recurrent::prepare_dropped_backward(RecurrentTape& tape, bool input_gradient) {
+    for (size_t scan = 0; scan < scans(); ++scan) {
+        tape.dropped[scan].pack_backward(dropped_parameters(tape, scan), input_gradient || scan >= directions());
+        Buffer& d = tape.dropped_dhh[scan];
+        const size_t size = named_[scan].weight_hh->size();
+        d.reserve(size);
+        std::fill_n(d.data(), size, 0.0f);
+        tape.gradients[scan].weight_hh = d.data();
+    }
+}
+
+void Recurrent::add_dropped_gradients(RecurrentTape& tape) {
+    for (size_t scan = 0; scan < scans(); ++scan) {
+        float* d = tape.dropped_dhh[scan].data();
+        Parameter& w = *named_[scan].weight_hh;
+        dropout(d, d, w.size(), options_.weight_drop, weight_key(tape, scan));
+        kernels_->add(w.size(), d, w.grad.data());
+    }
+}
+
 void Recurrent::check_input(const RecurrentInput& input, bool save) const {
     if (input.tokens && options_.fixed_size)
         throw std::invalid_argument("token input with fixed inputs: expected x, such as rows of an embedding");
@@ -186,10 +243,15 @@ void Recurrent::forward(const RecurrentInput& input, const RecurrentState& start
                         const DropoutKeys& dropout_keys) const {
     check_input(input, save);
     if (input.part.begin == 0) tape.weights = packed_->stamp.now();
-    prepare(input.tokens != nullptr, false, false);
     tape.saved = false;
     tape.dropout_keys = dropout_keys;
-    layers().forward(input, start, y, end, tape, save);
+    if (!save || options_.weight_drop == 0) {
+        tape.dropped.clear();
+        prepare(input.tokens != nullptr, false, false);
+    } else if (input.part.begin == 0) {
+        pack_dropped(input.tokens != nullptr, tape);
+    }
+    layers(tape).forward(input, start, y, end, tape, save);
     tape.saved = save;
 }
 
@@ -199,11 +261,19 @@ void Recurrent::backward(RecurrentTape& tape, const float* dy, const RecurrentSt
         throw std::invalid_argument("backward: nothing was saved, or backward was called already; run forward again");
     check_weights(tape);
     tape.saved = false;
-    prepare(false, true, dstart.x || (dx && options_.input_size) || (dfixed && options_.fixed_size));
+    const bool input_gradient = dstart.x || (dx && options_.input_size) || (dfixed && options_.fixed_size);
     tape.gradients.resize(scans());
     for (size_t scan = 0; scan < scans(); ++scan) tape.gradients[scan] = scan_gradients(scan);
     tape.parameters_of_layer = parameters.size() / options_.num_layers;
-    layers().backward(tape, {dy, dend, dx, dstart, dfixed});
+    const bool drops = !tape.dropped.empty();
+    if (drops) {
+        tape.progress = {};  // the gradients of weight_hh are complete at the end
+        prepare_dropped_backward(tape, input_gradient);
+    } else {
+        prepare(false, true, input_gradient);
+    }
+    layers(tape).backward(tape, {dy, dend, dx, dstart, dfixed});
+    if (drops) add_dropped_gradients(tape);
 }
 
 }  // namespace rnnfast::core

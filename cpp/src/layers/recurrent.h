@@ -19,6 +19,7 @@ struct RecurrentOptions {
     size_t fixed_size = 0;  // inputs that are the same at every step: the last columns of weight_ih_l0
     bool bias = true, bidirectional = false;
     float dropout = 0;               // between layers, in training
+    float weight_drop = 0;           // of weight_hh, in training: one mask a sequence (Merity et al., arXiv:1708.02182)
     bool variational = false;        // the same dropout mask at every step
     bool single = false;             // parameters without "_l0" in their names: PyTorch's cells
     bool recompute = false;          // backward computes again what forward then does not save
@@ -87,9 +88,15 @@ private:
     void add_scan(size_t scan, std::optional<uint64_t> seed, const std::string& prefix);
     ScanParameters scan_parameters(size_t scan) const;
     void check_input(const RecurrentInput& input, bool save) const;
+    // With weight_drop, training packs masked weights into the tape, and the gradients go through the mask.
+    ScanParameters dropped_parameters(const RecurrentTape& tape, size_t scan) const;
+    void pack_dropped(bool token_input, RecurrentTape& tape) const;
+    void prepare_dropped_backward(RecurrentTape& tape, bool input_gradient);
+    void add_dropped_gradients(RecurrentTape& tape);
     void prepare(bool token_input, bool backward, bool input_gradient) const;
-    Stack layers() const;                       // with the weights that are packed
-    std::vector<ScanWeights> unpacked() const;  // one a scan, before its weights are packed
+    Stack layers() const;                           // with the weights that are packed
+    Stack layers(const RecurrentTape& tape) const;  // in training: with the tape's, if it has dropped ones
+    std::vector<ScanWeights> unpacked() const;      // one a scan, before its weights are packed
     void forget_packed() const;
     void renew_packed() const;  // in a child forked while another thread packed
 

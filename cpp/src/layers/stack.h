@@ -67,8 +67,11 @@ struct RecurrentTape : RaggedRows {
     Buffer x, x_before, x_reversed, x_dropped, x_windows;
     std::vector<Scan> scans;
     std::vector<ScanGradients> gradients;  // where each scan adds those of its parameters
-    std::vector<Buffer> outputs;           // [total, directions * H] of each layer, or of every other one
-    View y;                                // the last layer's output, the caller's memory if rows are even
+    // With weight_drop: weight_hh of each scan under its mask, what is packed of it, and its gradient.
+    std::vector<Buffer> dropped_hh, dropped_dhh;
+    std::vector<ScanWeights> dropped;
+    std::vector<Buffer> outputs;  // [total, directions * H] of each layer, or of every other one
+    View y;                       // the last layer's output, the caller's memory if rows are even
     SegmentWorkspace segment;
     Steps part;  // of the forward that is under way
     Buffer scratch, y_reversed, dy, dx, dx_other, dx_reversed, dx_windows, dx_before, dy_reversed, dc, dh, dh0, dgates,

@@ -91,6 +91,7 @@ struct Describing {
             write(required("num_layers"), layers, Size{1});
             write(required("dropout"), o.dropout, Share{});  // between its layers
             write(later("variational"), o.variational);
+            write(later("weight_drop"), o.weight_drop, Share{});
         });
     }
     void add_norm(const std::string& name) {
@@ -127,7 +128,7 @@ NetworkDescription description(const LanguageModelOptions& o) {
         describing.add_separate_layers();
     else
         describing.add_recurrent("rnn", o.num_layers, part_rnn);
-    describing.add_dropout("dropout", o.dropout, part_output);
+    describing.add_dropout("dropout", o.output_dropout.value_or(o.dropout), part_output);
     return std::move(describing.d);
 }
 
@@ -191,9 +192,11 @@ void check_groups(size_t groups, size_t rows, const LanguageModelOptions& o) {
     if (groups & (groups - 1) || rows % groups)
         throw std::invalid_argument(std::to_string(groups) + " groups of " + std::to_string(rows) +
                                     " rows: expected a power of two that divides the rows");
-    if (o.tie_weights || o.norm || o.output)
+    if (o.tie_weights || o.norm || o.output || o.weight_drop)
         throw std::invalid_argument(
-            "groups of rows with tied weights or norms, or with an adaptive or sampled softmax: run each group alone");
+            "groups of rows with tied weights or norms, or with weight_drop or an adaptive or sampled softmax: run "
+            "each "
+            "group alone");
 }
 
 }  // namespace
@@ -244,17 +247,30 @@ void LanguageModel::split_states(const Batch& b, Memory& m) const {
     }
 }
 
-// training: the memory again if backward may follow, or nullptr
-void LanguageModel::run_loss(const Batch& b, Memory& m, Training* training, const DropoutKeys& dropout_keys) {
+// Up to the last hidden state
+const Signal& LanguageModel::forward(const Batch& b, Memory& m, bool train, const DropoutKeys& dropout_keys) {
     const size_t tokens = b.steps * b.rows;
     check_ids(b.x, tokens);
-    check_targets(b.y, tokens, {options_.vocabulary, "token id", of_the_model});
     m.ids.assign(b.x, b.x + tokens);
     const Signal input = tokens_signal(m.ids.data(), b.steps, b.rows);
     split_states(b, m);
-    network_.forward({&input, m.start.data(), m.end.data()}, m.tape, training != nullptr, dropout_keys);
+    network_.forward({&input, m.start.data(), m.end.data()}, m.tape, train, dropout_keys);
+    return network_.output(m.tape, 0);
+}
+
+void LanguageModel::read(const int32_t* x, size_t steps, size_t rows, const RecurrentState& start,
+                         const RecurrentStateOut& end, float* hidden) {
+    Pool<Memory>::Loan memory(evaluation_);
+    const Signal& top = forward({x, nullptr, steps, rows, start, end, nullptr}, *memory, false, {});
+    std::copy_n(top.x, top.size(), hidden);
+}
+
+// training: the memory again if backward may follow, or nullptr
+void LanguageModel::run_loss(const Batch& b, Memory& m, Training* training, const DropoutKeys& dropout_keys) {
+    const size_t tokens = b.steps * b.rows;
+    check_targets(b.y, tokens, {options_.vocabulary, "token id", of_the_model});
+    const Signal& top = forward(b, m, training != nullptr, dropout_keys);
     if (training) network_.set_unfinished(parameters().size());
-    const Signal& top = network_.output(m.tape, 0);
     if (training) training->dhidden.reserve(std::max<size_t>(1, top.size()));  // nullptr: no gradients
     float* dhidden = training ? training->dhidden.data() : nullptr;
     if (dropout_keys.count() > 1)

@@ -29,6 +29,8 @@ struct LanguageModelOptions {
     size_t hidden_size = 0, num_layers = 1;
     double dropout = 0;  // on every connection that is not recurrent: embedding, between layers, before the output
     std::optional<double> embedding_dropout;  // of the embeddings; unless given, `dropout`
+    std::optional<double> output_dropout;     // before the output layer; unless given, `dropout`
+    std::optional<double> weight_drop;        // of the recurrent weights
     bool variational = false;                 // the same dropout mask at every step
     bool tie_weights = false;           // the output product uses the embedding's table; embedding_size = hidden_size
     bool residual = false;              // each recurrent layer adds to what it reads; embedding_size = hidden_size
@@ -51,6 +53,8 @@ struct LanguageModelOptions {
         visit(usual("weights"), o.weights);
         visit(usual("seed"), o.seed, Seed{});
         visit(later("embedding_dropout"), o.embedding_dropout, Share{});
+        visit(later("output_dropout"), o.output_dropout, Share{});
+        visit(later("weight_drop"), o.weight_drop, Share{});
         visit(later("variational"), o.variational);
         visit(later("tie_weights"), o.tie_weights);
         visit(later("residual"), o.residual);
@@ -93,13 +97,16 @@ public:
     // The states are read from start and written to end. With `train`, backward() may follow: it gives the gradients of
     // the mean nll. dropout_keys make the masks; others each step. Without `train`, on any number of threads.
     // With groups of rows, backward gives the gradients of the sum of their means, summed over each group alone and
-    // then in a binary tree: as if each had run alone. Not with tied weights, norms, or an
+    // then in a binary tree: as if each had run alone. Not with tied weights, norms, weight_drop, or an
     // adaptive or sampled softmax.
     void loss(const int32_t* x, const int32_t* y, size_t steps, size_t rows, const RecurrentState& start,
               const RecurrentStateOut& end, double* nll, bool train, const DropoutKeys& dropout_keys);
     void backward();
     // As in Network: of the parameters, all but so many leading ones have complete gradients.
     size_t unfinished() const { return network_.unfinished(); }
+    // hidden: [T, N, H] out, what the output layer reads in evaluation. start and end as in loss.
+    void read(const int32_t* x, size_t steps, size_t rows, const RecurrentState& start, const RecurrentStateOut& end,
+              float* hidden);
 
     // One token at a time. These methods throw std::out_of_range for an id beyond the vocabulary.
     StreamShape stream_shape() const { return {cell(), options_.num_layers, options_.hidden_size}; }
@@ -154,6 +161,7 @@ private:
         double* nll;
     };
     void split_states(const Batch& batch, Memory& m) const;
+    const Signal& forward(const Batch& batch, Memory& m, bool train, const DropoutKeys& dropout_keys);
     void run_loss(const Batch& batch, Memory& m, Training* training, const DropoutKeys& dropout_keys);
     Pool<Memory> evaluation_;
     mutable Pool<NetworkWorkspace> workspaces_;

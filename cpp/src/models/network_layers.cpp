@@ -50,6 +50,7 @@ public:
         size_t hidden_size = 0, num_layers = 1;
         bool bias = true, bidirectional = false, variational = false, recompute = false;
         double dropout = 0;
+        std::optional<double> weight_drop;
         template <class Self, class Visit>
         static void fields(Self& o, Visit&& visit) {
             visit(required("cell"), o.cell);
@@ -60,6 +61,7 @@ public:
             visit(usual("dropout"), o.dropout, Share{});
             visit(later("variational"), o.variational);
             visit(later("recompute"), o.recompute);
+            visit(later("weight_drop"), o.weight_drop, Share{});
         }
     };
     RecurrentAdapter(const Options& o, const LayerPlace& place)
@@ -126,6 +128,7 @@ private:
         r.bias = o.bias;
         r.bidirectional = o.bidirectional;
         r.dropout = static_cast<float>(o.dropout);
+        r.weight_drop = static_cast<float>(o.weight_drop.value_or(0));
         r.variational = o.variational;
         r.recompute = o.recompute;
         r.weights = place.weights;

@@ -119,4 +119,11 @@ void scale(const Kernels& kernels, size_t size, float factor, const float* x, fl
     });
 }
 
+void dynamic_step(const DynamicStep& s) {
+    for (size_t i = 0; i < s.size; ++i) {
+        const float back = std::min(s.decay * s.scale[i], 1.0f);
+        s.weight[i] += back * (s.first[i] - s.weight[i]) - s.learning_rate * s.grad[i] / (s.scale[i] + s.epsilon);
+    }
+}
+
 }  // namespace rnnfast::core

@@ -55,4 +55,13 @@ void multiply(const Kernels& kernels, size_t size, const float* a, const float* 
 void scale(const Kernels& kernels, size_t size, float factor, const float* x, float* y,
            size_t most_threads = all_threads);
 
+// w += min(decay s, 1) (first - w) - learning_rate g / (s + epsilon), with s = scale; on the caller's thread
+struct DynamicStep {
+    size_t size = 0;
+    float* weight = nullptr;
+    const float *grad = nullptr, *first = nullptr, *scale = nullptr;
+    float learning_rate = 0, decay = 0, epsilon = 0;
+};
+void dynamic_step(const DynamicStep& s);
+
 }  // namespace rnnfast::core

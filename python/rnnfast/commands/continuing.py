@@ -150,7 +150,8 @@ def started_from(path: str, command: str, given: Mapping[str, Any]) -> LanguageM
 _OF_A_NEW_MODEL = ("vocab_size", "min_freq", "max_vocab", "init_scale")
 _ARCHITECTURE = (
     "cell", "hidden_size", "num_layers", "embedding_size", "dropout", "output_dropout", "variational", "tie_weights",
-    "residual", "norm", "embedding_dropout", "output_layer", "cutoffs", "div_value", "num_sampled", "bidirectional", "context", "decoder", "attention", "readout", "teacher_forcing", "tokenizer", "lower",
+    "residual", "norm", "embedding_dropout", "output_layer", "cutoffs", "div_value", "num_sampled", "weight_drop",
+    "bidirectional", "context", "decoder", "attention", "readout", "teacher_forcing", "tokenizer", "lower",
 )  # fmt: skip
 
 
@@ -160,7 +161,9 @@ def architecture(model: LanguageModel | Seq2Seq, settings: Mapping[str, Any]) ->
     return {name: own.get(name, False) for name in _ARCHITECTURE if name in settings}
 
 
-_ABSENT: dict[str, Any] = {"norm": "none", "embedding_dropout": None, "div_value": None, "num_sampled": 0}
+_ABSENT: dict[str, Any] = {
+    "norm": "none", "embedding_dropout": None, "output_dropout": None, "weight_drop": 0.0, "div_value": None, "num_sampled": 0,
+}  # fmt: skip
 
 
 def _decided(model: LanguageModel | Seq2Seq) -> dict[str, Any]:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import argparse
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from rnnfast.commands import streams
+from rnnfast.commands.adapting import adapting, add_adapting
 from rnnfast.commands.options import JSON_HELP, THREADS_HELP, groups, integer, named, perplexity, say, text_of
 
 if TYPE_CHECKING:
     from rnnfast.markov.ngram import NGram
     from rnnfast.models.language_model import LanguageModel
+    from rnnfast.text.corpus import Corpus
     from rnnfast.text.vocab import Vocab
 
 _LINES = 1024  # scored together
@@ -33,6 +35,9 @@ def add_to(commands: Any) -> None:
         "each line is predicted alone, from the previous line end to its own if the model knows line ends",
     )  # fmt: skip
     output.add_argument("--json", action="store_true", help=JSON_HELP + "; with --per-line, one object per line")
+    adapt = evaluation.add_argument_group("adapting")
+    add_adapting(lambda name, text, **kind: adapt.add_argument(name, help=text, **kind), "text")
+    adapt.add_argument("--train-text", metavar="FILE", help="the training text, for --dynamic rms")
     run_.add_argument("--threads", type=integer(1, 4096), help=THREADS_HELP)
     evaluation.set_defaults(run=run)
 
@@ -47,7 +52,9 @@ def run(args: argparse.Namespace) -> None:
     if args.per_line:
         _print_lines(model, model.vocab, args)
         return
-    result = rf.evaluate(model, rf.Corpus.from_text(text_of(args.file), vocab=model.vocab, name=named(args.file)))
+    corpus = rf.Corpus.from_text(text_of(args.file), vocab=model.vocab, name=named(args.file))
+    dynamic, cache = adapting(args.dynamic, args.cache, _training_text(model.vocab, args))
+    result = rf.evaluate(cast("LanguageModel", model), corpus, dynamic=dynamic, cache=cache)
     say(
         f"perplexity {perplexity(result.perplexity)} on {result.tokens:,} tokens, {result.bits_per_token:.3f} bits per token; "
         f"{100 * result.oov_rate:.2f}% unknown, {perplexity(result.perplexity_without_oov)} without them",
@@ -55,6 +62,14 @@ def run(args: argparse.Namespace) -> None:
     )
     if args.json:
         streams.write_json(result.as_dict())
+
+
+def _training_text(vocab: Vocab, args: argparse.Namespace) -> Corpus | None:
+    import rnnfast as rf
+
+    if args.train_text is None:
+        return None
+    return rf.Corpus.from_text(text_of(args.train_text), vocab=vocab, name=named(args.train_text))
 
 
 def _print_lines(model: LanguageModel | NGram, vocab: Vocab, args: argparse.Namespace) -> None:

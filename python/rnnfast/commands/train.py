@@ -8,6 +8,7 @@ import re
 from typing import Any
 
 from rnnfast import presets
+from rnnfast.commands.adapting import adapting, add_adapting
 from rnnfast.commands.options import groups, integer, named, perplexity, real, text_of
 from rnnfast.commands.training import DEFAULTS, Run, add_options, option_of
 from rnnfast.models.language_model import NORMS, OUTPUTS
@@ -16,12 +17,12 @@ from rnnfast.text.corpus import Corpus
 from rnnfast.text.tokenise import BPE, TOKENIZERS
 from rnnfast.text.vocab import Vocab
 
-_DATA = ("ptb", "timemachine", "tinyshakespeare")
+_DATA = ("ptb", "timemachine", "tinyshakespeare", "wikitext2")
 _DEFAULTS: dict[str, Any] = {
     "file": None, "data": None, "tokenizer": "char", "vocab_size": 8000, "min_freq": 1, "max_vocab": 0, "max_tokens": 0,
     "cell": "rnn", "hidden_size": 256, "num_layers": 1, "embedding_size": 0, "dropout": 0.0, "variational": False,
-    "tie_weights": False, "residual": False, "norm": "none", "embedding_dropout": None, "output_layer": "softmax", "cutoffs": "", "div_value": None, "num_sampled": 0,
-    "init_scale": 0.0, "num_steps": 50, "sampling": "sequential", **DEFAULTS,
+    "tie_weights": False, "residual": False, "norm": "none", "embedding_dropout": None, "output_dropout": None, "weight_drop": 0.0, "output_layer": "softmax", "cutoffs": "", "div_value": None, "num_sampled": 0,
+    "init_scale": 0.0, "dynamic": None, "cache": None, "num_steps": 50, "sampling": "sequential", **DEFAULTS,
 }  # fmt: skip
 
 
@@ -57,6 +58,8 @@ def add_to(commands: Any) -> None:
     option("--embedding-size", "size of the embeddings; 0: one-hot input", type=integer(0))
     option("--dropout", "on every connection that is not recurrent", type=real(0, 1))
     option("--embedding-dropout", "on the embeddings, instead of --dropout", type=real(0, 1))
+    option("--output-dropout", "before the output layer, instead of --dropout", type=real(0, 1))
+    option("--weight-drop", "on the recurrent weights", type=real(0, 1))
     option("--variational", "the same dropout masks at every step", action="store_true")
     option("--tie-weights", "share one table between embedding and output", action="store_true")
     option("--residual", "every recurrent layer adds to what it reads", action="store_true")
@@ -69,6 +72,7 @@ def add_to(commands: Any) -> None:
     option("--num-sampled", "of sampled: tokens drawn in each step", type=integer(1))
     option("--init-scale", "initial weights are uniform in plus or minus this; 0: PyTorch's", type=real(0))
     add_options(train, _DEFAULTS)
+    add_adapting(option_of(train.add_argument_group("adapting"), _DEFAULTS), "test text")
     train.set_defaults(run=run)
 
 
@@ -94,7 +98,7 @@ def run(args: argparse.Namespace) -> None:
         train.vocab, cell=s.cell, embedding_size=s.embedding_size, hidden_size=s.hidden_size,
         num_layers=s.num_layers, dropout=s.dropout, init_scale=s.init_scale or None, variational=s.variational,
         tie_weights=s.tie_weights, residual=s.residual, norm=None if s.norm == "none" else s.norm,
-        embedding_dropout=s.embedding_dropout, output=s.output_layer, cutoffs=[int(id_) for id_ in s.cutoffs.split(",") if id_],
+        embedding_dropout=s.embedding_dropout, output_dropout=s.output_dropout, weight_drop=s.weight_drop, output=s.output_layer, cutoffs=[int(id_) for id_ in s.cutoffs.split(",") if id_],
         div_value=s.div_value, num_sampled=s.num_sampled or None, seed=s.seed,
     )  # fmt: skip
     tokens = len(train) + len(valid) + len(test)
@@ -106,13 +110,18 @@ def run(args: argparse.Namespace) -> None:
     if not this.leads:
         return
     this.say(f"test perplexity {perplexity(result.perplexity)}  ({result.bits_per_token:.3f} bits per token)")
+    dynamic, cache = adapting(s.dynamic, s.cache, train)
+    found = {}
+    if dynamic is not None or cache is not None:
+        found["adapted_perplexity"] = rf.evaluate(model, test, dynamic=dynamic, cache=cache).perplexity
+        this.say(f"test perplexity {perplexity(found['adapted_perplexity'])} of the model that adapts to the text")
     prompt = _opening(test.vocab.decode(test.ids))
     sample = rf.generate(
         model, prompt, length=300 if s.tokenizer.endswith("char") else 80, temperature=0.7, seed=s.seed
     )
     this.say(f"\n--- a sample ---\n{sample}\n---\n")
     this.tell(history, f"rnnfast generate {this.output} --prompt {prompt!r}")
-    this.print_result(model, history, test_perplexity=result.perplexity)
+    this.print_result(model, history, test_perplexity=result.perplexity, **found)
 
 
 def _read(s: argparse.Namespace, known: Vocab | None) -> tuple[Corpus, Corpus, Corpus, str]:

@@ -34,7 +34,7 @@ from rnnfast.train.history import History
 
 # Defaults of all training commands; each command adds its own. The checkpoint stores all settings.
 DEFAULTS: dict[str, Any] = {
-    "batch_size": 32, "epochs": 12, "seed": 0, "optimizer": "adam", "lr": 2e-3, "schedule": "constant", "clip_norm": 1.0,
+    "batch_size": 32, "epochs": 12, "seed": 0, "optimizer": "adam", "lr": 2e-3, "schedule": "constant", "minutes": 0.0, "average": "none", "clip_norm": 1.0,
     "clip_value": 0.0, "patience": 0, "keep_best": False, "shards": 0, "force": False, "output": "rnnfast-model.safetensors",
 }  # fmt: skip
 DIVERGED = 1  # exit status: the files are written, but the model is worse than guessing
@@ -69,7 +69,12 @@ def add_options(parser: argparse.ArgumentParser, defaults: Mapping[str, Any]) ->
     option("--epochs", "passes over the training data", type=integer(1))
     option("--optimizer", "the update rule", choices=("sgd", "adam", "adamw"))
     option("--lr", "learning rate", type=real(0, open_low=True))
-    option("--schedule", "constant, step:decay=0.5,start=4, cosine:warmup=1, plateau:decay=0.5", metavar="SCHEDULE")
+    option(
+        "--schedule", "constant, step:decay=0.5,start=4, cosine:warmup=1, onecycle:rise=0.3, plateau:decay=0.5",
+        metavar="SCHEDULE",
+    )  # fmt: skip
+    option("--minutes", "train for so long, instead of --epochs; the schedule is planned for it; 0: off", type=real(0))
+    option("--average", "of the weights: none, ema:decay=0.999, asgd:start=10, asgd:trigger=5", metavar="AVERAGE")
     option("--clip-norm", "largest gradient norm; 0: no clipping", type=real(0))
     option("--clip-value", "largest gradient; 0: no clipping", type=real(0))
     option("--patience", "stop after this many epochs without improvement; 0: never", type=integer(0))
@@ -177,7 +182,8 @@ class Run:
         with self._reporting():
             history = fit(
                 model, train, valid, epochs=s.epochs, batch_size=s.batch_size, seed=s.seed, optimizer=s.optimizer,
-                lr=self.lr, schedule=s.schedule, clip_norm=s.clip_norm or None, clip_value=s.clip_value or None,
+                lr=self.lr, schedule=s.schedule, minutes=s.minutes or None,
+                average=None if s.average == "none" else s.average, clip_norm=s.clip_norm or None, clip_value=s.clip_value or None,
                 patience=s.patience or None, keep_best=s.keep_best, checkpoint=self.checkpoint,
                 resume=self.recorded is not None, run=kept, on_epoch=self._on_epoch,
                 callbacks=[rf.TensorBoard(self.args.tensorboard)] if self.args.tensorboard and self.leads else [],
@@ -190,6 +196,8 @@ class Run:
                 self._write_log()
         if self.checkpoint is not None and self.leads:
             self.checkpoint.unlink(missing_ok=True)
+        if self.settings.minutes:
+            self.say("; ".join(history.notes))
         if history.stopped:
             self.say(f"stopped: {history.stopped}")
         return history
@@ -212,7 +220,7 @@ class Run:
         self._records.append(dict(record))
         self._write_log()
         self.say(
-            f"epoch {record['epoch']:>3}/{self.settings.epochs}  train perplexity {perplexity(record['train_perplexity']):>8}  "
+            f"epoch {record['epoch']:>3}{'' if self.settings.minutes else f'/{self.settings.epochs}'}  train perplexity {perplexity(record['train_perplexity']):>8}  "
             f"validation {perplexity(record['valid_perplexity']):>8}  {record['tokens_per_second']:10,.0f} tokens/s"
         )
 

@@ -23,6 +23,22 @@ NORMS: tuple[Norm, ...] = ("rms", "layer")
 OUTPUTS: tuple[Output, ...] = ("softmax", "adaptive", "sampled")
 
 
+def _output_options(
+    output: Output, cutoffs: Sequence[int], div_value: float | None, num_sampled: int | None
+) -> dict[str, Any]:
+    """The options of an output layer other than the usual one; the core checks that they fit together."""
+    options: dict[str, Any] = {}
+    if choice(output, OUTPUTS, "output") != "softmax":
+        options["output"] = output
+    if len(starts := listed(cutoffs, "cutoffs", "a list of token ids")):
+        options["cutoffs"] = [positive(start, "cutoffs") for start in starts]
+    if div_value is not None:
+        options["div_value"] = real(div_value, "div_value")
+    if num_sampled is not None:
+        options["num_sampled"] = positive(num_sampled, "num_sampled")
+    return options
+
+
 class LanguageModel(LossModel):
     r"""P(x_t | x_1 … x_{t-1}) by a recurrent network.
 
@@ -36,6 +52,8 @@ class LanguageModel(LossModel):
     hidden_size, num_layers : of the recurrent stack
     dropout : on every connection that is not recurrent (Zaremba et al., arXiv:1409.2329), in training only
     embedding_dropout : on the embeddings, instead of ``dropout``; None: as ``dropout``. It needs an ``embedding_size``.
+    output_dropout : before the output layer, instead of ``dropout``, which is then between the layers; None: as ``dropout``
+    weight_drop : on the recurrent weights, one mask for all steps of a batch (Merity et al., arXiv:1708.02182), in training only
     weights : precision of products: ``"f32"``; ``"bf16"`` for products of numbers rounded to bfloat16 (all but the output
         layer's gradients); or, for inference only, ``"int8"`` for products of integers from -127 to 127 with a scale per row
     variational : the same dropout masks at every step of a sequence (Gal and Ghahramani, arXiv:1512.05287, on what is not
@@ -77,6 +95,8 @@ class LanguageModel(LossModel):
         num_layers: int = 1,
         dropout: float = 0.0,
         embedding_dropout: float | None = None,
+        output_dropout: float | None = None,
+        weight_drop: float = 0.0,
         weights: Precision = "f32",
         variational: bool = False,
         tie_weights: bool = False,
@@ -106,16 +126,13 @@ class LanguageModel(LossModel):
         }
         if norm is not None:
             options["norm"] = choice(norm, NORMS, "norm")
-        if embedding_dropout is not None:
-            options["embedding_dropout"] = dropout_share(embedding_dropout, "embedding_dropout")
-        if choice(output, OUTPUTS, "output") != "softmax":
-            options["output"] = output
-        if len(starts := listed(cutoffs, "cutoffs", "a list of token ids")):
-            options["cutoffs"] = [positive(start, "cutoffs") for start in starts]
-        if div_value is not None:
-            options["div_value"] = real(div_value, "div_value")
-        if num_sampled is not None:
-            options["num_sampled"] = positive(num_sampled, "num_sampled")
+        shares = {
+            "embedding_dropout": embedding_dropout,
+            "output_dropout": output_dropout,
+            "weight_drop": weight_drop or None,
+        }
+        options.update((name, dropout_share(share, name)) for name, share in shares.items() if share is not None)
+        options.update(_output_options(output, cutoffs, div_value, num_sampled))
         hidden = options["hidden_size"]
         gate_rows, recurrent = TABLE[cell].gates * hidden, TABLE[cell].recurrent * hidden
         first = gate_rows * ((options["embedding_size"] or size) + recurrent)
@@ -190,7 +207,7 @@ class LanguageModel(LossModel):
     ) -> tuple[list[float], State]:
         """The :meth:`loss` of each of ``len(steps)`` groups of rows, a power of two that divides N, as if each was computed alone at its
         number of training ``steps``, and the state of all rows. :meth:`backward` then adds the gradients of their sum. Not for models
-        with tied weights, norms, or an adaptive or sampled softmax."""
+        with tied weights, norms, ``weight_drop``, or an adaptive or sampled softmax."""
         h0, c0 = self._split(state)
         given = listed(steps, "steps", "a list of integers")
         keys = [dropout_key(self._config["seed"], at_least(step, 0, "steps")) for step in given]

@@ -13,7 +13,7 @@ def names() -> list[str]:
     """Returns the names of the presets.
 
     >>> names()
-    ['d2l-rnn', 'mikolov', 'zaremba-medium', 'zaremba-small']
+    ['d2l-rnn', 'hour-ptb', 'hour-wikitext2', 'mikolov', 'ten-minutes-shakespeare', 'zaremba-medium', 'zaremba-small']
     """
     return sorted(file.stem for file in _FOLDER.glob("*.json"))
 

@@ -1,7 +1,7 @@
 """Public data sets by name, from the folder in RNNFAST_DATA, else downloaded once and cached.
 
 >>> [name for name in sorted(names()) if not name.startswith("multi30k-")]
-['fra-eng', 'multi30k', 'names', 'ptb', 'sunspots', 'timemachine', 'tinyshakespeare']
+['fra-eng', 'multi30k', 'names', 'ptb', 'sunspots', 'timemachine', 'tinyshakespeare', 'wikitext2']
 >>> [name for name in names() if name.endswith("-en")]
 ['multi30k-de-en', 'multi30k-fr-en']
 """
@@ -49,6 +49,7 @@ def _multi30k(split: str, language: str, sha256: str) -> _File:
 
 
 _PTB = f"{_GITHUB}/tomsercu/lstm/master/data"
+_WIKITEXT2 = f"{_GITHUB}/pytorch/examples/main/word_language_model/data/wikitext-2"
 _FILES: dict[str, dict[str, _File]] = {
     "timemachine": {
         "text": _File(
@@ -74,6 +75,17 @@ _FILES: dict[str, dict[str, _File]] = {
         "test": _File(
             "ptb/ptb.test.txt.gz", f"{_PTB}/ptb.test.txt",
             "dd65dff31e70846b2a6030a87482edcd5d199130cdcfa1f3dccbb033728deee0",
+        ),
+    },
+    "wikitext2": {
+        "train": _File("wikitext2/wiki.train.tokens", f"{_WIKITEXT2}/train.txt", None),
+        "valid": _File(
+            "wikitext2/wiki.valid.tokens", f"{_WIKITEXT2}/valid.txt",
+            "f0737ed31fc1329026e95cb8b98e19c2a182c39c240ab909dc31abf2f8af58e8",
+        ),
+        "test": _File(
+            "wikitext2/wiki.test.tokens", f"{_WIKITEXT2}/test.txt",
+            "d790b833ef8cf03a90db7bf1271b7520b83c45ce07ba3c1a9699df81e239eca0",
         ),
     },
     "multi30k": {
@@ -136,7 +148,7 @@ _Pairs = list[tuple[str, str]]
 @overload
 def load(name: Literal["timemachine", "tinyshakespeare"]) -> str: ...
 @overload
-def load(name: Literal["ptb"]) -> dict[str, str]: ...
+def load(name: Literal["ptb", "wikitext2"]) -> dict[str, str]: ...
 @overload
 def load(name: Literal["multi30k", "names"]) -> dict[str, list[str]]: ...
 @overload
@@ -151,6 +163,7 @@ def load(name: str) -> object:
     ======================== =====================================================================
     timemachine, tinyshakespeare   the text
     ptb                      dict of train, valid and test text (Mikolov's 10,000-word split)
+    wikitext2                dict of train, valid and test text (Merity et al., arXiv:1609.07843, word-level tokens)
     multi30k                 dict of lines: "train.en", "val.de", "test_2016_flickr.fr", ...
     multi30k-de-en           dict of train, valid and test (2016, Flickr) lists of (German, English) pairs; likewise for all pairs of de, en, fr
     fra-eng                  list of (English, French) pairs

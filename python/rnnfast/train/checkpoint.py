@@ -109,6 +109,11 @@ _OPTIONAL: dict[str, tuple[Callable[[Any], bool], str]] = {
     "epochs": (_count, "an integer of at least 0"),
     "patience": (lambda v: v is None or _positive(v), "a number of epochs or null"),
     "notes": (lambda v: isinstance(v, list) and all(map(_sentence, v)), "a list of sentences"),
+    "averaged": (_count, "an integer of at least 0"),
+    "plan": (
+        lambda v: v is None or (isinstance(v, list) and len(v) == 7 and all(map(_number, v))),
+        "null or seven numbers",
+    ),
 }
 
 
@@ -139,6 +144,8 @@ class Checkpoint:
             "optimizer": self.place["optimizer"],
             "shards": None,
             "compress": None,
+            "average": None,
+            "minutes": None,
             **self.place["reading"],
             **rules,
         }
@@ -190,6 +197,11 @@ def _check_tensors(found: Checkpoint) -> None:
     wanted = found.settings.get("keep_best") is True and found.place["epoch"] > 0
     if best != (shapes if wanted else {}):
         raise ValueError("the weights of the best epoch are missing, have another shape, or do not belong to this run")
+    mean = {name: value.shape for name, value in found.held("average.").items()}
+    if mean and (mean != shapes or found.settings["average"] is None):
+        raise ValueError("the averaged weights have another shape, or do not belong to this run")
+    if (found.place.get("plan") is None) != (found.settings["minutes"] is None):
+        raise ValueError("the plan of the minutes is missing, or does not belong to this run")
     config, state = found.model.config, [value.shape for _, value in sorted(found.held("state.").items())]
     begun = found.place["batch"] > 0 and found.place["reading"].get("sampling") == "sequential" and "cell" in config
     parts = (1 + TABLE[config["cell"]].has_c) if begun else 0
@@ -203,7 +215,7 @@ def _check_tensors(found: Checkpoint) -> None:
     if digits.shape != (3,) or any(not 0 <= digit < 4096 or digit % 1 for digit in digits.tolist()):
         raise ValueError("steps of the optimizer are not three digits from 0 to 4095")
     for name in found.tensors:
-        if not name.startswith(("best.", "state.", "optimizer.")):
+        if not name.startswith(("best.", "state.", "optimizer.", "average.")):
             raise ValueError(f"the tensor {_short(name)} is not part of a checkpoint")
 
 

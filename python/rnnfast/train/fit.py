@@ -24,6 +24,7 @@ from rnnfast.models.supervised import Metrics
 from rnnfast.nn.layer import Layer
 from rnnfast.nn.losses import LossLike
 from rnnfast.protocols import EpochReader, Minibatches, OptimizerName, Sampling, Trainable
+from rnnfast.train.averaging import Average, average_named
 from rnnfast.train.callbacks import Callback
 from rnnfast.train.history import History
 from rnnfast.train.objective import Objective, objective_for
@@ -50,6 +51,8 @@ def fit(
     optimizer: OptimizerName | Optimizer = "adam",
     lr: float | None = None,
     schedule: str | Schedule = "constant",
+    minutes: float | None = None,
+    average: str | Average | None = None,
     clip_norm: float | None = 1.0,
     clip_value: float | None = None,
     sampling: Sampling | None = None,
@@ -89,7 +92,11 @@ def fit(
     optimizer : ``"sgd"``, ``"adam"``, ``"adamw"``, or an optimizer made for this model, which has its own learning rate
     lr : learning rate; None: 0.002, or that of the checkpoint when resuming
     schedule : of the learning rate, a :mod:`rnnfast.schedules` or its name: ``"step:decay=0.5,start=4"``, ``"cosine:warmup=1"``,
-        ``"plateau:decay=0.5"``
+        ``"onecycle:rise=0.3"``, ``"plateau:decay=0.5"``
+    minutes : train for this time, with its evaluations, instead of ``epochs``. The first seconds are measured, and ``schedule`` is planned
+        for as many epochs, with a fraction, as fit; the plan is corrected when the pace changes by more than 1% of the time
+    average : of the weights after each step, which then take the place of the last ones in validation, in ``keep_best`` and at the
+        end: ``"ema:decay=0.999"``, or ``"asgd:start=10"``, ``"asgd:trigger=5"`` (:mod:`rnnfast.averages`)
     clip_norm, clip_value : the largest global norm, and the largest absolute value, of the gradients; None: no clipping
     patience : stop after this many epochs in a row without a lower validation perplexity or loss; None: never
     keep_best : restore the weights of the epoch with the lowest validation perplexity or loss, however training ends
@@ -134,7 +141,7 @@ def fit(
         epochs=epochs, schedule=schedule_named(schedule), clip_norm=clip_norm, clip_value=clip_value, keep_best=keep_best,
         patience=None if patience == math.inf else patience, checkpoint=None if checkpoint is None else Path(checkpoint),
         checkpoint_every=checkpoint_every, run=_as_json(run), progress=progress, on_epoch=on_epoch, callbacks=_as_callbacks(callbacks),
-        ranks=_as_ranks(model, shards, distributed),
+        ranks=_as_ranks(model, shards, distributed), average=average_named(average), minutes=minutes,
     )  # fmt: skip
     settings.check(validates=valid is not None)
     if len(model.frozen) == len(model.parameters()):
@@ -254,8 +261,8 @@ class _Training:
                             run.join_optimizer()
                     finally:
                         run.optimizer.lr = run.lr
-                        if run.best is not None:
-                            run.model.load_state_dict(run.best)
+                        if (kept := run.best or run.mean) is not None:
+                            run.model.load_state_dict(kept)
             except (Interrupted, NonFiniteLoss) as end:
                 end.history = run.result()
                 raise
@@ -265,7 +272,9 @@ class _Training:
         """Trains the remaining epochs; the reason if they ended early."""
         run = self.run
         stopped = run.ended()
-        while run.epoch < self.settings.epochs and stopped is None:
+        if run.clock is not None:
+            run.clock.start()
+        while not run.finished(run.epoch) and stopped is None:
             started, fresh = time.monotonic(), run.tokens
             self._train_epoch(signals)
             self._end_epoch(fresh, time.monotonic() - started)
@@ -282,13 +291,15 @@ class _Training:
         run, settings = self.run, self.settings
         source, ranks = self.read_as.epoch(run.epoch, start=run.batch), settings.ranks
         shown = settings.progress if settings.leads else False
-        bar = Bar(shown, source.tokens, run.tokens, run.epoch, settings.epochs, run.objective)
+        run.begin_average()
+        bar = Bar(shown, source.tokens, run.tokens, run.epoch, run.length(run.epoch), run.objective)
         try:
             for batch in source if ranks is None else source.shards(ranks.own, ranks.shards):
                 position = run.epoch + run.batch / len(source)
-                run.optimizer.lr = run.lr * settings.schedule.factor(position, settings.epochs, run.measured())
+                run.optimizer.lr = run.lr * settings.schedule.factor(position, run.length(position), run.measured())
                 before = run.tokens
                 record, received, due = self._step(source, batch, signals)
+                run.count_time(position := run.epoch + run.batch / len(source))
                 bar.update(run.tokens - before, run.mean_loss())
                 if settings.callbacks and settings.leads:
                     with run.kept():
@@ -297,6 +308,8 @@ class _Training:
                 if received or due:
                     run.save()
                 signals.check(received)
+                if run.clock is not None and run.finished(position):
+                    break
         finally:
             bar.close()
 
@@ -321,10 +334,13 @@ class _Training:
             ranks.check_same({f"checksum of the weights after epoch {run.epoch + 1}": checksum(run.model.parameters())})
             seconds = ranks.first(seconds)
         record = run.finish_epoch(run.tokens - fresh, seconds)
-        if self.valid is not None:
-            record.update(run.objective.validate(self.valid, ranks))
-        if settings.keep_best and History(run.history).best["epoch"] == record["epoch"]:
-            run.best = run.model.state_dict()
+        with run.with_average():
+            if self.valid is not None:
+                record.update(run.objective.validate(self.valid, ranks))
+            if settings.keep_best and History(run.history).best["epoch"] == record["epoch"]:
+                run.best = run.model.state_dict()
+        if run.clock is not None:
+            run.clock.evaluated()
         if settings.leads:
             with run.kept():
                 for callback in settings.callbacks:  # before saving, so that a killed run remembers that it was stopped

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import sys
 from contextlib import suppress
 from typing import Any
@@ -20,7 +21,9 @@ class Bar:
     bar ends.
     """
 
-    def __init__(self, show: bool | None, total: int, done: int, epoch: int, epochs: int, objective: Objective) -> None:
+    def __init__(
+        self, show: bool | None, total: int, done: int, epoch: int, epochs: float, objective: Objective
+    ) -> None:
         self._bar: Any = None
         self._objective = objective
         notebook = in_notebook()
@@ -33,7 +36,7 @@ class Bar:
         with suppress(OSError, ValueError):  # ValueError: the stream is closed
             self._bar = tqdm(
                 total=total if total < UNKNOWN else None, initial=done, unit=_UNITS[objective.unit], unit_scale=True, leave=False, dynamic_ncols=True,
-                desc=f"epoch {epoch + 1}/{epochs}",
+                desc=f"epoch {epoch + 1}" + (f"/{math.ceil(epochs)}" if math.isfinite(epochs) else ""),
             )  # fmt: skip
 
     def update(self, tokens: int, loss: float) -> None:

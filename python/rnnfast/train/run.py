@@ -19,9 +19,11 @@ from rnnfast._expect import brief
 from rnnfast.distributed.ranks import Ranks
 from rnnfast.models.network import Network
 from rnnfast.protocols import Array, EpochReader, Minibatches, Shards, Trainable
+from rnnfast.train.averaging import Average, include
 from rnnfast.train.callbacks import Callback
 from rnnfast.train.checkpoint import Checkpoint, as_json, differences, finite, model_differences, read_checkpoint
 from rnnfast.train.history import History
+from rnnfast.train.minutes import Plan
 from rnnfast.train.objective import Objective
 from rnnfast.train.optim import Optimizer, clip_grad_norm_, clip_grad_value_
 from rnnfast.train.schedules import Schedule
@@ -64,10 +66,12 @@ class Settings:
     on_epoch: Callable[[Mapping[str, float]], None] | None
     callbacks: Sequence[Callback]
     ranks: Ranks | None  # None: batches are not split into shards
+    average: Average | None = None
+    minutes: float | None = None  # instead of epochs
 
     def check(self, *, validates: bool) -> None:
         """``TypeError`` or ``ValueError`` names a setting that is wrong or requires another one."""
-        for name in ("clip_norm", "clip_value", "patience"):
+        for name in ("clip_norm", "clip_value", "patience", "minutes"):
             limit = getattr(self, name)
             if limit is not None and (isinstance(limit, bool) or not isinstance(limit, (int, float, np.number))):
                 raise TypeError(f"{name} is {brief(limit)}, expected a number, or None")
@@ -75,16 +79,23 @@ class Settings:
                 raise ValueError(f"{name} is {limit}, expected more than 0, or None")
         if not isinstance(self.checkpoint_every, (int, float)):
             raise TypeError(f"checkpoint_every is {brief(self.checkpoint_every)}, expected a number of seconds")
-        self.schedule.check(self.epochs)
-        if not validates and (self.patience is not None or self.keep_best or self.schedule.needs_validation):
-            raise ValueError("patience, keep_best and the plateau schedule need validation data: give valid")
+        if self.minutes is None:
+            self.schedule.check(self.epochs)
+        elif self.ranks is not None and self.ranks.size > 1:
+            raise ValueError("minutes and several ranks: each has its own clock; give epochs")
+        average = self.average is not None and self.average.needs_validation
+        if not validates and (self.patience is not None or self.keep_best or self.schedule.needs_validation or average):
+            raise ValueError(
+                "patience, keep_best, the plateau schedule and the average asgd without start need validation data: give valid"
+            )
 
     def rules(self, optimizer: Optimizer) -> dict[str, Any]:
         """The settings that must not change when the run is resumed; the checkpoint stores them."""
         limits = {"clip_norm": self.clip_norm, "clip_value": self.clip_value}
         finite = {name: None if limit is None or limit == math.inf else float(limit) for name, limit in limits.items()}
         shards = {"shards": self.ranks and self.ranks.shards, "compress": self.ranks and self.ranks.compress}
-        return {"schedule": repr(self.schedule), "keep_best": self.keep_best, **shards, **finite, **optimizer.options}
+        own = {"average": self.average and repr(self.average), "minutes": self.minutes, **shards, **finite}
+        return {"schedule": repr(self.schedule), "keep_best": self.keep_best, **own, **optimizer.options}
 
     @property
     def leads(self) -> bool:
@@ -109,6 +120,9 @@ class Run:
         self.history: list[dict[str, float]] = []
         self.best: dict[str, Array] | None = None
         self.split: SplitOptimizer | None = None
+        self.mean: dict[str, Array] | None = None  # of the weights, once averaging has begun
+        self.averaged = 0  # steps
+        self.clock = None if settings.minutes is None else Plan(settings.minutes)
         self.stopped: str | None = None  # the reason that a callback gave
         self.epoch = 0
         self.saved_at = time.monotonic()
@@ -142,6 +156,44 @@ class Run:
         if self.split is not None:
             self.split.join()
             self.split = None
+
+    @property
+    def plan(self) -> list[float] | None:
+        """The state of the clock, for a checkpoint."""
+        return None if self.clock is None else self.clock.numbers
+
+    def length(self, position: float) -> float:
+        """How many epochs the run has. ``position``: those that are done."""
+        return self.epochs if self.clock is None else self.clock.length(position)
+
+    def finished(self, position: float) -> bool:
+        """Whether all epochs are done."""
+        return self.epoch >= self.epochs if self.clock is None else self.clock.ends(position)
+
+    def count_time(self, position: float) -> None:
+        """Counts the time of a step in the plan of its minutes, and notes the plan when it is made."""
+        if self.clock is not None and self.clock.step_done(position):
+            self.settings.schedule.check(self.clock.epochs)
+            self.notes.append(f"planned {self.clock.epochs:.2f} epochs for {self.settings.minutes:g} minutes")
+
+    def begin_average(self) -> None:
+        """Begins to average the weights, if it is time; at the begin of an epoch."""
+        average = self.settings.average
+        if average is not None and self.mean is None and average.begins(self.epoch + 1, self.measured()):
+            self.mean = self.model.state_dict()
+
+    @contextmanager
+    def with_average(self) -> Iterator[None]:
+        """The model has the averaged weights meanwhile, if there are any."""
+        if self.mean is None:
+            yield
+            return
+        last = self.model.state_dict()
+        self.model.load_state_dict(self.mean)
+        try:
+            yield
+        finally:
+            self.model.load_state_dict(last)
 
     def measured(self) -> list[float]:
         """The validation perplexity or loss of each epoch."""
@@ -227,6 +279,9 @@ class Run:
         norm, clipped = self._clip()
         (self.split or self.optimizer).step()
         self.optimizer.zero_grad()
+        if self.mean is not None and self.settings.average is not None:
+            self.averaged += 1
+            include(self.mean, self.model.parameters(), self.settings.average.share(self.averaged))
         self.batch += 1
         self.tokens += tokens
         self.sums.extend([0.0, 0.0] for _ in terms[len(self.sums) :])
@@ -296,6 +351,7 @@ class Run:
         parts = state if isinstance(state, tuple) else () if state is None else (state,)
         tensors.update((f"state.{i}", part) for i, part in enumerate(parts))
         tensors.update((f"best.{name}", value) for name, value in (self.best or {}).items())
+        tensors.update((f"average.{name}", value) for name, value in (self.mean or {}).items())
         self.model.save(file, tensors=tensors, metadata={"checkpoint": as_json(place), "run": self.run})
 
     def load(self, file: Path, lr: float | None, reading: EpochReader) -> None:
@@ -307,6 +363,9 @@ class Run:
         self.model.load_state_dict(found.model.state_dict())
         self.model.steps = place["steps"]
         self.best, self.state = found.held("best.") or None, found.state
+        self.mean, self.averaged = found.held("average.") or None, place.get("averaged", 0)
+        if self.clock is not None:
+            self.clock.restore(place["plan"])
         if self.sharded is not None and found.state is not None:
             self.sharded.split(found.state, self.reading["batch_size"])
         for name in ("epoch", "batch", "tokens", "clipped", "norms", "history"):
@@ -325,7 +384,7 @@ class Run:
         if told:
             raise ValueError(f"{file} cannot be resumed: {'; '.join(told)}; resume with the same settings")
         begun = place["epoch"] + (place["batch"] > 0)
-        if begun > self.epochs:
+        if begun > self.epochs and self.clock is None:
             raise ValueError(f"{file} is in epoch {begun}, but epochs is {self.epochs}; give at least as many")
         source = reading.epoch(place["epoch"])
         if place["batch"] > len(source) or place["tokens"] > source.tokens:
@@ -350,5 +409,5 @@ class Run:
 
 _KEPT = (
     "epoch", "batch", "tokens", "clipped", "nll", "sums", "norms", "history", "lr", "stopped", "reading", "rules", "epochs", "patience",
-    "notes",
+    "notes", "averaged", "plan",
 )  # fmt: skip

@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
 
-from rnnfast._expect import brief, kind_of
+from rnnfast._expect import described
 
 
 class Schedule(ABC):
@@ -23,12 +22,12 @@ class Schedule(ABC):
 
     needs_validation = False
 
-    def check(self, epochs: int) -> None:  # noqa: B027 most schedules suit any number of epochs
+    def check(self, epochs: float) -> None:  # noqa: B027 most schedules suit any number of epochs
         """``ValueError`` if the schedule needs more than ``epochs``."""
 
     @abstractmethod
-    def factor(self, position: float, epochs: int, perplexities: Sequence[float]) -> float:
-        """The factor at ``position`` (1.5: half of the second epoch is done) of ``epochs``.
+    def factor(self, position: float, epochs: float, perplexities: Sequence[float]) -> float:
+        """The factor at ``position`` (1.5: half of the second epoch is done) of ``epochs``, which may end within one.
 
         ``perplexities`` are the validation perplexities of the epochs so far.
         """
@@ -42,7 +41,7 @@ class Constant(Schedule):
     1.0
     """
 
-    def factor(self, position: float, epochs: int, perplexities: Sequence[float]) -> float:
+    def factor(self, position: float, epochs: float, perplexities: Sequence[float]) -> float:
         return 1.0
 
 
@@ -66,7 +65,7 @@ class StepDecay(Schedule):
         if not self.start >= 0 or not self.every >= 1:
             raise ValueError(f"start and every are {self.start} and {self.every}, expected at least 0 and 1")
 
-    def factor(self, position: float, epochs: int, perplexities: Sequence[float]) -> float:
+    def factor(self, position: float, epochs: float, perplexities: Sequence[float]) -> float:
         past = math.floor(position) - self.start
         return float(self.decay ** max(0, past // self.every + 1))
 
@@ -88,17 +87,46 @@ class Cosine(Schedule):
         if not self.warmup >= 0 or not 0 <= self.end <= 1:
             raise ValueError(f"warmup and end are {self.warmup} and {self.end}, expected at least 0, and 0 to 1")
 
-    def check(self, epochs: int) -> None:
+    def check(self, epochs: float) -> None:
         if self.warmup >= epochs:
             raise ValueError(
                 f"the warm-up of {self.warmup} epochs does not end in {epochs}: give more epochs or less warm-up"
             )
 
-    def factor(self, position: float, epochs: int, perplexities: Sequence[float]) -> float:
+    def factor(self, position: float, epochs: float, perplexities: Sequence[float]) -> float:
         if position < self.warmup:
             return position / self.warmup
         falling = min((position - self.warmup) / (epochs - self.warmup), 1.0)
         return self.end + (1 - self.end) * (1 + math.cos(math.pi * falling)) / 2
+
+
+@dataclass(frozen=True)
+class OneCycle(Schedule):
+    """Rises as half a cosine from ``start`` to 1 during the share ``rise`` of all epochs, then falls as half a cosine to ``end``.
+
+    Source: L. N. Smith and N. Topin, arXiv:1708.07120; ``torch.optim.lr_scheduler.OneCycleLR``, whose ``div_factor`` is 1 / start and
+    whose ``final_div_factor`` is start / end.
+
+    >>> [round(OneCycle(rise=0.25, start=0.1).factor(p, 4, ()), 3) for p in (0, 0.5, 1, 2.5, 4)]
+    [0.1, 0.55, 1.0, 0.5, 0.0]
+    """
+
+    rise: float = 0.3
+    start: float = 0.04
+    end: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.rise < 1 or not 0 <= self.start <= 1 or not 0 <= self.end <= 1:
+            raise ValueError(
+                f"rise, start and end are {self.rise}, {self.start} and {self.end}, expected more than 0 and less than 1, and 0 to 1"
+            )
+
+    def factor(self, position: float, epochs: float, perplexities: Sequence[float]) -> float:
+        done = min(position / epochs, 1.0)
+        low, share = (
+            (self.start, 1 - done / self.rise) if done < self.rise else (self.end, (done - self.rise) / (1 - self.rise))
+        )
+        return low + (1 - low) * (1 + math.cos(math.pi * share)) / 2
 
 
 @dataclass(frozen=True)
@@ -129,7 +157,7 @@ class ReduceOnPlateau(Schedule):
                 "expected at least 0, and 0 to 1"
             )
 
-    def factor(self, position: float, epochs: int, perplexities: Sequence[float]) -> float:
+    def factor(self, position: float, epochs: float, perplexities: Sequence[float]) -> float:
         factor, best, waited = 1.0, math.inf, 0
         for perplexity in perplexities:
             if perplexity < best * (1 - self.threshold):
@@ -145,6 +173,7 @@ SCHEDULES: dict[str, type[Schedule]] = {
     "constant": Constant,
     "step": StepDecay,
     "cosine": Cosine,
+    "onecycle": OneCycle,
     "plateau": ReduceOnPlateau,
 }
 
@@ -155,22 +184,4 @@ def schedule_named(spec: str | Schedule) -> Schedule:
     >>> schedule_named("step:decay=0.5,start=4")
     StepDecay(decay=0.5, start=4, every=1)
     """
-    if isinstance(spec, Schedule):
-        return spec
-    if not isinstance(spec, str):
-        raise TypeError(f"schedule is {kind_of(spec)}, expected a name or one of rf.schedules")
-    name, _, rest = spec.partition(":")
-    if name not in SCHEDULES:
-        raise ValueError(f"unknown schedule {brief(name)}: expected one of {', '.join(SCHEDULES)}")
-    kind = SCHEDULES[name]
-    known: dict[str, Any] = {field.name: type(field.default) for field in fields(kind)}  # type: ignore[arg-type]
-    options: dict[str, float] = {}
-    for part in filter(None, rest.split(",")):
-        key, _, value = part.partition("=")
-        if key not in known:
-            raise ValueError(f"schedule {brief(name)} has no option {brief(key)}: it has {', '.join(known) or 'none'}")
-        try:
-            options[key] = known[key](value)
-        except ValueError:
-            raise ValueError(f"{key} of schedule {brief(name)} is {brief(value)}, expected a number") from None
-    return kind(**options)
+    return described(spec, Schedule, SCHEDULES, "schedule")

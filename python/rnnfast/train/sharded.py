@@ -107,7 +107,9 @@ class ShardedSteps:
 
     def _can_run_together(self, batch: Shards) -> bool:
         """Whether the core can compute the shards of this rank at a time, with the same bits: it adds them in the tree itself."""
-        if not isinstance(self.model, LanguageModel) or {"tie_weights", "norm", "output"} & set(self.model.config):
+        if not isinstance(self.model, LanguageModel) or {"tie_weights", "norm", "output", "weight_drop"} & set(
+            self.model.config
+        ):
             return False
         return batch.even and len(batch.parts) > 1 and self.ranks.round_ is None
 
