@@ -123,6 +123,61 @@ def g2pm() -> Entry:
     return Entry(theirs, ours, sentences, [net], "NumPy")
 
 
+def _torch_state(path: Path) -> dict[str, Any]:
+    import torch
+
+    return dict(torch.load(path, map_location="cpu", weights_only=True))
+
+
+def g2p_fa() -> Entry:
+    """Persian words to phonemes: an LSTM encoder of two layers and a decoder that starts from its state; greedy."""
+    folder = folder_of("g2p_fa")
+    module = importlib.import_module("g2p_fa.g2p_fa")
+    original, letters = module.G2P_Fa(), importlib.import_module("g2p_fa.utils")
+    original.model.eval()  # the package leaves dropout on
+    state = {name: value.numpy() for name, value in _torch_state(folder / "data" / "weights").items()}
+    encoder = rf.from_arrays(state, "embedding:encoder.embedding", "lstm:encoder.rnn")
+    decoder = rf.from_arrays(state, "embedding:decoder.embedding", "lstm:decoder.rnn", "linear:decoder.fc_out")
+    spell = spelled(encoder, decoder, letters.START, letters.END, letters.MAX_LEN - 1)
+
+    def theirs(word: str) -> str:
+        try:
+            return str(original(word))
+        except IndexError:  # it does not end within its steps
+            return ""
+
+    def ours(word: str) -> str:
+        found = spell(letters.word2tensor(word).numpy())
+        return "".join(letters.IPA_LETTERS[i - 3] for i in found) if len(found) < letters.MAX_LEN - 1 else ""
+
+    return Entry(theirs, ours, words(letters.FA_LETTERS, 1000, 10), [encoder, decoder], "PyTorch")
+
+
+def arabic_segmenter() -> Entry:
+    """Arabic words to prefix, stem and suffix: a BiLSTM of two layers and a CRF, whose best path is found here in NumPy."""
+    folder = folder_of("arabic_morph_segmenter")
+    original = importlib.import_module("arabic_morph_segmenter.segmenter").ArabicMorphSegmenter()
+    checkpoint = _torch_state(folder / "assets" / "arabic_morph_segmenter_bilstm_crf.pt")
+    state, ids = {name: value.numpy() for name, value in checkpoint["model_state_dict"].items()}, original.char2id
+    net = rf.from_arrays(state, "embedding:embedding", "lstm:lstm", "linear:classifier")
+    start, moves, end = (state[f"crf.{name}"] for name in ("start_transitions", "transitions", "end_transitions"))
+
+    def ours(word: str) -> list[str]:
+        scores = net([[ids.get(c, ids["<UNK>"])] for c in word])[:, 0]
+        best, back = start + scores[0], []
+        for row in scores[1:]:
+            each = best[:, None] + moves
+            back.append(each.argmax(0))
+            best = each.max(0) + row
+        path = [int((best + end).argmax())]
+        for places in reversed(back):
+            path.append(int(places[path[-1]]))
+        return [original.id2label[i] for i in reversed(path)]
+
+    letters = "".join(c for c in ids if len(c) == 1 and c.isalpha())
+    return Entry(lambda word: original.segment_word(word)["labels"], ours, words(letters, 1000, 14), [net], "PyTorch")
+
+
 def _silero(frames: int) -> Entry:
     path = str(folder_of("silero_vad") / "data" / "silero_vad_16k_sequence.onnx")
     import onnxruntime
@@ -165,7 +220,7 @@ def silero_stream() -> Entry:
 
 
 GALLERY: dict[str, Callable[[], Entry]] = {
-    "g2p-en": g2p_en, "g2pM": g2pm, "silero-vad, 8 s": silero_whole,
+    "g2p-en": g2p_en, "g2pM": g2pm, "g2p-fa": g2p_fa, "arabic-morph-segmenter": arabic_segmenter, "silero-vad, 8 s": silero_whole,
     "silero-vad, 32 ms": silero_stream,
 }  # fmt: skip
 
@@ -226,6 +281,8 @@ def rows(names: Sequence[str] = ()) -> Iterator[str]:
 def main(names: Sequence[str]) -> None:
     """Prints the table, on one thread."""
     rf.set_num_threads(1)
+    if importlib.util.find_spec("torch") is not None:
+        importlib.import_module("torch").set_num_threads(1)
     for row in rows(names):
         print(row, flush=True)
 

@@ -259,9 +259,7 @@ class Hosted:
         for name in inputs:
             if name not in self._types:
                 raise ValueError(f"the network has no input {name!r}, expected {', '.join(self.inputs)}")
-        names = self.outputs if outputs is None else tuple(outputs)
-        for name in names:
-            choice(name, self.outputs, "an output")
+        names = self.outputs if outputs is None else tuple(choice(name, self.outputs, "an output") for name in outputs)
         for part in self._parts:
             part.run(values)
         return [values[name] for name in names]
@@ -280,6 +278,8 @@ class Hosted:
 
 def _of_type(value: Any, kind: Any, name: str) -> Array:
     array = np.asarray(value)
+    if array.dtype == kind and array.flags.c_contiguous:
+        return array
     if kind.kind in "iu" and array.dtype.kind not in "iub":
         raise TypeError(f"input {name!r} has the type {array.dtype}, expected integers ({kind})")
     return np.ascontiguousarray(array, kind)
