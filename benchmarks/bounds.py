@@ -94,7 +94,7 @@ def bound_seconds(case: Case, rates: Rates, *, bf16: bool = False) -> float:
     if case.kind == "stream":
         matrices = [matrix for part in parts for matrix in part]
         return sum(product(case.N, matrix, resident=sum(matrices) - matrix) for matrix in matrices)
-    seconds = 3 * product(case.tokens, case.H * case.V)
+    seconds = 3 * sum(product(rows, weights) for rows, weights in case.output_products())
     for input_part, recurrent in parts:
         over_rows = product(case.tokens, input_part)
         over_time = case.T * product(case.tokens / case.T, recurrent)

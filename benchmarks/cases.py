@@ -77,16 +77,22 @@ class Case:
     def flops(self) -> float:
         """Of all products, without pointwise work."""
         rows_of_gates = self.directions * GATES[self.cell] * self.H
-        weights = sum(rows_of_gates * (width + self.H) for width in self.widths()) + self.H * self.head
+        weights = sum(rows_of_gates * (width + self.H) for width in self.widths())
         passes = 6.0 if self.kind in ("train", "lm") else 2.0
-        targets = inputs(self)["targets"] if self.cutoffs else np.empty(0)
-        rare = [np.count_nonzero((targets >= a) & (targets < b)) * w * (self.H + b - a) for a, b, w in self.clusters()]
-        return passes * (self.tokens * weights + float(sum(rare)))
+        return passes * (self.tokens * weights + sum(rows * size for rows, size in self.output_products()))
 
     @property
     def head(self) -> int:
         """Classes of the softmax that every row needs."""
         return self.cutoffs[0] + len(self.cutoffs) if self.cutoffs else self.V
+
+    def output_products(self) -> list[tuple[int, int]]:
+        """Rows and weights of the output layer's products: of a cluster, the rows whose targets are in it."""
+        targets = inputs(self)["targets"] if self.cutoffs else np.empty(0)
+        rare = [
+            (int(np.count_nonzero((targets >= a) & (targets < b))), w * (self.H + b - a)) for a, b, w in self.clusters()
+        ]
+        return [(self.tokens, self.H * self.head), *rare]
 
     def clusters(self) -> list[tuple[int, int, int]]:
         """First id, end and width of each cluster of an adaptive softmax, which shrinks by 4."""
