@@ -110,3 +110,20 @@ def test_every_page_is_in_the_site_s_contents():
 def test_the_citation_has_the_version():
     version = re.search(r'^version = "(.+)"', (ROOT / "pyproject.toml").read_text(), re.MULTILINE).group(1)
     assert f"version: {version}\n" in (ROOT / "CITATION.cff").read_text()
+
+
+def test_the_page_of_environment_variables_lists_those_that_the_code_reads():
+    sources = [*(ROOT / "cpp" / "src").rglob("*.cpp"), *(ROOT / "python").rglob("*.py")]
+    read = {
+        name
+        for path in sources
+        for name in re.findall(r'(?:getenv|environ\.get)\(\s*"(\w+)"', path.read_text(encoding="utf-8"))
+    }
+    page = (ROOT / "docs" / "environment.md").read_text(encoding="utf-8")
+    assert read == set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE))
+
+
+def test_the_reference_of_cpp_includes_every_header():
+    page = (ROOT / "docs" / "cpp-reference.md").read_text(encoding="utf-8")
+    headers = {path.name for path in (ROOT / "cpp" / "include" / "rnnfast").iterdir()} - {"export.hpp"}
+    assert headers == set(re.findall(r"\{literalinclude\} \.\./cpp/include/rnnfast/(\S+)", page))
