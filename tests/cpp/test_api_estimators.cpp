@@ -221,6 +221,7 @@ TEST_CASE("C: classifiers and forecasters, and their refusals") {
     refused(rnnfast_autoregressor_step(forecaster, nullptr, state, y, 2));
     refused(rnnfast_autoregressor_step(forecaster, y, nullptr, y, 2));
     refused(rnnfast_autoregressor_step(forecaster, y, state, y, 1), RNNFAST_BUFFER_TOO_SMALL);
+    rnnfast_network_state_free(state);
     refused(rnnfast_autoregressor_state_new(reinterpret_cast<rnnfast_autoregressor*>(classifier), 1, &state));
     CHECK(state == nullptr);
     rnnfast_classifier_free(classifier);

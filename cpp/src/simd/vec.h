@@ -106,10 +106,10 @@ inline Vec load_quads(const float* const* lines, size_t k) {
     return each_lane([&](size_t i) { return lines[i / 4 * 4][k + i % 4]; });
 }
 inline Vec unpack_low(Vec a, Vec b) {
-    return each_lane([&](size_t i) { return (i % 2 ? b : a)[i / 4 * 4 + i % 4 / 2]; });
+    return each_lane([&](size_t i) { return i % 2 ? b[i / 4 * 4 + i % 4 / 2] : a[i / 4 * 4 + i % 4 / 2]; });
 }
 inline Vec unpack_high(Vec a, Vec b) {
-    return each_lane([&](size_t i) { return (i % 2 ? b : a)[i / 4 * 4 + 2 + i % 4 / 2]; });
+    return each_lane([&](size_t i) { return i % 2 ? b[i / 4 * 4 + 2 + i % 4 / 2] : a[i / 4 * 4 + 2 + i % 4 / 2]; });
 }
 #elif defined(__AVX512F__)
 inline Vec load_quads(const float* const* lines, size_t k) {
