@@ -211,8 +211,22 @@ def test_kills_at_random_steps_change_no_bit(text, kills, cell):
 
 
 def test_presets_are_defaults_that_other_options_change(text):
-    options = ["--hidden-size", 8, "--embedding-size", 6, "--epochs", 2, "--batch-size", 4, "--num-steps", 5]
     for preset in rf.presets.names():
+        settings = rf.presets.load(preset)
+        embedding = 8 if settings.get("tie_weights") else 6
+        options = [
+            "--hidden-size",
+            8,
+            "--embedding-size",
+            embedding,
+            "--epochs",
+            2,
+            "--batch-size",
+            4,
+            "--num-steps",
+            5,
+        ]
+        options += ["--cutoffs", "4"] if "cutoffs" in settings else []
         result = run("train", "text.txt", "--preset", preset, *options, "--json", "--force", cwd=text)
         assert result.returncode == 0, result.stderr
         model = rf.load(text / "rnnfast-model.safetensors")

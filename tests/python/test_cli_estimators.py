@@ -114,7 +114,8 @@ def test_a_finished_model_draws_the_series_that_it_forecasts(table, tmp_path, ca
     assert main(["forecast", str(other), "--model", str(model), "--force", *options]) == 0
     medians = [float(row["median"]) for row in csv.DictReader(io.StringIO(capsys.readouterr().out))]
     last = [float(row.split(",")[1]) for row in other.read_text().splitlines()[1:] if row.split(",")[1]][-1]
-    past, *_, median = drawn[1].axes[0].lines
+    lines = {line.get_label(): line for line in drawn[1].axes[0].lines}
+    past, median = lines["series"], lines["median"]
     assert past.get_ydata()[-1] == last
     np.testing.assert_allclose(median.get_ydata()[1:], medians, rtol=1e-5)
 

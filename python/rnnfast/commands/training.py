@@ -111,7 +111,11 @@ class Run:
 
     def __init__(self, args: argparse.Namespace, defaults: Mapping[str, Any], chosen: Mapping[str, Any]) -> None:
         """``chosen`` are the settings of a preset: the command line overrides them, and they override the defaults."""
-        given = {**chosen, **{name: value for name, value in vars(args).items() if name in defaults}}
+        typed = {name: value for name, value in vars(args).items() if name in defaults}
+        by_epochs = (
+            {"minutes": 0.0} if "epochs" in typed and "minutes" in chosen else {}
+        )  # what is typed decides the length
+        given = {**chosen, **by_epochs, **typed}
         settings = {**defaults, **given}
         self.args = args
         self.recorded: Recorded | None = None
