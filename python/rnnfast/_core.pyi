@@ -120,7 +120,20 @@ class EncodedSource:
     def rows(self) -> int:
         ...
 class Error(ValueError):
-    pass
+    """
+    A file is damaged, of another version or kind, or not rnnfast's; a ``ValueError`` whose message says which.
+    
+    >>> import os, tempfile
+    >>> import rnnfast as rf
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with open(os.path.join(folder, "notes.txt"), "w") as file:
+    ...         written = file.write("not a model")
+    ...     try:
+    ...         rf.load(file.name)
+    ...     except rf.FileFormatError as error:
+    ...         print("looks like text" in str(error), isinstance(error, ValueError))
+    True True
+    """
 class FrozenWeights:
     pass
 class Generator:

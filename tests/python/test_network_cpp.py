@@ -310,7 +310,7 @@ def test_a_small_library_that_only_runs_models_has_the_same_bits(tmp_path):
     run("cmake", "--build", small)
     run("cmake", "--install", small, "--prefix", prefix, "--component", "development")
     library = next(path for path in prefix.rglob("librnnfast.so*") if not path.is_symlink())
-    assert library.stat().st_size < 600_000, library.stat().st_size
+    assert library.stat().st_size < 620_000, library.stat().st_size
     for shared in ("OFF", "ON"):
         package = [f"-DCMAKE_PREFIX_PATH={prefix}", f"-DRNNFAST_PROGRAMS_SHARED={shared}"]
         folder = build("tests/install", tmp_path / f"programs-{shared}", package, "networks")
