@@ -127,3 +127,18 @@ def test_the_reference_of_cpp_includes_every_header():
     page = (ROOT / "docs" / "cpp-reference.md").read_text(encoding="utf-8")
     headers = {path.name for path in (ROOT / "cpp" / "include" / "rnnfast").iterdir()} - {"export.hpp"}
     assert headers == set(re.findall(r"\{literalinclude\} \.\./cpp/include/rnnfast/(\S+)", page))
+
+
+def test_relative_links_of_the_documents_lead_somewhere():
+    broken = []
+    for file in tracked():
+        if not file.endswith(".md"):
+            continue
+        text = re.sub(r"```.*?```", "", (ROOT / file).read_text(encoding="utf-8"), flags=re.DOTALL)
+        for target in re.findall(r"\]\(([^)\s]+)\)", text):
+            if (
+                not re.match(r"https?:|mailto:|#", target)
+                and not (ROOT / file).parent.joinpath(target.split("#")[0]).exists()
+            ):
+                broken.append(f"{file}: {target}")
+    assert not broken

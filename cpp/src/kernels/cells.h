@@ -56,16 +56,27 @@ void rnn_relu_backward(const CellBackward& s) {
     rnn_backward(s, [](Vec dh, Vec h) { return h > broadcast(0.0f) ? dh : broadcast(0.0f); });
 }
 
-// i, f, o = sigmoid; g = tanh; c = f * c' + i * g; h = o * tanh(c)
+// x + p y, p the weights by which gate `n` of those with peepholes reads c
+template <bool Peepholes, class Step>
+inline Vec with_peephole(const Step& s, size_t n, size_t u, Vec y, Vec x) {
+    if (!Peepholes) return x;
+    return fma(load(s.state_weights + n * s.state_weights_stride + u), y, x);
+}
+
+// i, f, o = sigmoid; g = tanh; c = f * c' + i * g; h = o * tanh(c). With peepholes (Gers et al., 2002) i and f add p
+// c', and o adds p c, before their sigmoids.
+template <bool Peepholes>
 void lstm_forward(const CellForward& s) {
     for_each_vector<4>(s.rows, s.units, [&](size_t r, size_t u, size_t gate, size_t left) {
         float* x = s.gates + r * s.gate_stride + gate;
         const float* y = s.recurrent + r * s.recurrent_stride + gate;
-        const Vec i = sigmoid(load(x) + load(y));
-        const Vec f = sigmoid(load(x + unit_block) + load(y + unit_block));
+        const Vec c_prev = load(s.c_prev + r * s.c_prev_stride + u);
+        const Vec i = sigmoid(with_peephole<Peepholes>(s, 0, u, c_prev, load(x) + load(y)));
+        const Vec f = sigmoid(with_peephole<Peepholes>(s, 1, u, c_prev, load(x + unit_block) + load(y + unit_block)));
         const Vec g = tanh(load(x + 2 * unit_block) + load(y + 2 * unit_block));
-        const Vec o = sigmoid(load(x + 3 * unit_block) + load(y + 3 * unit_block));
-        const Vec c = fma(f, load(s.c_prev + r * s.c_prev_stride + u), i * g);
+        const Vec c = fma(f, c_prev, i * g);
+        const Vec o =
+            sigmoid(with_peephole<Peepholes>(s, 2, u, c, load(x + 3 * unit_block) + load(y + 3 * unit_block)));
         if (s.save) {
             store(x, i);
             store(x + unit_block, f);
@@ -78,7 +89,8 @@ void lstm_forward(const CellForward& s) {
 }
 
 // do = dh tanh(c); dc += dh o (1 - tanh(c)^2); di = dc g; df = dc c'; dg = dc i; dc' = dc f; then through sigmoid and
-// tanh
+// tanh. With peepholes dc also gets p_o do, and dc' gets p_i di + p_f df, all behind the sigmoids.
+template <bool Peepholes>
 void lstm_backward(const CellBackward& s) {
     const Vec one = broadcast(1.0f);
     for_each_vector<4>(s.rows, s.units, [&](size_t r, size_t u, size_t gate, size_t left) {
@@ -87,59 +99,15 @@ void lstm_backward(const CellBackward& s) {
         float* x = s.gates + r * s.gate_stride + gate;
         const Vec i = load(x), f = load(x + unit_block), g = load(x + 2 * unit_block), o = load(x + 3 * unit_block);
         const Vec tanh_c = tanh(load(s.c + r * s.c_stride + u));
-        float* dc_row = s.dc + r * s.dc_stride + u;
-        const Vec dc = fma(dh * o, one - tanh_c * tanh_c, load(dc_row));
-        store(x, dc * g * i * (one - i));
-        store(x + unit_block, dc * load(s.c_prev + r * s.c_prev_stride + u) * f * (one - f));
-        store(x + 2 * unit_block, dc * i * (one - g * g));
-        store(x + 3 * unit_block, dh * tanh_c * o * (one - o));
-        store(dc_row, dc * f);
-    });
-}
-
-// LSTM with peepholes (Gers et al., 2002): i, f = sigmoid(.. + p c'); c = f * c' + i * g; o = sigmoid(.. + p c)
-void lstm_peephole_forward(const CellForward& s) {
-    const float *p_i = s.state_weights, *p_f = p_i + s.state_weights_stride, *p_o = p_f + s.state_weights_stride;
-    for_each_vector<4>(s.rows, s.units, [&](size_t r, size_t u, size_t gate, size_t left) {
-        float* x = s.gates + r * s.gate_stride + gate;
-        const float* y = s.recurrent + r * s.recurrent_stride + gate;
-        const Vec c_prev = load(s.c_prev + r * s.c_prev_stride + u);
-        const Vec i = sigmoid(fma(load(p_i + u), c_prev, load(x) + load(y)));
-        const Vec f = sigmoid(fma(load(p_f + u), c_prev, load(x + unit_block) + load(y + unit_block)));
-        const Vec g = tanh(load(x + 2 * unit_block) + load(y + 2 * unit_block));
-        const Vec c = fma(f, c_prev, i * g);
-        const Vec o = sigmoid(fma(load(p_o + u), c, load(x + 3 * unit_block) + load(y + 3 * unit_block)));
-        if (s.save) {
-            store(x, i);
-            store(x + unit_block, f);
-            store(x + 2 * unit_block, g);
-            store(x + 3 * unit_block, o);
-        }
-        store(s.c + r * s.c_stride + u, c);
-        store_units(s.h + r * s.h_stride + u, o * tanh(c), left);
-    });
-}
-
-// do = dh tanh(c), through its sigmoid; dc += dh o (1 - tanh(c)^2) + p_o do; di, df, dg as the LSTM's;
-// dc' = dc f + p_i di + p_f df
-void lstm_peephole_backward(const CellBackward& s) {
-    const Vec one = broadcast(1.0f);
-    const float *p_i = s.state_weights, *p_f = p_i + s.state_weights_stride, *p_o = p_f + s.state_weights_stride;
-    for_each_vector<4>(s.rows, s.units, [&](size_t r, size_t u, size_t gate, size_t left) {
-        Vec dh = load(s.dh + r * s.dh_stride + u);
-        if (s.dy) dh += load_units(s.dy + r * s.dy_stride + u, left);
-        float* x = s.gates + r * s.gate_stride + gate;
-        const Vec i = load(x), f = load(x + unit_block), g = load(x + 2 * unit_block), o = load(x + 3 * unit_block);
-        const Vec tanh_c = tanh(load(s.c + r * s.c_stride + u));
         const Vec d_o = dh * tanh_c * o * (one - o);
         float* dc_row = s.dc + r * s.dc_stride + u;
-        const Vec dc = fma(dh * o, one - tanh_c * tanh_c, fma(load(p_o + u), d_o, load(dc_row)));
+        const Vec dc = fma(dh * o, one - tanh_c * tanh_c, with_peephole<Peepholes>(s, 2, u, d_o, load(dc_row)));
         const Vec d_i = dc * g * i * (one - i), d_f = dc * load(s.c_prev + r * s.c_prev_stride + u) * f * (one - f);
         store(x, d_i);
         store(x + unit_block, d_f);
         store(x + 2 * unit_block, dc * i * (one - g * g));
         store(x + 3 * unit_block, d_o);
-        store(dc_row, fma(load(p_i + u), d_i, fma(load(p_f + u), d_f, dc * f)));
+        store(dc_row, with_peephole<Peepholes>(s, 0, u, d_i, with_peephole<Peepholes>(s, 1, u, d_f, dc * f)));
     });
 }
 

@@ -195,8 +195,7 @@ void check_groups(size_t groups, size_t rows, const LanguageModelOptions& o) {
     if (o.tie_weights || o.norm || o.output || o.weight_drop)
         throw std::invalid_argument(
             "groups of rows with tied weights or norms, or with weight_drop or an adaptive or sampled softmax: run "
-            "each "
-            "group alone");
+            "each group alone");
 }
 
 }  // namespace

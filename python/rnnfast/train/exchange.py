@@ -155,6 +155,7 @@ class Exchange:
             except BaseException as error:
                 failures.append(error)
 
+        self._failed = False
         self._complete.clear()
         # A daemon: where backward raises, the end of the process does not wait for other ranks.
         thread = threading.Thread(target=work, name="rnnfast-exchange", daemon=True)

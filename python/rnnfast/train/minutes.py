@@ -21,10 +21,8 @@ class Plan:
         self.total = 60.0 * minutes
         self.epochs = 0.0  # 0: not planned yet
         self.spent = self.evaluating = self.pace = 0.0  # seconds; of an evaluation; of an epoch's training
-        self._mark = (
-            -1.0,
-            0.0,
-        )  # seconds and epochs from which the pace is measured; negative: from the end of the first step
+        # Seconds and epochs from which the pace is measured; negative: from the end of the first step.
+        self._mark = (-1.0, 0.0)
         self._parts = 0
         self._last = 0.0
 
