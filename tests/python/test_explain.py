@@ -19,6 +19,7 @@ from registered import LAYERS
 import rnnfast as rf
 from rnnfast import cli
 from rnnfast.study.unroll import unroll
+from rnnfast.translate import translations
 
 explaining = importlib.import_module("rnnfast.study.explain")
 PAGE = Path(explaining.__file__).parent / "page"
@@ -146,8 +147,31 @@ def test_a_translator_s_page_has_its_translations_and_attention(tmp_path):
         np.testing.assert_allclose(shown, result.attention, atol=5.1e-4)
         assert all(f"<span>{html.escape(token)}</span>" in table for token in result.source_tokens)
     assert len(tables) == 2
+    data = data_of(tmp_path / "page.html")
+    assert data["translations"] == [
+        [[*model.source_vocab.encode(r.source_tokens)], r.ids.tolist()] for r in (first, second)
+    ]
+    assert data["prompt"] == "le chat"
     assert "<table" not in rf.explain(translator("none"), text, page_file := tmp_path / "b.html").read_text("utf-8")
     assert page_file.exists()
+
+
+def test_a_translator_that_cannot_run_in_a_page_is_shown_without_a_prompt_box(tmp_path):
+    def page(model, **options):
+        file = rf.explain(model, "le chat", tmp_path / "page.html", **options)
+        assert data_of(file)["model"] is None
+        content = file.read_text(encoding="utf-8")
+        assert "<form" not in content
+        assert rf.translate(model, ["le chat"])[0] in html.unescape(content)
+        return re.search("No model in the page: (.*?)\\.", content)[1]
+
+    assert page(translator("dot"), with_model=False) == "it was left out"
+    vocab = translator("none").source_vocab
+    large = rf.Seq2Seq(vocab, vocab, hidden_size=1400, embedding_size=8, seed=0)
+    assert "more than 32 MB" in page(large)
+    rounded = rf.Seq2Seq(vocab, vocab, hidden_size=6, weights="bf16", seed=0)
+    assert "weights 'bf16'" in html.unescape(page(rounded))
+    assert page(rf.Seq2Seq(vocab, 9, hidden_size=6, seed=0)) == "it writes ids, not words"
 
 
 def test_the_command_writes_the_page(model, tmp_path, capsys):
@@ -273,6 +297,85 @@ def test_the_model_in_the_page_computes_the_bits_of_the_compiled_one(browser, tm
         np.testing.assert_allclose(own, expected, atol=1e-6, err_msg=str(case["model"]["config"]))
         if FUSED:
             assert bits == expected.view(np.int32).tolist(), case["model"]["config"]
+
+
+TRANSLATORS = [
+    {"decoder": "context_as_state", "num_layers": 2},
+    {"decoder": "context_as_input"},
+    {"decoder": "d2l", "attention": "additive", "readout": "all", "num_layers": 2},
+    {"decoder": "previous", "attention": "dot", "embedding_size": 19},
+    {"attention": "general", "bidirectional": True, "context": "mean", "num_layers": 2},
+    {"bidirectional": True, "context": "max", "readout": "all", "initial_state": "context"},
+    {"initial_state": "zero", "readout": "all", "attention": "dot"},
+]
+TRANSLATING = """<!doctype html><meta charset="utf-8"><pre id="out"></pre><script>{code}</script><script>
+const bitsOf = (values) => (values ? Array.from(new Int32Array(Float32Array.from(values).buffer)) : []);
+const results = {cases}.map(({{ model, ids }}) => {{
+  const own = modelOf(model, Translator), encoded = own.encode(ids), first = own.step(encoded, BOS, encoded.start);
+  let found;
+  for (found of own.translate(ids));
+  return {{ ...found, logits: bitsOf(first.logits), attention: found.attention.map(bitsOf) }};
+}});
+document.getElementById("out").textContent = JSON.stringify(results);
+</script>"""
+
+
+def test_the_translator_in_the_page_computes_the_bits_of_the_compiled_one(browser, tmp_path):
+    ids, cases, expected = [5, 4, 7, 8, 3], [], []
+    for cell in LAYERS:
+        for options in TRANSLATORS:
+            options = {"cell": cell, "hidden_size": 19, "embedding_size": 7, "init_scale": 0.6, **options}
+            model = rf.Seq2Seq(9, 11, seed=len(cases), **options)
+            cases.append({"model": explaining._description(model), "ids": ids})
+            encoded = model._core.encode(np.int32(ids)[:, None], np.int64([len(ids)]))
+            logits = model._core.step(encoded, np.int32([2]), model._core.initial_state(encoded))[0]
+            attention = model.config["attention"] != "none"
+            ((found,),) = translations(model, [ids[:-1]], attention=attention)
+            expected.append((logits, found))
+    code = "".join((PAGE / name).read_text(encoding="utf-8") for name in ("model.js", "translator.js"))
+    file = tmp_path / "harness.html"
+    file.write_text(TRANSLATING.format(code=code, cases=json.dumps(cases)), encoding="utf-8")
+    document, console = browser(file)
+    assert not console
+    compared = list(zip(cases, json.loads(shown(document, "out")), expected))
+    assert len(compared) == len(LAYERS) * len(TRANSLATORS)
+    for case, own, (logits, found) in compared:
+        config = str(case["model"]["config"])
+        np.testing.assert_allclose(
+            np.array(own["logits"], np.int32).view(np.float32), logits, atol=1e-5, err_msg=config
+        )
+        if FUSED:
+            assert own["logits"] == logits.view(np.int32).tolist(), config
+            assert (own["tokens"], own["ended"]) == (found.ids.tolist(), found.ended), config
+            assert math.isclose(own["logProb"], found.log_prob, rel_tol=1e-9), config
+            if found.attention is not None:
+                assert own["attention"] == found.attention.view(np.int32).tolist(), config
+
+
+def test_a_translator_s_page_translates_what_is_typed(browser, tmp_path):
+    tens, ones = {"twenty": 2, "thirty": 3, "forty": 4}, {"one": 1, "two": 2, "three": 3}
+    pairs = rf.ParallelCorpus.from_pairs([(f"{a} {b}", f"{x} {y}") for a, x in tens.items() for b, y in ones.items()])
+    model = rf.Seq2Seq(
+        pairs.source_vocab, pairs.target_vocab, attention="additive", embedding_size=8, hidden_size=16, seed=0
+    )
+    rf.fit(model, pairs, epochs=20, batch_size=4, lr=0.02, progress=False)
+    page = rf.explain(model, "twenty one\nthirty three\n", tmp_path / "page.html")
+    sentence = "forty <eos> two mice"
+    with page.open("a", encoding="utf-8") as file:
+        file.write(
+            f'<script>element("prompt").value = {json.dumps(sentence)}; element("form").requestSubmit();</script>'
+        )
+    document, console = browser(page)
+    assert not console
+    ((best,),) = rf.translate(model, [sentence], attention=True)
+    written = re.search(r'<output id="written".*?</output>', document, re.DOTALL)[0]
+    assert f"<b>{best.text}</b>" in written
+    assert f"log P = −{-best.log_prob:.3f} nats" in written
+    weights = np.array(re.findall(r"--a: ?([\d.]+)", written), float).reshape(best.attention.shape)
+    np.testing.assert_allclose(weights, best.attention, atol=5.1e-4)
+    heads = [html.unescape(token) for token in re.findall(r'<th scope="col"><span>(.*?)</span>', written)]
+    assert heads == best.source_tokens == ["forty", "<unk>", "two", "<unk>", "<eos>"]
+    assert "the first 2 sentences have the translations of rnnfast" in shown(document, "agreement")
 
 
 def test_the_page_shows_python_s_numbers_and_continues_as_python_does(browser, tmp_path):

@@ -20,6 +20,7 @@ from rnnfast.info import info
 from rnnfast.models.language_model import LanguageModel
 from rnnfast.models.seq2seq import Seq2Seq
 from rnnfast.study.unroll import GATES, Unrolled, unroll
+from rnnfast.text.pairs import encode_sentence
 from rnnfast.text.tokenise import BEGIN_OF_SENTENCE, END_OF_SENTENCE, check_text
 from rnnfast.text.vocab import Decoder, Vocab
 from rnnfast.translate import Translation, translations
@@ -46,7 +47,8 @@ def explain(
     Of a language model, the page colors each token by one unit's state or gate, lists the units by their correlation with the position in a
     line, quotes, brackets and the like, and shows the surprisal and each step of :func:`rf.unroll`. In a prompt box the model continues a
     text: it runs in JavaScript, from the weights in the page, with bit-identical logits (on every CPU with a fused multiply-add). Of a
-    translator, the page shows each line of ``text`` with its translation and the attention.
+    translator, the page shows each line of ``text`` with its translation and the attention, and a prompt box translates a sentence in the
+    same way, greedily.
 
     Parameters
     ----------
@@ -54,7 +56,8 @@ def explain(
     text : a text, or token ids (T,) for a language model
     path : the file to write; its folder is created
     max_tokens : how many tokens of the text the page shows, from its beginning
-    with_model : False: leave the weights and the prompt box out
+    with_model : False: leave the weights and the prompt box out. A translator's page has none either, and says so, if its weights are
+        not float32 or would take more than 32 MB, or if its tokenizer does not exist in JavaScript
     title : of the page; None: what the model is
 
     Returns the path. Raises ``ValueError`` for a text without tokens, numbers that are not finite, a model with ``weights`` other than
@@ -74,14 +77,14 @@ def explain(
     if title is not None:
         check_text(title, "the title")
     if isinstance(model, Seq2Seq):
-        data: dict[str, Any] = {}
-        name, summary, body, scripts = _translated(model, text, max_tokens)
+        data, body = translating(model, text, max_tokens=max_tokens, with_model=with_model)
+        scripts = ["model.js", "translator.js", "translate.js"] if data["model"] else []
     elif isinstance(model, LanguageModel):
         data = reading(model, text, max_tokens=max_tokens, with_model=with_model)
-        name, summary = data.pop("title"), data.pop("summary")
         body, scripts = _asset("text.html"), ["model.js", "page.js"]
     else:
         raise TypeError(f"the model is {kind_of(model)}, expected an rf.LanguageModel or an rf.Seq2Seq")
+    name, summary = data.pop("title"), data.pop("summary")
     # In a script element, "<" could end it.
     fields = {
         "title": escape(title or name),
@@ -140,13 +143,8 @@ def reading(
     }
     if with_model:
         readable = vocab is not None and vocab.tokenizer in _IN_JAVASCRIPT
-        weights = model.state_dict()
-        data["model"] = {
-            "config": dict(model.config),
-            "vocabulary": _vocabulary(vocab) if vocab is not None and readable else None,
-            "tensors": [[name, int(w.size)] for name, w in weights.items()],
-            "weights": _base64(np.concatenate([w.ravel() for w in weights.values()])),
-        }
+        vocabulary = _vocabulary(vocab) if vocab is not None and readable else None
+        data["model"] = {"vocabulary": vocabulary, **_description(model)}
         data["prompt"] = "".join(pieces)[:_PROMPT].rstrip()
     return data
 
@@ -209,6 +207,16 @@ def _heading(model: LanguageModel, steps: Unrolled, total: int) -> dict[str, str
     }
 
 
+def _description(model: LanguageModel | Seq2Seq) -> dict[str, Any]:
+    """Configuration and weights, as JSON holds them."""
+    weights = model.state_dict()
+    return {
+        "config": dict(model.config),
+        "tensors": [[name, int(w.size)] for name, w in weights.items()],
+        "weights": _base64(np.concatenate([w.ravel() for w in weights.values()])),
+    }
+
+
 def _vocabulary(vocab: Vocab) -> dict[str, Any]:
     return {"tokens": vocab.idx_to_token, "tokenizer": vocab.tokenizer, "lower": vocab.lower}
 
@@ -268,30 +276,63 @@ def _properties(pieces: Sequence[str]) -> dict[str, list[float]]:
 # ---- translators
 
 
-def _translated(model: Seq2Seq, text: str | ArrayLike, max_tokens: int) -> tuple[str, str, str, list[str]]:
-    """Title, summary and body of a translator's page, and its scripts."""
+def translating(
+    model: Seq2Seq, text: str | ArrayLike, *, max_tokens: int = 1000, with_model: bool = True
+) -> tuple[dict[str, Any], str]:
+    """The numbers of the page of a translator, as JSON holds them, and its body; see :func:`explain`."""
     if not isinstance(text, str) or model.source_vocab is None:
         raise ValueError("a translator's page needs a model with vocabularies, and a text with a sentence in each line")
+    lines = [line for line in text.splitlines() if line.strip()]
+    sentences = _first_sentences(model.source_vocab, lines, max_tokens)
+    attention = model.config["attention"] != "none"
+    results = [best[0] for best in translations(model, sentences, attention=attention)]
+    config = model.config
+    shown = f"{len(sentences):,} of {len(lines):,}" if len(sentences) < len(lines) else f"{len(lines):,}"
+    obstacle = _obstacle(model) if with_model else "it was left out"
+    data: dict[str, Any] = {
+        "title": f"A translator: {config['cell']}, {config['hidden_size']} units",
+        "summary": f"{model.num_parameters:,} weights, attention: {config['attention']}. {shown} "
+        f"sentence{'s' * (len(lines) > 1)}." + (f" No model in the page: {obstacle}." if obstacle else ""),
+        "model": None,
+    }
+    head = "<h2>Translations" + (" and attention" if attention else "") + "</h2>"
+    body = head + "".join(map(_sentence, sentences, results))
+    if obstacle is None and model.target_vocab is not None:
+        vocabularies = {"source": _vocabulary(model.source_vocab), "target": _vocabulary(model.target_vocab)}
+        data["model"] = {**vocabularies, **_description(model)}
+        read = [encode_sentence(model.source_vocab, sentence).tolist() for sentence in sentences]
+        data["translations"] = [[ids, result.ids.tolist()] for ids, result in zip(read, results)]
+        data["prompt"] = sentences[0].strip()
+        body = _asset("translator.html").replace("</section>\n", f"</section>\n<section>{body}</section>\n", 1)
+    return data, body
+
+
+def _first_sentences(vocab: Vocab, lines: Sequence[str], max_tokens: int) -> list[str]:
+    """Whole sentences of at most ``max_tokens`` tokens, or the first one."""
     sentences: list[str] = []
     left = max_tokens
-    lines = [line for line in text.splitlines() if line.strip()]
     for line in lines:
-        left -= len(model.source_vocab.tokenize(line))
+        left -= len(vocab.tokenize(line))
         if sentences and left < 0:
             break
         sentences.append(line)
     if not sentences:
         raise ValueError("the text has no tokens, expected at least one")
-    attention = model.config["attention"] != "none"
-    results = [best[0] for best in translations(model, sentences, attention=attention)]
-    config = model.config
-    name = f"A translator: {config['cell']}, {config['hidden_size']} units"
-    shown = f"{len(sentences):,} of {len(lines):,}" if len(sentences) < len(lines) else f"{len(lines):,}"
-    summary = (
-        f"{model.num_parameters:,} weights, attention: {config['attention']}. {shown} sentence{'s' * (len(lines) > 1)}."
-    )
-    head = "<h2>Translations" + (" and attention" if attention else "") + "</h2>"
-    return name, summary, head + "".join(map(_sentence, sentences, results)), []
+    return sentences
+
+
+def _obstacle(model: Seq2Seq) -> str | None:
+    """Why this translator does not run in a page; None: it does."""
+    if model.config["weights"] != "f32":
+        return f"it computes with weights {model.config['weights']!r}, and a page with float32"
+    if _BASE64 * model.num_parameters > LARGEST_PAGE:
+        return f"its weights would take more than {LARGEST_PAGE / 1e6:.0f} MB"
+    vocabularies = [vocab for vocab in (model.source_vocab, model.target_vocab) if vocab is not None]
+    if len(vocabularies) < 2:
+        return "it writes ids, not words"
+    if any(vocab.tokenizer not in _IN_JAVASCRIPT for vocab in vocabularies):
+        return "its tokenizer does not exist in JavaScript"
+    return None
 
 
 def _sentence(source: str, result: Translation) -> str:

@@ -1,4 +1,4 @@
-// The language model of this page: the arithmetic of rnnfast's compiled core in plain JavaScript, with the same bits.
+// The model of this page: the arithmetic of rnnfast's compiled core in plain JavaScript, with the same bits.
 // Every number is a float32. Math.fround rounds; fma rounds once. Shapes: x (D), h and c (H), weights (rows, columns) in
 // PyTorch's order.
 "use strict";
@@ -35,10 +35,12 @@ function expm1OfRest(x) {
 
 const clamp = (x, low, high) => Math.min(round(high), Math.max(round(low), x));
 
-function sigmoid(x) {
-  const rest = expm1OfRest(clamp(-x, -87.3, 88.3));
-  return round(1 / round(1 + fma(scale, rest, scale)));
+function exp(x) {
+  const rest = expm1OfRest(clamp(x, -87.3, 88.3));
+  return fma(scale, rest, scale);
 }
+
+const sigmoid = (x) => round(1 / round(1 + exp(-x)));
 
 function tanh(x) {
   const y = clamp(x, -9.1, 9.1), rest = expm1OfRest(y + y);
@@ -60,6 +62,7 @@ function product(W, columns, x, start, first = 0, count = start.length) {
 }
 
 const plus = (a, b) => a.map((value, i) => round(value + b[i]));
+const linear = (W, x, bias) => plus(product(W, x.length, x, new Float32Array(bias.length)), bias);
 
 // ---- cells. x and y: the input's and the recurrent product's parts of one unit's gates; h and c: its state.
 // Each returns [h, c, gates].
@@ -117,25 +120,27 @@ const CELLS = {
 };
 const SRU_SCALE = round(1.12724024);
 
-// One recurrent layer; `w` has its tensors by their names in PyTorch.
+// One recurrent layer that reads `columns` numbers; nameOf: from a tensor's name in PyTorch to that of the file.
 class Layer {
-  constructor(cell, hidden, w) {
-    Object.assign(this, { cell, hidden, w, gates: w.weight_ih.length / w.columns / hidden });
+  constructor(cell, hidden, columns, tensors, nameOf) {
+    const w = { columns };
+    for (const name of ["weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_c"]) w[name] = tensors[nameOf(name)];
+    Object.assign(this, { cell, hidden, w, gates: w.bias_ih.length / hidden });
     const parted = cell === "gru" || cell === "mgu"; // the last gate's recurrent bias stays on that side
     const apart = (this.gates - (parted ? 1 : 0)) * hidden;
     this.inputBias = w.bias_ih.map((b, i) => (w.bias_hh && i < apart ? round(b + w.bias_hh[i]) : b));
     this.recurrentBias = w.bias_ih.map((_, i) => (parted && i >= apart ? w.bias_hh[i] : 0));
   }
 
-  // x: a vector, or the id of a token that one-hot input stands for
-  inputPart(x) {
+  // x: a vector, or the id of a token that one-hot input stands for; start: where the sums of a vector begin
+  inputPart(x, start) {
     const { weight_ih, columns } = this.w;
-    if (typeof x !== "number") return product(weight_ih, columns, x, this.inputBias);
+    if (typeof x !== "number") return product(weight_ih, columns, x, start);
     return this.inputBias.map((b, row) => round(b + weight_ih[row * columns + x]));
   }
 
-  step(x, h, c) {
-    const { cell, hidden: H, gates: G, w } = this, gx = this.inputPart(x);
+  step(x, h, c, start = this.inputBias) {
+    const { cell, hidden: H, gates: G, w } = this, gx = this.inputPart(x, start);
     if (cell === "gru_reset_before") return this.resetBefore(gx, h, c);
     const gh = w.weight_hh ? product(w.weight_hh, H, h, this.recurrentBias) : gx;
     const next = { h: new Float32Array(H), c: new Float32Array(H), gates: [] };
@@ -189,10 +194,8 @@ class LanguageModel {
     this.apart = Boolean(config.residual || config.norm);
     this.layers = [];
     for (let i = 0; i < num_layers; i++) {
-      const w = { columns: i ? hidden_size : embedding_size || vocab_size };
-      for (const name of ["weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_c"])
-        w[name] = tensors[this.apart ? `layers.${i}.rnn.${name}_l0` : `rnn.${name}_l${i}`];
-      this.layers.push(new Layer(cell, hidden_size, w));
+      const nameOf = (name) => (this.apart ? `layers.${i}.rnn.${name}_l0` : `rnn.${name}_l${i}`);
+      this.layers.push(new Layer(cell, hidden_size, i ? hidden_size : embedding_size || vocab_size, tensors, nameOf));
     }
     this.outputWeight = tensors["output.weight"] ?? tensors["embedding.weight"];
     this.zeros = new Float32Array(vocab_size);
@@ -311,9 +314,9 @@ function float32s(text) {
   return new Float32Array(bytes.buffer);
 }
 
-function modelOf({ config, tensors, weights }) {
+function modelOf({ config, tensors, weights }, Model = LanguageModel) {
   const all = float32s(weights), named = {};
   let at = 0;
   for (const [name, size] of tensors) (named[name] = all.subarray(at, at + size)), (at += size);
-  return new LanguageModel(config, named);
+  return new Model(config, named);
 }
