@@ -1,13 +1,18 @@
-"""Draws the diagrams of docs/learn as SVG files: one function each. ``python docs/diagrams.py`` writes docs/pictures/learn.
+"""Draws the diagrams of docs/learn as SVG files: one function each. ``python docs/diagrams.py`` writes docs/pictures.
 
-The files depend on nothing but this one, so a test compares them with what it draws.
+Each is drawn twice: with English words, and with the Chinese ones of diagram_labels.py into a folder ``zh``. A test compares the files
+with what this draws.
 """
 
 from __future__ import annotations
 
 import math
+import sys
 from html import escape
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+from diagram_labels import CHINESE
 
 BLUE, ORANGE, GREY, INK = "#2a6fbb", "#d9822b", "#9aa5b1", "#1f2933"
 PALE = {BLUE: "#e6f0fa", ORANGE: "#fdf0e1", GREY: "#f1f4f7"}
@@ -24,7 +29,16 @@ class Drawing:
     """Boxes, words and arrows on white, in SVG units."""
 
     def __init__(self, width, height, title):
-        self.width, self.height, self.title, self.parts = width, height, title, []
+        self.width, self.height, self.title = width, height, title
+        self.parts = []  # texts, or functions from the words of a language to one
+
+    def labels(self):
+        """The words of the drawing."""
+        found = [self.title]
+        for part in self.parts:
+            if callable(part):
+                part(lambda text: found.append(text) or text)
+        return found
 
     def add(self, text):
         self.parts.append(text)
@@ -43,19 +57,14 @@ class Drawing:
 
     def words(self, x, y, text, color=INK, size=14, anchor="middle", bold=False, plain=False):
         """``a_b`` writes b as a subscript, unless ``plain``."""
-        spans = []
-        for i, piece in enumerate([text] if plain else text.split("_")):
-            if i == 0:
-                spans.append(escape(piece))
-            else:
-                cut = next((j for j, c in enumerate(piece) if c in " ,)="), len(piece))
-                spans.append(f'<tspan dy="4" font-size="{size * 0.75:g}">{escape(piece[:cut])}</tspan>')
-                if piece[cut:]:
-                    spans.append(f'<tspan dy="-4">{escape(piece[cut:])}</tspan>')
         weight = ' font-weight="bold"' if bold else ""
-        self.add(
-            f'<text x="{x:g}" y="{y:g}" fill="{color}" font-size="{size}" text-anchor="{anchor}"{weight}>{"".join(spans)}</text>'
-        )
+
+        def drawn(word):
+            shown = word(text)
+            spans = escape(shown) if plain else _with_subscripts(shown, size)
+            return f'<text x="{x:g}" y="{y:g}" fill="{color}" font-size="{size}" text-anchor="{anchor}"{weight}>{spans}</text>'
+
+        self.add(drawn)
 
     def line(self, *points, color=INK, width=1.5, dash="", arrow=True, opacity=1.0):
         path = "M" + " L".join(f"{x:g},{y:g}" for x, y in points)
@@ -85,7 +94,12 @@ class Drawing:
             1,
         )
 
-    def svg(self):
+    def svg(self, words=None):
+        """The file, in English or with ``words`` by their English ones."""
+
+        def word(text):
+            return (words or {}).get(text, text)
+
         heads = "".join(
             f'<marker id="head{c[1:]}" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
             f'<path d="M0,0.5 L8,4 L0,7.5 z" fill="{c}"/></marker>'
@@ -94,11 +108,24 @@ class Drawing:
         return (
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {self.width} {self.height}" width="{self.width}" '
             f'height="{self.height}" role="img" font-family="Helvetica, Arial, \'Noto Sans CJK SC\', sans-serif">\n'
-            f"<title>{escape(self.title)}</title>\n<defs>{heads}</defs>\n"
+            f"<title>{escape(word(self.title))}</title>\n<defs>{heads}</defs>\n"
             f'<rect width="{self.width}" height="{self.height}" rx="8" fill="white"/>\n'
-            + "\n".join(self.parts)
+            + "\n".join(part(word) if callable(part) else part for part in self.parts)
             + "\n</svg>\n"
         )
+
+
+def _with_subscripts(text, size):
+    spans = []
+    for i, piece in enumerate(text.split("_")):
+        if i == 0:
+            spans.append(escape(piece))
+        else:
+            cut = next((j for j, c in enumerate(piece) if c in " ,)="), len(piece))
+            spans.append(f'<tspan dy="4" font-size="{size * 0.75:g}">{escape(piece[:cut])}</tspan>')
+            if piece[cut:]:
+                spans.append(f'<tspan dy="-4">{escape(piece[cut:])}</tspan>')
+    return "".join(spans)
 
 
 def tokens(d, x, y, letters, *, w=30, gap=34, colors=None):
@@ -506,11 +533,17 @@ def speed():
     return d
 
 
+def drawings():
+    """Every drawing by its file in docs/pictures."""
+    return {**{f"learn/{name}.svg": draw() for name, draw in DIAGRAMS.items()}, "speed.svg": speed()}
+
+
 def main(folder=FOLDER.parent):
-    (Path(folder) / "learn").mkdir(parents=True, exist_ok=True)
-    for name, draw in DIAGRAMS.items():
-        (Path(folder) / "learn" / f"{name}.svg").write_text(draw().svg(), encoding="utf-8")
-    (Path(folder) / "speed.svg").write_text(speed().svg(), encoding="utf-8")
+    for name, drawing in drawings().items():
+        file = Path(folder) / name
+        for path, words in ((file, None), (file.parent / "zh" / file.name, CHINESE)):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(drawing.svg(words), encoding="utf-8")
 
 
 if __name__ == "__main__":

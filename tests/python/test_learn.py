@@ -59,8 +59,24 @@ def test_the_diagrams_are_those_that_the_program_draws(tmp_path):
     drawn = {str(file.relative_to(tmp_path)): file.read_text(encoding="utf-8") for file in tmp_path.rglob("*.svg")}
     pictures = DOCS / "pictures"
     assert drawn == {str(f.relative_to(pictures)): f.read_text(encoding="utf-8") for f in pictures.rglob("*.svg")}
-    used = {name for page in CHAPTERS for name in re.findall(r"learn/[\w-]+\.svg", page.read_text(encoding="utf-8"))}
-    assert used == set(drawn) - {"speed.svg"}
+    pages_with_pictures = [
+        *(DOCS / "learn").rglob("[01]*.md"),
+        DOCS.parent / "README.md",
+        DOCS.parent / "README.zh-CN.md",
+    ]
+    shown = (re.findall(r"pictures/([\w/-]+\.svg)", page.read_text(encoding="utf-8")) for page in pages_with_pictures)
+    assert {name for names in shown for name in names} == set(drawn)
+
+
+def test_the_drawings_of_chinese_pages_have_chinese_words():
+    labels = {label for drawing in diagrams.drawings().values() for label in drawing.labels()}
+    words = {label for label in labels if re.search("[A-Za-z]{2,}", re.sub(r"_\w+|log P", "", label))}
+    translated = script("diagram_labels")
+    assert words - translated.UNCHANGED == set(translated.CHINESE)
+    assert all(re.search("[\u4e00-\u9fff]", text) for text in translated.CHINESE.values())
+    for page in [*(DOCS / "learn" / "zh").glob("*.md"), DOCS.parent / "README.zh-CN.md", DOCS / "index.zh-CN.md"]:
+        for picture in re.findall(r"pictures/([\w/-]+\.svg)", page.read_text(encoding="utf-8")):
+            assert "zh" in picture.split("/"), page
 
 
 def test_links_between_pages_lead_to_files():
@@ -86,7 +102,7 @@ def fenced(page):
 
 
 CHINESE = {DOCS.parent / "README.zh-CN.md": DOCS.parent / "README.md"}
-CHINESE[DOCS / "get-started.zh-CN.md"] = DOCS / "get-started.md"
+CHINESE.update({DOCS / f"{name}.zh-CN.md": DOCS / f"{name}.md" for name in ("get-started", "releases")})
 CHINESE.update({DOCS / "learn" / "zh" / page.name: page for page in CHAPTERS})
 
 
@@ -191,12 +207,11 @@ def test_links_of_a_notebook_lead_to_files(file):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", CHAPTERS, ids=lambda page: page.stem)
-def test_a_chapter_s_notebook_runs_in_jupyter_and_prints_what_it_holds(page, tmp_path):
-    """The Chinese notebooks have the same code and outputs."""
+@pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda file: "-".join(file.relative_to(pages.NOTEBOOKS).parts))
+def test_a_chapter_s_notebook_runs_in_jupyter_and_prints_what_it_holds(file, tmp_path):
     nbclient, nbformat = pytest.importorskip("nbclient"), pytest.importorskip("nbformat")
     pytest.importorskip("ipykernel")
-    stored = nbformat.read(pages.NOTEBOOKS / f"{page.stem}.ipynb", 4)
+    stored = nbformat.read(file, 4)
     nbformat.validate(stored)
     again = copy.deepcopy(stored)
     nbclient.NotebookClient(again, timeout=120, resources={"metadata": {"path": str(tmp_path)}}).execute()

@@ -1,0 +1,30 @@
+"""The notes of a release come from the changelog, and its version is one."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+from pathlib import Path
+
+import pytest
+
+import rnnfast as rf
+
+ROOT = Path(__file__).parents[2]
+spec = importlib.util.spec_from_file_location("release", ROOT / "tools" / "release.py")
+release = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(release)
+
+
+def test_the_notes_are_the_section_of_the_changelog():
+    assert release.notes(f"v{rf.__version__}").startswith("First version.")
+
+
+def test_files_that_disagree_are_named(tmp_path):
+    for name in ("CHANGELOG.md", *release.PLACES):
+        shutil.copy(ROOT / name, tmp_path / name)
+    with pytest.raises(ValueError, match=r"pyproject.toml says .* and the tag is v9.9.9"):
+        release.notes("v9.9.9", tmp_path)
+    (tmp_path / "CHANGELOG.md").write_text("## 0.0.1\n\nNothing.\n")
+    with pytest.raises(ValueError, match="no section for"):
+        release.notes(f"v{rf.__version__}", tmp_path)
