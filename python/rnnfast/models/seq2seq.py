@@ -57,13 +57,13 @@ class Seq2Seq(LossModel):
     With attention every step has its own context, :math:`c_t = \sum_j a_{tj} m_j` with
     :math:`a_t = \mathrm{softmax}(e_t)` over the words of the source, padding left out:
 
-    ============ ================================== ==================================================================
-    attention    score :math:`e_{tj}`               how c_t is used
-    ============ ================================== ==================================================================
+    ============ =================================== ==================================================================
+    attention    score :math:`e_{tj}`                how c_t is used
+    ============ =================================== ==================================================================
     ``additive`` v . tanh(W_q s_{t-1} + W_k m_j + b) the step reads it in c's place (Bahdanau et al., arXiv:1409.0473)
-    ``dot``      s_t . m_j                          tanh(W_c [c_t; s_t]) takes the place of s_t in the output
-    ``general``  s_t . W m_j                        the same (Luong et al., arXiv:1508.04025)
-    ============ ================================== ==================================================================
+    ``dot``      s_t . m_j                           tanh(W_c [c_t; s_t]) takes the place of s_t in the output
+    ``general``  s_t . W m_j                         the same (Luong et al., arXiv:1508.04025)
+    ============ =================================== ==================================================================
 
     Parameters
     ----------

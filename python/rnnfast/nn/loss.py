@@ -25,8 +25,10 @@ class Terms(NamedTuple):
 class Loss(ABC):
     """The base of the losses.
 
-    ``loss(output, target)`` is the value, ``loss.forward(output, target)`` the value and its gradient. Both take
+    ``loss(output, target)`` is the value, ``loss.forward(output, target)`` the value and its gradient.
 
+    Parameters
+    ----------
     output : (T, N, K) or (N, K), float32
     target : as the loss says
     weights : (T, N) or (N,), as the output without its last axis; the mean is weighted by them, and predictions of weight 0 may have

@@ -153,7 +153,7 @@ class MSELoss(_Elementwise):
 
 
 class L1Loss(_Elementwise):
-    """|y − target|, as ``torch.nn.L1Loss``; the gradient is 0 where they are equal.
+    """``|y − target|``, as ``torch.nn.L1Loss``; the gradient is 0 where they are equal.
 
     >>> L1Loss()([[1.0], [3.0]], [1.0, 1.0])
     1.0
@@ -165,7 +165,7 @@ class L1Loss(_Elementwise):
 
 
 class HuberLoss(_Elementwise):
-    """d² / 2 for |d| ≤ δ, else δ (|d| − δ / 2), where d = y − target, as ``torch.nn.HuberLoss``.
+    """d² / 2 for ``|d| ≤ δ``, else ``δ (|d| − δ / 2)``, where d = y − target, as ``torch.nn.HuberLoss``.
 
     Source: P. J. Huber, Annals of Mathematical Statistics 35 (1964).
 

@@ -23,7 +23,7 @@ _HEADS = ("spectral radius", "|dL/dh_1| / |dL/dh_T|", "|dL/dW_hh|", "last loss",
 
 @dataclass(frozen=True)
 class ExplodingGradients:
-    """``norms`` (radii, T): |dL/dh_t|; ``gradient_norms`` (radii,): |dL/dW_hh| before the first update; ``losses`` and
+    """``norms`` (radii, T): ‖dL/dh_t‖; ``gradient_norms`` (radii,): ‖dL/dW_hh‖ before the first update; ``losses`` and
     ``clipped_losses`` (radii, updates): of gradient descent without and with clipping to ``clip_norm``. A loss that is no
     longer a number is inf.
 
@@ -57,7 +57,7 @@ class ExplodingGradients:
         return html.table(f"Gradients over {self.norms.shape[1]} steps", _HEADS, self._rows())
 
     def plot(self, path: PathLike | None = None) -> Figure:
-        """|dL/dh_t| over the steps, and the loss over the updates, dashed with clipping (extra: ``plot``)."""
+        """‖dL/dh_t‖ over the steps, and the loss over the updates, dashed with clipping (extra: ``plot``)."""
         figure, (left, right) = new_figure(2)
         for i, radius in enumerate(self.spectral_radius):
             left.plot(np.arange(1, self.norms.shape[1] + 1), self.norms[i], color=f"C{i}", label=f"radius {radius:g}")
@@ -91,7 +91,7 @@ def exploding_gradients(
     ----------
     spectral_radius : one or several
     hidden_size, num_steps : H and T
-    clip_norm, lr, updates : θ, η and the number of updates by g ← min(1, θ / |g|) g
+    clip_norm, lr, updates : θ, η and the number of updates by g ← min(1, θ / ‖g‖) g
     seed : of the weights and inputs
 
     Computed in double precision NumPy. Source: R. Pascanu, T. Mikolov and Y. Bengio, arXiv:1211.5063.
@@ -125,7 +125,7 @@ def exploding_gradients(
 
 
 def _backward(w: Reals, v: Reals, first: Reals, signs: Reals, steps: int) -> tuple[float, Reals, Reals, Reals]:
-    """The loss, |dL/dh_t| for every t, dL/dW_hh and dL/dv of the mean squared error of v . h_T."""
+    """The loss, ‖dL/dh_t‖ for every t, dL/dW_hh and dL/dv of the mean squared error of v . h_T."""
     states = [first]
     for _ in range(steps - 1):
         states.append(states[-1] @ w.T)

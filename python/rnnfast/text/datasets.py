@@ -160,16 +160,16 @@ def load(name: Literal["sunspots"]) -> NDArray[np.float32]: ...
 def load(name: str) -> object:
     """A data set by name.
 
-    ======================== =====================================================================
-    timemachine, tinyshakespeare   the text
-    ptb                      dict of train, valid and test text (Mikolov's 10,000-word split)
-    wikitext2                dict of train, valid and test text (Merity et al., arXiv:1609.07843, word-level tokens)
-    multi30k                 dict of lines: "train.en", "val.de", "test_2016_flickr.fr", ...
-    multi30k-de-en           dict of train, valid and test (2016, Flickr) lists of (German, English) pairs; likewise for all pairs of de, en, fr
-    fra-eng                  list of (English, French) pairs
-    sunspots                 float32 array of monthly counts
-    names                    dict of surnames: "Arabic", ... (18 languages)
-    ======================== =====================================================================
+    ============================= ================================================================
+    timemachine, tinyshakespeare  the text
+    ptb                           dict of train, valid and test text (Mikolov's 10,000-word split)
+    wikitext2                     dict of train, valid and test text (Merity et al., arXiv:1609.07843, word-level tokens)
+    multi30k                      dict of lines: "train.en", "val.de", "test_2016_flickr.fr", ...
+    multi30k-de-en                dict of train, valid and test (2016, Flickr) lists of (German, English) pairs; likewise for all pairs of de, en, fr
+    fra-eng                       list of (English, French) pairs
+    sunspots                      float32 array of monthly counts
+    names                         dict of surnames: "Arabic", ... (18 languages)
+    ============================= ================================================================
 
     Raises ``ValueError`` for an unknown name or a wrong checksum, and ``FileNotFoundError`` if the data are neither in
     RNNFAST_DATA nor can be downloaded; the message says which file to put where.
