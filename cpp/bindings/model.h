@@ -3,6 +3,7 @@
 
 #include "bindings/arrays.h"
 #include "files/options.h"
+#include "ops/row_groups.h"
 #include "runtime/dispatch.h"
 
 namespace rnnfast::bindings {
@@ -13,6 +14,15 @@ std::unique_ptr<Model> made_of(const std::string& config) {
     const py::gil_scoped_release release;
     const auto options = read_options<Options>(parse_json(config));
     return std::make_unique<Model>(options, options.seed, active());
+}
+
+// One dropout key for all rows, or one for each group of them; apart: so that backward keeps each group's gradients.
+inline RowGroups row_groups_of(const std::vector<uint64_t>& dropout_keys, bool apart) {
+    if (dropout_keys.empty()) throw std::invalid_argument("dropout_keys is empty, expected one key or one a group");
+    RowGroups groups(dropout_keys[0]);
+    if (dropout_keys.size() > 1) groups.keys = dropout_keys;
+    groups.sums.apart = apart;
+    return groups;
 }
 
 }  // namespace rnnfast::bindings

@@ -70,8 +70,42 @@ void add_values(py::object& bound, const Parameterized* of) {
         py::arg("names"));
 }
 
+// What `backward` adds to gradients that have memory for so many groups: (groups, *shape) arrays by name.
+py::dict gradients_apart(const Parameters& parameters, size_t groups, const py::function& backward) {
+    std::vector<Buffer> own;
+    for (const Parameter* p : parameters) own.emplace_back(groups * p->grad.size());
+    const auto swap = [&] {
+        for (size_t i = 0; i < own.size(); ++i) std::swap(own[i], parameters[i]->grad);
+    };
+    swap();
+    try {
+        backward();
+    } catch (...) {
+        swap();
+        throw;
+    }
+    swap();
+    py::dict all;
+    for (size_t i = 0; i < own.size(); ++i) {
+        const Parameter& p = *parameters[i];
+        if (p.statistic) continue;
+        std::vector<py::ssize_t> shape(p.shape.begin(), p.shape.end());
+        shape.insert(shape.begin(), signed_size(groups));
+        auto* kept = new Buffer(std::move(own[i]));
+        const py::capsule owner(kept, [](void* buffer) { delete static_cast<Buffer*>(buffer); });
+        all[py::str(p.name)] = py::array_t<float>(shape, kept->data(), owner);
+    }
+    return all;
+}
+
 void add_gradients(py::object& bound, const Parameterized* of) {
     define(bound, "gradients", [of](const py::object& self) { return views({*of, self}, self, true); });
+    define(
+        bound, "gradients_apart",
+        [of](const py::object& self, size_t groups, const py::function& backward) {
+            return gradients_apart(Self(*of, self).parameters(), groups, backward);
+        },
+        py::arg("groups"), py::arg("backward"));
     define(bound, "zero_grad", [of](const py::object& object) {
         const Self self(*of, object);
         const py::gil_scoped_release release;

@@ -2,6 +2,7 @@
 #include <pybind11/stl.h>
 
 #include "bindings/layer.h"
+#include "bindings/model.h"
 #include "bindings/parameters.h"
 #include "models/network_file.h"
 #include "runtime/finite.h"
@@ -183,7 +184,8 @@ std::pair<py::list, py::list> outputs_of(const Network& network, const NetworkTa
 }
 
 py::tuple forward(BoundNetwork& network, const py::sequence& given, const Lengths& lengths, const py::object& state,
-                  bool train, uint64_t dropout_key) {
+                  bool train, const std::vector<uint64_t>& dropout_keys, bool apart) {
+    const RowGroups groups = row_groups_of(dropout_keys, apart);
     Inputs inputs = inputs_of(*network, given, 2);
     const size_t rows = inputs.signals[0].rows;
     if (lengths_data(lengths, signed_size(rows))) inputs.lengths = *lengths;
@@ -196,7 +198,7 @@ py::tuple forward(BoundNetwork& network, const py::sequence& given, const Length
         auto tape = network.used_tape.take();
         {
             const py::gil_scoped_release release;
-            network->forward(sequence, *tape, true, dropout_key);
+            network->forward(sequence, *tape, true, groups);
         }
         const auto [values, ends] = outputs_of(*network, *tape);
         auto bound = std::make_unique<BoundTape>(BoundTape{std::move(tape), std::move(inputs)});
@@ -205,7 +207,7 @@ py::tuple forward(BoundNetwork& network, const py::sequence& given, const Length
     Pool<NetworkTape>::Loan tape(network.inference);
     {
         const py::gil_scoped_release release;
-        network->forward(sequence, *tape, false, dropout_key);
+        network->forward(sequence, *tape, false, {});
     }
     const auto [values, ends] = outputs_of(*network, *tape);
     return py::make_tuple(values, ends, as_list(end), py::none());
@@ -230,7 +232,7 @@ std::vector<Buffer> output_gradients(const Network& network, const NetworkTape& 
 
 // Returns (gradient of each input or None, [(dh, dc or None)] of the start states, gradients of the named layers).
 py::tuple backward(BoundNetwork& network, BoundTape& tape, const py::sequence& doutputs, const py::object& dstate,
-                   bool input_gradients, const std::vector<std::string>& layers) {
+                   bool input_gradients, const std::vector<std::string>& layers, const std::vector<float>& weights) {
     if (!tape.tape)
         throw std::invalid_argument("backward: nothing was saved, or it was used already; run forward again");
     std::vector<Buffer> dy = output_gradients(*network, *tape.tape, doutputs);
@@ -265,7 +267,7 @@ py::tuple backward(BoundNetwork& network, BoundTape& tape, const py::sequence& d
         const py::gil_scoped_release release;
         const GradientLock lock(network.gradients_mutex());
         network->backward(*tape.tape, {dy_data.data(), dx_data.data(), dend.at.empty() ? nullptr : dend.at.data(),
-                                       dstart.at.data(), layers.empty() ? nullptr : dlayer_data.data()});
+                                       dstart.at.data(), layers.empty() ? nullptr : dlayer_data.data(), &weights});
         network.used_tape.put(std::move(*tape.tape));
         tape.tape.reset();
     }
@@ -426,17 +428,22 @@ void register_network(py::module_& m) {
             "states", &states_described,
             "(name, layers times directions, hidden_size, whether it has c) of each recurrent layer.")
         .def("forward", &forward, py::arg("inputs"), py::arg("lengths"), py::arg("state"), py::arg("train"),
-             py::arg("dropout_key"),
+             py::arg("dropout_keys"), py::arg("apart") = false,
              "inputs: a list, (T, N) int32 or (T, N, size) float32 each. state: None, or a list with (h, c or None) or "
              "None for each recurrent layer. With ``train``, dropout acts and the tape serves one backward; the inputs "
              "must not change until then. Returns (outputs, lengths, state, tape): outputs (T', N, width) each, their "
-             "lengths or None each, the last states, and None without ``train``.")
+             "lengths or None each, the last states, and None without ``train``. Several dropout_keys: one for each of as "
+             "many groups of equal numbers of rows, over which backward sums gradients alone, and then in a tree, or "
+             "keeps them ``apart``.")
         .def(
             "backward", &backward, py::arg("tape"), py::arg("doutputs"), py::arg("dstate"), py::arg("input_gradients"),
-            py::arg("layers") = std::vector<std::string>(),
+            py::arg("layers") = std::vector<std::string>(), py::arg("weights") = std::vector<float>(),
             "doutputs: a gradient or None for each output. dstate: as ``state`` of forward, gradients of the last "
             "states. Adds to the parameters' gradients. Returns (gradient or None of each input, [(dh, dc or None)] of "
-            "the first states, gradients of the outputs of ``layers``).")
+            "the first states, gradients of the outputs of ``layers``). weights: of the groups of rows in the tree, or none.")
+        .def_property_readonly(
+            "no_groups", [](const BoundNetwork& n) { return n->no_groups(); },
+            "Why the network cannot take groups of rows, in one sentence; empty if it can.")
         .def_property_readonly(
             "no_stream", [](const BoundNetwork& n) { return n->no_stream(); },
             "Why the network cannot run one step at a time, in one sentence; empty if it can.")

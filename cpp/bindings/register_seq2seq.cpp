@@ -28,10 +28,14 @@ std::unique_ptr<EncodedSource> encode(const Seq2Seq& model, const Array<int32_t>
     return encoded;
 }
 
-// nll [T, N]. training: the share of teacher forcing and the key of the random numbers; None: an evaluation.
+// What a loss for training is given: the share of teacher forcing, dropout keys, weights of groups, whether these are
+// kept apart.
+using Training = std::tuple<float, std::vector<uint64_t>, std::vector<float>, bool>;
+
+// nll [T, N]. training: None for an evaluation.
 Array<double> loss(Seq2Seq& model, const Array<int32_t>& source, const Array<int64_t>& lengths,
                    const Array<int32_t>& inputs, const Array<int32_t>& targets,
-                   const std::optional<std::pair<float, uint64_t>>& training) {
+                   const std::optional<Training>& training) {
     check_pair(source, lengths);
     const py::ssize_t rows = source.shape(1);
     if (targets.ndim() != 2 || targets.size() == 0 || targets.shape(1) != rows)
@@ -48,9 +52,11 @@ Array<double> loss(Seq2Seq& model, const Array<int32_t>& source, const Array<int
     batch.targets = targets.data();
     Array<double> nll({targets.shape(0), rows});
     double* out = nll.mutable_data();
+    const auto [teacher_forcing, keys, weights, apart] = training.value_or(Training{1.0f, {0}, {}, false});
+    RowGroups groups = row_groups_of(keys, apart);
+    groups.sums.weights = weights;
     const py::gil_scoped_release release;
-    const auto [teacher_forcing, key] = training.value_or(std::pair<float, uint64_t>{1.0f, 0});
-    model.loss(batch, out, training.has_value(), teacher_forcing, key);
+    model.loss(batch, out, training.has_value(), teacher_forcing, groups);
     return nll;
 }
 

@@ -46,6 +46,7 @@ from rnnfast.train.callbacks import Callback, TensorBoard
 from rnnfast.train.fit import fit
 from rnnfast.train.history import History
 from rnnfast.train.optim import SGD, Adam, AdamW, clip_grad_norm_, clip_grad_value_
+from rnnfast.train.per_sample import per_sample_gradients
 from rnnfast.train.run import NonFiniteLoss
 from rnnfast.translate import Translation, score_pairs, translate
 
@@ -111,6 +112,7 @@ __all__ = [
     "log_prob",
     "losses",
     "onnx",
+    "per_sample_gradients",
     "presets",
     "quantize",
     "schedules",

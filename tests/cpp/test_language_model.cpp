@@ -234,7 +234,7 @@ std::vector<int32_t> even_ids(size_t steps, Range rows, size_t vocabulary) {
 }
 
 // Adds to the model's gradients those of some rows, alone or in groups.
-void add_gradients(LanguageModel& model, Range rows, const DropoutKeys& keys) {
+void add_gradients(LanguageModel& model, Range rows, const RowGroups& keys) {
     const size_t steps = 5, vocabulary = model.options().vocabulary;
     const std::vector<int32_t> x = even_ids(steps, rows, vocabulary), y = even_ids(steps, rows, vocabulary - 1);
     std::vector<double> nll(x.size());
@@ -259,13 +259,13 @@ TEST_CASE("groups of rows give the bits of each alone, added in a tree") {
             o.num_layers = 2;
             o.dropout = 0.25;
             LanguageModel together(o, 4, active());
-            DropoutKeys keys(1);
-            keys.groups = {21, 22, 23, 24};
+            RowGroups keys(1);
+            keys.keys = {21, 22, 23, 24};
             add_gradients(together, {0, 12}, keys);
             std::vector<std::vector<Buffer>> alone;
             for (size_t g = 0; g < 4; ++g) {
                 LanguageModel model(o, 4, active());
-                add_gradients(model, {3 * g, 3 * g + 3}, keys.groups[g]);
+                add_gradients(model, {3 * g, 3 * g + 3}, keys.keys[g]);
                 alone.emplace_back();
                 for (Parameter* p : model.parameters()) alone.back().push_back(std::move(p->grad));
             }
@@ -295,7 +295,7 @@ TEST_CASE("optimizers that share the elements of a model move them as one does")
     for (const Parameter* p : split.parameters()) total += p->size();
     for (size_t i = 0; i < 3; ++i) shares[i].keep({total * i / 3, total * (i + 1) / 3});
     for (int step = 0; step < 3; ++step) {
-        for (LanguageModel* model : {&whole, &split}) add_gradients(*model, {0, 4}, DropoutKeys(7));
+        for (LanguageModel* model : {&whole, &split}) add_gradients(*model, {0, 4}, RowGroups(7));
         one.step(0.01);
         for (Optimizer& share : shares) share.step(0.01);
         for (LanguageModel* model : {&whole, &split}) model->weights_changed();

@@ -1,6 +1,7 @@
 #include "layers/attending_recurrent.h"
 
 #include <algorithm>
+#include <deque>
 
 #include "ops/dropout.h"
 #include "ops/weight_gradient.h"
@@ -35,7 +36,9 @@ struct Pass {
     // The row of memory behind a sorted row; a number for its dropout masks.
     size_t source(size_t row) const { return tape.attention.targets.order[row]; }
     uint64_t mask(size_t layer, size_t t, size_t row) const {
-        return random_key(tape.dropout_key, layer, t * m.rows + source(row));
+        const RowGroups& groups = tape.attention.groups;
+        const size_t own = m.rows / groups.count(), n = source(row);
+        return random_key(groups ? groups.keys[n / own] : groups.key, layer, t * own + n % own);
     }
 };
 
@@ -145,7 +148,7 @@ void attending_forward(const Recurrent& rnn, const CrossAttention& attention, co
         tape.attention.targets.set(input.lengths, input.steps, m.rows);
         tape.target_steps = input.steps;
         tape.dropout = input.dropout;
-        tape.dropout_key = input.dropout_key;
+        tape.attention.groups = input.row_groups;
         prepare(all, input);
         attention.start(m, tape.attention);
     }
@@ -286,6 +289,11 @@ void attending_backward(const Recurrent& rnn, CrossAttention& attention, const A
     tape.scratch.reserve(threads * each + widest + columns);
     float* zeros = tape.scratch.data() + threads * each;
     std::fill_n(zeros, widest, 0.0f);
+    const RowGroups& groups = tape.attention.groups;
+    std::deque<GroupedGradients> grouped;
+    for (size_t l = 0; l < layers && groups; ++l)
+        grouped.emplace_back(all.weights(l), all.arrays(l), ScanGroups{&tape.attention.group_rows, &groups.sums, &tape.layers[l].sums},
+                             rnn.scan_gradients(l));
     parallel(threads, [&](const Team& team) {
         BackwardPass own{all, zeros, {}};
         own.scratch = tape.scratch.data() + team.index * each;
@@ -294,7 +302,8 @@ void attending_backward(const Recurrent& rnn, CrossAttention& attention, const A
             backward_rows(own, g);
         });
         team.wait();
-        for (size_t l = 0; l < layers; ++l)
+        for (const GroupedGradients& each : grouped) each.add(team, own.scratch, zeros + widest, zeros);
+        for (size_t l = 0; l < layers && grouped.empty(); ++l)
             scan_weight_gradients(team, all.weights(l), all.arrays(l), rnn.scan_gradients(l), own.scratch,
                                   zeros + widest);
     });

@@ -15,16 +15,16 @@ namespace rnnfast::core {
 struct AttendingTape {
     size_t target_steps = 0;  // T
     float dropout = 0;
-    uint64_t dropout_key = 0;
     struct Layer {
         Buffer h0, c0;        // [N, H], [N, padded H]
         Buffer gates, extra;  // [Q, G * H], [Q, padded H]
         Buffer c;             // [Q, padded H]
         Buffer y, dropped;    // [Q, H]; the next layer's input, if dropout is on
         ScanArrays arrays;    // all of these, and x
+        Buffer sums;          // of gradients over groups of rows
     };
     std::vector<Layer> layers;
-    CrossAttentionTape attention;  // and how the rows lie
+    CrossAttentionTape attention;  // and how the rows lie, and their groups
     Buffer x;                      // [Q, E + C]: e_t, c_t
     std::vector<Buffer> left;      // a thread's rows in the attention's precision
     Buffer scratch, dx, dy;
@@ -40,7 +40,7 @@ struct AttendingInput {
     RecurrentState start;              // [layers, N, H]
     Range part{0, 0};                  // the steps to compute now, or none: all. Parts come first to last.
     float dropout = 0;                 // between layers; 0 when not training
-    uint64_t dropout_key = 0;
+    RowGroups row_groups = {};
 };
 // Zeros beyond a row's length.
 struct AttendingOutput {

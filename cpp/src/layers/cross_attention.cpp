@@ -187,6 +187,7 @@ void CrossAttention::combine(const float* states, size_t rows, float* joined, fl
 void CrossAttention::start(const AttentionMemory& m, CrossAttentionTape& tape) const {
     pack();
     const size_t queries = tape.targets.steps.total(), H = options_.query_size;
+    set_groups(tape.targets, tape.groups.keys.size(), tape.group_rows);
     tape.weights.reserve(queries * m.steps);
     if (additive()) tape.query.reserve(queries * H);
     if (combine_) tape.joined.reserve(queries * (options_.memory_size + H));
@@ -281,9 +282,8 @@ void CrossAttention::keys_gradient(const AttentionMemory& m, CrossAttentionTape&
     g.outputs = options_.query_size;
     g.dx = dvalues;
     g.add = true;
-    g.dweight = key_->grad.data();
-    g.dbias = key_bias_ ? key_bias_->grad.data() : nullptr;
-    linear_backward(*kernels_, g);
+    linear_backward(*kernels_, g, *key_, key_bias_, tape.groups,
+                    even_groups(m.steps, m.rows, tape.groups.keys.size()), tape.group_gradients);
 }
 
 void CrossAttention::finish_backward(const AttentionMemory& m, const float* first, const float* states,
@@ -291,7 +291,10 @@ void CrossAttention::finish_backward(const AttentionMemory& m, const float* firs
                                      float* dvalues) {
     const size_t H = options_.query_size;
     const Steps& steps = tape.targets.steps;
-    for (size_t n = 0; n < m.rows; ++n) kernels_->add(H, tape.dv.data() + n * H, score_->grad.data());
+    sum_groups(*kernels_, {score_}, tape.groups, tape.group_gradients, [&](size_t group) {
+        const Range rows = split(m.rows, tape.groups.count(), group);
+        for (size_t n = rows.begin; n < rows.end; ++n) kernels_->add(H, tape.dv.data() + n * H, score_->grad.data());
+    });
     tape.scratch.reserve(steps.total() * H);
     float* before = tape.scratch.data();  // the state behind each query
     for_each_row(steps, [&](size_t q, size_t t, size_t r) {
@@ -303,8 +306,7 @@ void CrossAttention::finish_backward(const AttentionMemory& m, const float* firs
     g.weight = query_->value.data();
     g.rows = steps.total();
     g.inputs = g.outputs = H;
-    g.dweight = query_->grad.data();
-    linear_backward(*kernels_, g);
+    linear_backward(*kernels_, g, *query_, nullptr, tape.groups, tape.group_rows, tape.group_gradients);
     const QueryRows contexts{dcontext, context_stride, options_.memory_size};
     parallel(threads_for(pair_flops(m, tape.targets, contexts.columns)), [&](const Team& team) {
         sum_over_queries(team, *kernels_, tape.targets, m, tape.weights.data(), contexts, dvalues);
@@ -343,8 +345,7 @@ void CrossAttention::backward(const AttentionMemory& m, const float* states, con
     g.inputs = wide;
     g.outputs = H;
     g.dx = tape.djoined.data();
-    g.dweight = combine_->grad.data();
-    linear_backward(*kernels_, g);
+    linear_backward(*kernels_, g, *combine_, nullptr, tape.groups, tape.group_rows, tape.group_gradients);
 
     float* dkeys = key_ ? tape.dkeys.data() : dvalues;  // dot: the keys are the values
     parallel(threads_for(pair_flops(m, tape.targets, 2 * C + 2 * H)), [&](const Team& team) {

@@ -8,6 +8,7 @@
 
 #include <deque>
 
+#include "layers/group_gradients.h"
 #include "layers/packed.h"
 #include "layers/parameter.h"
 #include "ops/packed_linear.h"
@@ -58,6 +59,9 @@ struct CrossAttentionTape {
     Buffer dquery, dscores;  // [Q, H], [Q, S]
     Buffer dkeys, dv;        // [S, N, H], [N, H]
     Buffer djoined, dy, scratch;
+    RowGroups groups;                   // of the rows of the memory
+    std::vector<GroupRows> group_rows;  // of the queries
+    GroupGradientsMemory group_gradients;
 };
 
 class CrossAttention {

@@ -28,9 +28,9 @@ void Embedding::backward(const int32_t* ids, size_t count, const float* dy) {
     embedding_backward(dy, width(), ids, count, weight_.grad.data());
 }
 
-void Embedding::backward(const int32_t* ids, const EvenGroups& groups, const float* dy) {
+void Embedding::backward(const int32_t* ids, const EvenGroups& groups, const GroupSums& sums, const float* dy) {
     check(ids, groups.steps * groups.rows);
-    embedding_backward(dy, width(), ids, groups, weight_.grad.data());
+    embedding_backward(dy, width(), {ids, groups, sums, weight_.size()}, weight_.grad.data());
 }
 
 }  // namespace rnnfast::core

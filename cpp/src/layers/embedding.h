@@ -25,7 +25,7 @@ public:
     // Adds to the table's gradient.
     void backward(const int32_t* ids, size_t count, const float* dy);
     // The same for ids [T, N], summed over each group of rows alone and then in a binary tree.
-    void backward(const int32_t* ids, const EvenGroups& groups, const float* dy);
+    void backward(const int32_t* ids, const EvenGroups& groups, const GroupSums& sums, const float* dy);
 
 private:
     void check(const int32_t* ids, size_t count) const;

@@ -46,7 +46,7 @@ void Linear::forward(const float* x, size_t rows, float* y, Buffer& scratch, siz
     packed().forward(x, inputs(), rows, y, scratch, most_threads);
 }
 
-void Linear::backward(const float* x, const float* dy, size_t rows, float* dx) {
+LinearGradients Linear::gradients(const float* x, const float* dy, size_t rows, float* dx) {
     LinearGradients g{};
     g.x = x;
     g.dy = dy;
@@ -57,7 +57,19 @@ void Linear::backward(const float* x, const float* dy, size_t rows, float* dx) {
     g.dx = dx;
     g.dweight = weight_.grad.data();
     g.dbias = has_bias() ? bias_.grad.data() : nullptr;
-    linear_backward(*kernels_, g);
+    return g;
+}
+
+void Linear::backward(const float* x, const float* dy, size_t rows, float* dx) {
+    linear_backward(*kernels_, gradients(x, dy, rows, dx));
+}
+
+void Linear::backward(const float* x, const float* dy, float* dx, const RowGroups& groups,
+                      const std::vector<GroupRows>& rows, GroupGradientsMemory& memory) {
+    size_t count = 0;
+    for (const GroupRows& group : rows) count += group.list.size();
+    linear_backward(*kernels_, gradients(x, dy, count, dx), weight_, has_bias() ? &bias_ : nullptr, groups, rows,
+                    memory);
 }
 
 }  // namespace rnnfast::core

@@ -1,6 +1,7 @@
 // torch.nn.Linear: y = x W^T + b.
 #pragma once
 
+#include "layers/group_gradients.h"
 #include "layers/packed.h"
 #include "layers/parameter.h"
 #include "ops/packed_linear.h"
@@ -31,8 +32,12 @@ public:
     size_t scratch(size_t rows) const { return packed().scratch(rows); }  // floats
     // Adds to the parameters' gradients; writes dx [rows, I] unless it is nullptr.
     void backward(const float* x, const float* dy, size_t rows, float* dx);
+    // The same for rows of groups, whose gradients are summed alone.
+    void backward(const float* x, const float* dy, float* dx, const RowGroups& groups,
+                  const std::vector<GroupRows>& rows, GroupGradientsMemory& memory);
 
 private:
+    LinearGradients gradients(const float* x, const float* dy, size_t rows, float* dx);
     bool has_bias() const { return bias_.shape[0] != 0; }
     const PackedLinear& packed() const;
 

@@ -182,7 +182,7 @@ namespace {
 
 uint64_t weight_key(const RecurrentTape& tape, size_t scan) {
     constexpr uint64_t beyond_layers = 1u << 31;  // whose numbers make the keys of other masks
-    return random_key(tape.dropout_keys.whole, beyond_layers + scan);
+    return random_key(tape.row_groups.key, beyond_layers + scan);
 }
 
 }  // namespace
@@ -240,11 +240,11 @@ void Recurrent::check_input(const RecurrentInput& input, bool save) const {
 
 void Recurrent::forward(const RecurrentInput& input, const RecurrentState& start, float* y,
                         const RecurrentStateOut& end, RecurrentTape& tape, bool save,
-                        const DropoutKeys& dropout_keys) const {
+                        const RowGroups& row_groups) const {
     check_input(input, save);
     if (input.part.begin == 0) tape.weights = packed_->stamp.now();
     tape.saved = false;
-    tape.dropout_keys = dropout_keys;
+    tape.row_groups = row_groups;
     if (!save || options_.weight_drop == 0) {
         tape.dropped.clear();
         prepare(input.tokens != nullptr, false, false);

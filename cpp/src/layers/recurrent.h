@@ -73,7 +73,7 @@ public:
     // A sequence may be given in parts, first to last, into one tape, where x of a step depends on y of those before:
     // with `save`, in one direction, not to be computed again. The pointers are those of the whole.
     void forward(const RecurrentInput& input, const RecurrentState& start, float* y, const RecurrentStateOut& end,
-                 RecurrentTape& tape, bool save, const DropoutKeys& dropout_keys = {}) const;
+                 RecurrentTape& tape, bool save, const RowGroups& row_groups = {}) const;
     // dy: gradient of y, or nullptr; dend: of the last states. Adds to the parameters' gradients; dx [T, N, D] and
     // dstart are written where given, as is dfixed [N, fixed_size]. Uses the tape up.
     void backward(RecurrentTape& tape, const float* dy, const RecurrentState& dend, float* dx,

@@ -102,7 +102,7 @@ void RecurrentFunction::run(const RecurrentCall& call, const std::vector<ScanWei
     const Stack s = stack(call, scans);
     const bool save = call.saved || call.dropout > 0;  // dropout belongs to training, with or without a backward
     own.tape.memory = call.saved;
-    own.tape.dropout_keys = call.dropout_key;
+    own.tape.row_groups = call.dropout_key;
     s.forward(call.input, call.start, call.y, end, own.tape, save);
 }
 
@@ -129,7 +129,7 @@ void RecurrentFunction::backward(const RecurrentCall& call, const RecurrentCallG
     RecurrentTape& tape = own->tape;
     tape.memory = call.saved;
     tape.stays = !g.use_up;
-    tape.dropout_keys = call.dropout_key;
+    tape.row_groups = call.dropout_key;
     tape.gradients = g.parameters;
     const Stack s = stack(call, own->scans);
     s.resume(call.input, call.start, call.y, tape);

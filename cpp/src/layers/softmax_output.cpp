@@ -165,40 +165,51 @@ void OutputLayer::loss(const float* z, size_t rows, const int32_t* targets, doub
 }
 
 void OutputLayer::loss(const LossOfGroups& given, double* nll, float* dz, LossMemory& m) const {
-    const EvenGroups& groups = given.groups;
-    const size_t own = groups.steps * groups.size(), width = inputs();
-    m.z.reserve(own * width);
-    m.dz.reserve(own * width);
-    m.targets.resize(own);
-    m.nll.resize(own);
-    const GroupTree weights(m.dweight, groups.count, weight_->size()), biases(m.dbias, groups.count, bias_->size());
+    const size_t width = inputs(), count = given.groups.size(), apart = given.sums.apart ? count : 0;
+    m.dweight.reserve(apart * weight_->size());
+    m.dbias.reserve(apart * bias_->size());
+    const GroupTree weights(m.dweight, count, weight_->size(), given.sums),
+        biases(m.dbias, count, bias_->size(), given.sums);
+    const auto leaf = [&](const GroupTree& tree, Buffer& buffer, size_t group, size_t size) {
+        return apart ? buffer.data() + group * size : tree.leaf(group);
+    };
     const auto add = [&](const GroupTree& tree, size_t group, size_t size) {
+        if (apart) return;
         parallel(threads_for(static_cast<double>(size)),
                  [&](const Team& team) { tree.add(*kernels_, group, split(size, team.size, team.index, unit_block)); });
     };
-    for (size_t g = 0; g < groups.count; ++g) {
-        for (size_t t = 0; t < groups.steps; ++t) {
-            const size_t from = groups.place(g, t), to = t * groups.size();
-            std::copy_n(given.z + from * width, groups.size() * width, m.z.data() + to * width);
-            std::copy_n(given.targets + from, groups.size(), m.targets.data() + to);
+    for (size_t g = 0; g < count; ++g) {
+        const std::vector<size_t>& list = given.groups[g].list;
+        const size_t own = list.size();
+        m.z.reserve(own * width);
+        m.dz.reserve(own * width);
+        m.targets.resize(own);
+        m.nll.resize(own);
+        m.products.resize(given.products ? own : 0);
+        for (size_t i = 0; i < own; ++i) {
+            std::copy_n(given.z + list[i] * width, width, m.z.data() + i * width);
+            m.targets[i] = given.targets[list[i]];
+            if (given.products) m.products[i] = given.products[list[i]];
         }
         OutputLoss l = loss_of(m.z.data(), own, m.targets.data(), m.nll.data(), m);
-        want_gradients(l, m.dz.data(), weights.leaf(g), biases.leaf(g));
+        if (given.products) l.products = m.products.data();
+        want_gradients(l, m.dz.data(), leaf(weights, m.dweight, g, weight_->size()),
+                       leaf(biases, m.dbias, g, bias_->size()));
         output_loss(*kernels_, l);
         add(weights, g, weight_->size());
         add(biases, g, bias_->size());
-        for (size_t t = 0; t < groups.steps; ++t) {
-            const size_t from = t * groups.size(), to = groups.place(g, t);
-            std::copy_n(m.nll.data() + from, groups.size(), nll + to);
-            std::copy_n(m.dz.data() + from * width, groups.size() * width, dz + to * width);
+        for (size_t i = 0; i < own; ++i) {
+            nll[list[i]] = m.nll[i];
+            std::copy_n(m.dz.data() + i * width, width, dz + list[i] * width);
         }
     }
 }
 
 void OutputLayer::add_gradients(const LossMemory& memory) {
     const auto add = [&](Parameter* p, const Buffer& gradient) {
-        parallel(threads_for(static_cast<double>(p->size())), [&](const Team& team) {
-            const Range own = split(p->size(), team.size, team.index, unit_block);
+        const size_t size = p->grad.size();  // of all groups, if they are apart
+        parallel(threads_for(static_cast<double>(size)), [&](const Team& team) {
+            const Range own = split(size, team.size, team.index, unit_block);
             kernels_->add(own.size(), gradient.data() + own.begin, p->grad.data() + own.begin);
         });
     };

@@ -6,6 +6,7 @@
 #include "ops/argmax.h"
 #include "ops/group_tree.h"
 #include "ops/softmax_loss.h"
+#include "ops/steps.h"
 
 namespace rnnfast::core {
 
@@ -45,16 +46,19 @@ public:
         Buffer z, dz;  // of a group
         std::vector<int32_t> targets;
         std::vector<double> nll;
+        std::vector<const float*> products;
         std::optional<float> weight;  // of a row's nll in the gradients, instead of that in the mean
     };
     void loss(const float* z, size_t rows, const int32_t* targets, double* nll, float* dz, LossMemory& memory,
               const float* const* products = nullptr) const;
-    // The same for rows [T, N] in groups: the gradients are those of the sum of the groups' means, summed over each
-    // group alone and then in a binary tree.
+    // The same for groups of rows: the gradients are those of the sum of the groups' means, summed over each group
+    // alone.
     struct LossOfGroups {
-        const float* z;  // [T, N, Z]
+        const float* z;
         const int32_t* targets;
-        EvenGroups groups;
+        const std::vector<GroupRows>& groups;
+        const GroupSums& sums;
+        const float* const* products = nullptr;
     };
     void loss(const LossOfGroups& given, double* nll, float* dz, LossMemory& memory) const;
     void add_gradients(const LossMemory& memory);

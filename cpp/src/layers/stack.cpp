@@ -55,7 +55,10 @@ struct Pass {
     ConstView windows(size_t at, const ConstView& x) const;
     // All steps of a layer's input after dropout, or the gradient before it. In backward it is made again, not stored.
     void drop(size_t layer, Range part, const float* x, float* y) const {
-        core::dropout(x, y, all, tape.steps.offset, part, stack.dropout, tape.dropout_keys.of_part(layer));
+        const RowGroups keys = tape.row_groups.of_part(layer);
+        if (!tape.group_rows.empty())
+            return core::dropout(x, y, all, tape.group_rows, part, stack.dropout, keys);
+        core::dropout(x, y, all, tape.steps.offset, part, stack.dropout, keys);
     }
 };
 
@@ -284,7 +287,10 @@ void Stack::resume(const RecurrentInput& input, const RecurrentState& start, flo
 
 void Stack::forward(const RecurrentInput& input, const RecurrentState& start, float* y, const RecurrentStateOut& end,
                     RecurrentTape& tape, bool save) const {
-    if (input.part.begin == 0) set_rows(tape, input);
+    if (input.part.begin == 0) {
+        set_rows(tape, input);
+        set_groups(tape, tape.row_groups.keys.size(), tape.group_rows);
+    }
     tape.input = input;
     tape.scans.resize(size());
     tape.outputs.resize(layers);
@@ -383,8 +389,7 @@ ScanBackward BackwardPass::scan(size_t at) const {
     static_cast<ScanArrays&>(s) = tape.scans[at].arrays;
     s.steps = &tape.steps;
     s.scratch = &tape.scratch;
-    s.groups = tape.dropout_keys.count();
-    s.group_sums = &tape.groups;
+    if (!tape.group_rows.empty()) s.groups = {&tape.group_rows, &tape.row_groups.sums, &tape.groups};
     if (tape.stays) {
         s.saved_gates = s.gates;
         s.saved_extra = s.extra;

@@ -57,7 +57,8 @@ struct RecurrentTape : RaggedRows {
     float* memory = nullptr;
     bool stays = false;        // backward leaves that memory as it is
     uint64_t weights = 0;      // their stamp
-    DropoutKeys dropout_keys;  // with groups of rows, gradients are summed in their tree
+    RowGroups row_groups;               // gradients are summed over each alone
+    std::vector<GroupRows> group_rows;  // how their rows lie
     GradientProgress progress;
     size_t parameters_of_layer = 0;
     std::vector<int32_t> tokens, tokens_reversed;

@@ -187,33 +187,29 @@ void LanguageModel::weights_changed() {
 
 namespace {
 
-void check_groups(size_t groups, size_t rows, const LanguageModelOptions& o) {
-    if (groups == 1) return;
-    if (groups & (groups - 1) || rows % groups)
-        throw std::invalid_argument(std::to_string(groups) + " groups of " + std::to_string(rows) +
-                                    " rows: expected a power of two that divides the rows");
-    if (o.tie_weights || o.norm || o.output || o.weight_drop)
+void check_groups(const RowGroups& groups, size_t rows, const LanguageModelOptions& o) {
+    check_groups(groups, rows);
+    if (o.tie_weights || o.output || o.weight_drop)
         throw std::invalid_argument(
-            "groups of rows with tied weights or norms, or with weight_drop or an adaptive or sampled softmax: run "
-            "each group alone");
+            "groups of rows with tied weights, weight_drop, or an adaptive or sampled softmax: run each group alone");
 }
 
 }  // namespace
 
 void LanguageModel::loss(const int32_t* x, const int32_t* y, size_t steps, size_t rows, const RecurrentState& start,
-                         const RecurrentStateOut& end, double* nll, bool train, const DropoutKeys& dropout_keys) {
+                         const RecurrentStateOut& end, double* nll, bool train, const RowGroups& row_groups) {
     const Batch batch{x, y, steps, rows, start, end, nll};
     if (!bias_.size()) throw std::logic_error("loss: this model was made from a file, for inference only");
     if (!train) {
         Pool<Memory>::Loan memory(evaluation_);
         return run_loss(batch, *memory, nullptr, {});
     }
-    check_groups(dropout_keys.count(), rows, options_);
+    if (row_groups) check_groups(row_groups, rows, options_);
     if (options_.weights == Weights::int8)
         throw std::invalid_argument("int8 weights are for inference only: train with weights \"f32\" or \"bf16\"");
     const ForkLock lock(training_mutex_, [&] { replace_abandoned(training_); });
     training_.pending = false;
-    run_loss(batch, training_, &training_, dropout_keys);
+    run_loss(batch, training_, &training_, row_groups);
     training_.pending = true;
 }
 
@@ -247,13 +243,13 @@ void LanguageModel::split_states(const Batch& b, Memory& m) const {
 }
 
 // Up to the last hidden state
-const Signal& LanguageModel::forward(const Batch& b, Memory& m, bool train, const DropoutKeys& dropout_keys) {
+const Signal& LanguageModel::forward(const Batch& b, Memory& m, bool train, const RowGroups& row_groups) {
     const size_t tokens = b.steps * b.rows;
     check_ids(b.x, tokens);
     m.ids.assign(b.x, b.x + tokens);
     const Signal input = tokens_signal(m.ids.data(), b.steps, b.rows);
     split_states(b, m);
-    network_.forward({&input, m.start.data(), m.end.data()}, m.tape, train, dropout_keys);
+    network_.forward({&input, m.start.data(), m.end.data()}, m.tape, train, row_groups);
     return network_.output(m.tape, 0);
 }
 
@@ -265,18 +261,19 @@ void LanguageModel::read(const int32_t* x, size_t steps, size_t rows, const Recu
 }
 
 // training: the memory again if backward may follow, or nullptr
-void LanguageModel::run_loss(const Batch& b, Memory& m, Training* training, const DropoutKeys& dropout_keys) {
+void LanguageModel::run_loss(const Batch& b, Memory& m, Training* training, const RowGroups& row_groups) {
     const size_t tokens = b.steps * b.rows;
     check_targets(b.y, tokens, {options_.vocabulary, "token id", of_the_model});
-    const Signal& top = forward(b, m, training != nullptr, dropout_keys);
+    const Signal& top = forward(b, m, training != nullptr, row_groups);
     if (training) network_.set_unfinished(parameters().size());
     if (training) training->dhidden.reserve(std::max<size_t>(1, top.size()));  // nullptr: no gradients
     float* dhidden = training ? training->dhidden.data() : nullptr;
-    if (dropout_keys.count() > 1)
-        output_.loss({top.x, b.y, {b.steps, b.rows, dropout_keys.count()}}, b.nll, dhidden, m.output);
+    if (row_groups)
+        output_.loss({top.x, b.y, even_groups(b.steps, b.rows, row_groups.count()), row_groups.sums}, b.nll, dhidden,
+                     m.output);
     else if (training && sampled_.samples)
         training->sampled.loss(kernels(), sampled_, {top.x, tokens, b.y, b.nll, dhidden},
-                               random_key(dropout_keys.whole, part_samples));
+                               random_key(row_groups.key, part_samples));
     else
         output_.loss(top.x, tokens, b.y, b.nll, dhidden, m.output);
 }
@@ -287,6 +284,7 @@ void LanguageModel::backward() {
     if (!m.pending)
         throw std::invalid_argument("backward: no loss to differentiate; call loss first, once for every backward");
     network_.check_tape(m.tape);
+    check_memory_of_groups(parameters(), m.tape.row_groups);
     const GradientLock gradients(gradients_mutex());
     m.pending = false;
     if (sampled_.samples)

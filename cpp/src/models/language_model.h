@@ -95,12 +95,12 @@ public:
 
     // x, y: [T, N] ids, y the targets (negative: counts for nothing). nll: [T * N] out, -log p(y) in nats.
     // The states are read from start and written to end. With `train`, backward() may follow: it gives the gradients of
-    // the mean nll. dropout_keys make the masks; others each step. Without `train`, on any number of threads.
+    // the mean nll. row_groups make the masks; others each step. Without `train`, on any number of threads.
     // With groups of rows, backward gives the gradients of the sum of their means, summed over each group alone and
     // then in a binary tree: as if each had run alone. Not with tied weights, norms, weight_drop, or an
     // adaptive or sampled softmax.
     void loss(const int32_t* x, const int32_t* y, size_t steps, size_t rows, const RecurrentState& start,
-              const RecurrentStateOut& end, double* nll, bool train, const DropoutKeys& dropout_keys);
+              const RecurrentStateOut& end, double* nll, bool train, const RowGroups& row_groups);
     void backward();
     // As in Network: of the parameters, all but so many leading ones have complete gradients.
     size_t unfinished() const { return network_.unfinished(); }
@@ -161,8 +161,8 @@ private:
         double* nll;
     };
     void split_states(const Batch& batch, Memory& m) const;
-    const Signal& forward(const Batch& batch, Memory& m, bool train, const DropoutKeys& dropout_keys);
-    void run_loss(const Batch& batch, Memory& m, Training* training, const DropoutKeys& dropout_keys);
+    const Signal& forward(const Batch& batch, Memory& m, bool train, const RowGroups& row_groups);
+    void run_loss(const Batch& batch, Memory& m, Training* training, const RowGroups& row_groups);
     Pool<Memory> evaluation_;
     mutable Pool<NetworkWorkspace> workspaces_;
     mutable Pool<AdaptiveOutput::LossMemory> scoring_;  // with clusters

@@ -195,6 +195,7 @@ void Network::set_inputs(const Signal* given, NetworkTape& tape) const {
     tape.lengths.resize(count);
     tape.ids.resize(inputs_.size());
     tape.layers.resize(nodes_.size());
+    tape.grouped.resize(nodes_.size());
     tape.added.resize(most_inputs_);
     for (size_t i = 0; i < inputs_.size(); ++i) {
         Signal& s = tape.signals[i] = given[i];
@@ -250,15 +251,17 @@ void Network::set_output(size_t i, NetworkTape& tape) const {
     if (!ragged(out)) out.lengths = nullptr;
 }
 
-void Network::forward(const Sequence& sequence, NetworkTape& tape, bool train, const DropoutKeys& dropout_keys) const {
+void Network::forward(const Sequence& sequence, NetworkTape& tape, bool train, const RowGroups& row_groups) const {
     if (train && !trains_) throw std::logic_error("this network was made from a file, for inference only");
     if (train && weights_ == Weights::int8)
         throw std::invalid_argument("int8 weights are for inference only: train with weights \"f32\" or \"bf16\"");
     if (train) set_unfinished(parameters_.size());
     tape.saved = false;
     tape.weights = stamp_.now();
-    tape.dropout_keys = dropout_keys;
+    tape.row_groups = row_groups;
     set_inputs(sequence.inputs, tape);
+    if (row_groups) check_groups(row_groups, tape.signals[0].rows);
+    if (const std::string reason = row_groups ? no_groups() : ""; !reason.empty()) throw std::invalid_argument(reason);
     std::vector<const Signal*> inputs;
     for (size_t i = 0; i < nodes_.size(); ++i) {
         const Node& node = nodes_[i];
@@ -279,12 +282,27 @@ void Network::forward(const Sequence& sequence, NetworkTape& tape, bool train, c
         if (node.recurrent != none && sequence.start) f.start = sequence.start[node.recurrent];
         if (node.recurrent != none && sequence.end) f.end = sequence.end[node.recurrent];
         f.train = train;
-        f.dropout_keys = dropout_keys.of_part(node.part - 1);
-        node.layer->forward(f);
+        f.row_groups = row_groups.of_part(node.part - 1);
+        if (f.tape && runs_in_groups(node, row_groups))
+            forward_groups(*node.layer, f, tape.grouped[i]);
+        else
+            node.layer->forward(f);
         clear_padding(out, out.width, values.data());
         out.x = values.data();
     }
     tape.saved = train;
+}
+
+bool Network::runs_in_groups(const Node& node, const RowGroups& groups) const {
+    return groups && !node.layer->sums_groups() && !node.layer->parameters().empty();
+}
+
+std::string Network::no_groups() const {
+    for (const Node& node : nodes_)
+        if (const std::string reason = node.layer->no_groups(); !reason.empty())
+            return "layer " + json_quoted(node.name) + " (" + node.type + ") takes no groups of rows: " + reason +
+                   "; run each group alone";
+    return {};
 }
 
 void Network::check_tape(const NetworkTape& tape) const {
@@ -339,9 +357,12 @@ void Network::layer_backward(size_t i, NetworkTape& tape, BackwardPass& pass, co
         dx.push_back(gradient_of(node.inputs[j], node, tape, pass, tape.added[j]));
     }
     LayerBackward b{inputs, out, pass.dy, dx, tape.layers[i].get(), tape.scratch, dend, dstart};
-    b.dropout_keys = tape.dropout_keys.of_part(node.part - 1);
+    b.row_groups = tape.row_groups.of_part(node.part - 1);
     b.progress = {&unfinished_, node.first_parameter};
-    node.layer->backward(b);
+    if (runs_in_groups(node, tape.row_groups))
+        backward_groups(*kernels_, *node.layer, b, tape.grouped[i]);
+    else
+        node.layer->backward(b);
     for (size_t j = 0; j < dx.size(); ++j)
         if (float* sum = pass.gradient[node.inputs[j]]; dx[j] && dx[j] != sum)
             core::add(*kernels_, inputs[j]->size(), dx[j], sum);
@@ -350,6 +371,11 @@ void Network::layer_backward(size_t i, NetworkTape& tape, BackwardPass& pass, co
 void Network::backward(NetworkTape& tape, const Gradients& g) {
     check_tape(tape);
     tape.saved = false;
+    if (g.weights && tape.row_groups) {
+        tape.row_groups.sums.weights = *g.weights;
+        check_groups(tape.row_groups, tape.signals[0].rows);
+    }
+    check_memory_of_groups(parameters_, tape.row_groups);
     BackwardPass pass;
     pass.dx = g.dx;
     for (size_t i = 0; g.dx && i < inputs_.size(); ++i) pass.all_wanted = pass.all_wanted || g.dx[i];

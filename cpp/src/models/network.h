@@ -50,7 +50,7 @@
 #pragma once
 
 #include "files/options.h"
-#include "models/network_layer.h"
+#include "models/network_groups.h"
 #include "runtime/weights_stamp.h"
 
 namespace rnnfast::core {
@@ -90,13 +90,14 @@ NetworkDescription read_network(const Json& json);
 struct NetworkTape {
     std::vector<Signal> signals;  // the inputs, then what each layer gave
     std::vector<std::unique_ptr<LayerTape>> layers;
+    std::vector<GroupedTape> grouped;  // instead, of layers that run on each group of rows alone
     std::vector<Buffer> values, gradients;      // of the signals
     std::vector<std::vector<int64_t>> lengths;  // of signals whose lengths are not their input's
     std::vector<std::vector<int32_t>> ids;      // of inputs with padding
     std::vector<Buffer> added;                  // gradients on their way into a sum
     Buffer scratch;
     uint64_t weights = 0;  // their stamp
-    DropoutKeys dropout_keys;
+    RowGroups row_groups;
     bool saved = false;
 };
 
@@ -148,15 +149,14 @@ public:
 
     // Sequences of equal steps, rows and lengths, one for each input; with `train`, they must live until backward.
     // start, end: one for each recurrent layer, or nullptr: zeros, not wanted. The outputs are output(tape, i).
-    // dropout_keys make the masks; others each step. Without `train`, on any number of threads. With groups of rows,
-    // gradients are summed over each group alone and then in a binary tree: only embeddings, recurrent layers in one
-    // direction and dropout can, and only where no row has a length.
+    // row_groups make the masks; others each step. Without `train`, on any number of threads. With groups of rows,
+    // gradients are summed over each group alone and then in a binary tree.
     struct Sequence {
         const Signal* inputs;
         const RecurrentState* start = nullptr;
         const RecurrentStateOut* end = nullptr;
     };
-    void forward(const Sequence& sequence, NetworkTape& tape, bool train, const DropoutKeys& dropout_keys) const;
+    void forward(const Sequence& sequence, NetworkTape& tape, bool train, const RowGroups& row_groups) const;
     const Signal& output(const NetworkTape& tape, size_t i) const { return tape.signals[outputs_[i]]; }
     // The shape of what a layer gave; another layer may have overwritten its values.
     const Signal& layer_output(const NetworkTape& tape, size_t i) const { return tape.signals[inputs_.size() + i]; }
@@ -171,6 +171,7 @@ public:
         const RecurrentState* dend = nullptr;
         const RecurrentStateOut* dstart = nullptr;
         float* const* dlayer = nullptr;
+        const std::vector<float>* weights = nullptr;  // of the groups of rows in their sum
     };
     void backward(NetworkTape& tape, const Gradients& gradients);
     // The gradients of all parameters but so many leading ones are complete; all are unfinished after a forward with
@@ -178,6 +179,8 @@ public:
     size_t unfinished() const { return unfinished_.load(std::memory_order_acquire); }
     void set_unfinished(size_t count) const { unfinished_.store(count, std::memory_order_release); }
 
+    // Why the network cannot take groups of rows, in one sentence; empty if it can.
+    std::string no_groups() const;
     // Why the network cannot run one step at a time, in one sentence; empty if it can.
     std::string no_stream() const;
     // The states of one stream, or of several that always step together: one for each layer that has one.
@@ -219,6 +222,7 @@ private:
     void check_input_ids(size_t i, const Signal& s) const;
     void set_output(size_t i, NetworkTape& tape) const;
     float* gradient_of(size_t signal, const Node& node, NetworkTape& tape, BackwardPass& pass, Buffer& added) const;
+    bool runs_in_groups(const Node& node, const RowGroups& groups) const;
     void layer_backward(size_t i, NetworkTape& tape, BackwardPass& pass, const Gradients& g);
 
     const Kernels* kernels_;

@@ -55,7 +55,7 @@ struct LayerForward {
     RecurrentState start = {};
     RecurrentStateOut end = {};
     bool train = false;
-    DropoutKeys dropout_keys = {};
+    RowGroups row_groups = {};
 };
 
 struct LayerBackward {
@@ -67,7 +67,7 @@ struct LayerBackward {
     Buffer& scratch;
     RecurrentState dend = {};
     RecurrentStateOut dstart = {};
-    DropoutKeys dropout_keys = {};
+    RowGroups row_groups = {};
     GradientProgress progress = {};
 };
 
@@ -109,6 +109,11 @@ public:
     virtual bool only_trains() const { return false; }  // otherwise the output is the input
     virtual bool in_place() const { return false; }     // y may overwrite x, and dx may overwrite dy
     virtual bool backward_reads_y() const { return false; }
+    // Whether the layer itself sums the gradients of its parameters over groups of rows; other layers that have some
+    // run backward on each group alone.
+    virtual bool sums_groups() const { return false; }
+    // Why the layer cannot take groups of rows, as the end of a sentence; empty if it can.
+    virtual std::string no_groups() const { return {}; }
 
     // Why the layer cannot run one step at a time, as the end of a sentence; empty if it can.
     virtual std::string no_stream() const { return {}; }

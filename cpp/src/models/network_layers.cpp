@@ -25,9 +25,12 @@ public:
     Parameters parameters() override { return layer_.parameters(); }
     void load(const FileValues& values) override { layer_.load(values); }
     ExpectedTensor expected(const Parameter& p) const override { return {p.name, p.shape, width_, Packing::rows}; }
+    bool sums_groups() const override { return true; }
     void backward(const LayerBackward& b) {
-        const size_t groups = b.dropout_keys.count();
-        if (groups > 1) return layer_.backward(b.inputs[0]->ids, {b.output.steps, b.output.rows, groups}, b.dy);
+        const RowGroups& groups = b.row_groups;
+        if (groups)
+            return layer_.backward(b.inputs[0]->ids, {b.output.steps, b.output.rows, groups.count()}, groups.sums,
+                                   b.dy);
         layer_.backward(b.inputs[0]->ids, b.output.places(), b.dy);
     }
 
@@ -89,14 +92,20 @@ public:
     void forward(const LayerForward& f) const override {
         RecurrentInput input = input_of(*f.inputs[0]);
         input.lengths = f.inputs[0]->lengths;
-        layer_.forward(input, f.start, f.y, f.end, static_cast<Tape&>(*f.tape).tape, f.train, f.dropout_keys);
+        layer_.forward(input, f.start, f.y, f.end, static_cast<Tape&>(*f.tape).tape, f.train, f.row_groups);
     }
     void backward(const LayerBackward& b) {
         RecurrentTape& tape = static_cast<Tape&>(*b.tape).tape;
         tape.progress = b.progress;
+        tape.row_groups.sums = b.row_groups.sums;
         layer_.backward(tape, b.dy, b.dend, b.dx[0], b.dstart);
     }
     bool backward_reads_y() const override { return true; }
+    bool sums_groups() const override { return true; }
+    std::string no_groups() const override {
+        if (layer_.options().recompute) return "it computes parts of the sequence again, recompute";
+        return layer_.options().weight_drop > 0 ? "its masks of weights, weight_drop, are those of a whole batch" : "";
+    }
 
     std::string no_stream() const override {
         return layer_.options().bidirectional ? "its second half starts from the end of the sequence" : "";
@@ -165,7 +174,12 @@ public:
     Parameters parameters() override { return layer_.parameters(); }
     void weights_changed() override { layer_.weights_changed(); }
     void load(const FileValues& values) override { layer_.pack(values); }
-    void backward(const LayerBackward& b) { layer_.backward(b.inputs[0]->x, b.dy, b.output.places(), b.dx[0]); }
+    bool sums_groups() const override { return true; }
+    void backward(const LayerBackward& b) {
+        if (!b.row_groups) return layer_.backward(b.inputs[0]->x, b.dy, b.output.places(), b.dx[0]);
+        layer_.backward(b.inputs[0]->x, b.dy, b.dx[0], b.row_groups,
+                        even_groups(b.output.steps, b.output.rows, b.row_groups.count()), groups_);
+    }
     StreamWorkspace::Sizes stream_sizes(size_t rows) const override {
         StreamWorkspace::Sizes sizes;
         sizes.left = layer_.scratch(rows);
@@ -178,6 +192,7 @@ private:
         layer_.forward(inputs[0]->x, places, y, scratch, most_threads);
     }
     Linear layer_;
+    GroupGradientsMemory groups_;
 };
 
 class LayerNormAdapter : public PlacewiseLayer {

@@ -25,9 +25,9 @@ public:
     bool only_trains() const override { return true; }
     bool in_place() const override { return true; }
     std::unique_ptr<LayerTape> make_tape() const override { return std::make_unique<Tape>(); }
-    void forward(const LayerForward& f) const override { drop(f.inputs[0]->x, f.y, f.output, *f.tape, f.dropout_keys); }
+    void forward(const LayerForward& f) const override { drop(f.inputs[0]->x, f.y, f.output, *f.tape, f.row_groups); }
     void backward(const LayerBackward& b) {
-        if (b.dx[0]) drop(b.dy, b.dx[0], b.output, *b.tape, b.dropout_keys);
+        if (b.dx[0]) drop(b.dy, b.dx[0], b.output, *b.tape, b.row_groups);
     }
     void run(const LayerRun&) const override {}  // its output is its input
 
@@ -35,10 +35,12 @@ private:
     struct Tape : LayerTape {
         Steps even;
     };
-    void drop(const float* x, float* y, const Signal& shape, LayerTape& tape, const DropoutKeys& keys) const {
+    void drop(const float* x, float* y, const Signal& shape, LayerTape& tape, const RowGroups& keys) const {
         Steps& even = static_cast<Tape&>(tape).even;
         set_even(even, shape.steps, shape.rows);
-        core::dropout(x, y, width_, even.offset, dropout_, keys);
+        if (!keys) return core::dropout(x, y, width_, even.offset, dropout_, keys);
+        const auto groups = even_groups(shape.steps, shape.rows, keys.count());
+        core::dropout(x, y, width_, groups, {0, shape.steps}, dropout_, keys);
     }
     Dropout dropout_;
 };

@@ -21,12 +21,6 @@ float kept(float x, bool keep) {
 
 }  // namespace
 
-DropoutKeys DropoutKeys::of_part(uint64_t part) const {
-    DropoutKeys keys(random_key(whole, part));
-    for (const uint64_t key : groups) keys.groups.push_back(random_key(key, part));
-    return keys;
-}
-
 void dropout(const float* x, float* y, size_t size, float p, uint64_t key) { dropout(x, y, Range{0, size}, p, key); }
 
 void dropout(const float* x, float* y, Range part, float p, uint64_t key) {
@@ -46,33 +40,30 @@ void dropout(const float* x, float* y, Range part, float p, uint64_t key) {
 }
 
 void dropout(const float* x, float* y, size_t width, const std::vector<size_t>& offset, Dropout d,
-             const DropoutKeys& keys) {
+             const RowGroups& keys) {
     dropout(x, y, width, offset, {0, offset.size() - 1}, d, keys);
 }
 
-namespace {
-
-// The rows of a group at a step lie behind those of the groups before it, but their masks follow its own rows alone.
-void dropout_of_groups(const float* x, float* y, size_t width, size_t rows, Range steps, Dropout d,
-                       const DropoutKeys& keys) {
-    const size_t step = rows * width, own = step / keys.count();
-    for (size_t g = 0; g < keys.count(); ++g)
-        for (size_t t = steps.begin; t < steps.end; ++t) {
-            const size_t first = d.same_each_step ? 0 : t * own, shift = t * step + g * own - first;
-            dropout(x + shift, y + shift, Range{first, first + own}, d.p, keys.groups[g]);
-        }
-}
-
-}  // namespace
-
 void dropout(const float* x, float* y, size_t width, const std::vector<size_t>& offset, Range steps, Dropout d,
-             const DropoutKeys& keys) {
-    if (!keys.groups.empty()) return dropout_of_groups(x, y, width, offset[1], steps, d, keys);
-    const uint64_t key = keys.whole;
+             const RowGroups& keys) {
+    const uint64_t key = keys.key;
     if (!d.same_each_step)
         return dropout(x, y, Range{offset[steps.begin] * width, offset[steps.end] * width}, d.p, key);
     for (size_t t = steps.begin; t < steps.end; ++t)  // a row has the same place in every step, so the same mask
         dropout(x + offset[t] * width, y + offset[t] * width, (offset[t + 1] - offset[t]) * width, d.p, key);
+}
+
+void dropout(const float* x, float* y, size_t width, const std::vector<GroupRows>& groups, Range steps, Dropout d,
+             const RowGroups& keys) {
+    for (size_t g = 0; g < groups.size(); ++g) {
+        const auto& [own, list] = groups[g];
+        for (size_t t = steps.begin; t < std::min(steps.end, own.count()); ++t)
+            for (size_t r = own.offset[t], run; r < own.offset[t + 1]; r += run) {
+                run = groups[g].places().run(r, own.offset[t + 1]);
+                const size_t first = (d.same_each_step ? r - own.offset[t] : r) * width, shift = list[r] * width - first;
+                dropout(x + shift, y + shift, Range{first, first + run * width}, d.p, keys.keys[g]);
+            }
+    }
 }
 
 }  // namespace rnnfast::core

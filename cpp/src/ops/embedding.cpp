@@ -37,13 +37,16 @@ struct TouchedSum {
     const float* dy;
     size_t width;
     Range columns;
+    const std::vector<float>& weights;
 
     const Touched* add(const Touched* from, const Touched* end, Range groups, float* sum) const {
         if (from == end || from->group >= groups.end) return from;
         if (groups.size() == 1) {
+            const float weight = weights.empty() ? 1.0f : weights[groups.begin];
             std::fill_n(sum, columns.size(), 0.0f);
             for (; from != end && from->group < groups.end; ++from)
                 for (size_t j = 0; j < columns.size(); ++j) sum[j] += dy[from->place * width + columns.begin + j];
+            for (size_t j = 0; j < columns.size(); ++j) sum[j] *= weight;
             return from;
         }
         const size_t half = groups.begin + groups.size() / 2;
@@ -58,14 +61,22 @@ struct TouchedSum {
 
 }  // namespace
 
-void embedding_backward(const float* dy, size_t width, const int32_t* ids, const EvenGroups& groups, float* dtable) {
+void embedding_backward(const float* dy, size_t width, const GroupedIds& given, float* dtable) {
+    const EvenGroups& groups = given.groups;
     std::vector<Touched> touched;
     for (size_t g = 0; g < groups.count; ++g)
         for (size_t t = 0; t < groups.steps; ++t)
             for (size_t n = 0; n < groups.size(); ++n) {
                 const size_t place = groups.place(g, t) + n;
-                touched.push_back({ids[place], g, place});
+                touched.push_back({given.ids[place], g, place});
             }
+    if (given.sums.apart) {
+        for (const Touched& at : touched) {
+            float* to = dtable + at.group * given.table + static_cast<size_t>(at.id) * width;
+            for (size_t j = 0; j < width; ++j) to[j] += dy[at.place * width + j];
+        }
+        return;
+    }
     std::stable_sort(touched.begin(), touched.end(), [](const Touched& a, const Touched& b) { return a.id < b.id; });
     parallel(threads_for(static_cast<double>(touched.size() * width)), [&](const Team& team) {
         const Range own = split(width, team.size, team.index, 16);
@@ -73,7 +84,7 @@ void embedding_backward(const float* dy, size_t width, const int32_t* ids, const
         const Touched* end = touched.data() + touched.size();
         for (const Touched* at = touched.data(); at != end && own.size();) {
             const Touched* next = std::find_if(at, end, [&](const Touched& other) { return other.id != at->id; });
-            TouchedSum{dy, width, own}.add(at, next, {0, groups.count}, sums.data());
+            TouchedSum{dy, width, own, given.sums.weights}.add(at, next, {0, groups.count}, sums.data());
             float* target = dtable + static_cast<size_t>(at->id) * width + own.begin;
             for (size_t j = 0; j < own.size(); ++j) target[j] += sums[j];
             at = next;

@@ -10,6 +10,12 @@ void embedding_forward(const float* table, size_t width, const int32_t* ids, siz
 // dtable[ids[r], :] += dy[r, :], r ascending; threads own columns
 void embedding_backward(const float* dy, size_t width, const int32_t* ids, size_t rows, float* dtable);
 // The same for ids [T, N]: over each group of rows alone, then in a binary tree of the groups. Costs only touched rows.
-void embedding_backward(const float* dy, size_t width, const int32_t* ids, const EvenGroups& groups, float* dtable);
+struct GroupedIds {
+    const int32_t* ids;
+    EvenGroups groups;
+    const GroupSums& sums;
+    size_t table;  // floats of dtable, or of each of several
+};
+void embedding_backward(const float* dy, size_t width, const GroupedIds& given, float* dtable);
 
 }  // namespace rnnfast::core

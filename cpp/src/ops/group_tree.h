@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "kernels/table.h"
+#include "ops/row_groups.h"
 #include "runtime/buffer.h"
 #include "runtime/parallel.h"
 
@@ -29,16 +30,18 @@ inline size_t tree_depth(size_t groups) {
 // time.
 class GroupTree {
 public:
-    GroupTree(Buffer& buffer, size_t groups, size_t size) : size_(round_up(size, alignment / sizeof(float))) {
+    GroupTree(Buffer& buffer, size_t groups, size_t size, const GroupSums& sums)
+        : size_(round_up(size, alignment / sizeof(float))), sums_(&sums) {
         buffer.reserve((tree_depth(groups) + 1) * size_);
         levels_ = buffer.data();
     }
     // Where the sum over group g goes: behind the subtrees that wait.
     float* leaf(size_t g) const { return levels_ + waiting(g) * size_; }
-    // Adds the leaf of group g to the subtrees that it completes, elements `own` of them. Threads may have different
+    // Adds the leaf of group g, times its weight, to the subtrees that it completes, elements `own` of them. Threads may have different
     // ones.
     void add(const Kernels& kernels, size_t g, Range own) const {
         float* sum = leaf(g);
+        if (!sums_->weights.empty()) kernels.scale(own.size(), sums_->weights[g], sum + own.begin);
         for (size_t k = g; k & 1; k >>= 1, sum -= size_)
             kernels.add(own.size(), sum + own.begin, sum - size_ + own.begin);
     }
@@ -51,6 +54,7 @@ private:
         return count;
     }
     size_t size_;
+    const GroupSums* sums_;
     float* levels_;
 };
 

@@ -43,8 +43,8 @@ void PackedLinear::forward_columns(const float* x, size_t first, size_t count, f
 
 void linear_backward(const Kernels& kernels, const LinearGradients& g) {
     PackedMatrix back(kernels.product(), g.outputs, g.inputs), source(kernels.product(), g.rows, g.inputs);
-    back.fill_from_rows([&](size_t k) { return g.weight + k * g.inputs; });
-    source.fill_from_rows([&](size_t k) { return g.x + k * g.inputs; });
+    if (g.dx) back.fill_from_rows([&](size_t k) { return g.weight + k * g.inputs; });
+    if (g.dweight) source.fill_from_rows([&](size_t k) { return g.x + k * g.inputs; });
     const Buffer zeros(back.padded_columns());
     parallel(threads_for(4.0 * static_cast<double>(g.rows * g.inputs * g.outputs)), [&](const Team& team) {
         const Range rows = split(g.rows, team.size, team.index);
@@ -60,7 +60,7 @@ void linear_backward(const Kernels& kernels, const LinearGradients& g) {
             kernels.product().run(p);
         }
         const Range outputs = split(g.outputs, team.size, team.index, unit_block);
-        if (outputs.size() == 0) return;
+        if (outputs.size() == 0 || !g.dweight) return;
         Gemm p;
         p.rows = outputs.size();
         p.depth = g.rows;

@@ -54,7 +54,7 @@ struct LinearGradients {
     const float* weight;  // [O, I]
     size_t rows, inputs, outputs;
     float* dx;         // [rows, I] out, or nullptr
-    float* dweight;    // [O, I] added to
+    float* dweight;    // [O, I] added to, or nullptr
     float* dbias;      // [O] added to, or nullptr
     bool add = false;  // dx is added to
 };

@@ -3,7 +3,6 @@
 #include <array>
 #include <optional>
 
-#include "ops/group_tree.h"
 #include "ops/weight_gradient.h"
 
 namespace rnnfast::core {
@@ -168,10 +167,11 @@ void add_bias_gradient(const ScanWeights& w, const Team& team, const ScanArrays&
     if (std::all_of(biases.begin(), biases.end(), [](const float* bias) { return !bias; })) return;
     const Range own = split(w.order.columns(), team.size, team.index, unit_block);
     std::fill(sums + own.begin, sums + own.end, 0.0f);
-    const size_t run = s.runs.run ? s.runs.run : s.gates.rows;
-    for (size_t r = 0; r < s.gates.rows; r += run)
-        w.kernels->column_sums(run, own.size(), s.gates.row(s.runs.place(r)) + own.begin, s.gates.stride,
+    for (size_t r = 0, run, rows = s.steps->total(); r < rows; r += run) {
+        run = s.places.run(r, rows);
+        w.kernels->column_sums(run, own.size(), s.gates.row(s.places.at(r)) + own.begin, s.gates.stride,
                                sums + own.begin);
+    }
     for (size_t j = own.begin; j < own.end; ++j) {
         const size_t row = w.order.torch_row(j);
         if (row == GateOrder::none) continue;
@@ -185,7 +185,7 @@ void add_bias_gradient(const ScanWeights& w, const Team& team, const ScanArrays&
 void scan_weight_gradients(const Team& team, const ScanWeights& w, const ScanArrays& s, const ScanGradients& gradients,
                            float* scratch, float* sums, const float* zeros) {
     const size_t gate_rows = w.cell->gates * w.order.hidden, hidden = w.order.hidden;
-    const WeightGradient g{&w, s.steps, s.gates, scratch, gradients.overwrite ? zeros : nullptr, s.runs};
+    const WeightGradient g{&w, s.steps, s.gates, scratch, gradients.overwrite ? zeros : nullptr, s.places};
     const GradientPart from_h{s.y, s.h0, {gradients.weight_hh, gate_rows, hidden}};
     const GradientPart from_x{s.x, {}, {gradients.weight_ih, gate_rows, w.input_size, w.input_stride()}};
     const bool of_h = gradients.weight_hh, of_x = gradients.weight_ih && !s.tokens && w.input_size;
@@ -215,9 +215,9 @@ void scan_weight_gradients(const Team& team, const ScanWeights& w, const ScanArr
         if (of_h) g.add(team, {from_h});
         add_biases({gradients.bias_hh});
         team.wait();
-        const Range own = split(s.gates.rows, team.size, team.index);
+        const Range own = split(s.steps->total(), team.size, team.index);
         for (size_t r = own.begin; r < own.end; ++r)
-            swap_last_gate(w.order, s.gates.row(s.runs.place(r)), s.extra.row(s.runs.place(r)));
+            swap_last_gate(w.order, s.gates.row(s.places.at(r)), s.extra.row(s.places.at(r)));
         team.wait();
         if (of_x) g.add(team, {from_x});
         add_biases({gradients.bias_ih});
@@ -238,19 +238,16 @@ namespace {
 struct BackwardPass {
     const ScanWeights& w;
     const ScanBackward& s;
-    const ScanGradients& gradients;
     const size_t rows, grain, threads, tile;
     size_t floats;  // of a thread
     float *zeros, *sums;
     View dh_direct;   // [N, padded H] what bypasses the gates on its way to the step before
     View dlast;       // [N, padded H] a step's gradient of the last gate, for a cell with a second product
     View over_steps;  // [N, G*H] each row's gate gradients, summed: the fixed inputs' share
-    Steps one_step;   // of those sums
 
-    BackwardPass(const ScanWeights& w_, const ScanBackward& s_, const ScanGradients& gradients_)
+    BackwardPass(const ScanWeights& w_, const ScanBackward& s_)
         : w(w_),
           s(s_),
-          gradients(gradients_),
           rows(s.steps->rows(0)),
           grain(std::max(w.recurrent_back.width(), unit_block)),
           threads(threads_for(2 * scan_flops(w, *s.steps))),
@@ -271,7 +268,6 @@ struct BackwardPass {
         std::fill(zeros, sums, 0.0f);
         for (size_t n = 0; !w.cell->recurrent && s.dh_last && n < rows; ++n)  // a row reads it at its last step
             std::copy_n(s.dh_last.row(n), hidden, dh_direct.row(n));
-        if (w.fixed_size) set_even(one_step, 1, rows);
     }
 
     Range units_of(const Share& share) const {
@@ -286,7 +282,9 @@ struct BackwardPass {
     void step(size_t t, const Share& share, float* scratch) const;
     void finish_step(size_t t, const Share& share, float* scratch) const;
     void start_gradient(Range own_rows, float* left) const;
-    void fixed_gradients(const Team& team, Range own_rows, float* scratch) const;
+    void fixed_gradients(const Team& team, const Steps& some, const RowPlaces& places, const ScanGradients& to,
+                         float* scratch) const;
+    void fixed_input_gradient(Range own_rows, float* left) const;
     void input_gradient(Range own, float* left) const;
 };
 
@@ -361,23 +359,30 @@ void BackwardPass::start_gradient(Range own_rows, float* left) const {
         w.kernels->add(w.order.hidden, dh_direct.row(r), s.dh0.row(r));
 }
 
-// Inputs that every step reads: from each row's gate gradients over all its steps, summed in order.
-void BackwardPass::fixed_gradients(const Team& team, Range own_rows, float* scratch) const {
-    if (!w.fixed_size) return;
+// Inputs that every step reads: from the gate gradients of each of some rows over all its steps, summed in order.
+void BackwardPass::fixed_gradients(const Team& team, const Steps& some, const RowPlaces& places, const ScanGradients& to,
+                                   float* scratch) const {
+    if (!w.fixed_size || some.count() == 0) return;
     const Steps& steps = *s.steps;
     const size_t columns = w.order.columns();
-    for (size_t n = own_rows.begin; n < own_rows.end; ++n) {
+    const Range own = split(some.rows(0), team.size, team.index);
+    for (size_t i = own.begin; i < own.end; ++i) {
+        const size_t n = places.at(i);
         std::copy_n(s.gates.row(n), columns, over_steps.row(n));
         for (size_t t = 1; t < steps.count() && n < steps.rows(t); ++t)
             w.kernels->add(columns, s.gates.row(steps.offset[t] + n), over_steps.row(n));
     }
     team.wait();
-    const View gradient(gradients.weight_ih, w.cell->gates * w.order.hidden, w.input_stride());
-    const WeightGradient once{&w, &one_step, over_steps, scratch};
-    once.add(team, {{s.fixed, {}, gradient.column_range({w.input_size, w.input_stride()})}});
-    if (s.dfixed && own_rows.size())
-        multiply_back(w.fixed_back, over_steps.row_range(own_rows), zeros, s.dfixed.row_range(own_rows),
-                      scratch + tile);
+    const View gradient(to.weight_ih, w.cell->gates * w.order.hidden, w.input_stride());
+    Steps once;
+    set_even(once, 1, some.rows(0));
+    const WeightGradient g{&w, &once, over_steps, scratch, nullptr, places};
+    g.add(team, {{s.fixed, {}, gradient.column_range({w.input_size, w.input_stride()})}});
+}
+
+void BackwardPass::fixed_input_gradient(Range own_rows, float* left) const {
+    if (w.fixed_size && s.dfixed && own_rows.size())
+        multiply_back(w.fixed_back, over_steps.row_range(own_rows), zeros, s.dfixed.row_range(own_rows), left);
 }
 
 // In blocks of rows that stay in L2 while all panels pass (9% of dX at H = 512).
@@ -388,87 +393,69 @@ void BackwardPass::input_gradient(Range own, float* left) const {
     }
 }
 
-// What the scan gives to the parameters, over each group of rows alone and then in the tree.
-struct GroupedGradients {
-    const ScanWeights& w;
-    const ScanBackward& s;
-    const ScanGradients& to;
-    struct Part {
-        float* ScanGradients::*gradient;
-        size_t size;
-    };
-    std::array<Part, 5> parts;
-    size_t size = 0;
-    Steps steps;  // of a group
-    std::optional<GroupTree> tree;
-
-    GroupedGradients(const ScanWeights& w_, const ScanBackward& s_, const ScanGradients& to_) : w(w_), s(s_), to(to_) {
-        const size_t rows = w.cell->gates * w.order.hidden;
-        parts = {{{&ScanGradients::weight_ih, rows * w.input_stride()},
-                  {&ScanGradients::weight_hh, rows * w.order.hidden},
-                  {&ScanGradients::bias_ih, rows},
-                  {&ScanGradients::bias_hh, rows},
-                  {&ScanGradients::weight_c, w.cell->state_reads.count * w.order.hidden}}};
-        if (s.groups == 1) return;
-        for (const Part& part : parts) size += to.*part.gradient ? round_up(part.size, unit_block) : 0;
-        set_even(steps, s.steps->count(), s.steps->rows(0) / s.groups);
-        tree.emplace(*s.group_sums, s.groups, size);
-    }
-
-    // Calls body(gradient, where it lies in the memory of a group, size) for those that are wanted.
-    template <class Body>
-    void for_each_part(Body body) const {
-        size_t at = 0;
-        for (const Part& part : parts) {
-            if (!(to.*part.gradient)) continue;
-            body(part.gradient, at, part.size);
-            at += round_up(part.size, unit_block);
-        }
-    }
-
-    ScanArrays rows_of(size_t group) const {
-        const size_t own = steps.rows(0), first = group * own;
-        const Range all{first, first + steps.total()}, at_start{first, first + own};
-        ScanArrays some = s;
-        some.steps = &steps;
-        some.x = s.x.row_range(all);
-        some.tokens = s.tokens ? s.tokens + first : nullptr;
-        some.h0 = s.h0.row_range(at_start);
-        some.c0 = s.c0.row_range(at_start);
-        some.y = s.y.row_range(all);
-        some.c = s.c.row_range(all);
-        some.gates = s.gates.row_range(all);
-        some.extra = s.extra.row_range(all);
-        some.runs = {own, s.steps->rows(0)};
-        return some;
-    }
-
-    void add(const Team& team, float* scratch, float* sums, const float* zeros) const {
-        const Range own = split(size, team.size, team.index, unit_block);
-        for (size_t g = 0; g < s.groups; ++g) {
-            float* leaf = tree->leaf(g);
-            ScanGradients into{};
-            for_each_part([&](float* ScanGradients::*gradient, size_t at, size_t) { into.*gradient = leaf + at; });
-            into.overwrite = !s.tokens && !into.weight_c;  // those are added to
-            if (!into.overwrite) std::fill_n(leaf + own.begin, own.size(), 0.0f);
-            team.wait();
-            scan_weight_gradients(team, w, rows_of(g), into, scratch, sums, zeros);
-            team.wait();
-            tree->add(*w.kernels, g, own);
-        }
-        for_each_part([&](float* ScanGradients::*gradient, size_t at, size_t count) {
-            const Range part{std::max(own.begin, at), std::min(own.end, at + count)};
-            if (part.begin < part.end)
-                w.kernels->add(part.size(), tree->total() + part.begin, to.*gradient + (part.begin - at));
-        });
-    }
-};
-
 }  // namespace
 
+GroupedGradients::GroupedGradients(const ScanWeights& w, const ScanArrays& s, const ScanGroups& groups,
+                                   const ScanGradients& to)
+    : w_(w), s_(s), groups_(groups), to_(to) {
+    const size_t rows = w.cell->gates * w.order.hidden;
+    parts_ = {{{&ScanGradients::weight_ih, rows * w.input_stride()},
+               {&ScanGradients::weight_hh, rows * w.order.hidden},
+               {&ScanGradients::bias_ih, rows},
+               {&ScanGradients::bias_hh, rows},
+               {&ScanGradients::weight_c, w.cell->state_reads.count * w.order.hidden}}};
+    if (!groups || groups.sums->apart) return;
+    for (const Part& part : parts_) size_ += to.*part.gradient ? round_up(part.size, unit_block) : 0;
+    tree_.emplace(*groups.memory, groups.rows->size(), size_, *groups.sums);
+}
+
+template <class Body>
+void GroupedGradients::for_each_part(Body body) const {
+    size_t at = 0;
+    for (const Part& part : parts_) {
+        if (!(to_.*part.gradient)) continue;
+        body(part.gradient, at, part.size);
+        at += round_up(part.size, unit_block);
+    }
+}
+
+// Where the sums over a group go.
+ScanGradients GroupedGradients::leaf(size_t g) const {
+    ScanGradients into{};
+    for_each_part([&](float* ScanGradients::*gradient, size_t at, size_t size) {
+        into.*gradient = tree_ ? tree_->leaf(g) + at : to_.*gradient + g * size;
+    });
+    into.overwrite = tree_ && !s_.tokens && !into.weight_c && !w_.fixed_size;  // those are added to
+    return into;
+}
+
+void GroupedGradients::add(const Team& team, float* scratch, float* sums, const float* zeros, const Also& also) const {
+    const Range own = split(size_, team.size, team.index, unit_block);
+    for (size_t g = 0; g < groups_.rows->size(); ++g) {
+        const GroupRows& group = (*groups_.rows)[g];
+        const ScanGradients into = leaf(g);
+        if (tree_ && (!into.overwrite || group.list.empty()))
+            std::fill_n(tree_->leaf(g) + own.begin, own.size(), 0.0f);
+        ScanArrays some = s_;
+        some.steps = &group.steps;
+        some.places = group.places();
+        team.wait();
+        if (!group.list.empty()) scan_weight_gradients(team, w_, some, into, scratch, sums, zeros);
+        if (also) also(group, into);
+        team.wait();
+        if (tree_) tree_->add(*w_.kernels, g, own);
+    }
+    if (!tree_) return;
+    for_each_part([&](float* ScanGradients::*gradient, size_t at, size_t count) {
+        const Range part{std::max(own.begin, at), std::min(own.end, at + count)};
+        if (part.begin < part.end)
+            w_.kernels->add(part.size(), tree_->total() + part.begin, to_.*gradient + (part.begin - at));
+    });
+}
+
 void scan_backward(const ScanWeights& w, const ScanBackward& s, const ScanGradients& gradients) {
-    const BackwardPass pass(w, s, gradients);
-    const GroupedGradients groups(w, s, gradients);
+    const BackwardPass pass(w, s);
+    const GroupedGradients groups(w, s, s.groups, gradients);
     parallel(pass.threads, [&](const Team& team) {
         float* scratch = s.scratch->data() + team.index * pass.floats;
         const Share share = share_of(team, pass.rows, round_up(w.order.hidden, pass.grain), pass.grain);
@@ -482,11 +469,15 @@ void scan_backward(const ScanWeights& w, const ScanBackward& s, const ScanGradie
         }
         team.wait();
         pass.start_gradient(own_rows, scratch + pass.tile);
-        if (s.groups > 1)
-            groups.add(team, scratch, pass.sums, pass.zeros);
-        else
+        if (s.groups) {
+            groups.add(team, scratch, pass.sums, pass.zeros, [&](const GroupRows& group, const ScanGradients& to) {
+                pass.fixed_gradients(team, group.steps, group.places(), to, scratch);
+            });
+        } else {
             scan_weight_gradients(team, w, s, gradients, scratch, pass.sums, pass.zeros);
-        pass.fixed_gradients(team, own_rows, scratch);
+            pass.fixed_gradients(team, *s.steps, {}, gradients, scratch);
+        }
+        pass.fixed_input_gradient(own_rows, scratch + pass.tile);
         pass.input_gradient(split(s.steps->total(), team.size, team.index), scratch + pass.tile);
     });
 }

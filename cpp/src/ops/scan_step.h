@@ -19,7 +19,7 @@ struct ScanArrays {
     View c;                           // saving: [total, padded H]; else [N, padded H], holding c0, updated in place
     View gates;                       // saving: [total, G*H] for backward
     View extra;                       // saving: [total, padded H] GRU
-    RowRuns runs = {};                // where rows lie that are some of those of every step
+    RowPlaces places = {};            // where rows lie that are some of those of every step
     bool saves() const { return bool(gates); }
 };
 // The steps of `range` alone, once those before have run. part: where their steps are kept.

@@ -54,6 +54,29 @@ void RaggedRows::set_packed(const int64_t* batch_sizes, size_t count) {
     even = true;
 }
 
+void set_groups(const RaggedRows& all, size_t count, std::vector<GroupRows>& groups) {
+    groups.resize(count);
+    if (count == 0) return;
+    for (GroupRows& group : groups) {
+        group.list.clear();
+        group.steps.offset.assign(1, 0);
+    }
+    const size_t own = all.order.size() / count;
+    for (size_t t = 0; t < all.steps.count(); ++t) {
+        for (size_t n = 0; n < all.steps.rows(t); ++n) groups[all.order[n] / own].list.push_back(all.steps.offset[t] + n);
+        for (GroupRows& group : groups)
+            if (group.list.size() > group.steps.total()) group.steps.offset.push_back(group.list.size());
+    }
+}
+
+std::vector<GroupRows> even_groups(size_t steps, size_t rows, size_t count) {
+    RaggedRows all;
+    all.set(nullptr, steps, rows);
+    std::vector<GroupRows> groups;
+    set_groups(all, count, groups);
+    return groups;
+}
+
 void sort_rows(const RaggedRows& rows, Range part, const ConstView& from, const View& to) {
     for_each_row(rows.steps, part, [&](size_t row, size_t t, size_t n) {
         std::copy_n(from.row(t * rows.order.size() + rows.order[n]), from.columns, to.row(row));

@@ -19,11 +19,16 @@ struct Steps {
     // Those of some rows that still run at step t.
     Range running(Range some, size_t t) const { return {std::min(some.begin, rows(t)), std::min(some.end, rows(t))}; }
 };
-// How the rows of a group lie among those of all steps: `run` of them, then those `period` rows further on, and so on;
-// run 0: one after another.
-struct RowRuns {
-    size_t run = 0, period = 0;
-    size_t place(size_t r) const { return run ? r / run * period + r % run : r; }
+// Where rows lie that are some of those of every step; nullptr: they are all.
+struct RowPlaces {
+    const size_t* list = nullptr;
+    size_t at(size_t r) const { return list ? list[r] : r; }
+    // How many of the rows from r to `end` lie one after another.
+    size_t run(size_t r, size_t end) const {
+        size_t next = r + 1;
+        while (list && next < end && list[next] == list[r] + (next - r)) ++next;
+        return list ? next - r : end - r;
+    }
 };
 // All rows run for all steps; reuses the memory it has.
 void set_even(Steps& s, size_t steps, size_t rows);
@@ -47,6 +52,17 @@ struct RaggedRows {
     // Rows that the caller has sorted and packed: step t has batch_sizes[t] of them. Throws std::invalid_argument.
     void set_packed(const int64_t* batch_sizes, size_t steps);
 };
+
+// Some of the rows as they lie when they are sorted alone, and where these lie among all.
+struct GroupRows {
+    Steps steps;
+    std::vector<size_t> list;  // [steps.total()]
+    RowPlaces places() const { return {list.data()}; }
+};
+// Groups of equal size of the caller's rows.
+void set_groups(const RaggedRows& all, size_t count, std::vector<GroupRows>& groups);
+// The same of rows that all have so many steps.
+std::vector<GroupRows> even_groups(size_t steps, size_t rows, size_t count);
 
 // Calls body(packed row, t, sorted row) for every row of the steps in `part`.
 template <class Body>

@@ -12,21 +12,21 @@ constexpr size_t row_block = 384;
 // Row r of a part: walks through the steps as r grows.
 class RowWalk {
 public:
-    RowWalk(const Steps& steps, const RowRuns& runs, const GradientPart& part, size_t first)
-        : offset_(steps.offset), runs_(runs), part_(part), r_(first) {
+    RowWalk(const Steps& steps, const RowPlaces& places, const GradientPart& part, size_t first)
+        : offset_(steps.offset), places_(places), part_(part), r_(first) {
         step_ = static_cast<size_t>(std::upper_bound(offset_.begin(), offset_.end(), first) - offset_.begin()) - 1;
     }
     const float* next() {
         const size_t r = r_++;
-        if (!part_.h0) return part_.rows.row(runs_.place(r));
+        if (!part_.h0) return part_.rows.row(places_.at(r));
         while (r >= offset_[step_ + 1]) ++step_;
         const size_t n = r - offset_[step_];
-        return step_ ? part_.rows.row(runs_.place(offset_[step_ - 1] + n)) : part_.h0.row(n);
+        return step_ ? part_.rows.row(places_.at(offset_[step_ - 1] + n)) : part_.h0.row(places_.at(n));
     }
 
 private:
     const std::vector<size_t>& offset_;
-    const RowRuns& runs_;
+    const RowPlaces& places_;
     const GradientPart& part_;
     size_t r_, step_;
 };
@@ -36,7 +36,7 @@ size_t words_of(const GemmKernel& kernel, size_t rows) { return (rows + kernel.t
 // panels[j / width][word of rows][width] of rows [first, last): the block's right-hand side
 void pack_rows(const WeightGradient& g, const GradientPart& part, Range rows, const GemmKernel& kernel, float* panels) {
     const size_t width = kernel.width, words = words_of(kernel, rows.size()), depth = part.gradient.columns;
-    RowWalk walk(*g.steps, g.runs, part, rows.begin);
+    RowWalk walk(*g.steps, g.places, part, rows.begin);
     for (size_t k = 0; k < words; ++k) {
         const float* row = walk.next();
         const float* other = kernel.across && k * kernel.terms + 1 < rows.size() ? walk.next() : nullptr;
@@ -57,8 +57,8 @@ void pack_gates(const WeightGradient& w, Range rows, Range blocks, const GemmKer
     const GateOrder& order = w.weights->order;
     const size_t units = blocks.size() * unit_block, plane = words_of(kernel, rows.size()) * units;
     for (size_t k = rows.begin; k < rows.end; k += kernel.terms, left += units) {
-        const float* row = w.gates.row(w.runs.place(k));
-        const float* next = kernel.across && k + 1 < rows.end ? w.gates.row(w.runs.place(k + 1)) : nullptr;
+        const float* row = w.gates.row(w.places.at(k));
+        const float* next = kernel.across && k + 1 < rows.end ? w.gates.row(w.places.at(k + 1)) : nullptr;
         for (size_t b = 0; b < blocks.size(); ++b)
             for (size_t g = 0; g < order.gates; ++g) {
                 const size_t column = ((blocks.begin + b) * order.gates + g) * unit_block;
@@ -133,9 +133,9 @@ void WeightGradient::add_state_weights(const Team& team, const ConstView& c, con
         const GradientPart part{c, before ? c0 : ConstView(), gradient};
         for (size_t b = own.begin; b < own.end; ++b) {
             float sums[unit_block] = {};
-            RowWalk walk(*steps, runs, part, 0);
+            RowWalk walk(*steps, places, part, 0);
             for (size_t r = 0; r < steps->total(); ++r) {
-                const float* from = gates.row(runs.place(r)) + (b * order.gates + reads.gates[n]) * unit_block;
+                const float* from = gates.row(places.at(r)) + (b * order.gates + reads.gates[n]) * unit_block;
                 const float* state = walk.next() + b * unit_block;
                 for (size_t i = 0; i < unit_block; ++i) sums[i] += from[i] * state[i];
             }
@@ -155,8 +155,8 @@ void WeightGradient::add_tokens(const Team& team, const int32_t* tokens, size_t 
         for (; valid < unit_block && order.torch_row(j + valid) != GateOrder::none; ++valid)
             rows[valid] = gradient + order.torch_row(j + valid) * depth;
         for (size_t r = 0; r < steps->total(); ++r) {
-            const auto token = static_cast<size_t>(tokens[runs.place(r)]);
-            const float* from = gates.row(runs.place(r)) + j;
+            const auto token = static_cast<size_t>(tokens[places.at(r)]);
+            const float* from = gates.row(places.at(r)) + j;
             for (size_t i = 0; i < valid; ++i) rows[i][token] += from[i];
         }
     }

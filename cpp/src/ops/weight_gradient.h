@@ -25,7 +25,7 @@ struct WeightGradient {
     ConstView gates;               // [total, G*H] gradients
     float* scratch;                // this thread's
     const float* zeros = nullptr;  // as many as the widest gradient has columns, in whole panels: gradients are written
-    RowRuns runs = {};             // how the rows lie, of gates, parts and tokens
+    RowPlaces places = {};         // where the rows lie, of gates, parts and tokens
 
     // Parts that share the gate gradients, which are read once; each thread adds the rows of the gate blocks it owns.
     void add(const Team& team, std::initializer_list<GradientPart> parts) const;

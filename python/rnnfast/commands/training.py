@@ -35,19 +35,29 @@ from rnnfast.train.history import History
 # Defaults of all training commands; each command adds its own. The checkpoint stores all settings.
 DEFAULTS: dict[str, Any] = {
     "batch_size": 32, "epochs": 12, "seed": 0, "optimizer": "adam", "lr": 2e-3, "schedule": "constant", "minutes": 0.0, "average": "none", "clip_norm": 1.0,
-    "clip_value": 0.0, "patience": 0, "keep_best": False, "shards": 0, "force": False, "output": "rnnfast-model.safetensors",
+    "clip_value": 0.0, "patience": 0, "keep_best": False, "shards": 0, "compress": "none", "force": False, "output": "rnnfast-model.safetensors",
 }  # fmt: skip
 DIVERGED = 1  # exit status: the files are written, but the model is worse than guessing
 
 
-def _ranks(shards: int, threads: int | None) -> Ranks | None:
+def _ranks(settings: argparse.Namespace, args: argparse.Namespace) -> Ranks | None:
     """The ranks of this job; None to train without shards."""
-    started = started_ranks()
+    started, shards = started_ranks(), settings.shards
+    compress = None if settings.compress == "none" else settings.compress
+    alone = [
+        name for name, given in (("--compress", compress), ("--split-optimizer", args.split_optimizer)) if given
+    ]
+    if shards == 0 and alone:
+        raise ValueError(f"{alone[0]} is for training in shards: give --shards as well, a power of two")
     if shards == 0 and started > 1:
         raise ValueError(f"{started} ranks were started without --shards; give a power of two that {started} divides")
     if shards == 0:
         return None
-    return MPI(shards, threads=threads) if started > 1 else Ranks(shards)
+    if started == 1:
+        return Ranks(shards, compress=compress)
+    return MPI(
+        shards, compress=compress, overlap=args.overlap, split_optimizer=args.split_optimizer, threads=args.threads
+    )
 
 
 def option_of(parser: Any, defaults: Mapping[str, Any]) -> Callable[..., None]:
@@ -63,7 +73,7 @@ def option_of(parser: Any, defaults: Mapping[str, Any]) -> Callable[..., None]:
 
 def add_options(parser: argparse.ArgumentParser, defaults: Mapping[str, Any]) -> None:
     """The options of every training run."""
-    optimisation, output, run = groups(parser, "optimisation", "output", "run")
+    optimisation, output, run, ranks = groups(parser, "optimisation", "output", "run", "several processes")
     option = option_of(optimisation, defaults)
     option("--batch-size", "rows of a batch", type=integer(1))
     option("--epochs", "passes over the training data", type=integer(1))
@@ -87,10 +97,7 @@ def add_options(parser: argparse.ArgumentParser, defaults: Mapping[str, Any]) ->
     option_of(run, defaults)(
         "--seed", "of the initial weights and all other random choices", type=integer(0, LARGEST_SEED)
     )
-    option_of(run, defaults)(
-        "--shards", "groups of rows whose gradients are added in a fixed tree, so that `mpiexec -n 4 rnnfast ...` gives the model that "
-        "one process gives; a power of two; 0: no groups", type=integer(0), metavar="N",
-    )  # fmt: skip
+    _add_ranks(ranks, option_of(ranks, defaults))
     run.add_argument("--threads", type=integer(1, 4096), help=THREADS_HELP)
     begin = run.add_mutually_exclusive_group()
     begin.add_argument(
@@ -104,6 +111,26 @@ def add_options(parser: argparse.ArgumentParser, defaults: Mapping[str, Any]) ->
         help="train a finished model further, with its vocabulary and architecture",
     )
     parser.set_defaults(works=True)
+
+
+def _add_ranks(parser: Any, option: Callable[..., None]) -> None:
+    """The options of shards, and of the ranks that compute them."""
+    option(
+        "--shards", "groups of rows whose gradients are added in a fixed tree, so that `mpiexec -n 4 rnnfast ...` gives the model that "
+        "one process gives; a power of two; 0: no groups", type=integer(0), metavar="N",
+    )  # fmt: skip
+    option(
+        "--compress", "round every sum of the tree to bfloat16, so that ranks exchange half the bytes; other bits, which do not depend on "
+        "the number of ranks either", choices=("none", "bf16"),
+    )  # fmt: skip
+    parser.add_argument(
+        "--split-optimizer", action="store_true",
+        help="each rank holds the optimizer's state of its share of the weights: less memory, more exchange, the same bits",
+    )  # fmt: skip
+    parser.add_argument(
+        "--no-overlap", dest="overlap", action="store_false",
+        help="exchange gradients after backward, not alongside it; the same bits",
+    )  # fmt: skip
 
 
 class Run:
@@ -127,7 +154,7 @@ class Run:
             self.base = started_from(args.start, args.command, given)
             settings.update(architecture(self.base, settings))
         self.settings = argparse.Namespace(**settings)
-        self.ranks = _ranks(self.settings.shards, args.threads)
+        self.ranks = _ranks(self.settings, args)
         self.leads = self.ranks is None or self.ranks.leads  # whether this process prints and writes files
         self.lr = given.get("lr") if self.recorded is not None else self.settings.lr
         refuse_folder("--output", self.settings.output)

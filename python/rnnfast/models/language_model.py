@@ -207,15 +207,27 @@ class LanguageModel(LossModel):
     ) -> tuple[list[float], State]:
         """The :meth:`loss` of each of ``len(steps)`` groups of rows, a power of two that divides N, as if each was computed alone at its
         number of training ``steps``, and the state of all rows. :meth:`backward` then adds the gradients of their sum. Not for models
-        with tied weights, norms, ``weight_drop``, or an adaptive or sampled softmax."""
+        with tied weights, ``weight_drop``, or an adaptive or sampled softmax (:attr:`no_groups`)."""
+        return self._group_losses(x, y, state, steps, False)
+
+    def _group_losses(
+        self, x: ArrayLike, y: ArrayLike, state: StateLike | None, steps: Sequence[int], apart: bool
+    ) -> tuple[list[float], State]:
+        """``apart``: :meth:`backward` keeps the gradients of each group."""
         h0, c0 = self._split(state)
         given = listed(steps, "steps", "a list of integers")
         keys = [dropout_key(self._config["seed"], at_least(step, 0, "steps")) for step in given]
-        nll, h, c = self._core.loss(as_int32(x, "x"), as_int32(y, "y"), h0, c0, True, keys)
+        nll, h, c = self._core.loss(as_int32(x, "x"), as_int32(y, "y"), h0, c0, True, keys, apart)
         groups = [np.ascontiguousarray(group) for group in np.split(nll, len(keys), axis=1)]
         counts = [int(np.count_nonzero(group >= 0)) for group in np.split(np.asarray(y), len(keys), axis=1)]
         losses = [float(group.sum() / max(count, 1)) for group, count in zip(groups, counts)]
         return losses, h if c is None else (h, c)
+
+    @property
+    def no_groups(self) -> str:
+        """Why :meth:`group_losses` refuses this model; empty if it does not."""
+        found = [name for name in ("tie_weights", "output", "weight_drop") if name in self.config]
+        return f"the model has {found[0]}" if found else ""
 
     def _clusters(self, graph: Writer, head: dict[str, Any], value: str) -> str:
         """log P of every token, by an adaptive softmax."""

@@ -17,7 +17,7 @@ from rnnfast.files import PathLike
 from rnnfast.models.base import Model
 from rnnfast.models.described import Description, described
 from rnnfast.models.onnx_write import write_network, writer
-from rnnfast.nn.layer import Array, Layer, State, StateLike, parts_of
+from rnnfast.nn.layer import Array, Layer, State, StateLike, dropout_key, parts_of
 from rnnfast.nn.parts import Flatten, Part
 from rnnfast.protocols import Precision
 from rnnfast.text.vocab import Vocab
@@ -54,6 +54,16 @@ class Run:
     lengths: dict[str, NDArray[np.int64] | None]
     state: States
     backward: Backward
+
+
+@dataclass
+class Groups:
+    """Of the rows of a batch: the number of training steps that each group's masks belong to; backward adds their gradients in a
+    tree, times their ``weights`` (none: 1 each), or keeps those of each group ``apart``."""
+
+    steps: Sequence[int]
+    weights: Sequence[float] = ()
+    apart: bool = False
 
 
 class Network(Model):
@@ -245,6 +255,20 @@ class Network(Model):
         train : dropout acts, and ``backward`` of the run can be called once. The inputs may change before that; if the weights
             did, it raises ``ValueError``.
         """
+        return self._run(inputs, state, lengths, train, None)
+
+    def _run_groups(self, inputs: Sequence[ArrayLike], lengths: ArrayLike | None, groups: Groups) -> Run:
+        """A :meth:`run` for training whose rows are groups of equal numbers of rows, as if each was run alone."""
+        return self._run(inputs, None, lengths, True, groups)
+
+    def _run(
+        self,
+        inputs: Sequence[ArrayLike],
+        state: Mapping[str, StateLike] | None,
+        lengths: ArrayLike | None,
+        train: bool,
+        groups: Groups | None,
+    ) -> Run:
         arrays = _read(self._inputs, inputs)
         layout = _Layout.of(self._inputs, arrays, self.batch_first)
         arrays = [
@@ -256,7 +280,9 @@ class Network(Model):
             raise ValueError("lengths are for rows, and the input is a single row: cut it instead")
         self.steps += train
         first = None if state is None else self._states_in(state, layout, "state")
-        values, ends, last, tape = self._core.forward(arrays, counts, first, train, self._key())
+        keys = [self._key()] if groups is None else [dropout_key(self._config["seed"], step) for step in groups.steps]
+        apart = groups is not None and groups.apart
+        values, ends, last, tape = self._core.forward(arrays, counts, first, train, keys, apart)
         outputs = {name: layout.given(y, name in self._pooled) for name, y in zip(self._outputs, values)}
 
         def backward(
@@ -277,7 +303,8 @@ class Network(Model):
             ]
             dlast = None if dstate is None else self._states_in(dstate, layout, "gradient of the state")
             layers = [str(name) for name in listed(of, "of", "a list of names of layers")]
-            dx, dfirst, dlayers = self._core.backward(tape, dy, dlast, input_gradient, layers)
+            weights = [] if groups is None else groups.weights
+            dx, dfirst, dlayers = self._core.backward(tape, dy, dlast, input_gradient, layers, weights)
             given = {name: None if g is None else layout.given(g, False) for (name, _, _), g in zip(self._inputs, dx)}
             given.update((name, layout.given(g, name in self._pooled)) for name, g in zip(layers, dlayers))
             return given, self._states_out(dfirst, layout)
@@ -313,6 +340,11 @@ class Network(Model):
         for (name, *_), (h, c) in zip(self._states, states):
             kept[name] = layout.state(h) if c is None else (layout.state(h), layout.state(c))
         return kept
+
+    @property
+    def no_groups(self) -> str:
+        """Why shards of this network are run one by one, in one sentence; empty if they are run together."""
+        return str(self._core.no_groups)
 
     def stream(self, rows: int = 1) -> NetworkStream:
         """A function of one time step that keeps the state, for input that arrives step by step: ``y = step(x)``.

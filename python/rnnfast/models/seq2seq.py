@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,7 +13,7 @@ from rnnfast._arrays import as_int32, at_least, dropout_share, new_seed, positiv
 from rnnfast._expect import brief, choice
 from rnnfast.models.base import LossModel, check_memory
 from rnnfast.models.storage import restored, rounded
-from rnnfast.nn.layer import Array
+from rnnfast.nn.layer import Array, dropout_key
 from rnnfast.nn.recurrent import TABLE
 from rnnfast.protocols import Attention, Cell, Context, DecoderName, InitialState, Precision, Read, Readout
 from rnnfast.text.vocab import Vocab
@@ -198,18 +198,38 @@ class Seq2Seq(LossModel):
     def _loss(
         self, source: ArrayLike, source_lengths: ArrayLike, target: ArrayLike, *, train: bool
     ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        ids = self._checked(target)
+        training = (self.teacher_forcing, [self._key()], [], False) if train else None
+        return self._nll(source, source_lengths, ids, training), ids[1:] >= 0
+
+    def _group_losses(
+        self, source: ArrayLike, source_lengths: ArrayLike, target: ArrayLike, steps: Sequence[int], weights: Sequence[float],
+        *, apart: bool = False,
+    ) -> list[float]:  # fmt: skip
+        """The :meth:`loss` of each of ``len(steps)`` groups of rows, a power of two that divides N, as if each was computed alone at its
+        number of training ``steps``. :meth:`backward` then adds the gradients of their sum, times their ``weights``. ``apart``: those
+        of each group, for ``rf.per_sample_gradients``."""
+        keys = [dropout_key(self._config["seed"], step) for step in steps]
+        ids = self._checked(target)
+        nll = self._nll(source, source_lengths, ids, (self.teacher_forcing, keys, list(weights), apart))
+        both = zip(np.split(nll, len(keys), axis=1), np.split(ids[1:] >= 0, len(keys), axis=1))
+        counted = [own[counts] for own, counts in both]
+        return [float(each.sum() / max(each.size, 1)) for each in counted]
+
+    def _nll(self, source: ArrayLike, source_lengths: ArrayLike, ids: NDArray[np.int32], training: Any) -> Any:
+        lengths = as_int32(source_lengths, "source_lengths").astype(np.int64)
+        inputs, targets = np.maximum(ids[:-1], 0), np.ascontiguousarray(ids[1:])
+        return self._core.loss(as_int32(source, "source"), lengths, inputs, targets, training)
+
+    def _checked(self, target: ArrayLike) -> NDArray[np.int32]:
         ids = as_int32(target, "target")
         if ids.ndim != 2 or len(ids) < 2:
             raise ValueError(
                 f"target has shape {ids.shape}, expected (T + 1, N) with <bos> and at least one more token"
             )
-        inputs, targets = np.maximum(ids[:-1], 0), np.ascontiguousarray(ids[1:])
         if (ids[0] < 0).any():
             raise ValueError(f"target[0] is {ids[0].tolist()}, expected <bos> ({self.special(BOS)}) in every column")
-        lengths = as_int32(source_lengths, "source_lengths").astype(np.int64)
-        training = (self.teacher_forcing, self._key()) if train else None
-        nll = self._core.loss(as_int32(source, "source"), lengths, inputs, targets, training)
-        return nll, targets >= 0
+        return ids
 
     def load_file_weights(self, weights: Mapping[str, Array]) -> None:
         if self.config["weights"] == "int8":

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from rnnfast._expect import choice, kind_of, listed
 from rnnfast.distributed.ranks import Ranks
 from rnnfast.models.examples import Batch, batches_of
-from rnnfast.models.network import Network, Run
+from rnnfast.models.network import Groups, Network, Run
 from rnnfast.nn.ctc import CTCLoss, ctc_decode, edit_distance, labels_of
 from rnnfast.nn.loss import Loss, numbers_of_targets
 from rnnfast.nn.losses import CrossEntropyLoss, loss_named
@@ -37,6 +37,12 @@ class Supervised:
         """The mean loss of a :class:`Batch`, for :meth:`backward`."""
         given = Batch(*batch)
         run = self.network.run(*given.inputs, lengths=given.lengths, train=True)
+        total, gradients = self._losses(run, given)
+        self._backward = lambda: run.backward(gradients, input_gradient=False)
+        return total, None
+
+    def _losses(self, run: Run, given: Batch) -> tuple[float, dict[str, Array]]:
+        """The sum of the losses of all outputs, and their gradients."""
         total, gradients = 0.0, {}
         self.terms = []
         for name, loss in self.losses.items():
@@ -45,8 +51,39 @@ class Supervised:
             self.terms.append((value, weight))
             total += value
             gradients[name] = self._swapped(dy, name)
+        return total, gradients
+
+    def group_losses(self, parts: Sequence[Batch], groups: Groups) -> list[tuple[float, float]]:
+        """The :meth:`loss` and :meth:`weight` of each of several batches of equally many rows, computed together; :meth:`backward` adds
+        the gradients of their sum, times their weights unless the ``groups`` are ``apart``."""
+        axis = 0 if self.network.batch_first else 1
+        columns = zip(*(part.inputs for part in parts))
+        lengths = _joined_lengths(parts, 1 - axis)
+        run = self.network._run_groups([joined(column, axis, 1 - axis) for column in columns], lengths, groups)
+        gradients = {name: np.zeros_like(y) for name, y in run.outputs.items()}
+        losses, rows = [], parts[0].inputs[0].shape[axis]
+        for i, part in enumerate(parts):
+            own, places = self._part(run, slice(i * rows, (i + 1) * rows))
+            value, found = self._losses(own, part)
+            for name, dy in found.items():
+                gradients[name][places[name]] = dy
+            losses.append((value, 1.0 if groups.apart else self.weight()))
+        if not groups.apart:
+            groups.weights = [weight for _, weight in losses]
         self._backward = lambda: run.backward(gradients, input_gradient=False)
-        return total, None
+        return losses
+
+    def _part(self, run: Run, rows: slice) -> tuple[Run, dict[str, tuple[slice, ...]]]:
+        """Some rows of a run, without the steps that none of them has, and where they lie in the outputs."""
+        outputs, lengths, places = {}, {}, {}
+        for name, y in run.outputs.items():
+            every = run.lengths[name]
+            own = None if every is None else np.asarray(every[rows])
+            steps = slice(None) if own is None else slice(int(own.max()))
+            places[name] = (rows,) if name in self.network._pooled else (rows, steps) if self.network.batch_first else (steps, rows)
+            outputs[name] = np.ascontiguousarray(y[places[name]])
+            lengths[name] = None if own is None or (own == own[0]).all() else own
+        return Run(outputs, lengths, {}, run.backward), places
 
     def weight(self) -> float:
         """Σ weights of the last loss, a mean, in a mean over several batches."""
@@ -117,6 +154,26 @@ class Supervised:
         if not self.network.batch_first or name in self.network._pooled or array.ndim < 2:
             return array
         return np.ascontiguousarray(array.swapaxes(0, 1))
+
+
+def joined(arrays: Sequence[NDArray[Any]], rows: int, steps: int, padding: int = 0) -> NDArray[Any]:
+    """Batches side by side, with ``padding`` behind the shorter ones; ``rows`` and ``steps``: the axes."""
+    most = max(array.shape[steps] for array in arrays)
+    padded = []
+    for array in arrays:
+        width = [(0, most - array.shape[steps] if axis == steps else 0) for axis in range(array.ndim)]
+        padded.append(np.pad(array, width, constant_values=padding))
+    return np.concatenate(padded, axis=rows)
+
+
+def _joined_lengths(parts: Sequence[Batch], steps: int) -> NDArray[Any] | None:
+    """Those of all rows; None if each has all steps."""
+    every = [part.inputs[0].shape[steps] for part in parts]
+    if all(part.lengths is None for part in parts) and len(set(every)) == 1:
+        return None
+    rows = parts[0].inputs[0].shape[1 - steps]
+    own = [np.full(rows, count, np.int32) if part.lengths is None else part.lengths for part, count in zip(parts, every)]
+    return np.concatenate(own)
 
 
 def _add(sums: dict[tuple[str, str], Sums], key: tuple[str, str], values: NDArray[Any], weights: NDArray[Any]) -> None:

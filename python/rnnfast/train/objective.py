@@ -7,12 +7,17 @@ import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Protocol
 
-from rnnfast._expect import kind_of, offers
+import numpy as np
+
+from rnnfast._arrays import as_int32
+from rnnfast._expect import kind_of, listed, offers
 from rnnfast.distributed.ranks import Ranks
 from rnnfast.evaluate import check_fits, evaluate
-from rnnfast.models.examples import fingerprint_of, reading_of
-from rnnfast.models.network import Network
-from rnnfast.models.supervised import Metrics, Supervised
+from rnnfast.models.examples import Rows, fingerprint_of, reading_of
+from rnnfast.models.language_model import LanguageModel
+from rnnfast.models.network import Groups, Network
+from rnnfast.models.seq2seq import Seq2Seq
+from rnnfast.models.supervised import Metrics, Supervised, joined
 from rnnfast.protocols import EpochReader, Sampling, Trainable
 from rnnfast.text.corpus import reading
 from rnnfast.train.checkpoint import fingerprint
@@ -32,6 +37,19 @@ class Objective(Protocol):
 
     def backward(self) -> None:
         """Adds the gradients of the last loss to those of the model."""
+
+    def rows(self, batch: Any) -> list[Any]:
+        """Each row of a batch as a batch."""
+
+    def no_groups(self) -> str:
+        """Why :meth:`group_losses` cannot be called; empty if it can."""
+
+    def group_losses(
+        self, parts: Sequence[Any], state: Any, groups: Groups, predictions: Sequence[int] | None
+    ) -> tuple[list[tuple[float, float]], Any]:
+        """The loss and the weight of each of several batches of equally many rows, computed together with the bits of each alone, and
+        the state to continue with. ``predictions``: of each; None: equally many, and the weights are 1. :meth:`backward` then adds
+        the gradients of their sum, times the weights."""
 
     def reading(
         self, train: Any, *, batch_size: int, num_steps: int | None, sampling: Sampling | None, seed: int
@@ -78,6 +96,35 @@ class Perplexity:
     def backward(self) -> None:
         self._model.backward()
 
+    def rows(self, batch: Any) -> list[Any]:
+        names = ("source", "source_lengths", "target") if isinstance(self._model, Seq2Seq) else ("x", "y")
+        wanted = f"({', '.join(names)}), what model.loss takes"
+        arrays = [as_int32(array, "batch") for array in listed(batch, "batch", wanted)]
+        counts = [array.shape[-1] if array.ndim else 0 for array in arrays]
+        if len(arrays) != len(names) or len(set(counts)) > 1 or not counts[0]:
+            shapes = " and ".join(str(array.shape) for array in arrays)
+            raise ValueError(f"batch has arrays of shape {shapes}, expected {wanted}, of equally many rows")
+        return [tuple(np.ascontiguousarray(array[..., n : n + 1]) for array in arrays) for n in range(counts[0])]
+
+    def no_groups(self) -> str:
+        if isinstance(self._model, Seq2Seq):
+            return ""
+        return self._model.no_groups if isinstance(self._model, LanguageModel) else "the model takes no groups"
+
+    def group_losses(
+        self, parts: Sequence[Any], state: Any, groups: Groups, predictions: Sequence[int] | None
+    ) -> tuple[list[tuple[float, float]], Any]:
+        weights = [1.0] * len(parts) if predictions is None else [float(count) for count in predictions]
+        if isinstance(self._model, Seq2Seq):
+            source, target = (joined([part[i] for part in parts], 1, 0, value) for i, value in ((0, 0), (2, -1)))
+            lengths = np.concatenate([part[1] for part in parts])
+            given = [] if groups.apart or predictions is None else weights
+            return list(zip(self._model._group_losses(source, lengths, target, groups.steps, given, apart=groups.apart), weights)), None
+        assert isinstance(self._model, LanguageModel)
+        x, y = (np.concatenate([part[i] for part in parts], axis=1) for i in (0, 1))
+        losses, state = self._model._group_losses(x, y, state, groups.steps, groups.apart)
+        return list(zip(losses, weights)), state
+
     def reading(
         self, train: Any, *, batch_size: int, num_steps: int | None, sampling: Sampling | None, seed: int
     ) -> EpochReader:
@@ -123,6 +170,18 @@ class Losses:
 
     def backward(self) -> None:
         self._of.backward()
+
+    def rows(self, batch: Any) -> list[Any]:
+        rows = Rows(self._of.network, self._of.losses, batch, "batch")
+        return [rows.take(np.array([n])) for n in range(rows.count)]
+
+    def no_groups(self) -> str:
+        return self._of.network.no_groups
+
+    def group_losses(
+        self, parts: Sequence[Any], state: Any, groups: Groups, predictions: Sequence[int] | None
+    ) -> tuple[list[tuple[float, float]], Any]:
+        return self._of.group_losses(parts, groups), None
 
     def reading(
         self, train: Any, *, batch_size: int, num_steps: int | None, sampling: Sampling | None, seed: int

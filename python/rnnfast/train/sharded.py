@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from rnnfast.distributed.ranks import Numbers, Ranks
 from rnnfast.models.language_model import LanguageModel
-from rnnfast.models.network import Network
+from rnnfast.models.network import Groups, Network
 from rnnfast.protocols import Minibatches, Shards, Trainable
 from rnnfast.train.exchange import Exchange
 from rnnfast.train.objective import Objective
@@ -71,7 +71,7 @@ class ShardedSteps:
         loss = sum(each * own for each, own in pairs) / max(weight, 1e-300)
         share = 1.0 / weight if weight > 0 else 0.0
         if in_place and math.isfinite(loss):
-            cast("LanguageModel", model)._core.scale_grads(share)
+            model._core.scale_grads(share)
         elif in_place:
             model.zero_grad()
         elif math.isfinite(loss):
@@ -107,26 +107,25 @@ class ShardedSteps:
 
     def _can_run_together(self, batch: Shards) -> bool:
         """Whether the core can compute the shards of this rank at a time, with the same bits: it adds them in the tree itself."""
-        if not isinstance(self.model, LanguageModel) or {"tie_weights", "norm", "output", "weight_drop"} & set(
-            self.model.config
-        ):
+        if len(batch.parts) < 2 or self.ranks.round_ is not None or self.objective.no_groups():
             return False
-        return batch.even and len(batch.parts) > 1 and self.ranks.round_ is None
+        counts = {_count_rows(part, self.model) for part in batch.parts}
+        return len(counts) == 1 and None not in counts
 
     def _together(self, batch: Shards, source: Minibatches[Any]) -> list[tuple[float, float]]:
         """The same as :meth:`_one_by_one`, for shards of equal size."""
-        model, own = cast("LanguageModel", self.model), self.ranks.own
-        x, y = (np.concatenate([part[i] for part in batch.parts], axis=1) for i in (0, 1))
-        steps = [model.steps * self.ranks.shards + shard + 1 for shard in own]
-        losses, state = model.group_losses(x, y, _joined(self.states), steps)
+        own, objective = self.ranks.own, self.objective
+        groups = Groups([self.model.steps * self.ranks.shards + shard + 1 for shard in own])
+        counts = None if batch.even else [source.predictions(part) for part in batch.parts]
+        losses, state = objective.group_losses(batch.parts, _joined(self.states), groups, counts)
         if self.ranks.size > 1:
-            self._exchange.finish(model.backward, 1.0)
+            self._exchange.finish(objective.backward, 1.0)
         else:
-            model.backward()
+            objective.backward()
         if source.carries_state:
-            rows = x.shape[1] // len(own)
+            rows = batch.parts[0][0].shape[1]
             self.states = [_rows(state, slice(rows * i, rows * (i + 1))) for i in range(len(own))]
-        return [(loss, 1.0) for loss in losses]
+        return losses
 
     def _rows_read(self, batch: Shards) -> NDArray[np.integer[Any]] | None:
         """The rows of the embedding's table that any rank reads, if they are at most half of it."""
@@ -136,6 +135,14 @@ class ShardedSteps:
         read = np.concatenate([np.ravel(part[0]) for part in batch.parts])
         rows = np.unique(np.concatenate(self.ranks.all(np.unique(read))))
         return rows if 2 * len(rows) <= len(self.model.grads[table]) else None
+
+
+def _count_rows(part: Any, model: Trainable | Network) -> int | None:
+    if part is None:
+        return None
+    if isinstance(model, Network):
+        return int(part.inputs[0].shape[0 if model.batch_first else 1])
+    return int(part[0].shape[1])
 
 
 def _embedding_of(model: Trainable | Network) -> str | None:

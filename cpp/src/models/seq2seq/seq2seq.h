@@ -120,11 +120,11 @@ public:
     ForkSafeMutex& gradients_mutex() { return gradients_mutex_; }
 
     // nll: [T * N] out, -log p(target) in nats, 0 where the target is negative. With `train`, backward() may follow: it
-    // gives the gradients of the mean over the targets that count. `key` makes dropout's masks and the coins; another
-    // one each step. teacher_forcing: the probability that a step reads `inputs`, for the whole batch; else it reads
+    // gives the gradients of the mean over the targets that count; of groups of rows those of the sum of their means,
+    // summed over each group alone. The keys make dropout's masks and the coins; others each step. teacher_forcing: the probability that a step reads `inputs`, for the whole batch; else it reads
     // what this very pass, with its dropout, thinks the most probable tokens. No gradient flows through a choice, so
     // those of the sequence that was read are exact.
-    void loss(const PairBatch& batch, double* nll, bool train, float teacher_forcing, uint64_t key);
+    void loss(const PairBatch& batch, double* nll, bool train, float teacher_forcing, const RowGroups& groups);
     void backward();
 
     // What a call of the functions below works in; it grows, then stays. One for each thread.
@@ -162,7 +162,9 @@ private:
     // encoding
     void check_source(const int32_t* source, const int64_t* lengths, size_t steps, size_t rows) const;
     void run_encoder(const int32_t* source, const int64_t* lengths, EncodedSource& e, Memory& m, bool train,
-                     uint64_t key) const;
+                     const RowGroups& groups) const;
+    // x [T, N, embedding_size]: the steps of `part` after dropout, or their gradient before it.
+    void drop_embedded(Buffer& x, size_t rows, Range part, const RowGroups& groups) const;
     void summarise(EncodedSource& e, const Memory& m) const;     // the context
     void make_initial_state(EncodedSource& e, Memory& m) const;  // h and c
     AttentionMemory attended(const EncodedSource& e) const;
@@ -194,6 +196,7 @@ private:
         std::vector<size_t> first;         // [T + 1] where a step's places begin
         std::vector<int32_t> targets;      // at those places
         std::vector<double> nll;           // and what they cost
+        std::vector<GroupRows> readouts;   // those of groups of rows
         std::vector<const float*> known;   // their rows of `products`, nullptr where they have none
         Buffer products;                   // of the output layer, for steps whose most probable tokens were read
         size_t kept = 0;                   // rows of it
@@ -203,16 +206,20 @@ private:
         AttendingTape attending;           // additive
         CrossAttentionTape attention;      // dot and general
         OutputLayer::LossMemory output;
-        uint64_t key = 0;
+        RowGroups groups;
+        GroupGradientsMemory group_gradients;
     };
-    void run_loss(const PairBatch& batch, double* nll, bool train, float teacher_forcing, uint64_t key, Pass& pass);
+    void run_loss(const PairBatch& batch, double* nll, bool train, float teacher_forcing, Pass& pass);
     void renew_training();  // in a child forked while another thread trained
     void check_batch(const PairBatch& batch) const;
     void lay_out(const PairBatch& batch, Pass& pass) const;
-    std::vector<size_t> own_steps(float teacher_forcing, uint64_t key, Pass& pass) const;
-    void choose_inputs(size_t step, Pass& pass);
-    void run_decoder(Range part, bool train, uint64_t key, Pass& pass) const;
-    void run_recurrence(const RecurrentInput& input, bool train, uint64_t key, Pass& pass) const;
+    // Whether a step reads what the model thinks, of each group.
+    std::vector<bool> reads_own(size_t step, float teacher_forcing, const Pass& pass) const;
+    std::vector<size_t> own_steps(float teacher_forcing, Pass& pass) const;
+    void choose_inputs(size_t step, const std::vector<bool>& of_groups, Pass& pass);
+    void run_decoder(Range part, bool train, Pass& pass) const;
+    void run_recurrence(const RecurrentInput& input, bool train, Pass& pass) const;
+    void drop_readout(Buffer& z, Range part, const Pass& pass) const;
     const float* context_at(const Pass& pass, size_t place) const;
     void gather_readout(Range places, Pass& pass) const;
     void backward_decoder(Pass& pass);
@@ -221,6 +228,7 @@ private:
     void backward_context(Pass& pass);
     void backward_bridge(Pass& pass);
     void backward_encoder(Pass& pass);
+    void backward_embedding(const int32_t* ids, size_t steps, const Pass& pass, Parameter& table);
 
     Seq2SeqOptions options_;
     Recurrent encoder_, decoder_;

@@ -29,17 +29,24 @@ void Seq2Seq::encode(const int32_t* source, const int64_t* lengths, size_t steps
     run_encoder(source, lengths, encoded, memory, false, 0);
 }
 
+void Seq2Seq::drop_embedded(Buffer& x, size_t rows, Range part, const RowGroups& groups) const {
+    const size_t width = options_.embedding_size, step = rows * width;
+    const Dropout d{static_cast<float>(options_.dropout)};
+    if (d.p == 0) return;
+    if (groups)
+        return dropout(x.data(), x.data(), width, even_groups(part.end, rows, groups.count()), part, d, groups);
+    dropout(x.data(), x.data(), Range{part.begin * step, part.end * step}, d.p, groups.key);
+}
+
 void Seq2Seq::run_encoder(const int32_t* source, const int64_t* lengths, EncodedSource& e, Memory& m, bool train,
-                          uint64_t key) const {
+                          const RowGroups& groups) const {
     const size_t tokens = e.steps * e.rows, width = options_.embedding_size;
     e.lengths.assign(lengths, lengths + e.rows);
     m.ids.resize(tokens);
     for (size_t i = 0; i < tokens; ++i) m.ids[i] = i / e.rows < e.lengths[i % e.rows] ? source[i] : 0;
     m.embedded.reserve(tokens * width);
     embedding_forward(source_embedding_->value.data(), width, m.ids.data(), tokens, m.embedded.data());
-    if (train && options_.dropout > 0)
-        dropout(m.embedded.data(), m.embedded.data(), tokens * width, static_cast<float>(options_.dropout),
-                random_key(key, seq2seq::source_embedding));
+    if (train) drop_embedded(m.embedded, e.rows, {0, e.steps}, groups.of_part(seq2seq::source_embedding));
     RecurrentInput input;
     input.steps = e.steps;
     input.rows = e.rows;
@@ -50,7 +57,7 @@ void Seq2Seq::run_encoder(const int32_t* source, const int64_t* lengths, Encoded
     if (cell().has_c) m.last_c.reserve(states);
     e.memory.reserve(tokens * context_size());
     encoder_.forward(input, {}, e.memory.data(), {m.last_h.data(), m.last_c.data()}, m.encoder, train,
-                     random_key(key, seq2seq::encoder_layers));
+                     groups.of_part(seq2seq::encoder_layers));
     summarise(e, m);
     make_initial_state(e, m);
     if (const size_t fixed = decoder_.fixed_part_size()) {

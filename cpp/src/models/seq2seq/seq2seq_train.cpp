@@ -43,18 +43,35 @@ void Seq2Seq::lay_out(const PairBatch& b, Pass& p) const {
         }
         p.first.push_back(p.places.size());
     }
+    p.readouts.resize(p.groups.keys.size());
+    for (GroupRows& group : p.readouts) group = {{{0}}, {}};
+    for (size_t t = 0; t < p.steps && p.groups; ++t) {
+        for (size_t i = p.first[t]; i < p.first[t + 1]; ++i)
+            p.readouts[p.places[i] % b.rows * p.groups.count() / b.rows].list.push_back(i);
+        for (GroupRows& group : p.readouts) group.steps.offset.push_back(group.list.size());
+    }
     p.inputs.assign(b.inputs, b.inputs + p.steps * b.rows);
     p.encoded.steps = static_cast<size_t>(*std::max_element(b.source_lengths, b.source_lengths + b.rows));
     p.encoded.rows = b.rows;
 }
 
+std::vector<bool> Seq2Seq::reads_own(size_t t, float teacher_forcing, const Pass& p) const {
+    const auto tossed = [&](uint64_t key) {
+        return random_uniform(random_key(key, seq2seq::coins), t) >= static_cast<double>(teacher_forcing);
+    };
+    std::vector<bool> of_groups;
+    for (const uint64_t key : p.groups.keys) of_groups.push_back(tossed(key));
+    if (!p.groups) of_groups.push_back(tossed(p.groups.key));
+    return of_groups;
+}
+
 // The steps that read the model's own choices, first to last, and memory for what their choosing leaves.
-std::vector<size_t> Seq2Seq::own_steps(float teacher_forcing, uint64_t key, Pass& p) const {
-    const uint64_t coins = random_key(key, seq2seq::coins);
+std::vector<size_t> Seq2Seq::own_steps(float teacher_forcing, Pass& p) const {
     std::vector<size_t> steps;
     size_t rows = 0;
     for (size_t t = 1; t < p.steps; ++t) {
-        if (random_uniform(coins, t) < static_cast<double>(teacher_forcing)) continue;
+        const std::vector<bool> own = reads_own(t, teacher_forcing, p);
+        if (std::find(own.begin(), own.end(), true) == own.end()) continue;
         steps.push_back(t);
         rows += p.first[t] - p.first[t - 1];
     }
@@ -67,21 +84,22 @@ std::vector<size_t> Seq2Seq::own_steps(float teacher_forcing, uint64_t key, Pass
 }
 
 // Step t reads the most probable tokens of the step before it, which has run.
-void Seq2Seq::choose_inputs(size_t t, Pass& p) {
+void Seq2Seq::choose_inputs(size_t t, const std::vector<bool>& of_groups, Pass& p) {
     const size_t first = p.first[t - 1], rows = p.first[t] - first, vocabulary = options_.target_vocabulary;
     float* products = p.products.data() + p.kept * vocabulary;
     p.chosen.resize(rows);
     output_.argmax(p.readout.data() + first * readout_size(), rows, {}, p.chosen.data(), p.memory.argmax, products);
     for (size_t i = 0; i < rows; ++i)  // logits that are not finite make the loss so
-        p.inputs[p.places[first + i] + p.rows] = std::max(0, p.chosen[i]);
+        if (const size_t place = p.places[first + i]; of_groups[place % p.rows * of_groups.size() / p.rows])
+            p.inputs[place + p.rows] = std::max(0, p.chosen[i]);
     if ((p.kept + rows) * vocabulary > most_products) return;  // the loss computes them again
     for (size_t i = 0; i < rows; ++i) p.known[first + i] = products + i * vocabulary;
     p.kept += rows;
 }
 
 // z of the steps in `part`, of which those before have run.
-void Seq2Seq::run_decoder(Range part, bool train, uint64_t key, Pass& p) const {
-    const size_t tokens = p.steps * p.rows, width = options_.embedding_size, size = readout_size();
+void Seq2Seq::run_decoder(Range part, bool train, Pass& p) const {
+    const size_t tokens = p.steps * p.rows, width = options_.embedding_size;
     RecurrentInput input;
     input.steps = p.steps;
     input.rows = p.rows;
@@ -92,20 +110,26 @@ void Seq2Seq::run_decoder(Range part, bool train, uint64_t key, Pass& p) const {
         p.embedded.reserve(tokens * width);
         embedding_forward(target_embedding_->value.data(), width, p.inputs.data() + first, count,
                           p.embedded.data() + first * width);
-        if (train && options_.dropout > 0)
-            dropout(p.embedded.data(), p.embedded.data(), Range{first * width, (first + count) * width},
-                    static_cast<float>(options_.dropout), random_key(key, seq2seq::target_embedding));
+        if (train) drop_embedded(p.embedded, p.rows, part, p.groups.of_part(seq2seq::target_embedding));
         input.x = p.embedded.data();
     }
-    run_recurrence(input, train, random_key(key, seq2seq::decoder_layers), p);
-    const Range places{p.first[part.begin], p.first[part.end]};
-    gather_readout(places, p);
-    if (train && options_.output_dropout > 0)
-        dropout(p.readout.data(), p.readout.data(), Range{places.begin * size, places.end * size},
-                static_cast<float>(options_.output_dropout), random_key(key, seq2seq::before_output));
+    run_recurrence(input, train, p);
+    gather_readout({p.first[part.begin], p.first[part.end]}, p);
+    if (train) drop_readout(p.readout, part, p);
 }
 
-void Seq2Seq::run_recurrence(const RecurrentInput& input, bool train, uint64_t key, Pass& p) const {
+// What the output reads at the steps of `part`, or its gradient.
+void Seq2Seq::drop_readout(Buffer& z, Range part, const Pass& p) const {
+    const size_t size = readout_size();
+    const Dropout d{static_cast<float>(options_.output_dropout)};
+    const RowGroups keys = p.groups.of_part(seq2seq::before_output);
+    if (d.p == 0) return;
+    if (keys) return dropout(z.data(), z.data(), size, p.readouts, part, d, keys);
+    dropout(z.data(), z.data(), Range{p.first[part.begin] * size, p.first[part.end] * size}, d.p, keys.key);
+}
+
+void Seq2Seq::run_recurrence(const RecurrentInput& input, bool train, Pass& p) const {
+    const RowGroups keys = p.groups.of_part(seq2seq::decoder_layers);
     const size_t tokens = p.steps * p.rows;
     p.hidden.reserve(tokens * options_.hidden_size);
     const RecurrentState start{p.encoded.h.data(), p.encoded.c.data()};
@@ -113,7 +137,7 @@ void Seq2Seq::run_recurrence(const RecurrentInput& input, bool train, uint64_t k
         if (options_.readout == Readout::all) p.contexts.reserve(tokens * context_size());
         attending_forward(decoder_, *attention_, attended(p.encoded),
                           {p.steps, input.x, input.lengths, start, input.part,
-                           train ? static_cast<float>(options_.dropout) : 0.0f, key},
+                           train ? static_cast<float>(options_.dropout) : 0.0f, keys},
                           {p.hidden.data(), options_.readout == Readout::all ? p.contexts.data() : nullptr},
                           p.attending);
         return;
@@ -123,7 +147,8 @@ void Seq2Seq::run_recurrence(const RecurrentInput& input, bool train, uint64_t k
     read.fixed_part = p.encoded.fixed.data();
     Buffer& states = attention_ ? p.states : p.hidden;
     states.reserve(tokens * options_.hidden_size);
-    decoder_.forward(read, start, states.data(), {}, p.memory.decoder, train, key);
+    decoder_.forward(read, start, states.data(), {}, p.memory.decoder, train, keys);
+    p.attention.groups = keys;
     if (attention_)
         attention_->forward(attended(p.encoded), states.data(), p.steps, steps_asked(input.part, p.steps),
                             p.hidden.data(), p.attention);
@@ -149,36 +174,41 @@ void Seq2Seq::gather_readout(Range places, Pass& p) const {
     }
 }
 
-void Seq2Seq::loss(const PairBatch& b, double* nll, bool train, float teacher_forcing, uint64_t key) {
+void Seq2Seq::loss(const PairBatch& b, double* nll, bool train, float teacher_forcing, const RowGroups& groups) {
     if (train && options_.weights == Weights::int8)
         throw std::invalid_argument("int8 weights are for inference only: train with weights \"f32\" or \"bf16\"");
     check_batch(b);
     if (!train) {
         Pool<Pass>::Loan pass(evaluation_);
-        return run_loss(b, nll, false, 1.0f, key, *pass);
+        return run_loss(b, nll, false, 1.0f, *pass);
     }
     const ForkLock lock(training_mutex_, [&] { renew_training(); });
     pending_ = false;
-    run_loss(b, nll, true, teacher_forcing, key, training_);
-    training_.key = key;
+    if (groups) check_groups(groups, b.rows);
+    training_.groups = groups;
+    run_loss(b, nll, true, teacher_forcing, training_);
     pending_ = true;
 }
 
-void Seq2Seq::run_loss(const PairBatch& b, double* nll, bool train, float teacher_forcing, uint64_t key, Pass& p) {
+void Seq2Seq::run_loss(const PairBatch& b, double* nll, bool train, float teacher_forcing, Pass& p) {
     lay_out(b, p);
-    run_encoder(b.source, b.source_lengths, p.encoded, p.memory, train, key);
+    run_encoder(b.source, b.source_lengths, p.encoded, p.memory, train, p.groups);
     size_t begin = 0;
-    for (const size_t t : own_steps(train && target_embedding_ ? teacher_forcing : 1.0f, key, p)) {
-        run_decoder({begin, t}, train, key, p);
-        choose_inputs(t, p);
+    for (const size_t t : own_steps(train && target_embedding_ ? teacher_forcing : 1.0f, p)) {
+        run_decoder({begin, t}, train, p);
+        choose_inputs(t, reads_own(t, teacher_forcing, p), p);
         begin = t;
     }
-    run_decoder({begin, p.steps}, train, key, p);
+    run_decoder({begin, p.steps}, train, p);
     const size_t count = p.places.size();
     p.nll.resize(count);
     if (train) dreadout_.reserve(count * readout_size());
-    output_.loss(p.readout.data(), count, p.targets.data(), p.nll.data(), train ? dreadout_.data() : nullptr, p.output,
-                 p.known.data());
+    if (train && p.groups)
+        output_.loss({p.readout.data(), p.targets.data(), p.readouts, p.groups.sums, p.known.data()}, p.nll.data(),
+                     dreadout_.data(), p.output);
+    else
+        output_.loss(p.readout.data(), count, p.targets.data(), p.nll.data(), train ? dreadout_.data() : nullptr,
+                     p.output, p.known.data());
     std::fill_n(nll, b.target_steps * b.rows, 0.0);
     for (size_t i = 0; i < count; ++i) nll[p.places[i]] = p.nll[i];
 }
@@ -196,6 +226,7 @@ void Seq2Seq::backward() {
     if (!pending_)
         throw std::invalid_argument("backward: no loss to differentiate; call loss first, once for every backward");
     encoder_.check_weights(training_.memory.encoder);
+    check_memory_of_groups(parameters(), training_.groups);
     const GradientLock gradients(gradients_mutex_);
     pending_ = false;
     output_.add_gradients(training_.output);
@@ -208,9 +239,7 @@ void Seq2Seq::backward() {
 void Seq2Seq::backward_decoder(Pass& p) {
     const size_t hidden = options_.hidden_size, width = options_.embedding_size, tokens = p.steps * p.rows;
     const size_t size = readout_size(), count = p.places.size();
-    if (options_.output_dropout > 0)
-        dropout(dreadout_.data(), dreadout_.data(), count * size, static_cast<float>(options_.output_dropout),
-                random_key(p.key, seq2seq::before_output));
+    drop_readout(dreadout_, {0, p.steps}, p);
     dhidden_.reserve(tokens * hidden);
     std::fill_n(dhidden_.data(), tokens * hidden, 0.0f);
     for (size_t i = 0; i < count; ++i)
@@ -228,10 +257,8 @@ void Seq2Seq::backward_decoder(Pass& p) {
     backward_recurrence(p, target_embedding_ ? dembedded_.data() : nullptr);
     if (options_.readout == Readout::all) scatter_readout_gradient(p);
     if (!target_embedding_) return;
-    if (options_.dropout > 0)
-        dropout(dembedded_.data(), dembedded_.data(), tokens * width, static_cast<float>(options_.dropout),
-                random_key(p.key, seq2seq::target_embedding));
-    embedding_backward(dembedded_.data(), width, p.inputs.data(), tokens, target_embedding_->grad.data());
+    drop_embedded(dembedded_, p.rows, {0, p.steps}, p.groups.of_part(seq2seq::target_embedding));
+    backward_embedding(p.inputs.data(), p.steps, p, *target_embedding_);
 }
 
 // From dhidden_ to the decoder's inputs: dembedded, dcontext_ and dmemory_, and to its initial state.
@@ -279,9 +306,14 @@ void Seq2Seq::backward_context(Pass& p) {
     std::fill_n(dlast_h_.data(), states, 0.0f);
     if (cell().has_c) dlast_c_.reserve(states);
     if (cell().has_c) std::fill_n(dlast_c_.data(), states, 0.0f);
-    const auto add_to_learned = [&](Parameter* p_, const Buffer& gradient) {
-        for (size_t i = 0; p_ && i < layers * rows; ++i)
-            kernels().add(hidden, gradient.data() + i * hidden, p_->grad.data() + i / rows * hidden);
+    const auto add_to_learned = [&](Parameter* learned, const Buffer& gradient) {
+        if (!learned) return;
+        sum_groups(kernels(), {learned}, p.groups, p.group_gradients, [&](size_t g) {
+            const Range own = split(rows, p.groups.count(), g);
+            for (size_t i = 0; i < layers * rows; ++i)
+                if (i % rows >= own.begin && i % rows < own.end)
+                    kernels().add(hidden, gradient.data() + i * hidden, learned->grad.data() + i / rows * hidden);
+        });
     };
     add_to_learned(initial_h_, dh_);
     add_to_learned(initial_c_, dc_);
@@ -328,9 +360,8 @@ void Seq2Seq::backward_bridge(Pass& p) {
     g.inputs = context_size();
     g.outputs = width;
     g.dx = dbridge_context_.data();
-    g.dweight = bridge_weight_->grad.data();
-    g.dbias = bridge_bias_->grad.data();
-    linear_backward(kernels(), g);
+    linear_backward(kernels(), g, *bridge_weight_, bridge_bias_, p.groups, even_groups(1, rows, p.groups.keys.size()),
+                    p.group_gradients);
     kernels().add(rows * context_size(), dbridge_context_.data(), dcontext_.data());
 }
 
@@ -339,10 +370,16 @@ void Seq2Seq::backward_encoder(Pass& p) {
     dembedded_.reserve(tokens * width);
     encoder_.backward(p.memory.encoder, has_memory_gradient() ? dmemory_.data() : nullptr,
                       {dlast_h_.data(), dlast_c_.data()}, dembedded_.data(), {});
-    if (options_.dropout > 0)
-        dropout(dembedded_.data(), dembedded_.data(), tokens * width, static_cast<float>(options_.dropout),
-                random_key(p.key, seq2seq::source_embedding));
-    embedding_backward(dembedded_.data(), width, p.memory.ids.data(), tokens, source_embedding_->grad.data());
+    drop_embedded(dembedded_, p.rows, {0, p.encoded.steps}, p.groups.of_part(seq2seq::source_embedding));
+    backward_embedding(p.memory.ids.data(), p.encoded.steps, p, *source_embedding_);
+}
+
+// From dembedded_ to the table that these ids were looked up in.
+void Seq2Seq::backward_embedding(const int32_t* ids, size_t steps, const Pass& p, Parameter& table) {
+    const size_t width = options_.embedding_size;
+    if (!p.groups) return embedding_backward(dembedded_.data(), width, ids, steps * p.rows, table.grad.data());
+    embedding_backward(dembedded_.data(), width, {ids, {steps, p.rows, p.groups.count()}, p.groups.sums, table.size()},
+                       table.grad.data());
 }
 
 }  // namespace rnnfast::core
