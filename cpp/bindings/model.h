@@ -17,7 +17,9 @@ std::unique_ptr<Model> made_of(const std::string& config) {
 }
 
 // One dropout key for all rows, or one for each group of them; apart: so that backward keeps each group's gradients.
-inline RowGroups row_groups_of(const std::vector<uint64_t>& dropout_keys, bool apart) {
+using Keys = std::pair<std::vector<uint64_t>, bool>;
+inline RowGroups row_groups_of(const Keys& keys) {
+    const auto& [dropout_keys, apart] = keys;
     if (dropout_keys.empty()) throw std::invalid_argument("dropout_keys is empty, expected one key or one a group");
     RowGroups groups(dropout_keys[0]);
     if (dropout_keys.size() > 1) groups.keys = dropout_keys;

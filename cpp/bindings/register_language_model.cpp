@@ -17,7 +17,7 @@ std::vector<py::ssize_t> state_shape(const LanguageModel& model, py::ssize_t row
 
 // One dropout key, or one for each group of rows. Returns (nll [T, N] float64, h, c or None).
 py::tuple loss(LanguageModel& model, const Array<int32_t>& x, const Array<int32_t>& y, const py::object& h0,
-               const py::object& c0, bool train, const std::vector<uint64_t>& dropout_keys, bool apart) {
+               const py::object& c0, bool train, const Keys& dropout_keys) {
     if (x.ndim() != 2 || x.shape(0) == 0)
         throw std::invalid_argument("x has shape " + shape_text(x) +
                                     ", expected (T, N) token ids with at least one step");
@@ -28,7 +28,7 @@ py::tuple loss(LanguageModel& model, const Array<int32_t>& x, const Array<int32_
     Array<double> nll({x.shape(0), x.shape(1)});
     Array<float> h(states), c(has_c ? states : std::vector<py::ssize_t>{0});
     double* out = nll.mutable_data();
-    const RowGroups groups = row_groups_of(dropout_keys, apart);
+    const RowGroups groups = row_groups_of(dropout_keys);
     const RecurrentStateOut end{h.mutable_data(), has_c ? c.mutable_data() : nullptr};
     {
         const py::gil_scoped_release release;
@@ -135,7 +135,7 @@ void register_language_model(py::module_& m) {
     model.def(py::init(&made_of<LanguageModel, LanguageModelOptions>), py::arg("config"))
         .def_property_readonly("config", [](const LanguageModel& l) { return write_options(l.options()); })
         .def("loss", &loss, py::arg("x"), py::arg("y"), py::arg("h0"), py::arg("c0"), py::arg("train"),
-             py::arg("dropout_keys"), py::arg("apart") = false)
+             py::arg("dropout_keys"))
         .def("backward", &LanguageModel::backward, py::call_guard<py::gil_scoped_release>())
         .def_property_readonly("unfinished", &LanguageModel::unfinished,
                                "All parameters but so many leading ones have complete gradients.")

@@ -184,8 +184,8 @@ std::pair<py::list, py::list> outputs_of(const Network& network, const NetworkTa
 }
 
 py::tuple forward(BoundNetwork& network, const py::sequence& given, const Lengths& lengths, const py::object& state,
-                  bool train, const std::vector<uint64_t>& dropout_keys, bool apart) {
-    const RowGroups groups = row_groups_of(dropout_keys, apart);
+                  bool train, const Keys& dropout_keys) {
+    const RowGroups groups = row_groups_of(dropout_keys);
     Inputs inputs = inputs_of(*network, given, 2);
     const size_t rows = inputs.signals[0].rows;
     if (lengths_data(lengths, signed_size(rows))) inputs.lengths = *lengths;
@@ -428,19 +428,20 @@ void register_network(py::module_& m) {
             "states", &states_described,
             "(name, layers times directions, hidden_size, whether it has c) of each recurrent layer.")
         .def("forward", &forward, py::arg("inputs"), py::arg("lengths"), py::arg("state"), py::arg("train"),
-             py::arg("dropout_keys"), py::arg("apart") = false,
+             py::arg("dropout_keys"),
              "inputs: a list, (T, N) int32 or (T, N, size) float32 each. state: None, or a list with (h, c or None) or "
              "None for each recurrent layer. With ``train``, dropout acts and the tape serves one backward; the inputs "
              "must not change until then. Returns (outputs, lengths, state, tape): outputs (T', N, width) each, their "
-             "lengths or None each, the last states, and None without ``train``. Several dropout_keys: one for each of as "
-             "many groups of equal numbers of rows, over which backward sums gradients alone, and then in a tree, or "
-             "keeps them ``apart``.")
+             "lengths or None each, the last states, and None without ``train``. dropout_keys: (one for each of as "
+             "many groups of equal numbers of rows, over which backward sums gradients alone; whether it keeps these "
+             "apart, else it adds them in a tree).")
         .def(
             "backward", &backward, py::arg("tape"), py::arg("doutputs"), py::arg("dstate"), py::arg("input_gradients"),
             py::arg("layers") = std::vector<std::string>(), py::arg("weights") = std::vector<float>(),
             "doutputs: a gradient or None for each output. dstate: as ``state`` of forward, gradients of the last "
             "states. Adds to the parameters' gradients. Returns (gradient or None of each input, [(dh, dc or None)] of "
-            "the first states, gradients of the outputs of ``layers``). weights: of the groups of rows in the tree, or none.")
+            "the first states, gradients of the outputs of ``layers``). weights: of the groups of rows in the tree, or "
+            "none.")
         .def_property_readonly(
             "no_groups", [](const BoundNetwork& n) { return n->no_groups(); },
             "Why the network cannot take groups of rows, in one sentence; empty if it can.")

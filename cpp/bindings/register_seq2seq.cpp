@@ -28,9 +28,8 @@ std::unique_ptr<EncodedSource> encode(const Seq2Seq& model, const Array<int32_t>
     return encoded;
 }
 
-// What a loss for training is given: the share of teacher forcing, dropout keys, weights of groups, whether these are
-// kept apart.
-using Training = std::tuple<float, std::vector<uint64_t>, std::vector<float>, bool>;
+// What a loss for training is given: the share of teacher forcing, dropout keys, weights of groups.
+using Training = std::tuple<float, Keys, std::vector<float>>;
 
 // nll [T, N]. training: None for an evaluation.
 Array<double> loss(Seq2Seq& model, const Array<int32_t>& source, const Array<int64_t>& lengths,
@@ -52,8 +51,8 @@ Array<double> loss(Seq2Seq& model, const Array<int32_t>& source, const Array<int
     batch.targets = targets.data();
     Array<double> nll({targets.shape(0), rows});
     double* out = nll.mutable_data();
-    const auto [teacher_forcing, keys, weights, apart] = training.value_or(Training{1.0f, {0}, {}, false});
-    RowGroups groups = row_groups_of(keys, apart);
+    const auto [teacher_forcing, keys, weights] = training.value_or(Training{1.0f, {{0}, false}, {}});
+    RowGroups groups = row_groups_of(keys);
     groups.sums.weights = weights;
     const py::gil_scoped_release release;
     model.loss(batch, out, training.has_value(), teacher_forcing, groups);

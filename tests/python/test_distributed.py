@@ -285,7 +285,9 @@ def fitted_in_shards(make, data, monkeypatch, **options):
         rf.set_num_threads(threads)
         model = make()
         history = rf.fit(model, data, shards=4, epochs=1, progress=False, **options)
-        found.append((program.digest(model), next(value for name, value in history[-1].items() if name.startswith("train_"))))
+        found.append(
+            (program.digest(model), next(value for name, value in history[-1].items() if name.startswith("train_")))
+        )
     rf.set_num_threads(before)
     assert together[True] > 0
     return found
@@ -328,7 +330,9 @@ def test_shards_of_a_network_with_a_prediction_a_step_have_the_bits_of_each_alon
     random = np.random.default_rng(0)
     lengths = random.integers(1, 12, 40)
     x = [random.integers(0, 20, n) for n in lengths]
-    data = rf.Examples(x, {"a": [ids % 3 for ids in x], "b": [np.sin(ids)[:, None] for ids in x]}, weights=random.random(40) + 0.1)
+    data = rf.Examples(
+        x, {"a": [ids % 3 for ids in x], "b": [np.sin(ids)[:, None] for ids in x]}, weights=random.random(40) + 0.1
+    )
 
     def make():
         layers = {
@@ -347,7 +351,13 @@ def test_shards_of_a_network_with_a_prediction_a_step_have_the_bits_of_each_alon
         {"attention": "additive", "dropout": 0.2, "teacher_forcing": 0.5, "num_layers": 2},
         {"attention": "additive", "cell": "lstm", "readout": "all", "bidirectional": True, "output_dropout": 0.3},
         {"attention": "dot", "dropout": 0.2, "cell": "lstm"},
-        {"attention": "general", "readout": "all", "bidirectional": True, "output_dropout": 0.3, "teacher_forcing": 0.7},
+        {
+            "attention": "general",
+            "readout": "all",
+            "bidirectional": True,
+            "output_dropout": 0.3,
+            "teacher_forcing": 0.7,
+        },
         {"decoder": "context_and_previous", "dropout": 0.2, "num_layers": 2},
         {"decoder": "context_as_input", "context": "mean", "cell": "rnn"},
         {"decoder": "d2l", "bidirectional": True, "context": "max", "readout": "all"},

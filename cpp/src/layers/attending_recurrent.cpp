@@ -292,7 +292,8 @@ void attending_backward(const Recurrent& rnn, CrossAttention& attention, const A
     const RowGroups& groups = tape.attention.groups;
     std::deque<GroupedGradients> grouped;
     for (size_t l = 0; l < layers && groups; ++l)
-        grouped.emplace_back(all.weights(l), all.arrays(l), ScanGroups{&tape.attention.group_rows, &groups.sums, &tape.layers[l].sums},
+        grouped.emplace_back(all.weights(l), all.arrays(l),
+                             ScanGroups{&tape.attention.group_rows, &groups.sums, &tape.layers[l].sums},
                              rnn.scan_gradients(l));
     parallel(threads, [&](const Team& team) {
         BackwardPass own{all, zeros, {}};

@@ -282,8 +282,8 @@ void CrossAttention::keys_gradient(const AttentionMemory& m, CrossAttentionTape&
     g.outputs = options_.query_size;
     g.dx = dvalues;
     g.add = true;
-    linear_backward(*kernels_, g, *key_, key_bias_, tape.groups,
-                    even_groups(m.steps, m.rows, tape.groups.keys.size()), tape.group_gradients);
+    linear_backward(*kernels_, g, *key_, key_bias_, tape.groups, even_groups(m.steps, m.rows, tape.groups.keys.size()),
+                    tape.group_gradients);
 }
 
 void CrossAttention::finish_backward(const AttentionMemory& m, const float* first, const float* states,

@@ -53,12 +53,12 @@ void sum_groups(const Kernels& kernels, const Parameters& parameters, const RowG
         swap();
         for (size_t i = 0; i < parameters.size(); ++i) {
             const size_t own = places[i].size();
-            std::copy_n(m.leaves[i].data(), own, apart ? parameters[i]->grad.data() + g * own : tree->leaf(g) + places[i].begin);
+            std::copy_n(m.leaves[i].data(), own,
+                        apart ? parameters[i]->grad.data() + g * own : tree->leaf(g) + places[i].begin);
         }
         if (tree)
-            parallel(threads_for(static_cast<double>(size)), [&](const Team& team) {
-                tree->add(kernels, g, split(size, team.size, team.index, unit_block));
-            });
+            parallel(threads_for(static_cast<double>(size)),
+                     [&](const Team& team) { tree->add(kernels, g, split(size, team.size, team.index, unit_block)); });
     }
     for (size_t i = 0; tree && i < parameters.size(); ++i)
         kernels.add(places[i].size(), tree->total() + places[i].begin, parameters[i]->grad.data());

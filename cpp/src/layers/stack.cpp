@@ -56,8 +56,7 @@ struct Pass {
     // All steps of a layer's input after dropout, or the gradient before it. In backward it is made again, not stored.
     void drop(size_t layer, Range part, const float* x, float* y) const {
         const RowGroups keys = tape.row_groups.of_part(layer);
-        if (!tape.group_rows.empty())
-            return core::dropout(x, y, all, tape.group_rows, part, stack.dropout, keys);
+        if (!tape.group_rows.empty()) return core::dropout(x, y, all, tape.group_rows, part, stack.dropout, keys);
         core::dropout(x, y, all, tape.steps.offset, part, stack.dropout, keys);
     }
 };

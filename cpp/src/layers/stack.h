@@ -55,8 +55,8 @@ struct RecurrentTape : RaggedRows {
     bool saved = false;
     // [Stack::saved_floats] the caller's, for gates, c, extra and outputs, instead of the tape's own.
     float* memory = nullptr;
-    bool stays = false;        // backward leaves that memory as it is
-    uint64_t weights = 0;      // their stamp
+    bool stays = false;                 // backward leaves that memory as it is
+    uint64_t weights = 0;               // their stamp
     RowGroups row_groups;               // gradients are summed over each alone
     std::vector<GroupRows> group_rows;  // how their rows lie
     GradientProgress progress;

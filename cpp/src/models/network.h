@@ -90,7 +90,7 @@ NetworkDescription read_network(const Json& json);
 struct NetworkTape {
     std::vector<Signal> signals;  // the inputs, then what each layer gave
     std::vector<std::unique_ptr<LayerTape>> layers;
-    std::vector<GroupedTape> grouped;  // instead, of layers that run on each group of rows alone
+    std::vector<GroupedTape> grouped;           // instead, of layers that run on each group of rows alone
     std::vector<Buffer> values, gradients;      // of the signals
     std::vector<std::vector<int64_t>> lengths;  // of signals whose lengths are not their input's
     std::vector<std::vector<int32_t>> ids;      // of inputs with padding

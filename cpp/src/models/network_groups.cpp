@@ -57,7 +57,8 @@ void forward_groups(const NetworkLayer& layer, const LayerForward& f, GroupedTap
         const GroupOfRows group{g, count};
         const GroupInputs inputs(f.inputs, group, tape.x);
         const Signal output = group.part(f.output);
-        LayerForward own{inputs.pointers, output, group.take(f.output, nullptr, tape.y), tape.groups[g].get(), f.scratch};
+        LayerForward own{inputs.pointers, output, group.take(f.output, nullptr, tape.y), tape.groups[g].get(),
+                         f.scratch};
         own.train = f.train;
         layer.forward(own);
         group.put(f.output, tape.y, f.y);

@@ -60,7 +60,8 @@ void dropout(const float* x, float* y, size_t width, const std::vector<GroupRows
         for (size_t t = steps.begin; t < std::min(steps.end, own.count()); ++t)
             for (size_t r = own.offset[t], run; r < own.offset[t + 1]; r += run) {
                 run = groups[g].places().run(r, own.offset[t + 1]);
-                const size_t first = (d.same_each_step ? r - own.offset[t] : r) * width, shift = list[r] * width - first;
+                const size_t first = (d.same_each_step ? r - own.offset[t] : r) * width,
+                             shift = list[r] * width - first;
                 dropout(x + shift, y + shift, Range{first, first + run * width}, d.p, keys.keys[g]);
             }
     }

@@ -37,8 +37,8 @@ public:
     }
     // Where the sum over group g goes: behind the subtrees that wait.
     float* leaf(size_t g) const { return levels_ + waiting(g) * size_; }
-    // Adds the leaf of group g, times its weight, to the subtrees that it completes, elements `own` of them. Threads may have different
-    // ones.
+    // Adds the leaf of group g, times its weight, to the subtrees that it completes, elements `own` of them. Threads
+    // may have different ones.
     void add(const Kernels& kernels, size_t g, Range own) const {
         float* sum = leaf(g);
         if (!sums_->weights.empty()) kernels.scale(own.size(), sums_->weights[g], sum + own.begin);

@@ -360,8 +360,8 @@ void BackwardPass::start_gradient(Range own_rows, float* left) const {
 }
 
 // Inputs that every step reads: from the gate gradients of each of some rows over all its steps, summed in order.
-void BackwardPass::fixed_gradients(const Team& team, const Steps& some, const RowPlaces& places, const ScanGradients& to,
-                                   float* scratch) const {
+void BackwardPass::fixed_gradients(const Team& team, const Steps& some, const RowPlaces& places,
+                                   const ScanGradients& to, float* scratch) const {
     if (!w.fixed_size || some.count() == 0) return;
     const Steps& steps = *s.steps;
     const size_t columns = w.order.columns();
@@ -434,8 +434,7 @@ void GroupedGradients::add(const Team& team, float* scratch, float* sums, const 
     for (size_t g = 0; g < groups_.rows->size(); ++g) {
         const GroupRows& group = (*groups_.rows)[g];
         const ScanGradients into = leaf(g);
-        if (tree_ && (!into.overwrite || group.list.empty()))
-            std::fill_n(tree_->leaf(g) + own.begin, own.size(), 0.0f);
+        if (tree_ && (!into.overwrite || group.list.empty())) std::fill_n(tree_->leaf(g) + own.begin, own.size(), 0.0f);
         ScanArrays some = s_;
         some.steps = &group.steps;
         some.places = group.places();

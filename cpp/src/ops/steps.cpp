@@ -63,7 +63,8 @@ void set_groups(const RaggedRows& all, size_t count, std::vector<GroupRows>& gro
     }
     const size_t own = all.order.size() / count;
     for (size_t t = 0; t < all.steps.count(); ++t) {
-        for (size_t n = 0; n < all.steps.rows(t); ++n) groups[all.order[n] / own].list.push_back(all.steps.offset[t] + n);
+        for (size_t n = 0; n < all.steps.rows(t); ++n)
+            groups[all.order[n] / own].list.push_back(all.steps.offset[t] + n);
         for (GroupRows& group : groups)
             if (group.list.size() > group.steps.total()) group.steps.offset.push_back(group.list.size());
     }

@@ -44,9 +44,7 @@ def _ranks(settings: argparse.Namespace, args: argparse.Namespace) -> Ranks | No
     """The ranks of this job; None to train without shards."""
     started, shards = started_ranks(), settings.shards
     compress = None if settings.compress == "none" else settings.compress
-    alone = [
-        name for name, given in (("--compress", compress), ("--split-optimizer", args.split_optimizer)) if given
-    ]
+    alone = [name for name, given in (("--compress", compress), ("--split-optimizer", args.split_optimizer)) if given]
     if shards == 0 and alone:
         raise ValueError(f"{alone[0]} is for training in shards: give --shards as well, a power of two")
     if shards == 0 and started > 1:

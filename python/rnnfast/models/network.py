@@ -282,7 +282,7 @@ class Network(Model):
         first = None if state is None else self._states_in(state, layout, "state")
         keys = [self._key()] if groups is None else [dropout_key(self._config["seed"], step) for step in groups.steps]
         apart = groups is not None and groups.apart
-        values, ends, last, tape = self._core.forward(arrays, counts, first, train, keys, apart)
+        values, ends, last, tape = self._core.forward(arrays, counts, first, train, (keys, apart))
         outputs = {name: layout.given(y, name in self._pooled) for name, y in zip(self._outputs, values)}
 
         def backward(

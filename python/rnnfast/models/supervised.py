@@ -75,12 +75,19 @@ class Supervised:
 
     def _part(self, run: Run, rows: slice) -> tuple[Run, dict[str, tuple[slice, ...]]]:
         """Some rows of a run, without the steps that none of them has, and where they lie in the outputs."""
-        outputs, lengths, places = {}, {}, {}
+        outputs, lengths = {}, {}
+        places: dict[str, tuple[slice, ...]] = {}
         for name, y in run.outputs.items():
             every = run.lengths[name]
             own = None if every is None else np.asarray(every[rows])
             steps = slice(None) if own is None else slice(int(own.max()))
-            places[name] = (rows,) if name in self.network._pooled else (rows, steps) if self.network.batch_first else (steps, rows)
+            places[name] = (
+                (rows,)
+                if name in self.network._pooled
+                else (rows, steps)
+                if self.network.batch_first
+                else (steps, rows)
+            )
             outputs[name] = np.ascontiguousarray(y[places[name]])
             lengths[name] = None if own is None or (own == own[0]).all() else own
         return Run(outputs, lengths, {}, run.backward), places
@@ -172,7 +179,9 @@ def _joined_lengths(parts: Sequence[Batch], steps: int) -> NDArray[Any] | None:
     if all(part.lengths is None for part in parts) and len(set(every)) == 1:
         return None
     rows = parts[0].inputs[0].shape[1 - steps]
-    own = [np.full(rows, count, np.int32) if part.lengths is None else part.lengths for part, count in zip(parts, every)]
+    own = [
+        np.full(rows, count, np.int32) if part.lengths is None else part.lengths for part, count in zip(parts, every)
+    ]
     return np.concatenate(own)
 
 

@@ -119,7 +119,11 @@ class Perplexity:
             source, target = (joined([part[i] for part in parts], 1, 0, value) for i, value in ((0, 0), (2, -1)))
             lengths = np.concatenate([part[1] for part in parts])
             given = [] if groups.apart or predictions is None else weights
-            return list(zip(self._model._group_losses(source, lengths, target, groups.steps, given, apart=groups.apart), weights)), None
+            return list(
+                zip(
+                    self._model._group_losses(source, lengths, target, groups.steps, given, apart=groups.apart), weights
+                )
+            ), None
         assert isinstance(self._model, LanguageModel)
         x, y = (np.concatenate([part[i] for part in parts], axis=1) for i in (0, 1))
         losses, state = self._model._group_losses(x, y, state, groups.steps, groups.apart)

@@ -26,7 +26,7 @@ def per_sample_gradients(
     as they are. All rows run through the recurrent layers together; each row's gradient is bit-identical to that of a batch with
     this row only. Clipped, noised and averaged, these are the gradients of differentially private training.
 
-    Memory is N times that of the parameters. Dropout acts as in training, with masks of its own for each row, and
+    Memory is N times that of the parameters. Dropout acts as in training, with other masks for each row, and
     ``model.steps`` advances by one.
 
     Parameters

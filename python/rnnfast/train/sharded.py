@@ -71,7 +71,7 @@ class ShardedSteps:
         loss = sum(each * own for each, own in pairs) / max(weight, 1e-300)
         share = 1.0 / weight if weight > 0 else 0.0
         if in_place and math.isfinite(loss):
-            model._core.scale_grads(share)
+            cast("Any", model)._core.scale_grads(share)
         elif in_place:
             model.zero_grad()
         elif math.isfinite(loss):

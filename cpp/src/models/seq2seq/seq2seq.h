@@ -121,9 +121,10 @@ public:
 
     // nll: [T * N] out, -log p(target) in nats, 0 where the target is negative. With `train`, backward() may follow: it
     // gives the gradients of the mean over the targets that count; of groups of rows those of the sum of their means,
-    // summed over each group alone. The keys make dropout's masks and the coins; others each step. teacher_forcing: the probability that a step reads `inputs`, for the whole batch; else it reads
-    // what this very pass, with its dropout, thinks the most probable tokens. No gradient flows through a choice, so
-    // those of the sequence that was read are exact.
+    // summed over each group alone. The keys make dropout's masks and the coins; others each step. teacher_forcing: the
+    // probability that a step reads `inputs`, for the whole batch; else it reads what this very pass, with its dropout,
+    // thinks the most probable tokens. No gradient flows through a choice, so those of the sequence that was read are
+    // exact.
     void loss(const PairBatch& batch, double* nll, bool train, float teacher_forcing, const RowGroups& groups);
     void backward();
 

@@ -33,8 +33,7 @@ void Seq2Seq::drop_embedded(Buffer& x, size_t rows, Range part, const RowGroups&
     const size_t width = options_.embedding_size, step = rows * width;
     const Dropout d{static_cast<float>(options_.dropout)};
     if (d.p == 0) return;
-    if (groups)
-        return dropout(x.data(), x.data(), width, even_groups(part.end, rows, groups.count()), part, d, groups);
+    if (groups) return dropout(x.data(), x.data(), width, even_groups(part.end, rows, groups.count()), part, d, groups);
     dropout(x.data(), x.data(), Range{part.begin * step, part.end * step}, d.p, groups.key);
 }
 
