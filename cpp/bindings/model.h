@@ -1,6 +1,8 @@
 // What Python's compiled models have in common.
 #pragma once
 
+#include <variant>
+
 #include "bindings/arrays.h"
 #include "files/options.h"
 #include "ops/row_groups.h"
@@ -16,13 +18,16 @@ std::unique_ptr<Model> made_of(const std::string& config) {
     return std::make_unique<Model>(options, options.seed, active());
 }
 
-// One dropout key for all rows, or one for each group of them; apart: so that backward keeps each group's gradients.
-using Keys = std::pair<std::vector<uint64_t>, bool>;
-inline RowGroups row_groups_of(const Keys& keys) {
-    const auto& [dropout_keys, apart] = keys;
-    if (dropout_keys.empty()) throw std::invalid_argument("dropout_keys is empty, expected one key or one a group");
-    RowGroups groups(dropout_keys[0]);
-    if (dropout_keys.size() > 1) groups.keys = dropout_keys;
+// One dropout key for all rows; or one for each group of them, the weights of the groups in the tree that adds their
+// gradients (none: 1 each), and whether they are kept apart instead.
+using Keys = std::variant<uint64_t, std::tuple<std::vector<uint64_t>, std::vector<float>, bool>>;
+inline RowGroups row_groups_of(const Keys& given) {
+    if (const uint64_t* key = std::get_if<uint64_t>(&given)) return *key;
+    const auto& [keys, weights, apart] = std::get<1>(given);
+    if (keys.empty()) throw std::invalid_argument("dropout_keys is empty, expected one key or one a group");
+    RowGroups groups(keys[0]);
+    if (keys.size() > 1) groups.keys = keys;
+    if (keys.size() > 1) groups.sums.weights = weights;
     groups.sums.apart = apart;
     return groups;
 }

@@ -432,9 +432,11 @@ void register_network(py::module_& m) {
              "inputs: a list, (T, N) int32 or (T, N, size) float32 each. state: None, or a list with (h, c or None) or "
              "None for each recurrent layer. With ``train``, dropout acts and the tape serves one backward; the inputs "
              "must not change until then. Returns (outputs, lengths, state, tape): outputs (T', N, width) each, their "
-             "lengths or None each, the last states, and None without ``train``. dropout_keys: (one for each of as "
-             "many groups of equal numbers of rows, over which backward sums gradients alone; whether it keeps these "
-             "apart, else it adds them in a tree).")
+             "lengths or None each, the last states, and None without ``train``. dropout_keys: one, or (one for each "
+             "of as "
+             "many groups of equal numbers of rows, over which backward sums gradients alone; their weights, which "
+             "backward "
+             "may give instead; whether it keeps these sums apart, else it adds them in a tree).")
         .def(
             "backward", &backward, py::arg("tape"), py::arg("doutputs"), py::arg("dstate"), py::arg("input_gradients"),
             py::arg("layers") = std::vector<std::string>(), py::arg("weights") = std::vector<float>(),

@@ -28,13 +28,10 @@ std::unique_ptr<EncodedSource> encode(const Seq2Seq& model, const Array<int32_t>
     return encoded;
 }
 
-// What a loss for training is given: the share of teacher forcing, dropout keys, weights of groups.
-using Training = std::tuple<float, Keys, std::vector<float>>;
-
-// nll [T, N]. training: None for an evaluation.
+// nll [T, N]. training: the share of teacher forcing and the keys of the random numbers; None: an evaluation.
 Array<double> loss(Seq2Seq& model, const Array<int32_t>& source, const Array<int64_t>& lengths,
                    const Array<int32_t>& inputs, const Array<int32_t>& targets,
-                   const std::optional<Training>& training) {
+                   const std::optional<std::pair<float, Keys>>& training) {
     check_pair(source, lengths);
     const py::ssize_t rows = source.shape(1);
     if (targets.ndim() != 2 || targets.size() == 0 || targets.shape(1) != rows)
@@ -51,9 +48,8 @@ Array<double> loss(Seq2Seq& model, const Array<int32_t>& source, const Array<int
     batch.targets = targets.data();
     Array<double> nll({targets.shape(0), rows});
     double* out = nll.mutable_data();
-    const auto [teacher_forcing, keys, weights] = training.value_or(Training{1.0f, {{0}, false}, {}});
-    RowGroups groups = row_groups_of(keys);
-    groups.sums.weights = weights;
+    const auto [teacher_forcing, keys] = training.value_or(std::pair<float, Keys>{1.0f, uint64_t{0}});
+    const RowGroups groups = row_groups_of(keys);
     const py::gil_scoped_release release;
     model.loss(batch, out, training.has_value(), teacher_forcing, groups);
     return nll;

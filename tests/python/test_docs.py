@@ -78,8 +78,9 @@ def test_the_code_for_pytorch_models_runs():
 
 
 def test_the_code_for_several_processes_runs():
+    names = {}
     for block in blocks("docs/distributed.md"):
-        exec(compile(block, "docs/distributed.md", "exec"), {})
+        exec(compile(block, "docs/distributed.md", "exec"), names)
 
 
 def test_the_code_for_layers_without_a_recurrent_product_runs():

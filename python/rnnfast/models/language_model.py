@@ -164,7 +164,7 @@ class LanguageModel(LossModel):
         self, x: ArrayLike, y: ArrayLike, state: StateLike | None, *, train: bool
     ) -> tuple[NDArray[np.float64], State]:
         h0, c0 = self._split(state)
-        nll, h, c = self._core.loss(as_int32(x, "x"), as_int32(y, "y"), h0, c0, train, ([self._key()], False))
+        nll, h, c = self._core.loss(as_int32(x, "x"), as_int32(y, "y"), h0, c0, train, self._key())
         return nll, h if c is None else (h, c)
 
     def to_onnx(self, path: PathLike) -> None:
@@ -217,7 +217,7 @@ class LanguageModel(LossModel):
         h0, c0 = self._split(state)
         given = listed(steps, "steps", "a list of integers")
         keys = [dropout_key(self._config["seed"], at_least(step, 0, "steps")) for step in given]
-        nll, h, c = self._core.loss(as_int32(x, "x"), as_int32(y, "y"), h0, c0, True, (keys, apart))
+        nll, h, c = self._core.loss(as_int32(x, "x"), as_int32(y, "y"), h0, c0, True, (keys, [], apart))
         groups = [np.ascontiguousarray(group) for group in np.split(nll, len(keys), axis=1)]
         counts = [int(np.count_nonzero(group >= 0)) for group in np.split(np.asarray(y), len(keys), axis=1)]
         losses = [float(group.sum() / max(count, 1)) for group, count in zip(groups, counts)]

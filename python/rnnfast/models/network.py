@@ -280,9 +280,10 @@ class Network(Model):
             raise ValueError("lengths are for rows, and the input is a single row: cut it instead")
         self.steps += train
         first = None if state is None else self._states_in(state, layout, "state")
-        keys = [self._key()] if groups is None else [dropout_key(self._config["seed"], step) for step in groups.steps]
-        apart = groups is not None and groups.apart
-        values, ends, last, tape = self._core.forward(arrays, counts, first, train, (keys, apart))
+        keys: Any = self._key()
+        if groups is not None:
+            keys = [dropout_key(self._config["seed"], step) for step in groups.steps], groups.weights, groups.apart
+        values, ends, last, tape = self._core.forward(arrays, counts, first, train, keys)
         outputs = {name: layout.given(y, name in self._pooled) for name, y in zip(self._outputs, values)}
 
         def backward(

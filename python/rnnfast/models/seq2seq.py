@@ -199,7 +199,7 @@ class Seq2Seq(LossModel):
         self, source: ArrayLike, source_lengths: ArrayLike, target: ArrayLike, *, train: bool
     ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         ids = self._checked(target)
-        training: Any = (self.teacher_forcing, ([self._key()], False), []) if train else None
+        training: Any = (self.teacher_forcing, self._key()) if train else None
         return self._nll(source, source_lengths, ids, training), ids[1:] >= 0
 
     def _group_losses(
@@ -211,7 +211,7 @@ class Seq2Seq(LossModel):
         of each group, for ``rf.per_sample_gradients``."""
         keys = [dropout_key(self._config["seed"], step) for step in steps]
         ids = self._checked(target)
-        nll = self._nll(source, source_lengths, ids, (self.teacher_forcing, (keys, apart), list(weights)))
+        nll = self._nll(source, source_lengths, ids, (self.teacher_forcing, (keys, list(weights), apart)))
         both = zip(np.split(nll, len(keys), axis=1), np.split(ids[1:] >= 0, len(keys), axis=1))
         counted = [own[counts] for own, counts in both]
         return [float(each.sum() / max(each.size, 1)) for each in counted]
