@@ -1,9 +1,12 @@
 // Networks of layers described by data, for models put together in Python.
 #include <pybind11/stl.h>
 
+#include <array>
+
 #include "bindings/layer.h"
 #include "bindings/model.h"
 #include "bindings/parameters.h"
+#include "bindings/state.h"
 #include "models/network_file.h"
 #include "runtime/finite.h"
 
@@ -97,24 +100,23 @@ std::vector<py::ssize_t> shape_of(const Signal& s) {
     return {signed_size(s.steps), signed_size(s.rows), signed_size(s.width)};
 }
 
-// h and c of every recurrent layer: arrays, and where the core reads or writes them.
-template <class State>
-struct States {
-    std::vector<py::object> h, c;
-    std::vector<State> at;
-};
-
-std::vector<py::ssize_t> state_shape(const Recurrent& layer, size_t rows) {
-    return {signed_size(layer.scans()), signed_size(rows), signed_size(layer.options().hidden_size)};
-}
-
 const Recurrent& recurrent_at(const Network& network, size_t i) {
     return *network.layer(network.recurrent()[i]).recurrent();
 }
 
-// given: None, or for each recurrent layer None or (h, c or None)
-States<RecurrentState> states_of(const Network& network, const py::object& given, size_t rows) {
-    States<RecurrentState> states;
+// The states of all recurrent layers, and the arrays that hold them.
+struct GivenStates {
+    std::vector<py::object> arrays;
+    std::vector<RecurrentState> at;
+};
+struct NewStates {
+    py::list arrays;
+    std::vector<RecurrentStateOut> at;
+};
+
+// given: None, or for each recurrent layer None or the parts of its state
+GivenStates states_of(const Network& network, const py::object& given, size_t rows) {
+    GivenStates states;
     const size_t count = network.recurrent().size();
     if (given.is_none()) return states;
     const auto list = py::cast<py::sequence>(given);
@@ -122,44 +124,24 @@ States<RecurrentState> states_of(const Network& network, const py::object& given
         throw std::invalid_argument("got the states of " + std::to_string(list.size()) + " layers, expected " +
                                     std::to_string(count) + ", one for each recurrent layer");
     for (size_t i = 0; i < count; ++i) {
-        RecurrentState state;
         const py::object one = list[i];
-        if (!one.is_none()) {
-            const auto pair = py::cast<std::pair<py::object, py::object>>(one);
-            const std::string& name = network.layer_name(network.recurrent()[i]);
-            const auto shape = state_shape(recurrent_at(network, i), rows);
-            state.h = optional_data(pair.first, shape, "state h of '" + name + "'");
-            state.c = optional_data(pair.second, shape, "state c of '" + name + "'");
-            states.h.push_back(pair.first);
-            states.c.push_back(pair.second);
-        }
-        states.at.push_back(state);
+        states.at.emplace_back();
+        if (one.is_none()) continue;
+        states.at.back() = state_of(StateParts(recurrent_at(network, i), rows), py::cast<py::sequence>(one), "state ",
+                                    " of '" + network.layer_name(network.recurrent()[i]) + "'");
+        states.arrays.push_back(one);
     }
     return states;
 }
 
-States<RecurrentStateOut> new_states(const Network& network, size_t rows) {
-    States<RecurrentStateOut> states;
+NewStates new_states(const Network& network, size_t rows) {
+    NewStates states;
     for (size_t i = 0; i < network.recurrent().size(); ++i) {
-        const Recurrent& layer = recurrent_at(network, i);
-        Array<float> h(state_shape(layer, rows));
-        RecurrentStateOut out{h.mutable_data(), nullptr};
-        states.h.push_back(h);
-        states.c.push_back(py::none());
-        if (layer.cell().has_c) {
-            Array<float> c(state_shape(layer, rows));
-            out.c = c.mutable_data();
-            states.c.back() = c;
-        }
-        states.at.push_back(out);
+        const NewState one(StateParts(recurrent_at(network, i), rows));
+        states.arrays.append(one.arrays);
+        states.at.push_back(one.at);
     }
     return states;
-}
-
-py::list as_list(const States<RecurrentStateOut>& states) {
-    py::list all;
-    for (size_t i = 0; i < states.h.size(); ++i) all.append(py::make_tuple(states.h[i], states.c[i]));
-    return all;
 }
 
 struct BoundTape {
@@ -190,8 +172,8 @@ py::tuple forward(BoundNetwork& network, const py::sequence& given, const Length
     const size_t rows = inputs.signals[0].rows;
     if (lengths_data(lengths, signed_size(rows))) inputs.lengths = *lengths;
     for (Signal& s : inputs.signals) s.lengths = lengths ? inputs.lengths.data() : nullptr;
-    const States<RecurrentState> start = states_of(*network, state, rows);
-    const States<RecurrentStateOut> end = new_states(*network, rows);
+    const GivenStates start = states_of(*network, state, rows);
+    const NewStates end = new_states(*network, rows);
     const Network::Sequence sequence{inputs.signals.data(), start.at.empty() ? nullptr : start.at.data(),
                                      end.at.data()};
     if (train) {
@@ -202,7 +184,7 @@ py::tuple forward(BoundNetwork& network, const py::sequence& given, const Length
         }
         const auto [values, ends] = outputs_of(*network, *tape);
         auto bound = std::make_unique<BoundTape>(BoundTape{std::move(tape), std::move(inputs)});
-        return py::make_tuple(values, ends, as_list(end), py::cast(std::move(bound)));
+        return py::make_tuple(values, ends, end.arrays, py::cast(std::move(bound)));
     }
     Pool<NetworkTape>::Loan tape(network.inference);
     {
@@ -210,7 +192,7 @@ py::tuple forward(BoundNetwork& network, const py::sequence& given, const Length
         network->forward(sequence, *tape, false, {});
     }
     const auto [values, ends] = outputs_of(*network, *tape);
-    return py::make_tuple(values, ends, as_list(end), py::none());
+    return py::make_tuple(values, ends, end.arrays, py::none());
 }
 
 // Copies of the outputs' gradients, because backward uses them up.
@@ -230,15 +212,15 @@ std::vector<Buffer> output_gradients(const Network& network, const NetworkTape& 
     return all;
 }
 
-// Returns (gradient of each input or None, [(dh, dc or None)] of the start states, gradients of the named layers).
+// Returns (gradient of each input or None, gradients of the parts of the start states, gradients of the named layers).
 py::tuple backward(BoundNetwork& network, BoundTape& tape, const py::sequence& doutputs, const py::object& dstate,
                    bool input_gradients, const std::vector<std::string>& layers, const std::vector<float>& weights) {
     if (!tape.tape)
         throw std::invalid_argument("backward: nothing was saved, or it was used already; run forward again");
     std::vector<Buffer> dy = output_gradients(*network, *tape.tape, doutputs);
     const size_t rows = tape.inputs.signals[0].rows;
-    const States<RecurrentState> dend = states_of(*network, dstate, rows);
-    const States<RecurrentStateOut> dstart = new_states(*network, rows);
+    const GivenStates dend = states_of(*network, dstate, rows);
+    const NewStates dstart = new_states(*network, rows);
     std::vector<float*> dy_data, dx_data;
     for (Buffer& buffer : dy) dy_data.push_back(buffer.data());
     py::list dx;
@@ -271,7 +253,7 @@ py::tuple backward(BoundNetwork& network, BoundTape& tape, const py::sequence& d
         network.used_tape.put(std::move(*tape.tape));
         tape.tape.reset();
     }
-    return py::make_tuple(dx, as_list(dstart), dlayers);
+    return py::make_tuple(dx, dstart.arrays, dlayers);
 }
 
 // A network one step at a time.
@@ -308,16 +290,22 @@ public:
         return outputs;
     }
 
+    // Of every layer that has one, the parts of its state: h, c of a cell that has it, x of a layer that carries it.
     py::dict state() const {
         const SoleUse busy = use();
         py::dict all;
         const std::vector<size_t> layers = network_.with_state();
         for (size_t i = 0; i < layers.size(); ++i) {
-            const StreamState& s = states_[i];
-            const bool has_c = s.c.size() != 0;
-            Array<float> h(shape_of_state(s)), c(has_c ? shape_of_state(s) : std::vector<py::ssize_t>{0});
-            s.get(h.mutable_data(), has_c ? c.mutable_data() : nullptr);
-            all[py::str(network_.layer_name(layers[i]))] = py::make_tuple(h, has_c ? py::object(c) : py::none());
+            const Parts parts(states_[i]);
+            py::tuple arrays(parts.count);
+            float* at[3] = {};
+            for (size_t j = 0; j < parts.count; ++j) {
+                Array<float> array(parts.shape[j]);
+                at[parts.place[j]] = array.mutable_data();
+                arrays[j] = std::move(array);
+            }
+            states_[i].get(at[0], at[1], at[2]);
+            all[py::str(network_.layer_name(layers[i]))] = arrays;
         }
         return all;
     }
@@ -326,21 +314,17 @@ public:
         if (given.is_none()) return reset();
         const auto all = py::cast<py::dict>(given);
         const std::vector<size_t> layers = network_.with_state();
-        std::vector<std::pair<py::object, py::object>> kept;
-        std::vector<std::pair<const float*, const float*>> values;
+        std::vector<py::object> kept;
+        std::vector<std::array<const float*, 3>> values;
         for (size_t i = 0; i < layers.size(); ++i) {
             const std::string& name = network_.layer_name(layers[i]);
             if (!all.contains(name.c_str()))
                 throw std::invalid_argument("the state of layer '" + name + "' is missing");
-            kept.push_back(py::cast<std::pair<py::object, py::object>>(all[name.c_str()]));
-            if (!kept.back().second.is_none() && !states_[i].c.size())
-                throw std::invalid_argument("the state of layer '" + name +
-                                            "' has a c, but the layer has only h: give (h, None)");
-            values.emplace_back(checked(kept.back().first, states_[i], "state h of '" + name + "'"),
-                                checked(kept.back().second, states_[i], "state c of '" + name + "'"));
+            kept.push_back(all[name.c_str()]);
+            values.push_back(checked(py::cast<py::sequence>(kept.back()), states_[i], name));
         }
         const SoleUse busy = use(true);
-        for (size_t i = 0; i < layers.size(); ++i) states_[i].set(values[i].first, values[i].second);
+        for (size_t i = 0; i < layers.size(); ++i) states_[i].set(values[i][0], values[i][1], values[i][2]);
     }
 
     void reset() {
@@ -357,14 +341,43 @@ private:
     SoleUse use(bool writes_all = false) const {
         return {busy_, "this stream", "reset() it, or set its state", writes_all};
     }
-    static std::vector<py::ssize_t> shape_of_state(const StreamState& s) {
-        return {signed_size(s.layers), signed_size(s.rows), signed_size(s.hidden)};
-    }
-    static const float* checked(const py::object& array, const StreamState& s, const std::string& what) {
-        const float* values = optional_data(array, shape_of_state(s), what);
-        const size_t size = s.layers * s.rows * s.hidden;
-        if (values && first_not_finite(values, size) != size)
-            throw std::invalid_argument(what + " has NaN or infinity");
+    // The parts that the state of a layer has, of h, c and x.
+    struct Parts {
+        explicit Parts(const StreamState& s) {
+            const std::vector<py::ssize_t> layers{signed_size(s.layers), signed_size(s.rows), signed_size(s.hidden)};
+            const size_t carried = s.carried_inputs();
+            add(0, layers);
+            if (s.c.size()) add(1, layers);
+            if (carried) add(2, {signed_size(s.rows), signed_size(carried)});
+        }
+        static constexpr const char* names[] = {"h", "c", "x"};
+        size_t count = 0, place[3] = {};
+        std::vector<py::ssize_t> shape[3];
+
+    private:
+        void add(size_t part, std::vector<py::ssize_t> of) {
+            place[count] = part;
+            shape[count++] = std::move(of);
+        }
+    };
+    // The values of a given state; a part that is None, or not there, is zeros.
+    static std::array<const float*, 3> checked(const py::sequence& given, const StreamState& s,
+                                               const std::string& layer) {
+        const Parts parts(s);
+        std::array<const float*, 3> values{};
+        for (size_t j = 0; j < given.size(); ++j) {
+            const py::object one = given[j];
+            if (one.is_none()) continue;
+            if (j >= parts.count)
+                throw std::invalid_argument("the state of layer '" + layer + "' has a " +
+                                            Parts::names[std::min<size_t>(j, 2)] + ", but the layer has only h" +
+                                            (parts.count > 1 ? " and c" : "") + ": give None for what it has not");
+            const std::string what = std::string("state ") + Parts::names[parts.place[j]] + " of '" + layer + "'";
+            const float* data = values[parts.place[j]] = optional_data(one, parts.shape[j], what);
+            size_t size = 1;
+            for (const py::ssize_t n : parts.shape[j]) size *= static_cast<size_t>(n);
+            if (first_not_finite(data, size) != size) throw std::invalid_argument(what + " has NaN or infinity");
+        }
         return values;
     }
     // A NaN would stay in the state and reach the output of every later step.
@@ -403,8 +416,10 @@ py::list states_described(const BoundNetwork& n) {
     py::list all;
     for (size_t i = 0; i < n->recurrent().size(); ++i) {
         const Recurrent& layer = recurrent_at(*n, i);
-        all.append(py::make_tuple(n->layer_name(n->recurrent()[i]), layer.scans(), layer.options().hidden_size,
-                                  layer.cell().has_c));
+        const StateParts parts(layer, 1);
+        py::list names;
+        for (size_t j = 0; j < parts.count; ++j) names.append(parts.parts[j]->name);
+        all.append(py::make_tuple(n->layer_name(n->recurrent()[i]), names));
     }
     return all;
 }
@@ -424,26 +439,25 @@ void register_network(py::module_& m) {
         .def_property_readonly("inputs", &inputs_described,
                                "(name, numbers a step or 0, number of ids or 0) of each input.")
         .def_property_readonly("outputs", &outputs_described, "(name, width) of each output.")
-        .def_property_readonly(
-            "states", &states_described,
-            "(name, layers times directions, hidden_size, whether it has c) of each recurrent layer.")
+        .def_property_readonly("states", &states_described,
+                               "(name, parts of its state: h, c of a cell that has it, x of a layer that carries it) "
+                               "of each recurrent layer.")
         .def("forward", &forward, py::arg("inputs"), py::arg("lengths"), py::arg("state"), py::arg("train"),
              py::arg("dropout_keys"),
-             "inputs: a list, (T, N) int32 or (T, N, size) float32 each. state: None, or a list with (h, c or None) or "
-             "None for each recurrent layer. With ``train``, dropout acts and the tape serves one backward; the inputs "
+             "inputs: a list, (T, N) int32 or (T, N, size) float32 each. state: None, or a list with (h,), (h, c) or "
+             "(h, c, x), or None for each recurrent layer. With ``train``, dropout acts and the tape serves one "
+             "backward; the inputs "
              "must not change until then. Returns (outputs, lengths, state, tape): outputs (T', N, width) each, their "
              "lengths or None each, the last states, and None without ``train``. dropout_keys: one, or (one for each "
-             "of as "
-             "many groups of equal numbers of rows, over which backward sums gradients alone; their weights, which "
-             "backward "
-             "may give instead; whether it keeps these sums apart, else it adds them in a tree).")
-        .def(
-            "backward", &backward, py::arg("tape"), py::arg("doutputs"), py::arg("dstate"), py::arg("input_gradients"),
-            py::arg("layers") = std::vector<std::string>(), py::arg("weights") = std::vector<float>(),
-            "doutputs: a gradient or None for each output. dstate: as ``state`` of forward, gradients of the last "
-            "states. Adds to the parameters' gradients. Returns (gradient or None of each input, [(dh, dc or None)] of "
-            "the first states, gradients of the outputs of ``layers``). weights: of the groups of rows in the tree, or "
-            "none.")
+             "of as many groups of equal numbers of rows, over which backward sums gradients alone; their weights, "
+             "which "
+             "backward may give instead; whether it keeps these sums apart, else it adds them in a tree).")
+        .def("backward", &backward, py::arg("tape"), py::arg("doutputs"), py::arg("dstate"), py::arg("input_gradients"),
+             py::arg("layers") = std::vector<std::string>(), py::arg("weights") = std::vector<float>(),
+             "doutputs: a gradient or None for each output. dstate: as ``state`` of forward, gradients of the last "
+             "states. Adds to the parameters' gradients. Returns (gradient or None of each input, those of the "
+             "first states, gradients of the outputs of ``layers``). weights: of the groups of rows in the tree, or "
+             "none.")
         .def_property_readonly(
             "no_groups", [](const BoundNetwork& n) { return n->no_groups(); },
             "Why the network cannot take groups of rows, in one sentence; empty if it can.")
@@ -461,8 +475,9 @@ void register_network(py::module_& m) {
         .def("__call__", &NetworkStream::step, py::arg("inputs"),
              "inputs: a list, (rows,) int32 or (rows, size) float32 each; returns a list of outputs (rows, width).")
         .def("reset", &NetworkStream::reset, "Sets the state to zeros.")
-        .def_property("state", &NetworkStream::state, &NetworkStream::set_state,
-                      "A copy of the state: (h, c or None) by the layer's name. None sets zeros.")
+        .def_property(
+            "state", &NetworkStream::state, &NetworkStream::set_state,
+            "A copy of the state: its parts, (h,), (h, c) or (h, c, x), by the layer's name. None sets zeros.")
         .def_property_readonly("rows", &NetworkStream::rows);
 }
 

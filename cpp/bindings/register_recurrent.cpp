@@ -1,5 +1,6 @@
 #include "bindings/layer.h"
 #include "bindings/parameters.h"
+#include "bindings/state.h"
 #include "runtime/named.h"
 
 namespace rnnfast::bindings {
@@ -21,61 +22,11 @@ RecurrentInput input_of(const Layer& layer, const Array<float>& x, const Lengths
             lengths_data(lengths, x.shape(1))};
 }
 
-// The parts of a layer's state, in the order of Python's tuples: h, c of a cell that has it, and the last x of a layer
-// that carries it.
-struct StatePart {
-    const char* name;
-    const float* RecurrentState::*in;
-    float* RecurrentStateOut::*out;
-};
-constexpr StatePart part_h{"h", &RecurrentState::h, &RecurrentStateOut::h},
-    part_c{"c", &RecurrentState::c, &RecurrentStateOut::c}, part_x{"x", &RecurrentState::x, &RecurrentStateOut::x};
-
-struct StateParts {
-    StateParts(const Layer& layer, size_t rows) : carries_x(layer.rnn.carries_x()) {
-        const RecurrentOptions& o = layer.rnn.options();
-        states = {signed_size(layer.rnn.scans()), signed_size(rows), signed_size(o.hidden_size)};
-        if (carries_x) inputs = {signed_size(rows), signed_size(o.input_size)};
-        if (layer.rnn.cell().has_c) parts[count++] = &part_c;
-        if (carries_x) parts[count++] = &part_x;
-    }
-    const std::vector<py::ssize_t>& shape(size_t i) const { return parts[i] == &part_x ? inputs : states; }
-
-    const StatePart* parts[3] = {&part_h};
-    size_t count = 1;
-    bool carries_x;
-    std::vector<py::ssize_t> states, inputs;  // shapes
-};
-
-RecurrentState state_of(const StateParts& parts, const py::sequence& given, const char* before, const char* after) {
-    RecurrentState state;
-    for (size_t i = 0; i < std::min(parts.count, given.size()); ++i) {
-        const py::object one = given[i];
-        if (!one.is_none())
-            state.*parts.parts[i]->in =
-                optional_data(one, parts.shape(i), std::string(before) + parts.parts[i]->name + after);
-    }
-    return state;
-}
-
-// New arrays, and where the core writes them.
-struct NewState {
-    explicit NewState(const StateParts& parts) : arrays(parts.count) {
-        for (size_t i = 0; i < parts.count; ++i) {
-            Array<float> array(parts.shape(i));
-            at.*parts.parts[i]->out = array.mutable_data();
-            arrays[i] = std::move(array);
-        }
-    }
-    py::tuple arrays;
-    RecurrentStateOut at;
-};
-
 // Returns (y, state, tape or None).
 py::tuple forward(Layer& layer, const Array<float>& x, const py::sequence& state, const Lengths& lengths, bool save,
                   uint64_t dropout_key) {
     const RecurrentInput input = input_of(layer, x, lengths);
-    const StateParts parts(layer, input.rows);
+    const StateParts parts(layer.rnn, input.rows);
     const RecurrentState start = state_of(parts, state, "", "_0");
     Array<float> y({x.shape(0), x.shape(1), signed_size(layer.rnn.directions() * layer.rnn.options().hidden_size)});
     const NewState end(parts);
@@ -97,7 +48,7 @@ py::tuple forward(Layer& layer, const Array<float>& x, const py::sequence& state
 py::tuple backward(Layer& layer, RecurrentTape& tape, const py::object& dy, const py::sequence& dstate,
                    bool input_gradient) {
     const auto steps = signed_size(tape.input.steps), rows = signed_size(tape.input.rows);
-    const StateParts parts(layer, tape.input.rows);
+    const StateParts parts(layer.rnn, tape.input.rows);
     const float* dy_data =
         optional_data(dy, {steps, rows, signed_size(layer.rnn.directions() * layer.rnn.options().hidden_size)},
                       "gradient of the output");

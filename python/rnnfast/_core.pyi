@@ -274,13 +274,13 @@ class Network:
         ...
     def backward(self, tape: NetworkTape, doutputs: collections.abc.Sequence, dstate: typing.Any, input_gradients: bool, layers: collections.abc.Sequence[str] = [], weights: collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex] = []) -> tuple:
         """
-        doutputs: a gradient or None for each output. dstate: as ``state`` of forward, gradients of the last states. Adds to the parameters' gradients. Returns (gradient or None of each input, [(dh, dc or None)] of the first states, gradients of the outputs of ``layers``). weights: of the groups of rows in the tree, or none.
+        doutputs: a gradient or None for each output. dstate: as ``state`` of forward, gradients of the last states. Adds to the parameters' gradients. Returns (gradient or None of each input, those of the first states, gradients of the outputs of ``layers``). weights: of the groups of rows in the tree, or none.
         """
     def clip_grad_value(self, limit: typing.SupportsFloat | typing.SupportsIndex) -> None:
         ...
     def forward(self, inputs: collections.abc.Sequence, lengths: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex] | None, state: typing.Any, train: bool, dropout_keys: typing.SupportsInt | typing.SupportsIndex | tuple[collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex], bool]) -> tuple:
         """
-        inputs: a list, (T, N) int32 or (T, N, size) float32 each. state: None, or a list with (h, c or None) or None for each recurrent layer. With ``train``, dropout acts and the tape serves one backward; the inputs must not change until then. Returns (outputs, lengths, state, tape): outputs (T', N, width) each, their lengths or None each, the last states, and None without ``train``. dropout_keys: one, or (one for each of as many groups of equal numbers of rows, over which backward sums gradients alone; their weights, which backward may give instead; whether it keeps these sums apart, else it adds them in a tree).
+        inputs: a list, (T, N) int32 or (T, N, size) float32 each. state: None, or a list with (h,), (h, c) or (h, c, x), or None for each recurrent layer. With ``train``, dropout acts and the tape serves one backward; the inputs must not change until then. Returns (outputs, lengths, state, tape): outputs (T', N, width) each, their lengths or None each, the last states, and None without ``train``. dropout_keys: one, or (one for each of as many groups of equal numbers of rows, over which backward sums gradients alone; their weights, which backward may give instead; whether it keeps these sums apart, else it adds them in a tree).
         """
     def frozen(self) -> list[str]:
         ...
@@ -330,7 +330,7 @@ class Network:
     @property
     def states(self) -> list:
         """
-        (name, layers times directions, hidden_size, whether it has c) of each recurrent layer.
+        (name, parts of its state: h, c of a cell that has it, x of a layer that carries it) of each recurrent layer.
         """
     @property
     def unfinished(self) -> int:
@@ -360,7 +360,7 @@ class NetworkStream:
     @property
     def state(self) -> dict:
         """
-        A copy of the state: (h, c or None) by the layer's name. None sets zeros.
+        A copy of the state: its parts, (h,), (h, c) or (h, c, x), by the layer's name. None sets zeros.
         """
     @state.setter
     def state(self, arg1: typing.Any) -> None:

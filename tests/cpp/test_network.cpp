@@ -83,6 +83,7 @@ const char* const chains[] = {
     R"({"name":"r","type":"recurrent","cell":"gru","hidden_size":4,"dropout":0.3,"num_layers":2})",
     R"({"name":"r","type":"recurrent","cell":"mgu","hidden_size":3,"inputs":["tokens"]})",
     R"({"name":"r","type":"recurrent","cell":"rnn","hidden_size":3,"recompute":true})",
+    R"({"name":"r","type":"recurrent","cell":"qrnn","hidden_size":4,"num_layers":2,"window":2})",
     R"({"name":"l","type":"linear","out_features":4})",
     R"({"name":"l","type":"linear","out_features":4,"bias":false},{"name":"d","type":"dropout","p":0.4})",
     R"({"name":"n","type":"layer_norm"})",

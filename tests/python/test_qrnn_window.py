@@ -228,7 +228,17 @@ def test_what_does_not_fit_is_refused():
         step.state = (h, c)
     with pytest.raises(ValueError, match="x has shape"):
         step.state = (h, c, last[:, :4])
-    with pytest.raises(TypeError, match="window=2 cannot be part of a network"):
-        rf.Sequential(layer)
+    net = rf.Sequential(layer)
+    with pytest.raises(TypeError, match=r"state of '0' is \(h, c, x\), got a tuple"):
+        net.run(x, state={"0": (h, c)})
+    with pytest.raises(ValueError, match=r"state x of '0' has shape \(4, 4\), expected \(4, 5\)"):
+        net.run(x, state={"0": (h, c, last[:, :4])})
+    step = net.stream(rows=N)
+    with pytest.raises(ValueError, match=r"state x of '0' has shape \(4, 4\), expected \(4, 5\)"):
+        step.state = {"0": (h, c, last[:, :4])}
+    with pytest.raises(ValueError, match="state x of '0' has NaN or infinity"):
+        step.state = {"0": (h, c, np.full_like(last, np.nan))}
+    with pytest.raises(ValueError, match="reads ids, which a window of several steps cannot"):
+        rf.Network(inputs={"tokens": {"ids": D}}, layers={"r": layer})
     with pytest.raises(AttributeError, match="window of this|window is fixed"):
         layer.window = 1

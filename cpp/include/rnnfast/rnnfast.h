@@ -80,7 +80,7 @@ RNNFAST_C_API rnnfast_status rnnfast_model_vocab_size(const rnnfast_model* model
 /* Any output pointer may be NULL. */
 RNNFAST_C_API rnnfast_status rnnfast_model_sizes(const rnnfast_model* model, size_t* vocabulary, size_t* hidden,
                                                  size_t* num_layers);
-/* "rnn", "rnn_relu", "lstm" or "gru", zero-terminated; *size as in rnnfast_instruction_set. */
+/* The name of the cell, such as "lstm" (docs/model-file.md), zero-terminated; *size as in rnnfast_instruction_set. */
 RNNFAST_C_API rnnfast_status rnnfast_model_cell(const rnnfast_model* model, char* cell, size_t* size);
 /* RNNFAST_F32, RNNFAST_BF16 or RNNFAST_INT8 */
 RNNFAST_C_API rnnfast_status rnnfast_model_weights(const rnnfast_model* model, int* weights);
@@ -177,7 +177,7 @@ RNNFAST_C_API rnnfast_status rnnfast_tensors_values(const rnnfast_tensors* tenso
 RNNFAST_C_API void rnnfast_tensors_free(rnnfast_tensors* tensors);
 
 /* Layers from a safetensors file with PyTorch's names: {prefix}weight_ih_l0 and so on; cell: "rnn", "rnn_relu",
- * "lstm" or "gru". */
+ * "lstm", "gru" or another of docs/model-file.md. */
 RNNFAST_C_API rnnfast_status rnnfast_recurrent_load(const char* path, const char* prefix, const char* cell, int weights,
                                                     rnnfast_recurrent** layers);
 /* The same from open tensors, or tensors in memory; they may be freed afterwards. */

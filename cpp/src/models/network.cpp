@@ -343,11 +343,12 @@ void Network::layer_backward(size_t i, NetworkTape& tape, BackwardPass& pass, co
     RecurrentStateOut dstart;
     if (node.recurrent != none && g.dend) dend = g.dend[node.recurrent];
     if (node.recurrent != none && g.dstart) dstart = g.dstart[node.recurrent];
-    if (!pass.dy && !dend.h && !dend.c) {  // nothing comes back to this layer
+    if (!pass.dy && !dend.h && !dend.c && !dend.x) {  // nothing comes back to this layer
         const Recurrent* layer = node.layer->recurrent();
         const size_t size = layer ? layer->scans() * out.rows * layer->options().hidden_size : 0;
         for (float* d : {dstart.h, dstart.c})
             if (d) std::fill_n(d, size, 0.0f);
+        if (dstart.x) std::fill_n(dstart.x, out.rows * layer->options().input_size, 0.0f);
         return;
     }
     std::vector<const Signal*> inputs;

@@ -21,7 +21,7 @@
 //     embedding       embedding_dim                                                ids -> embedding_dim
 //     recurrent       cell, hidden_size, num_layers (1), bias (true),              ids (one-hot) or numbers
 //                     bidirectional (false), dropout (0), variational (false),     -> hidden_size, twice that
-//                     recompute (false), weight_drop (0)                              if bidirectional
+//                     recompute (false), weight_drop (0), window (1)                  if bidirectional
 //     linear          out_features, bias (true)                                    -> out_features
 //     layer_norm      eps (1e-5), weight (true), bias (true),                      -> the same width
 //                     centered (true; false, without a bias: RMSNorm)

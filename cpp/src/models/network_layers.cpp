@@ -54,6 +54,7 @@ public:
         bool bias = true, bidirectional = false, variational = false, recompute = false;
         double dropout = 0;
         std::optional<double> weight_drop;
+        std::optional<size_t> window;
         template <class Self, class Visit>
         static void fields(Self& o, Visit&& visit) {
             visit(required("cell"), o.cell);
@@ -65,6 +66,7 @@ public:
             visit(later("variational"), o.variational);
             visit(later("recompute"), o.recompute);
             visit(later("weight_drop"), o.weight_drop, Share{});
+            visit(later("window"), o.window, Size{1});
         }
     };
     RecurrentAdapter(const Options& o, const LayerPlace& place)
@@ -111,7 +113,8 @@ public:
         return layer_.options().bidirectional ? "its second half starts from the end of the sequence" : "";
     }
     StreamState initial_state(size_t rows) const override {
-        return {layer_.cell(), layer_.options().num_layers, layer_.options().hidden_size, rows};
+        return {layer_.cell(), layer_.options().num_layers, layer_.options().hidden_size, rows,
+                layer_.carries_x() ? layer_.options().input_size : 0};
     }
     StreamWorkspace::Sizes stream_sizes(size_t rows) const override {
         return core::stream_sizes(layer_.stack(reads_ids_), rows);
@@ -140,6 +143,10 @@ private:
         r.weight_drop = static_cast<float>(o.weight_drop.value_or(0));
         r.variational = o.variational;
         r.recompute = o.recompute;
+        r.window = o.window.value_or(1);
+        if (r.window > 1 && place.inputs[0].ids)
+            throw std::invalid_argument(
+                "reads ids, which a window of several steps cannot; put an embedding in between");
         r.weights = place.weights;
         return r;
     }

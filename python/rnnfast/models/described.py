@@ -49,15 +49,13 @@ def _(layer: Embedding) -> Description:
 
 @described.register
 def _(layer: Recurrent) -> Description:
-    if layer._window > 1:
-        raise TypeError(
-            "a QRNN with window=2 cannot be part of a network: give rf.Conv1d(..., 2, padding='causal') and a QRNN with window=1"
-        )
     options = {
         "cell": layer._cell, "hidden_size": layer.hidden_size, "num_layers": layer.num_layers, "bias": layer.bias,
         "bidirectional": layer.bidirectional, "dropout": layer.dropout, "variational": layer.variational,
         "recompute": layer.recompute is not None,
     }  # fmt: skip
+    if layer._window > 1:
+        options["window"] = layer._window
     return Description("recurrent", options, layer.input_size)
 
 

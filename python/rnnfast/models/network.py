@@ -17,7 +17,7 @@ from rnnfast.files import PathLike
 from rnnfast.models.base import Model
 from rnnfast.models.described import Description, described
 from rnnfast.models.onnx_write import write_network, writer
-from rnnfast.nn.layer import Array, Layer, State, StateLike, dropout_key, parts_of
+from rnnfast.nn.layer import Array, Layer, State, StateLike, dropout_key, joined, named_parts
 from rnnfast.nn.parts import Flatten, Part
 from rnnfast.protocols import Precision
 from rnnfast.text.vocab import Vocab
@@ -154,7 +154,7 @@ class Network(Model):
         self._compile(_core.Network, config, None)
         self._inputs: list[tuple[str, int, int]] = self._core.inputs
         self._outputs: list[str] = [name for name, _ in self._core.outputs]
-        self._states: list[tuple[str, int, int, bool]] = self._core.states
+        self._states: list[tuple[str, list[str]]] = self._core.states  # the parts of each: h, c, x
         self._pooled = self._after_a_pool()
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -318,7 +318,7 @@ class Network(Model):
             backward,
         )
 
-    def _states_in(self, given: Mapping[str, StateLike], layout: _Layout, what: str) -> list[tuple[Any, Any] | None]:
+    def _states_in(self, given: Mapping[str, StateLike], layout: _Layout, what: str) -> list[tuple[Any, ...] | None]:
         names = [name for name, *_ in self._states]
         if not isinstance(given, Mapping):
             raise TypeError(f"{what} is {kind_of(given)}, expected a mapping from names of recurrent layers")
@@ -327,20 +327,17 @@ class Network(Model):
                 raise ValueError(
                     f"{what} names {name!r}, expected recurrent layers of the network: {', '.join(names) or 'there are none'}"
                 )
-        states: list[tuple[Any, Any] | None] = []
-        for name, _, _, has_c in self._states:
-            parts = parts_of(given.get(name), has_c, f"{what} of {name!r}")
+        states: list[tuple[Any, ...] | None] = []
+        for name, wanted in self._states:
+            parts = named_parts(given.get(name), wanted, f"{what} of {name!r}")
             arrays = tuple(
                 None if part is None else layout.rows_of(as_float32(part, f"{what} of {name!r}")) for part in parts
             )
-            states.append(None if all(part is None for part in arrays) else (arrays[0], arrays[1]))
+            states.append(None if all(part is None for part in arrays) else arrays)
         return states
 
-    def _states_out(self, states: Sequence[tuple[Array, Array | None]], layout: _Layout) -> States:
-        kept: States = {}
-        for (name, *_), (h, c) in zip(self._states, states):
-            kept[name] = layout.state(h) if c is None else (layout.state(h), layout.state(c))
-        return kept
+    def _states_out(self, states: Sequence[tuple[Array, ...]], layout: _Layout) -> States:
+        return {name: joined([layout.state(part) for part in parts]) for (name, _), parts in zip(self._states, states)}
 
     @property
     def no_groups(self) -> str:
@@ -449,7 +446,7 @@ class NetworkStream:
     @property
     def state(self) -> States:
         """A copy of the state of every layer that has one, by name. None sets zeros."""
-        return {name: h if c is None else (h, c) for name, (h, c) in self._core.state.items()}
+        return {name: joined(parts) for name, parts in self._core.state.items()}
 
     @state.setter
     def state(self, given: Mapping[str, StateLike] | None) -> None:
@@ -458,10 +455,10 @@ class NetworkStream:
             return
         if not isinstance(given, Mapping):
             raise TypeError(f"state is {kind_of(given)}, expected a mapping from names of layers")
-        pairs = {name: state if isinstance(state, tuple) else (state, None) for name, state in given.items()}
+        several = {name: state if isinstance(state, tuple) else (state,) for name, state in given.items()}
         self._core.state = {
-            name: tuple(None if part is None else as_float32(part, f"state of {name!r}") for part in pair)
-            for name, pair in pairs.items()
+            name: tuple(None if part is None else as_float32(part, f"state of {name!r}") for part in parts)
+            for name, parts in several.items()
         }
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -522,11 +519,11 @@ class _Layout:
         return np.ascontiguousarray(grad.swapaxes(0, 1)) if self.batch_first else grad
 
     def rows_of(self, state: Array) -> Array:
-        return state[:, None] if self.flat else state
+        return np.expand_dims(state, -2) if self.flat else state
 
     def state(self, state: Array) -> Array:
         """The opposite of ``rows_of``."""
-        return state[:, 0] if self.flat else state
+        return state[..., 0, :] if self.flat else state
 
 
 def _read(wanted: Sequence[tuple[str, int, int]], inputs: Sequence[ArrayLike]) -> list[Any]:

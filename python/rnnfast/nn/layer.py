@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Callable, Generic, NoReturn, Optional, TypeVar, Union, overload
 
 import numpy as np
@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from rnnfast import html
 from rnnfast._arrays import as_float32, load_parameters, own
-from rnnfast._expect import brief
+from rnnfast._expect import brief, kind_of
 from rnnfast.pickling import reduced
 
 Array = NDArray[np.float32]
@@ -219,6 +219,22 @@ def parts_of(state: Any, has_c: bool, name: str = "state") -> tuple[Any, Any]:
         raise TypeError(f"{name} of an LSTM is the pair (h, c), got {type(state).__name__}")
     h, c = state
     return h, c
+
+
+def named_parts(state: Any, wanted: Sequence[str], name: str) -> tuple[Any, ...]:
+    """The parts of a state as users give it."""
+    if state is None or len(wanted) == 1:
+        return (state,)
+    if "x" not in wanted:
+        return parts_of(state, True, name)
+    if not isinstance(state, (tuple, list)) or len(state) != len(wanted):
+        raise TypeError(f"{name} is ({', '.join(wanted)}), got {kind_of(state)}")
+    return tuple(state)
+
+
+def joined(parts: Sequence[Array]) -> Any:
+    """A state as users see it: h, or the tuple of its parts."""
+    return parts[0] if len(parts) == 1 else tuple(parts)
 
 
 def dropout_key(seed: int, step: int) -> int:

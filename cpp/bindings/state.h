@@ -1,0 +1,66 @@
+// The state of a recurrent layer as Python gives and takes it: a tuple of arrays.
+#pragma once
+
+#include <algorithm>
+#include <string_view>
+
+#include "bindings/arrays.h"
+#include "layers/recurrent.h"
+
+namespace rnnfast::bindings {
+
+using namespace core;
+
+// The parts of a layer's state, in the order of Python's tuples: h, c of a cell that has it, and the last x of a layer
+// that carries it.
+struct StatePart {
+    const char* name;
+    const float* RecurrentState::*in;
+    float* RecurrentStateOut::*out;
+};
+constexpr StatePart part_h{"h", &RecurrentState::h, &RecurrentStateOut::h},
+    part_c{"c", &RecurrentState::c, &RecurrentStateOut::c}, part_x{"x", &RecurrentState::x, &RecurrentStateOut::x};
+
+struct StateParts {
+    StateParts(const Recurrent& layer, size_t rows) : carries_x(layer.carries_x()) {
+        const RecurrentOptions& o = layer.options();
+        states = {signed_size(layer.scans()), signed_size(rows), signed_size(o.hidden_size)};
+        if (carries_x) inputs = {signed_size(rows), signed_size(o.input_size)};
+        if (layer.cell().has_c) parts[count++] = &part_c;
+        if (carries_x) parts[count++] = &part_x;
+    }
+    const std::vector<py::ssize_t>& shape(size_t i) const { return parts[i] == &part_x ? inputs : states; }
+
+    const StatePart* parts[3] = {&part_h};
+    size_t count = 1;
+    bool carries_x;
+    std::vector<py::ssize_t> states, inputs;  // shapes
+};
+
+// before, after: what a message says around a part's name.
+inline RecurrentState state_of(const StateParts& parts, const py::sequence& given, std::string_view before,
+                               std::string_view after) {
+    RecurrentState state;
+    for (size_t i = 0; i < std::min(parts.count, given.size()); ++i) {
+        const py::object one = given[i];
+        if (!one.is_none())
+            state.*parts.parts[i]->in =
+                optional_data(one, parts.shape(i), std::string(before) + parts.parts[i]->name + std::string(after));
+    }
+    return state;
+}
+
+// New arrays, and where the core writes them.
+struct NewState {
+    explicit NewState(const StateParts& parts) : arrays(parts.count) {
+        for (size_t i = 0; i < parts.count; ++i) {
+            Array<float> array(parts.shape(i));
+            at.*parts.parts[i]->out = array.mutable_data();
+            arrays[i] = std::move(array);
+        }
+    }
+    py::tuple arrays;
+    RecurrentStateOut at;
+};
+
+}  // namespace rnnfast::bindings
