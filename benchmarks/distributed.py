@@ -10,6 +10,10 @@ seconds: alpha for every message, beta for every byte sent, gamma for every byte
 four constants are fitted to measurements here; for another network, alpha and beta are replaced by its own. The prediction is checked
 by making every exchange three times, and by another number of ranks than those that were fitted. Another table has the share of the
 exchange that backward hides: here, where both need the processor, and with the waiting time of a network added.
+
+Two more tables: the same batch of 64 rows on one rank with one thread, one with two, and two with one each, next to what two processes
+that share nothing but the machine lose to one another, which bounds what ranks can gain; and what eight shards of 64 rows cost one
+process, for a language model, a translator and a network.
 """
 
 from __future__ import annotations
@@ -32,6 +36,7 @@ from rnnfast.distributed.ranks import TreeSum
 
 T = 35
 ROWS = 16  # of each rank
+BATCH = 64  # rows that all ranks share
 SIZES = [1 << k for k in range(12, 23, 2)]  # floats of the exchanges that alpha and beta are fitted to
 NETWORKS = {"10 Gb/s": (30e-6, 8 / 10e9), "100 Gb/s": (5e-6, 8 / 100e9)}  # seconds a message, seconds a byte
 ETHERNET = 0.9  # the share of the bandwidth that messages get
@@ -132,10 +137,11 @@ class Step:
     processor: float = 0.0
 
 
-def measured_steps(ranks: rf.distributed.MPI, model: rf.LanguageModel, repeats: int) -> Step:
-    """Of training ``model``, after the first step."""
+def measured_steps(ranks: rf.distributed.MPI, model: rf.LanguageModel, repeats: int, rows: int | None = None) -> Step:
+    """Of training ``model``, after the first step. ``rows``: of a batch; None: ``ROWS`` of each rank."""
+    rows = ROWS * ranks.size if rows is None else rows
     random = np.random.default_rng(0)
-    ids = random.integers(0, model.config["vocab_size"], ROWS * ranks.size * T * (repeats + 1) + T + 1)
+    ids = random.integers(0, model.config["vocab_size"], rows * T * (repeats + 1) + T + 1)
     clocks = lambda: np.array([time.perf_counter(), ranks.seconds, ranks.waited, time.process_time()])  # noqa: E731
     seconds, last = [], [clocks()]
 
@@ -145,7 +151,7 @@ def measured_steps(ranks: rf.distributed.MPI, model: rf.LanguageModel, repeats: 
             seconds.append(now - last[0])
             last[0] = now
 
-    options = {"batch_size": ROWS * ranks.size, "num_steps": T, "optimizer": "sgd", "lr": 0.1, "progress": False}
+    options = {"batch_size": rows, "num_steps": T, "optimizer": "sgd", "lr": 0.1, "progress": False}
     rf.fit(model, ids, epochs=1, distributed=ranks, callbacks=[Clock()], **options)
     if not ranks.leads:  # callbacks are rank 0's
         return Step()
@@ -177,15 +183,147 @@ def worker(name: str, repeats: int) -> None:
         print(json.dumps(found), flush=True)
 
 
+def batch_worker(name: str, repeats: int, rows: int) -> None:
+    """Prints the step of a batch of ``rows``, at rank 0."""
+    ranks = rf.distributed.MPI(int(os.environ.get("PMI_SIZE") or os.environ.get("OMPI_COMM_WORLD_SIZE") or 1))
+    found = measured_steps(ranks, MODELS[name].make(), repeats, rows)
+    if ranks.leads:
+        print(json.dumps(asdict(found)), flush=True)
+
+
 # The parent
+
+
+def _batch_command(count: int, name: str, repeats: int, rows: int) -> list[str]:
+    options = ["--worker", "--rows", str(rows), "--model", name, "--repeats", str(repeats)]
+    return [_mpiexec(), "-n", str(count), sys.executable, "-m", "benchmarks.distributed", *options]
+
+
+def _steps(commands: list[list[str]], threads: int) -> list[Step]:
+    """Of programs that run at the same time."""
+    environment = {**os.environ, "RNNFAST_NUM_THREADS": str(threads)}
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    running = [subprocess.Popen(command, env=environment, **pipes) for command in commands]
+    outputs = [process.communicate() for process in running]
+    for process, (_, errors) in zip(running, outputs):
+        if process.returncode:
+            sys.exit(errors or f"a worker ended with status {process.returncode}")
+    return [Step(**json.loads(out.splitlines()[-1])) for out, _ in outputs]
+
+
+def same_batch(name: str, repeats: int, rounds: int = 3) -> str:
+    """The table of one batch on one and two cores; the least of several rounds, in which the ways take turns."""
+    kinds = {"1 x 1": (1, 1), "1 x 2": (1, 2), "2 x 1": (2, 1)}
+    wall: dict[str, list[float]] = {}
+    processor: dict[str, list[float]] = {}
+    for _ in range(rounds):
+        for kind, (count, threads) in kinds.items():
+            (step,) = _steps([_batch_command(count, name, repeats, BATCH)], threads)
+            wall.setdefault(kind, []).append(step.step)
+            processor.setdefault(kind, []).append(step.processor)
+        half = _batch_command(1, name, repeats, BATCH // 2)
+        wall.setdefault("alone", []).append(_steps([half], 1)[0].step)
+        wall.setdefault("both", []).append(max(step.step for step in _steps([half, half], 1)))
+    best = {kind: min(seconds) for kind, seconds in wall.items()}
+    lines = [
+        f"{name}, a batch of {BATCH} rows:",
+        "",
+        "| ranks x threads | step ms | of 1 x 1 | processor time of rank 0 ms | 1 x 1's over it |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for kind in kinds:
+        own = min(processor[kind])
+        lines.append(
+            f"| {kind} | {1e3 * best[kind]:.0f} | {best['1 x 1'] / best[kind]:.2f} times as fast | {1e3 * own:.0f} | "
+            f"{min(processor['1 x 1']) / own:.2f} |"
+        )
+    return "\n".join(
+        [
+            *lines, "",
+            f"2 x 1 is {best['1 x 2'] / best['2 x 1']:.2f} times as fast as 1 x 2.",
+            f"What the machine allows: two independent processes with {BATCH // 2} rows each take {1e3 * best['both']:.0f} ms a step, one "
+            f"alone {1e3 * best['alone']:.0f}: together they do {2 * best['alone'] / best['both']:.2f} times the work of one.",
+        ]
+    )  # fmt: skip
+
+
+def _three_kinds(units: int) -> dict[str, tuple[Any, Any, dict[str, Any]]]:
+    """Makers of models, data and options of fit; several batches of 64 rows."""
+    random = np.random.default_rng(0)
+    words = [f"w{i}" for i in range(1000)]
+    sentence = lambda: " ".join(random.choice(words, random.integers(8, 25)))  # noqa: E731
+    pairs = rf.ParallelCorpus.from_pairs([(sentence(), sentence()) for _ in range(6 * BATCH)])
+    x = [random.standard_normal((n, 16)).astype(np.float32) for n in random.integers(20, 60, 6 * BATCH)]
+    ids = random.integers(0, 2000, BATCH * T * 6 + 1)
+    return {
+        "language model": (
+            lambda: rf.LanguageModel(2000, cell="lstm", embedding_size=units, hidden_size=units, num_layers=2, dropout=0.5, seed=1),
+            ids, {"num_steps": T},
+        ),
+        "translator": (
+            lambda: rf.Seq2Seq(
+                pairs.source_vocab, pairs.target_vocab, embedding_size=units, hidden_size=units, attention="additive", dropout=0.2, seed=0
+            ),
+            pairs, {},
+        ),
+        "network": (
+            lambda: rf.Sequential(rf.LSTM(16, units, seed=0), rf.Dropout(0.2), rf.Pool("last"), rf.Linear(units, 10, seed=1), seed=2),
+            (x, random.integers(0, 10, len(x))), {"loss": "cross_entropy"},
+        ),
+    }  # fmt: skip
+
+
+def shards_cost(units: int, rounds: int = 6) -> str:
+    """The table of eight shards in one process with one thread; least and median processor time of a step."""
+    rf.set_num_threads(1)
+    lines = [
+        f"Eight shards of {BATCH} rows, {units} units, one thread; processor time of a step:",
+        "",
+        "| model | whole ms | eight shards ms | least more | median more |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+
+    class Clock(rf.Callback):
+        def __init__(self) -> None:
+            self.at: list[float] = []
+
+        def on_step(self, record: Any) -> None:
+            self.at.append(time.process_time())
+
+    for name, (make, data, options) in _three_kinds(units).items():
+        seconds: dict[int | None, list[float]] = {None: [], 8: []}
+        for i in range(rounds):
+            for shards in ((None, 8), (8, None))[i % 2]:
+                clock = Clock()
+                rf.fit(
+                    make(),
+                    data,
+                    epochs=1,
+                    batch_size=BATCH,
+                    shards=shards,
+                    progress=False,
+                    callbacks=[clock],
+                    **options,
+                )
+                seconds[shards] += np.diff(clock.at).tolist()
+        whole, split = seconds[None], seconds[8]
+        lines.append(
+            f"| {name} | {1e3 * min(whole):.1f} | {1e3 * min(split):.1f} | {min(split) / min(whole) - 1:+.1%} | "
+            f"{statistics.median(split) / statistics.median(whole) - 1:+.1%} |"
+        )
+    return "\n".join(lines)
+
+
+def _mpiexec() -> str:
+    found = os.environ.get("MPIEXEC") or shutil.which("mpiexec")
+    if found is None:
+        sys.exit("mpiexec is not installed: pip install 'rnnfast[mpi]', or set MPIEXEC")
+    return found
 
 
 def measured(count: int, name: str, repeats: int) -> dict[str, Any]:
     """What :func:`worker` prints on ``count`` ranks."""
-    mpiexec = os.environ.get("MPIEXEC") or shutil.which("mpiexec")
-    if mpiexec is None:
-        sys.exit("mpiexec is not installed: pip install 'rnnfast[mpi]', or set MPIEXEC")
-    command = [mpiexec, "-n", str(count), sys.executable, "-m", "benchmarks.distributed", "--worker"]
+    command = [_mpiexec(), "-n", str(count), sys.executable, "-m", "benchmarks.distributed", "--worker"]
     run = subprocess.run([*command, "--model", name, "--repeats", str(repeats)], capture_output=True, text=True)
     if run.returncode:
         sys.exit(run.stderr or f"{count} ranks ended with status {run.returncode}")
@@ -264,8 +402,13 @@ def main() -> None:
     parser.add_argument("--model", choices=MODELS, default="small", help="the model to measure")
     parser.add_argument("--repeats", type=int, default=8, help="steps of each measurement")
     parser.add_argument("--json", action="store_true", help="print the measurements too")
+    parser.add_argument("--units", type=int, default=256, help="of the models whose shards are measured")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--rows", type=int, help=argparse.SUPPRESS)
     args = parser.parse_args()
+    if args.worker and args.rows:
+        batch_worker(args.model, args.repeats, args.rows)
+        return
     if args.worker:
         worker(args.model, args.repeats)
         return
@@ -276,6 +419,7 @@ def main() -> None:
     exchanges = [(each["ranks"], size, seconds) for each in several for size, seconds in each["exchanges"]]
     cost = fitted(exchanges, seconds_a_byte_added(), delta)
     print(report(found, cost, args.model))
+    print("", same_batch(args.model, args.repeats), "", shards_cost(args.units), sep="\n")
     if args.json:
         print(json.dumps(found))
 

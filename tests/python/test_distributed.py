@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import itertools
 import json
@@ -21,7 +22,8 @@ import pytest
 import ranks_program as program
 
 import rnnfast as rf
-from rnnfast import _core
+from rnnfast import _core, cli
+from rnnfast.commands import fitting
 from rnnfast.distributed import mpi
 from rnnfast.distributed.ranks import TreeSum, round_bf16_, share_of, tree_sum_
 from rnnfast.train.checkpoint import read_checkpoint
@@ -552,11 +554,25 @@ def test_the_command_line_refuses_ranks_without_shards():
     assert "rnnfast: 2 ranks were started without --shards; give a power of two that 2 divides" in run.stderr
 
 
+def test_the_command_line_refuses_options_of_ranks_without_shards_and_estimators_on_ranks(
+    monkeypatch, capsys, tmp_path
+):
+    text = tmp_path / "text.txt"
+    text.write_text("a\tb\n" * 20)
+    for option in (["--split-optimizer"], ["--compress", "bf16"]):
+        assert cli.main(["train", str(text), *option, "--output", str(tmp_path / "model.safetensors")]) == 2
+        assert f"{option[0]} is for training in shards: give --shards as well" in capsys.readouterr().err
+    monkeypatch.setenv("PMI_SIZE", "2")
+    with pytest.raises(ValueError, match="2 ranks were started, but rnnfast classify trains in one process"):
+        fitting.trains(argparse.Namespace(model=None, output="m", command="classify"))
+
+
 @pytest.mark.slow
-def test_the_command_line_trains_on_ranks_and_resumes_on_others(tmp_path):
+@pytest.mark.parametrize("more", [[], ["--split-optimizer", "--no-overlap"], ["--compress", "bf16"]])
+def test_the_command_line_trains_on_ranks_and_resumes_on_others(tmp_path, more):
     text = tmp_path / "text.txt"
     text.write_text("\n".join("the time traveller for so it will be convenient to speak of him".split()) * 60)
-    options = ["--hidden-size", 16, "--dropout", 0.2, "--epochs", 2, "--batch-size", 8, "--shards", 4]
+    options = ["--hidden-size", 16, "--dropout", 0.2, "--epochs", 2, "--batch-size", 8, "--shards", 4, *more]
     for count in (1, 4):
         run = on_ranks(count, "-m", "rnnfast", "train", text, *options, "--output", tmp_path / f"{count}.safetensors")
         assert run.returncode == 0, run.stderr

@@ -11,6 +11,7 @@ import numpy as np
 
 from rnnfast.commands.options import JSON_HELP, LARGEST_SEED, THREADS_HELP, integer, named, real, text_of
 from rnnfast.commands.output import FORCE_HELP, check_output
+from rnnfast.distributed.mpi import started_ranks
 from rnnfast.nn.recurrent import LAYERS
 
 Item = TypeVar("Item")
@@ -54,6 +55,10 @@ def add_run(parser: Any) -> None:
 
 def trains(args: argparse.Namespace) -> bool:
     """Whether the command trains; checks its files."""
+    if started_ranks() > 1:
+        raise ValueError(
+            f"{started_ranks()} ranks were started, but rnnfast {args.command} trains in one process: start it without mpiexec"
+        )
     if (args.model is None) == (args.output is None):
         raise ValueError("give --output MODEL to train a model, or --model MODEL to apply one")
     if args.output is not None:

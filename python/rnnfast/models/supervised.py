@@ -166,11 +166,18 @@ class Supervised:
 def joined(arrays: Sequence[NDArray[Any]], rows: int, steps: int, padding: int = 0) -> NDArray[Any]:
     """Batches side by side, with ``padding`` behind the shorter ones; ``rows`` and ``steps``: the axes."""
     most = max(array.shape[steps] for array in arrays)
-    padded = []
+    if all(array.shape[steps] == most for array in arrays):
+        return np.concatenate(arrays, axis=rows)
+    shape = list(arrays[0].shape)
+    shape[rows], shape[steps] = sum(array.shape[rows] for array in arrays), most
+    whole = np.full(shape, padding, arrays[0].dtype)
+    first = 0
     for array in arrays:
-        width = [(0, most - array.shape[steps] if axis == steps else 0) for axis in range(array.ndim)]
-        padded.append(np.pad(array, width, constant_values=padding))
-    return np.concatenate(padded, axis=rows)
+        own = [slice(None)] * array.ndim
+        own[rows], own[steps] = slice(first, first + array.shape[rows]), slice(array.shape[steps])
+        whole[tuple(own)] = array
+        first += array.shape[rows]
+    return whole
 
 
 def _joined_lengths(parts: Sequence[Batch], steps: int) -> NDArray[Any] | None:
