@@ -314,6 +314,7 @@ NETWORKS = {
     "rows first, peepholes": lambda: rf.Sequential(
         rf.LSTM(3, 9, peepholes=True, batch_first=True, seed=0), rf.Pool("last"), rf.Linear(9, 2, seed=1), batch_first=True, seed=2,
     ),
+    "window": lambda: rf.Sequential(rf.QRNN(3, 9, num_layers=2, window=2, seed=0), rf.Pool("last"), rf.Linear(9, 2, seed=1), seed=2),
     "scans": lambda: rf.Sequential(
         rf.MinLSTM(3, 9, seed=0), rf.QRNN(9, 9, num_layers=2, dropout=0.2, seed=0), rf.Pool("last"), rf.Linear(9, 2, seed=1), seed=2,
     ),
