@@ -72,7 +72,12 @@ struct RecurrentTape : RaggedRows {
     std::vector<Buffer> dropped_hh, dropped_dhh;
     std::vector<ScanWeights> dropped;
     std::vector<Buffer> outputs;  // [total, directions * H] of each layer, or of every other one
-    View y;                       // the last layer's output, the caller's memory if rows are even
+    struct Lane {                 // a thread's, in a wavefront
+        Buffer scratch;
+        Steps part;
+    };
+    std::vector<Lane> lanes;
+    View y;  // the last layer's output, the caller's memory if rows are even
     SegmentWorkspace segment;
     Steps part;  // of the forward that is under way
     Buffer scratch, y_reversed, dy, dx, dx_other, dx_reversed, dx_windows, dx_before, dy_reversed, dc, dh, dh0, dgates,

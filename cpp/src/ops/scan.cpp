@@ -98,6 +98,8 @@ struct ForwardPlan {
 
 }  // namespace
 
+void reserve_scratch(const ScanWeights& w, const ScanForward& s) { static_cast<void>(ForwardPlan(w, s)); }
+
 void scan_forward(const ScanWeights& w, const ScanForward& s) {
     const Steps& steps = *s.steps;
     const size_t columns = w.order.columns();

@@ -18,6 +18,8 @@ struct ScanForward : ScanArrays {
     Buffer* scratch = nullptr;  // grows at the first call, then allocates no more
 };
 void scan_forward(const ScanWeights& w, const ScanForward& s);
+// Grows the scratch buffer, so that scan_forward of these steps, or of some of them, does not: it then throws nothing.
+void reserve_scratch(const ScanWeights& w, const ScanForward& s);
 // part[r, :] = W f_r + b, [rows, G*H] in the kernels' order, for `fixed` [rows, F]. scratch: as above.
 void fixed_part(const ScanWeights& w, const ConstView& fixed, float* part, Buffer& scratch);
 

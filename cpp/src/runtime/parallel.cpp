@@ -121,6 +121,10 @@ void Barrier::wait(int members) {
     for (Spin spin; round_.load(std::memory_order_acquire) == round;) spin.wait();
 }
 
+void Progress::await(size_t place) const {
+    for (Spin spin; place_.load(std::memory_order_acquire) < place;) spin.wait();
+}
+
 void run_team(size_t threads, void (*body)(const void*, const Team&), const void* object) {
 #ifdef _OPENMP
     if (threads > 1 && team_may_start()) {

@@ -50,6 +50,16 @@ private:
     alignas(64) std::atomic<unsigned> round_{0};
 };
 
+// How far a thread has come, for threads that follow it.
+class Progress {
+public:
+    void reach(size_t place) { place_.store(place, std::memory_order_release); }
+    void await(size_t place) const;
+
+private:
+    alignas(64) std::atomic<size_t> place_{0};
+};
+
 struct Team {
     size_t index;
     size_t size;
