@@ -1,4 +1,7 @@
-"""Compares this revision with another one, interleaved in one run: ``python -m benchmarks compare REV [kinds ...]``."""
+"""Compares this revision with another one, interleaved in one run: ``python -m benchmarks compare REV [kinds ...]``.
+
+REV is a revision of this repository, which is built first, or a folder that ``pip install --target`` put a revision in.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +45,7 @@ def main(args: argparse.Namespace) -> None:
         args.parser.error(f"unknown kind {kind!r}: expected some of {', '.join(KINDS)}")
     cases = chosen(list(all_cases(kinds, args.cells, args.grid)), args.cases)
     with tempfile.TemporaryDirectory() as folder:
-        site = build(revision, Path(folder))
+        site = Path(revision).resolve() if Path(revision).is_dir() else build(revision, Path(folder))
         for threads in args.threads:
             _compare(args, revision, site, [case for case in cases if threads == 1 or case.kind != "stream"], threads)
 
@@ -54,11 +57,15 @@ def _compare(args: argparse.Namespace, revision: str, site: Path, cases: list, t
     try:
         where = Path(workers[revision].ask("where")["file"])
         if site not in where.parents:
-            raise WorkerFailed(f"the other revision was imported from {where}, not from {site}")
+            raise WorkerFailed(f"the other revision was imported from {where}, not from {site}; it cannot replace an editable install")
         if not args.json:
             print(aligned(["case", "threads", "this", revision, "ratio", "of best", ""], WIDTHS), flush=True)
         for case in cases:
-            measured = measure(workers, case, args.seconds)
+            try:
+                measured = measure(workers, case, args.seconds)
+            except WorkerFailed as failed:  # a case that the other revision does not know
+                print(f"{case.name}: {str(failed).strip().splitlines()[-1]}", file=sys.stderr)
+                continue
             if len(measured.times) < 2:
                 print(f"{case.name}: {measured.skipped | measured.wrong}", file=sys.stderr)
                 continue

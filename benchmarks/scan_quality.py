@@ -1,13 +1,17 @@
 """Trains recurrent stacks of equal arithmetic for equal time: an LSTM, and LSTM, SRU, QRNN and minGRU with residuals.
 
 RNNFAST_DATA=... python -m benchmarks.scan_quality [tinyshakespeare ptb] [--minutes 10] [--threads 2]
-                                                   [--models LSTM minGRU ...] [--json FILE] [--plot PNG]
+                                                   [--models LSTM minGRU ...] [--rates FILE]
+                                                   [--json FILE] [--plot PNG]
+RNNFAST_DATA=... python -m benchmarks.scan_quality --measure FILE [...]    only the rates, interleaved, for --rates
 python -m benchmarks.scan_quality --from FILE [--plot PNG]        the table and the picture of an earlier run
 
 Every model multiplies about as often for a token as an LSTM of two layers: layers of SRU and QRNN have 3 H² multiplications, those
 of minGRU 2 H², those of an LSTM 8 H². All of them have the same width, embedding, output layer, batches, optimizer (Adam, its learning
-rate falling to zero on a cosine over the minutes) and dropout. Only training counts as time; the clock stops for evaluation. The test
-figure belongs to the weights with the best validation loss.
+rate falling to zero on a cosine over the minutes) and dropout. Only training counts as time; the clock stops for evaluation. With
+--rates a model trains on as many tokens as it can in that time at the rate that --measure found: since the bits of a model do not
+depend on threads or on the speed, the result is that of a quiet machine even where other programs run. The test figure belongs to the
+weights with the best validation loss.
 """
 
 from __future__ import annotations
@@ -93,11 +97,21 @@ def loss_of(model: rf.LanguageModel, text: rf.Corpus) -> float:
     return math.log(rf.evaluate(model, text).perplexity)
 
 
+def step(model: rf.LanguageModel, optimizer: rf.Adam, x: np.ndarray, y: np.ndarray, state: Any) -> Any:
+    _, state = model.loss(x, y, state)
+    model.backward()
+    rf.clip_grad_norm_(model, 1.0)
+    optimizer.step()
+    optimizer.zero_grad()
+    return state
+
+
 def trained(name: str, stack: Stack, texts: Any, data: Data, args: argparse.Namespace) -> dict[str, Any]:
     """Trains one model for the minutes asked; its curve and figures."""
     train, valid, test = texts
     model = model_of(stack, data, train.vocab, args.seed)
     optimizer, budget = rf.Adam(model, lr=data.lr), 60 * args.minutes
+    rate = args.known_rates.get(name)  # tokens a second, or None: the clock decides
     spent, tokens, epoch = 0.0, 0, 0
     curve: list[dict[str, float]] = []
     best, weights, state = math.inf, model.state_dict(), None
@@ -107,13 +121,9 @@ def trained(name: str, stack: Stack, texts: Any, data: Data, args: argparse.Name
         ):
             started = time.perf_counter()
             optimizer.lr = data.lr * (0.5 + 0.5 * math.cos(math.pi * min(1.0, spent / budget)))
-            _, state = model.loss(x, y, state)
-            model.backward()
-            rf.clip_grad_norm_(model, 1.0)
-            optimizer.step()
-            optimizer.zero_grad()
-            spent += time.perf_counter() - started
+            state = step(model, optimizer, x, y, state)
             tokens += x.size
+            spent = tokens / rate if rate else spent + time.perf_counter() - started
             if spent >= budget * (len(curve) + 1) / EVALUATIONS:
                 curve.append({"seconds": spent, "tokens": tokens, "valid": loss_of(model, valid)})
                 if curve[-1]["valid"] < best:
@@ -130,6 +140,26 @@ def trained(name: str, stack: Stack, texts: Any, data: Data, args: argparse.Name
         "multiplications": stack.multiplications(data.width), "tokens_per_second": tokens / spent,
         "epochs": tokens / len(train), "valid": best, "test": loss_of(model, test), "curve": curve,
     }  # fmt: skip
+
+
+def measured_rates(names: list[str], args: argparse.Namespace, rounds: int = 4, seconds: float = 1.2) -> dict[str, float]:
+    """Tokens a second of every model, each the best of some rounds in which all take turns."""
+    rates: dict[str, float] = {}
+    for name in names:
+        data, (train, _, _) = DATA[name], corpora(name)
+        models = {model: model_of(STACKS[model], data, train.vocab, args.seed) for model in args.models}
+        optimizers = {name: rf.Adam(model, lr=data.lr) for name, model in models.items()}
+        batches = rf.batches(train, batch_size=data.batch_size, num_steps=data.num_steps, seed=args.seed)
+        x, y = next(iter(batches))
+        for _ in range(rounds):
+            for key, model in models.items():
+                started, tokens = time.perf_counter(), 0
+                while time.perf_counter() < started + seconds:
+                    step(model, optimizers[key], x, y, None)
+                    tokens += x.size
+                title = f"{name}, {key}"
+                rates[title] = max(rates.get(title, 0.0), tokens / (time.perf_counter() - started))
+    return rates
 
 
 def table(results: list[dict[str, Any]]) -> str:
@@ -190,6 +220,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=2, help="default: %(default)s")
     parser.add_argument("--models", nargs="+", choices=list(STACKS), default=list(STACKS), help="default: all")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--measure", metavar="FILE", type=Path, help="write the models' tokens a second, and train nothing")
+    parser.add_argument("--rates", metavar="FILE", type=Path, help="count time by these tokens a second")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write one JSON object per model")
     parser.add_argument("--plot", metavar="PNG", help="draw the curves")
     parser.add_argument("--from", dest="source", metavar="FILE", type=Path, help="read the output of --json instead")
@@ -201,6 +233,10 @@ def main(argv: list[str] | None = None) -> None:
         results = [json.loads(line) for line in args.source.read_text(encoding="utf-8").splitlines() if line]
     else:
         rf.set_num_threads(args.threads)
+        if args.measure:
+            args.measure.write_text(json.dumps(measured_rates(args.data or list(DATA), args), indent=1) + "\n")
+            return
+        args.known_rates = json.loads(args.rates.read_text()) if args.rates else {}
         for name in args.data or DATA:
             texts = corpora(name)
             for model in args.models:
