@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import functools
 import json
 import statistics
 import sys
@@ -200,6 +201,37 @@ OUTSIDE = {
 }
 
 
+class Tagger(nn.Module):
+    """A bidirectional LSTM over sentences of different length; its loss is the cross-entropy of each word's tag."""
+
+    def __init__(self, words: int, tags: int) -> None:
+        super().__init__()
+        self.embedding, self.lstm = nn.Embedding(words, 64), nn.LSTM(64, 128, bidirectional=True)
+        self.head = nn.Linear(256, tags)
+
+    def forward(self, sentences: list[torch.Tensor]) -> torch.Tensor:
+        packed = nn.utils.rnn.pack_sequence([self.embedding(s) for s in sentences], enforce_sorted=False)
+        tags = nn.utils.rnn.pack_sequence([s % self.head.out_features for s in sentences], enforce_sorted=False).data
+        return nn.functional.cross_entropy(self.head(self.lstm(packed)[0].data), tags)
+
+
+def document_cases() -> Iterator[Case]:
+    """The three cases of docs/torch.md."""
+    sentences = [torch.randint(1000, (int(n),)) for n in torch.linspace(5, 40, 32)]
+    yield Case("train document case 1, tagger, 32 sentences", lambda: trained(lambda: Tagger(1000, 10), sentences), 2.5)
+    ids = torch.randint(10_000, (35, 20)), torch.randint(10_000, (35, 20))
+    yield Case("train document case 2, word model", lambda: trained(lambda: WordModel(10_000, 200, 2), ids, True), 1.35)
+
+    def serving(weights: Any) -> tuple[Program, Program]:
+        model, x, h = nn.GRU(64, 256).eval(), torch.randn(1, 1, 64), torch.randn(1, 1, 256)
+        fast = rft.accelerate(model, weights=weights, frozen=True, inplace=False)
+        return running(model, x, h), running(fast, x, h)
+
+    for weights, tolerance in [("f32", 1e-4), ("int8", 5e-2)]:
+        make = functools.partial(serving, weights)
+        yield Case(f"run document case 3, one row in {weights}, frozen", make, 4.0, tolerance)
+
+
 def compile_case(threads: int) -> dict[str, Any]:
     """Seconds until the first result of a compiled LSTM 2x64, T 32; PyTorch's unrolls it."""
     torch.set_num_threads(threads)
@@ -220,6 +252,10 @@ def compile_case(threads: int) -> dict[str, Any]:
         "ratio": found["torch"] / found["rnnfast"],
         "target": 5.0,
     }
+
+
+def all_cases() -> tuple[Case, ...]:
+    return (*layer_cases(), *model_cases(), *document_cases())
 
 
 def differ(a: list[torch.Tensor], b: list[torch.Tensor]) -> float:
@@ -278,7 +314,7 @@ def main(arguments: list[str] | None = None) -> None:
     if args.peak_of:
         print(
             peak(
-                next(c for c in (*layer_cases(), *model_cases()) if c.name == args.peak_of),
+                next(c for c in all_cases() if c.name == args.peak_of),
                 args.side,
                 int(args.threads),
             )
@@ -288,7 +324,7 @@ def main(arguments: list[str] | None = None) -> None:
     print(f"torch {torch.__version__}; {unit}", file=sys.stderr)
     words = [word for word in args.words if word != "memory"]
     for threads in map(int, args.threads.split(",")):
-        cases = (case for case in (*layer_cases(), *model_cases()) if all(word in case.name for word in words))
+        cases = (case for case in all_cases() if all(word in case.name for word in words))
         results: Iterable[dict[str, Any]] = (measure(case, threads, args.seconds, args.best) for case in cases)
         if "memory" in args.words:
             results = memory_results(cases, threads)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import io
 import pickle
 import subprocess
@@ -75,7 +76,9 @@ def test_the_report_says_what_runs_where_and_why():
         }
     )
     assert [place.reason for place in rft.report(model)] == ["not accelerated"] * 3
-    a, b, c = rft.report(rft.accelerate(model, weights="bf16", frozen=True))
+    with pytest.warns(UserWarning, match=r"^2 of 3 recurrent layers stay .* a: LSTM .*\(proj_size.*; c: RNN .*float64"):
+        rft.accelerate(model, weights="bf16", frozen=True)
+    a, b, c = rft.report(model)
     assert (a.runs_on, b.runs_on, c.runs_on) == ("PyTorch", "rnnfast bf16, frozen", "PyTorch")
     assert "proj_size" in a.reason
     assert "float64" in c.reason
@@ -104,14 +107,19 @@ def test_a_graph_kept_for_two_backwards_gives_the_same_gradients_twice():
         loss.backward()
 
 
-@pytest.mark.parametrize("what", ["input", "output", "weight"])
-def test_a_change_in_place_between_forward_and_backward_raises_as_pytorch_does(what):
-    fast = rft.accelerate(lstm())
-    x = X.clone().requires_grad_().mul(1.0)
-    y, _ = fast(x)
+@pytest.mark.parametrize("what", ["input", "output", "weight", "state"])
+@pytest.mark.parametrize("kind", [nn.GRU, nn.LSTM, nn.GRUCell, nn.LSTMCell])
+def test_a_change_in_place_between_forward_and_backward_raises_as_pytorch_does(kind, what):
+    fast = rft.accelerate(kind(4, 6))
+    cell = isinstance(fast, nn.RNNCellBase)
+    x = (X[0] if cell else X).clone().requires_grad_().mul(1.0)
+    h = torch.zeros(*([] if cell else [1]), 3, 6)
+    outputs = fast(x, (h, h.clone()) if "LSTM" in kind.__name__ else h)
+    y = outputs[0] if isinstance(outputs, tuple) else outputs
     loss = y.square().sum()
+    weight = fast.weight_hh if cell else fast.weight_hh_l0
     with torch.no_grad():
-        {"input": x, "output": y, "weight": fast.weight_hh_l0}[what].mul_(2)
+        {"input": x, "output": y, "weight": weight, "state": h}[what].mul_(2)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         loss.backward()
 
@@ -155,6 +163,23 @@ def test_torch_func_sees_pytorch_s_operators():
             for own in (module, fast)
         ]
         assert all(close(found[0][name], found[1][name]) for name in found[0])
+
+
+@pytest.mark.filterwarnings("ignore:There is a performance drop")
+def test_vmap_gives_what_it_gives_for_pytorch_s_layer():
+    module = nn.GRUCell(4, 6)
+    fast = rft.accelerate(module, inplace=False)
+    h = torch.zeros(5, 3, 6)
+    found = [torch.func.vmap(own)(X, h) for own in (module, fast)]
+    assert close(*found)
+    per_row = [
+        torch.func.vmap(
+            torch.func.grad(lambda p, x, h, own=own: torch.func.functional_call(own, p, (x, h)).square().sum()),
+            in_dims=(None, 0, 0),
+        )(dict(own.named_parameters()), X[0], h[0])
+        for own in (module, fast)
+    ]
+    assert all(close(per_row[0][name], per_row[1][name]) for name in per_row[0])
 
 
 def test_functional_call_with_other_weights_uses_them():
@@ -312,7 +337,7 @@ def test_normalized_weights_are_recomputed_at_each_call(what, when):
     def normalized(own):
         if what == "old_weight_norm":
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore", FutureWarning)
+                warnings.simplefilter("ignore")  # it is deprecated
                 return nn.utils.weight_norm(own, "weight_hh_l0")
         getattr(nn.utils.parametrizations, what)(own, "weight_hh_l0")
         return own
@@ -390,6 +415,8 @@ def test_traced_scripted_and_exported_programs_hold_pytorch_s_operators():
     # torch.jit.script replaces the layers of the model it reads by those it compiles.
     assert model.rnn.weight_hh_l0 is weight
     rft.accelerate(model)
+    if "strict" not in inspect.signature(torch.export.export).parameters:
+        return  # before PyTorch 2.3
     exported = torch.export.export(model, (ids,), strict=False)
     assert "rnnfast" not in exported.graph_module.code
     assert close(exported.module()(ids), want)
@@ -466,18 +493,67 @@ def test_workers_of_a_data_loader_run_the_model(method):
 
 
 @pytest.mark.slow
-def test_distributed_data_parallel_over_gloo(tmp_path):
+def test_distributed_data_parallel_over_gloo_averages_the_gradients_of_two_processes(tmp_path):
     program = f"""
-import torch, rnnfast.torch as rft
-torch.distributed.init_process_group("gloo", init_method="file://{tmp_path}/store", rank=0, world_size=1)
-model = torch.nn.parallel.DistributedDataParallel(rft.accelerate(torch.nn.GRU(4, 6)))
-model(torch.randn(5, 3, 4))[0].sum().backward()
-assert all(p.grad is not None for p in model.parameters())
+import sys, torch, rnnfast.torch as rft
+rank = int(sys.argv[1])
+torch.distributed.init_process_group("gloo", init_method="file://{tmp_path}/store", rank=rank, world_size=2)
+torch.manual_seed(0)
+alone = rft.accelerate(torch.nn.GRU(4, 6))
+model = torch.nn.parallel.DistributedDataParallel(alone)
+halves = torch.randn(2, 5, 3, 4)
+model(halves[rank])[0].sum().backward()
+found = [p.grad.clone() for p in alone.parameters()]
+alone.zero_grad()
+(sum(alone(half)[0].sum() for half in halves) / 2).backward()
+assert all(torch.allclose(a, p.grad, atol=1e-5) for a, p in zip(found, alone.parameters()))
 torch.distributed.destroy_process_group()
 print("done")
 """
-    run = subprocess.run([sys.executable, "-W", "ignore", "-c", program], capture_output=True, text=True)
-    assert run.stdout.strip() == "done", run.stderr
+    command = [sys.executable, "-W", "ignore", "-c", program]
+    runs = [subprocess.Popen([*command, str(rank)], stdout=subprocess.PIPE, stderr=subprocess.PIPE) for rank in (0, 1)]
+    for run in runs:
+        out, err = run.communicate(timeout=120)
+        assert out.strip() == b"done", err.decode()
+
+
+THREADS = """
+import os, torch, rnnfast.torch as rft
+layer, x = rft.accelerate(torch.nn.LSTM(64, 64)), torch.randn(20, 32, 64)
+with torch.no_grad():
+    for threads in (1, 3):
+        torch.set_num_threads(threads)
+        before = len(os.listdir("/proc/self/task"))
+        layer(x)
+        print(len(os.listdir("/proc/self/task")) - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads are counted in Linux's /proc")
+def test_torch_set_num_threads_holds_in_a_layer_and_one_openmp_runtime_needs_no_warning():
+    run = subprocess.run([sys.executable, "-W", "error", "-c", THREADS], capture_output=True, text=True)
+    assert run.stdout.split() == ["0", "2"], run.stderr
+
+
+def test_two_openmp_runtimes_are_reported(monkeypatch):
+    monkeypatch.setattr("rnnfast.torch.swap.two_runtimes", lambda: ["/a/libgomp.so.1", "/b/libiomp5.so"])
+    with pytest.warns(
+        RuntimeWarning, match=r"two OpenMP runtimes .* /a/libgomp.* and /b/libiomp.*import torch before rnnfast"
+    ):
+        rft.accelerate(lstm())
+
+
+@pytest.mark.slow
+def test_the_other_order_of_imports_is_reported_where_it_loads_two_runtimes():
+    program = """
+import warnings, rnnfast, torch, rnnfast.torch as rft
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    rft.accelerate(torch.nn.GRU(4, 6))
+print(len(rnnfast.info()["openmp_runtimes"]) > 1, any("OpenMP" in str(w.message) for w in caught))
+"""
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert run.stdout.split() in (["True", "True"], ["False", "False"]), run.stderr
 
 
 def test_rnnfast_itself_imports_no_pytorch():

@@ -60,7 +60,7 @@ def _cell(cell: str) -> Callable[..., Any]:
     def run(x: Any, hx: Any, w_ih: Any, w_hh: Any, *biases: Any) -> Any:
         states = list(hx) if cell == "lstm" else [hx]
         given = [b for b in biases if b is not None]
-        if x.dim() != 2 or w_hh.dim() != 2 or len(given) == 1:
+        if x.dim() != 2 or w_hh.dim() != 2 or w_hh.shape[1] == 0 or len(given) == 1:
             return None
         spec = Spec(cell, x.shape[1], w_hh.shape[1], 1, bool(given), False, "f32")
         call = Call(spec, function_of(spec, w_ih.data_ptr()), 1, x.shape[0], single=True)
@@ -107,4 +107,7 @@ def enabled() -> Iterator[None]:
                 kernels.impl(name, kernel, key)
         yield
     finally:
-        kernels._destroy()
+        if hasattr(kernels, "_destroy"):
+            kernels._destroy()
+        else:  # PyTorch 2.1: the library goes with its last reference
+            del kernels

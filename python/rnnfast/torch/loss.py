@@ -13,6 +13,8 @@ from rnnfast._expect import choice
 from rnnfast.torch.call import address, keeps_graph
 from rnnfast.torch.modules import observed, plain
 
+_is_compiling = getattr(torch.compiler, "is_compiling", lambda: False)  # since PyTorch 2.2
+
 
 class _LinearCrossEntropy(torch.autograd.Function):
     """(x, weight, bias, target, ignore_index, mean) -> loss. Forward computes the gradients too: it has the logits."""
@@ -91,7 +93,7 @@ def linear_cross_entropy(
         weight is None
         and reduction != "none"
         and label_smoothing == 0.0
-        and not torch.compiler.is_compiling()
+        and not _is_compiling()
         and not observed()
         and all(plain(t) for t in tensors)
         and linear_weight.dim() == 2

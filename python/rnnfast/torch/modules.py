@@ -110,6 +110,8 @@ def why_not_module(module: Any) -> str | None:
     """Why a layer runs by PyTorch's own operator whatever its input, or None."""
     if getattr(module, "proj_size", 0):
         return "proj_size: no cell with a projection"
+    if module.hidden_size == 0:
+        return "hidden_size is 0"
     found = settings_of(module)
     found.use(_spec(module, found.precision))
     return why_not_weights(weights_of(module), found.shapes)
@@ -238,7 +240,7 @@ def _plan_layer(module: Any, found: Settings, input: Any, hx: Any) -> Any:
     """What ``run`` takes, and whether there is a batch dimension."""
     packed = isinstance(input, PackedSequence)
     x = input.data if packed else input
-    if module.__dict__.get("proj_size") or not plain(x) or observed():
+    if module.__dict__.get("proj_size") or module.hidden_size == 0 or not plain(x) or observed():
         return None
     found.use(_spec(module, found.precision))
     spec: Spec = found.spec  # type: ignore[assignment]
@@ -308,7 +310,8 @@ def finish_cell(h: Tensor, c: OptionalTensor, batched: bool) -> Any:
 
 
 def _plan_cell(module: Any, found: Settings, x: Any, hx: Any) -> Any:
-    if not plain(x) or observed():
+    known = getattr(module, "nonlinearity", "tanh") in ("tanh", "relu")  # PyTorch refuses any other when it runs
+    if not known or module.hidden_size == 0 or not plain(x) or observed():
         return None
     found.use(_spec(module, found.precision))
     spec: Spec = found.spec  # type: ignore[assignment]

@@ -87,7 +87,8 @@ def accelerate(model: Module, *, weights: Precision = "f32", frozen: bool = Fals
             or NumPy.
         inplace: change ``model`` itself; else a deep copy.
 
-    Returns the model, or its copy. Warns if PyTorch and rnnfast run on two OpenMP runtimes.
+    Returns the model, or its copy. Warns if a layer stays with PyTorch's operator, and why; and if PyTorch and rnnfast run on two
+    OpenMP runtimes.
 
     >>> model = accelerate(nn.LSTM(8, 16))
     >>> type(model).__mro__[1:3] == (type(model).__bases__[0], Accelerated) and isinstance(model, nn.LSTM)
@@ -112,6 +113,12 @@ def accelerate(model: Module, *, weights: Precision = "f32", frozen: bool = Fals
                 continue
             module.__class__ = fast
         module.__dict__["_rnnfast"] = Settings(weights, frozen)
+    placed = report(model)
+    if left := [place for place in placed if place.reason]:
+        warnings.warn(
+            f"{len(left)} of {len(placed)} recurrent layers stay with PyTorch's operators: {'; '.join(map(str, left))}",
+            stacklevel=2,
+        )
     return model
 
 
