@@ -57,7 +57,9 @@ def _compare(args: argparse.Namespace, revision: str, site: Path, cases: list, t
     try:
         where = Path(workers[revision].ask("where")["file"])
         if site not in where.parents:
-            raise WorkerFailed(f"the other revision was imported from {where}, not from {site}; it cannot replace an editable install")
+            raise WorkerFailed(
+                f"the other revision was imported from {where}, not from {site}; it cannot replace an editable install"
+            )
         if not args.json:
             print(aligned(["case", "threads", "this", revision, "ratio", "of best", ""], WIDTHS), flush=True)
         for case in cases:

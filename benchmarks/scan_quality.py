@@ -142,7 +142,9 @@ def trained(name: str, stack: Stack, texts: Any, data: Data, args: argparse.Name
     }  # fmt: skip
 
 
-def measured_rates(names: list[str], args: argparse.Namespace, rounds: int = 4, seconds: float = 1.2) -> dict[str, float]:
+def measured_rates(
+    names: list[str], args: argparse.Namespace, rounds: int = 4, seconds: float = 1.2
+) -> dict[str, float]:
     """Tokens a second of every model, each the best of some rounds in which all take turns."""
     rates: dict[str, float] = {}
     for name in names:
@@ -220,7 +222,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=2, help="default: %(default)s")
     parser.add_argument("--models", nargs="+", choices=list(STACKS), default=list(STACKS), help="default: all")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--measure", metavar="FILE", type=Path, help="write the models' tokens a second, and train nothing")
+    parser.add_argument(
+        "--measure", metavar="FILE", type=Path, help="write the models' tokens a second, and train nothing"
+    )
     parser.add_argument("--rates", metavar="FILE", type=Path, help="count time by these tokens a second")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write one JSON object per model")
     parser.add_argument("--plot", metavar="PNG", help="draw the curves")
