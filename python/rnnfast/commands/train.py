@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import platform
 import re
 from typing import Any
 
@@ -132,7 +133,7 @@ def _read(s: argparse.Namespace, known: Vocab | None) -> tuple[Corpus, Corpus, C
     if s.data is not None:
         name, text = s.data, rf.datasets.load(s.data)
     else:
-        name = "Python's help texts" if s.file is None else named(s.file)
+        name = f"Python {platform.python_version()}'s help texts" if s.file is None else named(s.file)
         text = python_topics() if s.file is None else text_of(s.file)
     parts = [text] if isinstance(text, str) else [text["train"], text["valid"], text["test"]]
     digest = hashlib.sha256("".join(parts).encode()).hexdigest()
