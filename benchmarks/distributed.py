@@ -117,14 +117,14 @@ class Repeated(rf.distributed.MPI):
     times = 1
     wire: Cost | None = None
 
-    def add_(self, flat: Any) -> None:
+    def add_(self, flat: Any, factor: float = 1.0) -> None:
         if self.wire is not None:
             seconds = self.wire.exchange(self.size, flat.nbytes)
             self.seconds += seconds
             time.sleep(seconds)
         copies = [flat.copy() for _ in range(self.times - 1)]
         for each in [*copies, flat]:
-            super().add_(each)
+            super().add_(each, factor)
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""The program that every rank of the MPI tests runs: ``train CHECKPOINT``, ``long CHECKPOINT``, ``steps KIND [CHECKPOINT]`` or
+"""The program that every rank of the MPI tests runs: ``exchange``, ``train CHECKPOINT``, ``long CHECKPOINT``, ``steps KIND [CHECKPOINT]`` or
 ``fault KIND RANK CHECKPOINT``."""
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 import rnnfast as rf
 from rnnfast.train import exchange
 
-exchange.SMALLEST = 1  # also of these small models, gradients are exchanged while backward runs
+exchange.SMALLEST = 200  # also of these small models, gradients are exchanged while backward runs
 IDS = np.random.default_rng(0).integers(0, 40, 1500)
 VOCABULARY = 200  # of which the text has 40: ranks exchange these rows of the embedding
 EPOCHS = 12  # of a long run
@@ -98,6 +98,15 @@ def results(ranks):
     return found
 
 
+def numbers(rank):
+    """More than one piece of an exchange, and not a multiple of it."""
+    return np.random.default_rng(rank).standard_normal(5 * (1 << 18) + 8).astype(np.float32)
+
+
+def check_of(array):
+    return hashlib.sha256(array.tobytes()).hexdigest()
+
+
 def fault(kind, ranks, model):
     """Makes the 9th step of a rank fail."""
     calls, backward = [0], model.backward
@@ -122,7 +131,16 @@ def fault(kind, ranks, model):
 
 
 def main(task, *arguments):
-    ranks = rf.distributed.MPI(shards=4, timeout=3)
+    ranks = rf.distributed.MPI(shards=4, timeout=3, overlap=True)
+    if task == "exchange":
+        found = set()
+        for overlap in (False, True):
+            flat = numbers(ranks.rank)
+            rf.distributed.MPI(shards=4, overlap=overlap).add_(flat, 0.25)
+            found |= set(ranks.all(check_of(flat)))
+        if ranks.leads:
+            print(*found, flush=True)
+        return
     if task == "train":
         found = results(ranks)
         rounded = rf.distributed.MPI(shards=4, compress="bf16")

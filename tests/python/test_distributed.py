@@ -45,7 +45,7 @@ def mpiexec():
     return found, {**os.environ, "LD_LIBRARY_PATH": library}
 
 
-def on_ranks(count, *arguments, timeout=60):
+def on_ranks(count, *arguments, timeout=180):
     command, environment = mpiexec()
     started = time.monotonic()
     run = subprocess.run(
@@ -111,8 +111,9 @@ def test_ranks_exchange_only_the_rows_of_an_embedding_that_were_read(alone):
         size = 2
         own = range(4)
 
-        def add_(self, flat):
+        def add_(self, flat, factor=1.0):
             sent.append(len(flat))
+            super().add_(flat, factor)
 
     model = program.language_model()
     rf.fit(model, program.IDS[:1200], epochs=2, batch_size=8, num_steps=7, distributed=OneOfTwo(4), progress=False)
@@ -431,6 +432,15 @@ def test_beats_are_read_also_where_no_single_wait_is_long(monkeypatch):
 
 
 @pytest.mark.parametrize("count", [2, 4])
+def test_the_two_ways_to_exchange_give_the_same_bits(count):
+    """In pieces between the ranks of one machine, and as a whole."""
+    run = on_ranks(count, PROGRAM, "exchange")
+    assert run.returncode == 0, run.stderr
+    rows = np.array([program.numbers(rank) for rank in range(count)])
+    assert run.stdout.split() == [program.check_of(tree_sum_(rows) * np.float32(0.25))]
+
+
+@pytest.mark.parametrize("count", [2, 4])
 def test_ranks_give_the_bits_of_one_process_and_one_process_resumes_them(count, alone, tmp_path):
     file = tmp_path / "run.safetensors"
     run = on_ranks(count, PROGRAM, "train", file)
@@ -509,6 +519,30 @@ def test_a_rank_killed_at_any_of_20_moments_costs_no_bit(tmp_path):
         )
         assert program.digest(model) == wanted, moment
     assert stopped > 5
+
+
+@pytest.mark.slow
+def test_a_job_that_is_suspended_as_a_whole_continues(tmp_path):
+    """Slurm's suspend, or Ctrl-Z, for longer than the ranks wait for one that is silent."""
+    file = tmp_path / "run.safetensors"
+    command, environment = mpiexec()
+    job = subprocess.Popen(
+        [command, "-n", "2", sys.executable, str(PROGRAM), "long", str(file)],
+        env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    while not file.exists():
+        assert job.poll() is None
+        time.sleep(0.01)
+    pids = [int((tmp_path / f"{file.name}.{rank}").read_text()) for rank in range(2)]
+    for sent, seconds in ((signal.SIGSTOP, 4), (signal.SIGCONT, 0)):
+        for pid in pids:
+            os.kill(pid, sent)
+        time.sleep(seconds)
+    _, errors = job.communicate(timeout=60)
+    assert job.returncode == 0, errors
+    model, _ = program.fit_language_model(rf.distributed.Ranks(4), epochs=program.EPOCHS, checkpoint=file, resume=True)
+    wanted = program.fit_language_model(rf.distributed.Ranks(4), epochs=program.EPOCHS)[0]
+    assert program.digest(model) == program.digest(wanted)
 
 
 @pytest.fixture(scope="module")

@@ -4,20 +4,12 @@
 #include <stdexcept>
 #include <utility>
 
+#include "ops/elementwise.h"
 #include "runtime/random.h"
 
 namespace rnnfast::core {
 
 namespace {
-
-double sum_of_squares(const float* x, size_t size) {
-    double sums[8] = {};
-    size_t i = 0;
-    for (; i + 8 <= size; i += 8)
-        for (size_t j = 0; j < 8; ++j) sums[j] += static_cast<double>(x[i + j]) * static_cast<double>(x[i + j]);
-    for (; i < size; ++i) sums[i % 8] += static_cast<double>(x[i]) * static_cast<double>(x[i]);
-    return ((sums[0] + sums[1]) + (sums[2] + sums[3])) + ((sums[4] + sums[5]) + (sums[6] + sums[7]));
-}
 
 Parameters not_frozen(const Parameters& all) {
     Parameters some;
@@ -75,7 +67,7 @@ double grad_squares(const Parameters& all, double start) {
     std::vector<std::vector<double>> sums(parameters.size());
     for (size_t i = 0; i < parameters.size(); ++i) sums[i].resize((parameters[i]->size() + chunk - 1) / chunk);
     for_each_chunk(parameters, [&](size_t i, size_t at, size_t n) {
-        sums[i][at / chunk] = sum_of_squares(parameters[i]->grad.data() + at, n);
+        sums[i][at / chunk] = sum_of_squares(n, parameters[i]->grad.data() + at);
     });
     double total = start;
     for (const auto& parameter : sums)

@@ -126,4 +126,18 @@ void dynamic_step(const DynamicStep& s) {
     }
 }
 
+double sum_of_squares(size_t size, const float* x) {
+    typedef double Pair __attribute__((vector_size(16)));  // which every CPU of 64 bits has
+    Pair sums[4] = {};
+    size_t i = 0;
+    for (; i + 8 <= size; i += 8)
+        for (size_t j = 0; j < 4; ++j) {
+            const Pair two = {static_cast<double>(x[i + 2 * j]), static_cast<double>(x[i + 2 * j + 1])};
+            sums[j] += two * two;
+        }
+    for (; i < size; ++i) sums[i % 8 / 2][i % 2] += static_cast<double>(x[i]) * static_cast<double>(x[i]);
+    return ((sums[0][0] + sums[0][1]) + (sums[1][0] + sums[1][1])) +
+           ((sums[2][0] + sums[2][1]) + (sums[3][0] + sums[3][1]));
+}
+
 }  // namespace rnnfast::core

@@ -55,6 +55,9 @@ void multiply(const Kernels& kernels, size_t size, const float* a, const float* 
 void scale(const Kernels& kernels, size_t size, float factor, const float* x, float* y,
            size_t most_threads = all_threads);
 
+// Of x, on the caller's thread: eight sums in double, each of every eighth number.
+double sum_of_squares(size_t size, const float* x);
+
 // w += min(decay s, 1) (first - w) - learning_rate g / (s + epsilon), with s = scale; on the caller's thread
 struct DynamicStep {
     size_t size = 0;

@@ -126,7 +126,7 @@ def _add_ranks(parser: Any, option: Callable[..., None]) -> None:
         help="each rank holds the optimizer's state of its share of the weights: less memory, more exchange, the same bits",
     )  # fmt: skip
     parser.add_argument(
-        "--no-overlap", dest="overlap", action="store_false",
+        "--no-overlap", dest="overlap", action="store_false", default=None,
         help="exchange gradients after backward, not alongside it; the same bits",
     )  # fmt: skip
 

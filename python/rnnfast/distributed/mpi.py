@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import math
 import os
 import pickle
 import sys
@@ -10,7 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +24,10 @@ _FAILED, _BEAT = 1, 2  # tags of messages
 _BEAT_SECONDS = 0.5
 _SPIN_SECONDS = 0.005  # a wait polls this long before it sleeps between polls
 _NAP_SECONDS = 1e-4
+_LONG_NAP_SECONDS = 1e-3  # alongside a thread that computes, from which every look at the messages takes time
 _LISTEN_SECONDS = 0.05
+_NEAR_PIECE = 1 << 18  # numbers a rank: within one machine, messages are copies, which caches make faster
+_STOPPED_SECONDS = 1.0
 _GRACE_SECONDS = 2.0  # for the rank that failed to print its error, before the others end the job
 # The variables by which starters of MPI programs tell a process how many there are: MPICH and Intel MPI, Open MPI, Slurm.
 _SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
@@ -41,7 +45,9 @@ class MPI(Ranks):
     shards : groups of rows of a batch, a power of two. The weights after training depend on it, but not on the number of ranks
     compress : ``"bf16"``: every sum of the tree is rounded to bfloat16, so ranks exchange half the bytes; the result has other bits, which
         do not depend on the number of ranks either. None: float32
-    overlap : add completed gradients over the ranks in a thread while backward computes the others; the bits are the same without
+    overlap : add completed gradients over the ranks in a thread while backward computes the others; the bits are the same without. None:
+        if the ranks are on several machines, or their threads leave cores of this one idle. Otherwise the exchange is a copy by the
+        cores that compute, and cannot be hidden
     split_optimizer : each rank holds the optimizer's state of its share of the weights and moves these alone, then all ranks exchange
         the weights. The bits are the same; the memory of Adam falls from 8 bytes a weight to 8 / ranks, and half as many bytes are
         exchanged again
@@ -61,7 +67,7 @@ class MPI(Ranks):
         shards: int,
         *,
         compress: Literal["bf16"] | None = None,
-        overlap: bool = True,
+        overlap: bool | None = None,
         split_optimizer: bool = False,
         timeout: float = 8.0,
         threads: int | None = None,
@@ -83,7 +89,9 @@ class MPI(Ranks):
         self._closing = threading.Event()
         self._beating: threading.Thread | None = None
         self.exchanged = 0  # bytes that this rank has sent
-        share_cores(threads)
+        here = share_cores(threads)
+        self._near = here.ranks == self.size
+        overlap = not self._near or here.threads < here.cores if overlap is None else overlap
         several = self.size > 1 and self._mpi.Query_thread() == self._mpi.THREAD_MULTIPLE
         self.overlaps, self.splits_optimizer = overlap and several, split_optimizer and self.size > 1
         if several:
@@ -96,18 +104,42 @@ class MPI(Ranks):
 
     # Moving data
 
-    def add_(self, flat: Flat) -> None:
+    def add_(self, flat: Flat, factor: float = 1.0) -> None:
         if self.size == 1:
+            super().add_(flat, factor)
             return
         started = time.monotonic()
-        if self.compress is None:
+        if self.compress is not None:
+            self._add_rounded(flat)
+            super().add_(flat, factor)
+        elif self._near and not self.overlaps:
+            piece = _NEAR_PIECE * self.size
+            for first in range(0, len(flat), piece):
+                self._add_near(flat[first : first + piece], factor)
+        else:
             slices = self._buffer("slices", (self.size, len(flat) // self.size), np.float32)
             self._wait(self._data.Ialltoall(flat, slices))
-            self._wait(self._data.Iallgather(tree_sum_(slices), flat))
-        else:
-            self._add_rounded(flat)
+            total = tree_sum_(slices)
+            super().add_(total, factor)
+            self._wait(self._data.Iallgather(total, flat))
         self.exchanged += 2 * (self.size - 1) * (flat.nbytes // (2 if self.compress else 1)) // self.size
         self.seconds += time.monotonic() - started
+
+    def _add_near(self, flat: Flat, factor: float) -> None:
+        """The same among the ranks of one machine: the slice of this rank is not copied."""
+        every = flat.reshape(self.size, -1)
+        received = self._buffer("slices", every.shape, np.float32)
+        others, own = [rank for rank in range(self.size) if rank != self.rank], every[self.rank]
+        waiting = [self._data.Irecv(received[rank], rank) for rank in others]
+        waiting += [self._data.Isend(every[rank], rank) for rank in others]
+        for request in waiting:
+            self._wait(request)
+        rows = [own if rank == self.rank else received[rank] for rank in range(self.size)]
+        super().add_(tree_sum_(rows, out=own), factor)
+        waiting = [self._data.Irecv(every[rank], rank) for rank in others]
+        waiting += [self._data.Isend(own, rank) for rank in others]
+        for request in waiting:
+            self._wait(request)
 
     def _add_rounded(self, flat: Flat) -> None:
         """The numbers of ``flat`` are bfloat16 already, and those of the sum are again."""
@@ -139,25 +171,27 @@ class MPI(Ranks):
         return [pickle.loads(part.tobytes()) for part in np.split(every, np.cumsum(sizes)[:-1])]
 
     def _buffer(self, name: str, shape: tuple[int, ...], kind: Any) -> NDArray[Any]:
-        held = self._buffers.get(name)
-        if held is None or held.shape != shape or held.dtype != kind:
-            held = self._buffers[name] = np.empty(shape, kind)
-        return held
+        size, held = math.prod(shape), self._buffers.get(name)
+        if held is None or held.size < size or held.dtype != kind:
+            held = self._buffers[name] = np.empty(size, kind)
+        return held[:size].reshape(shape)
 
     # Noticing that a rank is gone
 
     def _wait(self, request: Any) -> None:
         """Waits for a message, and for the end of the job."""
-        self._heard = started = time.monotonic()
-        # Beside a thread that computes, polling would take its core.
-        spin = _SPIN_SECONDS if threading.current_thread() is threading.main_thread() else 0.0
+        self._heard = started = now = time.monotonic()
         try:
             while not request.Test():
-                now = time.monotonic()
+                before, now = now, time.monotonic()
+                if now - before > _STOPPED_SECONDS:  # this process was stopped, perhaps with the whole job
+                    self._heard = now
                 if now - self._listened > _LISTEN_SECONDS:
                     self._listened = now
                     self._listen()
-                if now - started < spin:
+                if self.computing:
+                    time.sleep(_LONG_NAP_SECONDS)
+                elif now - started < _SPIN_SECONDS:
                     _yield_core()
                 else:
                     time.sleep(_NAP_SECONDS)
@@ -262,17 +296,29 @@ def _numbers(names: tuple[str, ...]) -> list[int]:
     return [int(os.environ[name]) for name in names if os.environ.get(name, "").isdigit()]
 
 
-def share_cores(threads: int | None = None) -> None:
+class Here(NamedTuple):
+    """The ranks on this machine, their threads, and the cores that they may use."""
+
+    ranks: int
+    threads: int
+    cores: int
+
+
+def share_cores(threads: int | None = None) -> Here:
     """Sets the threads of this rank, so that the ranks on one machine do not have more than it has cores."""
     mpi = library()
     local = mpi.COMM_WORLD.Split_type(mpi.COMM_TYPE_SHARED)
     mine = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-    sharing = sum(other == mine for other in local.allgather(mine))
-    local.Free()
+    every = local.allgather(mine)
+    sharing = sum(other == mine for other in every)
     if threads is not None:
         _core.set_num_threads(positive(threads, "threads"))
     elif sharing > 1 and not any(os.environ.get(name) for name in _THREADS):
         _core.set_num_threads(max(1, _core.num_threads() // sharing))
+    used = sum(local.allgather(_core.num_threads()))
+    here = Here(int(local.Get_size()), used, len(set().union(*every)) or os.cpu_count() or 1)
+    local.Free()
+    return here
 
 
 def _yield_core() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Callable, Literal
 
@@ -46,6 +46,7 @@ class Ranks:
     rank, size = 0, 1
     overlaps = False  # whether another thread may exchange gradients while this one computes
     splits_optimizer = False
+    computing = False  # whether another thread of this process computes while this one exchanges
     seconds = waited = 0.0  # of the exchanges of gradients, and those of them in which this rank computed nothing
 
     def __init__(self, shards: int, *, compress: Literal["bf16"] | None = None) -> None:
@@ -71,8 +72,10 @@ class Ranks:
         """The size of a buffer with ``size`` numbers for :meth:`add_`, which needs equal slices for all ranks."""
         return -(-size // self.size) * self.size
 
-    def add_(self, flat: Flat) -> None:
-        """Replaces ``flat`` (of a padded size) by its sum over all ranks, added in the tree."""
+    def add_(self, flat: Flat, factor: float = 1.0) -> None:
+        """Replaces ``flat`` (of a padded size) by its sum over all ranks, added in the tree, times ``factor``."""
+        if factor != 1.0:
+            np.multiply(flat, np.float32(factor), out=flat)
 
     def spread_(self, flat: Flat) -> None:
         """Fills ``flat`` (of a padded size), of which each rank has its slice, with the slices of all."""
@@ -143,6 +146,11 @@ class TreeSum:
         self._free: list[Flat] = []
         self._sums: list[tuple[int, Flat]] = []
 
+    @property
+    def empty(self) -> bool:
+        """Whether nothing was added yet."""
+        return not self._sums
+
     def new(self) -> Flat:
         """A buffer with any content, to fill and :meth:`add`."""
         return self._free.pop() if self._free else np.zeros(self._size, np.float32)
@@ -192,8 +200,10 @@ class TreeSum:
         return total
 
 
-def tree_sum_(rows: NDArray[np.float32], round_: Callable[[Flat], None] | None = None) -> Flat:
-    """The sum of rows (n, K), n a power of two, in the tree; overwrites them.
+def tree_sum_(
+    rows: Sequence[Flat] | NDArray[np.float32], round_: Callable[[Flat], None] | None = None, out: Flat | None = None
+) -> Flat:
+    """The sum of n rows (K,), n a power of two, in the tree; overwrites them. ``out``: where to put it, which may be one of them.
 
     >>> tree_sum_(np.array([[1e8], [-1e8], [1.0], [1.0]], np.float32))
     array([2.], dtype=float32)
@@ -201,12 +211,12 @@ def tree_sum_(rows: NDArray[np.float32], round_: Callable[[Flat], None] | None =
     while len(rows) > 1:
         half = len(rows) // 2
         for i in range(half):
-            np.add(rows[2 * i], rows[2 * i + 1], out=rows[i])
+            total = rows[i] if half > 1 or out is None else out
+            np.add(rows[2 * i], rows[2 * i + 1], out=total)
             if round_ is not None:
-                round_(rows[i])
+                round_(total)
         rows = rows[:half]
-    total: Flat = rows[0]
-    return total
+    return rows[0] if out is None else out
 
 
 def round_bf16_(x: Flat) -> None:

@@ -16,7 +16,7 @@ from rnnfast.models.network import Network
 from rnnfast.protocols import Array, Trainable
 
 SMALLEST = 1 << 18  # numbers of a group: every exchange has its latency
-_NAP_SECONDS = 1e-4
+_NAP_SECONDS = 1e-3  # a layer takes longer, and waking up costs the thread that computes some of its time
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,8 @@ class Exchange:
 
     The buffer begins with the last parameter, since backward completes the gradients in that order, and is cut into groups. While
     backward computes the last shard of this rank, a thread adds each completed group over the ranks. Of the gradient ``table``, only
-    the ``rows`` that any rank has read are exchanged; None: all.
+    the ``rows`` that any rank has read are exchanged; None: all. Of the only shard of this rank, a parameter that is a group by itself
+    is exchanged where its gradient lies.
     """
 
     def __init__(self, model: Trainable | Network, ranks: Ranks, table: str | None) -> None:
@@ -43,23 +44,34 @@ class Exchange:
         self.rows: NDArray[np.integer[Any]] | None = None
         self._groups = self._cut([name for name in model.grads if name not in model.frozen])
         self._tree = TreeSum(self._groups[-1].end, ranks.round_)
-        self._sums: Array | None = None  # of `rows`
+        self._factor = 1.0
+        self._totals: list[Flat] = []  # of each group, once it is exchanged
         self._core: Any = cast("Any", model)._core
         self._alongside = ranks.overlaps and len(self._groups) > 1 and hasattr(self._core, "unfinished")
         self._complete, self._failed = threading.Event(), False  # backward has ended, or raised
         self._complete.set()
 
     def _cut(self, names: Sequence[str]) -> list[Group]:
+        """The table and each large parameter by itself, the small ones together."""
         place = {name: at for at, name in enumerate(self.model.parameters())}
-        grads, groups, waiting, size = self.model.grads, list[Group](), list[str](), 0
-        backwards = list(reversed(names))
-        for name, following in zip(backwards, [*backwards[1:], None]):
-            waiting.append(name)
-            size += grads[name].size
-            if following is None or size >= SMALLEST or self.table in (name, following):
-                begin, first = groups[-1].end if groups else 0, min(place[each] for each in waiting)
-                groups.append(Group(tuple(waiting), first, begin, size, begin + self.ranks.padded(size)))
-                waiting, size = [], 0
+        grads, groups, waiting = self.model.grads, list[Group](), list[str]()
+
+        def close(some: Sequence[str]) -> None:
+            begin, size = groups[-1].end if groups else 0, sum(grads[name].size for name in some)
+            groups.append(
+                Group(tuple(some), min(place[name] for name in some), begin, size, begin + self.ranks.padded(size))
+            )
+
+        for name in reversed(names):
+            if name != self.table and grads[name].size < SMALLEST:
+                waiting.append(name)
+            if waiting and (name == self.table or sum(grads[each].size for each in waiting) >= SMALLEST):
+                close(waiting)
+                waiting = []
+            if name == self.table or grads[name].size >= SMALLEST:
+                close([name])
+        if waiting:
+            close(waiting)
         return groups
 
     def take(self, weight: float) -> None:
@@ -76,10 +88,11 @@ class Exchange:
         buffer[:] = 0.0
         self._tree.add(buffer)
 
-    def finish(self, backward: Callable[[], None] | None, weight: float) -> None:
-        """The last shard of this rank: its ``backward``, and the sum over ranks. None: it has no rows."""
+    def finish(self, backward: Callable[[], None] | None, weight: float, share: float | None = None) -> None:
+        """The last shard of this rank: its ``backward``, and the sum over ranks. None: it has no rows. ``share``: that of :meth:`give`,
+        if it is known before."""
         buffer, grads = self._tree.new(), None if backward is None else self.model.grads
-        started = self.ranks.seconds
+        started, self._factor = self.ranks.seconds, 1.0 if share is None else share
         if backward is not None and self._alongside:
             self._run_alongside(backward, lambda: self._add_groups(buffer, grads, weight))
         else:
@@ -91,15 +104,20 @@ class Exchange:
 
     def give(self, share: float) -> None:
         """Replaces the gradients by their sum over all ranks, times ``share``."""
-        flat, grads, factor = self._tree.total(), self.model.grads, np.float32(share)
-        for group in self._groups:
-            if self._sums is not None and group.names == (self.table,):  # this rank's other rows are zeros
-                grads[group.names[0]][self.rows] = self._sums * factor
+        grads, factor = self.model.grads, np.float32(share / self._factor)  # 1, if `finish` has multiplied
+        self._tree.total()
+        for group, total in zip(self._groups, self._totals):
+            if self._is_rows(group):  # this rank's other rows are zeros
+                table = grads[group.names[0]]
+                assert self.rows is not None
+                table[self.rows] = total[: len(self.rows) * table.shape[1]].reshape(-1, table.shape[1]) * factor
                 continue
-            at = group.begin
+            at = 0
             for name in group.names:
                 gradient = grads[name]
-                np.multiply(flat[at : at + gradient.size].reshape(gradient.shape), factor, out=gradient)
+                own = total[at : at + gradient.size].reshape(gradient.shape)
+                if factor != 1.0 or not np.may_share_memory(own, gradient):
+                    np.multiply(own, factor, out=gradient)
                 at += gradient.size
 
     def drop(self) -> None:
@@ -122,26 +140,54 @@ class Exchange:
 
     def _add_groups(self, buffer: Flat, grads: Mapping[str, Array] | None, weight: float) -> None:
         """Adds the groups of the last shard, in which ``grads`` None stands for zeros, to the others of this rank and of all ranks."""
-        self._sums = None
+        only = self._tree.empty and self.ranks.round_ is None  # a sum over one shard is the shard
+        self._totals = []
         for group in self._groups:
             while not self._completed(group):
-                time.sleep(_NAP_SECONDS)
+                self._complete.wait(_NAP_SECONDS)
             if self._failed:
                 return
-            if grads is None:
-                buffer[group.begin : group.end] = 0.0
+            if self._is_rows(group):
+                total = self._rows_of(buffer, group, grads, weight, only)
+            elif (
+                only
+                and grads is not None
+                and weight == 1.0
+                and len(group.names) == 1
+                and group.begin + group.size == group.end
+            ):
+                total = grads[group.names[0]].reshape(-1)
             else:
-                self._fill(buffer, group, grads, weight)
-            total = self._tree.add_part(buffer, slice(group.begin, group.end))
-            if self.rows is None or group.names != (self.table,):
-                self.ranks.add_(total)
-                continue
-            shape = self.model.grads[group.names[0]].shape
-            read = total[: group.size].reshape(shape)[self.rows]
-            some = np.zeros(self.ranks.padded(read.size), np.float32)
-            some[: read.size] = read.ravel()
-            self.ranks.add_(some)
-            self._sums = some[: read.size].reshape(read.shape)
+                total = self._sum_here(buffer, group, grads, weight)
+            self.ranks.add_(total, self._factor)
+            self._totals.append(total)
+
+    def _sum_here(self, buffer: Flat, group: Group, grads: Mapping[str, Array] | None, weight: float) -> Flat:
+        """The sum over the shards of this rank."""
+        if grads is None:
+            buffer[group.begin : group.end] = 0.0
+        else:
+            self._fill(buffer, group, grads, weight)
+        return self._tree.add_part(buffer, slice(group.begin, group.end))
+
+    def _is_rows(self, group: Group) -> bool:
+        return self.rows is not None and group.names == (self.table,)
+
+    def _rows_of(
+        self, buffer: Flat, group: Group, grads: Mapping[str, Array] | None, weight: float, only: bool
+    ) -> Flat:
+        """The sum over the shards of this rank, in the ``rows`` of the table."""
+        assert self.rows is not None
+        table = self.model.grads[group.names[0]]
+        if not only:
+            read = self._sum_here(buffer, group, grads, weight)[: group.size].reshape(table.shape)[self.rows]
+        elif grads is not None:
+            read = grads[group.names[0]][self.rows] * np.float32(weight)
+        else:
+            read = np.zeros((len(self.rows), table.shape[1]), np.float32)
+        some = np.zeros(self.ranks.padded(read.size), np.float32)
+        some[: read.size] = read.ravel()
+        return some
 
     def _completed(self, group: Group) -> bool:
         return not self._alongside or self._complete.is_set() or self._core.unfinished <= group.first
@@ -155,7 +201,7 @@ class Exchange:
             except BaseException as error:
                 failures.append(error)
 
-        self._failed = False
+        self._failed, self.ranks.computing = False, True
         self._complete.clear()
         # A daemon: where backward raises, the end of the process does not wait for other ranks.
         thread = threading.Thread(target=work, name="rnnfast-exchange", daemon=True)
@@ -166,6 +212,7 @@ class Exchange:
             self._failed = True
             raise
         finally:
+            self.ranks.computing = False
             self._complete.set()
         started = time.monotonic()
         thread.join()

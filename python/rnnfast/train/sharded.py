@@ -97,13 +97,17 @@ class ShardedSteps:
             loss, state = self.objective.loss(*arguments)
             weight = 1.0 if batch.even else self.objective.weight(source.predictions(part))
             if last:
-                self._exchange.finish(self.objective.backward, weight)
+                self._exchange.finish(self.objective.backward, weight, self._share(batch))
             else:
                 self.objective.backward()
                 self._exchange.take(weight)
             self.states[i] = state if source.carries_state else None
             losses[i] = loss, weight
         return losses
+
+    def _share(self, batch: Shards) -> float | None:
+        """What the sum of all gradients is multiplied by, if that does not depend on the other ranks."""
+        return 1.0 / self.ranks.shards if batch.even else None
 
     def _can_run_together(self, batch: Shards) -> bool:
         """Whether the core can compute the shards of this rank at a time, with the same bits: it adds them in the tree itself."""
@@ -119,7 +123,7 @@ class ShardedSteps:
         counts = None if batch.even else [source.predictions(part) for part in batch.parts]
         losses, state = objective.group_losses(batch.parts, _joined(self.states), groups, counts)
         if self.ranks.size > 1:
-            self._exchange.finish(objective.backward, 1.0)
+            self._exchange.finish(objective.backward, 1.0, self._share(batch))
         else:
             objective.backward()
         if source.carries_state:
