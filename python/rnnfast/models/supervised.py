@@ -60,18 +60,75 @@ class Supervised:
         columns = zip(*(part.inputs for part in parts))
         lengths = _joined_lengths(parts, 1 - axis)
         run = self.network._run_groups([joined(column, axis, 1 - axis) for column in columns], lengths, groups)
-        gradients = {name: np.zeros_like(y) for name, y in run.outputs.items()}
-        losses, rows = [], parts[0].inputs[0].shape[axis]
-        for i, part in enumerate(parts):
-            own, places = self._part(run, slice(i * rows, (i + 1) * rows))
-            value, found = self._losses(own, part)
-            for name, dy in found.items():
-                gradients[name][places[name]] = dy
-            losses.append((value, 1.0 if groups.apart else self.weight()))
+        rows = parts[0].inputs[0].shape[axis]
+        if any(loss.targets == "labels" for loss in self.losses.values()):
+            found, gradients = self._each_part(run, parts, rows)
+        else:
+            found, gradients = self._parts_at_once(run, parts, rows)
+        losses = []
+        for terms in found:
+            self.terms = terms
+            losses.append((sum((value for value, _ in terms), 0.0), 1.0 if groups.apart else self.weight()))
         if not groups.apart:
             groups.weights = [weight for _, weight in losses]
         self._backward = lambda: run.backward(gradients, input_gradient=False)
         return losses
+
+    def _each_part(
+        self, run: Run, parts: Sequence[Batch], rows: int
+    ) -> tuple[list[list[tuple[float, float]]], dict[str, Array]]:
+        """The terms of each of several batches of ``rows`` rows, one after another, and the gradients of all."""
+        gradients = {name: np.zeros_like(y) for name, y in run.outputs.items()}
+        terms = []
+        for i, part in enumerate(parts):
+            own, places = self._part(run, slice(i * rows, (i + 1) * rows))
+            _, found = self._losses(own, part)
+            for name, dy in found.items():
+                gradients[name][places[name]] = dy
+            terms.append(self.terms)
+        return terms, gradients
+
+    def _parts_at_once(
+        self, run: Run, parts: Sequence[Batch], rows: int
+    ) -> tuple[list[list[tuple[float, float]]], dict[str, Array]]:
+        """:meth:`_each_part`, with the losses of all predictions computed together: only their sums are those of a part."""
+        whole, gradients = self._joined_targets(parts), {}
+        terms: list[list[tuple[float, float]]] = [[] for _ in parts]
+        for name, loss in self.losses.items():
+            y, target, options = self._read(run, whole, name)
+            each = loss.terms(y, target, **options, gradient=True)
+            assert each.gradient is not None
+            lengths = options.get("lengths")
+            for i, of_part in enumerate(terms):
+                own = slice(i * rows, (i + 1) * rows)
+                steps = () if name in self.network._pooled else (slice(None if lengths is None else int(lengths[own].max())),)
+                counted = np.ascontiguousarray(each.weights[(*steps, own)])
+                total = float(counted.sum(dtype=np.float64))
+                if not total > 0:
+                    each.gradient[(*steps, own)] = 0.0
+                    of_part.append((0.0, 0.0))
+                    continue
+                losses = np.ascontiguousarray(each.losses[(*steps, own)])
+                each.gradient[(*steps, own)] *= np.float32(1 / total)
+                of_part.append((float(losses.sum(dtype=np.float64)) / total, total))
+            gradients[name] = self._swapped(each.gradient, name)
+        return terms, gradients
+
+    def _joined_targets(self, parts: Sequence[Batch]) -> Batch:
+        """Of several batches, with as many steps as the longest has."""
+        rows = 0 if self.network.batch_first else 1
+
+        def side_by_side(arrays: Sequence[NDArray[Any]], pooled: bool) -> NDArray[Any]:
+            if pooled or arrays[0].ndim < 2:
+                return np.concatenate(arrays)
+            return joined(arrays, rows, 1 - rows)
+
+        targets = {
+            name: side_by_side([np.asarray(part.targets[name]) for part in parts], name in self.network._pooled)
+            for name in self.losses
+        }
+        own = [part.weights for part in parts if part.weights is not None]
+        return parts[0]._replace(targets=targets, weights=side_by_side(own, False) if own else None)
 
     def _part(self, run: Run, rows: slice) -> tuple[Run, dict[str, tuple[slice, ...]]]:
         """Some rows of a run, without the steps that none of them has, and where they lie in the outputs."""
