@@ -78,6 +78,23 @@ def digest(model):
     return hashlib.sha256(b"".join(value.tobytes() for value in model.state_dict().values())).hexdigest()
 
 
+def fitted_estimators(ranks):
+    """Digests of estimators of every kind."""
+    random = np.random.default_rng(2)
+    texts = ["".join(random.choice(list("abcd"), random.integers(1, 9))) for _ in range(37)]
+    labels = ["a" if text.count("a") > 1 else "b" for text in texts]
+    series = np.sin(np.arange(90) / 3) + 0.1 * random.standard_normal(90)
+    options = {"hidden_size": 6, "epochs": 2, "batch_size": 8, "seed": 3}
+    weights = random.random(37)
+    made = [
+        rf.SequenceClassifier(**options).fit(texts, labels, weights, distributed=ranks),
+        rf.SequenceTagger(dropout=0.2, **options).fit(texts, [list(text) for text in texts], distributed=ranks),
+        rf.Forecaster(horizon=3, season=6, **options).fit(series, distributed=ranks),
+        rf.Autoregressor(num_steps=8, **options).fit(series, distributed=ranks),
+    ]
+    return [digest(each.network_) for each in made]
+
+
 FITS = {"language model": fit_language_model, "translator": fit_translator, "network": fit_network}
 FIFTY_STEPS = {"language model": 3, "translator": 13, "network": 10}  # epochs with so many, or a few more
 
@@ -94,6 +111,7 @@ def results(ranks):
         found[name] = [digest(model), {k: v for k, v in history[-1].items() if "second" not in k}]
     writer = rf.LanguageModel(pairs().source_vocab, cell="gru", hidden_size=8, seed=0)
     found["samples"] = rf.generate(writer, "be", length=6, num_samples=5, seed=3, distributed=ranks)
+    found["estimators"] = fitted_estimators(ranks)
     found["evaluation"] = rf.evaluate(language_model(), IDS, parts=6, distributed=ranks).as_dict()
     return found
 

@@ -41,7 +41,7 @@ IMPORTS = {
     "generate": {*SMALL, "_core", "distributed", "models", "nn", "text"},
     "translate": {*SMALL, "_core", "models", "nn", "plot", "text"},
     "train": {*SMALL, "_core", "distributed", "evaluate", "models", "nn", "plot", "text"},
-    "estimators": {*SMALL, "_core", "models", "nn", "plot", "text", "train"},
+    "estimators": {*SMALL, "_core", "distributed", "models", "nn", "plot", "text", "train"},
     "io": {*SMALL, "_core", "estimators", "markov", "models"},
     "torch": {*SMALL, "_core", "info"},
     "interop": {*SMALL, "info", "models", "nn"},

@@ -52,7 +52,10 @@ def run(args: argparse.Namespace) -> None:
         tokenizer=args.tokenizer, embedding_size=args.embedding_size, pooling=args.pooling, input="tokens",
         **fitting.settings(args),
     )  # fmt: skip
-    model.fit([text for text, _ in train], [label for _, label in train])
+    ranks = fitting.ranks(args)
+    model.fit([text for text, _ in train], [label for _, label in train], distributed=ranks)
+    if ranks is not None and not ranks.leads:
+        return
     model.save(args.output)
     accuracy = model.score([text for text, _ in test], [label for _, label in test]) if test else None
     tested = "" if accuracy is None else f"accuracy {accuracy:.4f} on {len(test):,} other lines; "

@@ -11,6 +11,7 @@ import numpy as np
 
 from rnnfast.commands.options import JSON_HELP, LARGEST_SEED, THREADS_HELP, integer, named, real, text_of
 from rnnfast.commands.output import FORCE_HELP, check_output
+from rnnfast.distributed import MPI, Ranks
 from rnnfast.distributed.mpi import started_ranks
 from rnnfast.nn.recurrent import LAYERS
 
@@ -37,7 +38,11 @@ def add_model(command: argparse.ArgumentParser, parser: Any, defaults: dict[str,
     parser.add_argument(
         "--seed", type=integer(0, LARGEST_SEED - 2), default=0, help="the same seed gives the same model"
     )
-    command.set_defaults(of_training={name: command.get_default(name) for name in (*others, *_SETTINGS)})
+    parser.add_argument(
+        "--shards", type=integer(1),
+        help="split every batch into this many groups, a power of two: the model is then the same for any number of MPI ranks",
+    )  # fmt: skip
+    command.set_defaults(of_training={name: command.get_default(name) for name in (*others, *_SETTINGS, "shards")})
 
 
 def add_files(parser: Any) -> None:
@@ -55,10 +60,6 @@ def add_run(parser: Any) -> None:
 
 def trains(args: argparse.Namespace) -> bool:
     """Whether the command trains; checks its files."""
-    if started_ranks() > 1:
-        raise ValueError(
-            f"{started_ranks()} ranks were started, but rnnfast {args.command} trains in one process: start it without mpiexec"
-        )
     if (args.model is None) == (args.output is None):
         raise ValueError("give --output MODEL to train a model, or --model MODEL to apply one")
     if args.output is not None:
@@ -68,8 +69,22 @@ def trains(args: argparse.Namespace) -> bool:
     return args.output is not None
 
 
+def ranks(args: argparse.Namespace) -> Ranks | None:
+    """The ranks that train; None without shards."""
+    started, shards = started_ranks(), args.shards
+    if started > 1 and shards is None:
+        raise ValueError(f"{started} ranks were started without --shards; give a power of two that {started} divides")
+    if shards is None:
+        return None
+    return Ranks(shards) if started == 1 else MPI(shards, threads=args.threads)
+
+
 def check_applied(args: argparse.Namespace) -> None:
-    """``ValueError`` if an option of training is given with a finished model."""
+    """``ValueError`` if an option of training is given with a finished model, or several ranks would apply it."""
+    if started_ranks() > 1:
+        raise ValueError(
+            f"{started_ranks()} ranks were started, but rnnfast {args.command} applies a model in one process: start it without mpiexec"
+        )
     given = [
         f"--{name.replace('_', '-')}" for name, default in args.of_training.items() if getattr(args, name) != default
     ]

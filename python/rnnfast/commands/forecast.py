@@ -74,7 +74,10 @@ def run(args: argparse.Namespace) -> None:
         model = rf.Forecaster(
             horizon=args.horizon, season=args.season, interval=args.interval, **fitting.settings(args)
         )
-        model.fit(known, exogenous=past)
+        ranks = fitting.ranks(args)
+        model.fit(known, exogenous=past, distributed=ranks)
+        if ranks is not None and not ranks.leads:
+            return
         model.feature_names_in_ = np.array(table.names, object)
     k = model.params_["horizon"]
     if args.exogenous and not len(ahead):

@@ -50,7 +50,11 @@ def run(args: argparse.Namespace) -> None:
         embedding_size=args.embedding_size, bidirectional=not args.one_direction, dropout=args.dropout, input="tokens",
         **fitting.settings(args),
     )  # fmt: skip
-    model.fit([[token for token, _ in one] for one in train], [[label for _, label in one] for one in train])
+    ranks = fitting.ranks(args)
+    labels = [[label for _, label in one] for one in train]
+    model.fit([[token for token, _ in one] for one in train], labels, distributed=ranks)
+    if ranks is not None and not ranks.leads:
+        return
     model.save(args.output)
     accuracy = None
     if test:

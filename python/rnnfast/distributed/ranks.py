@@ -118,6 +118,17 @@ def as_ranks(distributed: Ranks | None) -> Ranks:
     return ranks
 
 
+def ranks_for(shards: int | None, distributed: Ranks | None) -> Ranks | None:
+    """The ranks that train, as ``fit`` takes them; None: batches are not split into shards."""
+    if distributed is None:
+        return None if shards is None else Ranks(shards)
+    if not isinstance(distributed, Ranks):
+        raise TypeError(f"distributed is {kind_of(distributed)}, expected an rf.distributed.MPI(shards=...)")
+    if shards not in (None, distributed.shards):
+        raise ValueError(f"shards is {shards}, but distributed has {distributed.shards}; give one of them")
+    return distributed
+
+
 def checksum(arrays: Mapping[str, NDArray[Any]]) -> str:
     """Of names and values, in their order."""
     check = 0

@@ -9,6 +9,7 @@ import math
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Callable, ClassVar, TypeVar
 
 import numpy as np
@@ -17,16 +18,20 @@ from numpy.typing import NDArray
 from rnnfast import _core
 from rnnfast._arrays import at_least, between, new_seed, positive
 from rnnfast._expect import brief
+from rnnfast.distributed.ranks import Ranks, RanksDiffer, checksum, share_of
 from rnnfast.files import PathLike
 from rnnfast.models.network import Network
 from rnnfast.models.storage import FORMAT, FORMAT_VERSION, write_tensors
 from rnnfast.nn.recurrent import LAYERS, Recurrent
 from rnnfast.text.tokenise import check_tokenizer
+from rnnfast.train.exchange import Exchange
 from rnnfast.train.optim import Adam, clip_grad_norm_
 
 Check = Callable[[Any, str], Any]
 Method = TypeVar("Method", bound=Callable[..., Any])
 _Self = TypeVar("_Self", bound="Estimator")
+
+Rows = NDArray[np.integer[Any]]
 
 _MOST_WEIGHTS = 1 << 30  # of one layer: 4 GB, and as much for gradients and for each of Adam's two means
 _MOST_LAYERS = 10_000
@@ -132,10 +137,37 @@ def recurrent_layer(cell: str, input_size: int, hidden_size: int, num_layers: in
 class Trainer:
     """Adam for all layers of a network, with gradients clipped by their common norm."""
 
-    def __init__(self, network: Network, clip_norm: float | None) -> None:
+    def __init__(self, network: Network, clip_norm: float | None, ranks: Ranks | None = None) -> None:
         self._network, self._clip_norm = network, math.inf if clip_norm is None else clip_norm
+        self._ranks = ranks
+        self._exchange = None if ranks is None else Exchange(network, ranks, None)
         self._optimizer = Adam(network)
         self._names = list(network.parameters())
+
+    def learn(self, lr: float, chosen: Rows, learn: Callable[[Rows], float]) -> float:
+        """One step along the gradients of the mean loss of the ``chosen`` rows, which ``learn`` adds to those of the network; that loss."""
+        loss = learn(chosen) if self._exchange is None else self._in_shards(chosen, learn)
+        self.step(lr, loss)
+        return loss
+
+    def _in_shards(self, chosen: Rows, learn: Callable[[Rows], float]) -> float:
+        """``learn`` of the shards of this rank; the gradients are then those of all."""
+        ranks, exchange = self._ranks, self._exchange
+        assert ranks is not None
+        assert exchange is not None
+        found: list[float] = []
+        for shard in ranks.own:
+            share = share_of(len(chosen), shard, ranks.shards)
+            own = chosen[share.start : share.stop]
+            found.append(len(own) * learn(own) if len(own) else 0.0)
+            if shard + 1 == ranks.own.stop:
+                exchange.finish((lambda: None) if len(own) else None, float(len(own)))
+            elif len(own):
+                exchange.take(float(len(own)))
+            else:
+                exchange.skip()
+        exchange.give(1.0 / len(chosen))
+        return sum(ranks.gather(np.array(found)).ravel().tolist(), 0.0) / len(chosen)
 
     def step(self, lr: float, loss: float) -> None:
         """One step along the gradients of ``loss``, which are then zero."""
@@ -157,6 +189,27 @@ class Trainer:
         norm = clip_grad_norm_(self._network, math.inf)
         self._network._core.set_frozen([])
         return norm
+
+
+@contextmanager
+def on_all(
+    ranks: Ranks | None, network: Network, params: Mapping[str, Any], data: Mapping[str, NDArray[Any]]
+) -> Iterator[None]:
+    """Training that all ranks do, checked to be the same: before, its ``params`` and ``data``; after it, the weights."""
+    if ranks is None:
+        yield
+        return
+    with ranks.together(RanksDiffer, OverflowError):
+        ranks.check_same(
+            {
+                "version of rnnfast": _core.__version__,
+                "parameters": str(dict(params)),
+                "checksum of the training data": checksum(data),
+                "checksum of the weights": checksum(network.parameters()),
+            }
+        )
+        yield
+        ranks.check_same({"checksum of the weights after training": checksum(network.parameters())})
 
 
 def epochs_shown(epochs: int, losses: list[float], *, shown: bool) -> Iterator[int]:
@@ -383,6 +436,7 @@ def doubles_from_bytes(tensor: NDArray[Any], name: str, shape: tuple[int, int]) 
     return values
 
 
-def fresh_seed(params: Mapping[str, Any]) -> int:
-    """The parameter ``seed``, or a new one."""
-    return new_seed(params["seed"])
+def fresh_seed(params: Mapping[str, Any], ranks: Ranks | None = None) -> int:
+    """The parameter ``seed``, or a new one: that of rank 0."""
+    seed = new_seed(params["seed"])
+    return seed if ranks is None else int(ranks.first(seed))

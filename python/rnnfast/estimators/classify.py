@@ -10,16 +10,19 @@ from numpy.typing import ArrayLike, NDArray
 
 from rnnfast._arrays import positive
 from rnnfast._expect import brief
+from rnnfast.distributed.ranks import Ranks, ranks_for
 from rnnfast.estimators.base import (
     CELL,
     TOKENIZER,
     TRAINING,
+    Rows,
     Trainer,
     also_named,
     check_size,
     epochs_shown,
     falling_rate,
     fresh_seed,
+    on_all,
     one_of,
     recurrent_layer,
     shuffled,
@@ -131,10 +134,17 @@ class SequenceClassifier(Labeller):
 
     @also_named(sequences="X", labels="y")
     def fit(
-        self, X: Iterable[object], y: Iterable[object], sample_weight: ArrayLike | None = None
+        self,
+        X: Iterable[object],
+        y: Iterable[object],
+        sample_weight: ArrayLike | None = None,
+        *,
+        shards: int | None = None,
+        distributed: Ranks | None = None,
     ) -> SequenceClassifier:
-        """Trains on sequences with one label each; ``sample_weight`` (N,) are their weights in the loss."""
-        params = self._checked()
+        """Trains on sequences with one label each; ``sample_weight`` (N,) are their weights in the loss. ``shards`` and ``distributed``
+        split every batch over ranks, as in :func:`rnnfast.fit`."""
+        params, ranks = self._checked(), ranks_for(shards, distributed)
         given = read_sequences(X, params["input"])
         labels = read_labels(y, len(given.values))
         weights = read_weights(sample_weight, len(labels))
@@ -144,18 +154,22 @@ class SequenceClassifier(Labeller):
         classes, targets = np.unique(labels, return_inverse=True)
         check_storable(classes.tolist(), "y")
         learnt, rows = self._reader(given, params)
-        seed = fresh_seed(params)
+        seed = fresh_seed(params, ranks)
         network = self._new_network(given, params, learnt, len(classes), seed)
-        trainer, random = Trainer(network, params["clip_norm"]), np.random.default_rng(seed)
+        trainer, random = Trainer(network, params["clip_norm"], ranks), np.random.default_rng(seed)
         losses: list[float] = []
-        for epoch in epochs_shown(params["epochs"], losses, shown=params["verbose"]):
-            rate, total = falling_rate(params["lr"], epoch, params["epochs"]), 0.0
-            for chosen in shuffled(len(rows), params["batch_size"], random):
-                some = None if weights is None else weights[chosen]
-                loss = _learn(network, [rows[i] for i in chosen], targets[chosen], some)
-                trainer.step(rate, loss)
-                total += loss * len(chosen)
-            losses.append(total / len(rows))
+
+        def learn(chosen: Rows) -> float:
+            some = None if weights is None else weights[chosen]
+            return _learn(network, [rows[i] for i in chosen], targets[chosen], some)
+
+        shown = params["verbose"] and (ranks is None or ranks.leads)
+        with on_all(ranks, network, params, {"x": np.concatenate(rows), "y": targets}):
+            for epoch in epochs_shown(params["epochs"], losses, shown=shown):
+                rate, total = falling_rate(params["lr"], epoch, params["epochs"]), 0.0
+                for chosen in shuffled(len(rows), params["batch_size"], random):
+                    total += trainer.learn(rate, chosen, learn) * len(chosen)
+                losses.append(total / len(rows))
         self._learn(params, **learnt, classes_=classes, network_=network, loss_curve_=losses)
         return self
 

@@ -11,10 +11,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from rnnfast._arrays import between, positive
 from rnnfast._expect import brief, listed
+from rnnfast.distributed.ranks import Ranks, ranks_for
 from rnnfast.estimators.base import (
     CELL,
     TRAINING,
     Estimator,
+    Rows,
     Trainer,
     check_sizes,
     checked_reals,
@@ -25,6 +27,7 @@ from rnnfast.estimators.base import (
     fresh_seed,
     losses_in,
     named_columns,
+    on_all,
     recurrent_layer,
     shuffled,
 )
@@ -55,15 +58,23 @@ class SeriesModel(Estimator):
     n_features_in_: int
     _flat: bool  # the fitted series was (T,)
 
-    def fit(self: _Self, series: ArrayLike, y: None = None) -> _Self:
-        """Learns from a series, and remembers its end, which :meth:`forecast` continues."""
-        params = self._checked()
+    def fit(
+        self: _Self,
+        series: ArrayLike,
+        y: None = None,
+        *,
+        shards: int | None = None,
+        distributed: Ranks | None = None,
+    ) -> _Self:
+        """Learns from a series, and remembers its end, which :meth:`forecast` continues. ``shards`` and ``distributed`` split every batch
+        of a network over ranks, as in :func:`rnnfast.fit`; least squares are computed on each."""
+        params, ranks = self._checked(), ranks_for(shards, distributed)
         _refuse_y(y)
         given = read_series(series)
         x = given.values
         _check_length(x, self._known(params) + 1)
         mean, scale = standard_scale(x, "the series")
-        learnt = self._fit((x - mean) / scale, params)
+        learnt = self._fit((x - mean) / scale, params, ranks)
         names = named_columns(given.names, len(mean))
         self._learn(params, mean_=mean, scale_=scale, n_features_in_=len(mean), **names, _flat=given.flat, **learnt)
         return self
@@ -154,7 +165,7 @@ class SeriesModel(Estimator):
         """The number of values that a forecast needs."""
 
     @abstractmethod
-    def _fit(self, x: Reals, params: dict[str, Any]) -> dict[str, Any]:
+    def _fit(self, x: Reals, params: dict[str, Any], ranks: Ranks | None) -> dict[str, Any]:
         """The learnt attributes by name."""
 
     @abstractmethod
@@ -218,7 +229,7 @@ class LinearAR(SeriesModel):
         tau: int = params["tau"]
         return tau
 
-    def _fit(self, x: Reals, params: dict[str, Any]) -> dict[str, Any]:
+    def _fit(self, x: Reals, params: dict[str, Any], ranks: Ranks | None) -> dict[str, Any]:
         tau = params["tau"]
         coefficients = np.linalg.lstsq(_windows(x, tau)[tau - 1 : -1], x[tau:], rcond=None)[0]
         return {"coefficients_": coefficients, "_end": x[-tau:].copy()}
@@ -311,23 +322,27 @@ class Autoregressor(SeriesModel):
     def _known(self, params: dict[str, Any]) -> int:
         return 1
 
-    def _fit(self, x: Reals, params: dict[str, Any]) -> dict[str, Any]:
-        seed = fresh_seed(params)
+    def _fit(self, x: Reals, params: dict[str, Any], ranks: Ranks | None) -> dict[str, Any]:
+        seed = fresh_seed(params, ranks)
         network = _network(params, x.shape[1], seed)
-        trainer, random = Trainer(network, params["clip_norm"]), np.random.default_rng(seed)
+        trainer, random = Trainer(network, params["clip_norm"], ranks), np.random.default_rng(seed)
         series = x.astype(np.float32)
         steps = min(params["num_steps"], len(x) - 1)
         chunks = max(1, (len(x) - 1) // steps)
         losses: list[float] = []
-        for epoch in epochs_shown(params["epochs"], losses, shown=params["verbose"]):
-            offset = random.integers(len(x) - chunks * steps)
-            total = 0.0
-            for rows in shuffled(chunks, params["batch_size"], random):
-                at = offset + rows[None, :] * steps + np.arange(steps)[:, None]
-                loss = _learn(network, series[at], series[at + 1])
-                trainer.step(falling_rate(params["lr"], epoch, params["epochs"]), loss)
-                total += loss * len(rows)
-            losses.append(total / chunks)
+
+        def learn(rows: Rows) -> float:
+            at = offset + rows[None, :] * steps + np.arange(steps)[:, None]
+            return _learn(network, series[at], series[at + 1])
+
+        shown = params["verbose"] and (ranks is None or ranks.leads)
+        with on_all(ranks, network, params, {"series": series}):
+            for epoch in epochs_shown(params["epochs"], losses, shown=shown):
+                offset = random.integers(len(x) - chunks * steps)
+                total, rate = 0.0, falling_rate(params["lr"], epoch, params["epochs"])
+                for rows in shuffled(chunks, params["batch_size"], random):
+                    total += trainer.learn(rate, rows, learn) * len(rows)
+                losses.append(total / chunks)
         return {"network_": network, "loss_curve_": losses, "_state": _state_after(network, series)}
 
     def _ahead(self, x: Reals, steps: int) -> Reals:

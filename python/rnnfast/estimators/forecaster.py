@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from rnnfast._arrays import between, positive
 from rnnfast._expect import brief
+from rnnfast.distributed.ranks import Ranks, ranks_for
 from rnnfast.estimators import linear_horizon as linear
 from rnnfast.estimators.backtest import Backtest, summary
 from rnnfast.estimators.base import (
@@ -180,12 +181,21 @@ class Forecaster(Estimator):
 
     # Learning
 
-    def fit(self, series: Any, y: None = None, *, exogenous: ArrayLike | None = None) -> Forecaster:
+    def fit(
+        self,
+        series: Any,
+        y: None = None,
+        *,
+        exogenous: ArrayLike | None = None,
+        shards: int | None = None,
+        distributed: Ranks | None = None,
+    ) -> Forecaster:
         """Learns from a series (T,), or (T, D) for D series with one network, and remembers its end, which :meth:`forecast` continues.
 
-        ``exogenous`` (T, K): columns that are known in advance, such as prices or holidays. ``y`` must be None.
+        ``exogenous`` (T, K): columns that are known in advance, such as prices or holidays. ``y`` must be None. ``shards`` and
+        ``distributed`` split every batch of the network over ranks, as in :func:`rnnfast.fit`.
         """
-        params = self._checked()
+        params, ranks = self._checked(), ranks_for(shards, distributed)
         if y is not None:
             raise TypeError(
                 "a forecaster learns from the series alone, so y must be None; give other inputs as exogenous"
@@ -205,7 +215,7 @@ class Forecaster(Estimator):
             (z - mean) / scale,
             linear.Shape.of(params["horizon"], params["season"], outside.shape[1], steps=len(z)),
         )
-        learnt = learnt_from(z, outside, shape, params)
+        learnt = learnt_from(z, outside, shape, params, ranks)
         names = named_columns(given.names, x.shape[1])
         self._learn(
             params, mean_=mean, scale_=scale, n_features_in_=x.shape[1], **names, log_=logs, _flat=given.flat, _series=x,

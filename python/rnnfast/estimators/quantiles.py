@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rnnfast.distributed.ranks import Ranks
 from rnnfast.estimators import linear_horizon as linear
 from rnnfast.estimators.base import fresh_seed, recurrent_layer
 from rnnfast.estimators.samples import Reals
@@ -71,7 +72,9 @@ def with_network(
     return quantiles, np.maximum(quantiles[..., 0] - wanted, wanted - quantiles[..., 2])
 
 
-def learnt_from(z: Reals, outside: Reals, shape: linear.Shape, params: dict[str, Any]) -> dict[str, Any]:
+def learnt_from(
+    z: Reals, outside: Reals, shape: linear.Shape, params: dict[str, Any], ranks: Ranks | None
+) -> dict[str, Any]:
     """Both parts, and the scores of the last part of the series."""
     steps, count, columns = len(z), params["calibration"], list(z.T)
     folds = linear.folds_of(steps)
@@ -88,10 +91,10 @@ def learnt_from(z: Reals, outside: Reals, shape: linear.Shape, params: dict[str,
     early = np.stack([linear.known_before(part.T, split).T for part in left])
     early[:, :half] = np.nan  # of values that the linear part has seen
     spread = np.maximum(np.nanstd(early, axis=1), 1e-6)
-    seed = fresh_seed(params)
+    seed = fresh_seed(params, ranks)
     network = new_network(params, outside.shape[1], seed)
     _start_from_quantiles(network, early / spread[:, None], params["interval"])
-    losses = _train(network, _inputs(z, outside, shape), left / spread[:, None], split, {**params, "seed": seed})
+    losses = _train(network, _inputs(z, outside, shape), left / spread[:, None], split, {**params, "seed": seed}, ranks)
     _, scores = with_network(z, outside, shape, line, spread, network)
     late = scores[:, half:]
     kept = np.full((z.shape[1], shape.horizon, count), np.nan)
@@ -112,7 +115,9 @@ def _start_from_quantiles(network: Network, left: Reals, interval: float) -> Non
     network.load_state_dict({**state, "1.weight": 0 * state["1.weight"], "1.bias": bias.ravel()})
 
 
-def _train(network: Network, x: NDArray[np.float32], left: Reals, split: int, params: dict[str, Any]) -> list[float]:
+def _train(
+    network: Network, x: NDArray[np.float32], left: Reals, split: int, params: dict[str, Any], ranks: Ranks | None
+) -> list[float]:
     """Learns the quantiles of ``left`` (D, T, H), with the epoch that is best from ``split`` on; the loss of each epoch.
 
     Where nothing is known from there on, the network stays as it is.
@@ -135,7 +140,7 @@ def _train(network: Network, x: NDArray[np.float32], left: Reals, split: int, pa
     history = fit(
         network, Examples(cut[0], cut[1], weights=cut[2]), valid, loss=loss, epochs=params["epochs"], batch_size=params["batch_size"],
         lr=params["lr"], schedule="cosine", clip_norm=params["clip_norm"], seed=params["seed"], keep_best=True,
-        progress=params["verbose"],
+        progress=params["verbose"], distributed=ranks,
     )  # fmt: skip
     if not history.best["valid_loss"] < before:
         network.load_state_dict(start)

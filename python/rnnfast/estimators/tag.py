@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from rnnfast._arrays import dropout_share, positive
 from rnnfast._expect import listed
+from rnnfast.distributed.ranks import Ranks, ranks_for
 from rnnfast.estimators.base import (
     CELL,
     TOKENIZER,
@@ -109,9 +110,18 @@ class SequenceTagger(Labeller):
     def __sklearn_tags__(self) -> Any:
         return self._tags(None, requires_y=True, three_d_array=True, string=True)
 
-    def fit(self, X: Iterable[object], y: Iterable[object], sample_weight: ArrayLike | None = None) -> SequenceTagger:
-        """Trains on sequences with a sequence of labels each; ``sample_weight`` (N,) are the sequences' weights in the loss."""
-        params = self._checked()
+    def fit(
+        self,
+        X: Iterable[object],
+        y: Iterable[object],
+        sample_weight: ArrayLike | None = None,
+        *,
+        shards: int | None = None,
+        distributed: Ranks | None = None,
+    ) -> SequenceTagger:
+        """Trains on sequences with a sequence of labels each; ``sample_weight`` (N,) are the sequences' weights in the loss. ``shards``
+        and ``distributed`` split every batch over ranks, as in :func:`rnnfast.fit`."""
+        params, ranks = self._checked(), ranks_for(shards, distributed)
         given = read_sequences(X, params["input"])
         if not given.values:
             raise ValueError("0 sequences, expected at least one")
@@ -122,12 +132,12 @@ class SequenceTagger(Labeller):
         check_storable(classes.tolist(), "y")
         ends = np.cumsum([len(row) for row in rows])
         targets = np.split(flat.astype(np.int32), ends[:-1])
-        seed = fresh_seed(params)
+        seed = fresh_seed(params, ranks)
         network = self._new_network(given, params, learnt, len(classes), seed)
         history = fit(
             network, Examples(rows, targets, weights=read_weights(sample_weight, len(rows))), loss="cross_entropy", epochs=params["epochs"],
             batch_size=params["batch_size"], lr=params["lr"], schedule="cosine", clip_norm=params["clip_norm"], seed=seed,
-            progress=params["verbose"],
+            progress=params["verbose"], distributed=ranks,
         )  # fmt: skip
         self._learn(params, **learnt, classes_=classes, network_=network, loss_curve_=history.column("train_loss"))
         return self

@@ -101,7 +101,11 @@ class Supervised:
             lengths = options.get("lengths")
             for i, of_part in enumerate(terms):
                 own = slice(i * rows, (i + 1) * rows)
-                steps = () if name in self.network._pooled else (slice(None if lengths is None else int(lengths[own].max())),)
+                steps = (
+                    ()
+                    if name in self.network._pooled
+                    else (slice(None if lengths is None else int(lengths[own].max())),)
+                )
                 counted = np.ascontiguousarray(each.weights[(*steps, own)])
                 total = float(counted.sum(dtype=np.float64))
                 if not total > 0:

@@ -15,7 +15,7 @@ import numpy as np
 from rnnfast import _core
 from rnnfast._arrays import positive
 from rnnfast._expect import brief, kind_of, listed, offers
-from rnnfast.distributed.ranks import Ranks, RanksDiffer, checksum
+from rnnfast.distributed.ranks import Ranks, RanksDiffer, checksum, ranks_for
 from rnnfast.evaluate import Text
 from rnnfast.files import PathLike, sweep
 from rnnfast.models.examples import Data
@@ -164,20 +164,15 @@ def fit(
 
 
 def _as_ranks(model: Trainable | Network, shards: int | None, distributed: Ranks | None) -> Ranks | None:
-    if distributed is None:
-        return None if shards is None else Ranks(shards)
-    if not isinstance(distributed, Ranks):
-        raise TypeError(f"distributed is {kind_of(distributed)}, expected an rf.distributed.MPI(shards=...)")
-    if shards not in (None, distributed.shards):
-        raise ValueError(f"shards is {shards}, but distributed has {distributed.shards}; give one of them")
-    if distributed.size > 1 and isinstance(model, Network):
+    ranks = ranks_for(shards, distributed)
+    if ranks is not None and ranks.size > 1 and isinstance(model, Network):
         for layer in model.config["layers"]:
             if layer["type"] == "batch_norm":  # each rank would move its running statistics by its own rows only
                 raise ValueError(
                     f"layer {layer['name']!r} is a BatchNorm1d, whose running statistics several ranks cannot share: train on one rank, "
                     "or put a LayerNorm in its place"
                 )
-    return distributed
+    return ranks
 
 
 def _rules(
