@@ -7,15 +7,15 @@
 namespace rnnfast::core::RNNFAST_ISA {
 namespace {
 
-// out[i * width + j] = columns[j][k + i] for four k and a vector of columns
-inline void transpose_quads(const float* const* columns, size_t k, float* out, size_t width) {
+// rows[i][j] = columns[j][k + i] for four k and a vector of columns
+inline void transpose_quads(const float* const* columns, size_t k, Vec (&rows)[4]) {
     const Vec a = load_quads(columns, k), b = load_quads(columns + 1, k);
     const Vec c = load_quads(columns + 2, k), d = load_quads(columns + 3, k);
     const Vec ac = unpack_low(a, c), bd = unpack_low(b, d), ac_high = unpack_high(a, c), bd_high = unpack_high(b, d);
-    store(out, unpack_low(ac, bd));
-    store(out + width, unpack_high(ac, bd));
-    store(out + 2 * width, unpack_low(ac_high, bd_high));
-    store(out + 3 * width, unpack_high(ac_high, bd_high));
+    rows[0] = unpack_low(ac, bd);
+    rows[1] = unpack_high(ac, bd);
+    rows[2] = unpack_low(ac_high, bd_high);
+    rows[3] = unpack_high(ac_high, bd_high);
 }
 
 void pack_panel(const PackPanel& p) {
@@ -27,7 +27,11 @@ void pack_panel(const PackPanel& p) {
             if (k + 3 * line <= p.depth)
                 for (size_t i = j; i < j + lanes; ++i) __builtin_prefetch(p.columns[i] + k + 2 * line);
             size_t at = k;
-            for (; at + 4 <= end; at += 4) transpose_quads(p.columns + j, at, p.out + at * p.width + j, p.width);
+            for (; at + 4 <= end; at += 4) {
+                Vec rows[4];
+                transpose_quads(p.columns + j, at, rows);
+                for (size_t i = 0; i < 4; ++i) store(p.out + (at + i) * p.width + j, rows[i]);
+            }
             for (; at < end; ++at)
                 for (size_t i = j; i < j + lanes; ++i) p.out[at * p.width + i] = p.columns[i][at];
         }

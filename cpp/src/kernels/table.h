@@ -172,6 +172,16 @@ struct PackPanel {
     float* out = nullptr;
 };
 
+// Of one row with a B that stays in the caller's order: C[j] = start[j] + sum over k of a[k] * B[k, j], with Gemm's bits.
+struct UnpackedProduct {
+    size_t depth = 0, columns = 0;
+    const float* a = nullptr;             // [depth]
+    const float* const* lines = nullptr;  // the columns of B, or its rows ...
+    size_t offset = 0;                    // ... from this column on
+    const float* start = nullptr;         // [columns]; nullptr continues from the contents of C
+    float* c = nullptr;
+};
+
 // One query with its keys: scores[j] = sum over u of v[u] * tanh(query[u] + key_j[u]).
 struct AdditiveScores {
     size_t keys = 0, units = 0;
@@ -331,7 +341,9 @@ struct GemmKernel {
     // In int8, the scale of a row follows its words, and `across` is nullptr.
     void (*across)(size_t size, const float* even, const float* odd, float* words);
     void (*rescale)(const Rescale&);           // int8, else nullptr: converts what run leaves in C
-    void (*pack)(const PackPanel&) = nullptr;  // f32 only
+    void (*pack)(const PackPanel&) = nullptr;  // f32 only, as the following
+    void (*with_columns)(const UnpackedProduct&) = nullptr;  // columns: a multiple of the block
+    void (*with_rows)(const UnpackedProduct&) = nullptr;
 };
 
 // Rows and columns of the table of products. Only f32 has the narrow shapes, which the heads of attention use.

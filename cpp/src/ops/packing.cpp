@@ -78,36 +78,42 @@ void PackedMatrix::use_own_memory() {
     rows_lent_.clear();
 }
 
+// In place of the lines that are missing.
+void PackedMatrix::lend_zeros(std::vector<const float*>& lines, size_t size) {
+    if (std::find(lines.begin(), lines.end(), nullptr) == lines.end()) return;
+    if (zeros_.size() < size) zeros_ = Buffer(size);
+    std::replace(lines.begin(), lines.end(), static_cast<const float*>(nullptr),
+                 static_cast<const float*>(zeros_.data()));
+}
+
 void PackedMatrix::borrow_columns(std::vector<const float*> columns) {
     columns_lent_ = std::move(columns);
+    columns_lent_.resize(padded_, nullptr);
+    lend_zeros(columns_lent_, depth_);
     rows_lent_.clear();
 }
 
 void PackedMatrix::borrow_rows(std::vector<const float*> rows) {
     rows_lent_ = std::move(rows);
+    lend_zeros(rows_lent_, columns_);
     columns_lent_.clear();
 }
 
 void PackedMatrix::pack_part(size_t column, Range depth, float* out) const {
-    static const float zeros[deepest_part] = {};
-    const size_t valid = column < columns_ ? std::min(width(), columns_ - column) : 0;
     if (!columns_lent_.empty()) {
         const float* lines[widest_panel];
-        for (size_t j = 0; j < width(); ++j) {
-            const float* line = j < valid ? columns_lent_[column + j] : nullptr;
-            lines[j] = line ? line + depth.begin : zeros;
-        }
+        for (size_t j = 0; j < width(); ++j) lines[j] = columns_lent_[column + j] + depth.begin;
         return kernel_->pack({depth.size(), width(), lines, out});
     }
+    const size_t valid = column < columns_ ? std::min(width(), columns_ - column) : 0;
     for (size_t k = depth.begin; k < depth.end; ++k, out += width()) {
-        const float* row = rows_lent_[k];
-        if (row && valid == width()) {
-            for (size_t j = 0; j < valid; j += unit_block)
-                std::memcpy(out + j, row + column + j, unit_block * sizeof(float));
+        const float* row = rows_lent_[k] + column;
+        if (valid == width()) {
+            for (size_t j = 0; j < valid; j += unit_block) std::memcpy(out + j, row + j, unit_block * sizeof(float));
             continue;
         }
-        std::fill_n(out, width(), 0.0f);
-        if (row) std::copy_n(row + column, valid, out);
+        std::copy_n(row, valid, out);
+        std::fill(out + valid, out + width(), 0.0f);
     }
 }
 
@@ -235,6 +241,55 @@ LeftRows left_rows(const PackedMatrix& b, const ConstRows& a, size_t rows, float
 
 namespace {
 
+constexpr size_t few_rows = 2;  // that read the lines as they are: with more, packing costs less
+
+template <class Pattern>
+auto* row_of(const Pattern& rows, size_t r) {
+    return rows.base + (rows.run ? r / rows.run * rows.jump + r % rows.run * rows.stride : r * rows.stride);
+}
+
+// Block by block, so that the lines of each stay in L1 while all rows read them.
+void multiply_columns(const PackedMatrix& b, const LeftRows& a, Range columns, const float* start, const Rows& c) {
+    for (size_t j = columns.begin; j < columns.end; j += unit_block)
+        for (size_t r = 0; r < a.count; ++r) {
+            const size_t at = j - columns.begin;
+            UnpackedProduct p;
+            p.depth = b.depth();
+            p.columns = unit_block;
+            p.a = row_of(a.at, r);
+            p.lines = b.columns_lent().data() + j;
+            p.start = start ? start + at : nullptr;
+            p.c = row_of(c, r) + at;
+            b.kernel().with_columns(p);
+        }
+}
+
+// Columns beyond the matrix are zeros, whose products carry what is not finite into a row as any others do.
+void add_zeros(const float* a, size_t depth, const float* start, float* c, size_t columns) {
+    float sum = 0;
+    for (size_t k = 0; k < depth; ++k) sum += a[k] * 0.0f;
+    for (size_t j = 0; j < columns; ++j) c[j] = (start ? start : c)[j] + sum;
+}
+
+void multiply_rows(const PackedMatrix& b, const LeftRows& a, Range columns, const float* start, const Rows& c) {
+    const size_t valid = std::max(columns.begin, std::min(columns.end, b.columns())) - columns.begin;
+    for (size_t k = 0; k < b.depth(); k += deepest_part)
+        for (size_t r = 0; r < a.count; ++r) {
+            UnpackedProduct p;
+            p.depth = std::min(deepest_part, b.depth() - k);
+            p.columns = valid;
+            p.a = row_of(a.at, r) + k;
+            p.lines = b.rows_lent().data() + k;
+            p.offset = columns.begin;
+            p.start = k ? nullptr : start;
+            p.c = row_of(c, r);
+            b.kernel().with_rows(p);
+        }
+    for (size_t r = 0; r < a.count && valid < columns.size(); ++r)
+        add_zeros(row_of(a.at, r), b.depth(), start ? start + valid : nullptr, row_of(c, r) + valid,
+                  columns.size() - valid);
+}
+
 void multiply_borrowed(const PackedMatrix& b, const LeftRows& a, Range columns, const float* start, const Rows& c) {
     alignas(alignment) float parts[deepest_part * widest_panel];
     const size_t width = b.width(), together = widest_panel / width * width;
@@ -260,7 +315,11 @@ void multiply_borrowed(const PackedMatrix& b, const LeftRows& a, Range columns, 
 
 void multiply(const PackedMatrix& b, const LeftRows& a, size_t first_column, size_t columns, const float* start,
               const Rows& c) {
-    if (b.borrowed()) return multiply_borrowed(b, a, {first_column, first_column + columns}, start, c);
+    const Range range{first_column, first_column + columns};
+    if (!b.rows_lent().empty() && a.count <= few_rows) return multiply_rows(b, a, range, start, c);
+    if (!b.columns_lent().empty() && a.count <= few_rows && columns % unit_block == 0)
+        return multiply_columns(b, a, range, start, c);
+    if (b.borrowed()) return multiply_borrowed(b, a, range, start, c);
     Gemm g;
     g.rows = a.count;
     g.depth = b.words();

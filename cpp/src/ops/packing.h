@@ -34,8 +34,8 @@ public:
     void fill_from_columns(const std::vector<const float*>& columns);
     // Not in int8. rows[k] points at B[k, 0], B[k, 1], ..., or is nullptr for a row of zeros.
     void fill_from_rows(const std::vector<const float*>& rows);
-    // In f32, for a product that is computed once: the same without a copy. Each product packs the lines, which stay
-    // where they are, as it reads them.
+    // In f32, for a product that is computed once: the same without a copy. Products read the lines where they are; with
+    // many rows they pack part after part on the way.
     void borrow_columns(std::vector<const float*> columns);
     void borrow_rows(std::vector<const float*> rows);
     // The same, asking for one after another.
@@ -52,17 +52,21 @@ public:
     const float* scales() const { return scales_.data(); }    // int8: of the columns
     const float* offsets() const { return offsets_.data(); }  // int8: the 32-bit numbers that sums start from
     bool borrowed() const { return !columns_lent_.empty() || !rows_lent_.empty(); }
+    const std::vector<const float*>& columns_lent() const { return columns_lent_; }  // padded
+    const std::vector<const float*>& rows_lent() const { return rows_lent_; }
     // A panel's part of the depth, packed: [depth.size(), width]
     void pack_part(size_t column, Range depth, float* out) const;
 
 private:
     void use_own_memory();
+    void lend_zeros(std::vector<const float*>& lines, size_t size);
     void fill_int8(const std::vector<const float*>& columns);
 
     const GemmKernel* kernel_ = nullptr;
     size_t depth_ = 0, columns_ = 0, padded_ = 0;
     Buffer data_, scales_, offsets_;
-    std::vector<const float*> columns_lent_, rows_lent_;
+    std::vector<const float*> columns_lent_, rows_lent_;  // missing ones: zeros_
+    Buffer zeros_;
 };
 
 // Rows of A in a matrix's precision.

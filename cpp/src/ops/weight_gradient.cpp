@@ -83,11 +83,34 @@ size_t weight_gradient_scratch(const ScanWeights& w, size_t depth, size_t other_
                         blocks_at_once(w.order) * w.order.gates * unit_block);
 }
 
+// Of a single row: each gradient's row is a number times it, without packing.
+void WeightGradient::add_row(const Range& blocks, const GradientPart& part) const {
+    const GateOrder& order = weights->order;
+    const Range chosen = part.gates.size() ? part.gates : Range{0, order.gates};
+    const float* row = RowWalk(*steps, places, part, 0).next();
+    UnpackedProduct p;
+    p.depth = 1;
+    p.columns = part.gradient.columns;
+    p.lines = &row;
+    p.start = zeros;
+    for (size_t b = blocks.begin; b < blocks.end; ++b)
+        for (size_t g = chosen.begin; g < chosen.end; ++g)
+            for (size_t unit = b * unit_block; unit < std::min((b + 1) * unit_block, order.hidden); ++unit) {
+                p.a = gates.row(places.at(0)) + (b * order.gates + g) * unit_block + unit % unit_block;
+                p.c = part.gradient.row(g * order.hidden + unit);
+                weights->kernels->product().with_rows(p);
+            }
+}
+
 void WeightGradient::add(const Team& team, std::initializer_list<GradientPart> parts) const {
     const GateOrder& order = weights->order;
     const GemmKernel& kernel = gemm_for(*weights->kernels, weights->weights);
     const Range own = split(order.blocks(), team.size, team.index);
     if (own.size() == 0) return;
+    if (steps->total() == 1 && weights->weights == Weights::f32) {
+        for (const GradientPart& part : parts) add_row(own, part);
+        return;
+    }
     float* left = scratch;
     float* panels = scratch + row_block * blocks_at_once(order) * order.gates * unit_block;
     for (size_t r = 0; r < steps->total(); r += row_block) {

@@ -33,6 +33,9 @@ struct WeightGradient {
     void add_state_weights(const Team& team, const ConstView& c, const ConstView& c0, const View& gradient) const;
     // The same for one-hot rows: column `token` of the gradient += dgates of each row, in order.
     void add_tokens(const Team& team, const int32_t* tokens, size_t depth, float* gradient) const;
+
+private:
+    void add_row(const Range& blocks, const GradientPart& part) const;
 };
 
 }  // namespace rnnfast::core
