@@ -208,6 +208,40 @@ TEST_CASE("a row of a product has the same bits alone, with other rows, and for 
     CHECK(std::equal(split.begin(), split.end(), together.begin()));
 }
 
+TEST_CASE("a matrix that stays where it is gives the bits of a packed one") {
+    const Kernels& k = active();
+    for (const size_t gates : {1, 3})
+        for (const size_t rows : {1, 2, 3, 7})
+            for (const size_t depth : {1, 3, 4, 63, 130})
+                for (const size_t columns : {1, 16, 39, 80}) {
+                    CAPTURE(gates);
+                    CAPTURE(rows);
+                    CAPTURE(depth);
+                    CAPTURE(columns);
+                    const auto a = random_vector(rows * depth + 1, 1), b = random_vector(depth * columns + 1, 2);
+                    const auto before = random_vector(rows * 256 + 1, 3), start = random_vector(256, 4);
+                    std::vector<const float*> by_columns(columns), by_rows(depth);
+                    for (size_t j = 0; j < columns; ++j) by_columns[j] = j % 5 == 4 ? nullptr : b.data() + 1 + j * depth;
+                    for (size_t i = 0; i < depth; ++i) by_rows[i] = i % 5 == 4 ? nullptr : b.data() + 1 + i * columns;
+                    const GemmKernel& kernel = gemm_for(k, Weights::f32, gates);
+                    PackedMatrix packed(kernel, depth, columns, 40), lent(kernel, depth, columns, 40);
+                    for (const bool in_columns : {true, false}) {
+                        in_columns ? packed.fill_from_columns(by_columns) : packed.fill_from_rows(by_rows);
+                        in_columns ? lent.borrow_columns(by_columns) : lent.borrow_rows(by_rows);
+                        for (const bool from_start : {true, false}) {
+                            const size_t first = packed.padded_columns() > packed.width() ? packed.width() : 0;
+                            const size_t count = packed.padded_columns() - first;
+                            const LeftRows left{{a.data() + 1, depth, 0, 0}, rows};
+                            std::vector<float> want = before, got = before;
+                            const float* from = from_start ? start.data() + 1 : nullptr;
+                            multiply(packed, left, first, count, from, {want.data() + 1, 256, 0, 0});
+                            multiply(lent, left, first, count, from, {got.data() + 1, 256, 0, 0});
+                            CHECK(want == got);
+                        }
+                    }
+                }
+}
+
 TEST_CASE("rows may lie in runs with gaps") {
     const Kernels& k = active();
     const size_t depth = 9, columns = 5;

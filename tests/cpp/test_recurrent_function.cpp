@@ -129,6 +129,54 @@ TEST_CASE("a function of the caller's memory has the layer's bits, and a second 
         }
 }
 
+TEST_CASE("one step of few rows, which reads the weights where they are, has the layer's bits") {
+    for (const char* cell : {"rnn", "gru", "lstm"})
+        for (const bool bidirectional : {false, true})
+            for (size_t rows = 1; rows <= N; ++rows) {
+                CAPTURE(cell);
+                CAPTURE(bidirectional);
+                CAPTURE(rows);
+                Recurrent layer(options(cell, bidirectional), 1, active());
+                const Inputs in(layer, rows);
+                RecurrentInput input;
+                input.steps = 1;
+                input.rows = rows;
+                input.x = in.x.data();
+                const Result want = by_layer(layer, input, in, rows);
+                const RecurrentFunction function(options(cell, bidirectional), active());
+                std::vector<float> saved(function.saved_floats(rows));
+                Result got(layer, rows);
+                const RecurrentCall call = call_of(layer, input, in, got, saved);
+                function.forward(call, got.end());
+                function.backward(call, gradients_of(layer, in, got));
+                check_same(want, got, function.cell().has_c);
+            }
+}
+
+TEST_CASE("the gradients of one row are those of two of which the other has none") {
+    for (const char* cell : {"rnn", "gru", "lstm"}) {
+        CAPTURE(cell);
+        Recurrent layer(options(cell, false), 1, active());
+        const Inputs one(layer, 1);
+        Inputs two(layer, 2);
+        for (std::vector<float>* gradient : {&two.dy, &two.dh, &two.dc})
+            std::fill(gradient->begin(), gradient->end(), 0.0f);
+        std::copy_n(one.x.data(), D, two.x.data());
+        std::copy_n(one.dy.data(), H, two.dy.data());
+        for (size_t scan = 0; scan < layer.scans(); ++scan)
+            for (auto state : {&Inputs::h0, &Inputs::c0, &Inputs::dh, &Inputs::dc})
+                std::copy_n((one.*state).data() + scan * H, H, (two.*state).data() + scan * 2 * H);
+        const auto gradients = [&](const Inputs& in, size_t rows) {
+            RecurrentInput input;
+            input.steps = 1;
+            input.rows = rows;
+            input.x = in.x.data();
+            return by_layer(layer, input, in, rows).parameters;
+        };
+        CHECK(gradients(one, 1) == gradients(two, 2));
+    }
+}
+
 TEST_CASE("packed rows are those of lengths without their padding") {
     const int64_t lengths[] = {5, 5, 3, 1}, batch_sizes[] = {4, 3, 3, 2, 2};
     const size_t total = 14;

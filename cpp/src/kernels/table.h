@@ -174,12 +174,12 @@ struct PackPanel {
 
 // Of one row with a B that stays in the caller's order: C[j] = start[j] + sum over k of a[k] * B[k, j], with Gemm's bits.
 struct UnpackedProduct {
-    size_t depth = 0, columns = 0;
+    size_t depth = 0, columns = 0;        // depth: at least 1
     const float* a = nullptr;             // [depth]
     const float* const* lines = nullptr;  // the columns of B, or its rows ...
     size_t offset = 0;                    // ... from this column on
     const float* start = nullptr;         // [columns]; nullptr continues from the contents of C
-    float* c = nullptr;
+    float* c = nullptr;                   // [columns]
 };
 
 // One query with its keys: scores[j] = sum over u of v[u] * tanh(query[u] + key_j[u]).

@@ -1,5 +1,4 @@
-// Products of one row with a matrix in the caller's order. A product that reads its matrix once is as slow as packing it
-// would be.
+// Products of one row with a matrix in the caller's order: packing a matrix that is read once costs more than the product.
 #pragma once
 
 #include "kernels/pack.h"
@@ -7,9 +6,7 @@
 namespace rnnfast::core::RNNFAST_ISA {
 namespace {
 
-// Both sum over k in ascending order with one fused multiply-add per term, as gemm.h does.
-
-// Whole columns of one vector-wide tile; its columns are transposed in registers.
+// Sums over all k of a few vectors of columns, which are transposed in registers.
 template <size_t Vectors>
 inline void accumulate_columns(const UnpackedProduct& p, const float* const* lines, Vec (&sums)[Vectors]) {
     size_t k = 0;

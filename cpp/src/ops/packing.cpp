@@ -220,6 +220,11 @@ void PackedMatrix::fill_from_rows(const std::function<const float*(size_t)>& row
 
 namespace {
 
+template <class Pattern>
+auto* row_of(const Pattern& rows, size_t r) {
+    return rows.base + (rows.run ? r / rows.run * rows.jump + r % rows.run * rows.stride : r * rows.stride);
+}
+
 // Words of a left row, in int8 with its scale after them.
 size_t row_words(const PackedMatrix& b) {
     return round_up(b.words() + (b.kernel().rescale ? 1 : 0), alignment / sizeof(float));
@@ -232,21 +237,13 @@ size_t left_scratch(const PackedMatrix& b, size_t rows) { return b.kernel().alon
 LeftRows left_rows(const PackedMatrix& b, const ConstRows& a, size_t rows, float* scratch) {
     if (!b.kernel().along) return {a, rows};
     const size_t stride = row_words(b);
-    for (size_t r = 0; r < rows; ++r) {
-        const size_t at = a.run ? r / a.run * a.jump + r % a.run * a.stride : r * a.stride;
-        b.kernel().along(b.depth(), a.base + at, scratch + r * stride);
-    }
+    for (size_t r = 0; r < rows; ++r) b.kernel().along(b.depth(), row_of(a, r), scratch + r * stride);
     return {{scratch, stride, 0, 0}, rows};
 }
 
 namespace {
 
 constexpr size_t few_rows = 2;  // that read the lines as they are: with more, packing costs less
-
-template <class Pattern>
-auto* row_of(const Pattern& rows, size_t r) {
-    return rows.base + (rows.run ? r / rows.run * rows.jump + r % rows.run * rows.stride : r * rows.stride);
-}
 
 // Block by block, so that the lines of each stay in L1 while all rows read them.
 void multiply_columns(const PackedMatrix& b, const LeftRows& a, Range columns, const float* start, const Rows& c) {

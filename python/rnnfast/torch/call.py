@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -112,11 +113,10 @@ class Call:
     def shape(self) -> tuple[int, int, int, int]:
         return (self.steps, self.rows, address(self.batch_sizes), torch.get_num_threads())
 
-    def lead(self) -> tuple[int, ...]:
-        """The dimensions of y before its last."""
-        if self.batch_sizes is not None:
-            return (int(self.batch_sizes.sum()),)
-        return (self.rows,) if self.single else (self.steps, self.rows)
+    @functools.cached_property
+    def saved_floats(self) -> int:
+        """What forward leaves for backward; not with ``batch_sizes``."""
+        return self.function.saved_floats(self.steps * self.rows)
 
     def by_step(self, tensor: Tensor) -> Tensor:
         """As the core reads it: steps first, without gaps."""
@@ -125,12 +125,16 @@ class Call:
     def as_caller(self, tensor: Tensor) -> Tensor:
         return tensor.transpose(0, 1) if self.batch_first else tensor
 
+    @functools.cached_property
     def states(self) -> tuple[int, ...]:
-        return (
-            (self.rows, self.spec.hidden_size)
-            if self.single
-            else (self.spec.num_layers * self.spec.directions, self.rows, self.spec.hidden_size)
-        )
+        """The shape of h0 and c0."""
+        size = (self.rows, self.spec.hidden_size)
+        return size if self.single else (self.spec.num_layers * self.spec.directions, *size)
+
+    @functools.cached_property
+    def outputs(self) -> tuple[int, ...]:
+        """The shape of y with its steps first; not with ``batch_sizes``."""
+        return self.states if self.single else (self.steps, self.rows, self.spec.width)
 
     def forward(
         self,
@@ -142,14 +146,17 @@ class Call:
         save: bool,
         frozen: _core.FrozenWeights | None = None,
     ) -> Outputs:
-        lead = x.shape[:-1] if self.batch_sizes is not None else self.lead()
         x = self.by_step(x)
         h0 = None if h0 is None else h0.contiguous()
         c0 = None if c0 is None else c0.contiguous()
-        y = x.new_empty((*lead, self.spec.width))
-        h = None if self.single else x.new_empty(self.states())
-        c = x.new_empty(self.states()) if self.spec.cell == "lstm" else None
-        saved = x.new_empty(self.function.saved_floats(x.numel() // self.spec.input_size)) if save else None
+        # Sizes one by one: PyTorch takes longer to read a tuple.
+        packed = self.batch_sizes is not None
+        y = x.new_empty(x.shape[0], self.spec.width) if packed else x.new_empty(*self.outputs)
+        h = None if self.single else x.new_empty(*self.states)
+        c = x.new_empty(*self.states) if self.spec.cell == "lstm" else None
+        saved = None
+        if save:
+            saved = x.new_empty(self.function.saved_floats(x.shape[0]) if packed else self.saved_floats)
         arrays = (x.data_ptr(), address(h0), address(c0), y.data_ptr(), address(saved), address(h), address(c))
         if frozen is not None:
             self.function.forward_frozen(self.shape(), arrays, frozen)
@@ -175,15 +182,15 @@ class Call:
         dy = None if dy is None else self.by_step(dy)
         dh, dc = (None if t is None else t.contiguous() for t in (dh, dc))
         made: list[OptionalTensor] = [
-            torch.empty_like(t, memory_format=torch.contiguous_format) if want and t is not None else None
+            torch.empty_like(t) if want and t is not None else None
             for t, want in zip([x_steps, *starts, *weights], wanted)
         ]
         arrays = [x_steps, *starts, y_steps, saved, dy, dh, dc, *made[:3]]
         self.function.backward(
             self.shape(),
-            [address(t) for t in arrays],
-            [address(w) for w in weights],
-            [address(t) for t in made[3:]],
+            [0 if t is None else t.data_ptr() for t in arrays],
+            [0 if w is None else w.data_ptr() for w in weights],
+            [0 if t is None else t.data_ptr() for t in made[3:]],
             (self.dropout, self.key),
             use_up,
         )
@@ -247,6 +254,10 @@ class Recurrent(torch.autograd.Function):
         if torch.is_grad_enabled():  # create_graph: the gradient is differentiated too
             return (None, *differentiable(call, tensors, gradients, wanted))
         return (None, *call.backward(tensors, gradients, wanted, use_up=not keeps_graph()))
+
+
+# ``Recurrent.apply`` without its search for transforms of torch.func, a third of its time: modules.observed has searched.
+in_graph = super(torch.autograd.Function, Recurrent).apply
 
 
 def differentiable(

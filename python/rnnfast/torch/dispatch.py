@@ -24,7 +24,7 @@ def _run(call: Call, x: Any, hx: Any, weights: list[Any]) -> Any:
     shapes = spec.shapes()
     if len(weights) != len(shapes) or why_not_weights(weights, shapes) or not plain(x) or not x.numel() or observed():
         return None
-    if any(not plain(state) or state.shape != call.states() for state in hx):
+    if any(not plain(state) or state.shape != call.states for state in hx):
         return None
     h0, c0 = hx if spec.cell == "lstm" else (hx[0], None)
     if torch.is_grad_enabled() and any(t.requires_grad for t in (x, *hx, *weights)):

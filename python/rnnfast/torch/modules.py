@@ -11,16 +11,17 @@ from torch.autograd import forward_ad
 from torch.nn.utils.rnn import PackedSequence
 
 from rnnfast.torch import operator
-from rnnfast.torch.call import Call, OptionalTensor, Recurrent, Spec
+from rnnfast.torch.call import Call, OptionalTensor, Spec, in_graph
 
 _PLAIN = (Tensor, nn.Parameter)  # a subclass may mean anything by its operations
+_FLOAT32, _STRIDED = torch.float32, torch.strided
 _CELLS = {"LSTM": "lstm", "GRU": "gru", "RNN_TANH": "rnn", "RNN_RELU": "rnn_relu"}
 
 
 class Settings:
     """What a layer carries in addition to PyTorch's own: its options, and weights that are packed. A copy starts unpacked."""
 
-    __slots__ = ("frozen", "function", "lowered", "packed", "precision", "shapes", "spec", "versions")
+    __slots__ = ("frozen", "function", "last", "lowered", "packed", "precision", "shapes", "spec", "versions")
 
     def __init__(self, precision: str = "f32", frozen: bool = False) -> None:
         self.precision, self.frozen = precision, frozen
@@ -28,6 +29,7 @@ class Settings:
         self.spec: Spec | None = None
         self.packed: Any = None
         self.versions: Any = None
+        self.last: tuple[Any, Call | None] = (None, None)  # one object, since threads may run one layer
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Settings, (self.precision, self.frozen)
@@ -37,6 +39,7 @@ class Settings:
         if spec != self.spec:
             self.spec, self.function, self.shapes = spec, spec.function(), spec.shapes()
             self.packed = self.versions = None
+            self.last = (None, None)
 
     def under_autocast(self) -> Settings:
         """Those of bf16 autocast: bf16 products, unless fewer bits were chosen."""
@@ -88,12 +91,15 @@ def _cell_names(module: Any) -> tuple[str, ...]:
 
 def plain(tensor: Any) -> bool:
     """A float32 tensor in this computer's memory."""
-    return (
-        tensor.__class__ in _PLAIN
-        and tensor.dtype is torch.float32
-        and tensor.is_cpu
-        and tensor.layout is torch.strided
-    )
+    return tensor.__class__ in _PLAIN and tensor.dtype is _FLOAT32 and tensor.is_cpu and tensor.layout is _STRIDED
+
+
+def fit(weights: list[Any], shapes: list[tuple[int, ...]]) -> bool:
+    """Whether the core reads the weights: ``not why_not_weights`` in a fraction of its time."""
+    for weight, shape in zip(weights, shapes):
+        if not (plain(weight) and weight.shape == shape and weight.is_contiguous()):
+            return False
+    return len(weights) == len(shapes)
 
 
 def why_not_weights(weights: list[Any], shapes: list[tuple[int, ...]]) -> str | None:
@@ -133,36 +139,32 @@ else:
         return torch.get_autocast_dtype("cpu")
 
 
+_tracing = torch._C._get_tracing_state
+_transforms = torch._C._are_functorch_transforms_active
+_modes = torch._C._len_torch_dispatch_stack
+
+
 def observed() -> bool:
     """Whether PyTorch's own operators are wanted: for tracing, torch.func, forward-mode AD, a dispatch mode, autocast."""
-    return (
-        torch._C._get_tracing_state() is not None
-        or torch._C._are_functorch_transforms_active()
-        or torch._C._len_torch_dispatch_stack() > 0
-        or forward_ad._current_level >= 0
-        or _autocast()
-    )
+    return _tracing() is not None or _transforms() or _modes() > 0 or forward_ad._current_level >= 0 or _autocast()
 
 
-def is_compiling() -> bool:
-    return operator.COMPILES and torch.compiler.is_compiling()
+is_compiling: Callable[[], bool] = torch.compiler.is_compiling if operator.COMPILES else (lambda: False)
 
 
 def run(
     call: Call, found: Settings, x: Tensor, h0: OptionalTensor, c0: OptionalTensor, weights: list[Tensor]
 ) -> tuple[Tensor, OptionalTensor, OptionalTensor]:
     """One eligible call, in autograd's graph if a gradient is wanted."""
-    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (x, h0, c0, *weights)):
+    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (*weights, x, h0, c0)):
         if found.precision == "int8":
             raise RuntimeError(
                 "this layer was accelerated with weights='int8', which has no gradients: run it under torch.no_grad(), or "
                 "accelerate(model, weights='f32') to train"
             )
-        y, h, c = Recurrent.apply(call, x, h0, c0, *weights)  # type: ignore[no-untyped-call]
-        return y, h, c
+        return in_graph(call, x, h0, c0, *weights)  # type: ignore[no-any-return]
     frozen = found.frozen_weights(weights) if found.frozen and call.dropout == 0 else None
-    out = call.forward(x, h0, c0, weights, save=False, frozen=frozen)
-    return out.y, out.h, out.c
+    return call.forward(x, h0, c0, weights, save=False, frozen=frozen)[:3]
 
 
 class Accelerated:
@@ -187,10 +189,10 @@ class Accelerated:
     def forward(self, input: Any, hx: Any = None) -> Any:
         if is_compiling():
             found = self._trace(self, input, hx)
-        elif _autocast():
-            found = _in_autocast(self._run, self, input, hx)
         else:
             found = self._run(self, settings_of(self), input, hx)
+            if found is None and _autocast():
+                found = _in_autocast(self._run, self, input, hx)
         return super().forward(input, hx) if found is None else found  # type: ignore[misc]
 
 
@@ -240,37 +242,50 @@ def _plan_layer(module: Any, found: Settings, input: Any, hx: Any) -> Any:
     """What ``run`` takes, and whether there is a batch dimension."""
     packed = isinstance(input, PackedSequence)
     x = input.data if packed else input
-    if module.__dict__.get("proj_size") or module.hidden_size == 0 or not plain(x) or observed():
+    if not plain(x) or observed():
+        return None
+    dims, dropout = x.dim(), module.dropout if module.training and module.num_layers > 1 else 0.0
+    if dims == 2 and not packed:
+        x = x.unsqueeze(0 if module.batch_first else 1)
+    call = _call_of_layer(module, found, x.shape, dropout, input.batch_sizes if packed else None)
+    weights = weights_of(module)
+    if call is None or not fit(weights, found.shapes):
+        return None
+    batched = packed or dims == 3
+    if packed and hx is not None:
+        hx = module.permute_hidden(hx, input.sorted_indices)
+    h0, c0, suits = _states(hx, call.spec, call.rows, batched)
+    if not suits:
+        return None
+    if dropout:
+        call.key = operator.new_key()
+    return call, found, x, h0, c0, weights, batched
+
+
+def _call_of_layer(module: Any, found: Settings, shape: Any, dropout: float, batch_sizes: Any) -> Call | None:
+    """The last one again, if the layer and the shape of x are as they were."""
+    sizes = (module.mode, module.input_size, module.hidden_size, module.num_layers, module.proj_size)
+    key = (sizes, module.bias, module.bidirectional, module.batch_first, shape)
+    again = dropout == 0 and batch_sizes is None
+    known, call = found.last
+    if again and key == known:
+        return call
+    if len(shape) != (3 if batch_sizes is None else 2) or 0 in shape or shape[-1] != module.input_size or dropout >= 1:
+        return None
+    if module.proj_size or module.hidden_size == 0:
         return None
     found.use(_spec(module, found.precision))
     spec: Spec = found.spec  # type: ignore[assignment]
-    weights = weights_of(module)
-    dropout = module.dropout if module.training and spec.num_layers > 1 else 0.0
-    if why_not_weights(weights, found.shapes) or x.shape[-1:] != (spec.input_size,) or x.numel() == 0 or dropout >= 1:
-        return None
-    dims, batched = x.dim(), x.dim() == 3
-    if packed:
-        sizes = input.batch_sizes
-        steps, rows = len(sizes), int(sizes[0])
-        if dims != 2 or sizes.device.type != "cpu" or not sizes.is_contiguous():
+    if batch_sizes is not None:
+        if batch_sizes.device.type != "cpu" or not batch_sizes.is_contiguous():
             return None
-        call = Call(spec, found.function, steps, rows, sizes)
-        if hx is not None:
-            hx = module.permute_hidden(hx, input.sorted_indices)
+        call = Call(spec, found.function, len(batch_sizes), int(batch_sizes[0]), batch_sizes, dropout=dropout)
     else:
-        if dims == 2:
-            x = x.unsqueeze(0 if module.batch_first else 1)
-        elif dims != 3:
-            return None
-        first, second = x.shape[0], x.shape[1]
-        steps, rows = (second, first) if module.batch_first else (first, second)
-        call = Call(spec, found.function, steps, rows, None, module.batch_first)
-    h0, c0, fit = _states(hx, spec, rows, packed or batched)
-    if not fit:
-        return None
-    if dropout:
-        call.dropout, call.key = dropout, operator.new_key()
-    return call, found, x, h0, c0, weights, packed or batched
+        rows, steps = shape[:2] if module.batch_first else (shape[1], shape[0])
+        call = Call(spec, found.function, steps, rows, None, module.batch_first, dropout=dropout)
+    if again:
+        found.last = (key, call)
+    return call
 
 
 def _states(
@@ -310,26 +325,42 @@ def finish_cell(h: Tensor, c: OptionalTensor, batched: bool) -> Any:
 
 
 def _plan_cell(module: Any, found: Settings, x: Any, hx: Any) -> Any:
-    known = getattr(module, "nonlinearity", "tanh") in ("tanh", "relu")  # PyTorch refuses any other when it runs
-    if not known or module.hidden_size == 0 or not plain(x) or observed():
+    if not plain(x) or observed():
         return None
-    found.use(_spec(module, found.precision))
-    spec: Spec = found.spec  # type: ignore[assignment]
-    weights, dims = weights_of(module), x.dim()
-    if why_not_weights(weights, found.shapes) or dims not in (1, 2) or x.shape[-1] != spec.input_size or not x.numel():
+    dims = x.dim()
+    x = x.unsqueeze(0) if dims == 1 else x
+    call, weights = _call_of_cell(module, found, x.shape), weights_of(module)
+    if call is None or not fit(weights, found.shapes):
         return None
-    x = x if dims == 2 else x.unsqueeze(0)
-    call = Call(spec, found.function, 1, x.shape[0], single=True)
-    states: list[Any] = [None, None] if hx is None else list(hx) if spec.cell == "lstm" else [hx, None]
-    if len(states) != 2 or (spec.cell == "lstm" and (states[0] is None) != (states[1] is None)):
+    if hx is None:
+        return call, found, x, None, None, weights
+    states: list[Any] = list(hx) if call.spec.cell == "lstm" else [hx, None]
+    if len(states) != 2 or (call.spec.cell == "lstm" and (states[0] is None) != (states[1] is None)):
         return None
     for i, state in enumerate(states):
         if state is None:
             continue
-        if not plain(state) or state.shape != (call.states() if dims == 2 else call.states()[1:]):
+        if not plain(state) or state.shape != call.states[2 - dims :]:
             return None
         states[i] = state if dims == 2 else state.unsqueeze(0)
     return call, found, x, *states, weights
+
+
+def _call_of_cell(module: Any, found: Settings, shape: Any) -> Call | None:
+    """The last one again, if the cell and the shape of x are as they were."""
+    kind = getattr(module, "nonlinearity", "tanh")
+    key = (kind, module.input_size, module.hidden_size, module.bias, shape)
+    known, call = found.last
+    if key == known:
+        return call
+    if len(shape) != 2 or 0 in shape or shape[1] != module.input_size or module.hidden_size == 0:
+        return None
+    if kind not in ("tanh", "relu"):  # PyTorch refuses any other when it runs
+        return None
+    found.use(_spec(module, found.precision))
+    call = Call(found.spec, found.function, 1, shape[0], single=True)  # type: ignore[arg-type]
+    found.last = (key, call)
+    return call
 
 
 def _traced(tensor: Any) -> bool:
