@@ -221,7 +221,8 @@ TEST_CASE("a matrix that stays where it is gives the bits of a packed one") {
                     const auto a = random_vector(rows * depth + 1, 1), b = random_vector(depth * columns + 1, 2);
                     const auto before = random_vector(rows * 256 + 1, 3), start = random_vector(256, 4);
                     std::vector<const float*> by_columns(columns), by_rows(depth);
-                    for (size_t j = 0; j < columns; ++j) by_columns[j] = j % 5 == 4 ? nullptr : b.data() + 1 + j * depth;
+                    for (size_t j = 0; j < columns; ++j)
+                        by_columns[j] = j % 5 == 4 ? nullptr : b.data() + 1 + j * depth;
                     for (size_t i = 0; i < depth; ++i) by_rows[i] = i % 5 == 4 ? nullptr : b.data() + 1 + i * columns;
                     const GemmKernel& kernel = gemm_for(k, Weights::f32, gates);
                     PackedMatrix packed(kernel, depth, columns, 40), lent(kernel, depth, columns, 40);

@@ -172,7 +172,8 @@ struct PackPanel {
     float* out = nullptr;
 };
 
-// Of one row with a B that stays in the caller's order: C[j] = start[j] + sum over k of a[k] * B[k, j], with Gemm's bits.
+// Of one row with a B that stays in the caller's order: C[j] = start[j] + sum over k of a[k] * B[k, j], with Gemm's
+// bits.
 struct UnpackedProduct {
     size_t depth = 0, columns = 0;        // depth: at least 1
     const float* a = nullptr;             // [depth]
@@ -340,8 +341,8 @@ struct GemmKernel {
     void (*along)(size_t size, const float* x, float* words);
     // In int8, the scale of a row follows its words, and `across` is nullptr.
     void (*across)(size_t size, const float* even, const float* odd, float* words);
-    void (*rescale)(const Rescale&);           // int8, else nullptr: converts what run leaves in C
-    void (*pack)(const PackPanel&) = nullptr;  // f32 only, as the following
+    void (*rescale)(const Rescale&);                         // int8, else nullptr: converts what run leaves in C
+    void (*pack)(const PackPanel&) = nullptr;                // f32 only, as the following
     void (*with_columns)(const UnpackedProduct&) = nullptr;  // columns: a multiple of the block
     void (*with_rows)(const UnpackedProduct&) = nullptr;
 };

@@ -1,4 +1,5 @@
-// Products of one row with a matrix in the caller's order: packing a matrix that is read once costs more than the product.
+// Products of one row with a matrix in the caller's order: packing a matrix that is read once costs more than the
+// product.
 #pragma once
 
 #include "kernels/pack.h"

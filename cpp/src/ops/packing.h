@@ -34,8 +34,8 @@ public:
     void fill_from_columns(const std::vector<const float*>& columns);
     // Not in int8. rows[k] points at B[k, 0], B[k, 1], ..., or is nullptr for a row of zeros.
     void fill_from_rows(const std::vector<const float*>& rows);
-    // In f32, for a product that is computed once: the same without a copy. Products read the lines where they are; with
-    // many rows they pack part after part on the way.
+    // In f32, for a product that is computed once: the same without a copy. Products read the lines where they are;
+    // with many rows they pack part after part on the way.
     void borrow_columns(std::vector<const float*> columns);
     void borrow_rows(std::vector<const float*> rows);
     // The same, asking for one after another.
