@@ -11,7 +11,7 @@ four constants are fitted to measurements here; for another network, alpha and b
 by making every exchange three times, and by another number of ranks than those that were fitted. Another table has the share of the
 exchange that backward hides: here, where both need the processor, and with the waiting time of a network added.
 
-Two more tables: the same batch of 64 rows on one rank with one thread, one with two, and two with one each, next to what two processes
+Two more tables: the same batch of 20 and of 64 rows on one rank with one thread, one with two, and two with one each, next to what two processes
 that share nothing but the machine lose to one another, which bounds what ranks can gain; and what eight shards of 64 rows cost one
 process, for a language model, a translator and a network.
 """
@@ -36,7 +36,8 @@ from rnnfast.distributed.ranks import TreeSum
 
 T = 35
 ROWS = 16  # of each rank
-BATCH = 64  # rows that all ranks share
+BATCH = 64  # rows of which shards are made
+BATCHES = (20, 64)  # rows that all ranks share
 SIZES = [1 << k for k in range(12, 23, 2)]  # floats of the exchanges that alpha and beta are fitted to
 NETWORKS = {"10 Gb/s": (30e-6, 8 / 10e9), "100 Gb/s": (5e-6, 8 / 100e9)}  # seconds a message, seconds a byte
 ETHERNET = 0.9  # the share of the bandwidth that messages get
@@ -211,22 +212,22 @@ def _steps(commands: list[list[str]], threads: int) -> list[Step]:
     return [Step(**json.loads(out.splitlines()[-1])) for out, _ in outputs]
 
 
-def same_batch(name: str, repeats: int, rounds: int = 3) -> str:
+def same_batch(name: str, repeats: int, rows: int, rounds: int = 4) -> str:
     """The table of one batch on one and two cores; the least of several rounds, in which the ways take turns."""
     kinds = {"1 x 1": (1, 1), "1 x 2": (1, 2), "2 x 1": (2, 1)}
     wall: dict[str, list[float]] = {}
     processor: dict[str, list[float]] = {}
     for _ in range(rounds):
         for kind, (count, threads) in kinds.items():
-            (step,) = _steps([_batch_command(count, name, repeats, BATCH)], threads)
+            (step,) = _steps([_batch_command(count, name, repeats, rows)], threads)
             wall.setdefault(kind, []).append(step.step)
             processor.setdefault(kind, []).append(step.processor)
-        half = _batch_command(1, name, repeats, BATCH // 2)
+        half = _batch_command(1, name, repeats, rows // 2)
         wall.setdefault("alone", []).append(_steps([half], 1)[0].step)
         wall.setdefault("both", []).append(max(step.step for step in _steps([half, half], 1)))
     best = {kind: min(seconds) for kind, seconds in wall.items()}
     lines = [
-        f"{name}, a batch of {BATCH} rows:",
+        f"{name}, a batch of {rows} rows:",
         "",
         "| ranks x threads | step ms | of 1 x 1 | processor time of rank 0 ms | 1 x 1's over it |",
         "| --- | --- | --- | --- | --- |",
@@ -241,7 +242,7 @@ def same_batch(name: str, repeats: int, rounds: int = 3) -> str:
         [
             *lines, "",
             f"2 x 1 is {best['1 x 2'] / best['2 x 1']:.2f} times as fast as 1 x 2.",
-            f"What the machine allows: two independent processes with {BATCH // 2} rows each take {1e3 * best['both']:.0f} ms a step, one "
+            f"What the machine allows: two independent processes with {rows // 2} rows each take {1e3 * best['both']:.0f} ms a step, one "
             f"alone {1e3 * best['alone']:.0f}: together they do {2 * best['alone'] / best['both']:.2f} times the work of one.",
         ]
     )  # fmt: skip
@@ -328,6 +329,11 @@ def measured(count: int, name: str, repeats: int) -> dict[str, Any]:
     if run.returncode:
         sys.exit(run.stderr or f"{count} ranks ended with status {run.returncode}")
     found: dict[str, Any] = json.loads(run.stdout.splitlines()[-1])
+    if found["ranks"] != count:
+        sys.exit(
+            f"{command[0]} started {count} processes, but mpi4py saw {found['ranks']}: they belong to two MPIs; set MPIEXEC to the one "
+            "of mpi4py's library, or see docs/distributed.md"
+        )
     return found
 
 
@@ -412,14 +418,21 @@ def main() -> None:
     if args.worker:
         worker(args.model, args.repeats)
         return
-    found = [measured(int(count), args.model, args.repeats) for count in args.ranks.split(",")]
+    counts = [int(count) for count in args.ranks.split(",")]
+    if max(counts) < 2:
+        sys.exit(
+            f"--ranks is {args.ranks}, expected at least one number above 1, to which the costs of an exchange are fitted"
+        )
+    found = [measured(count, args.model, args.repeats) for count in counts]
     single = min(found, key=lambda each: each["ranks"])
     delta = (single["before here"]["step"] - single["before here"]["exchange"]) / MODELS[args.model].operations(ROWS)
     several = [each for each in found if each["ranks"] > 1][:1]  # the other numbers check the fit
     exchanges = [(each["ranks"], size, seconds) for each in several for size, seconds in each["exchanges"]]
     cost = fitted(exchanges, seconds_a_byte_added(), delta)
     print(report(found, cost, args.model))
-    print("", same_batch(args.model, args.repeats), "", shards_cost(args.units), sep="\n")
+    for rows in BATCHES:
+        print("", same_batch(args.model, args.repeats, rows), sep="\n")
+    print("", shards_cost(args.units), sep="\n")
     if args.json:
         print(json.dumps(found))
 
