@@ -248,6 +248,8 @@ NODES = {
     "GRU before": (3, {}, ("state",)), "GRU before both": (3, {"direction": "bidirectional"}, ("lengths",)),
     "GRU both": (3, {"linear_before_reset": 1, "direction": "bidirectional"}, ("lengths",)), "RNN": (1, {}, ("lengths", "state")),
     "RNN relu": (1, {"activations": ["Relu"]}, ()), "LSTM lengths": (4, {}, ("lengths", "state")),
+    "LSTM coupled": (4, {"input_forget": 1}, ("state",)), "LSTM coupled both": (4, {"input_forget": 1, "direction": "bidirectional"}, ()),
+    "LSTM coupled peepholes": (4, {"input_forget": 1}, ("peepholes",)), "GRU far clip": (3, {"linear_before_reset": 1, "clip": 20.0}, ()),
     "LSTM reverse lengths": (4, {"direction": "reverse"}, ("lengths",)),
 }  # fmt: skip
 
@@ -268,9 +270,13 @@ def test_a_recurrent_node_computes_what_onnx_runtime_does(name):
             read[5 + i] = part
             feed[part] = np.random.default_rng(2 + i).normal(size=(directions, 3, 5)).astype(np.float32)
             inputs[part] = [directions, "N", 5]
+    constants = weights(gates, 3, 5, directions)
+    if "peepholes" in extra:
+        read.append("P")
+        constants["P"] = np.random.default_rng(4).normal(size=(directions, 15)).astype(np.float32)
     outputs = ["Y", "Y_h", "Y_c"][: 2 + (kind == "LSTM")]
-    node = helper.make_node(kind, read[: 7 if kind == "LSTM" else 6], outputs, hidden_size=5, **options)
-    model = model_of([node], inputs, outputs, weights(gates, 3, 5, directions))
+    node = helper.make_node(kind, read[: 8 if kind == "LSTM" else 6], outputs, hidden_size=5, **options)
+    model = model_of([node], inputs, outputs, constants)
     if "lengths" in extra:
         model.graph.input.append(helper.make_tensor_value_info("lengths", onnx.TensorProto.INT32, ["N"]))
     ours = rf.onnx.load(model)
@@ -282,8 +288,8 @@ def test_a_recurrent_node_computes_what_onnx_runtime_does(name):
 
 
 REFUSED = {
-    "clips its gates": ("LSTM", {"clip": 1.0}, {}),
-    "couples its input and forget gates": ("LSTM", {"input_forget": 1}, {}),
+    "clips the inputs of its activations at 1": ("LSTM", {"clip": 1.0}, {}),
+    "clips the inputs of its activations at 0.5": ("GRU", {"linear_before_reset": 1, "clip": 0.5}, {}),
     "activations": ("GRU", {"linear_before_reset": 1, "activations": ["HardSigmoid", "Tanh"]}, {}),
     "a state that is not zero": ("LSTM", {}, {"h0": np.ones((1, 1, 5), np.float32)}),
 }
@@ -300,6 +306,13 @@ def test_what_a_cell_does_not_do_is_refused_and_never_ignored(reason):
         rf.from_onnx(model)
     if not constants:
         assert reason in rf.onnx.load(model, host="reference").left["cell"]
+
+
+def test_a_far_clip_matters_where_an_activation_has_no_bound():
+    node = onnx.helper.make_node("RNN", ["X", "W", "R"], ["Y"], hidden_size=5, activations=["Relu"], clip=30.0)
+    model = model_of([node], {"X": ["T", 1, 3]}, ["Y"], {n: w for n, w in weights(1, 3, 5).items() if n != "B"})
+    with pytest.raises(ValueError, match=r"at 30.*clip=0"):
+        rf.from_onnx(model)
 
 
 def test_a_graph_with_branches_half_weights_computed_shapes_and_states_becomes_a_stream(tmp_path):

@@ -124,6 +124,41 @@ def test_layers_are_read_with_all_their_directions(make):
     np.testing.assert_allclose(rf.from_torch(layer)(x.numpy()), layer(x)[0].detach().numpy(), atol=TOLERANCE)
 
 
+class LastOfProjected(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.rnn = nn.LSTM(4, 9, 2, proj_size=3, batch_first=True)
+        self.out = nn.Linear(3, 2)
+
+    def forward(self, x):
+        y, (h, _) = self.rnn(x)
+        return self.out(y), h[-1]
+
+
+@pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
+@pytest.mark.parametrize("both", [False, True])
+@pytest.mark.parametrize("bias", [False, True])
+def test_an_lstm_with_a_projection_becomes_layers_and_products(both, bias, tmp_path):
+    torch.manual_seed(0)
+    layer, x = nn.LSTM(4, 9, 2, proj_size=3, bias=bias, bidirectional=both, dropout=0.2).eval(), torch.randn(8, 3, 4)
+    for p in layer.parameters():
+        p.data.mul_(2)
+    net = rf.from_torch(nn.Sequential(layer, nn.Linear(3 * (1 + both), 2)))
+    expected = net(x.numpy())
+    theirs = layer(x)[0].detach().numpy()
+    np.testing.assert_allclose(rf.from_torch(layer)(x.numpy()), theirs, atol=TOLERANCE)
+    net.save(tmp_path / "net.safetensors")
+    assert np.array_equal(rf.load(tmp_path / "net.safetensors")(x.numpy()), expected)
+    if not both:
+        step = net.stream(3)
+        assert np.array_equal([step(row) for row in x.numpy()], expected)
+        module = LastOfProjected().eval()
+        given = torch.randn(7, 29, 4)
+        ours = rf.from_torch(module, given).run(given.numpy())
+        for a, b in zip(ours.outputs.values(), module(given)):
+            np.testing.assert_allclose(a, b.detach().numpy(), atol=TOLERANCE)
+
+
 def test_a_convolution_in_a_chain_reads_channels_last_and_takes_its_normalization_in():
     torch.manual_seed(0)
     norm = nn.BatchNorm1d(6)

@@ -84,7 +84,7 @@ size_t count_layers(const SafetensorsFile& file, const std::string& prefix) {
         const std::string own = name.substr(prefix.size());
         if (own.compare(0, 11, "weight_hr_l") == 0)
             refuse({file.name(), ": ", name, " projects the hidden state (proj_size), which ",
-                    "is not supported; train without proj_size"});
+                    "is not supported; convert the module with rf.from_torch in Python, or train without proj_size"});
         for (const char* kind : kinds) {
             const size_t length = std::strlen(kind);
             if (own.compare(0, length, kind) != 0) continue;

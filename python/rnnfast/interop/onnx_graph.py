@@ -279,8 +279,11 @@ def _recurrent_node(node: Any, constants: Mapping[str, Array]) -> RecurrentNode:
     peepholes = known.get(7) if kind == "LSTM" else None
     if peepholes is not None and peepholes.any():
         cell = "lstm_peephole"
-    _check_shapes(node, given, len(ONNX_ORDER[cell]), [matrices[0], matrices[1], known.get(3), peepholes])
-    halves = [_half(cell, matrices[0][d], matrices[1][d], known, d) for d in range(len(matrices[0]))]
+    parts = [matrices[0], matrices[1], known.get(3), peepholes]
+    _check_shapes(node, given, len(ONNX_ORDER[cell]), parts)
+    if kind == "LSTM" and given.get("input_forget"):
+        parts = _coupled(parts)
+    halves = [_half(cell, parts, d) for d in range(len(matrices[0]))]
     backward = halves[-1] if given.get("direction", "forward") != "forward" else None
     outputs = [*node.output, "", ""][: 3 if kind == "LSTM" else 2]
     return RecurrentNode(
@@ -290,13 +293,34 @@ def _recurrent_node(node: Any, constants: Mapping[str, Array]) -> RecurrentNode:
     )  # fmt: skip
 
 
-def _half(cell: str, w: Array, r: Array, known: Mapping[int, Array | None], d: int) -> Direction:
+def _half(cell: str, parts: Sequence[Array | None], d: int) -> Direction:
+    """Direction ``d`` of W, R, B and P."""
+    w, r, b, p = (None if part is None else part[d] for part in parts)
+    assert w is not None
+    assert r is not None
     matrices = {"weight_ih": w, "weight_hh": r}
-    if (b := known.get(3)) is not None:
-        matrices["bias_ih"], matrices["bias_hh"] = np.split(b[d], 2)
+    if b is not None:
+        matrices["bias_ih"], matrices["bias_hh"] = np.split(b, 2)
     half = direction(matrices, ONNX_ORDER[cell])
-    p = known.get(7) if cell == "lstm_peephole" else None
-    return half if p is None else replace(half, weight_c=reordered(np.asarray(p[d], np.float32), PEEPHOLE_ORDER))
+    if cell != "lstm_peephole":
+        return half
+    return replace(half, weight_c=reordered(np.asarray(p, np.float32), PEEPHOLE_ORDER))
+
+
+def _coupled(parts: Sequence[Array | None]) -> list[Array | None]:
+    """W, R, B and P of an LSTM whose forget gate is 1 - σ(a) = σ(-a), where a are the input gate's numbers."""
+    found: list[Array | None] = []
+    for part, blocks in zip(parts, (4, 4, 8, 3)):
+        if part is not None:
+            cut = part.reshape(len(part), blocks, -1).copy()  # i o f c, in B twice; i o f in P
+            cut[:, 2::4] = -cut[:, 0::4]
+            part = cut.reshape(part.shape)
+        found.append(part)
+    return found
+
+
+# Beyond it sigmoid and tanh are less than 2.1e-9 from 0, 1 or -1, so no clipping there can be seen in single precision.
+_NO_CLIP = 20.0
 
 
 def _activations(kind: str, given: Mapping[str, Any]) -> list[str]:
@@ -308,13 +332,11 @@ def _activations(kind: str, given: Mapping[str, Any]) -> list[str]:
 
 def _check(node: Any, kind: str, given: Mapping[str, Any], known: Mapping[int, Array | None]) -> None:
     """Refuses what would change the results and rnnfast's cells do not have."""
-    refusals = {
-        "clip": "clips its gates",
-        "input_forget": "couples its input and forget gates",
-    }
-    for option, what in refusals.items():
-        if given.get(option):
-            raise Unconvertible(f"{described(node)} {what}, which no cell of rnnfast does")
+    clip = given.get("clip", 0)
+    if clip and (not clip >= _NO_CLIP or "relu" in _activations(kind, given)):
+        raise Unconvertible(
+            f"{described(node)} clips the inputs of its activations at {clip:g}, which no cell of rnnfast does; train it with clip=0"
+        )
     names = _activations(kind, given)
     usual = _USUAL[kind]
     allowed = [usual, ["relu"]] if kind == "RNN" else [usual]
@@ -325,7 +347,9 @@ def _check(node: Any, kind: str, given: Mapping[str, Any], known: Mapping[int, A
         or given.get("activation_alpha")
         or given.get("activation_beta")
     ):
-        raise Unconvertible(f"{described(node)} has the activations {', '.join(names)}, which no cell of rnnfast has")
+        raise Unconvertible(
+            f"{described(node)} has the activations {', '.join(names)}, which no cell of rnnfast has; train it with {', '.join(usual)}"
+        )
     peepholes = known.get(7)
     if kind == "LSTM" and 7 in known and peepholes is None:
         raise Unconvertible(f"{described(node)} computes its peepholes from inputs")

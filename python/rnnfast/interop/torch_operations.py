@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Callable
 
@@ -15,7 +15,7 @@ from rnnfast.interop.functions import part_of, same_padding, windows_of
 from rnnfast.interop.pending import Convolution
 from rnnfast.nn.layer import Layer
 from rnnfast.nn.norm import LayerNorm
-from rnnfast.nn.parts import Add, Multiply
+from rnnfast.nn.parts import Add, Dropout, Multiply
 from rnnfast.nn.recurrent import LAYERS
 
 Array = NDArray[Any]
@@ -67,6 +67,38 @@ class LastStates:
             raise Unconvertible("reads the cell state of an LSTM, which networks of rnnfast do not give")
 
 
+def projected(
+    draft: Draft,
+    signal: Signal,
+    state: Mapping[str, Array],
+    layers: int,
+    both: bool,
+    *,
+    bias: bool,
+    dropout: float = 0.0,
+) -> Signal:
+    """An LSTM whose h is W_hr m, with m = o ⊙ tanh(c): layers of LSTM give m from W_hh W_hr, and a product follows each."""
+    for i in range(layers):
+        suffixes = [f"l{i}", f"l{i}_reverse"][: 1 + both]
+        down = [state[f"weight_hr_{suffix}"] for suffix in suffixes]
+        size, hidden = down[0].shape
+        own: Layer = LAYERS["lstm"](state[f"weight_ih_l{i}"].shape[1], hidden, bias=bias, bidirectional=both, seed=0)
+        weights: dict[str, Array] = {}
+        for suffix, w in zip(suffixes, down):
+            named = {name[: -len(suffix)]: value for name, value in state.items() if name.endswith(f"_{suffix}")}
+            named["weight_hh_"] = named["weight_hh_"].astype(np.float64) @ w
+            weights.update({f"{n}{suffix.replace(f'l{i}', 'l0')}": v for n, v in named.items() if n != "weight_hr_"})
+        own.load_state_dict(weights)
+        signal = draft.recurrent(signal, own, hidden * (1 + both))
+        whole = np.zeros((size * len(down), hidden * len(down)), np.float32)
+        for d, w in enumerate(down):
+            whole[d * size : (d + 1) * size, d * hidden : (d + 1) * hidden] = w
+        signal = draft.linear(signal, whole)
+        if dropout and i + 1 < layers:
+            signal = draft.part(signal, Dropout(dropout))
+    return signal
+
+
 # Operations ----------------------------------------------------------------------------------------------------------
 
 
@@ -83,14 +115,17 @@ def _rnn(kind: str) -> Callable[..., Any]:
         if rows_first:
             signal = draft.transpose(signal, (1, 0, *range(2, len(signal.dims))))
         size = parameters[1].shape[1]
-        names = ["weight_ih", "weight_hh"] + ["bias_ih", "bias_hh"] * bias
+        projects = kind == "lstm" and parameters[1].shape[0] != 4 * size
+        names = ["weight_ih", "weight_hh"] + ["bias_ih", "bias_hh"] * bias + ["weight_hr"] * projects
         suffixes = [f"l{i}{d}" for i in range(layers) for d in ("", "_reverse")[: 1 + both]]
         state_names = [f"{name}_{suffix}" for suffix in suffixes for name in names]
-        if len(state_names) != len(parameters) or any(p.shape[1] != size for p in parameters[1 :: len(names)]):
-            raise Unconvertible("has a projection (proj_size), which no cell of rnnfast has")
-        own: Layer = LAYERS[kind](parameters[0].shape[1], size, layers, bias=bias, bidirectional=both, seed=0)
-        own.load_state_dict({name: numbers(value) for name, value in zip(state_names, parameters)})
-        y = draft.recurrent(signal, own, size * (1 + both))
+        own_state = {name: numbers(value) for name, value in zip(state_names, parameters)}
+        if projects:
+            y = projected(draft, signal, own_state, layers, both, bias=bias)
+        else:
+            own: Layer = LAYERS[kind](parameters[0].shape[1], size, layers, bias=bias, bidirectional=both, seed=0)
+            own.load_state_dict(own_state)
+            y = draft.recurrent(signal, own, size * (1 + both))
         given = replace(y, dims=(y.dims[1], y.dims[0], y.dims[2])) if rows_first else y
         return (given, *(LastStates(y, layers, 1 + both, size, part) for part in "hc"))
 

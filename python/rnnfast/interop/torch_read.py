@@ -19,7 +19,7 @@ from rnnfast.interop.functions import part_of, same_padding, windows_of
 from rnnfast.interop.hostile import one_line
 from rnnfast.interop.pending import Convolution
 from rnnfast.interop.torch_check import check_outputs
-from rnnfast.interop.torch_operations import OPERATIONS, LastStates, leaves, numbers
+from rnnfast.interop.torch_operations import OPERATIONS, LastStates, leaves, numbers, projected
 from rnnfast.models.network import Network
 from rnnfast.nn.layer import Layer
 from rnnfast.nn.norm import LayerNorm, RMSNorm
@@ -137,13 +137,15 @@ _WIDTHS = {
 
 
 def _recurrent(draft: Draft, signal: Signal, layer: Any) -> Signal:
+    dropout = layer.dropout if layer.num_layers > 1 else 0.0
+    state = {name: numbers(value) for name, value in layer.state_dict().items()}
+    if getattr(layer, "proj_size", 0):
+        return projected(draft, signal, state, layer.num_layers, layer.bidirectional, bias=layer.bias, dropout=dropout)
     own: Layer = LAYERS[_cell(layer)](
         layer.input_size, layer.hidden_size, layer.num_layers, bias=layer.bias, bidirectional=layer.bidirectional,
-        dropout=layer.dropout if layer.num_layers > 1 else 0.0, seed=0,
+        dropout=dropout, seed=0,
     )  # fmt: skip
-    if getattr(layer, "proj_size", 0):
-        raise Unconvertible("has a projection (proj_size), which no cell of rnnfast has")
-    own.load_state_dict({name: numbers(value) for name, value in layer.state_dict().items()})
+    own.load_state_dict(state)
     return draft.recurrent(signal, own, layer.hidden_size * (1 + layer.bidirectional))
 
 

@@ -245,5 +245,9 @@ def dropout_key(seed: int, step: int) -> int:
 def refuse_options(kind: str, known: Iterable[str], unknown: Mapping[str, Any]) -> None:
     """Raises a ``TypeError`` that lists the known options."""
     if unknown:
-        more = "; projections are not supported" if "proj_size" in unknown else ""
+        more = (
+            "; projections are not supported: rf.from_torch reads a trained one as an LSTM and a Linear for each layer"
+            if "proj_size" in unknown
+            else ""
+        )
         raise TypeError(f"{kind} has no option {', '.join(map(repr, unknown))}, expected {', '.join(known)}{more}")
