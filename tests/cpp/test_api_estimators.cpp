@@ -2,6 +2,7 @@
 // their results with Python's.
 #include "network_files.h"
 
+#include <cstring>
 #include <numeric>
 
 #include "allocations.h"
@@ -11,6 +12,8 @@
 using namespace rnnfast::tests;
 using rnnfast::Autoregressor;
 using rnnfast::Classifier;
+using rnnfast::Forecaster;
+using rnnfast::Tagger;
 
 namespace {
 
@@ -49,6 +52,42 @@ std::string forecaster_bytes(const std::string& config, const std::string& cell 
                                 cell + R"(","hidden_size":4,"num_layers":2},
         {"name":"output","type":"linear","out_features":2}]})",
                             "autoregressor", config, state);
+}
+
+const std::string of_steps = R"({"params":{"cell":"gru","hidden_size":5,"num_layers":2,"embedding_size":3,
+    "bidirectional":true,"dropout":0.1,"tokenizer":"char","epochs":1,"batch_size":1,"lr":0.1,"clip_norm":null,"seed":1,
+    "input":"auto","verbose":false},"classes":["no","yes"],"labels":"strings",
+    "vocabulary":{"tokenizer":"char","tokens":["<unk>","a","b"]}})";
+
+std::string tagger_bytes(const std::string& config) {
+    return model_of_network(R"({"inputs":[{"name":"x","ids":3}],"layers":[
+        {"name":"embedding","type":"embedding","embedding_dim":3},
+        {"name":"rnn","type":"recurrent","cell":"gru","hidden_size":5,"num_layers":2,"bidirectional":true},
+        {"name":"output","type":"linear","out_features":2}]})",
+                            "sequence_tagger", config);
+}
+
+// Two series with one exogenous column: 3 steps ahead, 2 errors calibrate.
+const std::string of_two_series = R"({"params":{"cell":"gru","hidden_size":4,"horizon":3,"season":2,"log":"auto",
+    "interval":0.8,"calibration":2,"num_layers":1,"num_steps":3,"epochs":1,"batch_size":1,"lr":0.1,"clip_norm":1.0,
+    "seed":null,"verbose":false},"mean":[10,0],"scale":[2,3],"flat":false,"features":null,"base":"last","penalty":0.1,
+    "logs":[false,true],"terms":12,"exogenous":1,"index":null,"loss_curve":[]})";
+
+std::string interval_bytes(const std::string& config, size_t series_columns = 3) {
+    std::vector<std::vector<double>> held;
+    std::map<std::string, rnnfast::TensorView> tensors;
+    const auto hold = [&](const char* name, size_t rows, size_t columns, double start) {
+        std::vector<double>& values = held.emplace_back(rows * columns);
+        for (size_t i = 0; i < values.size(); ++i) values[i] = start + 0.01 * static_cast<double>(i % 7);
+        tensors[name] = {{rows, 8 * columns}, values.data(), 8 * values.size(), rnnfast::Dtype::i8};
+    };
+    hold("linear", 6, 12, -0.02);
+    hold("spread", 2, 3, 0.5);
+    hold("scores", 6, 2, 0.1);
+    hold("series", 9, series_columns, 8);
+    return model_of_network(R"({"inputs":[{"name":"x","size":7}],"layers":[
+        {"name":"0","type":"recurrent","cell":"gru","hidden_size":4},{"name":"1","type":"linear","out_features":9}]})",
+                            "forecaster", config, tensors);
 }
 
 std::string changed(std::string text, const std::string& from, const std::string& to) {
@@ -139,6 +178,135 @@ TEST_CASE("a forecaster continues the fitted series, another series, and a strea
     CHECK(contains(sentence_of([&] { forecaster.step(infinite, fresh, next.data()); }), "number 0 of step 0 is"));
     const std::string gru = forecaster_bytes(changed(of_series, "lstm", "gru"), "gru");
     CHECK(Autoregressor::load(gru.data(), gru.size()).forecast(2).size() == 4);
+}
+
+TEST_CASE("a tagger gives each step the probabilities of its network's logits") {
+    const std::string bytes = tagger_bytes(of_steps);
+    const auto tagger = Tagger::load(bytes.data(), bytes.size());
+    const std::vector<double> p = tagger.probabilities("abba");
+    CHECK(p.size() == 8);
+    const int32_t ids[] = {1, 2, 2, 1};
+    CHECK(tagger.probabilities(ids, 4) == p);
+    float logits[8];
+    tagger.network().run({ids}, {4, 1}, {logits});
+    for (size_t t = 0; t < 4; ++t) {
+        double of_step[2];
+        tagger.softmax(logits + 2 * t, of_step);
+        CHECK(of_step[0] == p[2 * t]);
+        CHECK(of_step[0] + of_step[1] == doctest::Approx(1).epsilon(1e-15));
+        CHECK(tagger.most_probable(p)[t] == (p[2 * t] < p[2 * t + 1]));
+    }
+    CHECK(contains(tagger.network().no_stream(), "rnn"));
+    CHECK(contains(sentence_of([&] { tagger.probabilities(""); }), "the sequence is empty"));
+    CHECK(contains(sentence_of([&] { tagger.most_probable({1}); }), "1 probabilities, expected 2 for each step"));
+    CHECK(contains(sentence_of([] { Tagger().labels(); }), "this Tagger is empty"));
+    CHECK(contains(refusal_of<Tagger>(classifier_bytes(of_tokens)), "load it as a Classifier"));
+    CHECK(contains(refusal_of<Classifier>(bytes), "load it as a Tagger"));
+    CHECK(contains(refusal_of<Tagger>(tagger_bytes(changed(of_steps, "dropout", "pooling"))),
+                   "\"pooling\" is not known"));
+}
+
+TEST_CASE("a forecaster with intervals continues the fitted series and another one") {
+    const std::string bytes = interval_bytes(of_two_series);
+    const auto forecaster = Forecaster::load(bytes.data(), bytes.size());
+    CHECK(forecaster.width() == 2);
+    CHECK(forecaster.horizon() == 3);
+    CHECK(forecaster.exogenous() == 1);
+    std::vector<double> outside(20, 0.5), series;
+    for (size_t i = 0; i < 27; ++i)  // as the file has it
+        (i % 3 == 2 ? outside[i / 3] : series.emplace_back()) = 8 + 0.01 * static_cast<double>(i % 7);
+    const Forecaster::Interval after = forecaster.predict_interval(3, outside.data() + 9);
+    const Forecaster::Interval same = forecaster.predict_interval(3, series.data(), 9, outside.data());
+    CHECK(after.median == same.median);
+    CHECK(after.lower == same.lower);
+    CHECK(after.upper == same.upper);
+    for (size_t i = 0; i < 6; ++i) {
+        CHECK(after.lower[i] <= after.median[i]);
+        CHECK(after.median[i] <= after.upper[i]);
+    }
+    // Another series: its own errors calibrate, and each step is forecast from those before it.
+    for (double& value : series) value += 1;
+    const Forecaster::Interval other = forecaster.predict_interval(2, series.data(), 9, outside.data());
+    CHECK(other.median.size() == 4);
+    CHECK(other.median[0] != after.median[0]);
+    const auto sentence = [&](size_t k, const std::vector<double>& x, const double* columns) {
+        return sentence_of([&] { forecaster.predict_interval(k, x.data(), x.size() / 2, columns); });
+    };
+    CHECK(contains(sentence(0, series, outside.data()), "k is 0, expected 1 to 3"));
+    CHECK(contains(sentence(4, series, outside.data()), "k is 4, expected 1 to 3"));
+    CHECK(contains(sentence(2, series, nullptr), "exogenous is null, expected [11, 1]"));
+    CHECK(contains(sentence(2, {}, outside.data()), "the series is empty"));
+    CHECK(contains(sentence(2, {1, 1}, outside.data()), "the series has 1 values, too few"));
+    CHECK(contains(sentence(2, {1, 1, 2, 0}, outside.data()),
+                   "the series has 0.0 at step 1, and the model forecasts log"));
+    CHECK(contains(sentence(2, {1, INFINITY}, outside.data()), "the series has NaN or infinity at step 0, column 1"));
+    CHECK(contains(sentence(1, {1e60, 1, 1e60, 1}, outside.data()), "too far from the fitted one"));
+    CHECK(contains(sentence_of([] { Forecaster().width(); }), "this Forecaster is empty"));
+
+    const auto refused = [](const std::string& from, const std::string& to) {
+        return refusal_of<Forecaster>(interval_bytes(changed(of_two_series, from, to)));
+    };
+    CHECK(contains(refused("\"terms\":12", "\"terms\":14"), "terms do not fit"));
+    CHECK(contains(refused("\"terms\":12", "\"terms\":13"), "linear is not of type I8 and shape [6, 104]"));
+    CHECK(contains(refused("\"last\"", "\"first\""), "base is 'first'"));
+    CHECK(contains(refused("\"season\":2", "\"season\":null"), "terms do not fit"));
+    CHECK(contains(refused("[false,true]", "[false]"), "logs must hold"));
+    CHECK(contains(refused("\"calibration\":2", "\"calibration\":3"), "scores is not of type I8 and shape [6, 24]"));
+    CHECK(contains(refused("\"horizon\":3", "\"horizon\":2147483647"), "linear is not of type I8"));
+    CHECK(contains(refused("\"cell\":\"gru\"", "\"cell\":\"lstm\""), "shape"));
+    CHECK(contains(refusal_of<Forecaster>(interval_bytes(of_two_series, 2)), "series is not of type I8 and shape"));
+    CHECK(contains(refusal_of<Autoregressor>(bytes), "load it as a Forecaster"));
+}
+
+TEST_CASE("C: taggers and forecasters with intervals, and their refusals") {
+    const auto refused = [](rnnfast_status status, rnnfast_status expected = RNNFAST_INVALID_ARGUMENT) {
+        CHECK(status == expected);
+        CHECK(std::string(rnnfast_last_error()).size() > 8);
+    };
+    const std::string bytes = tagger_bytes(of_steps), series = interval_bytes(of_two_series);
+    rnnfast_tagger *tagger, *none;
+    rnnfast_forecaster *forecaster, *nobody;
+    REQUIRE(rnnfast_tagger_load_memory(bytes.data(), bytes.size(), RNNFAST_AS_STORED, &tagger) == RNNFAST_OK);
+    REQUIRE(rnnfast_forecaster_load_memory(series.data(), series.size(), RNNFAST_INT8, &forecaster) == RNNFAST_OK);
+    double p[4], y[6];
+    const double outside[] = {1, 2, 3};
+    size_t room = 3, labels, features, size = 8;
+    const int32_t ids[] = {1, 2, 7};
+    char text[8];
+    refused(rnnfast_tag(tagger, "ab", 2, p, &room), RNNFAST_BUFFER_TOO_SMALL);
+    CHECK(room == 4);
+    CHECK(rnnfast_tag(tagger, "ab", 2, p, &room) == RNNFAST_OK);
+    CHECK(rnnfast_tag_ids(tagger, ids, 2, p, &room) == RNNFAST_OK);
+    refused(rnnfast_tag_ids(tagger, ids + 1, 2, p, &room), RNNFAST_OUT_OF_RANGE);
+    refused(rnnfast_tag_ids(tagger, nullptr, 2, p, &room));
+    refused(rnnfast_tag_numbers(tagger, p, 1, p, &room));
+    refused(rnnfast_tag(tagger, "ab", 2, p, nullptr));
+    refused(rnnfast_tag(nullptr, "ab", 2, p, &room));
+    CHECK(rnnfast_tagger_sizes(tagger, &labels, &features) == RNNFAST_OK);
+    CHECK(labels == 2);
+    CHECK(features == 0);
+    CHECK(rnnfast_tagger_label(tagger, 0, text, &size) == RNNFAST_OK);
+    CHECK(std::string(text) == "no");
+    refused(rnnfast_tagger_label(tagger, 2, text, &size), RNNFAST_OUT_OF_RANGE);
+    refused(rnnfast_tagger_load("/nowhere", RNNFAST_F32, &none), RNNFAST_BAD_FILE);
+    refused(rnnfast_tagger_load_memory(series.data(), series.size(), RNNFAST_F32, &none), RNNFAST_BAD_FILE);
+
+    size_t width, horizon, columns;
+    CHECK(rnnfast_forecaster_sizes(forecaster, &width, &horizon, &columns) == RNNFAST_OK);
+    CHECK(width * horizon * columns == 6);
+    const rnnfast_interval median = {y, nullptr, nullptr, 6}, small = {y, y, y, 5};
+    CHECK(rnnfast_predict_interval(forecaster, 3, nullptr, 0, outside, &median) == RNNFAST_OK);
+    refused(rnnfast_predict_interval(forecaster, 3, nullptr, 0, outside, &small), RNNFAST_BUFFER_TOO_SMALL);
+    refused(rnnfast_predict_interval(forecaster, 3, nullptr, 0, outside, nullptr));
+    refused(rnnfast_predict_interval(forecaster, 3, nullptr, 0, nullptr, &median));
+    refused(rnnfast_predict_interval(forecaster, 3, y, 0, outside, &median));
+    refused(rnnfast_predict_interval(nullptr, 3, nullptr, 0, outside, &median));
+    refused(rnnfast_forecaster_load("/nowhere", 7, &nobody));
+    refused(rnnfast_forecaster_load("/nowhere", RNNFAST_F32, &nobody), RNNFAST_BAD_FILE);
+    rnnfast_tagger_free(tagger);
+    rnnfast_forecaster_free(forecaster);
+    rnnfast_tagger_free(nullptr);
+    rnnfast_forecaster_free(nullptr);
 }
 
 TEST_CASE("an estimator's file that cannot be used is refused in one sentence") {

@@ -84,7 +84,8 @@ void use(const rnnfast::v1::Network& network) {
     }
 }
 
-void use(const rnnfast::Classifier& classifier) {
+template <class Labeller>  // a Classifier or a Tagger
+void use_labeller(const Labeller& classifier) {
     use(classifier.network());
     if (const size_t features = classifier.features()) {
         const std::vector<double> numbers(features);
@@ -100,6 +101,12 @@ void use(const rnnfast::Autoregressor& forecaster) {
     forecaster.forecast(2);
     const std::vector<double> numbers(forecaster.width());
     forecaster.forecast(2, numbers.data(), 1);
+}
+
+void use(const rnnfast::Forecaster& forecaster) {
+    const std::vector<double> outside(forecaster.exogenous() * 3), series(2 * forecaster.width());
+    forecaster.predict_interval(1, outside.data());
+    forecaster.predict_interval(1, series.data(), 2, outside.data());
 }
 
 template <class Body>
@@ -128,7 +135,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     expect_error_or_success([&] { use(rnnfast::LanguageModel::load(data, size, weights)); });
     expect_error_or_success([&] { use(rnnfast::Translator::load(data, size, weights)); });
     expect_error_or_success([&] { use(rnnfast::v1::Network::load(data, size, weights)); });
-    expect_error_or_success([&] { use(rnnfast::Classifier::load(data, size, weights)); });
+    expect_error_or_success([&] { use_labeller(rnnfast::Classifier::load(data, size, weights)); });
+    expect_error_or_success([&] { use_labeller(rnnfast::Tagger::load(data, size, weights)); });
+    expect_error_or_success([&] { use(rnnfast::Forecaster::load(data, size, weights)); });
     expect_error_or_success([&] { use(rnnfast::Autoregressor::load(data, size, weights)); });
     expect_error_or_success([&] {
         const auto tensors = rnnfast::Tensors::parse(data, size);

@@ -68,6 +68,10 @@ def main(folder: Path) -> None:
     )
     numbers = rf.SequenceClassifier("lstm", 2, epochs=1, seed=1, pooling="mean")
     numbers.fit([np.zeros((2, 2)), np.ones((1, 2))], [1, -2]).save(folder / "classifier_numbers")
+    tagger = rf.SequenceTagger("gru", 2, embedding_size=2, epochs=1, seed=1)
+    tagger.fit(["ab", "a"], [["x", "y"], ["x"]]).save(folder / "tagger")
+    forecaster = rf.Forecaster("gru", 2, horizon=2, season=2, calibration=2, epochs=1, seed=1)
+    forecaster.fit(np.sin(np.arange(14.0)), exogenous=np.ones((14, 1))).save(folder / "interval_forecaster")
     for cell in ("gru", "lstm"):
         rf.Autoregressor(cell, 2, epochs=1, num_steps=2, seed=1).fit(np.arange(5.0)).save(folder / f"forecaster_{cell}")
     whole = (folder / "lstm_f32").read_bytes()

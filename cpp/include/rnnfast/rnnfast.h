@@ -56,7 +56,9 @@ typedef struct rnnfast_translations rnnfast_translations;
 typedef struct rnnfast_network rnnfast_network;
 typedef struct rnnfast_network_state rnnfast_network_state;
 typedef struct rnnfast_classifier rnnfast_classifier;
+typedef struct rnnfast_tagger rnnfast_tagger;
 typedef struct rnnfast_autoregressor rnnfast_autoregressor;
+typedef struct rnnfast_forecaster rnnfast_forecaster;
 
 /* The message of this thread's last failed call; never NULL. Valid until the next failed call of the thread. */
 RNNFAST_C_API const char* rnnfast_last_error(void);
@@ -349,6 +351,23 @@ RNNFAST_C_API rnnfast_status rnnfast_classify_ids(const rnnfast_classifier* clas
 RNNFAST_C_API rnnfast_status rnnfast_classify_numbers(const rnnfast_classifier* classifier, const double* numbers,
                                                       size_t steps, double* probabilities, size_t* labels);
 
+/* Taggers: files of rf.SequenceTagger, whose functions are those of classifiers. probabilities: [steps, labels], a step
+ * for each token of a text, id, or row of numbers. *room: in, the capacity of probabilities; out, how many there are.
+ */
+RNNFAST_C_API rnnfast_status rnnfast_tagger_load(const char* path, int weights, rnnfast_tagger** tagger);
+RNNFAST_C_API rnnfast_status rnnfast_tagger_load_memory(const void* bytes, size_t size, int weights,
+                                                        rnnfast_tagger** tagger);
+RNNFAST_C_API void rnnfast_tagger_free(rnnfast_tagger* tagger);
+RNNFAST_C_API rnnfast_status rnnfast_tagger_sizes(const rnnfast_tagger* tagger, size_t* labels, size_t* features);
+RNNFAST_C_API rnnfast_status rnnfast_tagger_label(const rnnfast_tagger* tagger, size_t number, char* label,
+                                                  size_t* size);
+RNNFAST_C_API rnnfast_status rnnfast_tag(const rnnfast_tagger* tagger, const char* text, size_t size,
+                                         double* probabilities, size_t* room);
+RNNFAST_C_API rnnfast_status rnnfast_tag_ids(const rnnfast_tagger* tagger, const int32_t* ids, size_t count,
+                                             double* probabilities, size_t* room);
+RNNFAST_C_API rnnfast_status rnnfast_tag_numbers(const rnnfast_tagger* tagger, const double* numbers, size_t steps,
+                                                 double* probabilities, size_t* room);
+
 /* Autoregressors: files of rf.Autoregressor. Numbers are those of the series; the file holds their mean and scale. */
 RNNFAST_C_API rnnfast_status rnnfast_autoregressor_load(const char* path, int weights,
                                                         rnnfast_autoregressor** forecaster);
@@ -367,6 +386,27 @@ RNNFAST_C_API rnnfast_status rnnfast_autoregressor_step(const rnnfast_autoregres
  * capacity of forecast. */
 RNNFAST_C_API rnnfast_status rnnfast_forecast(const rnnfast_autoregressor* forecaster, size_t k, const double* series,
                                               size_t steps, double* forecast, size_t size);
+
+/* Forecasters: files of rf.Forecaster. */
+RNNFAST_C_API rnnfast_status rnnfast_forecaster_load(const char* path, int weights, rnnfast_forecaster** forecaster);
+RNNFAST_C_API rnnfast_status rnnfast_forecaster_load_memory(const void* bytes, size_t size, int weights,
+                                                            rnnfast_forecaster** forecaster);
+RNNFAST_C_API void rnnfast_forecaster_free(rnnfast_forecaster* forecaster);
+/* *width: series. *horizon: steps that can be forecast. *exogenous: columns that are known in advance. Any may be NULL.
+ */
+RNNFAST_C_API rnnfast_status rnnfast_forecaster_sizes(const rnnfast_forecaster* forecaster, size_t* width,
+                                                      size_t* horizon, size_t* exogenous);
+/* Where results go, each [k, width] or NULL; size: the capacity of each. */
+typedef struct rnnfast_interval {
+    double *median, *lower, *upper;
+    size_t size;
+} rnnfast_interval;
+/* Medians and ends of the intervals of the k steps after a series [steps, width], or, with series NULL, after that of
+ * the training. exogenous: [steps + k, exogenous], or [k, exogenous] with series NULL; NULL if the model has no such
+ * columns. */
+RNNFAST_C_API rnnfast_status rnnfast_predict_interval(const rnnfast_forecaster* forecaster, size_t k,
+                                                      const double* series, size_t steps, const double* exogenous,
+                                                      const rnnfast_interval* interval);
 
 #ifdef __cplusplus
 }

@@ -1,4 +1,4 @@
-// The public classifiers and forecasters: checks at the boundary, then networks.
+// The public classifiers, taggers and autoregressors: checks at the boundary, then networks.
 #include <algorithm>
 #include <cmath>
 #include <stdexcept>
@@ -19,8 +19,9 @@ SafetensorsFile in_memory(const void* bytes, size_t size) {
 
 }  // namespace
 
-struct Classifier::Impl {
-    Impl(ClassifierFile&& file, Weights weights)
+// What classifiers and taggers share: how sequences are read, and the probabilities of logits.
+struct Labeller {
+    Labeller(LabellerFile&& file, Weights weights)
         : network(network_in(file.network, checked(weights))),
           vocabulary(std::make_shared<Vocabulary::Impl>(Vocabulary::Impl{std::move(file.tokens)})),
           scaling(std::move(file.scaling)),
@@ -31,6 +32,8 @@ struct Classifier::Impl {
     std::vector<std::string> labels;
 
     void softmax(const float* logits, double* p) const {
+        check_pointer(logits, "logits");
+        check_pointer(p, "the place for the probabilities");
         const float most = *std::max_element(logits, logits + labels.size());
         double sum = 0;
         for (size_t i = 0; i < labels.size(); ++i) {
@@ -41,69 +44,109 @@ struct Classifier::Impl {
         if (!std::all_of(p, p + labels.size(), [](double x) { return std::isfinite(x); }))
             throw std::domain_error("the probabilities are not finite: weights or numbers are too large");
     }
+    // [network's output steps, labels]
     std::vector<double> probabilities(const NetworkData& input, size_t steps) const {
         if (steps == 0) throw std::invalid_argument("the sequence is empty: expected at least one step");
-        std::vector<float> logits(labels.size());
-        std::vector<double> p(labels.size());
+        const size_t each = labels.size();
+        std::vector<float> logits(network.output_steps(0, steps) * each);
+        std::vector<double> p(logits.size());
         network.run({input}, {steps, 1}, {logits.data()});
-        softmax(logits.data(), p.data());
+        for (size_t i = 0; i < p.size(); i += each) softmax(logits.data() + i, p.data() + i);
         return p;
+    }
+    std::vector<double> of_ids(const int32_t* ids, size_t steps) const {
+        check_reads(false);
+        return probabilities(ids, steps);
+    }
+    std::vector<double> of_text(std::string_view text) const {
+        check_reads(false);
+        const std::vector<int32_t> ids = vocabulary.encode(text);
+        return probabilities(ids.data(), ids.size());
+    }
+    std::vector<double> of_numbers(const double* numbers, size_t steps) const {
+        check_reads(true);
+        if (steps) check_pointer(numbers, "the numbers");
+        std::vector<float> x(steps * scaling.size());
+        scaling.apply(numbers, steps, x.data());
+        return probabilities(x.data(), steps);
+    }
+    void scale(const double* numbers, float* x) const {
+        check_reads(true);
+        check_pointer(numbers, "the numbers");
+        check_pointer(x, "x");
+        scaling.apply(numbers, 1, x);
     }
     void check_reads(bool numbers) const {
         if (numbers == (scaling.size() != 0)) return;
-        refuse({numbers ? "this classifier reads tokens: give a text or ids" : "this classifier reads numbers: give ",
+        refuse({numbers ? "this model reads tokens: give a text or ids" : "this model reads numbers: give ",
                 scaling.size(), " of them a step"});
     }
+    size_t most_probable(const double* p) const {
+        return static_cast<size_t>(std::max_element(p, p + labels.size()) - p);
+    }
+};
+
+struct Classifier::Impl : Labeller {
+    using Labeller::Labeller;
 };
 
 Classifier::Classifier(std::shared_ptr<const Impl> impl) : impl_(std::move(impl)) {}
 const Classifier::Impl& Classifier::impl() const { return held(impl_, "Classifier", "load one with Classifier::load"); }
 Classifier Classifier::load(const std::string& path, Weights weights) {
-    return Classifier(std::make_shared<const Impl>(ClassifierFile(SafetensorsFile::open(path)), weights));
+    LabellerFile file(SafetensorsFile::open(path), LabelsOf::sequences);
+    return Classifier(std::make_shared<const Impl>(std::move(file), weights));
 }
 Classifier Classifier::load(const void* bytes, size_t size, Weights weights) {
-    return Classifier(std::make_shared<const Impl>(ClassifierFile(in_memory(bytes, size)), weights));
+    LabellerFile file(in_memory(bytes, size), LabelsOf::sequences);
+    return Classifier(std::make_shared<const Impl>(std::move(file), weights));
 }
 
 const std::vector<std::string>& Classifier::labels() const { return impl().labels; }
 const Vocabulary& Classifier::vocab() const { return impl().vocabulary; }
 size_t Classifier::features() const { return impl().scaling.size(); }
 const Network& Classifier::network() const { return impl().network; }
-
-std::vector<double> Classifier::probabilities(std::string_view text) const {
-    impl().check_reads(false);
-    const std::vector<int32_t> ids = vocab().encode(text);
-    return probabilities(ids.data(), ids.size());
-}
-std::vector<double> Classifier::probabilities(const int32_t* ids, size_t steps) const {
-    impl().check_reads(false);
-    return impl().probabilities(ids, steps);
-}
-std::vector<double> Classifier::probabilities(const double* numbers, size_t steps) const {
-    const Impl& c = impl();
-    c.check_reads(true);
-    if (steps) check_pointer(numbers, "the numbers");
-    std::vector<float> x(steps * features());
-    c.scaling.apply(numbers, steps, x.data());
-    return c.probabilities(x.data(), steps);
-}
+std::vector<double> Classifier::probabilities(std::string_view text) const { return impl().of_text(text); }
+std::vector<double> Classifier::probabilities(const int32_t* ids, size_t n) const { return impl().of_ids(ids, n); }
+std::vector<double> Classifier::probabilities(const double* x, size_t n) const { return impl().of_numbers(x, n); }
 const std::string& Classifier::most_probable(const std::vector<double>& p) const {
     if (p.size() != labels().size())
         refuse({p.size(), " probabilities, expected ", labels().size(), ", one for each label"});
-    return labels()[static_cast<size_t>(std::max_element(p.begin(), p.end()) - p.begin())];
+    return labels()[impl().most_probable(p.data())];
+}
+void Classifier::scale(const double* numbers, float* x) const { impl().scale(numbers, x); }
+void Classifier::softmax(const float* logits, double* probabilities) const { impl().softmax(logits, probabilities); }
+
+struct Tagger::Impl : Labeller {
+    using Labeller::Labeller;
+};
+
+Tagger::Tagger(std::shared_ptr<const Impl> impl) : impl_(std::move(impl)) {}
+const Tagger::Impl& Tagger::impl() const { return held(impl_, "Tagger", "load one with Tagger::load"); }
+Tagger Tagger::load(const std::string& path, Weights weights) {
+    LabellerFile file(SafetensorsFile::open(path), LabelsOf::steps);
+    return Tagger(std::make_shared<const Impl>(std::move(file), weights));
+}
+Tagger Tagger::load(const void* bytes, size_t size, Weights weights) {
+    LabellerFile file(in_memory(bytes, size), LabelsOf::steps);
+    return Tagger(std::make_shared<const Impl>(std::move(file), weights));
 }
 
-void Classifier::scale(const double* numbers, float* x) const {
-    impl().check_reads(true);
-    check_pointer(numbers, "the numbers");
-    check_pointer(x, "x");
-    impl().scaling.apply(numbers, 1, x);
+const std::vector<std::string>& Tagger::labels() const { return impl().labels; }
+const Vocabulary& Tagger::vocab() const { return impl().vocabulary; }
+size_t Tagger::features() const { return impl().scaling.size(); }
+const Network& Tagger::network() const { return impl().network; }
+std::vector<double> Tagger::probabilities(std::string_view text) const { return impl().of_text(text); }
+std::vector<double> Tagger::probabilities(const int32_t* ids, size_t n) const { return impl().of_ids(ids, n); }
+std::vector<double> Tagger::probabilities(const double* x, size_t n) const { return impl().of_numbers(x, n); }
+std::vector<size_t> Tagger::most_probable(const std::vector<double>& p) const {
+    const size_t each = labels().size();
+    if (p.size() % each) refuse({p.size(), " probabilities, expected ", each, " for each step, one for each label"});
+    std::vector<size_t> best;
+    for (size_t i = 0; i < p.size(); i += each) best.push_back(impl().most_probable(p.data() + i));
+    return best;
 }
-void Classifier::softmax(const float* logits, double* probabilities) const {
-    check_pointer(logits, "logits");
-    check_pointer(probabilities, "the place for the probabilities");
-    impl().softmax(logits, probabilities);
-}
+void Tagger::scale(const double* numbers, float* x) const { impl().scale(numbers, x); }
+void Tagger::softmax(const float* logits, double* probabilities) const { impl().softmax(logits, probabilities); }
 
 struct Autoregressor::Impl {
     Impl(AutoregressorFile&& file, Weights weights)

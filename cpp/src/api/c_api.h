@@ -30,7 +30,9 @@ enum class Kind : uint64_t {
     network = 0x7774656e73666e72u,
     network_state = 0x7374656e73666e72u,
     classifier = 0x6c63656e73666e72u,
-    forecaster = 0x6366656e73666e72u,
+    autoregressor = 0x6366656e73666e72u,
+    tagger = 0x6774656e73666e72u,
+    forecaster = 0x6966656e73666e72u,
     freed = 0
 };
 

@@ -25,9 +25,10 @@ std::string advice(const std::string& kind) {
     if (kind == "seq2seq") return "; load it as a Translator";
     if (kind == "network") return "; load it as a Network";
     if (kind == "sequence_classifier") return "; load it as a Classifier";
+    if (kind == "sequence_tagger") return "; load it as a Tagger";
     if (kind == "autoregressor") return "; load it as an Autoregressor";
-    if (kind == "linear_ar" || kind == "forecaster" || kind == "sequence_tagger")
-        return ", which C++ does not read; load it in Python, with rf.load";
+    if (kind == "forecaster") return "; load it as a Forecaster";
+    if (kind == "linear_ar") return ", which C++ does not read; load it in Python, with rf.load";
     return "; update rnnfast";
 }
 

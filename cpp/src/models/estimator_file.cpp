@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
+#include <functional>
 #include <stdexcept>
 
 #include "ops/cell.h"
@@ -30,11 +32,13 @@ namespace {
 struct NetworkParams {  // what a network is made of
     std::string cell;
     size_t hidden_size = 0, num_layers = 0;
+    bool bidirectional = false;
     template <class Self, class Visit>
     static void fields(Self& o, Visit&& visit) {
         visit(required("cell"), o.cell);
         visit(required("hidden_size"), o.hidden_size, Size{1});
         visit(required("num_layers"), o.num_layers, Size{1});
+        visit(usual("bidirectional"), o.bidirectional);
     }
 };
 
@@ -100,18 +104,17 @@ std::vector<std::string> labels_in(const Json& config) {
 std::string input_json(const char* kind, size_t size) {
     return std::string(R"({"inputs":[{"name":"x",")") + kind + "\":" + std::to_string(size) + R"(}],"layers":[)";
 }
-std::string recurrent_json(const NetworkParams& p) {
-    return R"({"name":"rnn","type":"recurrent","cell":)" + json_quoted(p.cell) +
+std::string recurrent_json(const NetworkParams& p, const char* name = "rnn") {
+    return std::string(R"({"name":")") + name + R"(","type":"recurrent","cell":)" + json_quoted(p.cell) +
            ",\"hidden_size\":" + std::to_string(p.hidden_size) + ",\"num_layers\":" + std::to_string(p.num_layers) +
-           "},";
+           (p.bidirectional ? ",\"bidirectional\":true}," : "},");
 }
-std::string output_json(size_t size) {
-    return R"({"name":"output","type":"linear","out_features":)" + std::to_string(size) + "}]}";
+std::string output_json(size_t size, const char* name = "output") {
+    return std::string(R"({"name":")") + name + R"(","type":"linear","out_features":)" + std::to_string(size) + "}]}";
 }
 
 // Runs body(configuration) and turns what it throws into Errors that name the file.
-template <class Body>
-void read_config(SafetensorsFile& file, const char* kind, Body body) {
+void read_config(SafetensorsFile& file, const char* kind, const std::function<void(const Json&)>& body) {
     check_format(file, kind);
     file.check_finite();
     const std::string& text = metadata_of(file, "config", "has no configuration");
@@ -132,16 +135,21 @@ void check_members(const Json& config, const std::vector<std::string_view>& top,
 
 }  // namespace
 
-ClassifierFile::ClassifierFile(SafetensorsFile opened) : network(std::move(opened), {}) {
-    read_config(network.file, "sequence_classifier", [&](const Json& config) {
+LabellerFile::LabellerFile(SafetensorsFile opened, LabelsOf what) : network(std::move(opened), {}) {
+    const bool tags = what == LabelsOf::steps;
+    read_config(network.file, tags ? "sequence_tagger" : "sequence_classifier", [&](const Json& config) {
         if (config.find("tokens"))
             throw std::invalid_argument("it is of version 0.1; load and save it with this version in Python");
+        std::vector<std::string_view> known = {"cell",      "hidden_size", "num_layers", "embedding_size",
+                                               "tokenizer", "epochs",      "batch_size", "lr",
+                                               "clip_norm", "seed",        "input",      "verbose"};
+        for (const char* name : {"bidirectional", "dropout"})
+            if (tags) known.emplace_back(name);
+        if (!tags) known.emplace_back("pooling");
         check_members(config, {"params", "classes", "labels", "loss_curve", "vocabulary", "mean", "scale", "features"},
-                      {"cell", "hidden_size", "num_layers", "embedding_size", "pooling", "tokenizer", "epochs",
-                       "batch_size", "lr", "clip_norm", "seed", "input", "verbose"});
+                      known);
         labels = labels_in(config);
         const Json& params = member(config, "params");
-        const auto p = options_in<NetworkParams>(params);
         const OptionsReader read(params);
         std::string json, pooling;
         if (const Json* vocabulary = config.find("vocabulary")) {
@@ -155,8 +163,11 @@ ClassifierFile::ClassifierFile(SafetensorsFile opened) : network(std::move(opene
             scaling = scaling_in(config);
             json = input_json("size", scaling.size());
         }
-        read(required("pooling"), pooling);
-        json += recurrent_json(p) + R"({"name":"pool","type":"pool","function":)" + json_quoted(pooling) + "},";
+        json += recurrent_json(options_in<NetworkParams>(params));
+        if (!tags) {
+            read(required("pooling"), pooling);
+            json += R"({"name":"pool","type":"pool","function":)" + json_quoted(pooling) + "},";
+        }
         network.description = read_network(parse_json(json + output_json(labels.size())));
     });
 }
@@ -183,6 +194,76 @@ AutoregressorFile::AutoregressorFile(SafetensorsFile opened) : network(std::move
     };
     h = state("state.h");
     if (cell_named(p.cell).has_c) c = state("state.c");
+}
+
+namespace {
+
+// Numbers in double precision, which files hold as a tensor [rows, 8 * columns] of bytes.
+std::vector<double> doubles_in(const SafetensorsFile& file, const char* name, size_t rows, size_t columns) {
+    const auto found = file.tensors().find(name);
+    if (found == file.tensors().end()) refuse_file({file.name(), ": ", name, " is missing"});
+    const TensorView& tensor = found->second;
+    if (tensor.dtype != Dtype::i8 || tensor.shape != std::vector<size_t>{rows, 8 * columns})
+        refuse_file({file.name(), ": ", name, " is not of type I8 and shape [", rows, ", ", 8 * columns, "]"});
+    std::vector<double> values(rows * columns);
+    if (!values.empty()) std::memcpy(values.data(), tensor.data, values.size() * sizeof(double));
+    if (!std::all_of(values.begin(), values.end(), [](double x) { return std::isfinite(x); }))
+        refuse_file({file.name(), ": ", name, " holds NaN or infinity"});
+    return values;
+}
+
+Horizon horizon_in(const Json& config, const Json& params) {
+    Horizon h;
+    OptionsReader read(params);
+    read(required("horizon"), h.steps, Size{1});
+    if (member(params, "season").kind != Json::Kind::null) read(required("season"), h.season, Size{2});
+    size_t terms = 0;
+    const OptionsReader of_config(config);
+    of_config(required("exogenous"), h.exogenous, Size{0});
+    of_config(required("terms"), terms, Size{1});
+    std::string base;
+    of_config(required("base"), base);
+    h.base = named<Horizon::Base>("base", base);
+    if (h.season == 0 && h.base >= Horizon::Base::season)
+        throw std::invalid_argument("its base is a season, and it has none");
+    if (h.season) h.seasons = terms == h.terms() + 2 ? 2 : 1;
+    if (h.terms() != terms) throw std::invalid_argument("terms do not fit its season and exogenous columns");
+    return h;
+}
+
+}  // namespace
+
+ForecasterFile::ForecasterFile(SafetensorsFile opened) : network(std::move(opened), {}) {
+    read_config(network.file, "forecaster", [&](const Json& config) {
+        check_members(config,
+                      {"params", "mean", "scale", "flat", "features", "base", "penalty", "logs", "terms", "exogenous",
+                       "index", "loss_curve"},
+                      {"cell", "hidden_size", "horizon", "season", "log", "interval", "calibration", "num_layers",
+                       "num_steps", "epochs", "batch_size", "lr", "clip_norm", "seed", "verbose"});
+        const Json& params = member(config, "params");
+        const OptionsReader read(params);
+        read(required("interval"), interval, Share{});
+        read(required("calibration"), calibration, Size{1});
+        horizon = horizon_in(config, params);
+        scaling = scaling_in(config);
+        for (const Json& log : member(config, "logs").items)
+            logs.push_back(log.kind == Json::Kind::boolean && log.boolean);
+        if (logs.size() != scaling.size()) throw std::invalid_argument("logs must hold true or false for each of mean");
+        const auto p = options_in<NetworkParams>(params);
+        network.description = read_network(parse_json(input_json("size", horizon.width()) + recurrent_json(p, "0") +
+                                                      output_json(3 * horizon.steps, "1")));
+    });
+    const auto& tensors = network.file.tensors();
+    const auto found = tensors.find("series");
+    const size_t columns = scaling.size(), rows = columns * horizon.steps;
+    const size_t steps = found == tensors.end() || found->second.shape.empty() ? 0 : found->second.shape[0];
+    linear = doubles_in(network.file, "linear", rows, horizon.terms());
+    spread = doubles_in(network.file, "spread", columns, horizon.steps);
+    scores = doubles_in(network.file, "scores", rows, calibration);
+    series = doubles_in(network.file, "series", steps, columns + horizon.exogenous);
+    if (steps == 0) refuse_file({network.file.name(), ": the series is empty"});
+    for (double& score : scores)
+        if (score == -1e300) score = std::nan("");  // files store finite numbers only
 }
 
 }  // namespace rnnfast::core

@@ -19,6 +19,8 @@ _LOADERS = {
     "seq2seq": ("rnnfast_translator_load_memory", "rnnfast::Translator::load"),
     "network": ("rnnfast_network_load_memory", "rnnfast::Network::load"),
     "sequence_classifier": ("rnnfast_classifier_load_memory", "rnnfast::Classifier::load"),
+    "sequence_tagger": ("rnnfast_tagger_load_memory", "rnnfast::Tagger::load"),
+    "forecaster": ("rnnfast_forecaster_load_memory", "rnnfast::Forecaster::load"),
     "autoregressor": ("rnnfast_autoregressor_load_memory", "rnnfast::Autoregressor::load"),
 }
 _WORDS_A_LINE = 5
