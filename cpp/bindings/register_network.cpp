@@ -1,8 +1,6 @@
 // Networks of layers described by data, for models put together in Python.
 #include <pybind11/stl.h>
 
-#include <array>
-
 #include "bindings/layer.h"
 #include "bindings/model.h"
 #include "bindings/parameters.h"
@@ -296,16 +294,9 @@ public:
         py::dict all;
         const std::vector<size_t> layers = network_.with_state();
         for (size_t i = 0; i < layers.size(); ++i) {
-            const Parts parts(states_[i]);
-            py::tuple arrays(parts.count);
-            float* at[3] = {};
-            for (size_t j = 0; j < parts.count; ++j) {
-                Array<float> array(parts.shape[j]);
-                at[parts.place[j]] = array.mutable_data();
-                arrays[j] = std::move(array);
-            }
-            states_[i].get(at[0], at[1], at[2]);
-            all[py::str(network_.layer_name(layers[i]))] = arrays;
+            const NewState now(StateParts{states_[i]});
+            states_[i].get(now.at.h, now.at.c, now.at.x);
+            all[py::str(network_.layer_name(layers[i]))] = now.arrays;
         }
         return all;
     }
@@ -315,7 +306,7 @@ public:
         const auto all = py::cast<py::dict>(given);
         const std::vector<size_t> layers = network_.with_state();
         std::vector<py::object> kept;
-        std::vector<std::array<const float*, 3>> values;
+        std::vector<RecurrentState> values;
         for (size_t i = 0; i < layers.size(); ++i) {
             const std::string& name = network_.layer_name(layers[i]);
             if (!all.contains(name.c_str()))
@@ -324,7 +315,7 @@ public:
             values.push_back(checked(py::cast<py::sequence>(kept.back()), states_[i], name));
         }
         const SoleUse busy = use(true);
-        for (size_t i = 0; i < layers.size(); ++i) states_[i].set(values[i][0], values[i][1], values[i][2]);
+        for (size_t i = 0; i < layers.size(); ++i) states_[i].set(values[i].h, values[i].c, values[i].x);
     }
 
     void reset() {
@@ -341,42 +332,20 @@ private:
     SoleUse use(bool writes_all = false) const {
         return {busy_, "this stream", "reset() it, or set its state", writes_all};
     }
-    // The parts that the state of a layer has, of h, c and x.
-    struct Parts {
-        explicit Parts(const StreamState& s) {
-            const std::vector<py::ssize_t> layers{signed_size(s.layers), signed_size(s.rows), signed_size(s.hidden)};
-            const size_t carried = s.carried_inputs();
-            add(0, layers);
-            if (s.c.size()) add(1, layers);
-            if (carried) add(2, {signed_size(s.rows), signed_size(carried)});
-        }
-        static constexpr const char* names[] = {"h", "c", "x"};
-        size_t count = 0, place[3] = {};
-        std::vector<py::ssize_t> shape[3];
-
-    private:
-        void add(size_t part, std::vector<py::ssize_t> of) {
-            place[count] = part;
-            shape[count++] = std::move(of);
-        }
-    };
     // The values of a given state; a part that is None, or not there, is zeros.
-    static std::array<const float*, 3> checked(const py::sequence& given, const StreamState& s,
-                                               const std::string& layer) {
-        const Parts parts(s);
-        std::array<const float*, 3> values{};
-        for (size_t j = 0; j < given.size(); ++j) {
-            const py::object one = given[j];
-            if (one.is_none()) continue;
-            if (j >= parts.count)
+    static RecurrentState checked(const py::sequence& given, const StreamState& s, const std::string& layer) {
+        const StateParts parts(s);
+        for (size_t j = parts.count; j < given.size(); ++j)
+            if (!given[j].is_none())
                 throw std::invalid_argument("the state of layer '" + layer + "' has a " +
-                                            Parts::names[std::min<size_t>(j, 2)] + ", but the layer has only h" +
+                                            "hcx"[std::min<size_t>(j, 2)] + ", but the layer has only h" +
                                             (parts.count > 1 ? " and c" : "") + ": give None for what it has not");
-            const std::string what = std::string("state ") + Parts::names[parts.place[j]] + " of '" + layer + "'";
-            const float* data = values[parts.place[j]] = optional_data(one, parts.shape[j], what);
-            size_t size = 1;
-            for (const py::ssize_t n : parts.shape[j]) size *= static_cast<size_t>(n);
-            if (first_not_finite(data, size) != size) throw std::invalid_argument(what + " has NaN or infinity");
+        const RecurrentState values = state_of(parts, given, "state ", " of '" + layer + "'");
+        for (size_t j = 0; j < parts.count; ++j) {
+            const float* data = values.*parts.parts[j]->in;
+            if (data && first_not_finite(data, parts.size(j)) != parts.size(j))
+                throw std::invalid_argument(std::string("state ") + parts.parts[j]->name + " of '" + layer +
+                                            "' has NaN or infinity");
         }
         return values;
     }

@@ -1,5 +1,6 @@
 #include "bindings/arrays.h"
 #include "bindings/layer.h"
+#include "bindings/state.h"
 #include "layers/stream.h"
 #include "runtime/finite.h"
 
@@ -40,36 +41,30 @@ public:
 
     py::object state() const {
         const SoleUse busy = use();
-        py::tuple arrays(parts().size());
-        float* at[3] = {};
-        for (size_t i = 0; i < parts().size(); ++i) {
-            Array<float> array(shape_of(parts()[i]));
-            at[place_of(parts()[i])] = array.mutable_data();
-            arrays[i] = array;
-        }
-        stream_.get_state(at[0], at[1], at[2]);
-        return arrays.size() == 1 ? py::object(arrays[0]) : arrays;
+        const NewState now(parts());
+        stream_.get_state(now.at.h, now.at.c, now.at.x);
+        return now.arrays.size() == 1 ? py::object(now.arrays[0]) : py::object(now.arrays);
     }
 
     void set_state(const py::object& state) {
         if (state.is_none()) return reset();
-        const std::string names = parts();
-        std::vector<Array<float>> arrays;
-        const bool several = names.size() > 1;
-        if (several && (!py::isinstance<py::sequence>(state) || py::isinstance<py::array>(state) ||
-                        py::len(state) != names.size()))
+        const StateParts own = parts();
+        const bool several = own.count > 1;
+        if (several &&
+            (!py::isinstance<py::sequence>(state) || py::isinstance<py::array>(state) || py::len(state) != own.count))
             throw py::type_error(std::string("state of ") + stream_.layer().cell().name + " is " +
-                                 (names == "hc" ? "the pair (h, c)" : "(h, c, x)"));
-        const float* at[3] = {};
-        for (size_t i = 0; i < names.size(); ++i) {
-            const std::string name(1, names[i]);
-            arrays.push_back(several ? as_float32(state[py::int_(i)], name.c_str()) : as_float32(state, "state"));
-            check_shape(arrays[i], shape_of(names[i]), name);
-            check_finite(arrays[i], names[i] == 'x' ? inputs_ : hidden_, name.c_str());
-            at[place_of(names[i])] = arrays[i].data();
+                                 (own.count == 2 ? "the pair (h, c)" : "(h, c, x)"));
+        std::vector<Array<float>> arrays;
+        RecurrentState given;
+        for (size_t i = 0; i < own.count; ++i) {
+            const char* name = own.parts[i]->name;
+            arrays.push_back(several ? as_float32(state[py::int_(i)], name) : as_float32(state, "state"));
+            check_shape(arrays[i], own.shape(i), name);
+            check_finite(arrays[i], static_cast<size_t>(own.shape(i).back()), name);
+            given.*own.parts[i]->in = arrays[i].data();
         }
         const SoleUse busy = use(true);
-        stream_.set_state(at[0], at[1], at[2]);
+        stream_.set_state(given.h, given.c, given.x);
     }
 
     void reset() {
@@ -89,15 +84,7 @@ private:
         return py::cast<Array<float>>(as_float32_(given, name));
     }
 
-    // The parts of the state: h, c of a cell that has it, and the last x of a layer that carries it.
-    std::string parts() const {
-        return std::string("h") + (stream_.layer().cell().has_c ? "c" : "") + (stream_.layer().carries_x() ? "x" : "");
-    }
-    static size_t place_of(char part) { return std::string_view("hcx").find(part); }
-    std::vector<py::ssize_t> shape_of(char part) const {
-        if (part == 'x') return {signed_size(rows_), signed_size(inputs_)};
-        return {signed_size(stream_.layer().scans()), signed_size(rows_), signed_size(hidden_)};
-    }
+    StateParts parts() const { return {stream_.layer(), rows_}; }
 
     // A NaN would stay in the state and reach the output of every later step.
     static void check_finite(const Array<float>& array, size_t width, const char* name) {

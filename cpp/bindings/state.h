@@ -2,10 +2,11 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <string_view>
 
 #include "bindings/arrays.h"
-#include "layers/recurrent.h"
+#include "layers/stream.h"
 
 namespace rnnfast::bindings {
 
@@ -22,19 +23,29 @@ constexpr StatePart part_h{"h", &RecurrentState::h, &RecurrentStateOut::h},
     part_c{"c", &RecurrentState::c, &RecurrentStateOut::c}, part_x{"x", &RecurrentState::x, &RecurrentStateOut::x};
 
 struct StateParts {
-    StateParts(const Recurrent& layer, size_t rows) : carries_x(layer.carries_x()) {
-        const RecurrentOptions& o = layer.options();
-        states = {signed_size(layer.scans()), signed_size(rows), signed_size(o.hidden_size)};
-        if (carries_x) inputs = {signed_size(rows), signed_size(o.input_size)};
-        if (layer.cell().has_c) parts[count++] = &part_c;
-        if (carries_x) parts[count++] = &part_x;
-    }
+    StateParts(const Recurrent& layer, size_t rows)
+        : StateParts({layer.scans(), rows, layer.options().hidden_size}, layer.cell().has_c,
+                     layer.carries_x() ? layer.options().input_size : 0) {}
+    explicit StateParts(const StreamState& s)
+        : StateParts({s.layers, s.rows, s.hidden}, s.c.size() != 0, s.carried_inputs()) {}
     const std::vector<py::ssize_t>& shape(size_t i) const { return parts[i] == &part_x ? inputs : states; }
+    size_t size(size_t i) const {
+        size_t all = 1;
+        for (const py::ssize_t n : shape(i)) all *= static_cast<size_t>(n);
+        return all;
+    }
 
     const StatePart* parts[3] = {&part_h};
     size_t count = 1;
-    bool carries_x;
     std::vector<py::ssize_t> states, inputs;  // shapes
+
+private:
+    StateParts(const std::array<size_t, 3>& shape, bool has_c, size_t carried)
+        : states{signed_size(shape[0]), signed_size(shape[1]), signed_size(shape[2])} {
+        if (has_c) parts[count++] = &part_c;
+        if (carried) parts[count++] = &part_x;
+        if (carried) inputs = {states[1], signed_size(carried)};
+    }
 };
 
 // before, after: what a message says around a part's name.

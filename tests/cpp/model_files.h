@@ -34,9 +34,20 @@ inline std::map<std::string, std::string> metadata_of(const ModelSizes& m) {
             {"vocabulary", "{\"tokenizer\":\"char\",\"tokens\":[" + tokens + "]}"}};
 }
 
-inline std::string temporary_path(const std::string& name) {
-    return "/tmp/rnnfast-test-" + std::to_string(getpid()) + "-" + name + ".safetensors";
-}
+// A path for a model file, which is deleted at the end, also of a test that throws.
+class TemporaryFile {
+public:
+    explicit TemporaryFile(const std::string& name)
+        : path_("/tmp/rnnfast-test-" + std::to_string(getpid()) + "-" + name + ".safetensors") {}
+    TemporaryFile(const TemporaryFile&) = delete;
+    TemporaryFile& operator=(const TemporaryFile&) = delete;
+    ~TemporaryFile() { unlink(path_.c_str()); }
+    operator const std::string&() const { return path_; }
+    const char* c_str() const { return path_.c_str(); }
+
+private:
+    const std::string path_;
+};
 
 inline std::string read_bytes(const std::string& path) {
     std::ifstream stream(path, std::ios::binary);
@@ -70,10 +81,7 @@ inline std::string write_model(const std::string& path, const ModelSizes& m,
 }
 
 inline std::string model_bytes(const ModelSizes& m) {
-    const std::string path = temporary_path("bytes");
-    const std::string bytes = write_model(path, m, metadata_of(m));
-    unlink(path.c_str());
-    return bytes;
+    return write_model(TemporaryFile("bytes"), m, metadata_of(m));
 }
 
 inline bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }

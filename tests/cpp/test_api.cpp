@@ -405,10 +405,9 @@ TEST_CASE("words keep their combining marks, but not in the files of version 0.1
         metadata["vocabulary"] =
             "{\"tokenizer\":\"" + tokenizer +
             "\",\"lower\":true,\"tokens\":[\"<unk>\",\"हिन्दी\",\"e\u0301té\",\"שָׁלוֹם\",\"مَرْحَبًا\",\"i\u0307ki\"]}";
-        const std::string path = temporary_path("words");
+        const TemporaryFile path("words");
         write_model(path, sizes, metadata);
         const LanguageModel model = LanguageModel::load(path);
-        unlink(path.c_str());
         CHECK(model.vocab().tokenizer() == (tokenizer == "word" ? "word-v1" : "word"));
         return model.vocab().encode(text);
     };

@@ -45,10 +45,9 @@ rnnfast::Tensors tensors_of(const std::map<std::string, std::vector<size_t>>& sh
         values[name] = random_vector(size, values.size() + 1, 0.5);
         tensors[name] = {shape, values[name].data(), size};
     }
-    const std::string path = temporary_path("layers");
+    const TemporaryFile path("layers");
     rnnfast::write_safetensors(path, tensors, {});
     const std::string bytes = read_bytes(path);
-    unlink(path.c_str());
     return rnnfast::Tensors::parse(bytes.data(), bytes.size());
 }
 

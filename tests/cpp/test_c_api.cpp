@@ -18,7 +18,6 @@ struct Objects {
         REQUIRE(rnnfast_model_load_memory(bytes.data(), bytes.size(), RNNFAST_AS_STORED, &model) == RNNFAST_OK);
         REQUIRE(rnnfast_state_new(model, &state) == RNNFAST_OK);
         REQUIRE(rnnfast_sampler_new(0.8, 0, 1.0, 1, &sampler) == RNNFAST_OK);
-        path = temporary_path("c");
         write_model(path, {}, metadata_of({}));
         REQUIRE(rnnfast_recurrent_load(path.c_str(), "rnn.", "lstm", RNNFAST_F32, &layers) == RNNFAST_OK);
         REQUIRE(rnnfast_linear_load(path.c_str(), "output.weight", "output.bias", RNNFAST_F32, &linear) == RNNFAST_OK);
@@ -29,7 +28,6 @@ struct Objects {
         rnnfast_sampler_free(sampler);
         rnnfast_recurrent_free(layers);
         rnnfast_linear_free(linear);
-        unlink(path.c_str());
     }
     Objects(const Objects&) = delete;
     rnnfast_model* model = nullptr;
@@ -37,7 +35,7 @@ struct Objects {
     rnnfast_sampler* sampler = nullptr;
     rnnfast_recurrent* layers = nullptr;
     rnnfast_linear* linear = nullptr;
-    std::string path;
+    const TemporaryFile path{"c"};
 };
 
 // The call failed with this status and left a sentence.

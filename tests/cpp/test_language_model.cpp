@@ -19,7 +19,7 @@ TEST_CASE("a language model gives the same bits for running as for training, and
     const size_t steps = 5;
     for (const size_t embedding : {size_t{0}, size_t{3}}) {
         const ModelSizes sizes{"lstm", 4, 6, embedding, 5, 2};
-        const std::string path = temporary_path("running");
+        const TemporaryFile path("running");
         write_model(path, sizes, metadata_of(sizes));
         const LanguageModelFile file(SafetensorsFile::open(path));
         for (const Weights weights : {Weights::f32, Weights::bf16, Weights::int8}) {
@@ -52,7 +52,6 @@ TEST_CASE("a language model gives the same bits for running as for training, and
             for (const Parameter* p : running.parameters()) CHECK((p->size() != 0) == (p->name == "embedding.weight"));
             CHECK_THROWS_AS(running.loss(ids, ids + 1, steps, 1, {}, {}, nll.data(), false, 0), std::logic_error);
         }
-        unlink(path.c_str());
     }
 }
 
@@ -147,7 +146,7 @@ TEST_CASE("an adaptive softmax from a file scores as it was trained, and steps w
     LanguageModel training(o, 4, active());
     std::map<std::string, TensorView> tensors;
     for (const Parameter* p : training.parameters()) tensors[p->name] = {p->shape, p->value.data(), p->size()};
-    const std::string path = temporary_path("adaptive");
+    const TemporaryFile path("adaptive");
     std::map<std::string, std::string> metadata = metadata_of({"gru", 3, o.vocabulary, 5, 37, 1});
     metadata.erase("vocabulary");
     metadata["config"] = write_options(o);
@@ -173,7 +172,6 @@ TEST_CASE("an adaptive softmax from a file scores as it was trained, and steps w
             CHECK(log_p == doctest::Approx(scores[i]).epsilon(1e-5));
         }
     }
-    unlink(path.c_str());
 }
 
 TEST_CASE("residual layers from a file stream as one state, with the bits of the model that wrote them") {
@@ -181,7 +179,7 @@ TEST_CASE("residual layers from a file stream as one state, with the bits of the
     LanguageModel training(o, 4, active());
     std::map<std::string, TensorView> tensors;
     for (const Parameter* p : training.parameters()) tensors[p->name] = {p->shape, p->value.data(), p->size()};
-    const std::string path = temporary_path("residual");
+    const TemporaryFile path("residual");
     std::map<std::string, std::string> metadata = metadata_of({"sru", 3, o.vocabulary, 21, 21, 3});
     metadata["config"] = write_options(o);
     write_safetensors(path, tensors, metadata);
@@ -219,7 +217,6 @@ TEST_CASE("residual layers from a file stream as one state, with the bits of the
     CHECK(refusal("other.weight").empty());
     CHECK(contains(refusal("layers.3.norm.weight"), "has layers.3.norm.weight, which its configuration does not"));
     CHECK(contains(refusal("norm.scale"), "has norm.scale"));
-    unlink(path.c_str());
 }
 
 namespace {

@@ -13,7 +13,7 @@ std::string refused(const std::string& key, const std::string& value, const Mode
     auto metadata = metadata_of(tensors);
     metadata[key] = value;
     if (value.empty()) metadata.erase(key);
-    const std::string path = temporary_path("hostile");
+    const TemporaryFile path("hostile");
     write_model(path, tensors, metadata);
     std::string sentence;
     try {
@@ -22,7 +22,6 @@ std::string refused(const std::string& key, const std::string& value, const Mode
         sentence = error.what();
         CHECK(sentence.find(path) == 0);
     }
-    unlink(path.c_str());
     return sentence;
 }
 
@@ -96,11 +95,10 @@ TEST_CASE("the error for a file of another kind names the kind [R13]") {
 
 TEST_CASE("a few very long rows are refused before they are packed") {
     const ModelSizes wide{"rnn", 1, 6, 400000, 1, 1};
-    const std::string path = temporary_path("wide");
+    const TemporaryFile path("wide");
     auto metadata = metadata_of({"rnn", 1, 6, 0, 1, 1});
     metadata.erase("vocabulary");
     metadata["config"] = config_of(wide);
     write_model(path, wide, metadata);
     CHECK_THROWS_AS(LanguageModel::load(path), rnnfast::Error);
-    unlink(path.c_str());
 }

@@ -479,7 +479,7 @@ std::string write_network(const std::string& path, const Network& network) {
 }  // namespace
 
 TEST_CASE("a network from a file gives the bits of the network that was saved, and its steps allocate nothing") {
-    const std::string path = temporary_path("network");
+    const TemporaryFile path("network");
     const Data data;
     NetworkTape tape;
     for (const char* weights : {"f32", "bf16", "int8"}) {
@@ -501,11 +501,10 @@ TEST_CASE("a network from a file gives the bits of the network that was saved, a
         for (size_t i = 0; i < 3; ++i) loaded->run(now.data(), at.data(), workspace, 1);
         CHECK(allocations == before);
     }
-    unlink(path.c_str());
 }
 
 TEST_CASE("a damaged network file is refused before memory is taken for what it claims") {
-    const std::string path = temporary_path("damaged-network");
+    const TemporaryFile path("damaged-network");
     const auto refusal = [&](const std::string& from, const std::string& to) {
         const auto network = made(graph);
         std::string changed = network->config();
@@ -537,7 +536,6 @@ TEST_CASE("a damaged network file is refused before memory is taken for what it 
     CHECK(contains(refusal("\"dilation\":1", "\"dilation\":2000000000"), "more than the weights justify"));
     CHECK(contains(refusal("\"ids\":7", "\"ids\":8"), "has shape"));
     CHECK(contains(refusal("\"name\":\"tags\"", "\"name\":\"tag\""), "nothing before this is called \"tags\""));
-    unlink(path.c_str());
 }
 
 TEST_CASE("a language model is the chain of its layers, to the bit") {

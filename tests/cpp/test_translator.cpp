@@ -71,10 +71,9 @@ std::unique_ptr<Seq2Seq> model_of(const Seq2SeqOptions& o) {
 std::string bytes_of(Seq2Seq& model, const Metadata& metadata) {
     std::map<std::string, rnnfast::TensorView> tensors;
     for (const rnnfast::Parameter* p : model.parameters()) tensors[p->name] = {p->shape, p->value.data(), p->size()};
-    const std::string path = temporary_path("translator");
+    const TemporaryFile path("translator");
     rnnfast::write_safetensors(path, tensors, metadata);
     std::string bytes = read_bytes(path);
-    unlink(path.c_str());
     return bytes;
 }
 
