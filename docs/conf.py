@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
 import ziamath
 from docutils import nodes
+from docutils.statemachine import StringList
 from latex2mathml.converter import convert
 from sphinx.search.en import SearchEnglish
+from sphinx.util.docutils import SphinxDirective
 
 import rnnfast
+
+sys.path.insert(0, str(Path(__file__).parent))
+import headers
 
 project, author = "rnnfast", "the rnnfast authors"
 copyright = author
@@ -43,6 +49,19 @@ class Search(SearchEnglish):
         return [*super().split(input), *(run[i : i + 2] for run in runs for i in range(len(run) - 1))]
 
 
+class Header(SphinxDirective):
+    """``.. header:: rnnfast.hpp``: the reference of a public header."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        file = Path(__file__).parents[1] / "cpp" / "include" / "rnnfast" / self.arguments[0]
+        self.env.note_dependency(str(file))
+        node = nodes.container()
+        self.state.nested_parse(StringList(headers.page(file).splitlines(), source=str(file)), 0, node)
+        return node.children
+
+
 def _mathml(formula: str, display: str) -> str:
     """A formula with a thin space between the name of a function and an argument without parentheses."""
     # Bars of norms and absolute values keep their height, and stand close to what they enclose.
@@ -67,6 +86,7 @@ def _block_math(writer: Any, node: nodes.math_block) -> None:
 def setup(app: Any) -> None:
     """The Chinese pages declare their language, which selects the forms of the glyphs and the voice of a screen reader."""
     app.add_search_language(Search)
+    app.add_directive("header", Header)
     app.add_html_math_renderer("mathml", (_inline_math, None), (_block_math, None))
     app.connect("html-page-context", _language)
     app.connect("source-read", _links_within_the_site)
