@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+import rnnfast as rf
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = """
@@ -81,6 +85,11 @@ def estimators(series: NDArray[np.float64]) -> float:
     forecaster: rf.Autoregressor = rf.Autoregressor("gru", 4, epochs=1).fit(series).set_params(lr=0.1)
     ahead: NDArray[np.float64] = forecaster.forecast(3)
     line: float = rf.LinearAR(2).fit(series).score(series)
+    seasonal = rf.Forecaster(horizon=6, season=12).fit(series)
+    months: NDArray[np.float64] = seasonal.forecast(3) + seasonal.predict_interval(3).upper
+    others: NDArray[np.float64] = seasonal.forecast(3, series.tolist())
+    known: rf.Forecaster = seasonal
+    print(np.asarray(known.forecast()).shape, others.shape, months.shape)
     classifier = rf.SequenceClassifier(hidden_size=4, epochs=1).fit(["good", "bad"], [1, 0])
     chances: NDArray[np.float64] = classifier.predict_proba(["good"])
     tagger = rf.SequenceTagger(hidden_size=4, epochs=1).fit([["a", "b"]], [["X", "Y"]])
@@ -95,6 +104,12 @@ def layers(x: NDArray[np.float32]) -> NDArray[np.float32]:
     dx, _ = backward(np.ones_like(y))
     frozen: rf.Linear = rf.Linear(4, 3).requires_grad_(False, "bias")
     step = lstm.stream()
+    chain = rf.Sequential(rf.LSTM(4, 8), rf.Linear(8, 2))
+    out, learn = chain.forward(x)
+    back: NDArray[np.float32] | None = learn(np.ones_like(out))
+    print(chain(x).shape, chain.stream()(x[0]).shape, back)
+    named = rf.Network(inputs={"x": 4}, layers={"a": rf.Linear(4, 3), "b": rf.Linear(3, 2)}, outputs=["a", "b"])(x)
+    print(len(named) if isinstance(named, tuple) else named.shape)
     print(frozen(y).shape, step(x[0, 0]).shape, h.shape, c.shape, sorted(lstm.grads))
     assert dx is not None
     return dx
@@ -116,6 +131,10 @@ rf.datasets.load("timemaschine")
 rf.generate(model, "to").append("be")
 rf.Autoregressor("gruu", 4)
 rf.Autoregressor("gru", 4).fit([1.0]).forecast(3).perplexity
+rf.Forecaster().fit([1.0]).forecast(3).perplexity
+rf.Forecaster().fit([1.0]).predict_interval(3).lower.perplexity
+rf.Sequential(rf.Linear(4, 3))([1.0]).perplexity
+rf.load("m", kind="network")([1.0]).perplexity
 """
 
 
@@ -138,3 +157,37 @@ def test_a_program_type_checks_and_its_mistakes_do_not(tmp_path):
     }
     first = PROGRAM.count("\n") + 2
     assert wrong == set(range(first, first + WRONG.count("\n") - 1)), run.stdout + run.stderr
+
+
+# Options and settings have values of several types; a label and the result of a class of scikit-learn have any type.
+OF_SEVERAL_TYPES = r"\b(?:dict|Mapping)\[str, Any\]|\b(?:NDArray|type)\[Any\]"
+
+
+def public_functions(thing, name, seen):
+    """The functions and methods of a module or class that a user meets, with their names; those of rnnfast alone."""
+    thing = thing.fget if isinstance(thing, property) else getattr(thing, "__func__", thing)
+    thing = inspect.unwrap(thing) if callable(thing) else thing
+    if not getattr(thing, "__module__", getattr(thing, "__name__", "")).startswith("rnnfast") or id(thing) in seen:
+        return
+    seen.add(id(thing))
+    if inspect.isfunction(thing):
+        yield name, thing
+    elif inspect.ismodule(thing):
+        for inner in getattr(thing, "__all__", None) or [n for n in vars(thing) if not n.startswith("_")]:
+            yield from public_functions(getattr(thing, inner), f"{name}.{inner}", seen)
+    elif inspect.isclass(thing):
+        for inner in dir(thing):
+            if not inner.startswith("_") or inner in ("__call__", "__getitem__", "__iter__"):
+                yield from public_functions(inspect.getattr_static(thing, inner), f"{name}.{inner}", seen)
+
+
+def test_no_public_function_returns_any():
+    functions = dict(public_functions(rf, "rf", set()))
+    assert len(functions) > 200
+    assert {"rf.Forecaster.forecast", "rf.Network.run", "rf.load", "rf.Vocab.encode", "rf.info"} <= set(functions)
+    wrong = []
+    for name, function in functions.items():
+        annotated = function.__annotations__.get("return")
+        if annotated is None or re.search(r"\bAny\b", re.sub(OF_SEVERAL_TYPES, "", str(annotated))):
+            wrong.append(f"{name} -> {annotated}")
+    assert not wrong, "\n".join(wrong)

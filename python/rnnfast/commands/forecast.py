@@ -98,10 +98,11 @@ def run(args: argparse.Namespace) -> None:
         streams.note(f"wrote {picture}")
     tested = model.backtest(known, exogenous=past) if args.backtest else None
     steps = _following(table.places, k)
+    median, lower, upper = map(np.asarray, interval)
     rows = [
         {"step": step, "column": name, "lower": float(low), "median": float(mid), "upper": float(high)}
         for d, name in enumerate(table.names)
-        for step, low, mid, high in zip(steps, interval.lower[:, d], interval.median[:, d], interval.upper[:, d])
+        for step, low, mid, high in zip(steps, lower[:, d], median[:, d], upper[:, d])
     ]
     if args.json:
         streams.write_json({"forecast": rows, "backtest": None if tested is None else tested.as_dict()})

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from rnnfast import _core
 from rnnfast._arrays import positive
-from rnnfast.distributed.ranks import Flat, Numbers, RankFailed, Ranks, tree_sum_
+from rnnfast.distributed.ranks import Flat, Numbers, RankFailed, Ranks, Value, tree_sum_
 
 _FAILED, _BEAT = 1, 2  # tags of messages
 _BEAT_SECONDS = 0.5
@@ -161,7 +161,7 @@ class MPI(Ranks):
         self._wait(self._data.Iallgather(np.ascontiguousarray(numbers), every))
         return every
 
-    def all(self, value: Any) -> list[Any]:
+    def all(self, value: Value) -> list[Value]:
         if self.size == 1:
             return [value]
         own = np.frombuffer(pickle.dumps(value), np.uint8)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Callable, Literal
+from typing import Any, Callable, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from rnnfast._expect import brief, kind_of
 
 Numbers = NDArray[np.float64]
 Flat = NDArray[np.float32]
+Value = TypeVar("Value")
 
 
 class RankFailed(RuntimeError):
@@ -84,13 +85,15 @@ class Ranks:
         """The numbers (K,) of every rank, (size, K)."""
         return numbers[None]
 
-    def all(self, value: Any) -> list[Any]:
+    def all(self, value: Value) -> list[Value]:
         """Any small value of every rank."""
         return [value]
 
-    def first(self, value: Any) -> Any:
+    def first(self, value: Value) -> Value:
         """The value of rank 0."""
-        return self.all(value if self.leads else None)[0]
+        sent: Any = value if self.leads else None
+        given: Value = self.all(sent)[0]
+        return given
 
     @contextmanager
     def together(self, *agreed: type[BaseException]) -> Iterator[None]:

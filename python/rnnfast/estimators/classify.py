@@ -245,7 +245,7 @@ def _learn(network: Network, rows: list[NDArray[Any]], targets: NDArray[Any], we
     """The mean cross-entropy of ``targets`` (N,); adds its gradients to the network."""
     x, lengths = padded(rows)
     logits, backward = network.forward(x, lengths=lengths)
-    p = softmax(logits)
+    p = softmax(np.asarray(logits))
     gradient = p.copy()
     gradient[np.arange(len(rows)), targets] -= 1
     losses = -np.log(np.maximum(p[np.arange(len(rows)), targets], 1e-30))

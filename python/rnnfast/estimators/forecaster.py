@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -24,7 +25,7 @@ from rnnfast.estimators.base import (
     losses_in,
     named_columns,
 )
-from rnnfast.estimators.index import Index, continued, index_of
+from rnnfast.estimators.index import Index, Labelled, Pandas, Values, continued, index_of
 from rnnfast.estimators.quantiles import (
     in_order,
     learnt_from,
@@ -34,7 +35,7 @@ from rnnfast.estimators.quantiles import (
     shape_of,
     with_network,
 )
-from rnnfast.estimators.samples import Reals, check_names, read_series, standard_scale
+from rnnfast.estimators.samples import Reals, Series, check_names, read_series, standard_scale
 from rnnfast.files import PathLike
 from rnnfast.models.network import Network
 from rnnfast.plot import finish, mark_end, new_figure
@@ -46,7 +47,22 @@ if TYPE_CHECKING:
 _FAN = (0.5, 0.95)  # further intervals of a plot
 
 
-class Interval(NamedTuple):
+if TYPE_CHECKING:
+
+    class _Interval(NamedTuple, Generic[Values]):
+        median: Values
+        lower: Values
+        upper: Values
+
+else:  # Python 3.9 and 3.10 have no generic named tuples
+
+    class _Interval(NamedTuple):
+        median: Values
+        lower: Values
+        upper: Values
+
+
+class Interval(_Interval[Values]):
     """A forecast and its interval; each is (k,) or (k, D), or pandas' with the dates that follow.
 
     >>> import rnnfast as rf
@@ -56,9 +72,7 @@ class Interval(NamedTuple):
     (True, (4,))
     """
 
-    median: Any
-    lower: Any
-    upper: Any
+    __slots__ = ()
 
 
 def _season(value: Any, name: str) -> int | None:
@@ -79,7 +93,7 @@ def _share(value: Any, name: str) -> float:
     return float(value)
 
 
-class Forecaster(Estimator):
+class Forecaster(Estimator, Generic[Values]):
     r"""Forecasts of the next ``horizon`` values of one or several series, with intervals.
 
     With z the standardized values, or their logarithms, the quantile q of z_{t+h} is
@@ -117,6 +131,9 @@ class Forecaster(Estimator):
     log_ : whether logarithms are forecast, for each of the D series
     mean_, scale_, n_features_in_, params_ : as in ``rf.Autoregressor``
     loss_curve_ : the quantile loss of each epoch; empty if the network wasn't trained
+
+    ``Forecaster().fit(array)`` is a ``Forecaster[NDArray[np.float64]]`` to a type checker. Where it cannot know what was fitted, after
+    ``rf.load`` for example, forecasts are an array or pandas data; ``np.asarray`` makes an array of either.
 
     Sources: R. Koenker and G. Bassett, Econometrica 46 (1978); Y. Romano, E. Patterson and E. Candès, NeurIPS 2019.
 
@@ -181,15 +198,35 @@ class Forecaster(Estimator):
 
     # Learning
 
+    @overload
     def fit(
         self,
-        series: Any,
+        series: Pandas,
         y: None = None,
         *,
         exogenous: ArrayLike | None = None,
         shards: int | None = None,
         distributed: Ranks | None = None,
-    ) -> Forecaster:
+    ) -> Forecaster[Reals | Pandas]: ...
+    @overload
+    def fit(
+        self,
+        series: ArrayLike,
+        y: None = None,
+        *,
+        exogenous: ArrayLike | None = None,
+        shards: int | None = None,
+        distributed: Ranks | None = None,
+    ) -> Forecaster[Reals]: ...
+    def fit(
+        self,
+        series: ArrayLike | Labelled,
+        y: None = None,
+        *,
+        exogenous: ArrayLike | None = None,
+        shards: int | None = None,
+        distributed: Ranks | None = None,
+    ) -> object:
         """Learns from a series (T,), or (T, D) for D series with one network, and remembers its end, which :meth:`forecast` continues.
 
         ``exogenous`` (T, K): columns that are known in advance, such as prices or holidays. ``y`` must be None. ``shards`` and
@@ -225,25 +262,65 @@ class Forecaster(Estimator):
 
     # Forecasting
 
-    def forecast(self, k: int | None = None, series: Any = None, *, exogenous: ArrayLike | None = None) -> Any:
+    @overload
+    def forecast(self, k: int | None = None, series: None = None, *, exogenous: ArrayLike | None = None) -> Values: ...
+    @overload
+    def forecast(
+        self, k: int | None = None, *, series: Pandas, exogenous: ArrayLike | None = None
+    ) -> Reals | Pandas: ...
+    @overload
+    def forecast(self, k: int | None = None, *, series: ArrayLike, exogenous: ArrayLike | None = None) -> Reals: ...
+    @overload
+    def forecast(self, k: int | None, series: Pandas, *, exogenous: ArrayLike | None = None) -> Reals | Pandas: ...
+    @overload
+    def forecast(self, k: int | None, series: ArrayLike, *, exogenous: ArrayLike | None = None) -> Reals: ...
+    def forecast(
+        self, k: int | None = None, series: ArrayLike | Labelled | None = None, *, exogenous: ArrayLike | None = None
+    ) -> object:
         """The medians of the ``k`` values (None: ``horizon``) after the end of ``series`` (None: the fitted one).
 
         ``exogenous`` : (k, K) of these steps; with a ``series``, (T + k, K) of its steps too. A pandas series continues its index.
         """
-        return self.predict_interval(k, series, exogenous=exogenous).median
+        return self._forecast(k, series, exogenous)[0]
 
+    @overload
     def predict_interval(
-        self, k: int | None = None, series: Any = None, *, exogenous: ArrayLike | None = None
-    ) -> Interval:
+        self, k: int | None = None, series: None = None, *, exogenous: ArrayLike | None = None
+    ) -> Interval[Values]: ...
+    @overload
+    def predict_interval(
+        self, k: int | None = None, *, series: Pandas, exogenous: ArrayLike | None = None
+    ) -> Interval[Reals | Pandas]: ...
+    @overload
+    def predict_interval(
+        self, k: int | None = None, *, series: ArrayLike, exogenous: ArrayLike | None = None
+    ) -> Interval[Reals]: ...
+    @overload
+    def predict_interval(
+        self, k: int | None, series: Pandas, *, exogenous: ArrayLike | None = None
+    ) -> Interval[Reals | Pandas]: ...
+    @overload
+    def predict_interval(
+        self, k: int | None, series: ArrayLike, *, exogenous: ArrayLike | None = None
+    ) -> Interval[Reals]: ...
+    def predict_interval(
+        self, k: int | None = None, series: ArrayLike | Labelled | None = None, *, exogenous: ArrayLike | None = None
+    ) -> object:
         """The medians of :meth:`forecast`, and the ends of the interval that contains a share ``interval`` of the values.
 
         The newest errors of ``series`` calibrate the interval, as far as they are known; of one that begins as the fitted series,
         those after the end of the fit.
         """
+        return Interval(*self._forecast(k, series, exogenous))
+
+    def _forecast(
+        self, k: int | None, series: ArrayLike | Labelled | None, exogenous: ArrayLike | None
+    ) -> Sequence[Reals | Labelled]:
+        """Medians, lower ends and upper ends."""
         ends, flat, index = self._ahead(k, series, exogenous, [self._level()])
         lower, median, upper = (ends[0, i, :, 0] if flat else ends[0, i] for i in range(3))
         names = self._columns()
-        return Interval(*(continued(index, values, names) for values in (median, lower, upper)))
+        return [continued(index, values, names) for values in (median, lower, upper)]
 
     def _level(self) -> float:
         self._check_fitted()
@@ -251,7 +328,7 @@ class Forecaster(Estimator):
         return level
 
     def _ahead(
-        self, k: int | None, series: Any, exogenous: ArrayLike | None, levels: list[float]
+        self, k: int | None, series: ArrayLike | Labelled | None, exogenous: ArrayLike | None, levels: list[float]
     ) -> tuple[Reals, bool, Index | None]:
         """Lower ends, medians and upper ends of the next k values, (levels, 3, k, D)."""
         self._check_fitted()
@@ -321,7 +398,7 @@ class Forecaster(Estimator):
             raise OverflowError("the forecast overflows: it grows without bound")
         return np.asarray(x, np.float64)
 
-    def _read(self, series: Any) -> Any:
+    def _read(self, series: ArrayLike | Labelled) -> Series:
         given = read_series(series)
         check_names(given.names, self._columns(), "the series")
         if given.values.shape[1] != self.n_features_in_:
@@ -333,7 +410,7 @@ class Forecaster(Estimator):
 
     # Evaluation
 
-    def score(self, series: Any, y: None = None, *, exogenous: ArrayLike | None = None) -> float:
+    def score(self, series: ArrayLike | Labelled, y: None = None, *, exogenous: ArrayLike | None = None) -> float:
         """R² of the medians 1 to ``horizon`` steps ahead, at all steps of ``series`` where they are known, averaged over the columns."""
         self._check_fitted()
         x = self._read(series).values
@@ -355,7 +432,9 @@ class Forecaster(Estimator):
         x = z * self.scale_[d] + self.mean_[d]
         return np.asarray(np.exp(x) if self.log_[d] else x, np.float64)
 
-    def backtest(self, series: Any, *, exogenous: ArrayLike | None = None, test: float = 0.2) -> Backtest:
+    def backtest(
+        self, series: ArrayLike | Labelled, *, exogenous: ArrayLike | None = None, test: float = 0.2
+    ) -> Backtest:
         """Fits a copy on the first part of ``series``, and forecasts from every later origin; compares with naive forecasts.
 
         ``test`` : the share of the series that is forecast. The copy is not fitted again, but the interval is calibrated at every
@@ -385,7 +464,7 @@ class Forecaster(Estimator):
         path: PathLike | None = None,
         *,
         k: int | None = None,
-        series: Any = None,
+        series: ArrayLike | Labelled | None = None,
         exogenous: ArrayLike | None = None,
     ) -> Figure:
         """The end of ``series`` (None: the fitted one), a line that marks it, and the forecast beyond it with a fan of intervals; written to

@@ -4,12 +4,25 @@ from __future__ import annotations
 
 import importlib
 import sys
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, TypeVar, Union
 
 import numpy as np
 
 from rnnfast._expect import brief
+from rnnfast._typing import DefaultTypeVar
 from rnnfast.estimators.samples import Reals
+
+
+class Labelled(Protocol):
+    """What type checkers need to know of a pandas Series or DataFrame."""
+
+    @property
+    def index(self) -> Any: ...
+    def to_numpy(self) -> Any: ...
+
+
+Pandas = TypeVar("Pandas", bound=Labelled)
+Values = DefaultTypeVar("Values", covariant=True, default=Union[Reals, Labelled])
 
 
 class Index(NamedTuple):
@@ -50,7 +63,7 @@ def index_of(series: Any) -> Index | None:
     return None
 
 
-def continued(index: Index | None, values: Reals, columns: list[str] | None) -> Any:
+def continued(index: Index | None, values: Reals, columns: list[str] | None) -> Reals | Labelled:
     """``values`` as pandas data after the end of the index; as they are without an index, or without pandas."""
     if index is None:
         return values
@@ -66,6 +79,9 @@ def continued(index: Index | None, values: Reals, columns: list[str] | None) -> 
     else:
         step = int(index.step)
         places = pandas.RangeIndex(int(index.last) + step, int(index.last) + step * (count + 1), step)
-    if values.ndim == 2:
-        return pandas.DataFrame(values, index=places, columns=columns)
-    return pandas.Series(values, index=places, name=index.name)
+    made: Labelled = (
+        pandas.DataFrame(values, index=places, columns=columns)
+        if values.ndim == 2
+        else pandas.Series(values, index=places, name=index.name)
+    )
+    return made

@@ -66,8 +66,7 @@ def warn_of_integers(given: Sequences, stacklevel: int) -> None:
 def logits_of(network: Network, rows: list[NDArray[Any]]) -> Array:
     """(N, classes) or (T, N, classes) for N sequences: ids (T,) or numbers (T, D)."""
     x, lengths = padded(rows)
-    logits: Array = network(x, lengths=lengths)
-    return logits
+    return np.asarray(network(x, lengths=lengths))
 
 
 def softmax(logits: Array) -> NDArray[np.float64]:

@@ -65,7 +65,7 @@ def with_network(
     z: Reals, outside: Reals, shape: linear.Shape, line: Reals, spread: Reals, network: Network
 ) -> tuple[Reals, Reals]:
     """The quantiles (D, T, H, 3), and by how much the known values lie outside the outer ones, (D, T, H)."""
-    y = network(_inputs(z, outside, shape)).astype(np.float64)  # (T, D, 3 H)
+    y = np.asarray(network(_inputs(z, outside, shape))).astype(np.float64)  # (T, D, 3 H)
     own = y.reshape(len(z), z.shape[1], shape.horizon, 3).transpose(1, 0, 2, 3)
     quantiles = line[..., None] + spread[:, None, :, None] * own
     wanted = np.stack([linear.ahead_of(column, shape.horizon).T for column in z.T])

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from rnnfast._arrays import precision
 from rnnfast._expect import choice
@@ -264,7 +264,7 @@ class Hosted:
             part.run(values)
         return [values[name] for name in names]
 
-    def __call__(self, *inputs: Any, **named: Any) -> Any:
+    def __call__(self, *inputs: ArrayLike, **named: ArrayLike) -> Array | tuple[Array, ...]:
         """The output, or the tuple of several, of the inputs in their order or by name."""
         if len(inputs) > len(self.inputs):
             raise TypeError(f"{len(inputs)} inputs are given, expected {len(self.inputs)}: {', '.join(self.inputs)}")

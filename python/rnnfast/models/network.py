@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Callable, ClassVar, Protocol, Union
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, Union
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from rnnfast import _core
 from rnnfast._arrays import as_float32, as_int32, new_seed, own, positive, precision, row_lengths
 from rnnfast._expect import kind_of, listed
+from rnnfast._typing import DefaultTypeVar
 from rnnfast.files import PathLike
 from rnnfast.models.base import Model
 from rnnfast.models.described import Description, described
@@ -24,6 +25,11 @@ from rnnfast.text.vocab import Vocab
 
 LayerOrPart = Union[Layer, Part]
 States = dict[str, State]  # by the name of the recurrent layer
+Outputs = Union[Array, tuple[Array, ...]]  # of a network: the output, or the tuple of several
+Gradients = Union[ArrayLike, Sequence[ArrayLike]]  # of the output, or of each of several
+InputGradients = Union[Array, None, tuple[Union[Array, None], ...]]
+Out = DefaultTypeVar("Out", covariant=True, default=Outputs)
+Dx = DefaultTypeVar("Dx", covariant=True, default=InputGradients)
 
 
 # Networks ------------------------------------------------------------------------------------------------------------
@@ -43,6 +49,14 @@ class Backward(Protocol):
         """Takes the gradients of outputs and of last states by name, adds to ``grads``, and returns the gradients of the inputs
         (None for ids) and of the first states by name; with those of the inputs, the gradients of the outputs of the layers that
         ``of`` names."""
+
+
+class OutputBackward(Protocol[Dx]):
+    """Back-propagates through :meth:`Network.forward`, once."""
+
+    def __call__(self, dy: Gradients, *, input_gradient: bool = True) -> Dx:
+        """Takes the gradient of the output, or of each of several, and adds to ``grads``. Returns the gradient of the input (None for
+        ids or without ``input_gradient``), or the tuple of several."""
 
 
 @dataclass(frozen=True)
@@ -139,6 +153,7 @@ class Network(Model):
         """A network with new weights: an ``rf.Sequential`` if it is a chain of layers called "0", "1", ..."""
         chain = [layer["name"] for layer in config["layers"]] == [str(i) for i in range(len(config["layers"]))]
         chain = chain and all(len(layer.get("inputs", [])) < 2 for layer in config["layers"])
+        chain = chain and len(config.get("outputs", [])) < 2
         network = Sequential.__new__(Sequential) if chain else Network.__new__(Network)
         network.batch_first = False
         network._make(config)
@@ -210,11 +225,11 @@ class Network(Model):
 
     # Running
 
-    def __call__(self, *inputs: ArrayLike, lengths: ArrayLike | None = None) -> Any:
+    def __call__(self, *inputs: ArrayLike, lengths: ArrayLike | None = None) -> Outputs:
         """The output, or the tuple of several; nothing is saved, no dropout. Parameters are those of :meth:`run`."""
         return self._given(self.run(*inputs, lengths=lengths).outputs)
 
-    def forward(self, *inputs: ArrayLike, lengths: ArrayLike | None = None) -> tuple[Any, Callable[..., Any]]:
+    def forward(self, *inputs: ArrayLike, lengths: ArrayLike | None = None) -> tuple[Outputs, OutputBackward]:
         """The output, or the tuple of several, and ``backward(dy, *, input_gradient=True) -> dx``, which adds to ``grads``; dy and dx are
         tuples where there are several outputs and inputs.
 
@@ -222,8 +237,8 @@ class Network(Model):
         """
         run = self.run(*inputs, lengths=lengths, train=True)
 
-        def backward(dy: Any, *, input_gradient: bool = True) -> Any:
-            several = (dy,) if len(self._outputs) == 1 else listed(dy, "dy", "a gradient for each output")
+        def backward(dy: Gradients, *, input_gradient: bool = True) -> InputGradients:
+            several: list[Any] = [dy] if len(self._outputs) == 1 else listed(dy, "dy", "a gradient for each output")
             if len(several) != len(self._outputs):
                 raise ValueError(
                     f"dy has {len(several)} gradients, expected {len(self._outputs)}: {', '.join(self._outputs)}"
@@ -233,7 +248,7 @@ class Network(Model):
 
         return self._given(run.outputs), backward
 
-    def _given(self, outputs: Mapping[str, Array]) -> Any:
+    def _given(self, outputs: Mapping[str, Array]) -> Outputs:
         return tuple(outputs.values()) if len(outputs) > 1 else outputs[self._outputs[0]]
 
     def run(
@@ -417,22 +432,32 @@ class Sequential(Network):
             batch_first=batch_first, weights=weights, seed=seed,
         )  # fmt: skip
 
+    if TYPE_CHECKING:  # a chain has one input and one output
 
-class NetworkStream:
+        def __call__(self, *inputs: ArrayLike, lengths: ArrayLike | None = None) -> Array: ...
+        def forward(
+            self, *inputs: ArrayLike, lengths: ArrayLike | None = None
+        ) -> tuple[Array, OutputBackward[Array | None]]: ...
+        def stream(self, rows: int = 1) -> NetworkStream[Array]: ...
+
+
+class NetworkStream(Generic[Out]):
     """A network one time step at a time; see :meth:`Network.stream`. It belongs to one thread at a time."""
 
     def __init__(self, network: Network, rows: int) -> None:
         self._network = network
         self._core = _core.NetworkStream(network._core, rows)
 
-    def __call__(self, *inputs: ArrayLike) -> Any:
+    def __call__(self, *inputs: ArrayLike) -> Out:
         """The output (rows, width), or the tuple of several, of the inputs (rows, width) or ids (rows,); for one row without rows."""
         wanted = self._network._inputs
         arrays = _read(wanted, inputs)
         layout = _Layout.of(wanted, arrays, False, step=True)
         values = self._core([array[None] if layout.flat else array for array in arrays])
         outputs = [y[0] if layout.flat else y for y in values]
-        return tuple(outputs) if len(outputs) > 1 else outputs[0]
+        given: Any = tuple(outputs) if len(outputs) > 1 else outputs[0]
+        made: Out = given
+        return made
 
     def reset(self) -> None:
         """Sets the state to zeros."""

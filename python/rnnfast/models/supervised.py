@@ -193,9 +193,9 @@ class Supervised:
         if ranks.size > 1:
             every, sums = ranks.all(sums), {}
             for own in every:
-                for key, (values, weights) in own.items():
-                    sums.setdefault(key, ([], []))[0].extend(values)
-                    sums[key][1].extend(weights)
+                for key, (terms_of, weights_of) in own.items():
+                    sums.setdefault(key, ([], []))[0].extend(terms_of)
+                    sums[key][1].extend(weights_of)
         means = {key: _mean(*both) for key, both in sums.items()}
         count = sum(int((w > 0).sum()) for (_, metric), (_, ws) in sums.items() if not metric for w in ws)
         several = len(self.losses) > 1
