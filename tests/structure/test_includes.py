@@ -18,11 +18,12 @@ ALLOWED = {
 }
 ALLOWED["files"] = {"kernels", "runtime", "ops", "files"}
 # What a folder or a module at the top of the Python package may import besides itself and SMALL.
-SMALL = {"_arrays", "_expect", "files", "html", "protocols"}
+SMALL = {"_arrays", "_expect", "_typing", "files", "html", "protocols"}
 IMPORTS = {
     "_expect": set(),
     "_arrays": {"_expect"},
     "_moved": set(),
+    "_typing": set(),
     "files": {"_expect"},
     "html": set(),
     "plot": SMALL,

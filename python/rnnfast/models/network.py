@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, Union
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Union
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,50 +13,20 @@ from numpy.typing import ArrayLike, NDArray
 from rnnfast import _core
 from rnnfast._arrays import as_float32, as_int32, new_seed, own, positive, precision, row_lengths
 from rnnfast._expect import kind_of, listed
-from rnnfast._typing import DefaultTypeVar
 from rnnfast.files import PathLike
 from rnnfast.models.base import Model
 from rnnfast.models.described import Description, described
+from rnnfast.models.network_types import Backward, Gradients, InputGradients, Out, OutputBackward, Outputs, States
 from rnnfast.models.onnx_write import write_network, writer
-from rnnfast.nn.layer import Array, Layer, State, StateLike, dropout_key, joined, named_parts
+from rnnfast.nn.layer import Array, Layer, StateLike, dropout_key, joined, named_parts
 from rnnfast.nn.parts import Flatten, Part
 from rnnfast.protocols import Precision
 from rnnfast.text.vocab import Vocab
 
 LayerOrPart = Union[Layer, Part]
-States = dict[str, State]  # by the name of the recurrent layer
-Outputs = Union[Array, tuple[Array, ...]]  # of a network: the output, or the tuple of several
-Gradients = Union[ArrayLike, Sequence[ArrayLike]]  # of the output, or of each of several
-InputGradients = Union[Array, None, tuple[Union[Array, None], ...]]
-Out = DefaultTypeVar("Out", covariant=True, default=Outputs)
-Dx = DefaultTypeVar("Dx", covariant=True, default=InputGradients)
 
 
 # Networks ------------------------------------------------------------------------------------------------------------
-
-
-class Backward(Protocol):
-    """Back-propagates through a :class:`Run`, once."""
-
-    def __call__(
-        self,
-        gradients: Mapping[str, ArrayLike | None],
-        dstate: Mapping[str, StateLike] | None = None,
-        *,
-        input_gradient: bool = True,
-        of: Sequence[str] = (),
-    ) -> tuple[dict[str, Array | None], States]:
-        """Takes the gradients of outputs and of last states by name, adds to ``grads``, and returns the gradients of the inputs
-        (None for ids) and of the first states by name; with those of the inputs, the gradients of the outputs of the layers that
-        ``of`` names."""
-
-
-class OutputBackward(Protocol[Dx]):
-    """Back-propagates through :meth:`Network.forward`, once."""
-
-    def __call__(self, dy: Gradients, *, input_gradient: bool = True) -> Dx:
-        """Takes the gradient of the output, or of each of several, and adds to ``grads``. Returns the gradient of the input (None for
-        ids or without ``input_gradient``), or the tuple of several."""
 
 
 @dataclass(frozen=True)
