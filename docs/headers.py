@@ -123,9 +123,9 @@ def _entry(code: str, text: list[str], lines: Iterator[Line], enumeration: bool)
     if "(" in code and not re.match(r"std::function<", code):
         plain = re.sub(r"(?: : \w+\(\w+\))? \{.*\}$", "", code)  # without a body and what initializes members
         return Entry("function", [plain.rstrip(";")], text, [])
-    first, *others = re.split(r", (?=\w+(?: = [^,]*)?$)", code.rstrip(";"))
-    kind = re.match(r"(.*?[ *&])\w+(?: = .*|\{.*)?$", first)[1]
-    return Entry("member", [re.sub(r"\{\}$", "", first), *(f"{kind}{other}" for other in others)], text, [])
+    first, *others = re.split(r", (?![^<]*>)", code.rstrip(";"))
+    kind = re.match(r"(.*?)\s*[*&]*\s?\w+(?: = .*|\{.*)?$", first)[1]
+    return Entry("member", [re.sub(r"\{\}$", "", first), *(f"{kind} {other}" for other in others)], text, [])
 
 
 # Writing -------------------------------------------------------------------------------------------------------------
