@@ -293,11 +293,15 @@ def test_empty_batches_and_sequences_are_pytorch_s():
 )
 def test_what_pytorch_refuses_is_refused_in_its_words(call):
     module, fast = pair_of(nn.LSTM(4, 6))
-    with pytest.raises(Exception) as wanted:
+    try:
         call(module)
-    with pytest.raises(type(wanted.value)) as got:
+    except Exception as error:
+        wanted = error
+    else:
+        pytest.skip(f"PyTorch {torch.__version__} does not refuse it")  # 2.1 runs an LSTM on inputs of any size
+    with pytest.raises(type(wanted)) as got:
         call(fast)
-    assert str(got.value).replace("torch.LSTM", "LSTM") == str(wanted.value)
+    assert str(got.value).replace("torch.LSTM", "LSTM") == str(wanted)
 
 
 def test_copies_of_a_model_do_not_share_what_they_packed():
