@@ -10,11 +10,11 @@ namespace rnnfast::core {
 struct ScanParameters {
     const float *weight_ih, *weight_hh;  // [G*H, D + F], [G*H, H]
     const float *bias_ih, *bias_hh;      // [G*H]
-    const float* weight_c;               // [state weights * H]
+    const float* weight_c = nullptr;     // [state weights * H]
 };
 struct ScanGradients {
-    float *weight_ih, *weight_hh, *bias_ih, *bias_hh, *weight_c;  // nullptr: not wanted
-    bool overwrite = false;                                       // else they are added to
+    float *weight_ih, *weight_hh, *bias_ih, *bias_hh, *weight_c = nullptr;  // nullptr: not wanted
+    bool overwrite = false;                                                 // else they are added to
 };
 
 // The parameters in the kernels' order.
