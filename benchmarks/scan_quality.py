@@ -71,7 +71,7 @@ class Data:
 
 DATA = {
     "tinyshakespeare": Data(width=256, batch_size=32, num_steps=64, lr=4e-3, dropout=0.1, unit="nats"),
-    "ptb": Data(width=256, batch_size=32, num_steps=35, lr=4e-3, dropout=0.4, unit="perplexity"),
+    "ptb": Data(width=256, batch_size=32, num_steps=35, lr=2e-3, dropout=0.4, unit="perplexity"),
 }
 
 
