@@ -19,7 +19,7 @@ struct StatePart {
     const float* RecurrentState::*in;
     float* RecurrentStateOut::*out;
 };
-constexpr StatePart part_h{"h", &RecurrentState::h, &RecurrentStateOut::h},
+inline constexpr StatePart part_h{"h", &RecurrentState::h, &RecurrentStateOut::h},
     part_c{"c", &RecurrentState::c, &RecurrentStateOut::c}, part_x{"x", &RecurrentState::x, &RecurrentStateOut::x};
 
 struct StateParts {
