@@ -80,9 +80,7 @@ inline std::string write_model(const std::string& path, const ModelSizes& m,
     return read_bytes(path);
 }
 
-inline std::string model_bytes(const ModelSizes& m) {
-    return write_model(TemporaryFile("bytes"), m, metadata_of(m));
-}
+inline std::string model_bytes(const ModelSizes& m) { return write_model(TemporaryFile("bytes"), m, metadata_of(m)); }
 
 inline bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
 

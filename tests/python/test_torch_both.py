@@ -398,7 +398,10 @@ def test_types_and_devices_change_as_asked(make, kind):
     before = first(module(x))
     near(first(module.double()(x.double())).float(), before)
     near(first(module.float()(x)), before)
-    if kind is not nn.LSTM or tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 4):  # oneDNN of older versions refuses it on some CPUs
+    if kind is not nn.LSTM or tuple(map(int, torch.__version__.split(".")[:2])) >= (
+        2,
+        4,
+    ):  # oneDNN of older versions refuses it on some CPUs
         assert first(module.to(torch.bfloat16)(x.bfloat16())).dtype is torch.bfloat16
     empty = copy.deepcopy(module).float().to("meta")
     assert first(empty(x.to("meta"))).shape == before.shape
