@@ -23,6 +23,7 @@ import ranks_program as program
 import rnnfast as rf
 from rnnfast import _core, cli
 from rnnfast.commands import fitting
+from rnnfast.commands.ranks import ranks_of
 from rnnfast.distributed import mpi
 from rnnfast.distributed.ranks import TreeSum, round_bf16_, share_of, tree_sum_
 from rnnfast.train.checkpoint import read_checkpoint
@@ -492,7 +493,7 @@ def test_the_command_line_refuses_options_of_ranks_without_shards_and_ranks_with
     with pytest.raises(ValueError, match="2 ranks were started, but rnnfast classify applies a model in one process"):
         fitting.trains(argparse.Namespace(model="m", output=None, command="classify", of_training={}))
     with pytest.raises(ValueError, match="2 ranks were started without --shards; give a power of two that 2 divides"):
-        fitting.ranks(argparse.Namespace(shards=None))
+        ranks_of(None, threads=None)
 
 
 @pytest.mark.slow

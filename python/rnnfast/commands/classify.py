@@ -7,6 +7,7 @@ from typing import Any
 
 from rnnfast.commands import fitting, streams
 from rnnfast.commands.options import Formatter, groups, integer, real, say
+from rnnfast.commands.ranks import ranks_of
 from rnnfast.text.tokenise import TOKENIZERS
 
 
@@ -52,7 +53,7 @@ def run(args: argparse.Namespace) -> None:
         tokenizer=args.tokenizer, embedding_size=args.embedding_size, pooling=args.pooling, input="tokens",
         **fitting.settings(args),
     )  # fmt: skip
-    ranks = fitting.ranks(args)
+    ranks = ranks_of(args.shards, threads=args.threads)
     model.fit([text for text, _ in train], [label for _, label in train], distributed=ranks)
     if ranks is not None and not ranks.leads:
         return

@@ -11,7 +11,6 @@ import numpy as np
 
 from rnnfast.commands.options import JSON_HELP, LARGEST_SEED, THREADS_HELP, integer, named, real, text_of
 from rnnfast.commands.output import FORCE_HELP, check_output
-from rnnfast.distributed import MPI, Ranks
 from rnnfast.distributed.mpi import started_ranks
 from rnnfast.nn.recurrent import LAYERS
 
@@ -67,16 +66,6 @@ def trains(args: argparse.Namespace) -> bool:
     else:
         check_applied(args)
     return args.output is not None
-
-
-def ranks(args: argparse.Namespace) -> Ranks | None:
-    """The ranks that train; None without shards."""
-    started, shards = started_ranks(), args.shards
-    if started > 1 and shards is None:
-        raise ValueError(f"{started} ranks were started without --shards; give a power of two that {started} divides")
-    if shards is None:
-        return None
-    return Ranks(shards) if started == 1 else MPI(shards, threads=args.threads)
 
 
 def check_applied(args: argparse.Namespace) -> None:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from rnnfast.commands import fitting, streams
 from rnnfast.commands.options import Formatter, groups, integer, named, real, say, text_of
 from rnnfast.commands.output import check_output, check_picture
+from rnnfast.commands.ranks import ranks_of
 
 
 def add_to(commands: Any) -> None:
@@ -74,7 +75,7 @@ def run(args: argparse.Namespace) -> None:
         model = rf.Forecaster(
             horizon=args.horizon, season=args.season, interval=args.interval, **fitting.settings(args)
         )
-        ranks = fitting.ranks(args)
+        ranks = ranks_of(args.shards, threads=args.threads)
         model.fit(known, exogenous=past, distributed=ranks)
         if ranks is not None and not ranks.leads:
             return

@@ -7,6 +7,7 @@ from typing import Any
 
 from rnnfast.commands import fitting, streams
 from rnnfast.commands.options import Formatter, groups, integer, real, say
+from rnnfast.commands.ranks import ranks_of
 
 
 def add_to(commands: Any) -> None:
@@ -50,7 +51,7 @@ def run(args: argparse.Namespace) -> None:
         embedding_size=args.embedding_size, bidirectional=not args.one_direction, dropout=args.dropout, input="tokens",
         **fitting.settings(args),
     )  # fmt: skip
-    ranks = fitting.ranks(args)
+    ranks = ranks_of(args.shards, threads=args.threads)
     labels = [[label for _, label in one] for one in train]
     model.fit([[token for token, _ in one] for one in train], labels, distributed=ranks)
     if ranks is not None and not ranks.leads:

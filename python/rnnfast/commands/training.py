@@ -24,8 +24,8 @@ from rnnfast.commands.options import (
     sidecar,
 )
 from rnnfast.commands.output import FORCE_HELP, check_output, is_stdout, is_stream, refuse_folder
-from rnnfast.distributed import MPI, Ranks
-from rnnfast.distributed.mpi import started_ranks
+from rnnfast.commands.ranks import ranks_of
+from rnnfast.distributed import Ranks
 from rnnfast.evaluate import Text
 from rnnfast.files import write_text
 from rnnfast.models.language_model import LanguageModel
@@ -42,20 +42,13 @@ DIVERGED = 1  # exit status: the files are written, but the model is worse than 
 
 def _ranks(settings: argparse.Namespace, args: argparse.Namespace) -> Ranks | None:
     """The ranks of this job; None to train without shards."""
-    started, shards = started_ranks(), settings.shards
     compress = None if settings.compress == "none" else settings.compress
     alone = [name for name, given in (("--compress", compress), ("--split-optimizer", args.split_optimizer)) if given]
-    if shards == 0 and alone:
+    if settings.shards == 0 and alone:
         raise ValueError(f"{alone[0]} is for training in shards: give --shards as well, a power of two")
-    if shards == 0 and started > 1:
-        raise ValueError(f"{started} ranks were started without --shards; give a power of two that {started} divides")
-    if shards == 0:
-        return None
-    if started == 1:
-        return Ranks(shards, compress=compress)
-    return MPI(
-        shards, compress=compress, overlap=args.overlap, split_optimizer=args.split_optimizer, threads=args.threads
-    )
+    return ranks_of(
+        settings.shards, threads=args.threads, compress=compress, overlap=args.overlap, split_optimizer=args.split_optimizer,
+    )  # fmt: skip
 
 
 def option_of(parser: Any, defaults: Mapping[str, Any]) -> Callable[..., None]:
