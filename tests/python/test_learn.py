@@ -41,7 +41,7 @@ def test_there_are_eleven_chapters_and_each_has_its_parts():
     for page in CHAPTERS:
         text = page.read_text(encoding="utf-8")
         assert page.name in index
-        parts = ("## The formula", "$$", "| the chapter | ", "## From scratch", "## Exercises")
+        parts = ("## The formula", "$$", "| the book | ", "## From scratch", "## Exercises")
         for part in parts:
             assert part in text, f"{page.name} has no {part}"
         assert re.search("^## Where .* wins?$", text, re.MULTILINE), page.name
