@@ -141,6 +141,14 @@ def test_the_first_command_prints_the_lines_of_readme(clone):
 
 
 @pytest.mark.large
+def test_the_model_of_the_first_command_continues_the_prompt_of_get_started(clone):
+    (command,) = re.findall(r"^\.venv/bin/rnnfast generate .*$", text_of("docs/get-started.md"), re.MULTILINE)
+    assert command in text_of("docs/get-started.zh-CN.md")
+    run = subprocess.run(["bash", "-c", command], cwd=clone[0], capture_output=True, text=True)
+    assert run.stdout.startswith("The "), run.stderr
+
+
+@pytest.mark.large
 @pytest.mark.parametrize("page", PAGES)
 def test_the_code_prints_the_outputs_of_the_page(clone, tmp_path, page):
     blocks = re.findall(
