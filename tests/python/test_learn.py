@@ -27,7 +27,9 @@ CHAPTERS = sorted((DOCS / "learn").glob("[01]*.md"))
 
 @pytest.mark.filterwarnings("ignore:training diverges")  # the chapter on clipping shows it
 @pytest.mark.parametrize(
-    "page", [DOCS.parent / "README.md", DOCS / "get-started.md", *CHAPTERS], ids=lambda page: page.stem
+    "page",
+    [DOCS.parent / "README.md", DOCS / "get-started.md", DOCS / "networks.md", *CHAPTERS],
+    ids=lambda page: page.stem,
 )
 def test_a_page_runs_and_prints_what_it_says(page, threads):
     threads(1)  # results do not depend on it
