@@ -372,7 +372,7 @@ def test_every_option_has_a_help_text_and_large_commands_have_groups(command):
         titles = {group.title for group in parser._action_groups if group._group_actions}
         assert len(titles) >= 3
     if command.startswith("train"):
-        assert {"data", "model", "optimisation", "output", "run"} <= titles
+        assert {"data", "model", "optimization", "output", "run"} <= titles
 
 
 @pytest.mark.fault("C11")

@@ -64,8 +64,8 @@ def option_of(parser: Any, defaults: Mapping[str, Any]) -> Callable[..., None]:
 
 def add_options(parser: argparse.ArgumentParser, defaults: Mapping[str, Any]) -> None:
     """The options of every training run."""
-    optimisation, output, run, ranks = groups(parser, "optimisation", "output", "run", "several processes")
-    option = option_of(optimisation, defaults)
+    optimization, output, run, ranks = groups(parser, "optimization", "output", "run", "several processes")
+    option = option_of(optimization, defaults)
     option("--batch-size", "rows of a batch", type=integer(1))
     option("--epochs", "passes over the training data", type=integer(1))
     option("--optimizer", "the update rule", choices=("sgd", "adam", "adamw"))

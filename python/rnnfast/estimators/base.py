@@ -263,10 +263,10 @@ def _not_fitted(message: str) -> NotFittedError:
 
 
 class Estimator(ABC):
-    """scikit-learn's conventions: the constructor stores its arguments, ``fit`` checks them and returns self, learnt attributes end in
+    """scikit-learn's conventions: the constructor stores its arguments, ``fit`` checks them and returns self, learned attributes end in
     ``_``.
 
-    The learnt attributes, including ``params_``, are replaced together when ``fit`` has succeeded, and predictions use nothing else:
+    The learned attributes, including ``params_``, are replaced together when ``fit`` has succeeded, and predictions use nothing else:
     :meth:`set_params` affects the next ``fit`` only.
     """
 
@@ -302,7 +302,7 @@ class Estimator(ABC):
         return {name: check(getattr(self, name), name) for name, check in self._checks.items()}
 
     def _learn(self, params: dict[str, Any], **learnt: Any) -> None:
-        """Replaces everything that an earlier fit has learnt."""
+        """Replaces everything that an earlier fit has learned."""
         for name in self._learnt:
             self.__dict__.pop(name, None)
         self.__dict__.update(learnt, params_=params)
@@ -338,7 +338,7 @@ class Estimator(ABC):
 
     @abstractmethod
     def _parts(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-        """The learnt attributes except ``params_``, as JSON and as tensors."""
+        """The learned attributes except ``params_``, as JSON and as tensors."""
 
     @abstractmethod
     def _restore(self, params: dict[str, Any], config: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> None:

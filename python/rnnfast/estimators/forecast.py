@@ -166,7 +166,7 @@ class SeriesModel(Estimator):
 
     @abstractmethod
     def _fit(self, x: Reals, params: dict[str, Any], ranks: Ranks | None) -> dict[str, Any]:
-        """The learnt attributes by name."""
+        """The learned attributes by name."""
 
     @abstractmethod
     def _ahead(self, x: Reals, steps: int) -> Reals:

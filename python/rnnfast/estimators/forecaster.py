@@ -108,7 +108,7 @@ class Forecaster(Estimator, Generic[Values]):
     What the linear part leaves in the second half of the series is measured with coefficients of earlier values alone. It chooses base
     and penalty, and the last sixth, which the network does not learn from, chooses the epoch. Conformal calibration moves both ends of
     the interval by the quantile of its last ``calibration`` errors at each h, from that second half. Those before the last sixth are of
-    values that the network has learnt from: with the default of 50, series shorter than about 300 use some of them, since the
+    values that the network has learned from: with the default of 50, series shorter than about 300 use some of them, since the
     few errors of a short last sixth calibrate worse. Where the last sixth is shorter than ``horizon``, no epoch can be chosen: the
     network isn't trained, and its quantiles are those of the linear part's errors.
 
@@ -354,7 +354,7 @@ class Forecaster(Estimator, Generic[Values]):
     def _recent(self, x: Reals, scores: Reals) -> Reals:
         """The newest scores of a series, filled up with those of the fit.
 
-        The linear part has learnt from all of the fitted series: where x has the same values, its errors are too small to count.
+        The linear part has learned from all of the fitted series: where x has the same values, its errors are too small to count.
         """
         fitted_steps = len(self._series)
         both = min(len(x), fitted_steps)

@@ -33,7 +33,7 @@ class Labeller(SequenceReader):
     def _new_network(
         self, given: Sequences, params: dict[str, Any], learnt: dict[str, Any], num_classes: int, seed: int
     ) -> Network:
-        """The network for the sequences of ``fit``; learnt: the attributes of :meth:`_reader`."""
+        """The network for the sequences of ``fit``; ``learnt`` are the attributes of :meth:`_reader`."""
         num_tokens = len(learnt["vocab_"]) if given.kind != REAL else 0
         return self._network(params, num_classes, seed, num_tokens=num_tokens, features=learnt.get("n_features_in_", 0))
 

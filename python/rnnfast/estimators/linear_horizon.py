@@ -104,12 +104,12 @@ def solve(x: Reals, d: Reals, penalty: float) -> Reals:
 
 
 def folds_of(steps: int) -> list[int]:
-    """Where the parts begin that are forecast with what was learnt before them, and the end of the last."""
+    """Where the parts begin that are forecast with what was learned before them, and the end of the last."""
     return [steps * i // (2 * _FOLDS) for i in range(_FOLDS, 2 * _FOLDS)] + [steps]
 
 
 def honest(z: Reals, x: Reals, start: Reals, penalty: float) -> Reals:
-    """Forecasts (H, T), each by coefficients that were learnt from values before its fold; before the first fold by those of the first.
+    """Forecasts (H, T), each by coefficients that were learned from values before its fold; before the first fold by those of the first.
 
     x (H, T, F) are the regressors of z (T,), start (H, T) the base.
     """

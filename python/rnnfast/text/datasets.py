@@ -264,7 +264,7 @@ def interface_pairs() -> list[tuple[str, str]]:
     Texts that depend on a number are taken in the singular, runs of white space become one space, and duplicates are removed.
     Texts that are not translated (mostly names) are left out, as are those whose two sides have different placeholders.
 
-    Source: the JupyterLab translations of the PyPI package jupyterlab-language-pack-fr-FR, BSD licence.
+    Source: the JupyterLab translations of the PyPI package jupyterlab-language-pack-fr-FR, BSD license.
 
     >>> ("Save", "Sauvegarder") in interface_pairs()
     True

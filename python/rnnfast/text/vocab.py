@@ -143,7 +143,7 @@ class Vocab:
 
     @classmethod
     def bpe(cls, text: str, size: int, *, reserved: Sequence[str] = (), lower: bool = False) -> Vocab:
-        """Subwords learnt from ``text``: a byte-pair encoding of ``size`` tokens (extra: ``hf``).
+        """Subwords learned from ``text``: a byte-pair encoding of ``size`` tokens (extra: ``hf``).
 
         ``Corpus.from_text(text, vocab=Vocab.bpe(text, 8000))`` uses it; models store it in their file.
         """

@@ -1,6 +1,6 @@
 """TensorBoard's event files, written without TensorBoard.
 
-A file is a sequence of records: length (u64), its masked CRC, a serialised ``Event`` message, its masked CRC, all little-endian
+A file is a sequence of records: length (u64), its masked CRC, a serialized ``Event`` message, its masked CRC, all little-endian
 (tensorflow/core/lib/io/record_writer.h). An ``Event`` holds wall_time = 1 (double), step = 2 (varint), file_version = 3
 (string) or summary = 5, a list of value = 1 with tag = 1 (string) and simple_value = 2 (float).
 """
