@@ -61,7 +61,7 @@ RULES += [(re.compile(pattern.replace(" ", GAP)), advice) for pattern, advice in
 # What is not prose: code, formulas, links' targets, quoted text. Replaced by dots, so that lines and columns stay.
 SKIPPED = re.compile(
     r"^ *```.*?^ *```|<!--.*?-->|\$\$.*?\$\$|\$[^$\n]+\$|``.+?``|`[^`]+`|\]\([^)]*\)|<[^>\n]+>|https?://\S+|\"[^\"\n]*\"|“[^”]*”"
-    r"|:math:`.*?`|^ *\.\. math::.*?(?=^\S|\Z|\n\n)|^ *>>> .*?(?=\n\n|\Z)|^\|[ -|]*\|$",
+    r"|:math:`.*?`|^ *\.\. math::.*?(?=^\S|\Z|\n\n)|^ *>>> .*?(?=\n\n|\Z)|^\|[ :|-]*\|$",
     re.DOTALL | re.MULTILINE,
 )
 

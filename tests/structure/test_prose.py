@@ -28,6 +28,8 @@ def test_the_project_s_prose_is_clean(capsys):
 def test_words_of_the_glossary_are_found_with_their_line():
     assert found("one\nbeside the file, the the likeliest token") == ["beside", "likeliest", "the the"]
     assert [line for line, _ in prose.problems("one\ntwo beside three", 10)] == [11]
+    assert found("| a | b |\n| --- | --: |\n| one | beside |") == ["beside"]
+    assert found("the optimisation has learnt") == ["optimisation", "learnt"]
     assert found("A answer of its own is no answer") == ["of its own", "is no answer", "A"]
     assert found("an table, a example, less tokens, can not") == ["can not", "less tokens", "a", "an"]
 
