@@ -161,7 +161,11 @@ def evaluate(
     cache: NeuralCache | None = None,
     distributed: Ranks | None = None,
 ) -> Evaluation | PairEvaluation | NetworkEvaluation:
-    """For a text, an :class:`Evaluation`: predicts every token but the first, in order, and carries the state from the first
+    r"""How well a model predicts a text, pairs of sentences, or the targets of a network.
+
+    .. math:: \mathrm{perplexity} = \exp\Big(-\frac{1}{n} \sum_t \log P(x_t \mid x_1, \ldots, x_{t-1})\Big)
+
+    For a text, an :class:`Evaluation`: predicts every token but the first, in order, and carries the state from the first
     to the last. For a ParallelCorpus, a :class:`PairEvaluation`: predicts every target token given its source. For a network, a
     :class:`NetworkEvaluation`.
 
@@ -178,6 +182,9 @@ def evaluate(
         ``rf.DynamicEvaluation``; mix the predictions with a cache of the last states, an ``rf.NeuralCache``. The model is not changed
     distributed : ranks that compute different parts of the text, or different pairs, an ``rf.distributed.MPI(...)``; every one gets the
         result, which is bit-identical to that of one process
+
+    Raises ``ValueError`` for a text of fewer than two tokens, ``IndexError`` for an id outside the vocabulary, and ``TypeError`` for a
+    text that is not a Corpus or ids.
 
     >>> from rnnfast.models.language_model import LanguageModel
     >>> result = evaluate(LanguageModel(4, hidden_size=3, seed=0), np.array([1, 2, 3, 1, 2]))

@@ -127,6 +127,8 @@ def generate(
     With the ranks ``distributed``, an ``rf.distributed.MPI(...)``, each rank computes some of the samples, and every one gets all:
     the same texts as in one process.
 
+    Raises ``ValueError`` for a prompt without a token, a model without a vocabulary, and wherever :func:`stream` does.
+
     >>> from rnnfast import Corpus, NGram
     >>> model = NGram(3).fit(Corpus.from_text("to be or not to be " * 9))
     >>> generate(model, "to b", length=12, temperature=0)

@@ -123,7 +123,8 @@ def translate(
     batch_size : sentences translated at a time; results are bit-identical for any value
     attention : return the attention weights, which the model must have
 
-    ``<pad>`` and ``<bos>`` are never produced; ``<unk>`` may be.
+    ``<pad>`` and ``<bos>`` are never produced; ``<unk>`` may be. Raises ``TypeError`` for one text in place of a list, and
+    ``ValueError`` for an ``n_best`` above ``beam_size`` or for the attention of a model that has none.
 
     Source: d2l.ai, section 10.8, for the search and the score.
 

@@ -289,6 +289,11 @@ class Autoregressor(SeriesModel):
     loss_curve_ : mean squared error of each epoch
     params_ : the parameters of the fit
 
+    A series is (T,), or (T, D) for D series with one network. Raises ``ValueError`` for a series that is too short or has missing
+    values, and ``NotFittedError`` before ``fit``.
+
+    Source: d2l.ai, section 9.1, for latent autoregressive models.
+
     >>> model = Autoregressor("rnn", 8, epochs=2, seed=0).fit(np.sin(np.arange(200) / 5))
     >>> model.predict(np.sin(np.arange(20) / 5)).shape, model.forecast(3).shape
     ((20,), (3,))

@@ -135,6 +135,9 @@ class Forecaster(Estimator, Generic[Values]):
     ``Forecaster().fit(array)`` is a ``Forecaster[NDArray[np.float64]]`` to a type checker. Where it cannot know what was fitted, after
     ``rf.load`` for example, forecasts are an array or pandas data; ``np.asarray`` makes an array of either.
 
+    A series is (T,) or (T, D), or pandas data; forecasts are (horizon,) or (horizon, D). Raises ``ValueError`` for a series that is
+    too short for ``horizon`` and ``season`` or has missing values, and ``NotFittedError`` before ``fit``.
+
     Sources: R. Koenker and G. Bassett, Econometrica 46 (1978); Y. Romano, E. Patterson and E. Candès, NeurIPS 2019.
 
     >>> series = 10 + np.sin(np.arange(120) * np.pi / 6)

@@ -77,6 +77,12 @@ class LanguageModel(LossModel):
         initialization
     seed : of the initial weights and of dropout
 
+    Token ids are (T, N), each state is (num_layers, N, hidden_size), and logits are (N, V) at each step; losses are in nats. Train with :meth:`loss`
+    and :meth:`backward`, or with :func:`rnnfast.fit`; predict with :meth:`nll` and :meth:`step`.
+
+    Raises ``ValueError`` for options that do not fit together, ``MemoryError`` for a model that does not fit into this machine's
+    memory, and, in its methods, ``IndexError`` for an id outside the vocabulary.
+
     >>> model = LanguageModel(5, hidden_size=8, seed=0)
     >>> loss, state = model.loss([[0], [1]], [[1], [2]])
     >>> model.backward()

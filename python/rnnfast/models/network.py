@@ -66,6 +66,9 @@ class Network(Model):
     The network copies the weights of the given layers. Its parameters are called ``"name.weight"``, with PyTorch's names after
     the point. After a ``Pool``, an output has no axis of steps: (N, width).
 
+    Raises ``ValueError``, which names the layer, if a layer reads something that does not exist or has another width, and
+    ``TypeError`` for an object that is not a layer of ``rf.nn``.
+
     >>> from rnnfast.nn import GRU, Add, Linear
     >>> layers = {"rnn": GRU(4, 4, seed=0), "sum": (Add(), "x", "rnn"), "out": Linear(4, 1, seed=0)}
     >>> net = Network(inputs={"x": 4}, layers=layers)
@@ -385,7 +388,8 @@ class Sequential(Network):
     """A chain of layers, as ``torch.nn.Sequential``: each reads the output of the one before it.
 
     Parameters are called ``"0.weight"``, ``"1.weight_ih_l0"``, ... with PyTorch's names, so a ``state_dict`` can be exchanged. A
-    recurrent layer passes its outputs on, and its state to the next :meth:`run`.
+    recurrent layer passes its outputs to the next layer, and its state to the next :meth:`run`. ``batch_first``, ``weights`` and ``seed``,
+    shapes and errors are those of :class:`Network`; inputs are (T, N, width), or ids (T, N).
 
     >>> from rnnfast.nn import LSTM, Dropout, Embedding, Linear, Pool
     >>> net = Sequential(Embedding(10, 4, seed=0), LSTM(4, 8, seed=0), Dropout(0.1), Pool("last"), Linear(8, 3, seed=0))

@@ -88,6 +88,9 @@ class Seq2Seq(LossModel):
         initial state
     seed : of the initial weights, dropout and the draws of teacher forcing
 
+    Sources are ids (S, N) with lengths (N,), targets ids (T + 1, N); losses are in nats. Raises ``ValueError`` for vocabularies
+    without the reserved tokens, and for a decoder, context and attention that do not fit together.
+
     >>> model = Seq2Seq(10, 12, embedding_size=4, hidden_size=8, seed=0)
     >>> model.config["initial_state"], model.config["reads"]
     ('learned', ['context', 'previous'])
