@@ -43,18 +43,21 @@ _GROUPS = {
 }
 _EXAMPLES = """\
 examples:
-  rnnfast train book.txt --cell lstm --epochs 10      train a language model; it is saved as book.safetensors
+  rnnfast train book.txt --cell lstm --output book.safetensors
+                                                      train a language model
   rnnfast generate book.safetensors --prompt "The "   let it write
   rnnfast eval book.safetensors other.txt             print its perplexity on another text
   rnnfast explain book.safetensors --text other.txt --output page.html
                                                       show what its units do, as a page for a browser
-  rnnfast train-translation de.txt en.txt             train a translator on two files of lines
+  rnnfast train-translation de.txt en.txt --output de-en.safetensors
+                                                      train a translator on two files of lines
   rnnfast translate de-en.safetensors < lines.txt     let it translate
   rnnfast forecast sales.csv --season 12 --backtest   forecast the columns of a table, and test the forecasts
   rnnfast compare                                     measure convolution, recurrence and attention
 
-`rnnfast COMMAND --help` lists the options of a command. Exit status: 0; 2 for bad input, with one line on stderr; 128 + the
-signal when interrupted; 141 when the reader of a command that only prints has closed the pipe, as in `rnnfast generate ... | head`."""
+`rnnfast COMMAND --help` lists the options of a command. Exit status: 0; 1 if training diverged; 2 for bad input, with one
+line on stderr; 128 + the signal when interrupted; 141 when the reader of a command that only prints has closed the pipe, as in
+`rnnfast generate ... | head`."""
 
 
 class _Help(argparse.RawDescriptionHelpFormatter):
@@ -122,8 +125,8 @@ def parser() -> Parser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns its exit status: 0, 2 for bad input, 128 + signal when interrupted, 141 when standard
-    output is closed."""
+    """Runs the command line; returns its exit status: 0, 1 if training diverged, 2 for bad input, 128 + signal when interrupted,
+    141 when standard output is closed."""
     streams.prepare()
     try:
         status = _run(argv)

@@ -375,6 +375,17 @@ def test_every_option_has_a_help_text_and_large_commands_have_groups(command):
         assert {"data", "model", "optimization", "output", "run"} <= titles
 
 
+def test_the_examples_of_the_help_are_commands_that_read_what_earlier_ones_wrote():
+    lines = [line.strip() for line in cli.parser().format_help().splitlines() if line.startswith("  rnnfast ")]
+    assert len(lines) == 8
+    written = set()
+    for line in lines:
+        args = cli.parser().parse_args(shlex.split(line.split("   ")[0].split(" < ")[0])[1:])
+        if getattr(args, "model", None) is not None:
+            assert args.model in written, line
+        written.add(getattr(args, "output", None))
+
+
 @pytest.mark.fault("C11")
 @pytest.mark.parametrize(
     ("args", "suggestion"),
