@@ -58,7 +58,7 @@ CHINESE = {
     "attention: 1 step": "注意力：1 步",
     # speed
     "Speed on one thread compared with PyTorch": "单线程速度与 PyTorch 比较",
-    "Times faster than PyTorch 2.13, one thread, 256 units": "相对 PyTorch 2.13 的加速比，单线程，256 个隐藏单元",
+    "Times as fast as PyTorch 2.13, one thread, 256 units": "相对 PyTorch 2.13 的加速比，单线程，256 个隐藏单元",
     "LSTM, forward, 32 rows": "LSTM，前向，32 行",
     "GRU, forward, 32 rows": "GRU，前向，32 行",
     "RNN, forward, 32 rows": "RNN，前向，32 行",

@@ -515,7 +515,7 @@ def speed():
     """How many times faster than PyTorch, on one thread, from the tables of docs/performance.md."""
     tables = (FOLDER.parents[1] / "performance.md").read_text(encoding="utf-8")
     d = Drawing(700, 60 + 28 * len(SPEED), "Speed on one thread compared with PyTorch")
-    d.words(20, 28, "Times faster than PyTorch 2.13, one thread, 256 units", anchor="start", bold=True)
+    d.words(20, 28, "Times as fast as PyTorch 2.13, one thread, 256 units", anchor="start", bold=True)
     head = ""
     ratios = {}
     for line in tables.splitlines():
