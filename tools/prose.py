@@ -46,7 +46,7 @@ GLOSSARY = {
     r"\bless (?:tokens|words|steps|layers|units|files|rows)\b": "fewer",
     r"\b(?:utilize|utilise)[sd]?\b": "use",
     r"\bcolour": "color",
-    r"\bbehaviour\b|\bneighbour|\bfavour|\blearnt\b|\b(?:mis)?spelt\b|\blicence|\b(?:optimi|quanti|normali|seriali|initiali|recogni|organi)s(?:e|ed|es|ing|ation)\b": "the American spelling",
+    r"\bbehaviour\b|\bneighbour|\bfavour|\blearnt\b|\b(?:misspelt|spelt)\b|\blicence|\b(?:optimi|quanti|normali|seriali|initiali|recogni|organi)s(?:e|ed|es|ing|ation)\b": "the American spelling",
 }
 GRAMMAR = {
     r"\b(?!(?:that|had|is)\b)([A-Za-z]{2,}) \1\b": "the word once",
