@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shutil
 import subprocess
@@ -68,6 +69,39 @@ def test_readme_s_figures_are_those_of_the_benchmark():
         (line,) = [line for line in tables.splitlines() if line.startswith(f"| {case}") and ours in line]
         assert other in line
         assert f"{float(other) / float(ours):.2f}" in readme()
+
+
+def ratios_of_speed():
+    """Ratios to PyTorch and to the fastest other framework on one thread, by kind of case, from the tables of docs/performance.md."""
+    found, columns = {}, []
+    for line in (ROOT / "docs" / "performance.md").read_text(encoding="utf-8").splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if cells[0] == "case":
+            columns = cells
+        elif match := re.match(r"\| (forward|train|stream|lm) \S+ (?:\d+x(\d+)x|T=)\S* .*\| 1 \|", line):
+            one_row = match[2] == "1" and match[1] in ("forward", "train")
+            kind = "bf16" if "bf16" in cells[0] else match[1] + ", one row" * one_row
+            for other in ("×PyTorch", "×fastest"):
+                value = dict(zip(columns, cells)).get(other)
+                found.setdefault((kind, other), []).extend([float(value)] if value else [])
+    return found
+
+
+def test_the_summary_of_speed_is_that_of_its_tables():
+    def summary(values):
+        """Lowest, geometric mean, highest."""
+        mean = math.exp(sum(map(math.log, values)) / len(values)) if values else 0
+        return f"{min(values):.2f}, {mean:.2f}, {max(values):.2f}" if values else ""
+
+    text = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8").partition("## Run it")[0]
+    ratios = ratios_of_speed()
+    for kind, name in {
+        "forward, one row": "forward, one row", "forward": "forward, 8 rows and more",
+        "train, one row": "training, one row", "train": "training, 8 rows and more",
+        "stream": "one step of a stream", "lm": "training step of a language model", "bf16": "forward in bf16",
+    }.items():  # fmt: skip
+        torch, fastest = ratios[kind, "×PyTorch"], ratios[kind, "×fastest"]
+        assert f"| {name} | {len(fastest)} | {summary(torch)} | {summary(fastest)} |" in text
 
 
 def test_the_code_for_pytorch_models_runs():
