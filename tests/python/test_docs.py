@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
+import io
 import math
 import re
 import shutil
@@ -12,6 +15,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+spec = importlib.util.spec_from_file_location("pages", ROOT / "docs" / "pages.py")
+pages = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(pages)
 
 
 def blocks(name):
@@ -134,12 +140,16 @@ def test_the_code_for_networks_of_other_frameworks_runs(tmp_path, monkeypatch):
 
 @pytest.mark.fault("C13")
 @pytest.mark.parametrize("document", ["docs/language-models.md", "docs/translation.md"])
-def test_the_tutorials_run_and_draw_their_pictures(tmp_path, monkeypatch, data_folder, document):
+def test_the_tutorials_print_what_they_say_and_draw_their_pictures(tmp_path, monkeypatch, data_folder, document):
     pytest.importorskip("matplotlib")
     monkeypatch.chdir(tmp_path)
-    names = {}
+    names, printed = {}, []
     for block in blocks(document):
-        exec(compile(block, document, "exec"), names)
+        with contextlib.redirect_stdout(io.StringIO()) as out:
+            exec(compile(block, document, "exec"), names)
+        printed.append(out.getvalue())
+    wrong = pages.differences(ROOT / document, printed)
+    assert not wrong, "\n".join(wrong)
     shown = set(re.findall(r"\]\((pictures/.*?)\)", (ROOT / document).read_text(encoding="utf-8")))
     assert shown == {f"pictures/{file.name}" for file in (tmp_path / "pictures").iterdir()}
     assert all((ROOT / "docs" / picture).exists() for picture in shown)
