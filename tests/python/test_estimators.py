@@ -12,7 +12,7 @@ import warnings
 
 import numpy as np
 import pytest
-from test_docs import ROOT, blocks
+from test_docs import ROOT, pages
 
 import rnnfast as rf
 
@@ -352,9 +352,9 @@ def test_scikit_learn_s_own_checks_pass_except_those_that_are_named(sklearn, est
 
 
 def test_the_page_on_estimators_names_every_exception_and_its_code_runs(sklearn):
-    names = {}
-    for block in blocks("docs/estimators.md"):
-        exec(compile(block, "docs/estimators.md", "exec"), names)
+    names = {"__name__": "__page__"}
+    wrong = pages.differences(ROOT / "docs" / "estimators.md", pages.run(ROOT / "docs" / "estimators.md", names))
+    assert not wrong, "\n".join(wrong)
     assert names["classifier"].score(names["waves"][60:], names["labels"][60:]) > 0.9
     page = (ROOT / "docs" / "estimators.md").read_text(encoding="utf-8")
     assert set(re.findall(r"`(check_\w+)`", page)) - {"check_estimator"} == {
