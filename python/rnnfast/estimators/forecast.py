@@ -211,6 +211,13 @@ def _check_length(x: Reals, least: int) -> None:
 class LinearAR(SeriesModel):
     r"""The linear autoregression :math:`x_t = b + \sum_{i=1}^{\tau} A_i x_{t-i}`, by least squares: a Markov model of order τ.
 
+    Parameters
+    ----------
+    tau : the number τ of earlier values that each forecast reads
+
+    A series is (T,), or (T, D), whose columns all enter every forecast. Raises ``ValueError`` for a series that is too short or has
+    missing values, and ``NotFittedError`` before ``fit``.
+
     >>> model = LinearAR(2).fit(np.sin(np.arange(100) / 5))
     >>> np.allclose(model.forecast(3), np.sin(np.arange(100, 103) / 5))
     True

@@ -34,7 +34,9 @@ SAMPLINGS = ("sequential", "random")
 
 
 class Corpus:
-    """A text as token ids, with their vocabulary.
+    """A text as token ids, with their vocabulary: ``ids`` (T,) int32, and ``vocab``.
+
+    Raises ``IndexError`` for an id outside the vocabulary; :meth:`from_text` raises ``ValueError`` for a text of fewer than two tokens.
 
     >>> corpus = Corpus.from_text("to be or not to be")
     >>> corpus, corpus.ids[:4].tolist()

@@ -319,6 +319,8 @@ class SGD(Optimizer):
 class Adam(Optimizer):
     """m ← β₁m + (1−β₁)g; v ← β₂v + (1−β₂)g²; w ← w − lr·m̂ / (√v̂ + ε).
 
+    Arguments and defaults are those of ``torch.optim.Adam``; ``params`` may also be a model, a layer, or a list of them.
+
     Source: D. P. Kingma and J. Ba, arXiv:1412.6980.
 
     >>> from rnnfast import Linear
