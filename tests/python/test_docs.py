@@ -54,13 +54,37 @@ def test_readme_is_short_beside_its_code():
     assert len(words) < 600
 
 
-def test_readme_s_c_program_compiles(tmp_path):
+# What the fragments of C++ in the documents use without declaring it.
+NAMES = """
+#include <vector>
+#include <rnnfast/estimators.hpp>
+#include <rnnfast/network.hpp>
+#include <rnnfast/rnnfast.hpp>
+extern const rnnfast::Network network;
+extern const rnnfast::NetworkData* inputs;
+extern rnnfast::NetworkState* const* states;
+extern const std::vector<int32_t> ids;
+extern const int64_t* lengths;
+extern const float *x, *xs;
+extern float *y, *ys, *const* outputs;
+extern const double *measured, *series;
+extern double* next;
+extern const size_t steps, rows, count;
+"""
+
+
+@pytest.mark.parametrize("document", ["README.md", "docs/deploy.md", "docs/cpp.md"])
+def test_the_cpp_of_the_documents_compiles(tmp_path, document):
     compiler = shutil.which("g++") or shutil.which("clang++")
     if compiler is None:
         pytest.skip("there is no C++ compiler")
-    program = re.search(r"^```cpp\n(.*?)^```", readme(), re.DOTALL | re.MULTILINE)[1]
-    (tmp_path / "program.cpp").write_text(program)
-    command = [compiler, "-std=c++17", "-fsyntax-only", f"-I{ROOT / 'cpp' / 'include'}", tmp_path / "program.cpp"]
+    found = re.findall(r"^```cpp\n(.*?)^```", (ROOT / document).read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    assert found
+    for number, code in enumerate(found):
+        fragment = re.sub("^#include.*\n", "", code, flags=re.MULTILINE)
+        program = code if "int main()" in code else f"{NAMES}\nvoid fragment() {{\n{fragment}}}\n"
+        (tmp_path / f"{number}.cpp").write_text(program)
+    command = [compiler, "-std=c++17", "-fsyntax-only", f"-I{ROOT / 'cpp' / 'include'}", *tmp_path.glob("*.cpp")]
     assert subprocess.run(command, capture_output=True, text=True).stderr == ""
 
 
