@@ -154,6 +154,37 @@ def test_a_sampler_refuses_logits_that_are_not_numbers(place, how, bad, sentence
         _core.Sampler(options(**how)).sample(logits)
 
 
+def drawn(logits, draw, *, seed, temperature=1.0, top_k=0, top_p=1.0):
+    """The id that a sampler draws from logits, by NumPy; ties go to the lower id."""
+    order = np.argsort(-logits, kind="stable")[: top_k or None]
+    if temperature == 0:
+        return int(order[0])
+    scores = logits.astype(np.float64)
+    sums = np.cumsum(np.exp((scores[order] - scores[order[0]]) / temperature))
+    if top_p < 1:
+        order = order[: int(np.searchsorted(sums, top_p * sums[-1])) + 1]
+    ids = np.sort(order)
+    sums = np.cumsum(np.exp((scores[ids] - scores.max()) / temperature))
+    return int(ids[np.searchsorted(sums, uniform(seed, 0, draw) * sums[-1], "right")])
+
+
+@pytest.mark.parametrize("vocabulary", [40, 1287, 5003])
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"temperature": 0.0}, {"top_k": 1}, {"top_k": 2, "temperature": 3.0}, {"top_k": 39}, {"top_k": 40},
+        {"top_p": 0.01}, {"top_p": 0.6}, {"top_p": 0.999}, {"top_k": 40, "top_p": 0.8, "temperature": 0.5},
+    ],
+)  # fmt: skip
+def test_a_sampler_draws_what_a_plain_reference_draws(vocabulary, how):
+    rng = np.random.default_rng(vocabulary)
+    sampler = _core.Sampler(options(**how, seed=5))
+    for draw in range(60):
+        logits = np.round(4 * rng.normal(size=vocabulary), draw % 3).astype(np.float32)  # many ties, 0 and -0
+        logits[rng.random(vocabulary) < 0.3 * (draw % 2)] = -inf
+        assert sampler.sample(logits) == drawn(logits, draw, **how, seed=5)
+
+
 @pytest.mark.fault("N7")
 @pytest.mark.parametrize("how", [{}, {"temperature": 0.0}, {"top_k": 3}, {"top_p": 0.9}])
 def test_minus_infinity_forbids_a_token(how):

@@ -1,8 +1,10 @@
 #include "models/sampler.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstring>
+#include <functional>
 #include <limits>
 #include <numeric>
 #include <stdexcept>
@@ -18,9 +20,10 @@ namespace {
 
 constexpr float forbidden = -std::numeric_limits<float>::infinity();
 
+constexpr size_t lanes = 16;
+
 // The largest logit; the same pass finds NaN, which no comparison of maxima would show.
 float largest(const float* logits, size_t vocabulary) {
-    constexpr size_t lanes = 16;
     float top[lanes];
     std::fill(top, top + lanes, forbidden);
     uint32_t nan[lanes] = {};
@@ -41,6 +44,15 @@ float largest(const float* logits, size_t vocabulary) {
     if (all > std::numeric_limits<float>::max())
         throw std::domain_error("the logits have infinity: the model's weights or its state are not finite");
     return all;
+}
+
+// A value that at least k logits reach: the k-th largest of the maxima of k or more groups.
+float reached_by(size_t k, const float* logits, size_t vocabulary, std::vector<float>& tops) {
+    if (vocabulary < 2 * k * lanes) return forbidden;
+    tops.resize(vocabulary / lanes);
+    for (size_t g = 0; g < tops.size(); ++g) tops[g] = *std::max_element(logits + g * lanes, logits + (g + 1) * lanes);
+    std::nth_element(tops.begin(), tops.begin() + static_cast<ptrdiff_t>(k - 1), tops.end(), std::greater<>());
+    return tops[k - 1];
 }
 
 }  // namespace
@@ -87,10 +99,31 @@ const float* Sampler::allowed(const float* logits, size_t vocabulary) {
     return masked_.data();
 }
 
+// Sorts ids_, which are in rising order, by falling logit; ties stay in order. A radix sort, 11 bits at a time.
+void Sampler::sort_by_logit(const float* logits) {
+    constexpr uint32_t bits = 11, digits = 1u << bits, sign = 1u << 31;
+    keyed_.resize(ids_.size());
+    sorted_.resize(ids_.size());
+    for (size_t i = 0; i < ids_.size(); ++i) {
+        const float logit = logits[ids_[i]] + 0.0f;  // -0 becomes 0
+        uint32_t word;
+        std::memcpy(&word, &logit, sizeof word);
+        keyed_[i] = {word & sign ? word : ~(word | sign), ids_[i]};  // rises as the logit falls
+    }
+    for (uint32_t shift = 0; shift < 32; shift += bits) {
+        std::array<size_t, digits> place{};
+        for (const auto& [key, id] : keyed_) ++place[(key >> shift) % digits];
+        size_t sum = 0;
+        for (size_t& n : place) sum += std::exchange(n, sum);
+        for (const auto& entry : keyed_) sorted_[place[(entry.first >> shift) % digits]++] = entry;
+        keyed_.swap(sorted_);
+    }
+    for (size_t i = 0; i < ids_.size(); ++i) ids_[i] = keyed_[i].second;
+}
+
 // Leaves in ids_, in rising order, the fewest tokens that together have top_p of the probability of those there.
 void Sampler::keep_nucleus(const float* logits) {
-    std::sort(ids_.begin(), ids_.end(),
-              [logits](int32_t a, int32_t b) { return logits[a] != logits[b] ? logits[a] > logits[b] : a < b; });
+    sort_by_logit(logits);
     weights_.resize(ids_.size());
     double total = 0;
     for (size_t i = 0; i < ids_.size(); ++i)
@@ -118,16 +151,23 @@ int32_t Sampler::sample(const float* logits, size_t vocabulary) {
 
 int32_t Sampler::draw(const float* logits, size_t vocabulary, float top) {
     if (options_.temperature == 0.0 || options_.top_k == 1)
-        return static_cast<int32_t>(std::max_element(logits, logits + vocabulary) - logits);
-    ids_.resize(vocabulary);
-    std::iota(ids_.begin(), ids_.end(), 0);
-    if (options_.top_k && options_.top_k < vocabulary) {
+        return static_cast<int32_t>(std::find(logits, logits + vocabulary, top) - logits);
+    const bool some = options_.top_k && options_.top_k < vocabulary;
+    ids_.clear();
+    ids_.reserve(vocabulary);
+    if (some) {
+        const float least = reached_by(options_.top_k, logits, vocabulary, tops_);
+        for (size_t id = 0; id < vocabulary; ++id)
+            if (logits[id] >= least) ids_.push_back(static_cast<int32_t>(id));
         const auto likelier = [logits](int32_t a, int32_t b) {  // ties go to the lower id
             return logits[a] != logits[b] ? logits[a] > logits[b] : a < b;
         };
         std::nth_element(ids_.begin(), ids_.begin() + static_cast<ptrdiff_t>(options_.top_k), ids_.end(), likelier);
         ids_.resize(options_.top_k);
         std::sort(ids_.begin(), ids_.end());
+    } else {
+        ids_.resize(vocabulary);
+        std::iota(ids_.begin(), ids_.end(), 0);
     }
     if (options_.top_p < 1.0) keep_nucleus(logits);
     weights_.resize(ids_.size());

@@ -26,6 +26,7 @@ public:
 private:
     const float* allowed(const float* logits, size_t vocabulary);
     int32_t draw(const float* logits, size_t vocabulary, float top);
+    void sort_by_logit(const float* logits);
     void keep_nucleus(const float* logits);
 
     SamplerOptions options_;
@@ -33,6 +34,8 @@ private:
     std::map<std::vector<int32_t>, std::vector<int32_t>> followers_;  // of each n - 1 tokens in a row
     std::vector<int32_t> recent_;                                     // the last n - 1 tokens
     std::vector<double> weights_;
+    std::vector<float> tops_;
+    std::vector<std::pair<uint32_t, int32_t>> keyed_, sorted_;
     std::vector<int32_t> ids_;
     std::vector<float> masked_;
 };
