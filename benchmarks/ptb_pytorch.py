@@ -145,9 +145,7 @@ def main(argv: list[str] | None = None) -> None:
     programs = [one for one in (ours, Theirs(ours, p, args.seed)) if args.only in (None, one.name)]
     schedule, seen = schedule_named(p.get("schedule", "constant")), []
     reading = {"batch_size": p["batch_size"], "num_steps": p["num_steps"]}
-    heading = (
-        f"{args.preset}, {p['cell']}, {args.threads} threads, {rf.info()['isa_active']}, torch {torch.__version__}"
-    )
+    heading = f"{args.preset}, {p['cell']}, {args.threads} thread{'s' * (args.threads > 1)}, {rf.info()['isa_active']}, torch {torch.__version__}"
     print(heading, file=sys.stderr)
 
     def perplexity(program: Any, name: str) -> float:

@@ -304,7 +304,7 @@ def ids_for(model: object, corpus: Corpus | ArrayLike) -> NDArray[Any]:
         )
     ids = ids_of(corpus, vocab_size_of(model))
     if len(ids) < 2:
-        raise ValueError(f"the text has {len(ids)} tokens, expected at least 2")
+        raise ValueError(f"the text has {len(ids)} token{'s' * (len(ids) != 1)}, expected at least 2")
     return ids
 
 

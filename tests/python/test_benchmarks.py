@@ -226,7 +226,7 @@ def test_perplexity_curves_are_drawn_from_a_log_and_from_nothing_else(tmp_path):
 
     log, picture = tmp_path / "gru.json", tmp_path / "curves.png"
     epochs = [{"epoch": e, "rnnfast_train_perplexity": 20 / e, "torch_train_perplexity": 19 / e} for e in (1, 2, 3)]
-    log.write_text("gru, 1 threads\n" + "".join(json.dumps(e) + "\n" for e in [*epochs, {"ratio": 2.0}]))
+    log.write_text("gru, 1 thread\n" + "".join(json.dumps(e) + "\n" for e in [*epochs, {"ratio": 2.0}]))
     curves.main([str(log), "--published", "1.1", "--plot", str(picture)])
     assert picture.read_bytes().startswith(b"\x89PNG")
     assert curves.read(log) == epochs

@@ -528,7 +528,7 @@ def test_long_texts_of_characters_have_the_ids_of_short_ones():
         (lambda: rf.evaluate(rf.NGram(2).fit([0, 1]), None), TypeError, "the text"),
         (lambda: rf.evaluate(rf.NGram(2).fit([0, 1]), [0, 1], num_steps=0), ValueError, "num_steps is 0"),
         (lambda: rf.evaluate(rf.NGram(2).fit([0, 1]), [0, 1], parts=1.5), TypeError, "parts is 1.5"),
-        (lambda: rf.evaluate(rf.NGram(2).fit([0, 1]), [0]), ValueError, "1 tokens, expected at least 2"),
+        (lambda: rf.evaluate(rf.NGram(2).fit([0, 1]), [0]), ValueError, "1 token, expected at least 2"),
         (lambda: rf.evaluate(rf.NGram(2), [0, 1]), ValueError, "call fit first"),
         (lambda: rf.log_prob(None, "a"), TypeError, "model is None"),
         (lambda: read_text(b"t.txt"), TypeError, "path is a bytes"),

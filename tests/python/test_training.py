@@ -133,7 +133,7 @@ def test_texts_that_do_not_fit_are_refused_before_training(corpus):
     for texts, sentence in (
         ((other,), "another vocabulary"),
         ((corpus, other), "another vocabulary"),
-        ((corpus, corpus.ids[:1]), "has 1 tokens, expected at least 2"),
+        ((corpus, corpus.ids[:1]), "has 1 token, expected at least 2"),
     ):
         model = small(corpus)
         with pytest.raises(ValueError, match=sentence):

@@ -70,7 +70,7 @@ def _table(c: Any) -> str:
     from rnnfast.study.compare import KINDS, THEORY
 
     lines = [
-        f"{c.threads} threads, forward; exponents with 95% confidence, theory in brackets",
+        f"{c.threads} thread{'s' * (c.threads > 1)}, forward; exponents with 95% confidence, theory in brackets",
         "",
         f"{'layer':11}{'time ~ n^':>22}{'time ~ d^':>22}{'memory ~ n^':>18}{'sequential steps':>20}{'longest path':>22}",
         f"{'':11}{'':>22}{'':>22}{'(training)':>18}{'n=16, 64':>20}{'n=16, 64, 256':>22}",

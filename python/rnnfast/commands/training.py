@@ -194,9 +194,10 @@ class Run:
         from rnnfast.train import fit
 
         s = self.settings
+        threads = rf.get_num_threads()
         ranks = f"{self.ranks.size} ranks of " if self.ranks is not None and self.ranks.size > 1 else ""
         self.say(
-            f"{s.cell}, {model.num_parameters:,} parameters, {ranks}{rf.get_num_threads()} threads, {rf.info()['isa_active']}"
+            f"{s.cell}, {model.num_parameters:,} parameters, {ranks}{threads} thread{'s' * (threads > 1)}, {rf.info()['isa_active']}"
         )
         self._records: list[dict[str, float]] = [] if self.recorded is None else self.recorded.history
         kept = {"command": self.args.command, "sha256": self._digest, **paths(s, self.checkpoint)}

@@ -169,7 +169,9 @@ def check_vocab(vocab: Any, name: str = "vocab") -> None:
 
 def _at_least_two(ids: Ids, name: str) -> Ids:
     if len(ids) < 2:
-        raise ValueError(f"{name} has {len(ids)} tokens, expected at least 2: one to read and one to predict")
+        raise ValueError(
+            f"{name} has {len(ids)} token{'s' * (len(ids) != 1)}, expected at least 2: one to read and one to predict"
+        )
     return ids
 
 

@@ -51,7 +51,9 @@ def write_ids(path: PathLike, vocab: Vocab, pieces: Iterable[NDArray[Any]], *, e
             file.write(ids.astype(_TYPES[kind]).tobytes())
             count += len(ids)
         if count < 2:
-            raise ValueError(f"the text has {count} tokens, expected at least 2: one to read and one to predict")
+            raise ValueError(
+                f"the text has {count} token{'s' * (count != 1)}, expected at least 2: one to read and one to predict"
+            )
         if count != (count if expected is None else expected):
             raise ValueError(
                 f"the text had {expected} tokens and then {count}: it changed while it was read; read it again"
