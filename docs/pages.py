@@ -6,6 +6,7 @@
     python docs/pages.py --notebooks FOLDER PAGE ...           writes these pages as notebooks
 
 A page is one program: its ```` ```python ```` blocks, in order. A ```` ```output ```` block directly after one holds what that block prints.
+Blocks of ```` ```python torch ```` need PyTorch; only a test runs them, after the others.
 """
 
 from __future__ import annotations

@@ -37,6 +37,15 @@ def test_a_page_runs_and_prints_what_it_says(page, threads):
     assert not wrong, "\n".join([*wrong, f"if the page is to change: python docs/pages.py --write {page}"])
 
 
+@pytest.mark.parametrize("page", [page for page in CHAPTERS if "```python torch" in page.read_text(encoding="utf-8")])
+def test_an_answer_with_pytorch_holds(page):
+    pytest.importorskip("torch", reason="PyTorch is not installed")
+    names = {"__name__": "__page__"}
+    pages.run(page, names)
+    for code in re.findall(r"^```python torch\n(.*?)^```$", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE):
+        exec(compile(code, str(page), "exec"), names)
+
+
 def test_there_are_eleven_chapters_and_each_has_its_parts():
     assert [page.stem[:2] for page in CHAPTERS] == [f"{n:02}" for n in range(1, 12)]
     index = (DOCS / "learn" / "index.md").read_text(encoding="utf-8")
