@@ -170,7 +170,7 @@ def table(results: list[dict[str, Any]]) -> str:
         of_text = [r for r in results if r["data"] == name]
         data, first = DATA[name], of_text[0]
         lines += [
-            f"{name}: {first['minutes']:g} minutes each, {first['threads']} threads, "
+            f"{name}: {first['minutes']:g} minutes each, {first['threads']} thread{'s' * (first['threads'] > 1)}, "
             f"{'nats a character' if data.unit == 'nats' else 'perplexity'}",
             f"{'':16}{'layers':>10}{'parameters':>12}{'M mult.':>9}{'tokens/s':>10}{'epochs':>8}{'valid':>9}{'test':>9}",
         ]
