@@ -210,7 +210,7 @@ def plot(results: list[dict[str, Any]], path: str) -> None:
         axis.set_ylabel("validation, " + ("nats per character" if data.unit == "nats" else "perplexity"))
         axis.grid(color=GRID, linewidth=0.6)
         axis.spines[["top", "right"]].set_visible(False)
-    axes[0][-1].legend(frameon=False, fontsize=8)
+        axis.legend(frameon=False, fontsize=8)
     figure.savefig(path, dpi=110, facecolor="white")
     plt.close(figure)
 
