@@ -2,6 +2,7 @@
 
 #include "bindings/model.h"
 #include "bindings/parameters.h"
+#include "bindings/state.h"
 #include "models/language_model.h"
 #include "models/sampler.h"
 
@@ -11,71 +12,84 @@ using namespace core;
 
 namespace {
 
-std::vector<py::ssize_t> state_shape(const LanguageModel& model, py::ssize_t rows) {
-    return {signed_size(model.options().num_layers), rows, signed_size(model.options().hidden_size)};
-}
+// A batch's states as Python gives and takes them: tuples of h, c of a cell that has it, and x with a window of two
+// steps.
+struct Batch {
+    Batch(const LanguageModel& model, const Array<int32_t>& x, const py::sequence& given)
+        : steps(static_cast<size_t>(x.shape(0))),
+          rows(static_cast<size_t>(x.shape(1))),
+          parts(model.stream_shape(), rows),
+          start(state_of(parts, given, "state ", "")),
+          end(parts) {}
 
-// One dropout key, or one for each group of rows. Returns (nll [T, N] float64, h, c or None).
-py::tuple loss(LanguageModel& model, const Array<int32_t>& x, const Array<int32_t>& y, const py::object& h0,
-               const py::object& c0, bool train, const Keys& dropout_keys) {
+    size_t steps, rows;
+    StateParts parts;
+    RecurrentState start;
+    NewState end;
+};
+
+void check_tokens(const Array<int32_t>& x) {
     if (x.ndim() != 2 || x.shape(0) == 0)
         throw std::invalid_argument("x has shape " + shape_text(x) +
                                     ", expected (T, N) token ids with at least one step");
+}
+
+// One dropout key, or one for each group of rows. Returns (nll [T, N] float64, state).
+py::tuple loss(LanguageModel& model, const Array<int32_t>& x, const Array<int32_t>& y, const py::sequence& state,
+               bool train, const Keys& dropout_keys) {
+    check_tokens(x);
     check_shape(y, {x.shape(0), x.shape(1)}, "y");
-    const auto states = state_shape(model, x.shape(1));
-    const RecurrentState start{optional_data(h0, states, "state h"), optional_data(c0, states, "state c")};
-    const bool has_c = model.cell().has_c;
+    const Batch batch(model, x, state);
     Array<double> nll({x.shape(0), x.shape(1)});
-    Array<float> h(states), c(has_c ? states : std::vector<py::ssize_t>{0});
     double* out = nll.mutable_data();
     const RowGroups groups = row_groups_of(dropout_keys);
-    const RecurrentStateOut end{h.mutable_data(), has_c ? c.mutable_data() : nullptr};
     {
         const py::gil_scoped_release release;
-        model.loss(x.data(), y.data(), static_cast<size_t>(x.shape(0)), static_cast<size_t>(x.shape(1)), start, end,
-                   out, train, groups);
+        model.loss(x.data(), y.data(), batch.steps, batch.rows, batch.start, batch.end.at, out, train, groups);
     }
-    return py::make_tuple(nll, h, has_c ? py::object(c) : py::none());
+    return py::make_tuple(nll, batch.end.arrays);
 }
 
-// Returns (hidden states [T, N, H] that the output layer reads, h, c or None).
-py::tuple read(LanguageModel& model, const Array<int32_t>& x, const py::object& h0, const py::object& c0) {
-    if (x.ndim() != 2 || x.shape(0) == 0)
-        throw std::invalid_argument("x has shape " + shape_text(x) +
-                                    ", expected (T, N) token ids with at least one step");
-    const auto states = state_shape(model, x.shape(1));
-    const RecurrentState start{optional_data(h0, states, "state h"), optional_data(c0, states, "state c")};
-    const bool has_c = model.cell().has_c;
-    Array<float> hidden({x.shape(0), x.shape(1), states[2]});
-    Array<float> h(states), c(has_c ? states : std::vector<py::ssize_t>{0});
+// Returns (hidden states [T, N, H] that the output layer reads, state).
+py::tuple read(LanguageModel& model, const Array<int32_t>& x, const py::sequence& state) {
+    check_tokens(x);
+    const Batch batch(model, x, state);
+    Array<float> hidden({x.shape(0), x.shape(1), signed_size(model.options().hidden_size)});
     float* out = hidden.mutable_data();
-    const RecurrentStateOut end{h.mutable_data(), has_c ? c.mutable_data() : nullptr};
     {
         const py::gil_scoped_release release;
-        model.read(x.data(), static_cast<size_t>(x.shape(0)), static_cast<size_t>(x.shape(1)), start, end, out);
+        model.read(x.data(), batch.steps, batch.rows, batch.start, batch.end.at, out);
     }
-    return py::make_tuple(hidden, h, has_c ? py::object(c) : py::none());
+    return py::make_tuple(hidden, batch.end.arrays);
 }
 
-// Returns (logits [N, V], h, c or None).
-py::tuple step(const LanguageModel& model, const Array<int32_t>& tokens, const py::object& h0, const py::object& c0) {
+py::dict state_parts(const LanguageModel& model) {
+    const StateParts parts(model.stream_shape(), 1);
+    py::dict all;
+    for (size_t i = 0; i < parts.count; ++i)
+        all[parts.parts[i]->name] = py::make_tuple(parts.shape(i).front(), parts.shape(i).back());
+    return all;
+}
+
+// Returns (logits [N, V], state).
+py::tuple step(const LanguageModel& model, const Array<int32_t>& tokens, const py::sequence& given) {
     if (tokens.ndim() != 1)
         throw std::invalid_argument("tokens has shape " + shape_text(tokens) + ", expected (N,): one id per row");
     const auto rows = static_cast<size_t>(tokens.size());
-    const auto states = state_shape(model, tokens.size());
+    const StateParts parts(model.stream_shape(), rows);
+    const RecurrentState start = state_of(parts, given, "state ", "");
     StreamState state = model.initial_state(rows);
-    state.set(optional_data(h0, states, "state h"), optional_data(c0, states, "state c"));
-    const bool has_c = model.cell().has_c;
+    state.set(start.h, start.c, start.x);
     Array<float> logits({tokens.size(), signed_size(model.options().vocabulary)});
-    Array<float> h(states), c(has_c ? states : std::vector<py::ssize_t>{0});
+    const NewState end(parts);
     float* out = logits.mutable_data();
     {
         const py::gil_scoped_release release;
         StreamState* const all[] = {&state};
         model.step(tokens.data(), all, rows, out);
     }
-    state.get(h.mutable_data(), has_c ? c.mutable_data() : nullptr);
-    return py::make_tuple(logits, h, has_c ? py::object(c) : py::none());
+    state.get(end.at.h, end.at.c, end.at.x);
+    return py::make_tuple(logits, end.arrays);
 }
 
 }  // namespace
@@ -134,14 +148,15 @@ void register_language_model(py::module_& m) {
     py::class_<LanguageModel> model(m, "LanguageModel");
     model.def(py::init(&made_of<LanguageModel, LanguageModelOptions>), py::arg("config"))
         .def_property_readonly("config", [](const LanguageModel& l) { return write_options(l.options()); })
-        .def("loss", &loss, py::arg("x"), py::arg("y"), py::arg("h0"), py::arg("c0"), py::arg("train"),
-             py::arg("dropout_keys"))
+        .def("loss", &loss, py::arg("x"), py::arg("y"), py::arg("state"), py::arg("train"), py::arg("dropout_keys"))
         .def("backward", &LanguageModel::backward, py::call_guard<py::gil_scoped_release>())
         .def_property_readonly("unfinished", &LanguageModel::unfinished,
                                "All parameters but so many leading ones have complete gradients.")
-        .def("read", &read, py::arg("x"), py::arg("h0"), py::arg("c0"))
-        .def("step", &step, py::arg("tokens"), py::arg("h0"), py::arg("c0"))
-        .def_property_readonly("has_c", [](const LanguageModel& l) { return l.cell().has_c; });
+        .def("read", &read, py::arg("x"), py::arg("state"))
+        .def("step", &step, py::arg("tokens"), py::arg("state"))
+        .def_property_readonly("state_parts", &state_parts,
+                               "The parts of a state, in the order of its tuples: their names, and the sizes of their "
+                               "first and last dimension.");
     add_parameters(model);
 
     py::class_<SamplerOptions>(m, "SamplerOptions")

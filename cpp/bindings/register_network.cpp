@@ -384,8 +384,7 @@ py::list outputs_described(const BoundNetwork& n) {
 py::list states_described(const BoundNetwork& n) {
     py::list all;
     for (size_t i = 0; i < n->recurrent().size(); ++i) {
-        const Recurrent& layer = recurrent_at(*n, i);
-        const StateParts parts(layer, 1);
+        const StateParts parts(recurrent_at(*n, i), 1);
         py::list names;
         for (size_t j = 0; j < parts.count; ++j) names.append(parts.parts[j]->name);
         all.append(py::make_tuple(n->layer_name(n->recurrent()[i]), names));

@@ -24,10 +24,14 @@ inline constexpr StatePart part_h{"h", &RecurrentState::h, &RecurrentStateOut::h
 
 struct StateParts {
     StateParts(const Recurrent& layer, size_t rows)
-        : StateParts({layer.scans(), rows, layer.options().hidden_size}, layer.cell().has_c,
-                     layer.carries_x() ? layer.options().input_size : 0) {}
+        : StateParts({layer.scans(), rows, layer.options().hidden_size}, layer.cell().has_c, layer.carried_inputs()) {}
     explicit StateParts(const StreamState& s)
         : StateParts({s.layers, s.rows, s.hidden}, s.c.size() != 0, s.carried_inputs()) {}
+    // Of a model, every part has the rows in its second dimension.
+    StateParts(const StreamShape& s, size_t rows)
+        : StateParts({s.layers, rows, s.hidden}, s.cell->has_c, s.carried_inputs) {
+        if (!inputs.empty()) inputs.insert(inputs.begin(), 1);
+    }
     const std::vector<py::ssize_t>& shape(size_t i) const { return parts[i] == &part_x ? inputs : states; }
     size_t size(size_t i) const {
         size_t all = 1;

@@ -31,6 +31,8 @@ TEST_CASE("options are written as they were read") {
     CHECK(copied<LanguageModelOptions>(language + adaptive) == language + adaptive);
     const std::string sampled = R"(,"output":"sampled","num_sampled":3})";
     CHECK(copied<LanguageModelOptions>(language + sampled) == language + sampled);
+    const std::string window = R"(,"norm":"layer","window":2})";
+    CHECK(copied<LanguageModelOptions>(language + window) == language + window);
     const std::string translator =
         R"({"cell":"lstm","source_vocab_size":7,"target_vocab_size":8,"embedding_size":3,"hidden_size":5,"num_layers":1,)"
         R"("bidirectional":true,"context":"mean","initial_state":"learned","reads":["previous"],"attention":"general",)"

@@ -21,7 +21,7 @@ uint64_t bits(const RecurrentOptions& options, size_t rows, const Kernels& kerne
     const auto start = random_vector(state, 3), dend = random_vector(state, 4);
     const auto past = random_vector(rows * options.input_size, 5);
     std::vector<float> y(steps * rows * out), dx(x.size()), h(state), c(state), dpast(past.size());
-    const bool carries = layer.carries_x();
+    const bool carries = layer.carried_inputs() > 0;
     std::vector<int64_t> lengths(rows);
     for (size_t n = 0; n < rows; ++n) lengths[n] = static_cast<int64_t>(1 + (5 * n + 8) % steps);
     RecurrentTape tape;

@@ -271,6 +271,9 @@ def objects(draw):
             corpus.vocab, cell=draw.choice(["mingru", "lstm"]), embedding_size=4, hidden_size=4, num_layers=2, seed=random,
             residual=draw.random() < 0.5, norm=draw.choice(["rms", "layer", None]),
         ),
+        "window model": lambda: rf.LanguageModel(
+            corpus.vocab, cell="qrnn", window=2, embedding_size=4, hidden_size=4, num_layers=2, seed=random, norm=draw.choice(["rms", None])
+        ),
         "embedding": lambda: rf.Embedding(5, width, seed=random),
         "conv": lambda: rf.Conv1d(width, hidden, draw.randint(1, 3), padding=draw.choice([0, 1, "same", "causal"])),
         "strided": lambda: rf.Conv1d(2 * width, 2 * hidden, 2, stride=2, groups=2, padding=(1, 0)),

@@ -268,6 +268,8 @@ def test_ranks_that_do_not_divide_the_shards_are_refused():
         {"cell": "lstm", "embedding_size": 20, "num_layers": 2, "residual": True, "dropout": 0.3},
         {"cell": "gru", "embedding_size": 20, "num_layers": 2, "residual": True, "norm": "rms", "dropout": 0.3},
         {"cell": "qrnn", "embedding_size": 12, "num_layers": 2, "dropout": 0.2},
+        {"cell": "qrnn", "embedding_size": 12, "num_layers": 2, "dropout": 0.2, "window": 2},
+        {"cell": "qrnn", "embedding_size": 12, "num_layers": 2, "dropout": 0.2, "window": 2, "norm": "rms"},
         {"cell": "gru_reset_before", "embedding_size": 12},
     ],
     ids=lambda options: " ".join(map(str, options.values())),

@@ -95,6 +95,19 @@ def models(tmp_path_factory):
                 "norm": "rms",
             },
         ),
+        ("window", char, {"cell": "qrnn", "window": 2, "hidden_size": 24, "embedding_size": 17, "num_layers": 2}),
+        (
+            "windows apart",
+            char,
+            {
+                "cell": "qrnn",
+                "window": 2,
+                "hidden_size": 24,
+                "embedding_size": 17,
+                "num_layers": 3,
+                "norm": "layer",
+            },
+        ),
         ("words", word, {"cell": "lstm", "hidden_size": 33, "embedding_size": 20, "num_layers": 2}),
     ):
         model = rf.LanguageModel(vocab, seed=3, **{"cell": name, **options})

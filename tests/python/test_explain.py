@@ -226,6 +226,11 @@ OPTIONS = [
     {"embedding_size": 40, "hidden_size": 40, "residual": True, "tie_weights": True},
     {"embedding_size": 40, "hidden_size": 40, "num_layers": 2, "norm": "layer"},
 ]
+WINDOWS = [
+    {"embedding_size": 5, "num_layers": 3, "window": 2},
+    {"embedding_size": 40, "hidden_size": 40, "num_layers": 2, "residual": True, "norm": "rms", "window": 2},
+    {"embedding_size": 5, "num_layers": 2, "norm": "layer", "window": 2},
+]
 HARNESS = """<!doctype html><meta charset="utf-8"><pre id="out"></pre><script>{code}</script><script>
 const cases = {cases}, texts = {texts}, results = [];
 for (const {{ model, ids }} of cases) {{
@@ -265,7 +270,7 @@ def test_the_model_in_the_page_computes_the_bits_of_the_compiled_one(browser, tm
 
     ids, cases, logits = [1, 0, 6, 3, 3, 2, 5, 4], [], []
     for cell in LAYERS:
-        for options in OPTIONS:
+        for options in OPTIONS + WINDOWS * (cell == "qrnn"):
             model = rf.LanguageModel(7, **{"cell": cell, "hidden_size": 9, "seed": len(cases), **options})
             cases.append({"model": explaining.reading(model, ids)["model"], "ids": ids})
             state = None

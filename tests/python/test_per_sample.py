@@ -37,6 +37,7 @@ def assert_same(found, wanted):
         {"cell": "lstm", "embedding_size": 6, "num_layers": 2, "dropout": 0.3},
         {"cell": "gru"},
         {"cell": "mingru", "embedding_size": 9, "num_layers": 2, "residual": True, "norm": "rms"},
+        {"cell": "qrnn", "embedding_size": 6, "num_layers": 2, "window": 2, "dropout": 0.3},
         {"cell": "lstm", "embedding_size": 9, "tie_weights": True, "dropout": 0.3},
         {"cell": "gru", "embedding_size": 6, "output": "adaptive", "cutoffs": [10]},
     ],

@@ -1,5 +1,6 @@
 """Every layer without a recurrent product, in every place where a layer can stand: directions, lengths, initial states, dropout,
-recomputation, precisions, streams, networks and their files, translators. C++ and C are in tests/cpp/test_scan_cells_api.cpp."""
+recomputation, precisions, streams, networks and their files, language models, translators. C++ and C are in
+tests/cpp/test_scan_cells_api.cpp."""
 
 from __future__ import annotations
 
@@ -33,6 +34,11 @@ def start_of(layer, rows=N):
     parts = [normal(scans, rows, H, seed=1), normal(scans, rows, H, seed=2), normal(rows, layer.input_size, seed=3)]
     count = 1 + TABLE[layer._cell].has_c + (getattr(layer, "window", 1) > 1 and not layer.bidirectional)
     return parts[0] if count == 1 else tuple(parts[:count])
+
+
+def cell_of(form):
+    """The cell, and the window of a model that has one, by the name of its option."""
+    return form.split(",")[0], FORMS[form][1].get("window", 1)
 
 
 def tuple_of(state):
@@ -174,6 +180,40 @@ def test_a_chain_learns(form, recompute):
         optimizer.step()
         optimizer.zero_grad()
     assert np.mean(losses[-5:]) < 0.6 * losses[0]
+
+
+@pytest.mark.parametrize("deep", [{}, {"residual": True, "norm": "rms"}], ids=["stack", "residual"])
+@pytest.mark.parametrize("weights", ["f32", "bf16", "int8"])
+@every_form
+def test_a_language_model_is_saved_loaded_and_continued_in_every_precision(form, weights, deep, tmp_path):
+    cell, window = cell_of(form)
+    sizes = {"embedding_size": H, "hidden_size": H, "num_layers": 2}
+    model = rf.LanguageModel(9, cell=cell, window=window, dropout=0.2, seed=3, **sizes, **deep)
+    model.save(tmp_path / "m.safetensors")
+    again = rf.load(tmp_path / "m.safetensors", weights=weights)
+    ids = np.random.default_rng(4).integers(0, 9, (T + 1, N), dtype=np.int32)
+    x, y = ids[:-1], ids[1:]
+    whole, end = again.nll(x, y)
+    assert np.abs(whole - model.nll(x, y)[0]).max() < {"f32": 1e-9, "bf16": 0.05, "int8": 0.15}[weights]
+    first, state = again.nll(x[:5], y[:5])
+    stepped = state
+    rest, state = again.nll(x[5:], y[5:], state)
+    assert np.array_equal(np.concatenate([first, rest]), whole)
+    for row in x[5:]:
+        _, stepped = again.step(row, stepped)
+    assert len(tuple_of(end)) == 1 + TABLE[cell].has_c + (window > 1)
+    for parts in zip(*map(tuple_of, (end, state, stepped))):
+        assert all(np.array_equal(part, parts[0]) for part in parts)
+
+
+@every_form
+def test_a_language_model_learns(form):
+    """To continue a text whose next character two characters decide."""
+    cell, window = cell_of(form)
+    text = rf.Corpus.from_text("abacbc" * 60)
+    model = rf.LanguageModel(text.vocab, cell=cell, window=window, embedding_size=8, hidden_size=12, seed=0)
+    rf.fit(model, text, epochs=12, batch_size=4, num_steps=12, lr=2e-2, progress=False)
+    assert rf.evaluate(model, text).perplexity < 1.3
 
 
 @pytest.mark.parametrize("attention", ["none", "additive"])

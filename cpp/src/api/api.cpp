@@ -69,7 +69,8 @@ std::string Vocabulary::token(int32_t id) const {
 
 namespace {
 
-// A saved state: this constant, the cell's name, three sizes, then h and c without padding.
+// A saved state: this constant, the cell's name, three sizes, then h, c and, with a window of two steps, x, without
+// padding.
 constexpr char state_magic[8] = {'r', 'n', 'n', 'f', 's', 't', '0', '1'};
 constexpr size_t cell_bytes = 16;
 struct StateHeader {
@@ -89,7 +90,7 @@ StateHeader header_of(const StreamState& s) {
 }
 
 size_t size_of(const StreamState& s) {
-    return sizeof(StateHeader) + s.layers * s.hidden * sizeof(float) * (s.cell->has_c ? 2 : 1);
+    return sizeof(StateHeader) + sizeof(float) * (s.layers * s.hidden * (s.cell->has_c ? 2 : 1) + s.x.size());
 }
 
 // Calls body(floats of a row, their number) for every saved row, in order.
@@ -97,19 +98,20 @@ template <class Body>
 void for_each_row(StreamState& s, Body body) {
     for (size_t l = 0; l < s.layers; ++l) body(s.h.data() + l * s.hidden, s.hidden);
     for (size_t l = 0; l < s.layers && s.cell->has_c; ++l) body(s.c.data() + l * s.padded(), s.hidden);
+    if (s.x.size()) body(s.x.data(), s.x.size());
 }
 
-std::string described(const CellInfo& cell, size_t layers, size_t hidden) {
-    return std::string(cell.name) + " of " + std::to_string(layers) + " layers of " + std::to_string(hidden);
+std::string described(const StreamShape& s) {
+    return std::string(s.cell->name) + " of " + std::to_string(s.layers) + " layers of " + std::to_string(s.hidden) +
+           (s.carried_inputs ? " and " + std::to_string(s.carried_inputs) + " carried inputs" : "");
 }
-std::string described(const StreamState& s) { return described(*s.cell, s.layers, s.hidden); }
 
 }  // namespace
 
 void check_fits(const StreamState& state, const StreamShape& shape) {
-    if (state.cell != shape.cell || state.layers != shape.layers || state.hidden != shape.hidden)
-        refuse({"the state belongs to another model: it is of a ", described(state), ", the model is a ",
-                described(*shape.cell, shape.layers, shape.hidden), "; make it with this model's initial_state()"});
+    if (state.shape() != shape)
+        refuse({"the state belongs to another model: it is of a ", described(state.shape()), ", the model is a ",
+                described(shape), "; make it with this model's initial_state()"});
 }
 
 StreamState* const* gather(State* const* states, size_t count, const StreamShape& shape) {
@@ -122,7 +124,7 @@ StreamState* const* gather(State* const* states, size_t count, const StreamShape
 
 std::unique_ptr<State::Impl> new_state(const StreamShape& shape, const OneStep& one_step) {
     auto impl = std::make_unique<State::Impl>();
-    impl->stream = StreamState(*shape.cell, shape.layers, shape.hidden);
+    impl->stream = StreamState(shape);
     impl->one_step = one_step;
     return impl;
 }
@@ -160,6 +162,7 @@ State::Impl& State::impl() const {
 void State::reset() {
     impl().stream.h.zero();
     impl().stream.c.zero();
+    impl().stream.x.zero();
 }
 
 size_t State::saved_size() const { return size_of(impl().stream); }
@@ -180,7 +183,7 @@ void State::restore(const void* bytes, size_t size) {
     check_pointer(bytes, "the saved state");
     const StateHeader header = header_of(s);
     if (size != size_of(s) || std::memcmp(bytes, &header, sizeof header) != 0)
-        refuse({"these ", size, " bytes are not a saved state of a ", described(s), ", which has ", size_of(s),
+        refuse({"these ", size, " bytes are not a saved state of a ", described(s.shape()), ", which has ", size_of(s),
                 " bytes; they are truncated, or of another model"});
     restore_rows([&](auto body) { for_each_row(s, body); }, static_cast<const uint8_t*>(bytes) + sizeof header,
                  size - sizeof header);

@@ -33,6 +33,15 @@ void check(const RecurrentOptions& o) {
 
 }  // namespace
 
+void check_window(const char* option, size_t window, const std::string& cell) {
+    const std::string given = std::string(option) + " is " + std::to_string(window);
+    if (window != 1 && window != 2) throw std::invalid_argument(given + ": expected 1 or 2");
+    if (window == 2 && cell != "qrnn")
+        throw std::invalid_argument(given + " and the cell '" + cell +
+                                    "': expected the cell 'qrnn', whose gates can read two steps of input, or " +
+                                    option + " 1");
+}
+
 Recurrent::Recurrent(RecurrentOptions options, std::optional<uint64_t> seed, const Kernels& kernels,
                      const std::string& prefix)
     : options_((check(options), std::move(options))),

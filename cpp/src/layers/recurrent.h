@@ -27,6 +27,9 @@ struct RecurrentOptions {
     Weights weights = Weights::f32;  // of the products, forward and backward; parameters stay float32
 };
 
+// Throws std::invalid_argument for a window that a model of this cell cannot have. option: what the model calls it.
+void check_window(const char* option, size_t window, const std::string& cell);
+
 class Recurrent {
 public:
     // Without a seed, the parameters have no values: pack() takes those of a file, or the caller sets them.
@@ -39,7 +42,8 @@ public:
     const CellInfo& cell() const { return *cell_; }
     const Kernels& kernels() const { return *kernels_; }
     size_t directions() const { return options_.bidirectional ? 2 : 1; }
-    bool carries_x() const { return options_.window > 1 && !options_.bidirectional; }  // in its state
+    // The numbers a row of the step before that its state carries
+    size_t carried_inputs() const { return options_.window > 1 && !options_.bidirectional ? options_.input_size : 0; }
     size_t scans() const { return options_.num_layers * directions(); }  // one for each layer and direction
 
     // The packed weights of a scan for float input, packed anew if they were written since; otherwise no lock is taken.

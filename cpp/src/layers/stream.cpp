@@ -10,20 +10,16 @@ namespace {
 // So many streams at a time on one thread: their gates stay in L2 from the product to the cell (LSTM 256: 8%).
 constexpr size_t rows_a_step = 48;
 
-void copy_rows(const ConstView& from, const View& to) {
-    for (size_t r = 0; r < to.rows; ++r) std::copy_n(from.row(r), std::min(from.columns, to.columns), to.row(r));
-}
-
 }  // namespace
 
-StreamState::StreamState(const CellInfo& cell_, size_t layers_, size_t hidden_, size_t rows_, size_t carried_inputs_)
-    : cell(&cell_),
-      layers(layers_),
-      hidden(hidden_),
+StreamState::StreamState(const StreamShape& shape, size_t rows_)
+    : cell(shape.cell),
+      layers(shape.layers),
+      hidden(shape.hidden),
       rows(rows_),
-      h(layers_ * rows_ * hidden_),
-      c(cell_.has_c ? layers_ * rows_ * padded() : 0),
-      x(rows_ * carried_inputs_) {}
+      h(layers * rows * hidden),
+      c(cell->has_c ? layers * rows * padded() : 0),
+      x(rows * shape.carried_inputs) {}
 
 StreamState StreamState::plain(size_t width, size_t rows) {
     StreamState state;
@@ -52,9 +48,7 @@ void StreamState::get(float* to_h, float* to_c, float* to_x) const {
 }
 
 void StreamState::assign(const StreamState& other) {
-    if (!fits(other))
-        *this = other.cell ? StreamState(*other.cell, other.layers, other.hidden, other.rows, other.carried_inputs())
-                           : plain(other.hidden, other.rows);
+    if (!fits(other)) *this = other.cell ? StreamState(other.shape(), other.rows) : plain(other.hidden, other.rows);
     std::copy_n(other.h.data(), h.size(), h.data());
     std::copy_n(other.c.data(), c.size(), c.data());
     std::copy_n(other.x.data(), x.size(), x.data());
@@ -125,12 +119,12 @@ ConstView windows_of(const ConstView& x, const ConstView& before, StreamWorkspac
     return to;
 }
 
-// What the lowest layer reads where the window has two steps; the states keep x for the next.
-ConstView first_windows(const ConstView& x, StreamState* const* states, StreamWorkspace& m) {
+// What the lowest layer reads where the window has two steps; the states keep x, from `input` on, for the next.
+ConstView first_windows(const ConstView& x, StreamState* const* states, StreamWorkspace& m, size_t input) {
     const size_t own = states[0]->rows;
     const View before = reserve(m.x, x.rows, x.columns);
     for (size_t r = 0; r < x.rows; r += own) {
-        const View kept = states[r / own]->x_of();
+        const View kept = states[r / own]->x_of({input, input + x.columns});
         copy_rows(kept, before.row_range({r, r + own}));
         copy_rows(x.row_range({r, r + own}), kept);
     }
@@ -140,7 +134,7 @@ ConstView first_windows(const ConstView& x, StreamState* const* states, StreamWo
 }  // namespace
 
 void stream_step(const Stack& stack, const RecurrentInput& input, StreamState* const* states, float* y,
-                 StreamWorkspace& m, size_t first_layer) {
+                 StreamWorkspace& m, const StreamPlace& place) {
     const size_t rows = input.rows, hidden = stack.hidden(), padded = states[0]->padded();
     const bool has_c = stack.cell().has_c, together = states[0]->rows == rows;  // in one matrix already
     const View between = reserve(m.between, rows, hidden);
@@ -148,9 +142,9 @@ void stream_step(const Stack& stack, const RecurrentInput& input, StreamState* c
     s.x = {input.x, rows, stack.input_size()};
     s.tokens = input.tokens;
     s.number = m.steps_done++;
-    if (stack.window > 1) s.x = first_windows(s.x, states, m);
+    if (stack.window > 1) s.x = first_windows(s.x, states, m, place.input);
     for (size_t layer = 0; layer < stack.layers; ++layer) {
-        const size_t own = first_layer + layer;  // in the states
+        const size_t own = place.layer + layer;  // in the states
         View h = states[0]->h_of(own), c = states[0]->c_of(own);
         if (!together) {
             h = reserve(m.h, rows, hidden);
@@ -173,7 +167,7 @@ void stream_step(const Stack& stack, const RecurrentInput& input, StreamState* c
 }
 
 void stream_run(const Stack& stack, const RecurrentInput& input, StreamState* const* states, float* y,
-                StreamWorkspace& m, size_t threads, size_t first_layer) {
+                StreamWorkspace& m, size_t threads, const StreamPlace& place) {
     const size_t rows = input.rows, hidden = stack.hidden(), size = stack.layers * rows * hidden;
     const size_t own = states[0]->rows;  // of each state: one, or all
     if (input.steps == 1 && std::min(threads_for(step_flops(stack, rows)), threads) == 1) {
@@ -183,7 +177,7 @@ void stream_run(const Stack& stack, const RecurrentInput& input, StreamState* co
             some.rows = std::min(most, rows - first);
             if (input.x) some.x += first * stack.input_size();
             if (input.tokens) some.tokens += first;
-            stream_step(stack, some, states + first, y + first * hidden, m, first_layer);
+            stream_step(stack, some, states + first, y + first * hidden, m, place);
         }
         return;
     }
@@ -192,11 +186,12 @@ void stream_run(const Stack& stack, const RecurrentInput& input, StreamState* co
     m.c.reserve(has_c ? size : 0);
     const auto for_each_state = [&](auto body) {
         for (size_t i = 0; i < stack.layers * rows; i += own)
-            body(states[i % rows / own]->h_of(first_layer + i / rows), View(m.h.data() + i * hidden, own, hidden));
+            body(states[i % rows / own]->h_of(place.layer + i / rows), View(m.h.data() + i * hidden, own, hidden));
         for (size_t i = 0; has_c && i < stack.layers * rows; i += own)
-            body(states[i % rows / own]->c_of(first_layer + i / rows), View(m.c.data() + i * hidden, own, hidden));
+            body(states[i % rows / own]->c_of(place.layer + i / rows), View(m.c.data() + i * hidden, own, hidden));
         for (size_t i = 0; i < rows && stack.window > 1; i += own)
-            body(states[i / own]->x_of(), View(m.x.data() + i * stack.input_size(), own, stack.input_size()));
+            body(states[i / own]->x_of({place.input, place.input + stack.input_size()}),
+                 View(m.x.data() + i * stack.input_size(), own, stack.input_size()));
     };
     if (stack.window > 1) m.x.reserve(rows * stack.input_size());
     for_each_state([](const View& state, const View& row) { copy_rows(state, row); });
@@ -214,7 +209,7 @@ Stream::Stream(const Recurrent& layer, size_t rows) : layer_(layer) {
             "whole sequence, or make it with bidirectional=False");
     if (rows == 0) throw std::invalid_argument("rows is 0: expected at least 1");
     const Stack stack = layer.stack();
-    state_ = StreamState(layer.cell(), stack.layers, stack.hidden(), rows, stack.window > 1 ? stack.input_size() : 0);
+    state_ = StreamState(stack, rows);
     flops_ = step_flops(stack, rows);
     workspace_.reserve(stream_sizes(stack, rows));
 }

@@ -51,6 +51,11 @@ void check(const LanguageModelOptions& o) {
         throw std::invalid_argument("residual: embedding_size is " + std::to_string(o.embedding_size) +
                                     " and hidden_size " + std::to_string(o.hidden_size) +
                                     ", expected the same, since every layer adds to what it reads");
+    check_window("window", o.window.value_or(1), o.cell);
+    if (o.window.value_or(1) > 1 && o.embedding_size == 0)
+        throw std::invalid_argument(
+            "window is 2 and embedding_size is 0 (one-hot input): expected an embedding, since the gates read the "
+            "embeddings of two steps");
     if (o.norm && o.embedding_size == 0)
         throw std::invalid_argument("norm: embedding_size is 0 (one-hot input), expected an embedding to normalize");
     check_output(o);
@@ -92,6 +97,7 @@ struct Describing {
             write(required("dropout"), o.dropout, Share{});  // between its layers
             write(later("variational"), o.variational);
             write(later("weight_drop"), o.weight_drop, Share{});
+            write(later("window"), o.window, Size{1});
         });
     }
     void add_norm(const std::string& name) {
@@ -135,9 +141,8 @@ NetworkDescription description(const LanguageModelOptions& o) {
 }  // namespace
 
 LanguageModel::LanguageModel(LanguageModelOptions options, std::optional<uint64_t> seed, const Kernels& kernels)
-    : options_(std::move(options)),
-      network_(description(options_), seed, kernels),
-      rnn_(*network_.layer(network_.recurrent()[0]).recurrent()) {
+    : options_(std::move(options)), network_(description(options_), seed, kernels), rnn_(recurrent(0)) {
+    for (size_t i = 0; i < network_.recurrent().size(); ++i) carried_inputs_ += recurrent(i).carried_inputs();
     const size_t hidden = options_.hidden_size;
     const bool tied = options_.tie_weights, values = seed.has_value();
     const double bound = 1.0 / std::sqrt(static_cast<double>(hidden));
@@ -229,16 +234,36 @@ Signal tokens_signal(const int32_t* tokens, size_t steps, size_t rows) {
 
 }  // namespace
 
-// The states of the network's recurrent layers, one after another in the caller's.
+// The states of the network's recurrent layers: h and c lie one after another in the caller's, x in columns of it.
 void LanguageModel::split_states(const Batch& b, Memory& m) const {
     const size_t count = network_.recurrent().size(),
                  size = options_.num_layers / count * b.rows * options_.hidden_size;
     const auto part = [&](auto* states, size_t i) { return states ? states + i * size : nullptr; };
     m.start.resize(count);
     m.end.resize(count);
-    for (size_t i = 0; i < count; ++i) {
+    m.carried.resize(count);
+    for (size_t i = 0, first = 0; i < count; ++i) {
         m.start[i] = {part(b.start.h, i), part(b.start.c, i)};
         m.end[i] = {part(b.end.h, i), part(b.end.c, i)};
+        const size_t width = recurrent(i).carried_inputs();
+        if (width == 0) continue;
+        const View own = reserve(m.carried[i], b.rows, width);
+        const ConstView all(b.start.x, b.rows, carried_inputs_);
+        if (b.start.x) copy_rows(all.column_range({first, first + width}), own);
+        // The forward copies the start before it writes the end, so both may be the same memory.
+        m.start[i].x = b.start.x ? own.base : nullptr;
+        m.end[i].x = own.base;
+        first += width;
+    }
+}
+
+void LanguageModel::join_carried(const Batch& b, const Memory& m) const {
+    size_t first = 0;
+    for (size_t i = 0; b.end.x && i < m.carried.size(); ++i) {
+        const size_t width = recurrent(i).carried_inputs();
+        const View all(b.end.x, b.rows, carried_inputs_);
+        copy_rows({m.carried[i].data(), b.rows, width}, all.column_range({first, first + width}));
+        first += width;
     }
 }
 
@@ -250,6 +275,7 @@ const Signal& LanguageModel::forward(const Batch& b, Memory& m, bool train, cons
     const Signal input = tokens_signal(m.ids.data(), b.steps, b.rows);
     split_states(b, m);
     network_.forward({&input, m.start.data(), m.end.data()}, m.tape, train, row_groups);
+    join_carried(b, m);
     return network_.output(m.tape, 0);
 }
 

@@ -39,6 +39,7 @@ struct LanguageModelOptions {
     std::vector<size_t> cutoffs;        // adaptive: the ids where each cluster of rare tokens begins
     std::optional<double> div_value;    // adaptive: see AdaptiveShape
     std::optional<size_t> num_sampled;  // sampled: classes of a training step, beside the targets
+    std::optional<size_t> window;       // qrnn: steps of input that a gate reads, 1 or 2; unless given, 1
     Weights weights = Weights::f32;     // of the products; parameters stay float32
     uint64_t seed = 0;                  // where a caller gives the constructor no other
 
@@ -63,6 +64,7 @@ struct LanguageModelOptions {
         visit(later("cutoffs"), o.cutoffs, Size{1});
         visit(later("div_value"), o.div_value, Number{1, 1e6});
         visit(later("num_sampled"), o.num_sampled, Size{1});
+        visit(later("window"), o.window, Size{1});
     }
     // Layers with something between them, which the network describes one by one.
     bool separate_layers() const { return residual || norm; }
@@ -87,7 +89,10 @@ public:
     const Kernels& kernels() const { return network_.kernels(); }
     const CellInfo& cell() const { return rnn_.cell(); }
     Parameters parameters();
+    // The state of `rows` rows: h, and c of a cell that has it, of state_size(rows) numbers each; and, with a window of
+    // two steps, x [rows, carried_inputs()]: what the recurrent layers of the network read last, one after another.
     size_t state_size(size_t rows) const { return options_.num_layers * rows * options_.hidden_size; }
+    size_t carried_inputs() const { return carried_inputs_; }
     void weights_changed();
     ForkSafeMutex& gradients_mutex() { return network_.gradients_mutex(); }
     // The tensors of a file with these parameters.
@@ -109,8 +114,8 @@ public:
               float* hidden);
 
     // One token at a time. These methods throw std::out_of_range for an id beyond the vocabulary.
-    StreamShape stream_shape() const { return {cell(), options_.num_layers, options_.hidden_size}; }
-    StreamState initial_state(size_t rows) const { return {cell(), options_.num_layers, options_.hidden_size, rows}; }
+    StreamShape stream_shape() const { return {cell(), options_.num_layers, options_.hidden_size, carried_inputs_}; }
+    StreamState initial_state(size_t rows) const { return StreamState(stream_shape(), rows); }
     NetworkWorkspace::Sizes one_step() const;  // of one stream
     void check_ids(const int32_t* ids, size_t count) const;
     // One token to each of `rows` streams, in one state or in one state each; logits: [rows, V]
@@ -133,8 +138,9 @@ private:
     void nll(const float* hidden, size_t steps, const int32_t* targets, double* nll, NetworkWorkspace& m) const;
 
     LanguageModelOptions options_;
-    Network network_;              // up to the last hidden state
-    const Recurrent& rnn_;         // the first
+    Network network_;       // up to the last hidden state
+    const Recurrent& rnn_;  // the first
+    size_t carried_inputs_ = 0;
     Parameter own_weight_, bias_;  // output.weight unless tied, output.bias
     Parameter* weight_;            // of the output product
     AdaptiveOutput output_;
@@ -146,6 +152,7 @@ private:
         std::vector<int32_t> ids;
         std::vector<RecurrentState> start;  // of the network's recurrent layers
         std::vector<RecurrentStateOut> end;
+        std::vector<Buffer> carried;  // their x
         AdaptiveOutput::LossMemory output;
     };
     struct Training : Memory {
@@ -160,7 +167,9 @@ private:
         const RecurrentStateOut& end;
         double* nll;
     };
+    const Recurrent& recurrent(size_t i) const { return *network_.layer(network_.recurrent()[i]).recurrent(); }
     void split_states(const Batch& batch, Memory& m) const;
+    void join_carried(const Batch& batch, const Memory& m) const;
     const Signal& forward(const Batch& batch, Memory& m, bool train, const RowGroups& row_groups);
     void run_loss(const Batch& batch, Memory& m, Training* training, const RowGroups& row_groups);
     Pool<Memory> evaluation_;

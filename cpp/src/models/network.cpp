@@ -459,7 +459,7 @@ NetworkWorkspace::Sizes Network::stream_sizes(size_t rows) const {
 void Network::run(const Signal* inputs, StreamState* const* states, NetworkWorkspace& m, size_t threads,
                   bool joined) const {
     const size_t steps = inputs[0].steps, rows = inputs[0].rows;
-    size_t first_layer = 0;
+    StreamPlace place;
     m.signals.resize(kinds_.size());
     m.outputs.resize(nodes_.size());
     m.arguments.resize(most_inputs_);
@@ -479,13 +479,15 @@ void Network::run(const Signal* inputs, StreamState* const* states, NetworkWorks
         m.outputs[i].reserve(out.size());
         float* y = m.outputs[i].data();
         for (size_t j = 0; j < node.inputs.size(); ++j) m.arguments[j] = &m.signals[node.inputs[j]];
-        node.layer->run({m.arguments.data(), node.inputs.size(), out, states, y, m, threads, first_layer});
+        node.layer->run({m.arguments.data(), node.inputs.size(), out, states, y, m, threads, place});
         out.x = y;
         if (!node.has_state) continue;
-        if (joined)
-            first_layer += node.layer->recurrent()->options().num_layers;
-        else
+        if (!joined) {
             states += states[0]->rows == rows ? 1 : rows;
+            continue;
+        }
+        place.layer += node.layer->recurrent()->options().num_layers;
+        place.input += node.layer->recurrent()->carried_inputs();
     }
 }
 

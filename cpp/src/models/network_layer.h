@@ -80,7 +80,7 @@ struct LayerRun {
     float* y = nullptr;
     StreamWorkspace& workspace;
     size_t threads = all_threads;  // 1: no lock, no system call
-    size_t first_layer = 0;        // of the states, where they hold those of other recurrent layers too
+    StreamPlace place = {};        // in the states, where they hold those of other recurrent layers too
 };
 
 class NetworkLayer {

@@ -113,15 +113,14 @@ public:
         return layer_.options().bidirectional ? "its second half starts from the end of the sequence" : "";
     }
     StreamState initial_state(size_t rows) const override {
-        return {layer_.cell(), layer_.options().num_layers, layer_.options().hidden_size, rows,
-                layer_.carries_x() ? layer_.options().input_size : 0};
+        return StreamState(
+            {layer_.cell(), layer_.options().num_layers, layer_.options().hidden_size, layer_.carried_inputs()}, rows);
     }
     StreamWorkspace::Sizes stream_sizes(size_t rows) const override {
         return core::stream_sizes(layer_.stack(reads_ids_), rows);
     }
     void run(const LayerRun& r) const override {
-        stream_run(layer_.stack(reads_ids_), input_of(*r.inputs[0]), r.states, r.y, r.workspace, r.threads,
-                   r.first_layer);
+        stream_run(layer_.stack(reads_ids_), input_of(*r.inputs[0]), r.states, r.y, r.workspace, r.threads, r.place);
     }
 
 private:

@@ -78,8 +78,8 @@ const std::vector<CellInfo>& cells() {
          {2, {1, 2}},
          true,
          &sru_projected},
-        {"qrnn", "quasi-recurrent network with a window of 1 (Bradbury et al., 2016)", "z f o", cell_qrnn, 3, true,
-         false, as_linear, false},
+        {"qrnn", "quasi-recurrent network (Bradbury et al., 2016)", "z f o", cell_qrnn, 3, true, false, as_linear,
+         false},
     };
     return table;
 }

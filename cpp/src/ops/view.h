@@ -37,6 +37,11 @@ struct BasicView {
 using View = BasicView<float>;
 using ConstView = BasicView<const float>;
 
+// As many columns as both have
+inline void copy_rows(const ConstView& from, const View& to) {
+    for (size_t r = 0; r < to.rows; ++r) std::copy_n(from.row(r), std::min(from.columns, to.columns), to.row(r));
+}
+
 // A buffer's memory, which grows if it is too small.
 inline View reserve(Buffer& buffer, size_t rows, size_t columns) {
     buffer.reserve(rows * columns);

@@ -203,7 +203,7 @@ def adapted_nll(
         nll, state = adapting.read(x, y, before)
         nll = nll[:, 0]
         if cached is not None:
-            hidden, _, _ = adapting.model._core.read(x, *adapting.model._split(before))
+            hidden, _ = adapting.model._core.read(x, adapting.model._split(before))
             nll = cached.mix(nll, hidden[:, 0], y[:, 0])
         found[t : t + len(nll)] = nll
         adapting.move()

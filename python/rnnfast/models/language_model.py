@@ -14,7 +14,7 @@ from rnnfast._expect import choice, listed
 from rnnfast.files import PathLike
 from rnnfast.models.base import LossModel, check_memory
 from rnnfast.models.onnx_write import Writer, writer
-from rnnfast.nn.layer import Array, State, StateLike, dropout_key, parts_of
+from rnnfast.nn.layer import Array, State, StateLike, dropout_key, joined, named_parts
 from rnnfast.nn.recurrent import TABLE
 from rnnfast.protocols import Cell, Norm, Output, Precision
 from rnnfast.text.vocab import Vocab
@@ -73,12 +73,16 @@ class LanguageModel(LossModel):
     cutoffs, div_value : of ``"adaptive"``: the ids where each cluster begins, and the factor by which each reads fewer numbers than
         the one before it, ``hidden_size / div_value`` for the first; None: 4
     num_sampled : of ``"sampled"``: how many tokens are drawn in each training step, for all its targets
+    window : of ``cell="qrnn"``: the steps of input that its gates read, 1, or 2 for x_t and x_{t-1}, as in :class:`rf.QRNN`; 2 needs an
+        ``embedding_size``, and the state is then (h, c, x)
     init_scale : initial weights are uniform in plus or minus this, but the scales of ``norm`` stay 1; None: PyTorch's
         initialization
     seed : of the initial weights and of dropout
 
     Token ids are (T, N), each state is (num_layers, N, hidden_size), and logits are (N, V) at each step; losses are in nats. Train with :meth:`loss`
-    and :meth:`backward`, or with :func:`rnnfast.fit`; predict with :meth:`nll` and :meth:`step`.
+    and :meth:`backward`, or with :func:`rnnfast.fit`; predict with :meth:`nll` and :meth:`step`. With ``window=2``, x of a state is (1, N, W): what
+    the recurrent layers read in the last step. W is ``embedding_size``, since layers above the first read the h below them; with ``residual`` or
+    ``norm``, the inputs of all layers follow one another, so that W is ``embedding_size + (num_layers - 1) * hidden_size``.
 
     Raises ``ValueError`` for options that do not fit together, ``MemoryError`` for a model that does not fit into this machine's
     memory, and, in its methods, ``IndexError`` for an id outside the vocabulary.
@@ -112,6 +116,7 @@ class LanguageModel(LossModel):
         cutoffs: Sequence[int] = (),
         div_value: float | None = None,
         num_sampled: int | None = None,
+        window: int = 1,
         init_scale: float | None = None,
         seed: int | None = None,
     ) -> None:
@@ -139,16 +144,19 @@ class LanguageModel(LossModel):
         }
         options.update((name, dropout_share(share, name)) for name, share in shares.items() if share is not None)
         options.update(_output_options(output, cutoffs, div_value, num_sampled))
+        if positive(window, "window") != 1:
+            options["window"] = window
         hidden = options["hidden_size"]
         gate_rows, recurrent = TABLE[cell].gates * hidden, TABLE[cell].recurrent * hidden
-        first = gate_rows * ((options["embedding_size"] or size) + recurrent)
-        later = gate_rows * (hidden + recurrent) * (options["num_layers"] - 1)
+        first = gate_rows * (window * (options["embedding_size"] or size) + recurrent)
+        later = gate_rows * (window * hidden + recurrent) * (options["num_layers"] - 1)
         check_memory(size * (options["embedding_size"] + options["hidden_size"]) + first + later)
         self._compile(_core.LanguageModel, options, init_scale)
+        self._parts = tuple(self._core.state_parts)  # of a state: h, c, x
 
     def _exact(self) -> tuple[str, ...]:
-        # A norm or a sum reads the embedding itself; elsewhere only its product with the first layer's weights is read.
-        return ("embedding.weight",) if self.config.get("residual") or self.config.get("norm") else ()
+        # A norm, a sum or a window reads the embedding itself; elsewhere only its product with the first layer's weights is read.
+        return ("embedding.weight",) if any(self.config.get(name) for name in ("residual", "norm", "window")) else ()
 
     def loss(self, x: ArrayLike, y: ArrayLike, state: StateLike | None = None) -> tuple[float, State]:
         """Mean cross-entropy in nats of targets y (T, N) given inputs x (T, N), and the state to continue with.
@@ -169,9 +177,8 @@ class LanguageModel(LossModel):
     def _loss(
         self, x: ArrayLike, y: ArrayLike, state: StateLike | None, *, train: bool
     ) -> tuple[NDArray[np.float64], State]:
-        h0, c0 = self._split(state)
-        nll, h, c = self._core.loss(as_int32(x, "x"), as_int32(y, "y"), h0, c0, train, self._key())
-        return nll, h if c is None else (h, c)
+        nll, after = self._core.loss(as_int32(x, "x"), as_int32(y, "y"), self._split(state), train, self._key())
+        return nll, joined(after)
 
     def to_onnx(self, path: PathLike) -> None:
         """Writes the model as an ONNX file (operator set 20): ids ``"tokens"`` (T, N) to ``"logits"`` (T, N, V).
@@ -220,14 +227,14 @@ class LanguageModel(LossModel):
         self, x: ArrayLike, y: ArrayLike, state: StateLike | None, steps: Sequence[int], apart: bool
     ) -> tuple[list[float], State]:
         """``apart``: :meth:`backward` keeps the gradients of each group."""
-        h0, c0 = self._split(state)
         given = listed(steps, "steps", "a list of integers")
         keys = [dropout_key(self._config["seed"], at_least(step, 0, "steps")) for step in given]
-        nll, h, c = self._core.loss(as_int32(x, "x"), as_int32(y, "y"), h0, c0, True, (keys, [], apart))
+        start = self._split(state)
+        nll, after = self._core.loss(as_int32(x, "x"), as_int32(y, "y"), start, True, (keys, [], apart))
         groups = [np.ascontiguousarray(group) for group in np.split(nll, len(keys), axis=1)]
         counts = [int(np.count_nonzero(group >= 0)) for group in np.split(np.asarray(y), len(keys), axis=1)]
         losses = [float(group.sum() / max(count, 1)) for group, count in zip(groups, counts)]
-        return losses, h if c is None else (h, c)
+        return losses, joined(after)
 
     @property
     def no_groups(self) -> str:
@@ -253,14 +260,21 @@ class LanguageModel(LossModel):
 
     def step(self, tokens: ArrayLike, state: StateLike | None = None) -> tuple[Array, State]:
         """Logits (N, V) of what follows one token (N,) for each row, and the state after it."""
-        h0, c0 = self._split(state)
-        logits, h, c = self._core.step(as_int32(tokens, "tokens"), h0, c0)
-        return logits, h if c is None else (h, c)
+        logits, after = self._core.step(as_int32(tokens, "tokens"), self._split(state))
+        return logits, joined(after)
 
-    def _split(self, state: StateLike | None) -> tuple[Array | None, Array | None]:
+    def state_shapes(self, rows: int) -> list[tuple[int, int, int]]:
+        """The shapes of the parts of a state of ``rows`` rows.
+
+        >>> LanguageModel(5, cell="lstm", hidden_size=8, seed=0).state_shapes(3)
+        [(1, 3, 8), (1, 3, 8)]
+        """
+        return [(first, rows, width) for first, width in self._core.state_parts.values()]
+
+    def _split(self, state: StateLike | None) -> tuple[Array | None, ...]:
         if state is None:
-            return None, None
-        if not self._core.has_c:
-            return as_float32(state, "state"), None
-        h, c = parts_of(state, True)
-        return as_float32(h, "h"), as_float32(c, "c")
+            return ()
+        if len(self._parts) == 1:
+            return (as_float32(state, "state"),)
+        parts = zip(named_parts(state, self._parts, "state"), self._parts)
+        return tuple([None if part is None else as_float32(part, name) for part, name in parts])

@@ -15,7 +15,11 @@ from rnnfast.pickling import reduced
 
 Array = NDArray[np.float32]
 State = Union[Array, "tuple[Array, Array]"]
-StateLike = Union[ArrayLike, "tuple[Optional[ArrayLike], Optional[ArrayLike]]"]
+StateLike = Union[
+    ArrayLike,
+    "tuple[Optional[ArrayLike], Optional[ArrayLike]]",
+    "tuple[Optional[ArrayLike], Optional[ArrayLike], Optional[ArrayLike]]",
+]
 _T = TypeVar("_T")
 _Self = TypeVar("_Self", bound="Layer")
 

@@ -291,7 +291,9 @@ def flip(x, lengths):
 class Stack:
     """Layers and directions: x (T, N, D) to y (T, N, directions * H), and back.
 
-    ``weights`` is a PyTorch state_dict of float64 arrays; h0 and c0 are (layers * directions, N, H), lengths (N,).
+    ``weights`` is a PyTorch state_dict of float64 arrays; h0 and c0 are (layers * directions, N, H), lengths (N,). Where weight_ih has columns
+    for two steps of x, a scan reads x_t and x_{t-1}: before the first step zeros, but in one direction ``x0`` (N, D), if given, and above it h0
+    of the layer below. ``backward`` gives no gradient of ``x0``.
 
     >>> import rnnfast as rf
     >>> layer, x = rf.GRU(3, 5, num_layers=2, seed=0), np.ones((7, 2, 3))
@@ -302,16 +304,23 @@ class Stack:
     True
     """
 
-    def __init__(self, cell, x, weights, h0, c0, lengths):
+    def __init__(self, cell, x, weights, h0, c0, lengths, x0=None):
         self.directions = 1 + any(name.endswith("_reverse") for name in weights)
         self.layers, self.lengths, self.scans = len(h0) // self.directions, lengths, []
+        self.widths = []
         for layer in range(self.layers):
             outputs = []
+            self.widths.append(x.shape[2])
             for direction in range(self.directions):
                 suffix = f"_l{layer}" + "_reverse" * direction
                 parts = {name: weights[name + suffix] for name in NAMES if name + suffix in weights}
                 lane = layer * self.directions + direction
-                scan = Scan(cell, flip(x, lengths) if direction else x, h0[lane], c0[lane], parts, lengths)
+                read = flip(x, lengths) if direction else x
+                if "weight_ih" in parts and parts["weight_ih"].shape[1] == 2 * x.shape[2] > 0:
+                    below = None if self.directions == 2 else h0[layer - 1] if layer else x0
+                    first = np.zeros_like(read[0]) if below is None else below
+                    read = np.concatenate([read, np.concatenate([first[None], read[:-1]])], axis=2)
+                scan = Scan(cell, read, h0[lane], c0[lane], parts, lengths)
                 self.scans.append((suffix, scan))
                 outputs.append(flip(scan.y, lengths) if direction else scan.y)
             x = np.concatenate(outputs, axis=2)
@@ -329,7 +338,13 @@ class Stack:
                 lane = layer * self.directions + direction
                 suffix, scan = self.scans[lane]
                 part = flip(parts[direction], self.lengths) if direction else parts[direction]
-                dx, dh0[lane], dc0[lane], gradients = scan.backward(part, dh[lane], dc[lane])
+                dx, own, dc0[lane], gradients = scan.backward(part, dh[lane], dc[lane])
+                dh0[lane] += own
+                if dx.shape[2] == 2 * self.widths[layer] > 0:
+                    now, past = np.split(dx, 2, axis=2)
+                    dx = now + np.concatenate([past[1:], np.zeros_like(past[:1])])
+                    if layer and self.directions == 1:
+                        dh0[layer - 1] += past[0]
                 dy = dy + (flip(dx, self.lengths) if direction else dx)
                 for name, gradient in gradients.items():
                     grads[name + suffix] = gradient

@@ -136,7 +136,8 @@ def _one_by_one(model: LanguageModel) -> tuple[Network, str]:
     values = {"embedding.weight": weights["embedding.weight"]} if width else {}
     for i in range(config["num_layers"]):
         name, suffix = f"rnn{i}", f"_l{i}"
-        layers[name] = LAYERS[config["cell"]](hidden if i else width or config["vocab_size"], hidden, seed=0)
+        options = {"window": config["window"]} if "window" in config else {}
+        layers[name] = LAYERS[config["cell"]](hidden if i else width or config["vocab_size"], hidden, seed=0, **options)
         own = {n[4:]: w for n, w in weights.items() if n.startswith("rnn.") and n.endswith(suffix)}
         values.update((f"{name}.{n[: -len(suffix)]}_l0", w) for n, w in own.items())
     network = Network(inputs={"tokens": {"ids": config["vocab_size"]}}, layers=layers, seed=0)

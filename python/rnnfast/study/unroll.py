@@ -162,7 +162,7 @@ def unroll(model: LanguageModel, text: str | ArrayLike, *, top: int = 3) -> Unro
     for t, token in enumerate(ids):
         before = state
         logits, state = model.step([int(token)], state)
-        h, c = state if isinstance(state, tuple) else (state, None)
+        h, c = (state if isinstance(state, tuple) else (state, None))[:2]
         p = np.exp(logits[0].astype(float) - logits.max())
         p /= p.sum()
         likely = [(names[i], float(p[i])) for i in np.argsort(-p, kind="stable")[:top]]
@@ -190,7 +190,9 @@ def _gates(
     if norm:
         x = x - (x.mean() if config["norm"] == "layer" else 0.0)
         x = x / np.sqrt((x * x).mean() + 1e-5) * norm["weight"] + norm.get("bias", 0.0)
-    parts = before if isinstance(before, tuple) else (before, None)
+    if config.get("window") == 2:
+        x = np.hstack([x, _x_before(config, before, layer, x.shape[1])])
+    parts = (before if isinstance(before, tuple) else (before, None))[:2]
     h_prev, c_prev = (np.zeros((1, size)) if part is None else part[layer].astype(float) for part in parts)
     w_ih, w_hh, b_ih, b_hh, w_c = (weights.get(start + name + end) for name in NAMES)
     assert w_ih is not None
@@ -201,6 +203,17 @@ def _gates(
     else:
         saved = step(gx, h_prev @ w_hh.T + (0 if b_hh is None else b_hh), h_prev, c_prev, *[w_c] * (w_c is not None))[2]
     return {letter: gate[0] for letter, gate in zip(GATES[cell], saved)}
+
+
+def _x_before(config: Mapping[str, Any], before: Any, layer: int, width: int) -> Any:
+    """What this layer read in the step before."""
+    if before is None:
+        return np.zeros((1, width))
+    h, _, x = before
+    if layer and not (config.get("residual") or config.get("norm")):
+        return h[layer - 1]
+    first = int(config["embedding_size"]) + (layer - 1) * int(config["hidden_size"]) if layer else 0
+    return x[0, :, first : first + width]
 
 
 def _binned(h: NDArray[np.float32]) -> NDArray[np.float64]:

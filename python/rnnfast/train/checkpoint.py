@@ -22,7 +22,6 @@ from rnnfast.models.network import Network
 from rnnfast.models.reading import network_in, read_file
 from rnnfast.models.seq2seq import Seq2Seq
 from rnnfast.nn.layer import Array
-from rnnfast.nn.recurrent import TABLE
 from rnnfast.protocols import Trainable
 from rnnfast.text.corpus import Corpus
 from rnnfast.text.pairs import ParallelCorpus
@@ -202,12 +201,12 @@ def _check_tensors(found: Checkpoint) -> None:
         raise ValueError("the averaged weights have another shape, or do not belong to this run")
     if (found.place.get("plan") is None) != (found.settings["minutes"] is None):
         raise ValueError("the plan of the minutes is missing, or does not belong to this run")
-    config, state = found.model.config, [value.shape for _, value in sorted(found.held("state.").items())]
-    begun = found.place["batch"] > 0 and found.place["reading"].get("sampling") == "sequential" and "cell" in config
-    parts = (1 + TABLE[config["cell"]].has_c) if begun else 0
-    shape = (config["num_layers"], found.place["reading"].get("batch_size"), config["hidden_size"]) if begun else ()
-    if state != [shape] * parts:
-        raise ValueError(f"the hidden state has shapes {state}, expected {[shape] * parts}")
+    state = [value.shape for _, value in sorted(found.held("state.").items())]
+    rows = found.place["reading"].get("batch_size")
+    begun = found.place["batch"] > 0 and found.place["reading"].get("sampling") == "sequential"
+    of_state = found.model.state_shapes(rows) if begun and isinstance(found.model, LanguageModel) else []
+    if state != of_state:
+        raise ValueError(f"the hidden state has shapes {state}, expected {of_state}")
     for name, value in found.held("optimizer.").items():
         if name.startswith("second.") and value.size and value.min() < 0:
             raise ValueError(f"{name} of the optimizer, a mean of squares, is negative")

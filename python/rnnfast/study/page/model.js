@@ -62,6 +62,7 @@ function product(W, columns, x, start, first = 0, count = start.length) {
 }
 
 const plus = (a, b) => a.map((value, i) => round(value + b[i]));
+const concatenated = (parts) => Float32Array.from(parts.flatMap((part) => Array.from(part)));
 const linear = (W, x, bias) => plus(product(W, x.length, x, new Float32Array(bias.length)), bias);
 
 // ---- cells. x and y: the input's and the recurrent product's parts of one unit's gates; h and c: its state.
@@ -120,12 +121,15 @@ const CELLS = {
 };
 const SRU_SCALE = round(1.12724024);
 
-// One recurrent layer that reads `columns` numbers; nameOf: from a tensor's name in PyTorch to that of the file.
+// One recurrent layer that reads `columns` numbers, in a window of one or two steps; nameOf: from a tensor's name in PyTorch to
+// that of the file.
 class Layer {
   constructor(cell, hidden, columns, tensors, nameOf) {
     const w = { columns };
     for (const name of ["weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_c"]) w[name] = tensors[nameOf(name)];
-    Object.assign(this, { cell, hidden, w, gates: w.bias_ih.length / hidden });
+    const steps = w.weight_ih ? w.weight_ih.length / (w.bias_ih.length * columns) : 1;
+    w.columns *= steps;
+    Object.assign(this, { cell, hidden, w, steps, gates: w.bias_ih.length / hidden });
     const parted = cell === "gru" || cell === "mgu"; // the last gate's recurrent bias stays on that side
     const apart = (this.gates - (parted ? 1 : 0)) * hidden;
     this.inputBias = w.bias_ih.map((b, i) => (w.bias_hh && i < apart ? round(b + w.bias_hh[i]) : b));
@@ -139,11 +143,13 @@ class Layer {
     return this.inputBias.map((b, row) => round(b + weight_ih[row * columns + x]));
   }
 
-  step(x, h, c, start = this.inputBias) {
-    const { cell, hidden: H, gates: G, w } = this, gx = this.inputPart(x, start);
+  // past: x of the step before, which a window of two steps reads
+  step(x, h, c, start = this.inputBias, past = undefined) {
+    const { cell, hidden: H, gates: G, w, steps } = this;
+    const gx = this.inputPart(steps === 2 ? concatenated([x, past ?? new Float32Array(x.length)]) : x, start);
     if (cell === "gru_reset_before") return this.resetBefore(gx, h, c);
     const gh = w.weight_hh ? product(w.weight_hh, H, h, this.recurrentBias) : gx;
-    const next = { h: new Float32Array(H), c: new Float32Array(H), gates: [] };
+    const next = { h: new Float32Array(H), c: new Float32Array(H), x, gates: [] };
     for (let u = 0; u < H; u++) {
       const own = [], recurrent = [];
       for (let k = 0; k < G; k++) (own[k] = gx[k * H + u]), (recurrent[k] = gh[k * H + u]);
@@ -203,7 +209,7 @@ class LanguageModel {
 
   start() {
     const zeros = () => this.layers.map(() => new Float32Array(this.config.hidden_size));
-    return { h: zeros(), c: zeros() };
+    return { h: zeros(), c: zeros(), x: [] };
   }
 
   norm(x, name) {
@@ -213,11 +219,11 @@ class LanguageModel {
 
   // Reads a token: the state after it, the gates of the top layer, and the logits of what follows.
   step(token, state) {
-    const { embedding_size: E, residual, hidden_size: H } = this.config, next = { h: [], c: [] };
+    const { embedding_size: E, residual, hidden_size: H } = this.config, next = { h: [], c: [], x: [] };
     let x = E ? this.tensors["embedding.weight"].subarray(token * E, (token + 1) * E) : token, gates;
     this.layers.forEach((layer, i) => {
-      const after = layer.step(this.norm(x, `layers.${i}.norm`), state.h[i], state.c[i]);
-      (next.h[i] = after.h), (next.c[i] = after.c), (gates = after.gates);
+      const after = layer.step(this.norm(x, `layers.${i}.norm`), state.h[i], state.c[i], undefined, state.x[i]);
+      (next.h[i] = after.h), (next.c[i] = after.c), (next.x[i] = after.x), (gates = after.gates);
       x = residual ? plus(x, after.h) : after.h;
     });
     const top = this.norm(x, "norm");

@@ -23,8 +23,6 @@ function logSumExp(x) {
   return Math.log(sumOfUnits(x.length, (v, sum) => add(sum, exp(minus(x[v], top))))) + top;
 }
 
-const concatenated = (parts) => Float32Array.from(parts.flatMap((part) => Array.from(part)));
-
 // Columns [first, last) of W, whose rows are `columns` wide
 const columnsOf = (W, columns, first, last) => W.filter((_, i) => i % columns >= first && i % columns < last);
 
