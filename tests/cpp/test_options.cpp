@@ -39,6 +39,8 @@ TEST_CASE("options are written as they were read") {
         R"("readout":"all","dropout":0.25,"output_dropout":1e-09,"teacher_forcing":0.3333333333333333,"weights":"f32",)"
         R"("seed":0})";
     CHECK(copied<Seq2SeqOptions>(translator) == translator);
+    const std::string wide = translator.substr(0, translator.size() - 1) + R"(,"encoder_window":2})";
+    CHECK(copied<Seq2SeqOptions>(wide) == wide);
 }
 
 TEST_CASE("an option that is missing, of another kind or unknown is named") {

@@ -6,6 +6,7 @@
 #include "allocations.h"
 #include "model_files.h"
 #include "models/language_model.h"
+#include "models/seq2seq/translator_file.h"
 #include "rnnfast/error.hpp"
 #include "rnnfast/rnnfast.h"
 #include "rnnfast/rnnfast.hpp"
@@ -229,4 +230,15 @@ TEST_CASE("windows: options that do not fit are refused with a sentence") {
     CHECK(refused([](auto& o) { o.cell = "mingru"; }) != "");
     CHECK(contains(refused([](auto& o) { o.embedding_size = 0; }), "embedding_size is 0 (one-hot input)"));
     CHECK(refused([](auto& o) { o.cell = "lstm", o.window = 1; }) == "");
+    core::Seq2SeqOptions translator;
+    translator.cell = "qrnn";
+    translator.source_vocabulary = translator.target_vocabulary = 9;
+    translator.embedding_size = translator.hidden_size = 4;
+    translator.encoder_window = 3;
+    const auto made = [&] { core::Seq2Seq(translator, 1, core::active()); };
+    CHECK(sentence_of(made) == "encoder_window is 3: expected 1 or 2");
+    translator.encoder_window = 2;
+    CHECK(sentence_of(made) == "");
+    translator.cell = "gru";
+    CHECK(contains(sentence_of(made), "encoder_window is 2 and the cell 'gru'"));
 }

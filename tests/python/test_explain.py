@@ -327,9 +327,10 @@ document.getElementById("out").textContent = JSON.stringify(results);
 
 def test_the_translator_in_the_page_computes_the_bits_of_the_compiled_one(browser, tmp_path):
     ids, cases, expected = [5, 4, 7, 8, 3], [], []
-    for cell in LAYERS:
+    forms = [(cell, {}) for cell in LAYERS] + [("qrnn", {"encoder_window": 2})]
+    for cell, form in forms:
         for options in TRANSLATORS:
-            options = {"cell": cell, "hidden_size": 19, "embedding_size": 7, "init_scale": 0.6, **options}
+            options = {"cell": cell, "hidden_size": 19, "embedding_size": 7, "init_scale": 0.6, **form, **options}
             model = rf.Seq2Seq(9, 11, seed=len(cases), **options)
             cases.append({"model": explaining._description(model), "ids": ids})
             encoded = model._core.encode(np.int32(ids)[:, None], np.int64([len(ids)]))
@@ -343,7 +344,7 @@ def test_the_translator_in_the_page_computes_the_bits_of_the_compiled_one(browse
     document, console = browser(file)
     assert not console
     compared = list(zip(cases, json.loads(shown(document, "out")), expected))
-    assert len(compared) == len(LAYERS) * len(TRANSLATORS)
+    assert len(compared) == len(forms) * len(TRANSLATORS)
     for case, own, (logits, found) in compared:
         config = str(case["model"]["config"])
         np.testing.assert_allclose(

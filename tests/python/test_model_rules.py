@@ -181,6 +181,7 @@ def test_every_file_that_python_writes_is_one_that_cpp_reads(tmp_path):
         rf.LanguageModel(5, embedding_size=4, hidden_size=4, num_layers=2, residual=True, norm="layer"),
         rf.LanguageModel(5, cell="qrnn", embedding_size=4, hidden_size=5, num_layers=2, window=2),
         rf.LanguageModel(5, cell="qrnn", embedding_size=4, hidden_size=4, num_layers=2, window=2, residual=True),
+        rf.Seq2Seq(9, 9, cell="qrnn", encoder_window=2, bidirectional=True),
         rf.Seq2Seq(9, rf.Vocab(WORDS, reserved=RESERVED)),
         rf.Seq2Seq(rf.Vocab(WORDS, reserved=RESERVED), 9, decoder="previous", teacher_forcing=0.5, output_dropout=0.1),
         language_model(weights="int8"),

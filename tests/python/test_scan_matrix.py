@@ -216,21 +216,24 @@ def test_a_language_model_learns(form):
     assert rf.evaluate(model, text).perplexity < 1.3
 
 
+@pytest.mark.parametrize("bidirectional", [False, True])
 @pytest.mark.parametrize("attention", ["none", "additive"])
-@pytest.mark.parametrize("cell", CELLS)
-def test_a_bidirectional_encoder_equals_the_float64_reference(cell, attention):
-    config = settings("d2l", cell=cell, bidirectional=True, num_layers=2, attention=attention, readout="all")
+@every_form
+def test_an_encoder_equals_the_float64_reference(form, attention, bidirectional):
+    cell, window = cell_of(form)
+    options = {"attention": attention, "readout": "all", "encoder_window": window}
+    config = settings("d2l", cell=cell, bidirectional=bidirectional, num_layers=2, **options)
     weights, batch = random_weights(config), pairs(config, 7, 6, 5)
     check_translator(translator(config, weights), reference(weights, config, batch), batch)
 
 
-@pytest.mark.parametrize("cell", CELLS)
-def test_a_translator_of_each_precision_is_loaded_from_its_file(cell, tmp_path):
+@every_form
+def test_a_translator_of_each_precision_is_loaded_from_its_file(form, tmp_path):
+    cell, window = cell_of(form)
     pair = [("go .", "va !"), ("run .", "cours !"), ("stop .", "arrete !")]
     text = rf.ParallelCorpus.from_pairs(pair, tokenizer="word", min_freq=1)
-    model = rf.Seq2Seq(
-        text.source_vocab, text.target_vocab, cell=cell, hidden_size=12, num_layers=2, bidirectional=True, seed=0
-    )
+    options = {"hidden_size": 12, "num_layers": 2, "bidirectional": True, "encoder_window": window}
+    model = rf.Seq2Seq(text.source_vocab, text.target_vocab, cell=cell, seed=0, **options)
     model.save(tmp_path / "t.safetensors")
     x, lengths, target = pairs({"source_vocab_size": 5, "target_vocab_size": 5}, 4, 3, 6)
     exact = model.nll(x, lengths, target)

@@ -107,6 +107,7 @@ def test_shards_of_a_network_with_a_prediction_a_step_have_the_bits_of_each_alon
         {"decoder": "context_as_input", "context": "mean", "cell": "rnn"},
         {"decoder": "d2l", "bidirectional": True, "context": "max", "readout": "all"},
         {"decoder": "previous", "weights": "bf16", "cell": "lstm"},
+        {"decoder": "d2l", "cell": "qrnn", "encoder_window": 2, "num_layers": 2, "dropout": 0.2},
     ],
     ids=lambda options: " ".join(map(str, options.values())),
 )

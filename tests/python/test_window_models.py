@@ -1,4 +1,4 @@
-"""Language models of QRNN with a window of two steps: a state carries x of the step before wherever it goes."""
+"""Language models and translators of QRNN with a window of two steps: a state carries x of the step before wherever it goes."""
 
 from __future__ import annotations
 
@@ -11,10 +11,13 @@ import numpy as np
 import pytest
 from test_language_model import random_batch
 from test_recurrent import close
+from test_seq2seq_torch import check_translator, pairs, random_weights, translator
+from test_seq2seq_torch import reference as translator_reference
 
 import rnnfast as rf
 from rnnfast import _core
 from rnnfast.reference import Normalization, Stack
+from rnnfast.reference.seq2seq import settings
 from rnnfast.train.checkpoint import read_checkpoint
 from rnnfast.train.sharded import ShardedSteps
 
@@ -365,6 +368,14 @@ def test_files_that_do_not_fit_are_refused(tmp_path):
     ):
         with pytest.raises(rf.FileFormatError, match=sentence):
             rf.load(changed_file(model, tmp_path / "m.safetensors", **config))
+    translators = [rf.Seq2Seq(9, 9, cell=c, embedding_size=4, hidden_size=4, seed=0) for c in ("qrnn", "gru")]
+    for model, config, sentence in (
+        (translators[0], {"encoder_window": 3}, "encoder_window is 3: expected 1 or 2"),
+        (translators[0], {"encoder_window": 2}, "encoder.rnn.weight_ih_l0 has shape"),
+        (translators[1], {"encoder_window": 2}, "encoder_window is 2 and the cell 'gru'"),
+    ):
+        with pytest.raises(rf.FileFormatError, match=sentence):
+            rf.load(changed_file(model, tmp_path / "m.safetensors", **config))
 
 
 @pytest.mark.parametrize(
@@ -375,6 +386,8 @@ def test_files_that_do_not_fit_are_refused(tmp_path):
         (lambda m: rf.LanguageModel(5, cell="qrnn", embedding_size=3, window=0), ValueError, "window is 0, expected at least 1"),
         (lambda m: rf.LanguageModel(5, cell="qrnn", embedding_size=3, window="2"), TypeError, "window is '2'"),
         (lambda m: rf.LanguageModel(5, cell="qrnn", window=2), ValueError, "window is 2 and embedding_size is 0"),
+        (lambda m: rf.Seq2Seq(9, 9, cell="lstm", encoder_window=2), ValueError, "encoder_window is 2 and the cell 'lstm'"),
+        (lambda m: rf.Seq2Seq(9, 9, cell="qrnn", encoder_window=3), ValueError, "encoder_window is 3: expected 1 or 2"),
         (lambda m: m.step([1, 2], random_state(m, 2)[:2]), TypeError, r"state is \(h, c, x\), got a tuple"),
         (lambda m: m.step([1, 2], random_state(m, 3)), ValueError, r"state h has shape \(3, 3, 10\), expected \(3, 2, 10\)"),
         (lambda m: m.step([1, 2], (None, None, np.zeros((1, 2, 8)))), ValueError, r"state x has shape \(1, 2, 8\), expected \(1, 2, 7\)"),
@@ -406,3 +419,43 @@ def test_looking_into_a_model_reads_the_window(form):
     model.backward()
     norm = np.sqrt(sum(np.square(g, dtype=float).sum() for g in model.grads.values()))
     assert flow.gradient_norm == pytest.approx(norm, rel=1e-5)
+
+
+# Translators: the encoder's window
+
+
+@pytest.mark.parametrize(
+    ("decoder", "options"),
+    [
+        ("d2l", {"bidirectional": True, "num_layers": 2, "readout": "all", "attention": "additive"}),
+        ("previous", {"num_layers": 2, "attention": "general"}),
+        ("context_as_state", {"num_layers": 3}),
+        ("context_and_previous", {"context": "mean"}),
+    ],
+)
+def test_a_translator_equals_the_float64_reference(decoder, options):
+    config = settings(decoder, cell="qrnn", **options)
+    config["encoder_window"] = 2
+    weights, batch = random_weights(config), pairs(config, 7, 6, 5)
+    model = translator(config, weights)
+    assert model.config["encoder_window"] == 2
+    check_translator(model, translator_reference(weights, config, batch), batch)
+
+
+def test_a_translator_is_loaded_in_every_precision(tmp_path):
+    pair = [("go .", "va !"), ("run .", "cours !"), ("stop .", "arrete !")]
+    text = rf.ParallelCorpus.from_pairs(pair, tokenizer="word", min_freq=1)
+    options = {"cell": "qrnn", "hidden_size": 12, "embedding_size": 8, "encoder_window": 2, "seed": 0}
+    model = rf.Seq2Seq(text.source_vocab, text.target_vocab, **options)
+    rf.fit(model, text, epochs=200, batch_size=3, lr=1e-2, progress=False)
+    model.save(tmp_path / "t.safetensors")
+    x, lengths, target = pairs({"source_vocab_size": 5, "target_vocab_size": 5}, 4, 3, 6)
+    exact = model.nll(x, lengths, target)
+    for weights, tolerance in (("f32", 1e-12), ("bf16", 0.1), ("int8", 0.3)):
+        again = rf.load(tmp_path / "t.safetensors", weights=weights)
+        assert again.config["encoder_window"] == 2
+        assert np.abs(again.nll(x, lengths, target) - exact).max() <= tolerance
+        assert rf.translate(again, ["go .", "run .", "stop ."]) == ["va!", "cours!", "arrete!"]
+        again.save(tmp_path / "again.safetensors", weights=weights)
+        same = rf.load(tmp_path / "again.safetensors")
+        assert np.array_equal(same.nll(x, lengths, target), again.nll(x, lengths, target))

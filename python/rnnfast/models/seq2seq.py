@@ -72,6 +72,8 @@ class Seq2Seq(LossModel):
     cell : a name in ``rf.nn.LAYERS``: ``"rnn"``, ``"gru"``, ``"lstm"``, ..., of encoder and decoder
     embedding_size, hidden_size, num_layers : of both
     bidirectional : the encoder reads the sentence in both directions; the context is then 2 * hidden_size wide
+    encoder_window : of ``cell="qrnn"``: the steps of input that the encoder's gates read, 1, or 2 for x_t and x_{t-1}, as in
+        :class:`rf.QRNN`; the decoder reads one
     context : q above: ``"last"`` (the top layer's last state; both directions concatenated), ``"mean"`` or ``"max"``
     initial_state : ``"context"``, ``"learned"`` or ``"zero"``; None: the decoder's
     reads : some of ``"context"`` and ``"previous"``; None: the decoder's
@@ -113,6 +115,7 @@ class Seq2Seq(LossModel):
         hidden_size: int = 256,
         num_layers: int = 1,
         bidirectional: bool = False,
+        encoder_window: int = 1,
         context: Context = "last",
         decoder: DecoderName = "context_and_previous",
         initial_state: InitialState | None = None,
@@ -148,6 +151,8 @@ class Seq2Seq(LossModel):
             "weights": precision(weights),
             "seed": new_seed(seed),
         }
+        if positive(encoder_window, "encoder_window") != 1:
+            options["encoder_window"] = encoder_window
         check_memory(_number_of_weights(options))
         self._compile(_core.Seq2Seq, options, init_scale)
 
@@ -249,6 +254,7 @@ def _number_of_weights(config: Mapping[str, Any]) -> int:
     """Approximately: without biases, attention and the layers between encoder and decoder."""
     h, embedding_size = config["hidden_size"], config["embedding_size"]
     layers = TABLE[config["cell"]].gates * h * (embedding_size + h + 2 * h * (config["num_layers"] - 1))
+    layers *= (1 + config.get("encoder_window", 1)) / 2  # of encoder and decoder, on average
     tables = (config["source_vocab_size"] + config["target_vocab_size"]) * embedding_size
     return int(tables + config["target_vocab_size"] * h + 2 * layers)
 

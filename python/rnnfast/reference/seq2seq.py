@@ -307,12 +307,13 @@ def shapes(cfg):
     C, kind = directions * H, cfg["attention"]
     found = {"encoder.embedding.weight": (cfg["source_vocab_size"], E)}
 
-    def recurrent(prefix, width, directions, fixed=0):  # fixed: the part of the width that every step reads
+    # fixed: the part of the width that every step reads; window: the steps of it that gates read
+    def recurrent(prefix, width, directions, fixed=0, window=1):
         for layer in range(L):
             for suffix in (f"_l{layer}", f"_l{layer}_reverse")[:directions]:
                 rows = cell.gates_of(0 if fixed and layer == 0 else width, H) * H
                 if width:
-                    found[f"{prefix}weight_ih{suffix}"] = (rows, width)
+                    found[f"{prefix}weight_ih{suffix}"] = (rows, window * width)
                 if cell.recurrent:
                     found[f"{prefix}weight_hh{suffix}"] = (rows, H)
                 found[f"{prefix}bias_ih{suffix}"] = (rows,)
@@ -322,7 +323,7 @@ def shapes(cfg):
                     found[f"{prefix}weight_c{suffix}"] = (cell.state_weights * H,)
             width = directions * H
 
-    recurrent("encoder.rnn.", E, directions)
+    recurrent("encoder.rnn.", E, directions, window=cfg.get("encoder_window", 1))
     fixed = C * ("context" in cfg["reads"])
     recurrent("decoder.rnn.", E * ("previous" in cfg["reads"]) + fixed, 1, fixed)
     if "previous" in cfg["reads"]:

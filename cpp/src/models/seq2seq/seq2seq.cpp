@@ -16,6 +16,7 @@ Seq2SeqOptions checked(Seq2SeqOptions o) {
     if (o.source_vocabulary == 0) fail("the source vocabulary is empty: expected at least one token");
     if (o.target_vocabulary == 0) fail("the target vocabulary is empty: expected at least one token");
     if (o.embedding_size == 0) fail("embedding_size is 0: expected at least 1");
+    check_window("encoder_window", o.encoder_window.value_or(1), o.cell);
     if (!(o.output_dropout >= 0 && o.output_dropout < 1))
         fail("output_dropout is " + std::to_string(o.output_dropout) + ": expected at least 0 and less than 1");
     if (o.attention == AttentionKind::additive && !o.reads_context())
@@ -40,12 +41,14 @@ RecurrentOptions encoder_options(const Seq2SeqOptions& o) {
     r.bidirectional = o.bidirectional;
     r.dropout = static_cast<float>(o.dropout);
     r.weights = o.weights;
+    r.window = o.encoder_window.value_or(1);
     return r;
 }
 
 RecurrentOptions decoder_options(const Seq2SeqOptions& o) {
     RecurrentOptions r = encoder_options(o);
     r.bidirectional = false;
+    r.window = 1;
     r.input_size = o.reads_previous() ? o.embedding_size : 0;
     const size_t context = o.reads_context() ? (o.bidirectional ? 2 : 1) * o.hidden_size : 0;
     const bool at_each_step = o.attention == AttentionKind::additive;

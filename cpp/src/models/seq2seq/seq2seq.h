@@ -37,7 +37,8 @@ struct Seq2SeqOptions {
     std::string cell = "gru";
     size_t source_vocabulary = 0, target_vocabulary = 0;
     size_t embedding_size = 0, hidden_size = 0, num_layers = 1;
-    bool bidirectional = false;  // of the encoder
+    bool bidirectional = false;            // of the encoder
+    std::optional<size_t> encoder_window;  // qrnn: steps of input that its gates read, 1 or 2; unless given, 1
     Summary context = Summary::last;
     InitialState initial_state = InitialState::context;
     SetOf<Reads> reads{Reads::context, Reads::previous};
@@ -73,6 +74,7 @@ struct Seq2SeqOptions {
         visit(usual("teacher_forcing"), o.teacher_forcing, Share{true});
         visit(usual("weights"), o.weights);
         visit(usual("seed"), o.seed, Seed{});
+        visit(later("encoder_window"), o.encoder_window, Size{1});
     }
 };
 

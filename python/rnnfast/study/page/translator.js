@@ -56,7 +56,8 @@ class Translator {
     for (let i = 0; i < L; i++) {
       const read = this.encoder.map((layers, side) => {
         let state = { h: new Float32Array(H), c: new Float32Array(H) };
-        const outputs = (side ? memory.toReversed() : memory).map((x) => (state = layers[i].step(x, state.h, state.c)).h);
+        const outputs = (side ? memory.toReversed() : memory)
+          .map((x) => (state = layers[i].step(x, state.h, state.c, undefined, state.x)).h);
         last[i] = [...(last[i] ?? []), state];
         return side ? outputs.toReversed() : outputs;
       });
