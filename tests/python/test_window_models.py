@@ -16,6 +16,7 @@ from test_seq2seq_torch import reference as translator_reference
 
 import rnnfast as rf
 from rnnfast import _core
+from rnnfast.cli import main
 from rnnfast.reference import Normalization, Stack
 from rnnfast.reference.seq2seq import settings
 from rnnfast.train.checkpoint import read_checkpoint
@@ -459,3 +460,22 @@ def test_a_translator_is_loaded_in_every_precision(tmp_path):
         again.save(tmp_path / "again.safetensors", weights=weights)
         same = rf.load(tmp_path / "again.safetensors")
         assert np.array_equal(same.nll(x, lengths, target), again.nll(x, lengths, target))
+
+
+# The command line
+
+
+def test_the_command_line_trains_resumes_and_generates_with_a_window(tmp_path, capsys):
+    (tmp_path / "text.txt").write_text(TEXT)
+    words = ["train", str(tmp_path / "text.txt"), "--cell", "qrnn", "--window", "2", "--embedding-size", "8"]
+    words += ["--hidden-size", "8", "--epochs", "1", "--threads", "1", "--output", str(tmp_path / "m.safetensors")]
+    assert main(words) == 0
+    model = rf.load(tmp_path / "m.safetensors")
+    assert model.config["window"] == 2
+    start = ["train", str(tmp_path / "text.txt"), "--from", str(tmp_path / "m.safetensors"), "--epochs", "1"]
+    assert main([*start, "--output", str(tmp_path / "n.safetensors"), "--window", "2"]) == 0
+    assert main([*start, "--output", str(tmp_path / "o.safetensors"), "--window", "1"]) == 2
+    assert "--window is 1, in the model 2" in capsys.readouterr().err
+    assert main(["generate", str(tmp_path / "m.safetensors"), "--prompt", "a ro", "--length", "5"]) == 0
+    assert main([*words[:2], "--cell", "lstm", "--window", "2", "--output", str(tmp_path / "p.safetensors")]) == 2
+    assert "window is 2 and the cell 'lstm'" in capsys.readouterr().err

@@ -150,8 +150,8 @@ def started_from(path: str, command: str, given: Mapping[str, Any]) -> LanguageM
 _OF_A_NEW_MODEL = ("vocab_size", "min_freq", "max_vocab", "init_scale")
 _ARCHITECTURE = (
     "cell", "hidden_size", "num_layers", "embedding_size", "dropout", "output_dropout", "variational", "tie_weights",
-    "residual", "norm", "embedding_dropout", "output_layer", "cutoffs", "div_value", "num_sampled", "weight_drop",
-    "bidirectional", "context", "decoder", "attention", "readout", "teacher_forcing", "tokenizer", "lower",
+    "residual", "norm", "embedding_dropout", "output_layer", "cutoffs", "div_value", "num_sampled", "weight_drop", "window",
+    "bidirectional", "encoder_window", "context", "decoder", "attention", "readout", "teacher_forcing", "tokenizer", "lower",
 )  # fmt: skip
 
 
@@ -163,6 +163,7 @@ def architecture(model: LanguageModel | Seq2Seq, settings: Mapping[str, Any]) ->
 
 _ABSENT: dict[str, Any] = {
     "norm": "none", "embedding_dropout": None, "output_dropout": None, "weight_drop": 0.0, "div_value": None, "num_sampled": 0,
+    "window": 1, "encoder_window": 1,
 }  # fmt: skip
 
 
