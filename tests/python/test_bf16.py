@@ -111,6 +111,19 @@ def test_a_language_model_trains_and_scores_with_the_same_products_it_generates_
     assert losses[-1] < 0.1 * losses[0]
 
 
+def test_the_gradients_of_a_large_vocabulary_are_those_of_float32_except_for_rounding():
+    def gradients(weights):
+        model = rf.LanguageModel(1501, cell="gru", embedding_size=24, hidden_size=40, seed=0, weights=weights)
+        ids = np.random.default_rng(0).integers(0, 1501, (8, 6)).astype(np.int32)
+        model.loss(ids[:-1], ids[1:])
+        model.backward()
+        return {name: np.array(gradient) for name, gradient in model.grads.items()}
+
+    low, full = gradients("bf16"), gradients("f32")
+    assert all(close(low[name], gradient) for name, gradient in full.items())
+    assert not np.array_equal(low["output.weight"], full["output.weight"])
+
+
 def test_the_precision_is_saved_with_the_model_and_may_be_chosen_at_load(tmp_path):
     path = tmp_path / "model.safetensors"
     model = rf.LanguageModel(7, cell="lstm", hidden_size=20, seed=0, weights="bf16")

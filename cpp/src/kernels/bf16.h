@@ -2,6 +2,7 @@
 #pragma once
 
 #include "kernels/table.h"
+#include "simd/vec.h"
 
 namespace rnnfast::core::RNNFAST_ISA {
 namespace {
@@ -17,23 +18,37 @@ inline uint32_t to_bf16(float x) {
     return exponent == 0 ? bits >> 16 & 0x8000u : is_nan ? nan : rounded;
 }
 
+// The same in every lane.
+inline UnsignedIntVec to_bf16(Vec x) {
+    const UnsignedIntVec bits = (UnsignedIntVec)x, half = bits >> 16;
+    const UnsignedIntVec rounded = (bits + 0x7fffu + (half & 1u)) >> 16;
+    const UnsignedIntVec nan = (UnsignedIntVec)((bits & 0x7fffffffu) > 0x7f800000u);  // all ones or zero
+    const UnsignedIntVec zero = (UnsignedIntVec)((bits & 0x7f800000u) == 0u);
+    return (~(nan | zero) & rounded) | (nan & (half | 0x40u)) | (zero & half & 0x8000u);
+}
+
 inline float word_of(uint32_t low, uint32_t high) {
     const uint32_t bits = low | high << 16;
     float word;
     __builtin_memcpy(&word, &bits, sizeof word);
     return word;
 }
+inline float bf16_word(float low, float high) { return word_of(to_bf16(low), to_bf16(high)); }
 
 void bf16_along(size_t size, const float* x, float* words) {
-    for (size_t i = 0; i < size / 2; ++i) words[i] = word_of(to_bf16(x[2 * i]), to_bf16(x[2 * i + 1]));
-    if (size % 2) words[size / 2] = word_of(to_bf16(x[size - 1]), 0);
+    size_t i = 0;
+    for (; i + lanes <= size; i += lanes) store_halves(words + i / 2, to_bf16(load(x + i)));
+    for (; i + 2 <= size; i += 2) words[i / 2] = bf16_word(x[i], x[i + 1]);
+    if (i < size) words[i / 2] = word_of(to_bf16(x[i]), 0);
 }
 
 void bf16_across(size_t size, const float* even, const float* odd, float* words) {
-    if (!odd)
-        for (size_t i = 0; i < size; ++i) words[i] = word_of(to_bf16(even[i]), 0);
-    else
-        for (size_t i = 0; i < size; ++i) words[i] = word_of(to_bf16(even[i]), to_bf16(odd[i]));
+    size_t i = 0;
+    for (; i + lanes <= size; i += lanes) {
+        const UnsignedIntVec low = to_bf16(load(even + i));
+        store(words + i, as_float((IntVec)(odd ? low | to_bf16(load(odd + i)) << 16 : low)));
+    }
+    for (; i < size; ++i) words[i] = word_of(to_bf16(even[i]), odd ? to_bf16(odd[i]) : 0);
 }
 
 }  // namespace

@@ -10,6 +10,7 @@ constexpr void leave_out_training(Kernels& k) {
     for (CellKernels& cell : k.cells) cell.backward = nullptr;
     for (PointwiseKernels& function : k.pointwise) function.backward = nullptr;
     k.softmax_loss = nullptr;
+    k.loss_words = nullptr;
     k.panel_row_sums = nullptr;
     k.adam = nullptr;
     k.sgd = nullptr;

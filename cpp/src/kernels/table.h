@@ -120,6 +120,25 @@ struct SoftmaxLoss {
     float* maximum = nullptr;       // [lanes] out
     float* sum = nullptr;           // [lanes] out: sum of e^(logit - maximum)
     float* target_logit = nullptr;  // [lanes] out
+    // [lanes] out, weight / sum of each row: then logits are left as e^(logit - maximum), for LossWords
+    float* factor = nullptr;
+};
+
+// The gradients of some classes' logits, (softmax - one_hot) * weight, as bf16 words for two products: one adds over
+// classes, the other over rows.
+struct LossWords {
+    size_t first = 0, classes = 0;        // first: an even class
+    size_t rows = 0, width = 0;           // rows: whole blocks of 16, in panels of this width
+    const float* exponentials = nullptr;  // [panels][classes][width] e^(logit - maximum)
+    size_t plane = 0;                     // floats from one panel to the next
+    const float* factor = nullptr;        // [rows]
+    const int32_t* targets = nullptr;     // [rows]; negative: the row is ignored, its factor is 0
+    float weight = 0;
+    float* across = nullptr;  // [panels][classes / 2 rounded up][width] out: words (class 2i, class 2i + 1)
+    size_t across_plane = 0;
+    float* along = nullptr;  // [classes, along_stride] out: words (row 2i, row 2i + 1)
+    size_t along_stride = 0;
+    float* sums = nullptr;  // [classes], gradients before rounding are added over the rows, in one order on every ISA
 };
 
 // Scores of a block of keys, transposed: [keys, attention_queries], so that a vector holds the same key of `lanes`
@@ -365,6 +384,7 @@ struct Kernels {
     CellKernels cells[cell_count];
     PointwiseKernels pointwise[pointwise_count];
     void (*softmax_loss)(const SoftmaxLoss&);
+    void (*loss_words)(const LossWords&);
     // The largest of a row of logits, and the sum of e^(x - largest)
     void (*exp_sum)(size_t size, const float* x, float* maximum, float* sum);
     void (*adam)(const AdamStep&);

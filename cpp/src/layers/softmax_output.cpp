@@ -26,7 +26,7 @@ OutputLayer::OutputLayer(const Kernels& kernels, Weights weights, Parameter* wei
 void OutputLayer::weights_changed() {
     linear_.weights_changed();
     screen_.weights_changed();
-    rows_.weights_changed();
+    words_.weights_changed();
 }
 
 void OutputLayer::pack(const FileValues& values, bool for_argmax) {
@@ -47,12 +47,26 @@ const LargestOutput& OutputLayer::screen() const {
         [&](LargestOutput& p) { p.pack(*kernels_, weight_->value.data(), bias(), inputs(), vocabulary()); });
 }
 
-const OutputLayer::LeftRows& OutputLayer::left_rows(const GemmKernel& gemm) const {
-    return rows_.get([&](LeftRows& p) {
-        p.words = (inputs() + gemm.terms - 1) / gemm.terms;
-        p.rows.reserve(vocabulary() * p.words);
-        for (size_t v = 0; v < vocabulary(); ++v)
-            gemm.along(inputs(), weight_->value.data() + v * inputs(), p.rows.data() + v * p.words);
+// Below this many classes the other layers take nearly all of the time, and gradients in f32 are more accurate.
+constexpr size_t least_classes_for_bf16 = 1024;
+
+const OutputLayer::WeightWords& OutputLayer::weight_words(const GemmKernel& gemm) const {
+    return words_.get([&](WeightWords& p) {
+        const size_t width = inputs(), classes = vocabulary();
+        const float* weight = weight_->value.data();
+        const bool pairs = gemm.across && classes >= least_classes_for_bf16;
+        p.words = (width + gemm.terms - 1) / gemm.terms;
+        p.rows.reserve(classes * p.words);
+        p.pairs.reserve(pairs ? (classes + 1) / 2 * width : 0);
+        parallel(threads_for(static_cast<double>(classes * width)), [&](const Team& team) {
+            const Range own = split(classes, team.size, team.index, 2);
+            for (size_t v = own.begin; v < own.end; ++v) {
+                const float* row = weight + v * width;
+                gemm.along(width, row, p.rows.data() + v * p.words);
+                if (pairs && v % 2 == 0)
+                    gemm.across(width, row, v + 1 < classes ? row + width : nullptr, p.pairs.data() + v / 2 * width);
+            }
+        });
     });
 }
 
@@ -126,9 +140,10 @@ OutputLoss OutputLayer::loss_of(const float* z, size_t rows, const int32_t* targ
     l.left_stride = inputs();
     l.gemm = &gemm_for(*kernels_, weights_);
     if (l.gemm->along) {
-        const LeftRows& left = left_rows(*l.gemm);
-        l.left = left.rows.data();
-        l.left_stride = left.words;
+        const WeightWords& words = weight_words(*l.gemm);
+        l.left = words.rows.data();
+        l.left_stride = words.words;
+        l.pairs = words.pairs.size() ? words.pairs.data() : nullptr;
     }
     l.bias = bias();
     l.targets = targets;

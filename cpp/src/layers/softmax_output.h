@@ -69,11 +69,12 @@ private:
     const PackedLinear& linear() const;
     bool screened(size_t rows) const;  // by argmax
     const LargestOutput& screen() const;
-    struct LeftRows {
-        Buffer rows;
+    struct WeightWords {
+        Buffer rows;   // [V, words] left rows of the logits
+        Buffer pairs;  // [V / 2 rounded up, Z] left rows of the gradients; empty if these are in f32
         size_t words = 0;
     };
-    const LeftRows& left_rows(const GemmKernel& gemm) const;
+    const WeightWords& weight_words(const GemmKernel& gemm) const;
     OutputLoss loss_of(const float* z, size_t rows, const int32_t* targets, double* nll, LossMemory& memory) const;
     void want_gradients(OutputLoss& l, float* dz, float* dweight, float* dbias) const;
     const float* bias() const { return bias_ ? bias_->value.data() : nullptr; }
@@ -83,7 +84,7 @@ private:
     Parameter *weight_ = nullptr, *bias_ = nullptr;
     Packed<PackedLinear> linear_;   // the right-hand side of `logits`
     Packed<LargestOutput> screen_;  // for `argmax`
-    Packed<LeftRows> rows_;         // the left rows of the loss, in a low precision
+    Packed<WeightWords> words_;     // of the loss, in a low precision
 };
 
 }  // namespace rnnfast::core

@@ -14,17 +14,23 @@ constexpr size_t most_logits =
     4u << 20;  // floats of logits that exist at a time, 16 MB: with 8 MB the weights are read more often, 5% slower
 constexpr size_t row_grain = 64;     // of a block: whole panels of every ISA, so that the sums over blocks are the same
 constexpr size_t class_chunk = 126;  // classes whose weights stay in L2 while all rows use them: 21 full tiles
-constexpr size_t depth_chunk = 512;  // classes whose weights and dz stay in L2 while dh is summed: 1,024 do not
+constexpr size_t depth_chunk =
+    512;  // words of classes whose weights and dz stay in L2 while dh is summed: 1,024 do not
+constexpr size_t most_words = 1 << 15;  // bf16 words of a chunk's dz, which stay in L2 for dW
 
 // A block of rows and its scratch. Logits and the transposed h lie in panels of `width` rows.
 struct Block {
     size_t first, rows, panels;
     float* logits;  // [panels][V][width]
     float* h;       // [panels][H][width]: the words of h transposed, later dh transposed
-    float* source;  // [H / width][panels * width][width]: h as the right-hand side of dW
-    float* sums;    // [panels * width] x 3: maximum, sum, target logit
+    float* source;  // [H / width][words of panels * width][width]: h as the right-hand side of dW
+    float* sums;    // [panels * width] x 4: maximum, sum, target logit, factor
     int32_t* targets;
+    float* pairs;  // bf16: [panels][V / 2 rounded up][width] dz as the right-hand side of dh
+    float* along;  // bf16: [threads][most_words] dz of a chunk as the left rows of dW
 };
+
+size_t halves(size_t count) { return (count + 1) / 2; }
 
 // Rows of a panel to compute, in whole vectors of any ISA: those beyond the block's rows are zeros.
 size_t panel_rows(const Block& b, size_t panel, size_t width) {
@@ -46,20 +52,28 @@ void pack_column(const GemmKernel& kernel, const float* row, size_t valid, size_
     }
 }
 
+// Row r of the block as a row of dW's right-hand side; in bf16 the rows r and r + 1, zeros beyond the block's.
+void pack_source(const OutputLoss& l, const Block& b, size_t width, size_t r) {
+    const size_t terms = l.pairs ? 2 : 1, words = b.panels * width / terms;
+    const float* row = l.h + (b.first + (r < b.rows ? r : 0)) * l.h_stride;
+    for (size_t j = 0; j < l.hidden; j += width) {
+        const size_t valid = r < b.rows ? std::min(width, l.hidden - j) : 0;
+        float* target = b.source + j * words + r / terms * width;
+        if (l.pairs && valid)
+            l.gemm->across(valid, row + j, r + 1 < b.rows ? row + l.h_stride + j : nullptr, target);
+        else
+            std::copy_n(row + j, valid, target);
+        std::fill(target + valid, target + width, 0.0f);
+    }
+}
+
 void pack_block(const OutputLoss& l, const Block& b, size_t width, Range panels, bool gradient) {
-    const size_t block_rows = b.panels * width;
     for (size_t r = panels.begin * width; r < panels.end * width; ++r) {
         const bool real = r < b.rows;
         const float* row = l.h + (b.first + (real ? r : 0)) * l.h_stride;
         pack_column(*l.gemm, row, real ? l.hidden : 0, l.hidden, b.h + r / width * l.hidden * width + r % width, width);
         b.targets[r] = real ? l.targets[b.first + r] : -1;
-        if (!gradient) continue;
-        for (size_t j = 0; j < l.hidden; j += width) {
-            const size_t valid = real ? std::min(width, l.hidden - j) : 0;
-            float* target = b.source + j * block_rows + r * width;
-            std::copy_n(row + j, valid, target);
-            std::fill(target + valid, target + width, 0.0f);
-        }
+        if (gradient && (!l.pairs || r % 2 == 0)) pack_source(l, b, width, r);
     }
 }
 
@@ -115,6 +129,7 @@ void softmax(const Kernels& kernels, const OutputLoss& l, const Block& b, Range 
         s.maximum = b.sums + r;
         s.sum = s.maximum + block_rows;
         s.target_logit = s.sum + block_rows;
+        s.factor = l.pairs ? s.target_logit + block_rows : nullptr;
         kernels.softmax_loss(s);
         for (size_t j = r; j < std::min(r + lanes, b.rows); ++j)
             l.nll[b.first + j] = b.targets[j] < 0 ? 0.0
@@ -126,19 +141,21 @@ void softmax(const Kernels& kernels, const OutputLoss& l, const Block& b, Range 
 
 // dh^T = W^T dz, the rows of dh^T (hidden units) owned by threads
 void hidden_gradient(const Kernels& kernels, const OutputLoss& l, const Block& b, Range units, const float* zeros) {
-    const size_t width = kernels.product().width;
+    const GemmKernel& kernel = l.pairs ? *l.gemm : kernels.product();
+    const size_t width = kernel.width, words = l.pairs ? halves(l.vocabulary) : l.vocabulary;
+    const float *left = l.pairs ? l.pairs : l.weight, *right = l.pairs ? b.pairs : b.logits;
     Gemm g;
     g.rows = units.size();
     g.step = l.hidden;
-    for (size_t v = 0; v < l.vocabulary && g.rows; v += depth_chunk) {
-        g.depth = std::min(depth_chunk, l.vocabulary - v);
-        g.a = {l.weight + v * l.hidden + units.begin, 1, 0, 0};
+    for (size_t v = 0; v < words && g.rows; v += depth_chunk) {
+        g.depth = std::min(depth_chunk, words - v);
+        g.a = {left + v * l.hidden + units.begin, 1, 0, 0};
         g.start = v ? nullptr : zeros;
         for (size_t p = 0; p < b.panels; ++p) {
             g.columns = panel_rows(b, p, width);
-            g.panels = b.logits + (p * l.vocabulary + v) * width;
+            g.panels = right + (p * words + v) * width;
             g.c = {b.h + (p * l.hidden + units.begin) * width, width, 0, 0};
-            kernels.product().run(g);
+            kernel.run(g);
         }
     }
     for (size_t r = 0; r < b.rows; ++r) {
@@ -147,27 +164,77 @@ void hidden_gradient(const Kernels& kernels, const OutputLoss& l, const Block& b
     }
 }
 
+// Of a block's dW, all but the left rows.
+Gemm weight_product(const OutputLoss& l, const Block& b, size_t width, size_t classes, size_t v, const float* zeros) {
+    const size_t terms = l.pairs ? 2 : 1;
+    Gemm g;
+    g.rows = classes;
+    g.depth = (b.rows + terms - 1) / terms;
+    g.columns = l.hidden;
+    g.panels = b.source;
+    g.panel_stride = b.panels * width / terms * width;
+    g.start = b.first ? nullptr : zeros;
+    g.c = {l.dweight + v * l.hidden, l.hidden, 0, 0};
+    return g;
+}
+
 // dW = dz^T h over all blocks, the rows of dW (classes) owned by threads
 void weight_gradient(const Kernels& kernels, const OutputLoss& l, const Block& b, Range classes, const float* zeros) {
     const size_t width = kernels.product().width;
     for (size_t v = classes.begin; v < classes.end; v += class_chunk) {
-        Gemm g;
-        g.rows = std::min(class_chunk, classes.end - v);
-        g.depth = b.rows;
-        g.columns = l.hidden;
+        Gemm g = weight_product(l, b, width, std::min(class_chunk, classes.end - v), v, zeros);
         g.a = {b.logits + v * width, width, 0, 0};
         g.inner = width;
         g.outer_step = l.vocabulary * width;
-        g.panels = b.source;
-        g.panel_stride = b.panels * width * width;
-        g.start = b.first ? nullptr : zeros;
-        g.c = {l.dweight + v * l.hidden, l.hidden, 0, 0};
         kernels.product().run(g);
     }
     if (!l.dbias || classes.size() == 0) return;
-    if (b.first == 0) std::fill_n(l.dbias + classes.begin, classes.size(), 0.0f);
     kernels.panel_row_sums(classes.size(), round_up(b.rows, unit_block), l.vocabulary * width, width,
                            b.logits + classes.begin * width, l.dbias + classes.begin);
+}
+
+// The same in bf16: dz becomes words for this product and for that of hidden_gradient, while a chunk of it is in L2.
+void weight_gradient_of_words(const Kernels& kernels, const OutputLoss& l, const Block& b, Range classes,
+                              const float* zeros, float* along) {
+    const size_t width = l.gemm->width, words = b.panels * width / 2;
+    const size_t chunk = std::min(class_chunk, std::max<size_t>(1, most_words / (6 * words)) * 6);
+    float no_bias[class_chunk] = {};
+    for (size_t v = classes.begin; v < classes.end; v += chunk) {
+        LossWords w;
+        w.first = v;
+        w.classes = std::min(chunk, classes.end - v);
+        w.rows = round_up(b.rows, unit_block);
+        w.width = width;
+        w.exponentials = b.logits + v * width;
+        w.plane = l.vocabulary * width;
+        w.factor = b.sums + 3 * b.panels * width;
+        w.targets = b.targets;
+        w.weight = l.weight_per_row;
+        w.across = b.pairs + v / 2 * width;
+        w.across_plane = halves(l.vocabulary) * width;
+        w.along = along;
+        w.along_stride = words;
+        w.sums = l.dbias ? l.dbias + v : no_bias;
+        kernels.loss_words(w);
+        Gemm g = weight_product(l, b, width, w.classes, v, zeros);
+        g.a = {along, words, 0, 0};
+        l.gemm->run(g);
+    }
+}
+
+void gradients(const Kernels& kernels, const OutputLoss& l, const Block& b, const Team& team, const float* zeros) {
+    const Range classes = split(l.vocabulary, team.size, team.index, 6);
+    const Range units = split(l.hidden, team.size, team.index, 6);
+    if (b.first == 0 && l.dbias) std::fill_n(l.dbias + classes.begin, classes.size(), 0.0f);
+    if (l.pairs) {
+        weight_gradient_of_words(kernels, l, b, classes, zeros, b.along + team.index * most_words);
+        team.wait();
+        hidden_gradient(kernels, l, b, units, zeros);
+    } else {
+        hidden_gradient(kernels, l, b, units, zeros);
+        weight_gradient(kernels, l, b, classes, zeros);
+    }
+    team.wait();
 }
 
 }  // namespace
@@ -177,12 +244,16 @@ void output_loss(const Kernels& kernels, const OutputLoss& l) {
     const bool gradient = l.dh != nullptr;
     const size_t most = std::max<size_t>(1, most_logits / (l.vocabulary * row_grain)) * row_grain;
     const size_t block_rows = std::min(round_up(l.rows, width), most);
-    const size_t panels = block_rows / width;
+    const double flops =
+        (gradient ? 6.0 : 2.0) * static_cast<double>(l.rows) * static_cast<double>(l.vocabulary * hidden);
+    const size_t threads = threads_for(flops);
     const size_t parts[] = {block_rows * l.vocabulary,
                             block_rows * hidden,
                             gradient ? block_rows * round_up(hidden, width) : 0,
-                            3 * block_rows,
+                            4 * block_rows,
                             block_rows,
+                            gradient && l.pairs ? block_rows * halves(l.vocabulary) : 0,
+                            gradient && l.pairs ? threads * most_words : 0,
                             round_up(std::max(hidden, width), width)};
     size_t floats = 0;
     for (const size_t part : parts) floats += round_up(part, alignment / 4);
@@ -196,15 +267,14 @@ void output_loss(const Kernels& kernels, const OutputLoss& l) {
                 take(parts[1]),
                 take(parts[2]),
                 take(parts[3]),
-                reinterpret_cast<int32_t*>(take(parts[4]))};
-    float* zeros = take(parts[5]);
-    std::fill_n(zeros, parts[5], 0.0f);
+                reinterpret_cast<int32_t*>(take(parts[4])),
+                take(parts[5]),
+                take(parts[6])};
+    float* zeros = take(parts[7]);
+    std::fill_n(zeros, parts[7], 0.0f);
 
-    const double flops =
-        (gradient ? 6.0 : 2.0) * static_cast<double>(l.rows) * static_cast<double>(l.vocabulary * hidden);
-    parallel(threads_for(flops), [&](const Team& team) {
+    parallel(threads, [&](const Team& team) {
         const Range classes = split(l.vocabulary, team.size, team.index, 6);
-        const Range units = split(hidden, team.size, team.index, 6);
         Block b = block;
         for (; b.first < l.rows; b.first += block_rows) {
             b.rows = std::min(block_rows, l.rows - b.first);
@@ -215,10 +285,7 @@ void output_loss(const Kernels& kernels, const OutputLoss& l) {
             team.wait();
             softmax(kernels, l, b, split(round_up(b.rows, unit_block) / kernels.lanes, team.size, team.index));
             team.wait();
-            if (!gradient) continue;
-            hidden_gradient(kernels, l, b, units, zeros);
-            weight_gradient(kernels, l, b, classes, zeros);
-            team.wait();
+            if (gradient) gradients(kernels, l, b, team, zeros);
         }
     });
 }

@@ -19,9 +19,11 @@ struct OutputLoss {
     const float* const* products = nullptr;
     const int32_t* targets;  // [rows]; negative: the row counts for nothing
     double* nll;             // [rows] out: -log softmax(h W^T + b)[target], in nats; 0 where the target is negative
-    // Gradients of weight_per_row * sum of nll, by products in f32; or dh = nullptr: none.
+    // Gradients of weight_per_row * sum of nll; or dh = nullptr: none. With `pairs` by gemm's products of bf16 words,
+    // without in f32. dbias adds numbers that are not rounded to bf16.
     float weight_per_row = 0;
-    float* dh = nullptr;  // [rows, H] out
+    const float* pairs = nullptr;  // [V / 2 rounded up, H] words (weight[2i], weight[2i + 1])
+    float* dh = nullptr;           // [rows, H] out
     size_t dh_stride = 0;
     float* dweight = nullptr;  // [V, H] out
     float* dbias = nullptr;    // [V] out

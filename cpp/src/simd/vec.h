@@ -167,6 +167,13 @@ inline void store_bytes(uint8_t* p, IntVec v) {
     __builtin_memcpy(p, &bytes, sizeof bytes);
 }
 
+// Stores the low half of every lane, the first lane first.
+inline void store_halves(float* p, UnsignedIntVec v) {
+    typedef uint16_t Halves __attribute__((vector_size(lanes * 2)));
+    const Halves halves = __builtin_convertvector(v, Halves);
+    __builtin_memcpy(p, &halves, sizeof halves);
+}
+
 // sum + a0 b0 + a1 b1 + a2 b2 + a3 b3 in every lane: a holds four unsigned bytes, b four signed bytes, sum a 32-bit
 // integer. Exact, so every ISA gives the same result.
 #if defined(__AVX512VNNI__)
