@@ -18,15 +18,6 @@ inline uint32_t to_bf16(float x) {
     return exponent == 0 ? bits >> 16 & 0x8000u : is_nan ? nan : rounded;
 }
 
-// The same in every lane.
-inline UnsignedIntVec to_bf16(Vec x) {
-    const UnsignedIntVec bits = (UnsignedIntVec)x, half = bits >> 16;
-    const UnsignedIntVec rounded = (bits + 0x7fffu + (half & 1u)) >> 16;
-    const UnsignedIntVec nan = (UnsignedIntVec)((bits & 0x7fffffffu) > 0x7f800000u);  // all ones or zero
-    const UnsignedIntVec zero = (UnsignedIntVec)((bits & 0x7f800000u) == 0u);
-    return (~(nan | zero) & rounded) | (nan & (half | 0x40u)) | (zero & half & 0x8000u);
-}
-
 inline float word_of(uint32_t low, uint32_t high) {
     const uint32_t bits = low | high << 16;
     float word;

@@ -50,6 +50,23 @@ const LargestOutput& OutputLayer::screen() const {
 // Below this many classes the other layers take nearly all of the time, and gradients in f32 are more accurate.
 constexpr size_t least_classes_for_bf16 = 1024;
 
+namespace {
+
+// Rows v and v + 1 of the weight as words in OutputLoss::pairs; a row of zeros beyond the last.
+void pack_pair(const GemmKernel& gemm, const float* row, size_t width, size_t classes, size_t v, float* pairs) {
+    constexpr size_t part = 16 * pairs_tile;
+    float words[part];
+    for (size_t k = 0; k < width; k += part) {
+        const size_t count = std::min(part, width - k);
+        gemm.across(count, row + k, v + 1 < classes ? row + width + k : nullptr, words);
+        for (size_t i = 0; i < count; i += pairs_tile)
+            std::copy_n(words + i, std::min(pairs_tile, count - i),
+                        pairs + ((k + i) / pairs_tile * ((classes + 1) / 2) + v / 2) * pairs_tile);
+    }
+}
+
+}  // namespace
+
 const OutputLayer::WeightWords& OutputLayer::weight_words(const GemmKernel& gemm) const {
     return words_.get([&](WeightWords& p) {
         const size_t width = inputs(), classes = vocabulary();
@@ -57,14 +74,12 @@ const OutputLayer::WeightWords& OutputLayer::weight_words(const GemmKernel& gemm
         const bool pairs = gemm.across && classes >= least_classes_for_bf16;
         p.words = (width + gemm.terms - 1) / gemm.terms;
         p.rows.reserve(classes * p.words);
-        p.pairs.reserve(pairs ? (classes + 1) / 2 * width : 0);
+        p.pairs.reserve(pairs ? (classes + 1) / 2 * round_up(width, pairs_tile) : 0);
         parallel(threads_for(static_cast<double>(classes * width)), [&](const Team& team) {
             const Range own = split(classes, team.size, team.index, 2);
             for (size_t v = own.begin; v < own.end; ++v) {
-                const float* row = weight + v * width;
-                gemm.along(width, row, p.rows.data() + v * p.words);
-                if (pairs && v % 2 == 0)
-                    gemm.across(width, row, v + 1 < classes ? row + width : nullptr, p.pairs.data() + v / 2 * width);
+                gemm.along(width, weight + v * width, p.rows.data() + v * p.words);
+                if (pairs && v % 2 == 0) pack_pair(gemm, weight + v * width, width, classes, v, p.pairs.data());
             }
         });
     });

@@ -12,6 +12,8 @@ namespace {
 
 constexpr size_t most_logits =
     4u << 20;  // floats of logits that exist at a time, 16 MB: with 8 MB the weights are read more often, 5% slower
+constexpr size_t least_rows =
+    256;  // of a block of many classes: with 64, reading and writing dW takes as long as products
 constexpr size_t row_grain = 64;     // of a block: whole panels of every ISA, so that the sums over blocks are the same
 constexpr size_t class_chunk = 126;  // classes whose weights stay in L2 while all rows use them: 21 full tiles
 constexpr size_t depth_chunk =
@@ -143,13 +145,14 @@ void softmax(const Kernels& kernels, const OutputLoss& l, const Block& b, Range 
 void hidden_gradient(const Kernels& kernels, const OutputLoss& l, const Block& b, Range units, const float* zeros) {
     const GemmKernel& kernel = l.pairs ? *l.gemm : kernels.product();
     const size_t width = kernel.width, words = l.pairs ? halves(l.vocabulary) : l.vocabulary;
-    const float *left = l.pairs ? l.pairs : l.weight, *right = l.pairs ? b.pairs : b.logits;
+    const float* right = l.pairs ? b.pairs : b.logits;
     Gemm g;
     g.rows = units.size();
-    g.step = l.hidden;
+    g.step = l.pairs ? pairs_tile : l.hidden;
     for (size_t v = 0; v < words && g.rows; v += depth_chunk) {
         g.depth = std::min(depth_chunk, words - v);
-        g.a = {left + v * l.hidden + units.begin, 1, 0, 0};
+        g.a = {l.weight + v * l.hidden + units.begin, 1, 0, 0};
+        if (l.pairs) g.a = {l.pairs + units.begin * words + v * pairs_tile, 1, pairs_tile, words * pairs_tile};
         g.start = v ? nullptr : zeros;
         for (size_t p = 0; p < b.panels; ++p) {
             g.columns = panel_rows(b, p, width);
@@ -224,7 +227,7 @@ void weight_gradient_of_words(const Kernels& kernels, const OutputLoss& l, const
 
 void gradients(const Kernels& kernels, const OutputLoss& l, const Block& b, const Team& team, const float* zeros) {
     const Range classes = split(l.vocabulary, team.size, team.index, 6);
-    const Range units = split(l.hidden, team.size, team.index, 6);
+    const Range units = split(l.hidden, team.size, team.index, pairs_tile);
     if (b.first == 0 && l.dbias) std::fill_n(l.dbias + classes.begin, classes.size(), 0.0f);
     if (l.pairs) {
         weight_gradient_of_words(kernels, l, b, classes, zeros, b.along + team.index * most_words);
@@ -242,7 +245,7 @@ void gradients(const Kernels& kernels, const OutputLoss& l, const Block& b, cons
 void output_loss(const Kernels& kernels, const OutputLoss& l) {
     const size_t width = kernels.product().width, hidden = l.hidden;
     const bool gradient = l.dh != nullptr;
-    const size_t most = std::max<size_t>(1, most_logits / (l.vocabulary * row_grain)) * row_grain;
+    const size_t most = std::max(least_rows, most_logits / (l.vocabulary * row_grain) * row_grain);
     const size_t block_rows = std::min(round_up(l.rows, width), most);
     const double flops =
         (gradient ? 6.0 : 2.0) * static_cast<double>(l.rows) * static_cast<double>(l.vocabulary * hidden);

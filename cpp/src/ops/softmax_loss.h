@@ -6,6 +6,8 @@
 
 namespace rnnfast::core {
 
+constexpr size_t pairs_tile = 6;  // as many rows as a product's tile has: it reads them side by side
+
 struct OutputLoss {
     size_t rows, hidden, vocabulary;
     const float* h;  // [rows, H]
@@ -22,7 +24,7 @@ struct OutputLoss {
     // Gradients of weight_per_row * sum of nll; or dh = nullptr: none. With `pairs` by gemm's products of bf16 words,
     // without in f32. dbias adds numbers that are not rounded to bf16.
     float weight_per_row = 0;
-    const float* pairs = nullptr;  // [V / 2 rounded up, H] words (weight[2i], weight[2i + 1])
+    const float* pairs = nullptr;  // [H / tile rounded up][V / 2 rounded up][tile] words (weight[2i], weight[2i + 1])
     float* dh = nullptr;           // [rows, H] out
     size_t dh_stride = 0;
     float* dweight = nullptr;  // [V, H] out

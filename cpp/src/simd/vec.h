@@ -167,6 +167,19 @@ inline void store_bytes(uint8_t* p, IntVec v) {
     __builtin_memcpy(p, &bytes, sizeof bytes);
 }
 
+// The nearest bf16 in the low half of every lane, ties to even. A NaN stays NaN; a number below 1.2e-38 becomes zero.
+#if defined(__AVX512BF16__) && !defined(__clang__)
+inline UnsignedIntVec to_bf16(Vec x) { return (UnsignedIntVec)_mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(x)); }
+#else
+inline UnsignedIntVec to_bf16(Vec x) {
+    const UnsignedIntVec bits = (UnsignedIntVec)x, half = bits >> 16;
+    const UnsignedIntVec rounded = (bits + 0x7fffu + (half & 1u)) >> 16;
+    const UnsignedIntVec nan = (UnsignedIntVec)((bits & 0x7fffffffu) > 0x7f800000u);  // all ones or zero
+    const UnsignedIntVec zero = (UnsignedIntVec)((bits & 0x7f800000u) == 0u);
+    return (~(nan | zero) & rounded) | (nan & (half | 0x40u)) | (zero & half & 0x8000u);
+}
+#endif
+
 // Stores the low half of every lane, the first lane first.
 inline void store_halves(float* p, UnsignedIntVec v) {
     typedef uint16_t Halves __attribute__((vector_size(lanes * 2)));
