@@ -115,7 +115,7 @@ class Measured:
     rounds: int = 0
 
 
-BF16_TOLERANCE = 2e-2  # weights and inputs have 8 significant bits: 1e-3 to 1e-2 after 100 steps
+BF16_TOLERANCE = 3e-2  # numbers of 8 significant bits: 1e-3 to 1e-2 after 100 steps, gradients of 64 steps 2.3e-2
 
 
 def prepare(workers: dict[str, Worker], case: Case, result: Measured) -> dict[str, Worker]:

@@ -15,7 +15,7 @@ TITLES = {
     "lm": "Language model: a whole training step",
 }
 STYLES = {
-    "torch": ("#d1495b", "o"), "torch_cell": ("#b07aa1", "s"), "torch_compile": ("#f28e2b", "P"),
+    "torch": ("#d1495b", "o"), "torch_bf16": ("#d1495b", "v"), "torch_cell": ("#b07aa1", "s"), "torch_compile": ("#f28e2b", "P"),
     "onnxruntime": ("#2e86ab", "D"), "openvino": ("#59a14f", "^"), "openvino_bf16": ("#59a14f", "v"),
     "jax": ("#edae49", "X"),
 }  # fmt: skip

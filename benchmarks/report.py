@@ -14,7 +14,8 @@ from benchmarks.measure import ALONE, Measured
 from benchmarks.peers import PEERS
 
 LABELS = {
-    "torch": "PyTorch", "torch_cell": "torch Cell", "torch_compile": "compiled", "onnxruntime": "ONNX RT",
+    "torch": "PyTorch", "torch_bf16": "autocast", "torch_cell": "torch Cell", "torch_compile": "compiled",
+    "onnxruntime": "ONNX RT",
     "openvino": "OpenVINO", "openvino_bf16": "OV bf16", "jax": "JAX",
 }  # fmt: skip
 

@@ -56,6 +56,7 @@ PEERS = {
     "rnnfast": Entry("rnnfast", cells=tuple(GATES)),
     "rnnfast_bf16": Entry("rnnfast", options={"weights": "bf16"}, cells=tuple(GATES)),
     "torch": Entry("torch"),
+    "torch_bf16": Entry("torch", ("forward", "train", "lm"), {"autocast": True}),
     "torch_cell": Entry("torch", ("stream",), {"single_step": True}),
     "torch_compile": Entry("torch", options={"compiled": True}),
     "onnxruntime": Entry("onnxruntime", FORWARD),
@@ -63,7 +64,15 @@ PEERS = {
     "openvino_bf16": Entry("openvino", FORWARD, {"precision": "bf16"}),
     "jax": Entry("jax", ("forward", "stream", "train")),
 }
-USUAL = ["torch", "torch_cell", "onnxruntime", "openvino", "openvino_bf16", "jax"]  # torch_compile is slow to start
+USUAL = [
+    "torch",
+    "torch_bf16",
+    "torch_cell",
+    "onnxruntime",
+    "openvino",
+    "openvino_bf16",
+    "jax",
+]  # torch_compile is slow to start
 
 
 def load(name: str, threads: int) -> Peer:

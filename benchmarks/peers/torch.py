@@ -1,7 +1,10 @@
-"""PyTorch: its layers in inference mode or with autograd; its cells for streams; torch.compile on request."""
+"""PyTorch: its layers in inference mode or with autograd; its cells for streams; torch.compile and bf16 on request."""
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,11 +16,14 @@ from benchmarks.peers import Arrays, Program
 
 
 class Peer:
-    def __init__(self, threads: int, *, compiled: bool = False, single_step: bool = False) -> None:
+    def __init__(
+        self, threads: int, *, compiled: bool = False, single_step: bool = False, autocast: bool = False
+    ) -> None:
         torch.set_num_threads(threads)
         if torch.get_num_interop_threads() != 1:  # can be set only once
             torch.set_num_interop_threads(1)
         self._compiled, self._single_step = compiled, single_step
+        self._precision = partial(torch.autocast, "cpu", torch.bfloat16, enabled=autocast)
         self.version = torch.__version__
 
     def prepare(self, case: Case) -> Program:
@@ -37,10 +43,15 @@ class Peer:
         apply, x = _whole_sequence(case, call), torch.from_numpy(inputs(case)["x"])
 
         def check() -> Arrays:
-            with torch.inference_mode():
-                return {"y": apply(x).numpy()}
+            with self._inference():
+                return {"y": apply(x).float().numpy()}
 
-        return Program(check, lambda: apply(x), torch.inference_mode)
+        return Program(check, lambda: apply(x), self._inference)
+
+    @contextlib.contextmanager
+    def _inference(self) -> Iterator[None]:
+        with torch.inference_mode(), self._precision():
+            yield
 
     def _train(self, case: Case) -> Program:
         layer, call = self._layer(case)
@@ -50,12 +61,13 @@ class Peer:
         def run() -> torch.Tensor:
             layer.zero_grad()
             x.grad = None
-            y = apply(x)
-            y.backward(dy)
+            with self._precision():
+                y = apply(x)
+            y.backward(dy.to(y.dtype))
             return y
 
         def check() -> Arrays:
-            y = run().detach().numpy()
+            y = run().detach().float().numpy()
             return {"y": y, "dx": x.grad.numpy(), **{f"d{n}": p.grad.numpy() for n, p in layer.named_parameters()}}
 
         return Program(check, run)
@@ -93,7 +105,8 @@ class Peer:
         ids, targets = data["ids"], data["targets"].flatten()
 
         def run() -> float:
-            loss = call(ids, targets)
+            with self._precision():
+                loss = call(ids, targets)
             optimizer.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(parameters, 1.0)

@@ -200,6 +200,14 @@ def test_the_report_gives_ratios_and_marks_what_loses():
     assert report.summary([wins, loses])[0].endswith("1 of 2 lose")
 
 
+def test_every_framework_has_a_column_and_a_mark():
+    from benchmarks import plot
+    from benchmarks.peers import PEERS
+
+    others = {name for name in PEERS if not name.startswith("rnnfast")}
+    assert others == set(report.LABELS) == set(plot.STYLES)
+
+
 def test_bf16_is_compared_with_bf16_only():
     times = {"rnnfast": [2.0], "rnnfast_bf16": [1.0], "openvino": [3.0], "openvino_bf16": [1.5]}
     measured = Measured(times, dict.fromkeys(times, 0.0), rounds=1)
