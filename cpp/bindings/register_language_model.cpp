@@ -34,9 +34,10 @@ void check_tokens(const Array<int32_t>& x) {
                                     ", expected (T, N) token ids with at least one step");
 }
 
-// One dropout key, or one for each group of rows. Returns (nll [T, N] float64, state).
+// One dropout key, or one for each group of rows. zero_gradients: they are, and nobody reads them before backward.
+// Returns (nll [T, N] float64, state).
 py::tuple loss(LanguageModel& model, const Array<int32_t>& x, const Array<int32_t>& y, const py::sequence& state,
-               bool train, const Keys& dropout_keys) {
+               bool train, const Keys& dropout_keys, bool zero_gradients) {
     check_tokens(x);
     check_shape(y, {x.shape(0), x.shape(1)}, "y");
     const Batch batch(model, x, state);
@@ -45,6 +46,7 @@ py::tuple loss(LanguageModel& model, const Array<int32_t>& x, const Array<int32_
     const RowGroups groups = row_groups_of(dropout_keys);
     {
         const py::gil_scoped_release release;
+        if (zero_gradients) model.expect_zero_gradients();
         model.loss(x.data(), y.data(), batch.steps, batch.rows, batch.start, batch.end.at, out, train, groups);
     }
     return py::make_tuple(nll, batch.end.arrays);
@@ -148,7 +150,8 @@ void register_language_model(py::module_& m) {
     py::class_<LanguageModel> model(m, "LanguageModel");
     model.def(py::init(&made_of<LanguageModel, LanguageModelOptions>), py::arg("config"))
         .def_property_readonly("config", [](const LanguageModel& l) { return write_options(l.options()); })
-        .def("loss", &loss, py::arg("x"), py::arg("y"), py::arg("state"), py::arg("train"), py::arg("dropout_keys"))
+        .def("loss", &loss, py::arg("x"), py::arg("y"), py::arg("state"), py::arg("train"), py::arg("dropout_keys"),
+             py::arg("zero_gradients") = false)
         .def("backward", &LanguageModel::backward, py::call_guard<py::gil_scoped_release>())
         .def_property_readonly("unfinished", &LanguageModel::unfinished,
                                "All parameters but so many leading ones have complete gradients.")

@@ -28,8 +28,8 @@ void register_optimizer(py::module_& m) {
              py::arg("beta1") = 0.9, py::arg("beta2") = 0.999, py::arg("epsilon") = 1e-8,
              py::arg("weight_decay") = 0.0);
     py::class_<Optimizer>(m, "Optimizer")
-        .def("step", py::overload_cast<double, double>(&Optimizer::step), py::arg("learning_rate"),
-             py::arg("weight_decay"), py::call_guard<py::gil_scoped_release>())
+        .def("step", py::overload_cast<double, double, bool>(&Optimizer::step), py::arg("learning_rate"),
+             py::arg("weight_decay"), py::arg("zero_grad") = false, py::call_guard<py::gil_scoped_release>())
         .def(
             "keep", [](Optimizer& o, size_t begin, size_t end) { o.keep({begin, end}); }, py::arg("begin"),
             py::arg("end"), "Holds and moves these elements alone, counted over all parameters; state() is then flat.")

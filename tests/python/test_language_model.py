@@ -237,6 +237,28 @@ def test_embedding_dropout_acts_on_the_embeddings_alone(tmp_path):
         rf.LanguageModel(6, embedding_size=4, embedding_dropout=1.0)
 
 
+@pytest.mark.parametrize(
+    "options", [{}, {"tie_weights": True}, {"output": "adaptive", "cutoffs": [5, 20], "div_value": 2.0}]
+)
+def test_a_loss_that_finds_zero_gradients_leaves_those_that_backward_would_add(options):
+    one, other = (
+        rf.LanguageModel(40, embedding_size=8, hidden_size=8, dropout=0.3, seed=2, **options) for _ in range(2)
+    )
+    x, y = np.random.default_rng(0).integers(0, 40, (2, 5, 3))
+    loss, _ = one.loss(x, y)
+    found, _ = other._training_loss(x, y, zero_gradients=True)
+    assert found == loss
+    for model in (one, other):
+        model.backward()
+    for name, gradient in one.grads.items():
+        np.testing.assert_array_equal(other.grads[name], gradient)
+    for model in (one, other):  # the second time it adds, as always
+        model.loss(x, y)
+        model.backward()
+    for name, gradient in one.grads.items():
+        np.testing.assert_array_equal(other.grads[name], gradient)
+
+
 def test_weights_start_within_the_requested_scale():
     model = rf.LanguageModel(50, embedding_size=20, hidden_size=20, init_scale=0.1, seed=5)
     for value in model.parameters().values():

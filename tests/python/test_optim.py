@@ -142,6 +142,28 @@ def test_frozen_parameters_do_not_change_and_are_not_in_the_norm(name, options):
     assert part.frozen == ()
 
 
+@pytest.mark.parametrize(("name", "options"), [*OPTIMIZERS, ("SGD", {})])
+def test_step_and_zero_grad_are_the_two_calls_and_leave_zeros_where_they_are(name, options):
+    one, other = rf.Embedding(300, 40, seed=0), rf.Embedding(300, 40, seed=0)
+    parts = [(each, layers(1)) for each in (one, other)]
+    for each, more in parts:
+        each.grads["weight"][[3, 4, 250]] = np.random.default_rng(2).normal(size=(3, 40))
+        each.grads["weight"][7, 9] = -0.0
+        table = each.state_dict()["weight"].copy()
+        table[5, :2] = 0.0, -0.0
+        each.load_state_dict({"weight": table})
+        fill(more, 3)
+        more[1].requires_grad_(False)
+    models = [[each, *more] for each, more in parts]
+    optimizers = [getattr(rf, name)(model, lr=0.1, **options) for model in models]
+    optimizers[0].step_and_zero_grad()
+    optimizers[1].step()
+    optimizers[1].zero_grad()
+    for a, b in zip(weights(models[0]), weights(models[1])):
+        np.testing.assert_array_equal(a.view(np.int32), b.view(np.int32))
+    assert not any(gradient.any() for part in models[0] for gradient in part.grads.values())
+
+
 def test_a_parameter_that_is_unfrozen_later_restarts_its_means_as_in_torch():
     torch = pytest.importorskip("torch")
     part = rf.Linear(3, 2, seed=0)

@@ -24,8 +24,8 @@ struct OptimizerOptions {
 class Optimizer {
 public:
     Optimizer(const Kernels& kernels, Parameters parameters, OptimizerOptions options);
-    // Moves every parameter that is not frozen.
-    void step(double learning_rate, double weight_decay);
+    // Moves every parameter that is not frozen. zero_grad: sets all gradients to zero in the same pass.
+    void step(double learning_rate, double weight_decay, bool zero_grad = false);
     void step(double learning_rate) { step(learning_rate, options_.weight_decay); }
     // From here on, holds the state of these elements alone (counted over all parameters) and moves no others, which
     // are those of other processes. Elements that it did not hold before have a state of zeros.
@@ -43,6 +43,12 @@ private:
     bool has_second() const { return options_.kind != OptimizerKind::sgd; }
     SgdStep sgd_step(size_t parameter, double learning_rate, double weight_decay) const;
     AdamStep adam_step(size_t parameter, double learning_rate, double weight_decay) const;
+    struct ParameterStep {  // what all elements of a parameter have in common
+        SgdStep sgd;
+        AdamStep adam;
+        double learning_rate, weight_decay;
+    };
+    void move(size_t parameter, Range part, const ParameterStep& step);  // those elements of its own
 
     const Kernels& kernels_;
     Parameters parameters_;

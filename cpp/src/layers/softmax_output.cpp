@@ -186,9 +186,11 @@ void OutputLayer::loss(const float* z, size_t rows, const int32_t* targets, doub
     OutputLoss l = loss_of(z, rows, targets, nll, memory);
     l.products = products;
     if (dz) {
-        memory.dweight.reserve(weight_->size());
-        memory.dbias.reserve(bias_ ? bias_->size() : 0);
-        want_gradients(l, dz, memory.dweight.data(), bias_ ? memory.dbias.data() : nullptr);
+        const bool here = memory.into_zeros;
+        if (!here) memory.dweight.reserve(weight_->size());
+        if (!here) memory.dbias.reserve(bias_ ? bias_->size() : 0);
+        want_gradients(l, dz, (here ? weight_->grad : memory.dweight).data(),
+                       bias_ ? (here ? bias_->grad : memory.dbias).data() : nullptr);
         l.weight_per_row = memory.weight.value_or(l.weight_per_row);
     }
     output_loss(*kernels_, l);
@@ -236,6 +238,7 @@ void OutputLayer::loss(const LossOfGroups& given, double* nll, float* dz, LossMe
 }
 
 void OutputLayer::add_gradients(const LossMemory& memory) {
+    if (memory.into_zeros) return;
     const auto add = [&](Parameter* p, const Buffer& gradient) {
         const size_t size = p->grad.size();  // of all groups, if they are apart
         parallel(threads_for(static_cast<double>(size)), [&](const Team& team) {

@@ -48,6 +48,9 @@ public:
         std::vector<double> nll;
         std::vector<const float*> products;
         std::optional<float> weight;  // of a row's nll in the gradients, instead of that in the mean
+        // Without groups: the parameters' gradients are zeros that nobody reads until add_gradients(), so `loss` writes
+        // its own there.
+        bool into_zeros = false;
     };
     void loss(const float* z, size_t rows, const int32_t* targets, double* nll, float* dz, LossMemory& memory,
               const float* const* products = nullptr) const;

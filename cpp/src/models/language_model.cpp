@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <stdexcept>
+#include <utility>
 
 #include "models/language_model_file.h"
 #include "ops/softmax_loss.h"
@@ -214,6 +215,7 @@ void LanguageModel::loss(const int32_t* x, const int32_t* y, size_t steps, size_
         throw std::invalid_argument("int8 weights are for inference only: train with weights \"f32\" or \"bf16\"");
     const ForkLock lock(training_mutex_, [&] { replace_abandoned(training_); });
     training_.pending = false;
+    training_.output.head.into_zeros = std::exchange(zero_gradients_, false) && !row_groups;
     run_loss(batch, training_, &training_, row_groups);
     training_.pending = true;
 }

@@ -107,6 +107,9 @@ public:
     void loss(const int32_t* x, const int32_t* y, size_t steps, size_t rows, const RecurrentState& start,
               const RecurrentStateOut& end, double* nll, bool train, const RowGroups& row_groups);
     void backward();
+    // Of the next loss with `train`: all gradients are zeros, which nobody reads before backward. It then need not add
+    // to them.
+    void expect_zero_gradients() { zero_gradients_ = true; }
     // As in Network: of the parameters, all but so many leading ones have complete gradients.
     size_t unfinished() const { return network_.unfinished(); }
     // hidden: [T, N, H] out, what the output layer reads in evaluation. start and end as in loss.
@@ -176,6 +179,7 @@ private:
     mutable Pool<NetworkWorkspace> workspaces_;
     mutable Pool<AdaptiveOutput::LossMemory> scoring_;  // with clusters
     Training training_;
+    bool zero_gradients_ = false;
     ForkSafeMutex training_mutex_;  // of training_: one loss or backward at a time
 };
 

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
+#include <cstring>
 #include <stdexcept>
 #include <string>
 
@@ -138,6 +140,23 @@ double sum_of_squares(size_t size, const float* x) {
     for (; i < size; ++i) sums[i % 8 / 2][i % 2] += static_cast<double>(x[i]) * static_cast<double>(x[i]);
     return ((sums[0][0] + sums[0][1]) + (sums[1][0] + sums[1][1])) +
            ((sums[2][0] + sums[2][1]) + (sums[3][0] + sums[3][1]));
+}
+
+bool all_zero(size_t size, const float* x) {
+    constexpr size_t line = 64;  // elements between two looks
+    size_t i = 0;
+    for (; i + line <= size; i += line) {
+        uint32_t any = 0;
+        for (size_t j = 0; j < line; ++j) {
+            uint32_t bits;
+            std::memcpy(&bits, x + i + j, sizeof bits);
+            any |= bits;
+        }
+        if (any) return false;
+    }
+    for (; i < size; ++i)
+        if (x[i] != 0.0f || std::signbit(x[i])) return false;
+    return true;
 }
 
 }  // namespace rnnfast::core

@@ -57,6 +57,8 @@ void scale(const Kernels& kernels, size_t size, float factor, const float* x, fl
 
 // Of x, on the caller's thread: eight sums in double, each of every eighth number.
 double sum_of_squares(size_t size, const float* x);
+// Whether no bit of x is set.
+bool all_zero(size_t size, const float* x);
 
 // w += min(decay s, 1) (first - w) - learning_rate g / (s + epsilon), with s = scale; on the caller's thread
 struct DynamicStep {

@@ -165,8 +165,14 @@ class LanguageModel(LossModel):
         plain numbers, so gradients stop there: truncated back-propagation through time. With ``output="sampled"`` the loss is that
         of the sample.
         """
+        return self._training_loss(x, y, state)
+
+    def _training_loss(
+        self, x: ArrayLike, y: ArrayLike, state: StateLike | None = None, *, zero_gradients: bool = False
+    ) -> tuple[float, State]:
+        """``zero_gradients``: all gradients are zeros, and nobody reads them before :meth:`backward`."""
         self.steps += 1
-        nll, after = self._loss(x, y, state, train=True)
+        nll, after = self._loss(x, y, state, train=True, zero_gradients=zero_gradients)
         counted = int(np.count_nonzero(np.asarray(y) >= 0))
         return float(nll.sum() / max(counted, 1)), after
 
@@ -175,9 +181,10 @@ class LanguageModel(LossModel):
         return self._loss(x, y, state, train=False)
 
     def _loss(
-        self, x: ArrayLike, y: ArrayLike, state: StateLike | None, *, train: bool
+        self, x: ArrayLike, y: ArrayLike, state: StateLike | None, *, train: bool, zero_gradients: bool = False
     ) -> tuple[NDArray[np.float64], State]:
-        nll, after = self._core.loss(as_int32(x, "x"), as_int32(y, "y"), self._split(state), train, self._key())
+        ids, targets, start = as_int32(x, "x"), as_int32(y, "y"), self._split(state)
+        nll, after = self._core.loss(ids, targets, start, train, self._key(), zero_gradients)
         return nll, joined(after)
 
     def to_onnx(self, path: PathLike) -> None:

@@ -35,13 +35,14 @@ class Exchange:
 
     The buffer begins with the last parameter, since backward completes the gradients in that order, and is cut into groups. While
     backward computes the last shard of this rank, a thread adds each completed group over the ranks. Of the gradient ``table``, only
-    the ``rows`` that any rank has read are exchanged; None: all. Of the only shard of this rank, a parameter that is a group by itself
+    the rows that any rank has read are exchanged, which ``rows_read`` gives on every rank when it is the table's turn; None: all. Of the only shard of this rank, a parameter that is a group by itself
     is exchanged where its gradient lies.
     """
 
     def __init__(self, model: Trainable | Network, ranks: Ranks, table: str | None) -> None:
         self.model, self.ranks, self.table = model, ranks, table
-        self.rows: NDArray[np.integer[Any]] | None = None
+        self.rows_read: Callable[[], NDArray[np.integer[Any]] | None] = lambda: None
+        self._rows: NDArray[np.integer[Any]] | None = None
         self._groups = self._cut([name for name in model.grads if name not in model.frozen])
         self._tree = TreeSum(self._groups[-1].end, ranks.round_)
         self._factor = 1.0
@@ -109,8 +110,8 @@ class Exchange:
         for group, total in zip(self._groups, self._totals):
             if self._is_rows(group):  # this rank's other rows are zeros
                 table = grads[group.names[0]]
-                assert self.rows is not None
-                table[self.rows] = total[: len(self.rows) * table.shape[1]].reshape(-1, table.shape[1]) * factor
+                assert self._rows is not None
+                table[self._rows] = total[: len(self._rows) * table.shape[1]].reshape(-1, table.shape[1]) * factor
                 continue
             at = 0
             for name in group.names:
@@ -147,6 +148,8 @@ class Exchange:
                 self._complete.wait(_NAP_SECONDS)
             if self._failed:
                 return
+            if group.names == (self.table,):
+                self._rows = self.rows_read()
             if self._is_rows(group):
                 total = self._rows_of(buffer, group, grads, weight, only)
             elif (
@@ -171,20 +174,20 @@ class Exchange:
         return self._tree.add_part(buffer, slice(group.begin, group.end))
 
     def _is_rows(self, group: Group) -> bool:
-        return self.rows is not None and group.names == (self.table,)
+        return self._rows is not None and group.names == (self.table,)
 
     def _rows_of(
         self, buffer: Flat, group: Group, grads: Mapping[str, Array] | None, weight: float, only: bool
     ) -> Flat:
         """The sum over the shards of this rank, in the ``rows`` of the table."""
-        assert self.rows is not None
+        assert self._rows is not None
         table = self.model.grads[group.names[0]]
         if not only:
-            read = self._sum_here(buffer, group, grads, weight)[: group.size].reshape(table.shape)[self.rows]
+            read = self._sum_here(buffer, group, grads, weight)[: group.size].reshape(table.shape)[self._rows]
         elif grads is not None:
-            read = grads[group.names[0]][self.rows] * np.float32(weight)
+            read = grads[group.names[0]][self._rows] * np.float32(weight)
         else:
-            read = np.zeros((len(self.rows), table.shape[1]), np.float32)
+            read = np.zeros((len(self._rows), table.shape[1]), np.float32)
         some = np.zeros(self.ranks.padded(read.size), np.float32)
         some[: read.size] = read.ravel()
         return some

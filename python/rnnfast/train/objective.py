@@ -32,8 +32,9 @@ class Objective(Protocol):
     measure: ClassVar[str]  # its name in records
     unit: ClassVar[str]  # of what a batch predicts
 
-    def loss(self, *batch: Any) -> tuple[float, object]:
-        """The mean loss of a batch, and the state to continue with."""
+    def loss(self, *batch: Any, zero_gradients: bool = False) -> tuple[float, object]:
+        """The mean loss of a batch, and the state to continue with. ``zero_gradients``: the model's are zeros, and nobody reads them
+        before :meth:`backward`, which then has less to add."""
 
     def backward(self) -> None:
         """Adds the gradients of the last loss to those of the model."""
@@ -90,7 +91,9 @@ class Perplexity:
     def __init__(self, model: Trainable) -> None:
         self._model = model
 
-    def loss(self, *batch: Any) -> tuple[float, object]:
+    def loss(self, *batch: Any, zero_gradients: bool = False) -> tuple[float, object]:
+        if type(self._model) is LanguageModel and "loss" not in vars(self._model):  # whose loss is no other
+            return self._model._training_loss(*batch, zero_gradients=zero_gradients)
         return self._model.loss(*batch)
 
     def backward(self) -> None:
@@ -169,7 +172,7 @@ class Losses:
     def __init__(self, supervised: Supervised) -> None:
         self._of = supervised
 
-    def loss(self, *batch: Any) -> tuple[float, object]:
+    def loss(self, *batch: Any, zero_gradients: bool = False) -> tuple[float, object]:
         return self._of.loss(*batch)
 
     def backward(self) -> None:

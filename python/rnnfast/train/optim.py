@@ -161,9 +161,16 @@ class Optimizer(ABC):
 
     def step(self) -> None:
         """Updates every weight that is not frozen."""
+        self._step(zero_grad=False)
+
+    def step_and_zero_grad(self) -> None:
+        """:meth:`step` and :meth:`zero_grad` in one pass over the gradients."""
+        self._step(zero_grad=True)
+
+    def _step(self, *, zero_grad: bool) -> None:
         for group in self.param_groups:
             for layer, core in zip(group._options["params"], group._cores):
-                core.step(group._options["lr"], group._options["weight_decay"])
+                core.step(group._options["lr"], group._options["weight_decay"], zero_grad)
                 layer._core.weights_changed()
 
     def zero_grad(self) -> None:

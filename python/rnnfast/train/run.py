@@ -256,7 +256,7 @@ class Run:
 
     def step(self, arguments: tuple[Any, ...], tokens: int) -> dict[str, float]:
         """One step along the gradients of a batch; its record."""
-        loss, state = self.objective.loss(*arguments)
+        loss, state = self.objective.loss(*arguments, zero_gradients=True)
         if not math.isfinite(loss):
             self._diverged("the loss", loss)
         self.objective.backward()
@@ -277,8 +277,7 @@ class Run:
     def _move(self, loss: float, terms: Sequence[tuple[float, float]], tokens: int) -> dict[str, float]:
         """Changes the weights along the gradients, which are then zero; the record of the step."""
         norm, clipped = self._clip()
-        (self.split or self.optimizer).step()
-        self.optimizer.zero_grad()
+        (self.split or self.optimizer).step_and_zero_grad()
         if self.mean is not None and self.settings.average is not None:
             self.averaged += 1
             include(self.mean, self.model.parameters(), self.settings.average.share(self.averaged))

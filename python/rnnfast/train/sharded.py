@@ -62,7 +62,7 @@ class ShardedSteps:
         ranks, model, step = self.ranks, self.model, self.model.steps
         together = self._can_run_together(batch)
         in_place = together and ranks.size == 1  # the gradients are where they belong
-        self._exchange.rows = self._rows_read(batch)
+        self._exchange.rows_read = lambda: self._rows_read(batch)
         losses = self._together(batch, source) if together else self._one_by_one(batch, source)
         model.steps = step + 1
         every = ranks.gather(np.array([*notes, *(number for both in losses for number in both)]))
@@ -94,7 +94,7 @@ class ShardedSteps:
                 continue
             model.steps = step * self.ranks.shards + shard
             arguments = (*part, self.states[i]) if source.carries_state else tuple(part)
-            loss, state = self.objective.loss(*arguments)
+            loss, state = self.objective.loss(*arguments, zero_gradients=True)
             weight = 1.0 if batch.even else self.objective.weight(source.predictions(part))
             if last:
                 self._exchange.finish(self.objective.backward, weight, self._share(batch))
@@ -132,12 +132,14 @@ class ShardedSteps:
         return losses
 
     def _rows_read(self, batch: Shards) -> NDArray[np.integer[Any]] | None:
-        """The rows of the embedding's table that any rank reads, if they are at most half of it."""
+        """The rows of the embedding's table that any rank reads, if they are at most half of it. All ranks call this together."""
         table = self._exchange.table
         if self.ranks.size == 1 or table is None:
             return None
-        read = np.concatenate([np.ravel(part[0]) for part in batch.parts])
-        rows = np.unique(np.concatenate(self.ranks.all(np.unique(read))))
+        read = np.zeros(-(-len(self.model.grads[table]) // 64) * 64, np.bool_)
+        read[np.concatenate([np.ravel(part[0]) for part in batch.parts])] = True
+        bits = self.ranks.gather(np.packbits(read).view(np.float64)).view(np.uint8)  # one a row of the table
+        rows = np.flatnonzero(np.unpackbits(np.bitwise_or.reduce(bits)))
         return rows if 2 * len(rows) <= len(self.model.grads[table]) else None
 
 

@@ -25,9 +25,9 @@ class SplitOptimizer:
         self._begin, self._end = (min(self._size, slice_size * rank) for rank in (ranks.rank, ranks.rank + 1))
         self._core.keep(self._begin, self._end)
 
-    def step(self) -> None:
-        """Updates every weight that is not frozen."""
-        self._optimizer.step()
+    def step_and_zero_grad(self) -> None:
+        """Updates every weight that is not frozen, and sets every gradient to zero."""
+        self._optimizer.step_and_zero_grad()
         flat, at = self._spare(self.ranks.padded(self._size)), 0
         for weight in self._layer.parameters().values():
             begin, end = max(at, self._begin), min(at + weight.size, self._end)
