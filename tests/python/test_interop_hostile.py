@@ -145,6 +145,20 @@ def test_an_archive_of_arrays_cannot_fill_the_memory(tmp_path):
         rf.from_arrays(tmp_path / "a.npy", "linear:fc")
 
 
+@pytest.mark.parametrize("package", ["onnx", "h5py", ""])
+def test_a_path_with_a_line_break_is_escaped_in_messages(package, tmp_path):
+    if package:
+        pytest.importorskip(package, reason=f"the {package} package is not installed")
+    read = {"onnx": rf.from_onnx, "h5py": rf.from_keras, "": lambda path: rf.from_arrays(path, "linear:fc")}[package]
+    path = tmp_path / "two\nlines"
+    for error in (FileNotFoundError, ValueError):
+        with pytest.raises(error) as raised:
+            read(path)
+        assert "\n" not in str(raised.value)
+        assert "two\\nlines" in str(raised.value)
+        path.write_bytes(b"nothing that any of them reads")
+
+
 @pytest.mark.filterwarnings("ignore")  # of damaged numbers
 def test_damaged_onnx_files(tmp_path):
     pytest.importorskip("onnx", reason="the onnx package is not installed")

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from rnnfast._expect import kind_of
+from rnnfast._expect import kind_of, shown
 from rnnfast.files import PathLike, checked_path
 from rnnfast.interop.axes import Axis, Unconvertible
 from rnnfast.interop.draft import Draft, Signal
@@ -66,15 +66,16 @@ def _read(arrays: PathLike | Mapping[str, ArrayLike]) -> dict[str, Array]:
     if isinstance(arrays, Mapping):
         return {str(name): np.asarray(value) for name, value in arrays.items()}
     path = checked_path(arrays)
+    name = shown(path)
     if not os.path.exists(path):
-        raise FileNotFoundError(f"{path} does not exist; give the path of an .npz archive")
+        raise FileNotFoundError(f"{name} does not exist; give the path of an .npz archive")
     try:
-        with readable(path, "numpy.savez"):
+        with readable(name, "numpy.savez"):
             _check_archive(path)
             with np.load(path, allow_pickle=False) as file:
-                return {name: file[name] for name in file.files}
+                return {key: file[key] for key in file.files}
     except Unconvertible as error:
-        raise ValueError(f"{path} is not a NumPy archive: {error}") from None
+        raise ValueError(f"{name} is not a NumPy archive: {error}") from None
 
 
 def _check_archive(path: str) -> None:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from rnnfast._arrays import precision
 from rnnfast._expect import brief
+from rnnfast._expect import shown as shown_path
 from rnnfast.files import PathLike, checked_path
 from rnnfast.interop.axes import Axis, Dims, Unconvertible, is_steps, shown
 from rnnfast.interop.draft import Draft, Signal
@@ -67,17 +68,17 @@ def from_keras(path: PathLike, *, weights: Precision = "f32") -> Network:
     """
     path = checked_path(path)
     if not os.path.exists(path):
-        raise FileNotFoundError(f"{path} does not exist; give the path of a Keras file")
+        raise FileNotFoundError(f"{shown_path(path)} does not exist; give the path of a Keras file")
     h5py_package()
     precision(weights)
     data = Path(path).read_bytes()  # a folder: the system's own error
     try:
         with readable("the file", "Keras"):
-            stored = stored_in(data, path)
+            stored = stored_in(data, shown_path(path))
             walk = _Walk(stored, layers_of(stored.config))
             network = walk.network(weights)
     except Unconvertible as error:
-        name = os.path.basename(path)
+        name = shown_path(os.path.basename(path))
         raise ValueError(str(error) if name in str(error) else f"{name}: {error}") from None
     for notice in walk.notices():
         warnings.warn(notice, UserWarning, stacklevel=2)

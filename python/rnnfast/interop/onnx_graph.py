@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rnnfast._expect import shown
 from rnnfast.files import PathLike, checked_path
 from rnnfast.interop.axes import Unconvertible
 from rnnfast.interop.hostile import Allowance, readable
@@ -96,16 +97,17 @@ def _loaded(source: PathLike | Any) -> tuple[Any, str]:
     if isinstance(source, onnx.ModelProto):
         return source, "the model"
     path = checked_path(source)
+    name = shown(path)
     if not os.path.exists(path):
-        raise FileNotFoundError(f"{path} does not exist; give the path of an ONNX file")
+        raise FileNotFoundError(f"{name} does not exist; give the path of an ONNX file")
     try:
         model = onnx.load(path)
         parsed = len(model.graph.node) > 0 and len(model.opset_import) > 0
     except Exception as error:  # protobuf raises classes of its own, which differ between versions
-        raise ValueError(f"{path} is not an ONNX file: {' '.join(str(error).split())}") from None
+        raise ValueError(f"{name} is not an ONNX file: {' '.join(str(error).split())}") from None
     if not parsed:
-        raise ValueError(f"{path} is not an ONNX file: it holds no graph")
-    return model, path
+        raise ValueError(f"{name} is not an ONNX file: it holds no graph")
+    return model, name
 
 
 def _check_order(graph: Graph) -> None:
