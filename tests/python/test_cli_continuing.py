@@ -202,12 +202,24 @@ def test_a_finished_model_continues_training_with_another_text(folder, rnnfast):
     assert same(weights("cut.safetensors"), two.state_dict())
 
 
+def test_a_run_in_bf16_is_one_and_resumes_as_one(folder, rnnfast):
+    options = ["train", "text.txt", *SMALL, "--cell", "gru", "--epochs", 2, "--output"]
+    for weights_, name in (("f32", "full.safetensors"), ("bf16", "low.safetensors")):
+        assert rnnfast(*options, name, "--weights", weights_)[0] == 0
+        assert rf.load(name).config["weights"] == weights_
+    assert not same(weights("full.safetensors"), weights("low.safetensors"))
+    rnnfast(*options, "cut.safetensors", "--weights", "bf16", kill=9)
+    assert rnnfast("train", "--resume", "cut.checkpoint.safetensors")[0] == 0
+    assert same(weights("cut.safetensors"), weights("low.safetensors"))
+
+
 @pytest.mark.parametrize(
     ("option", "sentence"),
     [
         ("--hidden-size 7", "--from one.safetensors: --hidden-size is 7, in the model 6; leave them out"),
         ("--cell lstm --tie-weights", "--cell is lstm, in the model rnn; --tie-weights is True, in the model False"),
         ("--tokenizer word", "--tokenizer is word, in the model char"),
+        ("--weights bf16", "--weights is bf16, in the model f32"),
         ("--min-freq 2", "--min-freq has no effect on a finished model"),
         ("--from nowhere.safetensors", "nowhere.safetensors does not exist"),
         ("--from small.safetensors", "is quantized to int8, for inference only"),

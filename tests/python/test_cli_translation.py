@@ -55,6 +55,7 @@ def test_a_translator_trains_on_two_files_or_one(folder, files):
 
 def test_every_choice_is_an_option(folder):
     options = ["--decoder", "previous", "--cell", "lstm", "--num-layers", 2, "--bidirectional", "--context", "mean"]
+    options += ["--weights", "bf16"]
     options += [
         "--readout",
         "all",
@@ -75,6 +76,7 @@ def test_every_choice_is_an_option(folder):
     expected = {
         "cell": "lstm", "num_layers": 2, "bidirectional": True, "context": "mean", "readout": "all", "dropout": 0.1,
         "output_dropout": 0.2, "teacher_forcing": 0.5, "attention": "general", "initial_state": "context", "reads": ["previous"],
+        "weights": "bf16",
     }  # fmt: skip
     assert {name: model.config[name] for name in expected} == expected
     assert model.source_vocab.lower

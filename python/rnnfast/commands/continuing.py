@@ -150,7 +150,7 @@ def started_from(path: str, command: str, given: Mapping[str, Any]) -> LanguageM
 _OF_A_NEW_MODEL = ("vocab_size", "min_freq", "max_vocab", "init_scale")
 _ARCHITECTURE = (
     "cell", "hidden_size", "num_layers", "embedding_size", "dropout", "output_dropout", "variational", "tie_weights",
-    "residual", "norm", "embedding_dropout", "output_layer", "cutoffs", "div_value", "num_sampled", "weight_drop", "window",
+    "residual", "norm", "embedding_dropout", "output_layer", "cutoffs", "div_value", "num_sampled", "weight_drop", "window", "weights",
     "bidirectional", "encoder_window", "context", "decoder", "attention", "readout", "teacher_forcing", "tokenizer", "lower",
 )  # fmt: skip
 

@@ -23,7 +23,7 @@ _DEFAULTS: dict[str, Any] = {
     "file": None, "data": None, "tokenizer": "char", "vocab_size": 8000, "min_freq": 1, "max_vocab": 0, "max_tokens": 0,
     "cell": "rnn", "hidden_size": 256, "num_layers": 1, "embedding_size": 0, "dropout": 0.0, "variational": False,
     "tie_weights": False, "residual": False, "norm": "none", "embedding_dropout": None, "output_dropout": None, "weight_drop": 0.0, "output_layer": "softmax", "cutoffs": "", "div_value": None, "num_sampled": 0,
-    "window": 1, "init_scale": 0.0, "dynamic": None, "cache": None, "num_steps": 50, "sampling": "sequential", **DEFAULTS,
+    "window": 1, "weights": "f32", "init_scale": 0.0, "dynamic": None, "cache": None, "num_steps": 50, "sampling": "sequential", **DEFAULTS,
 }  # fmt: skip
 
 
@@ -55,6 +55,7 @@ def add_to(commands: Any) -> None:
     option = option_of(model, _DEFAULTS)
     option("--cell", "cell of the recurrent layers", choices=list(LAYERS))
     option("--window", "of qrnn: the steps of input that its gates read", type=int, choices=(1, 2))
+    option("--weights", "precision of products in training; the weights and all sums stay f32", choices=("f32", "bf16"))
     option("--hidden-size", "units of each layer", type=integer(1))
     option("--num-layers", "recurrent layers", type=integer(1))
     option("--embedding-size", "size of the embeddings; 0: one-hot input", type=integer(0))
@@ -101,7 +102,7 @@ def run(args: argparse.Namespace) -> None:
         num_layers=s.num_layers, dropout=s.dropout, init_scale=s.init_scale or None, variational=s.variational,
         tie_weights=s.tie_weights, residual=s.residual, norm=None if s.norm == "none" else s.norm,
         embedding_dropout=s.embedding_dropout, output_dropout=s.output_dropout, weight_drop=s.weight_drop, output=s.output_layer, cutoffs=[int(id_) for id_ in s.cutoffs.split(",") if id_],
-        div_value=s.div_value, num_sampled=s.num_sampled or None, window=s.window, seed=s.seed,
+        div_value=s.div_value, num_sampled=s.num_sampled or None, window=s.window, weights=s.weights, seed=s.seed,
     )  # fmt: skip
     tokens = len(train) + len(valid) + len(test)
     this.say(f"{train.name}: {tokens:,} {s.tokenizer} tokens, vocabulary of {len(train.vocab):,}")

@@ -18,7 +18,7 @@ _DECODERS = ("context_as_state", "context_as_input", "context_and_previous", "pr
 _DEFAULTS: dict[str, Any] = {
     "source": None, "target": None, "data": None, "tokenizer": "word", "vocab_size": 8000, "lower": False, "min_freq": 2, "max_vocab": 0,
     "max_length": 0, "max_pairs": 0, "cell": "gru", "hidden_size": 256, "num_layers": 1, "embedding_size": 256,
-    "bidirectional": False, "encoder_window": 1, "context": "last", "decoder": "context_and_previous", "attention": "none", "readout": "state",
+    "bidirectional": False, "encoder_window": 1, "weights": "f32", "context": "last", "decoder": "context_and_previous", "attention": "none", "readout": "state",
     "teacher_forcing": 1.0, "dropout": 0.0, "output_dropout": None, "init_scale": 0.0, **DEFAULTS, "batch_size": 64,
     "output": "rnnfast-translator.safetensors",
 }  # fmt: skip
@@ -61,6 +61,7 @@ def add_to(commands: Any) -> None:
     option("--embedding-size", "size of the embeddings", type=integer(1))
     option("--bidirectional", "the encoder reads in both directions", action="store_true")
     option("--encoder-window", "of qrnn: the steps of input that the encoder's gates read", type=int, choices=(1, 2))
+    option("--weights", "precision of products in training; the weights and all sums stay f32", choices=("f32", "bf16"))
     option("--context", "how the encoder's states are combined", choices=("last", "mean", "max"))
     option("--decoder", "where its initial state comes from and what its steps read", choices=_DECODERS)
     option(
@@ -100,7 +101,7 @@ def run(args: argparse.Namespace) -> None:
         train.source_vocab, train.target_vocab, cell=s.cell, embedding_size=s.embedding_size, hidden_size=s.hidden_size,
         num_layers=s.num_layers, bidirectional=s.bidirectional, encoder_window=s.encoder_window, context=s.context, decoder=s.decoder,
         attention=s.attention, readout=s.readout, teacher_forcing=s.teacher_forcing, dropout=s.dropout,
-        output_dropout=s.output_dropout, init_scale=s.init_scale or None, seed=s.seed,
+        output_dropout=s.output_dropout, init_scale=s.init_scale or None, weights=s.weights, seed=s.seed,
     )  # fmt: skip
     this.say(
         f"{name}: {len(train):,} pairs to train on, {len(valid):,} to validate, {len(test):,} to test; "

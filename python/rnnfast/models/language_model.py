@@ -54,8 +54,9 @@ class LanguageModel(LossModel):
     embedding_dropout : on the embeddings, instead of ``dropout``; None: as ``dropout``. It needs an ``embedding_size``.
     output_dropout : before the output layer, instead of ``dropout``, which is then between the layers; None: as ``dropout``
     weight_drop : on the recurrent weights, one mask for all steps of a batch (Merity et al., arXiv:1708.02182), in training only
-    weights : precision of products: ``"f32"``; ``"bf16"`` for products of numbers rounded to bfloat16 (all but the output
-        layer's gradients); or, for inference only, ``"int8"`` for products of integers from -127 to 127 with a scale per row
+    weights : precision of products: ``"f32"``; ``"bf16"`` for products of numbers rounded to bfloat16 (all but the gradients of an
+        output layer of fewer than 1,024 classes); or, for inference only, ``"int8"`` for products of integers from -127 to 127 with
+        a scale per row
     variational : the same dropout masks at every step of a sequence (Gal and Ghahramani, arXiv:1512.05287, on what is not
         recurrent)
     tie_weights : the output product uses the embedding's table, so ``embedding_size`` is ``hidden_size`` (Press and Wolf,
