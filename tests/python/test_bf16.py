@@ -111,17 +111,56 @@ def test_a_language_model_trains_and_scores_with_the_same_products_it_generates_
     assert losses[-1] < 0.1 * losses[0]
 
 
-def test_the_gradients_of_a_large_vocabulary_are_those_of_float32_except_for_rounding():
-    def gradients(weights):
-        model = rf.LanguageModel(1501, cell="gru", embedding_size=24, hidden_size=40, seed=0, weights=weights)
-        ids = np.random.default_rng(0).integers(0, 1501, (8, 6)).astype(np.int32)
-        model.loss(ids[:-1], ids[1:])
-        model.backward()
-        return {name: np.array(gradient) for name, gradient in model.grads.items()}
+LARGE = 2601  # an output layer of this many classes has gradients in bf16 too
+OUTPUTS = [
+    {},
+    {"tie_weights": True},
+    {"output": "adaptive", "cutoffs": [1200]},
+    {"output": "sampled", "num_sampled": 1500},
+]
 
-    low, full = gradients("bf16"), gradients("f32")
+
+def large_model(weights, **options):
+    return rf.LanguageModel(LARGE, cell="gru", embedding_size=40, hidden_size=40, seed=0, weights=weights, **options)
+
+
+def large_batch(rows=6):
+    ids = np.random.default_rng(0).integers(0, LARGE, (8, rows)).astype(np.int32)
+    return ids[:-1], ids[1:]
+
+
+def gradients(model, batch):
+    model.loss(*batch)
+    model.backward()
+    return {name: np.array(gradient) for name, gradient in model.grads.items()}
+
+
+@pytest.mark.parametrize("options", OUTPUTS, ids=str)
+def test_the_gradients_of_a_large_vocabulary_are_those_of_float32_except_for_rounding(options):
+    low, full = (gradients(large_model(weights, **options), large_batch()) for weights in ("bf16", "f32"))
     assert all(close(low[name], gradient) for name, gradient in full.items())
-    assert not np.array_equal(low["output.weight"], full["output.weight"])
+    last = [name for name in full if name.endswith("weight")][-1]
+    assert not np.array_equal(low[last], full[last])
+
+
+def test_the_gradients_of_a_large_vocabulary_s_rows_are_those_of_one_row_batches():
+    model, batch = large_model("bf16"), large_batch()
+    each = rf.per_sample_gradients(model, batch)
+    for n in range(6):
+        model.zero_grad()
+        alone = gradients(model, tuple(ids[:, n : n + 1] for ids in batch))
+        assert all(np.array_equal(each[name][n], gradient) for name, gradient in alone.items())
+
+
+def test_the_gradients_of_a_translator_s_large_vocabulary_are_those_of_float32_except_for_rounding():
+    rng = np.random.default_rng(0)
+    batch = (rng.integers(4, LARGE, (5, 4)), [5, 4, 3, 2], rng.integers(4, LARGE, (6, 4)))
+    found = []
+    for weights in ("bf16", "f32"):
+        model = rf.Seq2Seq(LARGE, LARGE, embedding_size=20, hidden_size=30, seed=0, weights=weights)
+        found.append(gradients(model, batch))
+    low, full = found
+    assert all(close(low[name], gradient) for name, gradient in full.items())
 
 
 def test_the_precision_is_saved_with_the_model_and_may_be_chosen_at_load(tmp_path):
