@@ -2,6 +2,7 @@
 // of the groups is a subtree, so another process may compute it.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 
@@ -31,19 +32,26 @@ inline size_t tree_depth(size_t groups) {
 class GroupTree {
 public:
     GroupTree(Buffer& buffer, size_t groups, size_t size, const GroupSums& sums)
-        : size_(round_up(size, alignment / sizeof(float))), sums_(&sums) {
+        : groups_(groups), size_(round_up(size, alignment / sizeof(float))), sums_(&sums) {
         buffer.reserve((tree_depth(groups) + 1) * size_);
         levels_ = buffer.data();
     }
     // Where the sum over group g goes: behind the subtrees that wait.
     float* leaf(size_t g) const { return levels_ + waiting(g) * size_; }
     // Adds the leaf of group g, times its weight, to the subtrees that it completes, elements `own` of them. Threads
-    // may have different ones.
+    // may have different ones. An even group waits for the next one, so that both get their weights on the way; a block
+    // stays in L1 while it passes all levels.
     void add(const Kernels& kernels, size_t g, Range own) const {
-        float* sum = leaf(g);
-        if (!sums_->weights.empty()) kernels.scale(own.size(), sums_->weights[g], sum + own.begin);
-        for (size_t k = g; k & 1; k >>= 1, sum -= size_)
-            kernels.add(own.size(), sum + own.begin, sum - size_ + own.begin);
+        constexpr size_t most = 1024;
+        const std::vector<float>& weights = sums_->weights;
+        if (g % 2 == 0 && (g + 1 < groups_ || weights.empty())) return;
+        for (size_t at = own.begin; at < own.end; at += most) {
+            const size_t size = std::min(most, own.end - at);
+            float* sum = leaf(g) + at;
+            if (!weights.empty()) kernels.scale(size, weights[g], sum);
+            if (!weights.empty() && g % 2) kernels.scale(size, weights[g - 1], sum - size_);
+            for (size_t k = g; k & 1; k >>= 1, sum -= size_) kernels.add(size, sum, sum - size_);
+        }
     }
     const float* total() const { return levels_; }  // once every group was added
 
@@ -53,7 +61,7 @@ private:
         for (; g; g &= g - 1) ++count;
         return count;
     }
-    size_t size_;
+    size_t groups_, size_;
     const GroupSums* sums_;
     float* levels_;
 };

@@ -325,7 +325,7 @@ class _Training:
         """Evaluates and saves; ``fresh``: the tokens of the epoch that were read before the run was resumed."""
         run, settings, ranks = self.run, self.settings, self.settings.ranks
         run.check_weights()
-        if ranks is not None:
+        if ranks is not None and ranks.size > 1:
             ranks.check_same({f"checksum of the weights after epoch {run.epoch + 1}": checksum(run.model.parameters())})
             seconds = ranks.first(seconds)
         record = run.finish_epoch(run.tokens - fresh, seconds)
