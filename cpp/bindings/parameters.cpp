@@ -121,6 +121,18 @@ void add_gradients(py::object& bound, const Parameterized* of) {
         },
         py::arg("start"));
     define(
+        bound, "chunk_squares",
+        [of](const py::object& object, size_t share, size_t shares) {
+            const Self self(*of, object);
+            std::vector<double> sums;
+            {
+                const py::gil_scoped_release release;
+                sums = chunk_squares(self.parameters(), share, shares);
+            }
+            return Array<double>(signed_size(sums.size()), sums.data());
+        },
+        py::arg("share"), py::arg("shares"));
+    define(
         bound, "scale_grads",
         [of](const py::object& object, double factor) {
             const Self self(*of, object);

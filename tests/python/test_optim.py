@@ -142,6 +142,19 @@ def test_frozen_parameters_do_not_change_and_are_not_in_the_norm(name, options):
     assert part.frozen == ()
 
 
+def test_each_chunk_of_gradients_is_squared_by_one_share():
+    part = rf.Linear(200, 300, seed=0)
+    fill([part], 4)
+    norm = rf.clip_grad_norm_(part, math.inf)
+    for count in (1, 2, 3, 8):
+        shares = np.array([part._core.chunk_squares(share, count) for share in range(count)])
+        assert ((shares > 0).sum(axis=0) == 1).all()
+        total = 0.0
+        for each in shares.sum(axis=0):
+            total += each
+        assert math.sqrt(total) == norm
+
+
 @pytest.mark.parametrize(("name", "options"), [*OPTIMIZERS, ("SGD", {})])
 def test_step_and_zero_grad_are_the_two_calls_and_leave_zeros_where_they_are(name, options):
     one, other = rf.Embedding(300, 40, seed=0), rf.Embedding(300, 40, seed=0)

@@ -62,16 +62,26 @@ void zero_grad(const Parameters& parameters) {
     });
 }
 
-double grad_squares(const Parameters& all, double start) {
+std::vector<double> chunk_squares(const Parameters& all, size_t share, size_t of) {
     const Parameters parameters = not_frozen(all);
-    std::vector<std::vector<double>> sums(parameters.size());
-    for (size_t i = 0; i < parameters.size(); ++i) sums[i].resize((parameters[i]->size() + chunk - 1) / chunk);
+    std::vector<size_t> first;  // of each parameter's chunks
+    size_t count = 0;
+    for (const Parameter* p : parameters) {
+        first.push_back(count);
+        count += (p->size() + chunk - 1) / chunk;
+    }
+    std::vector<double> sums(count);
+    const Range own = split(count, of, share);
     for_each_chunk(parameters, [&](size_t i, size_t at, size_t n) {
-        sums[i][at / chunk] = sum_of_squares(n, parameters[i]->grad.data() + at);
+        const size_t place = first[i] + at / chunk;
+        if (place >= own.begin && place < own.end) sums[place] = sum_of_squares(n, parameters[i]->grad.data() + at);
     });
+    return sums;
+}
+
+double grad_squares(const Parameters& all, double start) {
     double total = start;
-    for (const auto& parameter : sums)
-        for (const double sum : parameter) total += sum;
+    for (const double sum : chunk_squares(all, 0, 1)) total += sum;
     return total;
 }
 

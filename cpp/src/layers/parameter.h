@@ -69,6 +69,8 @@ void zero_grad(const Parameters& parameters);
 // start + the sum of all squared gradients, added up in double in fixed blocks, one after another: so the sum over
 // several layers is that over one with all their parameters. Frozen parameters are left out here and below.
 double grad_squares(const Parameters& parameters, double start = 0);
+// The sums that grad_squares adds up, those of one of `of` shares; the others are 0.
+std::vector<double> chunk_squares(const Parameters& parameters, size_t share, size_t of);
 // Scales all gradients by max_norm / norm if their norm is larger; returns the norm before.
 double clip_grad_norm(const Kernels& kernels, const Parameters& parameters, double max_norm);
 void scale_grads(const Kernels& kernels, const Parameters& parameters, double factor);

@@ -90,8 +90,8 @@ class MPI(Ranks):
         self._beating: threading.Thread | None = None
         self.exchanged = 0  # bytes that this rank has sent
         here = share_cores(threads)
-        self._near = here.ranks == self.size
-        overlap = not self._near or here.threads < here.cores if overlap is None else overlap
+        self.near = 1 < self.size == here.ranks
+        overlap = not self.near or here.threads < here.cores if overlap is None else overlap
         several = self.size > 1 and self._mpi.Query_thread() == self._mpi.THREAD_MULTIPLE
         self.overlaps, self.splits_optimizer = overlap and several, split_optimizer and self.size > 1
         if several:
@@ -112,7 +112,7 @@ class MPI(Ranks):
         if self.compress is not None:
             self._add_rounded(flat)
             super().add_(flat, factor)
-        elif self._near and not self.overlaps:
+        elif self.near and not self.overlaps:
             piece = _NEAR_PIECE * self.size
             for first in range(0, len(flat), piece):
                 self._add_near(flat[first : first + piece], factor)

@@ -47,6 +47,7 @@ class Ranks:
     rank, size = 0, 1
     overlaps = False  # whether another thread may exchange gradients while this one computes
     splits_optimizer = False
+    near = False  # whether there are several, all on one machine
     computing = False  # whether another thread of this process computes while this one exchanges
     seconds = waited = 0.0  # of the exchanges of gradients, and those of them in which this rank computed nothing
 

@@ -43,6 +43,7 @@ class Exchange:
         self.model, self.ranks, self.table = model, ranks, table
         self.rows_read: Callable[[], NDArray[np.integer[Any]] | None] = lambda: None
         self._rows: NDArray[np.integer[Any]] | None = None
+        self._some: Flat = np.zeros(0, np.float32)  # the table's rows
         self._groups = self._cut([name for name in model.grads if name not in model.frozen])
         self._tree = TreeSum(self._groups[-1].end, ranks.round_)
         self._factor = 1.0
@@ -111,7 +112,8 @@ class Exchange:
             if self._is_rows(group):  # this rank's other rows are zeros
                 table = grads[group.names[0]]
                 assert self._rows is not None
-                table[self._rows] = total[: len(self._rows) * table.shape[1]].reshape(-1, table.shape[1]) * factor
+                read = total[: len(self._rows) * table.shape[1]].reshape(-1, table.shape[1])
+                table[self._rows] = read if factor == 1.0 else read * factor
                 continue
             at = 0
             for name in group.names:
@@ -182,14 +184,20 @@ class Exchange:
         """The sum over the shards of this rank, in the ``rows`` of the table."""
         assert self._rows is not None
         table = self.model.grads[group.names[0]]
+        size = len(self._rows) * table.shape[1]
+        if len(self._some) < self.ranks.padded(size):
+            self._some = np.zeros(self.ranks.padded(size), np.float32)
+        some = self._some[: self.ranks.padded(size)]
+        some[size:] = 0.0
+        read = some[:size].reshape(-1, table.shape[1])
         if not only:
-            read = self._sum_here(buffer, group, grads, weight)[: group.size].reshape(table.shape)[self._rows]
-        elif grads is not None:
-            read = grads[group.names[0]][self._rows] * np.float32(weight)
+            table = self._sum_here(buffer, group, grads, weight)[: group.size].reshape(table.shape)
+        if grads is None and only:
+            read[...] = 0.0
         else:
-            read = np.zeros((len(self._rows), table.shape[1]), np.float32)
-        some = np.zeros(self.ranks.padded(read.size), np.float32)
-        some[: read.size] = read.ravel()
+            np.take(table, self._rows, axis=0, out=read, mode="clip")  # in other modes, NumPy buffers the output
+        if only and weight != 1.0:
+            read *= np.float32(weight)
         return some
 
     def _completed(self, group: Group) -> bool:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from rnnfast import _core
 from rnnfast._arrays import as_float32
 from rnnfast._expect import brief
+from rnnfast.distributed.ranks import Ranks
 from rnnfast.nn.layer import Layer
 
 Layers = Union[Layer, "Sequence[Layer]"]
@@ -405,7 +406,28 @@ def clip_grad_norm_(layers: Layers, max_norm: float) -> float:
     total = 0.0
     for layer in parts:
         total = layer._core.grad_squares(total)
-    norm = math.sqrt(total)
+    return _scale_to(parts, math.sqrt(total), limit)
+
+
+def clip_on_ranks_(layers: Layers, max_norm: float, ranks: Ranks) -> float:
+    """:func:`clip_grad_norm_` of gradients that all ``ranks`` have: each squares a share of them. The bits are the same.
+
+    >>> from rnnfast import Linear
+    >>> layer = Linear(1, 1, bias=False, seed=0)
+    >>> _, backward = layer.forward([[3.0]])
+    >>> dx = backward([[1.0]])
+    >>> clip_on_ranks_(layer, 1.0, Ranks(1)), layer.grads["weight"].round(3)
+    (3.0, array([[1.]], dtype=float32))
+    """
+    parts, total = _layers(layers, "clip_on_ranks_"), 0.0
+    for layer in parts:
+        shares = ranks.gather(layer._core.chunk_squares(ranks.rank, ranks.size))
+        for each in shares.sum(axis=0).tolist():  # one share has it, the others 0
+            total += each
+    return _scale_to(parts, math.sqrt(total), _limit("max_norm", max_norm))
+
+
+def _scale_to(parts: list[Layer], norm: float, limit: float) -> float:
     factor = limit / (norm + 1e-6)  # PyTorch's
     if factor < 1.0:
         for layer in parts:

@@ -25,7 +25,7 @@ from rnnfast.train.checkpoint import Checkpoint, as_json, differences, finite, m
 from rnnfast.train.history import History
 from rnnfast.train.minutes import Plan
 from rnnfast.train.objective import Objective
-from rnnfast.train.optim import Optimizer, clip_grad_norm_, clip_grad_value_
+from rnnfast.train.optim import Optimizer, clip_grad_norm_, clip_grad_value_, clip_on_ranks_
 from rnnfast.train.schedules import Schedule
 from rnnfast.train.sharded import ShardedSteps
 from rnnfast.train.split_optimizer import SplitOptimizer
@@ -294,7 +294,11 @@ class Run:
     def _clip(self) -> tuple[float, bool]:
         """The norm of the gradients before clipping, and whether clipping changed them."""
         limit, value = self.settings.clip_norm, self.settings.clip_value
-        norm = clip_grad_norm_(self.optimizer.layers, math.inf if limit is None else limit)
+        largest_norm, ranks = math.inf if limit is None else limit, self.settings.ranks
+        if ranks is not None and ranks.near:
+            norm = clip_on_ranks_(self.optimizer.layers, largest_norm, ranks)
+        else:
+            norm = clip_grad_norm_(self.optimizer.layers, largest_norm)
         if not math.isfinite(norm):
             self._diverged("the gradient's norm", norm)
         clipped = limit is not None and norm > limit
