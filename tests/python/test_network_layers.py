@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from registered import CLASSES
 
 import rnnfast as rf
 from rnnfast.reference import AttentionPooling, BatchNormalization
@@ -251,3 +252,28 @@ def test_a_stream_refuses_a_c_for_a_layer_that_has_none():
     h = np.zeros((1, 1, 3), np.float32)
     with pytest.raises(ValueError, match="has a c, but the layer has only h"):
         step.state = {"0": (h, h)}
+
+
+@pytest.mark.parametrize("cell", CLASSES)
+@pytest.mark.parametrize("threads", [1, 3])
+def test_the_gradients_of_ids_have_the_same_bits_for_few_ids_and_for_many(cell, threads):
+    # Columns of few ids that occur often are added in another memory order than those of many.
+    few, many = (
+        rf.Network(inputs={"x": {"ids": size}}, layers={"rnn": (cell(size, 37, seed=1), "x")}) for size in (7, 40)
+    )
+    cut = {name: w[:, :7].copy() if "weight_ih" in name else w for name, w in many.state_dict().items()}
+    few.load_state_dict(cut)
+    rng = np.random.default_rng(0)
+    before = rf.get_num_threads()
+    try:
+        rf.set_num_threads(threads)
+        for T, N in ((10, 5), (12, 9)):  # the second batch adds to the gradients of the first
+            ids, dy = rng.integers(0, 7, (T, N)), rng.normal(size=(T, N, 37)).astype(np.float32)
+            for net in (few, many):
+                _, backward = net.forward(ids, lengths=[T - n % 3 for n in range(N)])
+                backward(dy)
+    finally:
+        rf.set_num_threads(before)
+    for name, gradient in few.grads.items():
+        wanted = many.grads[name][:, :7] if "weight_ih" in name else many.grads[name]
+        assert np.array_equal(gradient, wanted), name

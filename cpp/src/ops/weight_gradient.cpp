@@ -168,9 +168,33 @@ void WeightGradient::add_state_weights(const Team& team, const ConstView& c, con
     }
 }
 
+// Tokens that occur again and again: a transposed part of the gradient takes whole vectors, in the same order.
+void WeightGradient::add_few_tokens(const Range& columns, const int32_t* tokens, size_t depth, float* gradient) const {
+    constexpr size_t most = 4 * unit_block;  // columns of a part, which stays in L1 or L2
+    const GateOrder& order = weights->order;
+    for (size_t j = columns.begin; j < columns.end; j += most) {
+        const size_t count = std::min(most, columns.end - j);
+        float* rows[most];
+        for (size_t i = 0; i < count; ++i) {
+            const size_t row = order.torch_row(j + i);
+            rows[i] = row == GateOrder::none ? nullptr : gradient + row * depth;
+        }
+        for (size_t i = 0; i < count; ++i)
+            for (size_t v = 0; v < depth; ++v) scratch[v * most + i] = rows[i] ? rows[i][v] : 0.0f;
+        for (size_t r = 0; r < steps->total(); ++r)
+            weights->kernels->add(count, gates.row(places.at(r)) + j,
+                                  scratch + static_cast<size_t>(tokens[places.at(r)]) * most);
+        for (size_t i = 0; i < count; ++i)
+            for (size_t v = 0; rows[i] && v < depth; ++v) rows[i][v] = scratch[v * most + i];
+    }
+}
+
 void WeightGradient::add_tokens(const Team& team, const int32_t* tokens, size_t depth, float* gradient) const {
     const GateOrder& order = weights->order;
     const Range columns = split(order.columns(), team.size, team.index, unit_block);
+    constexpr size_t few = 512;  // whose part of the gradient fits the scratch memory
+    static_assert(few * 4 * unit_block <= row_block * 256);
+    if (depth <= few && 4 * depth <= steps->total()) return add_few_tokens(columns, tokens, depth, gradient);
     // Sixteen columns at a time: their gradients' rows stay in L1 while all tokens pass.
     for (size_t j = columns.begin; j < columns.end; j += unit_block) {
         float* rows[unit_block];

@@ -36,6 +36,7 @@ struct WeightGradient {
 
 private:
     void add_row(const Range& blocks, const GradientPart& part) const;
+    void add_few_tokens(const Range& columns, const int32_t* tokens, size_t depth, float* gradient) const;
 };
 
 }  // namespace rnnfast::core
