@@ -47,10 +47,10 @@ const LargestOutput& OutputLayer::screen() const {
         [&](LargestOutput& p) { p.pack(*kernels_, weight_->value.data(), bias(), inputs(), vocabulary()); });
 }
 
+namespace {
+
 // Below this many classes the other layers take nearly all of the time, and gradients in f32 are more accurate.
 constexpr size_t least_classes_for_bf16 = 1024;
-
-namespace {
 
 // Rows v and v + 1 of the weight as words in OutputLoss::pairs; a row of zeros beyond the last.
 void pack_pair(const GemmKernel& gemm, const float* row, size_t width, size_t classes, size_t v, float* pairs) {
