@@ -17,6 +17,8 @@ TEST_CASE("no table lacks a kernel or a precision") {
             for (const auto& precision : k.gemm) {
                 CHECK(bool(precision[shape].run));
                 CHECK(precision[shape].width % k.lanes == 0);
+                CHECK(bool(precision[shape].sparse_words));
+                CHECK(bool(precision[shape].sparse_terms) == (precision[shape].terms > 1));
             }
             CHECK(k.gemm[gemm_f32][shape].terms == 1);
             CHECK(bool(k.gemm[gemm_f32][shape].pack));

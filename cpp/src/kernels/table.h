@@ -351,6 +351,18 @@ struct Rescale {
     Rows c;
 };
 
+// Of one row with a B most of whose blocks, 16 columns by a word of the depth, are zeros and left out. A strip has 16
+// columns and a list of blocks. With the same values in a, C has Gemm's bits, as long as no sum is -0 and a is finite.
+struct SparseProduct {
+    size_t strips = 0, depth = 0;      // depth: of a, in words
+    const float* a = nullptr;          // [depth] words
+    const uint32_t* first = nullptr;   // [strips + 1] the first block of each strip
+    const float* blocks = nullptr;     // [blocks][16]
+    const uint16_t* places = nullptr;  // [blocks] of words in a; or [blocks][terms] of terms
+    const float* start = nullptr;      // [strips * 16]
+    float* c = nullptr;                // [strips * 16]
+};
+
 struct GemmKernel {
     size_t width;  // columns of a panel
     size_t terms;  // numbers along k in a 32-bit word: 1 in f32, 2 in bf16, 4 in int8
@@ -364,6 +376,9 @@ struct GemmKernel {
     void (*pack)(const PackPanel&) = nullptr;                // f32 only, as the following
     void (*with_columns)(const UnpackedProduct&) = nullptr;  // columns: a multiple of the block
     void (*with_rows)(const UnpackedProduct&) = nullptr;
+    // false: C is not what Gemm gives. In the second one, the terms of a word lie anywhere in a.
+    bool (*sparse_words)(const SparseProduct&) = nullptr;
+    bool (*sparse_terms)(const SparseProduct&) = nullptr;
 };
 
 // Rows and columns of the table of products. Only f32 has the narrow shapes, which the heads of attention use.

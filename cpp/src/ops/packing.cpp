@@ -76,7 +76,10 @@ void PackedMatrix::use_own_memory() {
     data_.reserve(words() * padded_);
     columns_lent_.clear();
     rows_lent_.clear();
+    sparse_ = {};
 }
+
+void PackedMatrix::find_zero_blocks() { sparse_ = SparseStrips(Panels{kernel_, data_.data(), words(), padded_}); }
 
 // In place of the lines that are missing.
 void PackedMatrix::lend_zeros(std::vector<const float*>& lines, size_t size) {
@@ -159,7 +162,10 @@ void pack_rounded(const GemmKernel& kernel, const PackPanel& p) {
 
 void PackedMatrix::fill_from_columns(const std::vector<const float*>& columns) {
     use_own_memory();
-    if (kernel_->rescale) return fill_int8(columns);
+    if (kernel_->rescale) {
+        fill_int8(columns);
+        return find_zero_blocks();
+    }
     const Buffer zeros(depth_);
     std::vector<const float*> all(padded_, zeros.data());
     for (size_t j = 0; j < columns_; ++j)
@@ -171,6 +177,7 @@ void PackedMatrix::fill_from_columns(const std::vector<const float*>& columns) {
             kernel_->pack ? kernel_->pack(panel) : pack_rounded(*kernel_, panel);
         }
     });
+    find_zero_blocks();
 }
 
 void PackedMatrix::fill_from_rows(const std::vector<const float*>& rows) {
@@ -308,6 +315,14 @@ void multiply_borrowed(const PackedMatrix& b, const LeftRows& a, Range columns, 
     }
 }
 
+// Row by row without the blocks of zeros; false if that does not give the bits.
+bool multiply_sparse(const PackedMatrix& b, const LeftRows& a, Range columns, const float* start, const Rows& c) {
+    if (a.count > b.sparse().most_rows() || !start || columns.size() % unit_block) return false;
+    for (size_t r = 0; r < a.count; ++r)
+        if (!b.sparse().multiply(row_of(a.at, r), columns.begin, columns.size(), start, row_of(c, r))) return false;
+    return true;
+}
+
 }  // namespace
 
 void multiply(const PackedMatrix& b, const LeftRows& a, size_t first_column, size_t columns, const float* start,
@@ -325,7 +340,7 @@ void multiply(const PackedMatrix& b, const LeftRows& a, size_t first_column, siz
     g.panels = b.panel(first_column);
     g.start = b.kernel().rescale ? b.offsets() + first_column : start;
     g.c = c;
-    b.kernel().run(g);
+    if (!multiply_sparse(b, a, range, g.start, c)) b.kernel().run(g);
     if (!b.kernel().rescale) return;
     Rescale s;
     s.rows = a.count;

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "kernels/table.h"
+#include "ops/sparse_strips.h"
 #include "rnnfast/weights.hpp"
 #include "runtime/buffer.h"
 #include "runtime/parallel.h"
@@ -54,12 +55,14 @@ public:
     bool borrowed() const { return !columns_lent_.empty() || !rows_lent_.empty(); }
     const std::vector<const float*>& columns_lent() const { return columns_lent_; }  // padded
     const std::vector<const float*>& rows_lent() const { return rows_lent_; }
+    const SparseStrips& sparse() const { return sparse_; }
     // A panel's part of the depth, packed: [depth.size(), width]
     void pack_part(size_t column, Range depth, float* out) const;
 
 private:
     void use_own_memory();
     void lend_zeros(std::vector<const float*>& lines, size_t size);
+    void find_zero_blocks();
     void fill_int8(const std::vector<const float*>& columns);
 
     const GemmKernel* kernel_ = nullptr;
@@ -67,6 +70,7 @@ private:
     Buffer data_, scales_, offsets_;
     std::vector<const float*> columns_lent_, rows_lent_;  // missing ones: zeros_
     Buffer zeros_;
+    SparseStrips sparse_;  // of what was filled from columns
 };
 
 // Rows of A in a matrix's precision.

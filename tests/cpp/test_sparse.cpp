@@ -1,0 +1,143 @@
+// Products without blocks of zeros have the bits of the product with all blocks, on every instruction set.
+#include <limits>
+
+#include "allocations.h"
+#include "helpers.h"
+#include "layers/stream.h"
+#include "ops/packing.h"
+
+using namespace rnnfast;
+using namespace rnnfast::tests;
+
+namespace {
+
+constexpr Weights precisions[] = {Weights::f32, Weights::bf16, Weights::int8};
+
+// [columns, depth]: whole blocks of 16 columns by `wide` of the depth are zeros, all but a share `density`.
+std::vector<float> block_sparse(size_t columns, size_t depth, size_t wide, double density, uint64_t seed) {
+    std::vector<float> w = random_vector(columns * depth, seed);
+    for (size_t j = 0; j < columns; ++j)
+        for (size_t k = 0; k < depth; ++k) {
+            const size_t block = j / unit_block * depth + k / wide;
+            if (random_uniform(random_key(seed, 9), block) >= density) w[j * depth + k] *= 0.0f;  // some are -0
+        }
+    return w;
+}
+
+PackedMatrix packed(const GemmKernel& kernel, const std::vector<float>& w, size_t columns, size_t depth) {
+    PackedMatrix b(kernel, depth, columns);
+    b.fill_from_columns([&](size_t j) { return w.data() + j * depth; });
+    return b;
+}
+
+// `rows` copies of one row: those of many rows are multiplied with all blocks.
+std::vector<float> product(const PackedMatrix& b, const std::vector<float>& row, size_t rows, const float* start) {
+    std::vector<float> a, c(rows * b.padded_columns());
+    for (size_t r = 0; r < rows; ++r) a.insert(a.end(), row.begin(), row.end());
+    Buffer left(left_scratch(b, rows) + 1);
+    const LeftRows left_rows_ = left_rows(b, {a.data(), row.size(), 0, 0}, rows, left.data());
+    multiply(b, left_rows_, 0, b.padded_columns(), start, {c.data(), b.padded_columns(), 0, 0});
+    c.resize(b.padded_columns());
+    return c;
+}
+
+void check_same(const PackedMatrix& b, const std::vector<float>& row, const std::vector<float>& start) {
+    const auto one = product(b, row, 1, start.data()), all = product(b, row, 9, start.data());
+    REQUIRE(std::memcmp(one.data(), all.data(), one.size() * sizeof(float)) == 0);
+}
+
+template <class Body>
+void for_each_kernel(Body body) {
+    for (const Isa& isa : isas()) {
+        if (!isa.supported) continue;
+        CAPTURE(std::string(isa.kernels->name));
+        for (const Weights weights : precisions)
+            for (const size_t gates : {1, 3}) body(gemm_for(*isa.kernels, weights, gates));
+    }
+}
+
+}  // namespace
+
+TEST_CASE("a product without zero blocks has the bits of the whole product") {
+    for_each_kernel([](const GemmKernel& kernel) {
+        for (const size_t depth : {1, 7, 64, 203})
+            for (const size_t wide : {1, 2, 4})
+                for (const double density : {0.0, 0.1, 0.3}) {
+                    CAPTURE(kernel.terms);
+                    CAPTURE(depth);
+                    CAPTURE(density);
+                    const size_t columns = 5 * kernel.width + 16;
+                    const auto w = block_sparse(columns, depth, wide, density, depth + wide);
+                    const PackedMatrix b = packed(kernel, w, columns, depth);
+                    if (density < 0.2 && depth > 7) CHECK(b.sparse().most_rows() > 1);
+                    auto start = random_vector(b.padded_columns(), 3);
+                    check_same(b, random_vector(depth, 4), start);
+                    check_same(b, std::vector<float>(depth), start);
+                    std::fill(start.begin(), start.end(), -0.0f);  // a sum of -0 tells whether zeros were added
+                    check_same(b, std::vector<float>(depth, -1.0f), start);
+                    check_same(b, std::vector<float>(depth, 0.0f), start);
+                    check_same(b, random_vector(depth, 5, 1e-38), start);
+                    std::fill(start.begin(), start.end(), -1e-40f);
+                    check_same(b, std::vector<float>(depth, 0.0f), start);
+                }
+    });
+}
+
+TEST_CASE("a row that is not finite gives the whole product's bits") {
+    for_each_kernel([](const GemmKernel& kernel) {
+        const size_t depth = 37, columns = 2 * kernel.width;
+        const PackedMatrix b = packed(kernel, block_sparse(columns, depth, 1, 0.1, 6), columns, depth);
+        const std::vector<float> start(b.padded_columns());
+        for (const float value : {std::numeric_limits<float>::infinity(), std::numeric_limits<float>::quiet_NaN()})
+            for (size_t k = 0; k < depth; ++k) {
+                auto row = random_vector(depth, 7);
+                row[k] = value;
+                check_same(b, row, start);
+            }
+    });
+}
+
+TEST_CASE("a matrix with few zeros, or of unusual size, has no sparse form") {
+    for_each_kernel([](const GemmKernel& kernel) {
+        const size_t columns = 4 * kernel.width;
+        CHECK(packed(kernel, random_vector(columns * 64, 1), columns, 64).sparse().most_rows() == 0);
+        CHECK(packed(kernel, block_sparse(columns, 64, 1, 0.95, 1), columns, 64).sparse().most_rows() == 0);
+        CHECK(packed(kernel, {}, columns, 0).sparse().most_rows() == 0);
+        const size_t deep = 65537;
+        CHECK(packed(kernel, std::vector<float>(deep * 16), 16, deep).sparse().most_rows() == 0);
+    });
+}
+
+TEST_CASE("streams of pruned layers have the bits of the whole sequence, and allocate nothing") {
+    for (const CellInfo& cell : cells())
+        for (const Weights weights : precisions)
+            for (const size_t rows : {1, 2, 5}) {
+                CAPTURE(std::string(cell.name));
+                CAPTURE(rows);
+                RecurrentOptions options;
+                options.cell = cell.name;
+                options.input_size = 64;
+                options.hidden_size = 83;
+                options.num_layers = 2;
+                options.weights = weights;
+                Recurrent layer(options, 3, active());
+                for (Parameter& p : layer.parameters)
+                    if (p.shape.size() == 2) {
+                        const auto w = block_sparse(p.shape[0], p.shape[1], 4, 0.2, p.size());
+                        for (size_t i = 0; i < p.size(); ++i) p.value.data()[i] *= w[i] == 0.0f ? 0.0f : 1.0f;
+                    }
+                layer.weights_changed();
+                constexpr size_t steps = 4, many = 16;
+                const std::vector<float> x = random_vector(steps * many * 64, 1);
+                std::vector<float> expected(steps * many * 83), y(rows * 83);
+                RecurrentTape tape;
+                layer.forward({steps, many, x.data(), nullptr, nullptr}, {}, expected.data(), {}, tape, false);
+                Stream stream(layer, rows);
+                for (size_t t = 0; t < steps; ++t) {
+                    const long before = allocations;
+                    stream.step(x.data() + t * many * 64, y.data());
+                    REQUIRE(allocations == before);
+                    REQUIRE(std::memcmp(y.data(), expected.data() + t * many * 83, y.size() * sizeof(float)) == 0);
+                }
+            }
+}
