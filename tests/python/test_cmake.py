@@ -101,9 +101,16 @@ def test_a_minimum_size_build_is_one_in_every_object(part, prefix):
     ours = {c["file"]: c["command"] for c in commands}
     assert len(ours) > 30
     for file, command in ours.items():
-        assert re.findall(r" -O\S+", command)[-1] == " -Os", file
+        kernels = Path(file).name.startswith("isa_")
+        assert re.findall(r" -O\S+", command)[-1] == (" -O2" if kernels else " -Os"), file
     rules = "".join(p.read_text() for p in (*part.rglob("link.txt"), *part.rglob("build.ninja")))
     assert re.search(r"-Wl,--gc-sections[^\n]* -s\b", rules)
+
+
+def test_what_the_shared_library_exports_is_one_of_two_names(tmp_path):
+    done = configured(ROOT, tmp_path, "-DRNNFAST_EXPORTS=network")
+    assert done.returncode != 0
+    assert "RNNFAST_EXPORTS is network: expected all, or networks" in one_line(done.stderr)
 
 
 @pytest.mark.fault("R12")
