@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from rnnfast._expect import brief, choice, kind_of
 
-_FLOAT32 = np.dtype(np.float32)
+_FLOAT32, _INT32 = np.dtype(np.float32), np.dtype(np.int32)
 
 
 def _as_array(value: Any, name: str) -> NDArray[Any]:
@@ -62,6 +62,8 @@ def as_float32(value: Any, name: str) -> NDArray[np.float32]:
 
 def as_int32(value: Any, name: str) -> NDArray[np.int32]:
     """``value`` as int32; floats are refused, since a token id with a fraction is a mistake."""
+    if type(value) is np.ndarray and value.dtype == _INT32 and value.ndim and value.flags.c_contiguous:
+        return value  # as in as_float32: most of the time that a step of a stream spends in Python
     array = _integers(value, name)
     if array.size and (array.max() > np.iinfo(np.int32).max or array.min() < np.iinfo(np.int32).min):
         wrong = array.max() if array.max() > np.iinfo(np.int32).max else array.min()
