@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from pathlib import Path
 
 import nox
 
@@ -39,6 +40,16 @@ def slow(session: nox.Session) -> None:
     if session.venv_backend != "none":
         session.install("torch==2.13.0", ".[test,plot]")
     session.run("python", "-m", "pytest", "-q", "-m", "slow", *session.posargs)
+
+
+@nox.session
+@nox.parametrize("versions", [("torch==2.1.2", "numpy<2"), ("torch==2.13.0", "numpy")])
+def pytorch(session: nox.Session, versions: tuple[str, str]) -> None:
+    """rnnfast.torch with the oldest PyTorch that it supports, and the newest."""
+    session.install(*versions, ".[test]")
+    files = [str(path) for path in sorted(Path("tests/python").glob("test_torch_*.py"))]
+    # The wheels of old versions have an OpenMP runtime of their own, of which accelerate warns.
+    session.run("pytest", "-q", "-W", "ignore:two OpenMP", *files, *session.posargs)
 
 
 @nox.session

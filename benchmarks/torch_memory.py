@@ -1,7 +1,12 @@
-"""Peak memory of a training step: PyTorch's and ours, each in its own process."""
+"""Peak memory of a training step: PyTorch's and ours, each in its own process.
+
+glibc's limit for blocks that it maps by themselves is fixed, at 1 MB. By default it grows with the first large block that is freed; a peak
+then depends on where small blocks happen to lie in the heap, and PyTorch's own varied by a third from process to process.
+"""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -25,6 +30,10 @@ def peak(case: Any, side: int, threads: int) -> int:
     return status("VmHWM") - before
 
 
+def _output(command: list[str], environment: dict[str, str]) -> int:
+    return int(subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout)
+
+
 def memory_results(cases: Iterable[Any], threads: int) -> Iterable[dict[str, Any]]:
     """One result for each training case, of the best of three processes for each side."""
     if sys.platform != "linux":
@@ -32,11 +41,9 @@ def memory_results(cases: Iterable[Any], threads: int) -> Iterable[dict[str, Any
     for case in cases:
         if not case.name.startswith("train"):
             continue
+        environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": str(1 << 20)}
         command = [sys.executable, "-m", "benchmarks.torch_models", "--peak-of", case.name, "--threads", str(threads)]
-        found = [
-            min(int(subprocess.run([*command, "--side", str(side)], check=True, capture_output=True, text=True).stdout) for _ in range(3))
-            for side in (0, 1)
-        ]  # fmt: skip
+        found = [min(_output([*command, "--side", str(side)], environment) for _ in range(3)) for side in (0, 1)]
         theirs, ours = found
         yield {
             "name": case.name,

@@ -237,6 +237,32 @@ def test_frozen_weights_are_packed_once_and_again_when_pytorch_counts_a_change()
     assert close(after, rft.restore(fast)(X)[0])
 
 
+def test_a_frozen_layer_sees_another_parameter_and_one_that_the_core_does_not_read():
+    fast = rft.accelerate(lstm(), frozen=True)
+    with torch.no_grad():
+        fast(X)
+        fast.weight_hh_l0 = nn.Parameter(-fast.weight_hh_l0)
+        assert close(fast(X)[0], rft.restore(fast, inplace=False)(X)[0])
+        fast.double()
+        assert fast(X.double())[0].dtype is torch.float64
+        with pytest.raises((RuntimeError, ValueError)):
+            fast(X)
+
+
+@pytest.mark.parametrize(("rows", "core"), [(1, False), (300, True)])
+def test_a_small_rnn_cell_trains_by_pytorchs_operators_and_runs_on_the_core(monkeypatch, rows, core):
+    monkeypatch.undo()  # the setting that other tests have
+    torch.manual_seed(0)
+    fast = rft.accelerate(nn.RNNCell(4, 7))
+    x = torch.randn(rows, 4)
+    h = fast(x)
+    assert ("Recurrent" in type(h.grad_fn).__name__) is core
+    assert close(h, rft.restore(fast, inplace=False)(x))
+    monkeypatch.setattr(nn.RNNCell, "forward", None)  # what is not the core's
+    with torch.no_grad():
+        assert close(fast(x), h.detach())
+
+
 @pytest.mark.parametrize(("weights", "tolerance"), [("bf16", 2e-2), ("int8", 5e-2)])
 def test_low_precision_stays_near_and_int8_says_that_it_does_not_train(weights, tolerance):
     torch.manual_seed(0)

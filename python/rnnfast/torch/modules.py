@@ -15,20 +15,22 @@ from rnnfast.torch.call import Call, OptionalTensor, Spec, in_graph
 
 _PLAIN = (Tensor, nn.Parameter)  # a subclass may mean anything by its operations
 _FLOAT32, _STRIDED = torch.float32, torch.strided
+# One step of an nn.RNNCell trains faster by PyTorch's operators below this many units in all rows: there, what autograd takes for a
+# function in Python is more than the core saves.
+FEW_FOR_TRAINING = 2048
 _CELLS = {"LSTM": "lstm", "GRU": "gru", "RNN_TANH": "rnn", "RNN_RELU": "rnn_relu"}
 
 
 class Settings:
     """What a layer carries in addition to PyTorch's own: its options, and weights that are packed. A copy starts unpacked."""
 
-    __slots__ = ("frozen", "function", "last", "lowered", "packed", "precision", "shapes", "spec", "versions")
+    __slots__ = ("frozen", "function", "last", "lowered", "packed", "precision", "shapes", "spec")
 
     def __init__(self, precision: str = "f32", frozen: bool = False) -> None:
         self.precision, self.frozen = precision, frozen
         self.lowered: Settings | None = None
         self.spec: Spec | None = None
-        self.packed: Any = None
-        self.versions: Any = None
+        self.packed: tuple[Any, list[Any]] = (None, [])  # and the weights that it holds, each with its address and version
         self.last: tuple[Any, Call | None] = (None, None)  # one object, since threads may run one layer
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -38,8 +40,7 @@ class Settings:
         """The compiled function for a layer, made when it first runs and when its sizes change."""
         if spec != self.spec:
             self.spec, self.function, self.shapes = spec, spec.function(), spec.shapes()
-            self.packed = self.versions = None
-            self.last = (None, None)
+            self.packed, self.last = (None, []), (None, None)
 
     def under_autocast(self) -> Settings:
         """Those of bf16 autocast: bf16 products, unless fewer bits were chosen."""
@@ -47,12 +48,25 @@ class Settings:
             self.lowered = Settings("bf16" if self.precision == "f32" else self.precision, self.frozen)
         return self.lowered
 
-    def frozen_weights(self, weights: list[Tensor]) -> Any:
-        """Packed once; again if PyTorch has counted a change. It counts none through ``.data`` and NumPy."""
-        versions = [(w.data_ptr(), w._version if not w.is_inference() else 0) for w in weights]
-        if versions != self.versions:
-            self.packed, self.versions = self.function.freeze([w.data_ptr() for w in weights]), versions
-        return self.packed
+    def packed_weights(self, weights: list[Tensor]) -> Any:
+        """What is packed, if these are its weights and PyTorch has counted no change since; it counts none through ``.data`` and NumPy."""
+        packed, held = self.packed
+        if len(held) != len(weights):
+            return None
+        for weight, (known, address, version) in zip(weights, held):
+            if weight is not known or weight.data_ptr() != address or _version(weight) != version:
+                return None
+        return packed
+
+    def pack(self, weights: list[Tensor]) -> Any:
+        """Of a frozen layer, once for its next calls."""
+        held = [(w, w.data_ptr(), _version(w)) for w in weights]
+        self.packed = (self.function.freeze([at for _, at, _ in held]), held)
+        return self.packed[0]
+
+
+def _version(tensor: Tensor) -> int:
+    return 0 if tensor.is_inference() else tensor._version
 
 
 def settings_of(module: Any) -> Settings:
@@ -154,17 +168,26 @@ is_compiling: Callable[[], bool] = torch.compiler.is_compiling if operator.COMPI
 
 def run(
     call: Call, found: Settings, x: Tensor, h0: OptionalTensor, c0: OptionalTensor, weights: list[Tensor]
-) -> tuple[Tensor, OptionalTensor, OptionalTensor]:
-    """One eligible call, in autograd's graph if a gradient is wanted."""
-    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (*weights, x, h0, c0)):
-        if found.precision == "int8":
-            raise RuntimeError(
-                "this layer was accelerated with weights='int8', which has no gradients: run it under torch.no_grad(), or "
-                "accelerate(model, weights='f32') to train"
-            )
-        return in_graph(call, x, h0, c0, *weights)  # type: ignore[no-any-return]
-    frozen = found.frozen_weights(weights) if found.frozen and call.dropout == 0 else None
-    return call.forward(x, h0, c0, weights, save=False, frozen=frozen)[:3]
+) -> tuple[Tensor, OptionalTensor, OptionalTensor] | None:
+    """One call, in autograd's graph if a gradient is wanted; None if the core does not read the weights."""
+    graph = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (*weights, x, h0, c0))
+    freezes = found.frozen and not graph and call.dropout == 0
+    packed = found.packed_weights(weights) if freezes else None
+    if packed is None:
+        if not fit(weights, found.shapes):
+            return None
+        if freezes:
+            packed = found.pack(weights)
+    if call.dropout:
+        call.key = operator.new_key()
+    if not graph:
+        return call.forward(x, h0, c0, weights, save=False, frozen=packed)[:3]
+    if found.precision == "int8":
+        raise RuntimeError(
+            "this layer was accelerated with weights='int8', which has no gradients: run it under torch.no_grad(), or "
+            "accelerate(model, weights='f32') to train"
+        )
+    return in_graph(call, x, h0, c0, *weights)  # type: ignore[no-any-return]
 
 
 class Accelerated:
@@ -201,7 +224,8 @@ def _run_layer(module: Any, settings: Settings, input: Any, hx: Any) -> Any:
     if planned is None:
         return None
     *call, batched = planned
-    return finish_layer(module, input, run(*call), batched)
+    outputs = run(*call)
+    return None if outputs is None else finish_layer(module, input, outputs, batched)
 
 
 def _in_autocast(run_own: Any, module: Any, input: Any, hx: Any) -> Any:
@@ -248,8 +272,7 @@ def _plan_layer(module: Any, found: Settings, input: Any, hx: Any) -> Any:
     if dims == 2 and not packed:
         x = x.unsqueeze(0 if module.batch_first else 1)
     call = _call_of_layer(module, found, x.shape, dropout, input.batch_sizes if packed else None)
-    weights = weights_of(module)
-    if call is None or not fit(weights, found.shapes):
+    if call is None:
         return None
     batched = packed or dims == 3
     if packed and hx is not None:
@@ -257,9 +280,7 @@ def _plan_layer(module: Any, found: Settings, input: Any, hx: Any) -> Any:
     h0, c0, suits = _states(hx, call.spec, call.rows, batched)
     if not suits:
         return None
-    if dropout:
-        call.key = operator.new_key()
-    return call, found, x, h0, c0, weights, batched
+    return call, found, x, h0, c0, weights_of(module), batched
 
 
 def _call_of_layer(module: Any, found: Settings, shape: Any, dropout: float, batch_sizes: Any) -> Call | None:
@@ -310,12 +331,24 @@ def _states(
     return h0, c0, spec.cell != "lstm" or c0 is not None
 
 
+def _trains_few(module: Any, settings: Settings, x: Any) -> bool:
+    return (
+        torch.is_grad_enabled()
+        and isinstance(module, nn.RNNCell)
+        and settings.precision == "f32"
+        and isinstance(x, Tensor)
+        and x.numel() * module.hidden_size < FEW_FOR_TRAINING * module.input_size
+    )
+
+
 def _run_cell(module: Any, settings: Settings, input: Any, hx: Any) -> Any:
+    if _trains_few(module, settings, input):
+        return None
     planned = _plan_cell(module, settings, input, hx)
     if planned is None:
         return None
-    y, _, c = run(*planned)
-    return finish_cell(y, c, input.dim() == 2)
+    outputs = run(*planned)
+    return None if outputs is None else finish_cell(outputs[0], outputs[2], input.dim() == 2)
 
 
 def finish_cell(h: Tensor, c: OptionalTensor, batched: bool) -> Any:
@@ -329,9 +362,10 @@ def _plan_cell(module: Any, found: Settings, x: Any, hx: Any) -> Any:
         return None
     dims = x.dim()
     x = x.unsqueeze(0) if dims == 1 else x
-    call, weights = _call_of_cell(module, found, x.shape), weights_of(module)
-    if call is None or not fit(weights, found.shapes):
+    call = _call_of_cell(module, found, x.shape)
+    if call is None:
         return None
+    weights = weights_of(module)
     if hx is None:
         return call, found, x, None, None, weights
     states: list[Any] = list(hx) if call.spec.cell == "lstm" else [hx, None]
