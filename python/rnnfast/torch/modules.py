@@ -30,7 +30,10 @@ class Settings:
         self.precision, self.frozen = precision, frozen
         self.lowered: Settings | None = None
         self.spec: Spec | None = None
-        self.packed: tuple[Any, list[Any]] = (None, [])  # and the weights that it holds, each with its address and version
+        self.packed: tuple[Any, list[Any]] = (
+            None,
+            [],
+        )  # and the weights that it holds, each with its address and version
         self.last: tuple[Any, Call | None] = (None, None)  # one object, since threads may run one layer
 
     def __reduce__(self) -> tuple[Any, ...]:
