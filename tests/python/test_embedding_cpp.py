@@ -284,6 +284,11 @@ def test_steps_make_no_system_call_after_the_first(tmp_path, programs, models):
     assert between == [""] * len(WEIGHTS)
 
 
+def test_denormals_are_kept_and_the_mode_of_the_processor_is_left_alone(programs):
+    lines = run(programs / "denormals").stdout.splitlines()
+    assert float.fromhex(lines[0]) == float(np.float32(1e-20) * np.float32(1e-20))
+
+
 def test_the_library_is_found_in_an_empty_prefix(tmp_path, prefix, models):
     for shared in ("OFF", "ON"):
         folder = tmp_path / shared
