@@ -1,0 +1,70 @@
+"""The examples in Rust and Go, which use the C API, write what Python writes. Skipped without their compilers."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import rnnfast as rf
+
+ROOT = Path(__file__).parents[2]
+LANGUAGES = ["rust", "go"]
+
+
+def run(*command, check=True, **options):
+    done = subprocess.run([str(c) for c in command], capture_output=True, text=True, timeout=600, **options)
+    assert not check or done.returncode == 0, f"{command}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+    return done
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory):
+    """A folder with the shared library, linked from the objects in the wheel, and the folder of its headers."""
+    if Path(rf.__file__).is_relative_to(ROOT / "python"):
+        pytest.skip("an editable install has no C++ library")
+    printed = run(sys.executable, "-m", "rnnfast", "--cmake-dir").stdout.rstrip("\n")
+    archive = Path(printed).parents[1] / "librnnfast.a"
+    folder = tmp_path_factory.mktemp("library")
+    run("c++", "-shared", "-fopenmp", "-Wl,--whole-archive", archive, "-Wl,--no-whole-archive", "-Wl,--gc-sections",
+        f"-Wl,--version-script={ROOT / 'cmake' / 'rnnfast.map'}", "-o", folder / "librnnfast.so")  # fmt: skip
+    return folder, Path(printed).parents[2] / "include"
+
+
+@pytest.fixture(scope="module", params=LANGUAGES)
+def generate(request, library, tmp_path_factory):
+    """The program, and the environment that finds the library."""
+    compiler = {"rust": "cargo", "go": "go"}[request.param]
+    if not shutil.which(compiler):
+        pytest.skip(f"no {compiler} on the PATH")
+    libraries, headers = library
+    folder = tmp_path_factory.mktemp(request.param)
+    source = folder / "source"
+    shutil.copytree(ROOT / "examples" / request.param, source)
+    environment = {**os.environ, "LD_LIBRARY_PATH": str(libraries), "RNNFAST_LIB": str(libraries)}
+    if request.param == "rust":
+        run("cargo", "build", "--release", "--offline", "--target-dir", folder / "target", cwd=source, env=environment)
+        return folder / "target" / "release" / "generate", environment
+    flags = {"CGO_CFLAGS": f"-I{headers}", "CGO_LDFLAGS": f"-L{libraries}", "GOFLAGS": "-mod=mod", "GOPROXY": "off"}
+    run("go", "vet", ".", cwd=source, env={**environment, **flags})
+    run("go", "build", "-o", folder / "generate", ".", cwd=source, env={**environment, **flags})
+    return folder / "generate", environment
+
+
+def test_the_program_writes_what_python_writes(generate, corpus, tmp_path):
+    program, environment = generate
+    model = rf.LanguageModel(corpus.vocab, cell="gru", hidden_size=24, embedding_size=8, seed=3)
+    model.save(tmp_path / "model.safetensors")
+    expected = rf.generate(model, "the time ", length=60, temperature=0.8, seed=7) + "\n"
+    assert run(program, tmp_path / "model.safetensors", "the time ", 60, 0.8, 7, env=environment).stdout == expected
+
+
+def test_errors_of_the_library_reach_the_user(generate, tmp_path):
+    program, environment = generate
+    done = run(program, tmp_path / "missing.safetensors", "a", check=False, env=environment)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"{tmp_path / 'missing.safetensors'}: cannot be opened")
