@@ -1,4 +1,4 @@
-"""The examples in Rust and Go, which use the C API, write what Python writes. Skipped without their compilers."""
+"""The shared library in other languages: its symbols, and the examples in Rust and Go, which write what Python writes."""
 
 from __future__ import annotations
 
@@ -68,3 +68,14 @@ def test_errors_of_the_library_reach_the_user(generate, tmp_path):
     done = run(program, tmp_path / "missing.safetensors", "a", check=False, env=environment)
     assert done.returncode == 1
     assert done.stderr.startswith(f"{tmp_path / 'missing.safetensors'}: cannot be opened")
+
+
+def test_the_library_exports_every_cpp_symbol_that_it_did(library):
+    """The names contain the types of all arguments, and the inline namespace. The C functions: tests/structure/test_abi.py."""
+    found = run("nm", "-D", "--defined-only", library[0] / "librnnfast.so").stdout.splitlines()
+    exported = {line.split()[-1] for line in found}
+    kept = (ROOT / "tests" / "golden" / "abi" / "cpp_symbols.txt").read_text(encoding="utf-8").split()
+    missing = [name for name in kept if name not in exported]
+    assert (
+        not missing
+    ), "programs that were linked with the library before will not start: a new minor version may do that"

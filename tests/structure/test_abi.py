@@ -1,0 +1,34 @@
+"""What rnnfast.h declared in an earlier build of this ABI, it still declares: the same types, layouts and numbers."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+HEADER = ROOT / "cpp" / "include" / "rnnfast" / "rnnfast.h"
+KEPT = ROOT / "tests" / "golden" / "abi" / "c_declarations.txt"
+HINT = "add to tests/golden/abi what is new; change RNNFAST_ABI_VERSION before you change or remove what is there"
+
+
+def declarations(header: str) -> list[str]:
+    """One line for each declaration, without comments; structs and enums with their fields."""
+    header = re.sub(r"/\*.*?\*/", " ", header, flags=re.DOTALL)
+    version = re.findall(r"#define RNNFAST_ABI_VERSION \d+", header)
+    header = re.sub(r"^[ \t]*#.*?(?<!\\)$", " ", header, flags=re.MULTILINE)
+    header = header.replace('extern "C" {', " ").replace("RNNFAST_C_API ", "")
+    parts = re.findall(r"[^;{}]+(?:\{[^}]*\}[^;]*)?;", header)
+    return version + [re.sub(r"\s+", " ", part).strip() for part in parts]
+
+
+def test_the_c_api_keeps_its_declarations():
+    now = declarations(HEADER.read_text(encoding="utf-8"))
+    kept = KEPT.read_text(encoding="utf-8").splitlines()
+    assert not [line for line in kept if line not in now], HINT
+    assert now == kept, HINT
+
+
+def test_a_changed_field_or_type_is_found():
+    text = "typedef struct a { size_t n; /* rows */ int k; } a;\nRNNFAST_C_API int f(const a* x,\n    int y);"
+    assert declarations(text) == ["typedef struct a { size_t n; int k; } a;", "int f(const a* x, int y);"]
+    assert declarations(text.replace("int k", "long k"))[0] != declarations(text)[0]
