@@ -284,6 +284,14 @@ def test_steps_make_no_system_call_after_the_first(tmp_path, programs, models):
     assert between == [""] * len(WEIGHTS)
 
 
+@pytest.mark.parametrize("isa", _core.info()["isas_supported"])
+def test_a_program_without_exceptions_prints_the_bits_that_every_platform_has(programs, isa):
+    golden = ROOT / "tests" / "golden"
+    out = run(programs / "smoke", golden, env={**os.environ, "RNNFAST_ISA": isa}).stdout.splitlines()
+    expected = (golden / ("bits_unfused.txt" if isa == "baseline" else "bits_fused.txt")).read_text(encoding="utf-8")
+    assert out == [f"table: {isa}", *expected.splitlines(), "errors are reported", "done"]
+
+
 def test_denormals_are_kept_and_the_mode_of_the_processor_is_left_alone(programs):
     lines = run(programs / "denormals").stdout.splitlines()
     assert float.fromhex(lines[0]) == float(np.float32(1e-20) * np.float32(1e-20))
