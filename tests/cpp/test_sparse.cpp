@@ -1,10 +1,15 @@
 // Products without blocks of zeros have the bits of the product with all blocks, on every instruction set.
+#include <algorithm>
 #include <limits>
+#include <map>
+#include <utility>
 
 #include "allocations.h"
+#include "files/safetensors.h"
 #include "helpers.h"
 #include "layers/stream.h"
 #include "ops/packing.h"
+#include "rnnfast/error.hpp"
 
 using namespace rnnfast;
 using namespace rnnfast::tests;
@@ -140,4 +145,34 @@ TEST_CASE("streams of pruned layers have the bits of the whole sequence, and all
                     REQUIRE(std::memcmp(y.data(), expected.data() + t * many * 83, y.size() * sizeof(float)) == 0);
                 }
             }
+}
+
+TEST_CASE("a file puts back the zeros of its sparse matrices") {
+    const std::vector<float> blocks = random_vector(3 * 16 * 2, 8);
+    const int8_t index[] = {0x05, 0x02};  // strip 0: blocks 0 and 2, strip 1: block 1
+    const std::map<std::string, TensorView> tensors = {{"w.blocks", {{3, 16, 2}, blocks.data(), blocks.size()}},
+                                                       {"w.index", {{2, 1}, index, 2, Dtype::i8}}};
+    const auto file_of = [&](const std::string& version, const std::string& shape) {
+        return safetensors_bytes(
+            tensors, {{"format", "rnnfast"}, {"format_version", version}, {"sparse", "{\"w\":" + shape + "}"}}, "test");
+    };
+    const std::string bytes = file_of("3", "[32, 6]");
+    const SafetensorsFile file = SafetensorsFile::view(bytes, "test");
+    const SafetensorsFile copy = file;
+    REQUIRE(copy.tensors().size() == 1);
+    const TensorView& w = copy.tensors().at("w");
+    CHECK(w.shape == std::vector<size_t>{32, 6});
+    Buffer buffer;
+    const float* values = copy.floats("w", w, buffer);
+    size_t at = 0;
+    for (const auto& [strip, block] : {std::pair<size_t, size_t>{0, 0}, {0, 2}, {1, 1}})
+        for (size_t i = 0; i < 16; ++i)
+            for (size_t k = 0; k < 2; ++k) CHECK(values[(strip * 16 + i) * 6 + block * 2 + k] == blocks[at++]);
+    CHECK(std::count(values, values + 32 * 6, 0.0f) == 32 * 6 - 96);
+    CHECK(SafetensorsFile::view(file_of("2", "[32, 6]"), "test").tensors().size() == 2);  // left as they are
+    CHECK_THROWS_WITH_AS(SafetensorsFile::view(file_of("3", "[33, 6]"), "test"),
+                         "test: the sparse matrix \"w\" cannot be used: its shape is not one of whole blocks", Error);
+    CHECK_THROWS_AS(SafetensorsFile::view(file_of("3", "[4294967296, 4294967296]"), "test"), Error);
+    CHECK_THROWS_AS(SafetensorsFile::view(file_of("3", "[32, 4]"), "test"), Error);
+    CHECK_THROWS_AS(SafetensorsFile::view(file_of("3", "[64, 6]"), "test"), Error);
 }

@@ -44,9 +44,9 @@ void check_format(const SafetensorsFile& file, const std::string& kind) {
     const char* other = "a safetensors file, but not a model of rnnfast; its layers may be loaded by their tensors";
     if (metadata_of(file, "format", other) != "rnnfast") refuse_file({file.name(), ": ", other});
     const std::string& version = metadata_of(file, "format_version", "has no format_version");
-    if (version != "1" && version != "2")
+    if (version != "1" && version != "2" && version != "3")
         refuse_file({file.name(), ": format version ", json_quoted(version),
-                     ", this rnnfast reads versions 1 and 2; update rnnfast"});
+                     ", this rnnfast reads versions 1, 2 and 3; update rnnfast"});
     const std::string& held = metadata_of(file, "kind", "does not name the kind of its model");
     if (held != kind) refuse_file({file.name(), ": holds a ", json_quoted(held), ", expected a ", kind, advice(held)});
 }

@@ -273,6 +273,10 @@ SafetensorsFile SafetensorsFile::view(std::string_view bytes, const std::string&
         entry.view.data = bytes.data() + length_bytes + header + entry.begin;
         file.tensors_.emplace(std::move(entry.name), std::move(entry.view));
     }
+    const auto version = file.metadata_.find("format_version"), format = file.metadata_.find("format");
+    if (format != file.metadata_.end() && format->second == "rnnfast" && version != file.metadata_.end() &&
+        version->second == "3")
+        file.restore_zeros(bytes.size());
     return file;
 }
 

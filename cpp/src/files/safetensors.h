@@ -42,8 +42,12 @@ public:
     const float* floats(const std::string& name, const TensorView& tensor, Buffer& buffer) const;
 
 private:
+    // Puts the zeros back into the matrices that the metadata "sparse" names.
+    void restore_zeros(uint64_t file_bytes);
+
     std::string name_;
     std::shared_ptr<const void> mapping_;
+    std::vector<std::shared_ptr<const Buffer>> restored_;
     std::map<std::string, std::string> metadata_;
     std::map<std::string, TensorView> tensors_;
     bool finite_ = false;  // true: all numbers are known to be finite

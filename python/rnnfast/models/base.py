@@ -12,7 +12,15 @@ import numpy as np
 
 from rnnfast._expect import kind_of
 from rnnfast.files import PathLike
-from rnnfast.models.storage import FORMAT, FORMAT_VERSION, VERSION_OF_ROUNDED, rounded, write_tensors
+from rnnfast.models.storage import (
+    FORMAT,
+    FORMAT_VERSION,
+    VERSION_OF_ROUNDED,
+    VERSION_OF_SPARSE,
+    rounded,
+    without_zeros,
+    write_tensors,
+)
 from rnnfast.nn.layer import Array, Layer, dropout_key
 from rnnfast.protocols import Precision
 from rnnfast.text.vocab import Vocab
@@ -98,9 +106,10 @@ class Model(Layer):
 
         ``tensors`` and ``metadata`` join the file's own; a checkpoint keeps the optimizer there. ``weights``: how the
         matrices are stored, ``"f32"``, or quantized to ``"bf16"`` or ``"int8"`` for a file of half or a quarter the size
-        that loads with those weights (docs/model-file.md).
+        that loads with those weights (docs/model-file.md). Matrices with many blocks of zeros, as pruning leaves them, are
+        stored without these blocks.
         """
-        stored = rounded(self.parameters(), weights, self._exact())
+        stored, sparse = without_zeros(rounded(self.parameters(), weights, self._exact()))
         config = {**self.config, **({} if weights == "f32" else {"weights": weights})}
         own = {
             "format": FORMAT,
@@ -108,6 +117,8 @@ class Model(Layer):
             "kind": self.kind,
             "config": json.dumps(config),
         }
+        if sparse:
+            own.update(format_version=VERSION_OF_SPARSE, sparse=json.dumps(sparse))
         for name, vocab in self._vocabs().items():
             if vocab is not None:
                 own[self.vocabularies[name]] = json.dumps(vocab.description(), ensure_ascii=False)

@@ -12,7 +12,7 @@ from rnnfast.files import PathLike, checked_path
 from rnnfast.models.language_model import LanguageModel
 from rnnfast.models.network import Network
 from rnnfast.models.seq2seq import Seq2Seq
-from rnnfast.models.storage import FORMAT, FORMAT_VERSION, VERSION_OF_ROUNDED, WEIGHTS, restored
+from rnnfast.models.storage import FORMAT, FORMAT_VERSION, VERSION_OF_ROUNDED, VERSION_OF_SPARSE, WEIGHTS, restored
 from rnnfast.nn.layer import Array
 from rnnfast.text.vocab import Vocab
 
@@ -54,10 +54,10 @@ def read_file(path: PathLike, *, weights: str | None = None) -> ModelFile:
     if metadata.get("format") != FORMAT:
         raise _core.Error(f"{name}: a safetensors file, but not a model of rnnfast; train one with `rnnfast train`")
     version = metadata.get("format_version")
-    if version not in (FORMAT_VERSION, VERSION_OF_ROUNDED):
+    if version not in (FORMAT_VERSION, VERSION_OF_ROUNDED, VERSION_OF_SPARSE):
         raise _core.Error(
-            f"{name}: format version {version!r}, this rnnfast reads versions {FORMAT_VERSION} and "
-            f"{VERSION_OF_ROUNDED}; update rnnfast"
+            f"{name}: format version {version!r}, this rnnfast reads versions {FORMAT_VERSION}, {VERSION_OF_ROUNDED} and "
+            f"{VERSION_OF_SPARSE}; update rnnfast"
         )
     return ModelFile(name, str(metadata.get("kind")), tensors, metadata)
 

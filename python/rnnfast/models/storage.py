@@ -18,6 +18,8 @@ FORMAT, FORMAT_VERSION = "rnnfast", "1"
 SCALE = ".scale"  # ends the name of the tensor with an int8 matrix's scales
 WEIGHTS = ("f32", "bf16", "int8")
 VERSION_OF_ROUNDED = "2"  # of a file whose matrices are stored quantized
+VERSION_OF_SPARSE = "3"  # of a file with matrices that are stored without their blocks of zeros
+_STRIP = 16  # rows of a block
 
 
 def rounded(parameters: Mapping[str, Array], weights: str, exact: tuple[str, ...] = ()) -> dict[str, NDArray[Any]]:
@@ -48,6 +50,36 @@ def restored(stored: Mapping[str, NDArray[Any]]) -> dict[str, Array]:
                 raise ValueError(f"{name}{SCALE} has shape {scale.shape}, expected {value.shape[:1]}: one for each row")
             values[name] = value.astype(np.float32) * scale[:, None]
     return values
+
+
+def without_zeros(stored: Mapping[str, NDArray[Any]]) -> tuple[dict[str, NDArray[Any]], dict[str, list[int]]]:
+    """The tensors of a file in which ``NAME.blocks`` and ``NAME.index`` replace matrices with many blocks of zeros, and the shapes
+    of these matrices."""
+    tensors, shapes = dict(stored), {}
+    for name, value in stored.items():
+        smaller = _blocks(value) if value.ndim == 2 and value.size and value.shape[0] % _STRIP == 0 else None
+        if smaller is not None:
+            del tensors[name]
+            tensors[f"{name}.blocks"], tensors[f"{name}.index"] = smaller
+            shapes[name] = list(value.shape)
+    return tensors, shapes
+
+
+def _blocks(matrix: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int8]] | None:
+    """The blocks of a matrix that are not +0 and a bit for each block, with the block that takes the least bytes; None if that
+    saves less than a tenth."""
+    best, least = None, 0.9 * matrix.nbytes
+    bits = np.ascontiguousarray(matrix).view(f"u{matrix.itemsize}")
+    for inputs in (1, 2, 4, 8):
+        if matrix.shape[1] % inputs:
+            continue
+        split = bits.reshape(-1, _STRIP, matrix.shape[1] // inputs, inputs).transpose(0, 2, 1, 3)
+        full = split.any(axis=(2, 3))
+        index = np.packbits(full, axis=1, bitorder="little").view(np.int8)
+        size = int(full.sum()) * _STRIP * inputs * matrix.itemsize + index.size
+        if size < least:
+            best, least = (split[full].view(matrix.dtype), index), size
+    return best
 
 
 def write_tensors(path: PathLike, tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> None:
