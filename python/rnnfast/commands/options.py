@@ -120,6 +120,25 @@ def real(low: float, high: float = float("inf"), *, open_low: bool = False) -> A
     return parse
 
 
+def block(text: str) -> str:
+    """The type of an option: a block of pruned weights, such as 16x1."""
+    from rnnfast.train.pruning import sparsity_of
+
+    try:
+        sparsity_of(None, block_of(text))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
+
+
+def block_of(text: str) -> tuple[int, int]:
+    """The units and inputs of ``16x1``."""
+    if not re.fullmatch(r"\d{1,9}x\d{1,9}", text):
+        raise ValueError(f"{text[:40]!r} is not a block: expected units and inputs, such as 16x1")
+    units, _, inputs = text.partition("x")
+    return int(units), int(inputs)
+
+
 def perplexity(value: float) -> str:
     """A perplexity for printing: three decimals, or a power of ten if it is large."""
     return f"{value:.3f}" if value < 1e6 else f"{value:.2e}"

@@ -16,6 +16,8 @@ from rnnfast.commands.options import (
     JSON_HELP,
     LARGEST_SEED,
     THREADS_HELP,
+    block,
+    block_of,
     groups,
     integer,
     perplexity,
@@ -34,8 +36,8 @@ from rnnfast.train.history import History
 
 # Defaults of all training commands; each command adds its own. The checkpoint stores all settings.
 DEFAULTS: dict[str, Any] = {
-    "batch_size": 32, "epochs": 12, "seed": 0, "optimizer": "adam", "lr": 2e-3, "schedule": "constant", "minutes": 0.0, "average": "none", "clip_norm": 1.0,
-    "clip_value": 0.0, "patience": 0, "keep_best": False, "shards": 0, "compress": "none", "force": False, "output": "rnnfast-model.safetensors",
+    "batch_size": 32, "epochs": 12, "seed": 0, "optimizer": "adam", "lr": 2e-3, "schedule": "constant", "minutes": 0.0, "average": "none",
+    "sparsity": 0.0, "block": "16x1", "clip_norm": 1.0, "clip_value": 0.0, "patience": 0, "keep_best": False, "shards": 0, "compress": "none", "force": False, "output": "rnnfast-model.safetensors",
 }  # fmt: skip
 DIVERGED = 1  # exit status: the files are written, but the model is worse than guessing
 
@@ -76,6 +78,12 @@ def add_options(parser: argparse.ArgumentParser, defaults: Mapping[str, Any]) ->
     )  # fmt: skip
     option("--minutes", "train for so long, instead of --epochs; the schedule is planned for it; 0: off", type=real(0))
     option("--average", "of the weights: none, ema:decay=0.999, asgd:start=10, asgd:trigger=5", metavar="AVERAGE")
+    option(
+        "--sparsity", "share of the recurrent weights that are zero at the end, by gradual pruning of blocks; 0: no pruning", type=real(0, 1)
+    )  # fmt: skip
+    option(
+        "--block", "units and inputs of such a block, 16x1 or 16x4, which makes int8 faster", type=block, metavar="UxI"
+    )
     option("--clip-norm", "largest gradient norm; 0: no clipping", type=real(0))
     option("--clip-value", "largest gradient; 0: no clipping", type=real(0))
     option("--patience", "stop after this many epochs without improvement; 0: never", type=integer(0))
@@ -206,7 +214,7 @@ class Run:
             history = fit(
                 model, train, valid, epochs=s.epochs, batch_size=s.batch_size, seed=s.seed, optimizer=s.optimizer,
                 lr=self.lr, schedule=s.schedule, minutes=s.minutes or None,
-                average=None if s.average == "none" else s.average, clip_norm=s.clip_norm or None, clip_value=s.clip_value or None,
+                average=None if s.average == "none" else s.average, sparsity=s.sparsity or None, block=block_of(s.block), clip_norm=s.clip_norm or None, clip_value=s.clip_value or None,
                 patience=s.patience or None, keep_best=s.keep_best, checkpoint=self.checkpoint,
                 resume=self.recorded is not None, run=kept, on_epoch=self._on_epoch,
                 callbacks=[rf.TensorBoard(self.args.tensorboard)] if self.args.tensorboard and self.leads else [],

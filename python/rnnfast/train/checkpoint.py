@@ -109,6 +109,7 @@ _OPTIONAL: dict[str, tuple[Callable[[Any], bool], str]] = {
     "patience": (lambda v: v is None or _positive(v), "a number of epochs or null"),
     "notes": (lambda v: isinstance(v, list) and all(map(_sentence, v)), "a list of sentences"),
     "averaged": (_count, "an integer of at least 0"),
+    "pruned": (_count, "an integer of at least 0"),
     "plan": (
         lambda v: v is None or (isinstance(v, list) and len(v) == 7 and all(map(_number, v))),
         "null or seven numbers",
@@ -145,6 +146,7 @@ class Checkpoint:
             "compress": None,
             "average": None,
             "minutes": None,
+            "sparsity": None,
             **self.place["reading"],
             **rules,
         }
@@ -193,12 +195,16 @@ def _check_sums(found: Checkpoint) -> None:
 def _check_tensors(found: Checkpoint) -> None:
     shapes = {name: value.shape for name, value in found.model.parameters().items()}
     best = {name: value.shape for name, value in found.held("best.").items()}
-    wanted = found.settings.get("keep_best") is True and found.place["epoch"] > 0
+    whole = found.settings["sparsity"]
+    counted = [row for row in found.place["history"] if whole is None or row.get("sparsity") == whole]
+    wanted = found.settings.get("keep_best") is True and len(counted) > 0
     if best != (shapes if wanted else {}):
         raise ValueError("the weights of the best epoch are missing, have another shape, or do not belong to this run")
     mean = {name: value.shape for name, value in found.held("average.").items()}
     if mean and (mean != shapes or found.settings["average"] is None):
         raise ValueError("the averaged weights have another shape, or do not belong to this run")
+    if found.held("mask.") and whole is None:
+        raise ValueError("it has masks of pruned weights, which do not belong to this run")
     if (found.place.get("plan") is None) != (found.settings["minutes"] is None):
         raise ValueError("the plan of the minutes is missing, or does not belong to this run")
     state = [value.shape for _, value in sorted(found.held("state.").items())]
@@ -214,7 +220,7 @@ def _check_tensors(found: Checkpoint) -> None:
     if digits.shape != (3,) or any(not 0 <= digit < 4096 or digit % 1 for digit in digits.tolist()):
         raise ValueError("steps of the optimizer are not three digits from 0 to 4095")
     for name in found.tensors:
-        if not name.startswith(("best.", "state.", "optimizer.", "average.")):
+        if not name.startswith(("best.", "state.", "optimizer.", "average.", "mask.")):
             raise ValueError(f"the tensor {_short(name)} is not part of a checkpoint")
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from rnnfast import _core
 from rnnfast._expect import brief
 from rnnfast.distributed.ranks import Ranks
 from rnnfast.models.network import Network
+from rnnfast.nn.layer import Layer
 from rnnfast.protocols import Array, EpochReader, Minibatches, Shards, Trainable
 from rnnfast.train.averaging import Average, include
 from rnnfast.train.callbacks import Callback
@@ -26,6 +27,7 @@ from rnnfast.train.history import History
 from rnnfast.train.minutes import Plan
 from rnnfast.train.objective import Objective
 from rnnfast.train.optim import Optimizer, clip_grad_norm_, clip_grad_value_, clip_on_ranks_
+from rnnfast.train.pruning import Pruning, Sparsity
 from rnnfast.train.schedules import Schedule
 from rnnfast.train.sharded import ShardedSteps
 from rnnfast.train.split_optimizer import SplitOptimizer
@@ -68,6 +70,7 @@ class Settings:
     ranks: Ranks | None  # None: batches are not split into shards
     average: Average | None = None
     minutes: float | None = None  # instead of epochs
+    sparsity: Sparsity | None = None
 
     def check(self, *, validates: bool) -> None:
         """``TypeError`` or ``ValueError`` names a setting that is wrong or requires another one."""
@@ -94,7 +97,15 @@ class Settings:
         limits = {"clip_norm": self.clip_norm, "clip_value": self.clip_value}
         finite = {name: None if limit is None or limit == math.inf else float(limit) for name, limit in limits.items()}
         shards = {"shards": self.ranks and self.ranks.shards, "compress": self.ranks and self.ranks.compress}
-        own = {"average": self.average and repr(self.average), "minutes": self.minutes, **shards, **finite}
+        own: dict[str, Any] = {
+            "average": self.average and repr(self.average),
+            "minutes": self.minutes,
+            **shards,
+            **finite,
+        }
+        own["sparsity"] = self.sparsity and self.sparsity.share
+        if self.sparsity is not None:
+            own["block"] = list(self.sparsity.block)
         return {"schedule": repr(self.schedule), "keep_best": self.keep_best, **own, **optimizer.options}
 
     @property
@@ -123,6 +134,7 @@ class Run:
         self.mean: dict[str, Array] | None = None  # of the weights, once averaging has begun
         self.averaged = 0  # steps
         self.clock = None if settings.minutes is None else Plan(settings.minutes)
+        self.pruning = None if settings.sparsity is None else Pruning(cast("Layer", model), settings.sparsity)
         self.stopped: str | None = None  # the reason that a callback gave
         self.epoch = 0
         self.saved_at = time.monotonic()
@@ -176,6 +188,26 @@ class Run:
             self.settings.schedule.check(self.clock.epochs)
             self.notes.append(f"planned {self.clock.epochs:.2f} epochs for {self.settings.minutes:g} minutes")
 
+    @property
+    def pruned(self) -> int:
+        """How often the masks were updated."""
+        return 0 if self.pruning is None else self.pruning.level
+
+    def prune(self, position: float) -> None:
+        """Sets more weights to zero, if it is time. ``position``: epochs that are done."""
+        if self.pruning is not None and self.pruning.advance(position / self.length(position)):
+            self.pruning.apply(self.mean)
+
+    def counted(self) -> list[dict[str, float]]:
+        """The records of the epochs among which the best one is: those of the whole sparsity."""
+        whole = self.settings.sparsity
+        return [r for r in self.history if whole is None or r.get("sparsity") == whole.share]
+
+    def is_best(self, record: Mapping[str, float]) -> bool:
+        """Whether the epoch of ``record``, the last one, is the best so far."""
+        counted = self.counted()
+        return bool(counted) and History(counted).best["epoch"] == record["epoch"]
+
     def begin_average(self) -> None:
         """Begins to average the weights, if it is time; at the begin of an epoch."""
         average = self.settings.average
@@ -201,13 +233,16 @@ class Run:
 
     def ended(self) -> str | None:
         """Why training ends before its last epoch, if it does: a callback's reason, or exhausted patience."""
-        measured, patience = self.measured(), self.settings.patience
+        counted, patience = self.counted(), self.settings.patience
+        measured = History(counted).column(f"valid_{self.objective.measure}")
         if self.stopped is not None or patience is None or not measured:
             return self.stopped
         best = measured.index(min(measured))
         if len(measured) - 1 - best < patience:
             return None
-        return f"no lower validation {self.objective.measure} for {patience} epochs after epoch {best + 1}"
+        return (
+            f"no lower validation {self.objective.measure} for {patience} epochs after epoch {counted[best]['epoch']}"
+        )
 
     def result(self, stopped: str | None = None) -> History:
         return History(self.history, stopped=stopped, notes=self.notes, diverged=self.diverges)
@@ -281,6 +316,8 @@ class Run:
         if self.mean is not None and self.settings.average is not None:
             self.averaged += 1
             include(self.mean, self.model.parameters(), self.settings.average.share(self.averaged))
+        if self.pruning is not None:
+            self.pruning.apply(self.mean)
         self.batch += 1
         self.tokens += tokens
         self.sums.extend([0.0, 0.0] for _ in terms[len(self.sums) :])
@@ -328,6 +365,8 @@ class Run:
             f"{unit}_per_second": tokens / max(seconds, 1e-9),
             "seconds": seconds,
         }
+        if self.pruning is not None:
+            record["sparsity"] = self.pruning.now
         self.history.append(record)
         self.epoch += 1
         self._start_epoch()
@@ -355,6 +394,7 @@ class Run:
         tensors.update((f"state.{i}", part) for i, part in enumerate(parts))
         tensors.update((f"best.{name}", value) for name, value in (self.best or {}).items())
         tensors.update((f"average.{name}", value) for name, value in (self.mean or {}).items())
+        tensors.update((f"mask.{name}", mask) for name, mask in (self.pruning.masks() if self.pruning else {}).items())
         self.model.save(file, tensors=tensors, metadata={"checkpoint": as_json(place), "run": self.run})
 
     def load(self, file: Path, lr: float | None, reading: EpochReader) -> None:
@@ -367,6 +407,8 @@ class Run:
         self.model.steps = place["steps"]
         self.best, self.state = found.held("best.") or None, found.state
         self.mean, self.averaged = found.held("average.") or None, place.get("averaged", 0)
+        if self.pruning is not None:
+            self.pruning.restore(found.held("mask."), place.get("pruned", 0))
         if self.clock is not None:
             self.clock.restore(place["plan"])
         if self.sharded is not None and found.state is not None:
@@ -386,6 +428,11 @@ class Run:
         told = differences(given, found.settings)
         if told:
             raise ValueError(f"{file} cannot be resumed: {'; '.join(told)}; resume with the same settings")
+        if self.pruning is not None:
+            try:
+                self.pruning.check(found.held("mask."), place.get("pruned", 0))
+            except ValueError as error:
+                raise _core.Error(f"{file} is damaged: {error}") from None
         begun = place["epoch"] + (place["batch"] > 0)
         if begun > self.epochs and self.clock is None:
             raise ValueError(f"{file} is in epoch {begun}, but epochs is {self.epochs}; give at least as many")
@@ -412,5 +459,5 @@ class Run:
 
 _KEPT = (
     "epoch", "batch", "tokens", "clipped", "nll", "sums", "norms", "history", "lr", "stopped", "reading", "rules", "epochs", "patience",
-    "notes", "averaged", "plan",
+    "notes", "averaged", "plan", "pruned",
 )  # fmt: skip
