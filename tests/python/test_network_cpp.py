@@ -297,7 +297,7 @@ def test_an_embedded_network_needs_no_file(tmp_path, package, denoiser):
 
 @pytest.mark.slow
 def test_a_small_library_that_only_runs_models_has_the_same_bits(tmp_path):
-    """One instruction set, no training, optimized for size."""
+    """One instruction set, no training, optimized for size but for the kernels. test_small_library.py has the smaller one."""
     if not shutil.which("cmake"):
         pytest.skip("no cmake on the PATH")
     isa = next((name for name in ("avx2", "neon", "generic") if name in rf.info()["isas_supported"]), None)
@@ -310,7 +310,7 @@ def test_a_small_library_that_only_runs_models_has_the_same_bits(tmp_path):
     run("cmake", "--build", small)
     run("cmake", "--install", small, "--prefix", prefix, "--component", "development")
     library = next(path for path in prefix.rglob("librnnfast.so*") if not path.is_symlink())
-    assert library.stat().st_size < 640_000, library.stat().st_size
+    assert library.stat().st_size < 700_000, library.stat().st_size
     for shared in ("OFF", "ON"):
         package = [f"-DCMAKE_PREFIX_PATH={prefix}", f"-DRNNFAST_PROGRAMS_SHARED={shared}"]
         folder = build("tests/install", tmp_path / f"programs-{shared}", package, "networks")
