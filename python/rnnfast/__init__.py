@@ -29,6 +29,7 @@ from rnnfast.models.dynamic import DynamicEvaluation, NeuralCache
 from rnnfast.models.examples import Examples
 from rnnfast.models.language_model import LanguageModel
 from rnnfast.models.network import Network, Sequential
+from rnnfast.models.residual import Residual
 from rnnfast.models.seq2seq import Seq2Seq
 from rnnfast.nn import *  # noqa: F403 every layer in nn.__all__
 from rnnfast.nn import losses
@@ -78,6 +79,7 @@ __all__ = [
     "NotFittedError",
     "PairEvaluation",
     "ParallelCorpus",
+    "Residual",
     "Seq2Seq",
     "SequenceClassifier",
     "SequenceTagger",

@@ -18,6 +18,7 @@ from rnnfast.models.base import Model
 from rnnfast.models.described import Description, described
 from rnnfast.models.network_types import Backward, Gradients, InputGradients, Out, OutputBackward, Outputs, States
 from rnnfast.models.onnx_write import write_network, writer
+from rnnfast.models.residual import leaves, unfolded
 from rnnfast.nn.layer import Array, Layer, StateLike, dropout_key, joined, named_parts
 from rnnfast.nn.parts import Flatten, Part
 from rnnfast.protocols import Precision
@@ -96,7 +97,7 @@ class Network(Model):
         for what, value in (("inputs", inputs), ("layers", layers)):
             if not isinstance(value, Mapping):
                 raise TypeError(f"{what} is {kind_of(value)}, expected a mapping from names")
-        given = {name: (layer if isinstance(layer, tuple) and layer else (layer,)) for name, layer in layers.items()}
+        given = unfolded(list(inputs), layers)
         made = {name: layer for name, (layer, *_) in given.items()}
         descriptions = {name: described(layer) for name, layer in made.items()}
         config: dict[str, Any] = {
@@ -546,7 +547,7 @@ def _wanted_shape(size: int, batch_first: bool, step: bool) -> str:
 def _first_width(layers: Sequence[LayerOrPart]) -> int | dict[str, int]:
     """What a chain reads, by its first layer that has a width; a Flatten before it makes its inputs wider."""
     times = 1
-    for layer in layers:
+    for layer in leaves(layers):
         description = described(layer)
         if isinstance(layer, Flatten):
             times *= layer.steps
