@@ -48,6 +48,13 @@ public:
     // logits: [rows, V]; of clusters, log P, which is a logit too. Several threads may call this together.
     void logits(const float* z, size_t rows, float* logits, const Workspace& workspace, size_t most_threads) const;
 
+    // As OutputLayer::largest_logits; with clusters all of them.
+    void largest_logits(const float* z, size_t count, float* logits, const Workspace& workspace, LargestMemory& memory,
+                        size_t most_threads) const {
+        if (clusters()) return this->logits(z, 1, logits, workspace, most_threads);
+        head_.largest_logits(z, count, logits, memory, most_threads);
+    }
+
     struct ClusterMemory {
         std::vector<size_t> rows;  // whose targets are in the cluster
         std::vector<int32_t> targets;

@@ -27,6 +27,7 @@ void OutputLayer::weights_changed() {
     linear_.weights_changed();
     screen_.weights_changed();
     words_.weights_changed();
+    calls_->store(0, std::memory_order_relaxed);
 }
 
 void OutputLayer::pack(const FileValues& values, bool for_argmax) {
@@ -34,7 +35,7 @@ void OutputLayer::pack(const FileValues& values, bool for_argmax) {
     const float *w = values(*weight_, weight), *b = bias_ ? values(*bias_, bias) : nullptr;
     linear_.get([&](PackedLinear& p) { p.pack(w, b); });
     if (!for_argmax) return;
-    if (screened(1)) screen_.get([&](LargestOutput& p) { p.pack(*kernels_, w, b, inputs(), vocabulary()); });
+    if (screened(1)) screen_.get([&](LargestOutputs& p) { p.pack(*kernels_, w, b, inputs(), vocabulary()); });
     copy_values(*bias_, values);
 }
 
@@ -42,9 +43,13 @@ const PackedLinear& OutputLayer::linear() const {
     return linear_.get([&](PackedLinear& p) { p.pack(weight_->value.data(), bias()); });
 }
 
-const LargestOutput& OutputLayer::screen() const {
-    return screen_.get(
-        [&](LargestOutput& p) { p.pack(*kernels_, weight_->value.data(), bias(), inputs(), vocabulary()); });
+const LargestOutputs& OutputLayer::screen() const {
+    return screen_.get([&](LargestOutputs& p) {
+        if (weight_->value.size()) return p.pack(*kernels_, weight_->value.data(), bias(), inputs(), vocabulary());
+        Buffer weight(inputs() * vocabulary(), Buffer::Uninitialised{});  // of a layer that only runs
+        linear().unpack(weight.data());
+        p.pack(*kernels_, weight.data(), linear().bias(), inputs(), vocabulary());
+    });
 }
 
 namespace {
@@ -114,8 +119,8 @@ bool OutputLayer::screened(size_t rows) const {
 }
 
 void OutputLayer::argmax(const float* z, size_t rows, const std::vector<int32_t>& never, int32_t* tokens,
-                         ArgmaxMemory& memory, float* products) const {
-    if (!products && screened(rows)) return screen().find(linear(), z, rows, never, tokens, memory);
+                         LargestMemory& memory, float* products) const {
+    if (!products && screened(rows)) return screen().argmax(linear(), z, rows, never, tokens, memory);
     memory.outputs.reserve(products ? 0 : rows * vocabulary());
     float* all = products ? products : memory.outputs.data();
     linear().product(z, inputs(), rows, all, memory.left);
@@ -127,6 +132,18 @@ void OutputLayer::argmax(const float* z, size_t rows, const std::vector<int32_t>
             tokens[r] = row_argmax(row, bias_->value.data(), vocabulary());
         }
     });
+}
+
+// Packing for the screen takes as long as it saves in 30 to 70 calls.
+void OutputLayer::largest_logits(const float* z, size_t count, float* logits, LargestMemory& memory,
+                                 size_t most_threads) const {
+    constexpr size_t least_share = 64, least_calls = 64, least_weights = 1 << 19;
+    // Of a larger share of all, too many have a chance; fewer weights are read fast enough.
+    const bool few = count > 0 && count * least_share <= vocabulary() && vocabulary() * inputs() >= least_weights &&
+                     bias_ && screened(1);
+    if (!few || calls_->fetch_add(1, std::memory_order_relaxed) < least_calls)
+        return this->logits(z, 1, logits, memory.left, most_threads);
+    screen().largest({linear(), weight_->value.data(), z}, count, logits, memory, most_threads);
 }
 
 void OutputLayer::nll(const float* z, size_t rows, const int32_t* targets, double* nll, LossMemory& memory) const {

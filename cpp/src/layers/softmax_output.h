@@ -1,16 +1,19 @@
 // logits = z W^T + b, and their softmax cross-entropy: the last layer of every model over a vocabulary.
 #pragma once
 
+#include <atomic>
+#include <memory>
+
 #include "layers/packed.h"
 #include "layers/parameter.h"
-#include "ops/argmax.h"
 #include "ops/group_tree.h"
+#include "ops/largest_outputs.h"
 #include "ops/softmax_loss.h"
 #include "ops/steps.h"
 
 namespace rnnfast::core {
 
-using ArgmaxMemory = LargestOutput::Scratch;
+using LargestMemory = LargestOutputs::Scratch;
 
 // 1 / the number of targets that count, those that are not negative; 0 if there are none.
 float weight_in_mean(const int32_t* targets, size_t rows);
@@ -34,8 +37,14 @@ public:
     // tokens[r] = argmax of row r's logits, excluding `never` (in ascending order); ties go to the lower id; -1 where
     // the logits are not finite. Faster than logits(). products: [rows, V] out, z W^T, which `loss` then need not
     // compute again; or nullptr.
-    void argmax(const float* z, size_t rows, const std::vector<int32_t>& never, int32_t* tokens, ArgmaxMemory& memory,
+    void argmax(const float* z, size_t rows, const std::vector<int32_t>& never, int32_t* tokens, LargestMemory& memory,
                 float* products = nullptr) const;
+
+    // logits: [V] out, of one row: those that are among the `count` largest, or that tie with the last of them, NaN and
+    // plus infinity; others may be minus infinity instead. Faster than logits() where `count` is small and V large.
+    // count 0: all.
+    void largest_logits(const float* z, size_t count, float* logits, LargestMemory& memory,
+                        size_t most_threads = all_threads) const;
 
     // nll: [rows] out, -log softmax(logits)[target] in nats, 0 where the target is negative. With dz [rows, Z] the
     // gradients of the mean over the targets that count: dz, and the parameters' until add_gradients() adds them.
@@ -71,7 +80,7 @@ public:
 private:
     const PackedLinear& linear() const;
     bool screened(size_t rows) const;  // by argmax
-    const LargestOutput& screen() const;
+    const LargestOutputs& screen() const;
     struct WeightWords {
         Buffer rows;   // [V, words] left rows of the logits
         Buffer pairs;  // [V / 2 rounded up, Z] left rows of the gradients; empty if these are in f32
@@ -85,9 +94,11 @@ private:
     const Kernels* kernels_ = nullptr;
     Weights weights_ = Weights::f32;
     Parameter *weight_ = nullptr, *bias_ = nullptr;
-    Packed<PackedLinear> linear_;   // the right-hand side of `logits`
-    Packed<LargestOutput> screen_;  // for `argmax`
-    Packed<WeightWords> words_;     // of the loss, in a low precision
+    Packed<PackedLinear> linear_;    // the right-hand side of `logits`
+    Packed<LargestOutputs> screen_;  // for `argmax` and `largest_logits`
+    Packed<WeightWords> words_;      // of the loss, in a low precision
+    // Of largest_logits with the present weights
+    std::unique_ptr<std::atomic<size_t>> calls_ = std::make_unique<std::atomic<size_t>>(0);
 };
 
 }  // namespace rnnfast::core

@@ -36,9 +36,24 @@ void PackedLinear::run(const float* x, size_t x_stride, size_t rows, float* y, B
 }
 
 void PackedLinear::forward_columns(const float* x, size_t first, size_t count, float* y) const {
-    const LeftRows left = left_rows(packed_, {x, inputs_, 0, 0}, 1, nullptr);
-    multiply(packed_, left, first, count, zeros_.data() + first, {y, count, 0, 0});
+    const size_t panel = first / packed_.width() * packed_.width();
+    Gemm g;
+    g.rows = 1;
+    g.depth = inputs_;
+    g.columns = count;
+    g.a = {x, inputs_, 0, 0};
+    g.panels = packed_.panel(panel) + (first - panel);
+    g.start = zeros_.data() + first;
+    g.c = {y, count, 0, 0};
+    packed_.kernel().run(g);
     if (bias_.size()) kernels_->add(count, bias_.data() + first, y);
+}
+
+void PackedLinear::unpack(float* weight) const {
+    const size_t width = packed_.width();
+    for (size_t first = 0; first < outputs_; first += width)
+        for (size_t j = first; j < std::min(first + width, outputs_); ++j)
+            for (size_t k = 0; k < inputs_; ++k) weight[j * inputs_ + k] = packed_.panel(first)[k * width + j - first];
 }
 
 void linear_backward(const Kernels& kernels, const LinearGradients& g) {

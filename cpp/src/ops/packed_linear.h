@@ -23,14 +23,19 @@ public:
         run(x, x_stride, rows, y, scratch, most_threads, bias_.data());
     }
     // The same without the bias.
-    void product(const float* x, size_t x_stride, size_t rows, float* y, Buffer& scratch) const {
-        run(x, x_stride, rows, y, scratch, all_threads, nullptr);
+    void product(const float* x, size_t x_stride, size_t rows, float* y, Buffer& scratch,
+                 size_t most_threads = all_threads) const {
+        run(x, x_stride, rows, y, scratch, most_threads, nullptr);
     }
 
     size_t scratch(size_t rows) const { return left_scratch(packed_, rows); }  // floats
 
-    // In f32: outputs first ... first + count of one row, first a multiple of panel_width(); the bits of forward.
+    // In f32: outputs first ... first + count of one row, from a block of 16 on and within a panel; the bits of
+    // forward.
     void forward_columns(const float* x, size_t first, size_t count, float* y) const;
+    // In f32: the weights as they were packed, [O, I].
+    void unpack(float* weight) const;
+    const float* bias() const { return bias_.data(); }
     size_t panel_width() const { return packed_.width(); }
 
     size_t inputs() const { return inputs_; }

@@ -135,7 +135,7 @@ public:
         RecurrentTape encoder, decoder;
         std::vector<int32_t> ids;
         Buffer embedded, last_h, last_c, bridged, fixed, hidden, readout, scratch;
-        ArgmaxMemory argmax;
+        LargestMemory argmax;
         Buffer query, weights, joined, combined;  // of attention
     };
     // source: [steps, rows] ids, lengths: [rows]
