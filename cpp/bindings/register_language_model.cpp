@@ -104,11 +104,15 @@ int32_t sample(Sampler& sampler, const Array<float>& logits) {
     return sampler.sample(logits.data(), static_cast<size_t>(logits.size()));
 }
 
-// Continues a prompt, one token at a time.
+// Continues a prompt, one token at a time. all_logits: computes those too that no draw depends on.
 class Generator {
 public:
-    Generator(const LanguageModel& model, const Array<int32_t>& prompt, const SamplerOptions& options)
-        : model_(model), sampler_(options), state_(model.initial_state(1)), logits_(model.options().vocabulary) {
+    Generator(const LanguageModel& model, const Array<int32_t>& prompt, const SamplerOptions& options, bool all_logits)
+        : model_(model),
+          all_logits_(all_logits),
+          sampler_(options),
+          state_(model.initial_state(1)),
+          logits_(model.options().vocabulary) {
         const py::gil_scoped_release release;
         const auto length = static_cast<size_t>(prompt.size());
         if (length == 0) throw std::invalid_argument("the prompt is empty: expected at least one token to start from");
@@ -119,8 +123,9 @@ public:
     int32_t next() {
         const py::gil_scoped_release release;
         const SoleUse use(mutex_, "this text generator", "start a new one");
-        StreamState* const states[] = {&state_};
-        if (last_ >= 0) model_.step(&last_, states, 1, logits_.data(), workspace_, all_threads);
+        if (last_ >= 0)
+            model_.step(last_, state_, all_logits_ ? 0 : sampler_.reads_largest(), logits_.data(), workspace_, largest_,
+                        all_threads);
         return last_ = sampler_.sample(logits_.data(), logits_.size());
     }
 
@@ -131,15 +136,21 @@ public:
 
 private:
     Generator(const Generator& from, Sampler sampler)
-        : model_(from.model_), sampler_(std::move(sampler)), logits_(from.logits_), last_(from.last_) {
+        : model_(from.model_),
+          all_logits_(from.all_logits_),
+          sampler_(std::move(sampler)),
+          logits_(from.logits_),
+          last_(from.last_) {
         state_.assign(from.state_);
     }
 
     ForkSafeMutex mutex_;  // of next()
     const LanguageModel& model_;
+    const bool all_logits_;
     Sampler sampler_;
     StreamState state_;
     NetworkWorkspace workspace_;
+    LargestMemory largest_;
     std::vector<float> logits_;
     int32_t last_ = -1;
 };
@@ -187,8 +198,8 @@ void register_language_model(py::module_& m) {
             py::arg("tokens"))
         .def("sample", &sample, py::arg("logits"));
     py::class_<Generator>(m, "Generator")
-        .def(py::init<const LanguageModel&, const Array<int32_t>&, const SamplerOptions&>(), py::arg("model"),
-             py::arg("prompt"), py::arg("options"), py::keep_alive<1, 2>())
+        .def(py::init<const LanguageModel&, const Array<int32_t>&, const SamplerOptions&, bool>(), py::arg("model"),
+             py::arg("prompt"), py::arg("options"), py::arg("all_logits") = false, py::keep_alive<1, 2>())
         .def("next", &Generator::next)
         .def("numbered", &Generator::numbered, py::arg("sample"), py::keep_alive<0, 1>());
 }

@@ -145,7 +145,7 @@ class Error(ValueError):
 class FrozenWeights:
     pass
 class Generator:
-    def __init__(self, model: LanguageModel, prompt: typing.Annotated[numpy.typing.ArrayLike, numpy.int32], options: SamplerOptions) -> None:
+    def __init__(self, model: LanguageModel, prompt: typing.Annotated[numpy.typing.ArrayLike, numpy.int32], options: SamplerOptions, all_logits: bool = False) -> None:
         ...
     def next(self) -> int:
         ...

@@ -269,6 +269,19 @@ def test_stacks_of_equal_arithmetic_train_for_their_time_and_are_drawn(tmp_path,
     assert capsys.readouterr().out == shown
 
 
+def test_tokens_from_few_logits_are_measured_beside_those_from_all(capsys):
+    from benchmarks import generation
+
+    threads = rf.get_num_threads()
+    try:
+        generation.main(["--vocabularies", "4096", "--hidden", "128", "--threads", "1,2", "--seconds", "0", "--json"])
+    finally:
+        rf.set_num_threads(threads)
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(case["threads"], case["how"]) for case in found] == [(t, how) for t in (1, 2) for how in generation.HOW]
+    assert all(0 < case["ratio"] < 1000 for case in found)
+
+
 def test_the_command_names_what_it_does_not_know():
     for arguments, message in (
         (["nonsense"], "unknown kind 'nonsense'"),

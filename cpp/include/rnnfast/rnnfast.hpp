@@ -127,6 +127,7 @@ public:
     void restore(const void* bytes, size_t size);
 
 private:
+    friend class LanguageModel;  // generate computes the logits that the sampler will look at
     struct Impl;
     Impl& impl() const;
     std::unique_ptr<Impl> impl_;

@@ -332,9 +332,16 @@ std::vector<int32_t> LanguageModel::generate(const std::vector<int32_t>& prompt,
     std::vector<float> logits;
     run(prompt, state, logits);
     sampler.read(prompt.data(), prompt.size());
+    LargestMemory largest;
+    const auto read = [&](int32_t token) {  // the logits that the next draw depends on
+        State::Impl& s = state.impl();
+        check_fits(s.stream, impl().model.stream_shape());
+        impl().model.step(token, s.stream, sampler.impl().sampler.reads_largest(), logits.data(), s.workspace, largest,
+                          most_threads(1));
+    };
     std::vector<int32_t> ids;
     while (ids.size() < options.max_length) {
-        if (!ids.empty()) step(ids.back(), state, logits);
+        if (!ids.empty()) read(ids.back());
         const int32_t id = sampler.sample(logits);
         if (std::find(options.stop.begin(), options.stop.end(), id) != options.stop.end()) break;
         ids.push_back(id);

@@ -350,6 +350,13 @@ void LanguageModel::step(const int32_t* tokens, StreamState* const* states, size
     step(tokens, states, rows, logits, *workspace, all_threads);
 }
 
+void LanguageModel::step(int32_t token, StreamState& state, size_t count, float* logits, NetworkWorkspace& m,
+                         LargestMemory& largest, size_t threads) const {
+    check_ids(&token, 1);
+    StreamState* const states[] = {&state};
+    output_.largest_logits(hidden(&token, 1, states, 1, m, threads), count, logits, {m.left, m.sums}, largest, threads);
+}
+
 void LanguageModel::run(const int32_t* tokens, size_t count, StreamState& state, float* logits,
                         NetworkWorkspace& m) const {
     check_ids(tokens, count);

@@ -126,6 +126,10 @@ public:
               size_t threads) const;
     // The same in the model's own workspace, on any number of threads.
     void step(const int32_t* tokens, StreamState* const* states, size_t rows, float* logits) const;
+    // One token to one stream; of the logits [V], what decides between the `count` largest:
+    // OutputLayer::largest_logits.
+    void step(int32_t token, StreamState& state, size_t count, float* logits, NetworkWorkspace& m,
+              LargestMemory& largest, size_t threads) const;
     // `count` tokens to one stream; logits: [V] after the last one.
     void run(const int32_t* tokens, size_t count, StreamState& state, float* logits, NetworkWorkspace& m) const;
     // log P(tokens[i + 1]) in nats for the first count - 1 tokens, which the stream reads.

@@ -20,7 +20,7 @@ namespace {
 
 constexpr float forbidden = -std::numeric_limits<float>::infinity();
 
-constexpr size_t lanes = 16;
+constexpr size_t lanes = 64;  // not so few that the compiler unrolls loops over them, which it then leaves scalar
 
 // The largest logit; the same pass finds NaN, which no comparison of maxima would show.
 float largest(const float* logits, size_t vocabulary) {
@@ -46,13 +46,36 @@ float largest(const float* logits, size_t vocabulary) {
     return all;
 }
 
-// A value that at least k logits reach: the k-th largest of the maxima of k or more groups.
+// A value that at least k logits reach: the k-th largest of the maxima of k or more groups of 16.
 float reached_by(size_t k, const float* logits, size_t vocabulary, std::vector<float>& tops) {
-    if (vocabulary < 2 * k * lanes) return forbidden;
-    tops.resize(vocabulary / lanes);
-    for (size_t g = 0; g < tops.size(); ++g) tops[g] = *std::max_element(logits + g * lanes, logits + (g + 1) * lanes);
+    constexpr size_t group = 16;
+    tops.resize(vocabulary / (group * lanes) * lanes);
+    if (tops.size() < k) return forbidden;
+    for (size_t at = 0; at < tops.size(); at += lanes) {
+        float top[lanes];
+        std::fill(top, top + lanes, forbidden);
+        for (size_t j = 0; j < group; ++j)
+            for (size_t i = 0; i < lanes; ++i) {
+                const float logit = logits[at * group + j * lanes + i];
+                top[i] = logit > top[i] ? logit : top[i];
+            }
+        std::copy(top, top + lanes, &tops[at]);
+    }
     std::nth_element(tops.begin(), tops.begin() + static_cast<ptrdiff_t>(k - 1), tops.end(), std::greater<>());
     return tops[k - 1];
+}
+
+// The tokens whose logits are at least so large.
+void collect(const float* logits, size_t vocabulary, float least, std::vector<int32_t>& ids) {
+    size_t id = 0;
+    for (; id + lanes <= vocabulary; id += lanes) {
+        int any = 0;  // most blocks have none: one comparison a number, in vectors
+        for (size_t i = 0; i < lanes; ++i) any |= logits[id + i] >= least;
+        for (size_t i = 0; any && i < lanes; ++i)
+            if (logits[id + i] >= least) ids.push_back(static_cast<int32_t>(id + i));
+    }
+    for (; id < vocabulary; ++id)
+        if (logits[id] >= least) ids.push_back(static_cast<int32_t>(id));
 }
 
 }  // namespace
@@ -83,6 +106,13 @@ void Sampler::read(const int32_t* tokens, size_t count) {
         recent_.push_back(tokens[i]);
         if (recent_.size() > before) recent_.erase(recent_.begin());
     }
+}
+
+size_t Sampler::reads_largest() const {
+    const size_t chosen = options_.temperature == 0.0 ? 1 : options_.top_k;
+    if (chosen == 0) return 0;
+    const auto found = followers_.find(recent_);
+    return chosen + options_.never.size() + (found == followers_.end() ? 0 : found->second.size());
 }
 
 // The logits without the tokens that the options forbid: a copy if there are any.
@@ -157,8 +187,7 @@ int32_t Sampler::draw(const float* logits, size_t vocabulary, float top) {
     ids_.reserve(vocabulary);
     if (some) {
         const float least = reached_by(options_.top_k, logits, vocabulary, tops_);
-        for (size_t id = 0; id < vocabulary; ++id)
-            if (logits[id] >= least) ids_.push_back(static_cast<int32_t>(id));
+        collect(logits, vocabulary, least, ids_);
         const auto likelier = [logits](int32_t a, int32_t b) {  // ties go to the lower id
             return logits[a] != logits[b] ? logits[a] > logits[b] : a < b;
         };

@@ -14,6 +14,9 @@ public:
 
     // Tokens that precede those to be drawn; they matter to no_repeat_ngram_size alone.
     void read(const int32_t* tokens, size_t count);
+    // The next draw depends on so many of the largest logits, which are those of forbidden tokens too, and on no
+    // others; 0: on all.
+    size_t reads_largest() const;
     // Minus infinity forbids a token. Throws std::domain_error for NaN, plus infinity, or if every token is forbidden.
     int32_t sample(const float* logits, size_t vocabulary);
     // A sampler that has read and drawn the same tokens, with the random stream of another sample.

@@ -48,6 +48,12 @@ constexpr size_t strip = 64;
 constexpr size_t group = 16;
 size_t groups(size_t outputs) { return (outputs + group * strip - 1) / (group * strip) * strip; }
 
+// Reorders x.
+float kth_largest(float* x, size_t size, size_t k) {
+    std::nth_element(x, x + (k - 1), x + size, std::greater<>());
+    return x[k - 1];
+}
+
 // The largest of some bounds; infinity if one is NaN.
 float most_of(const float* bounds, size_t count) {
     float most = none;
@@ -140,8 +146,7 @@ float LargestOutputs::bounds(const Row& row, const std::vector<int32_t>& never, 
         bound(first, std::min(strip, outputs - first));
     for (const int32_t id : never) y[id] = none;
     if (groups(outputs) < count) return none;
-    std::nth_element(row.tops, row.tops + (count - 1), row.tops + groups(outputs), std::greater<>());
-    const float bar = row.tops[count - 1];
+    const float bar = kth_largest(row.tops, groups(outputs), count);
     return longest_ * length < huge && std::abs(bar) < huge ? bar : none;
 }
 
@@ -180,10 +185,7 @@ float LargestOutputs::reached(size_t computed, size_t together, size_t count, co
     for (size_t i = 0; i < computed; ++i)
         for (size_t o = s.chances[i].first; o < std::min(s.chances[i].first + together, rounded_.outputs()); ++o)
             if (y[o] == y[o]) s.found.push_back(y[o]);
-    if (s.found.size() < count) return none;
-    std::nth_element(s.found.begin(), s.found.begin() + static_cast<ptrdiff_t>(count - 1), s.found.end(),
-                     std::greater<>());
-    return s.found[count - 1];
+    return s.found.size() < count ? none : kth_largest(s.found.data(), s.found.size(), count);
 }
 
 void LargestOutputs::largest(const Exact& exact, size_t count, float* y, Scratch& s, size_t most_threads) const {
@@ -211,10 +213,12 @@ void LargestOutputs::largest(const Exact& exact, size_t count, float* y, Scratch
         });
     };
     // The outputs that promise most raise the bar for the others: exact, they are nearer to it than their bounds.
-    const size_t some = std::min(count, s.chances.size());
-    const auto rest = s.chances.begin() + static_cast<ptrdiff_t>(some);
-    std::nth_element(s.chances.begin(), rest, s.chances.end(),
-                     [](const Chance& a, const Chance& b) { return a.most > b.most; });
+    s.found.resize(s.chances.size());
+    std::transform(s.chances.begin(), s.chances.end(), s.found.begin(), [](const Chance& c) { return c.most; });
+    const float first_bar = s.found.size() < count ? bar : kth_largest(s.found.data(), s.found.size(), count);
+    const auto rest =
+        std::partition(s.chances.begin(), s.chances.end(), [&](const Chance& c) { return c.most >= first_bar; });
+    const auto some = static_cast<size_t>(rest - s.chances.begin());
     compute_all(0, some);
     const float raised = std::max(bar, reached(some, together, count, y, s));
     const auto end = std::remove_if(rest, s.chances.end(), [&](const Chance& c) { return c.most < raised; });
