@@ -16,6 +16,7 @@ endfunction()
 # rnnfast_add_isa(NAME FLAGS...) compiles cpp/src/kernels/isa_NAME.cpp with FLAGS into the library and lists it for dispatch, unless
 # RNNFAST_ISAS lists others only.
 # -O2 in MinSizeRel: 35 KB more than -Os, and steps of a stream are 1.2 times as fast, int8 twice; -O3 would take 50 KB more for nothing.
+# What GCC's -O2 aligns and repeats for speed is 8 KB of it, and gains these kernels nothing.
 # No exceptions, no RTTI, no LTO and no precompiled header: only the table may leave this file; any other code of this ISA must not.
 function(rnnfast_add_isa name)
   if(RNNFAST_ISAS AND NOT name IN_LIST RNNFAST_ISAS)
@@ -24,9 +25,11 @@ function(rnnfast_add_isa name)
   add_library(rnnfast_isa_${name} OBJECT cpp/src/kernels/isa_${name}.cpp)
   target_include_directories(rnnfast_isa_${name} PRIVATE cpp/src)
   target_link_libraries(rnnfast_isa_${name} PRIVATE rnnfast_options)
+  set(gcc_small -falign-functions=1 -falign-loops=1 -falign-jumps=1 -fno-tree-vectorize -fno-gcse -fno-tree-partial-pre)
   # GCC's own AVX-512 header reads an undefined register on purpose and warns about it (GCC bug 105593).
   target_compile_options(rnnfast_isa_${name} PRIVATE ${ARGN} $<IF:$<CONFIG:MinSizeRel>,-O2,-O3> -fno-exceptions -fno-rtti
                                                      $<$<CONFIG:MinSizeRel>:-fno-asynchronous-unwind-tables>
+                                                     "$<$<AND:$<CONFIG:MinSizeRel>,$<CXX_COMPILER_ID:GNU>>:${gcc_small}>"
                                                      "$<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized;-Wno-uninitialized>")
   set_target_properties(rnnfast_isa_${name} PROPERTIES INTERPROCEDURAL_OPTIMIZATION OFF UNITY_BUILD OFF
                                                        DISABLE_PRECOMPILE_HEADERS ON)
