@@ -44,15 +44,15 @@ inline Vec sparse_left(const float* a, const uint16_t* places) {
 }
 
 template <class Word, size_t Terms, size_t Strips>
-inline void add_blocks(const SparseProduct& s, size_t strip, size_t from, size_t to,
+inline void add_blocks(const SparseProduct& s, const size_t* strips, size_t from, size_t to,
                        Vec (*__restrict sums)[strip_vectors]) {
     const float* blocks[Strips];
     const uint16_t* places[Strips];
     Vec acc[Strips][strip_vectors];
 #pragma GCC unroll 16
     for (size_t i = 0; i < Strips; ++i) {
-        blocks[i] = s.blocks + s.first[strip + i] * unit_block;
-        places[i] = s.places + s.first[strip + i] * Terms;
+        blocks[i] = s.blocks + s.first[strips[i]] * unit_block;
+        places[i] = s.places + s.first[strips[i]] * Terms;
 #pragma GCC unroll 16
         for (size_t v = 0; v < strip_vectors; ++v) acc[i][v] = sums[i][v];
     }
@@ -82,39 +82,46 @@ inline bool sparse_row_is_finite(const SparseProduct& s) {
     return any == 0;
 }
 
+// Some strips together: the blocks that all of them have, then the rest of each. The lanes whose sums are -0.
+template <class Word, size_t Terms>
+inline IntVec multiply_strips(const SparseProduct& s, const size_t* strips, size_t count) {
+    Vec sums[strips_at_once][strip_vectors];
+    const auto blocks_of = [&](size_t i) -> size_t { return s.first[strips[i] + 1] - s.first[strips[i]]; };
+    size_t together = count == strips_at_once ? blocks_of(0) : 0;
+    for (size_t i = 0; i < count; ++i) {
+        if (blocks_of(i) < together) together = blocks_of(i);
+        const float* from = s.start + (strips[i] - s.begin) * unit_block;
+        for (size_t v = 0; v < strip_vectors; ++v) sums[i][v] = load(from + v * lanes);
+    }
+    if (together) add_blocks<Word, Terms, strips_at_once>(s, strips, 0, together, sums);
+    IntVec negative_zeros{};
+    for (size_t i = 0; i < count; ++i) {
+        if (together < blocks_of(i)) add_blocks<Word, Terms, 1>(s, strips + i, together, blocks_of(i), sums + i);
+        for (size_t v = 0; v < strip_vectors; ++v) {
+            negative_zeros |= as_int(sums[i][v]) == INT32_MIN;
+            store(s.c + (strips[i] - s.begin) * unit_block + v * lanes, sums[i][v]);
+        }
+    }
+    return negative_zeros;
+}
+
 template <class Word, size_t Terms>
 bool sparse_product(const SparseProduct& s) {
     constexpr bool floats = SparseTerms<Word>::count < 4;
     if constexpr (floats)
         if (!sparse_row_is_finite<Word>(s)) return false;
     IntVec negative_zeros{};
-    for (size_t strip = 0; strip < s.strips;) {
-        const size_t count = s.strips - strip < strips_at_once ? s.strips - strip : strips_at_once;
-        Vec sums[strips_at_once][strip_vectors];
-        size_t least = s.first[strip + 1] - s.first[strip];
-        for (size_t i = 0; i < count; ++i) {
-            const size_t own = s.first[strip + i + 1] - s.first[strip + i];
-            least = own < least ? own : least;
-            const float* from = s.start + (strip + i) * unit_block;
-            for (size_t v = 0; v < strip_vectors; ++v) sums[i][v] = load(from + v * lanes);
-        }
-        if (count == strips_at_once)
-            add_blocks<Word, Terms, strips_at_once>(s, strip, 0, least, sums);
-        else
-            least = 0;
-        for (size_t i = 0; i < count; ++i) {
-            const size_t own = s.first[strip + i + 1] - s.first[strip + i];
-            if (least < own) add_blocks<Word, Terms, 1>(s, strip + i, least, own, sums + i);
-            for (size_t v = 0; v < strip_vectors; ++v) {
-                if constexpr (floats) negative_zeros |= as_int(sums[i][v]) == INT32_MIN;
-                store(s.c + (strip + i) * unit_block + v * lanes, sums[i][v]);
-            }
-        }
-        strip += count;
+    for (size_t window = s.begin / sparse_window * sparse_window; window < s.end; window += sparse_window) {
+        size_t strips[sparse_window], count = 0;
+        for (size_t i = window; i < window + sparse_window && i < s.strips; ++i)
+            if (s.order[i] >= s.begin && s.order[i] < s.end) strips[count++] = s.order[i];
+        for (size_t i = 0; i < count; i += strips_at_once)
+            negative_zeros |=
+                multiply_strips<Word, Terms>(s, strips + i, count - i < strips_at_once ? count - i : strips_at_once);
     }
     int32_t any = 0;
     for (size_t i = 0; i < lanes; ++i) any |= negative_zeros[i];
-    return any == 0;
+    return !floats || any == 0;
 }
 
 }  // namespace

@@ -353,14 +353,19 @@ struct Rescale {
 
 // Of one row with a B most of whose blocks, 16 columns by a word of the depth, are zeros and left out. A strip has 16
 // columns and a list of blocks. With the same values in a, C has Gemm's bits, as long as no sum is -0 and a is finite.
+constexpr size_t sparse_window = 32;  // strips
 struct SparseProduct {
-    size_t strips = 0, depth = 0;      // depth: of a, in words
-    const float* a = nullptr;          // [depth] words
-    const uint32_t* first = nullptr;   // [strips + 1] the first block of each strip
+    size_t begin = 0, end = 0;        // strips
+    size_t depth = 0;                 // of a, in words
+    const float* a = nullptr;         // [depth] words
+    const uint32_t* first = nullptr;  // [all strips + 1] the first block of each strip
+    const uint32_t* order =
+        nullptr;        // [all strips] those of each window, so that neighbors have about equally many blocks
+    size_t strips = 0;  // all
     const float* blocks = nullptr;     // [blocks][16]
     const uint16_t* places = nullptr;  // [blocks] of words in a; or [blocks][terms] of terms
-    const float* start = nullptr;      // [strips * 16]
-    float* c = nullptr;                // [strips * 16]
+    const float* start = nullptr;      // [(end - begin) * 16]
+    float* c = nullptr;                // [(end - begin) * 16]
 };
 
 struct GemmKernel {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <numeric>
 
 namespace rnnfast::core {
 
@@ -52,14 +53,25 @@ double sampled_density(const Panels& p, const std::vector<uint32_t>& masks) {
     return static_cast<double>(full) / static_cast<double>(seen);
 }
 
+// The strips of each window by their counts. The gates of a unit differ most: sorted neighbors fill up little.
+std::vector<uint32_t> by_counts(const std::vector<size_t>& counts) {
+    std::vector<uint32_t> order(counts.size());
+    std::iota(order.begin(), order.end(), 0u);
+    for (size_t i = 0; i < order.size(); i += sparse_window) {
+        const auto begin = order.begin() + static_cast<ptrdiff_t>(i);
+        const auto end = order.begin() + static_cast<ptrdiff_t>(std::min(i + sparse_window, order.size()));
+        std::stable_sort(begin, end, [&](uint32_t a, uint32_t b) { return counts[a] > counts[b]; });
+    }
+    return order;
+}
+
 // For each strip, so many of its units (words or terms) are kept: all that are not zero, and some zeros, so that a
-// group's strips have equally many, which fill whole words.
+// group's strips, neighbors in the order, have equally many, which fill whole words.
 std::vector<size_t> even_counts(std::vector<size_t> counts, size_t of_word) {
+    const std::vector<uint32_t> order = by_counts(counts);
     for (size_t i = 0; i < counts.size(); i += group) {
-        const auto begin = counts.begin() + static_cast<ptrdiff_t>(i);
-        const auto end = counts.begin() + static_cast<ptrdiff_t>(std::min(i + group, counts.size()));
-        const size_t most = std::max<size_t>(*std::max_element(begin, end), 1);
-        std::fill(begin, end, round_up(most, of_word));
+        const size_t most = round_up(std::max<size_t>(counts[order[i]], 1), of_word);
+        for (size_t j = i; j < std::min(i + group, counts.size()); ++j) counts[order[j]] = most;
     }
     return counts;
 }
@@ -104,6 +116,7 @@ void SparseStrips::fill(const Panels& p, const std::vector<size_t>& counts) {
     const auto masks = magnitudes(terms);
     uint32_t any = 0;
     for (const uint32_t mask : masks) any |= mask;
+    order_ = by_counts(counts);
     first_.assign(1, 0);
     for (const size_t count : counts) first_.push_back(first_.back() + static_cast<uint32_t>(count / of_word));
     blocks_ = Buffer(first_.back() * unit_block);
@@ -140,10 +153,13 @@ void SparseStrips::fill(const Panels& p, const std::vector<size_t>& counts) {
 
 bool SparseStrips::multiply(const float* a, size_t first_column, size_t columns, const float* start, float* c) const {
     SparseProduct p;
-    p.strips = columns / unit_block;
+    p.begin = first_column / unit_block;
+    p.end = p.begin + columns / unit_block;
+    p.strips = order_.size();
     p.depth = depth_;
     p.a = a;
-    p.first = first_.data() + first_column / unit_block;
+    p.first = first_.data();
+    p.order = order_.data();
     p.blocks = blocks_.data();
     p.places = places_.data();
     p.start = start;

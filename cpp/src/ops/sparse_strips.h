@@ -34,6 +34,7 @@ private:
     size_t depth_ = 0, most_rows_ = 0;
     Buffer blocks_;
     std::vector<uint32_t> first_;  // block of each strip
+    std::vector<uint32_t> order_;  // of the strips in each window
     std::vector<uint16_t> places_;
 };
 
