@@ -282,6 +282,16 @@ def test_tokens_from_few_logits_are_measured_beside_those_from_all(capsys):
     assert all(0 < case["ratio"] < 1000 for case in found)
 
 
+def test_steps_of_pruned_layers_and_models_are_measured(tmp_path):
+    from benchmarks import sparse
+
+    layers = sparse.of_layer(32, 0.8)
+    assert {"f32 dense", "bf16 16x1", "int8 16x4"} <= set(layers)
+    assert all(time > 0 for time in sparse.measured(layers, 0.0).values())
+    rf.LanguageModel(7, cell="lstm", embedding_size=16, hidden_size=32, seed=0).save(tmp_path / "model.safetensors")
+    assert len(sparse.measured(sparse.of_model(str(tmp_path / "model.safetensors")), 0.0)) == 6
+
+
 def test_the_command_names_what_it_does_not_know():
     for arguments, message in (
         (["nonsense"], "unknown kind 'nonsense'"),
