@@ -163,3 +163,10 @@ def test_only_the_command_line_knows_its_commands():
             assert name == "cli" or "commands" not in places, name
         else:
             assert "cli" not in places, name
+
+
+def test_only_two_files_ask_for_the_operating_system():
+    """Memory, forks, signals and cores: runtime/system.cpp. Files: files/system_file.cpp."""
+    systems = re.compile(r"\b(_WIN32|__linux__|__APPLE__|__unix__)\b|<(unistd|pthread|sched|sys/\w+|windows)\.h>")
+    found = {p.relative_to(SOURCES).as_posix() for p in SOURCES.rglob("*.*") if systems.search(p.read_text("utf-8"))}
+    assert found == {"runtime/system.cpp", "files/system_file.cpp"}

@@ -1,10 +1,6 @@
 #include "runtime/buffer.h"
 
-#if defined(__linux__)
-#include <sys/mman.h>
-#elif defined(_WIN32)
-#include <malloc.h>
-#endif
+#include "runtime/system.h"
 
 namespace rnnfast::core {
 
@@ -14,25 +10,12 @@ void* allocate(size_t bytes) {
     constexpr size_t huge_page = 2u << 20;
     const bool huge = bytes >= 2 * huge_page;
     const size_t multiple = huge ? huge_page : alignment;
-#if defined(_WIN32)
-    void* memory = _aligned_malloc(round_up(bytes, multiple), multiple);
-#else
-    void* memory = std::aligned_alloc(multiple, round_up(bytes, multiple));
-#endif
+    void* memory = allocate_aligned(round_up(bytes, multiple), multiple);
     if (!memory) throw std::bad_alloc();
-#if defined(__linux__)
-    if (huge)
-        madvise(memory, round_up(bytes, multiple), MADV_HUGEPAGE);  // only a hint: if it fails, the pages stay small
-#endif
+    if (huge) advise_huge_pages(memory, round_up(bytes, multiple));
     return memory;
 }
 
-void release(void* memory) noexcept {
-#if defined(_WIN32)
-    _aligned_free(memory);
-#else
-    std::free(memory);
-#endif
-}
+void release(void* memory) noexcept { free_aligned(memory); }
 
 }  // namespace rnnfast::core

@@ -6,9 +6,7 @@
 #include <sstream>
 #include <thread>
 
-#if defined(__linux__)
-#include <sched.h>
-#endif
+#include "runtime/system.h"
 
 namespace rnnfast::core {
 
@@ -58,14 +56,10 @@ double cpu_quota(const std::string& groups, const std::string& mount) {
 double cpu_quota() { return cpu_quota("/proc/self/cgroup", "/sys/fs/cgroup"); }
 
 int cores_allowed() {
-    int cores = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
-#if defined(__linux__)
-    cpu_set_t set;
-    CPU_ZERO(&set);
-    if (sched_getaffinity(0, sizeof set, &set) == 0) cores = std::max(1, CPU_COUNT(&set));
+    int cores = cores_of_affinity();
+    if (cores == 0) cores = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
     if (const double quota = cpu_quota(); quota > 0)
         cores = std::min(cores, static_cast<int>(std::min(std::ceil(quota), 1e6)));
-#endif
     return cores;
 }
 

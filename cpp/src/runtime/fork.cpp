@@ -4,9 +4,7 @@
 #include <string>
 #include <thread>
 
-#if defined(__unix__) || defined(__APPLE__)
-#include <pthread.h>
-#endif
+#include "runtime/system.h"
 
 namespace rnnfast::core {
 
@@ -14,10 +12,8 @@ namespace {
 
 std::atomic<unsigned> forks{0};
 
-#if (defined(__unix__) || defined(__APPLE__)) && !defined(__EMSCRIPTEN__)
 // Runs when the library is loaded, so that it sees every fork.
-[[maybe_unused]] const int hooked = pthread_atfork(nullptr, nullptr, [] { forks.fetch_add(1); });
-#endif
+[[maybe_unused]] const bool hooked = (at_fork_in_child([] { forks.fetch_add(1); }), true);
 
 }  // namespace
 

@@ -6,10 +6,7 @@
 #include <thread>
 
 #include "runtime/spin.h"
-
-#if defined(__unix__) || defined(__APPLE__)
-#include <csignal>
-#endif
+#include "runtime/system.h"
 
 namespace rnnfast::core {
 
@@ -17,26 +14,6 @@ namespace {
 
 constexpr int spins_before_sleep =
     20'000;  // about 0.2 to 1 ms: longer than the gap between two regions of a training step
-
-// While it lives, new threads get no signals: the program's own threads handle them.
-class SignalsBlocked {
-public:
-#if defined(__unix__) || defined(__APPLE__)
-    SignalsBlocked() {
-        sigset_t all;
-        sigfillset(&all);
-        pthread_sigmask(SIG_SETMASK, &all, &before_);
-    }
-    ~SignalsBlocked() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
-    SignalsBlocked(const SignalsBlocked&) = delete;
-    SignalsBlocked& operator=(const SignalsBlocked&) = delete;
-
-private:
-    sigset_t before_;
-#else
-    SignalsBlocked() {}
-#endif
-};
 
 }  // namespace
 
@@ -87,9 +64,9 @@ void ThreadPool::work(Worker& self) {
 }
 
 bool ThreadPool::start_worker() {
+    const SignalsBlocked blocked;
     workers_.push_back(std::make_unique<Worker>());
     Worker& self = *workers_.back();
-    const SignalsBlocked blocked;
     try {
         self.thread = std::thread([&self] { work(self); });
     } catch (const std::system_error&) {  // the system has no more threads: a smaller team gives the same bits
