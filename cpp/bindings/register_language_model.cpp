@@ -52,11 +52,11 @@ py::tuple loss(LanguageModel& model, const Array<int32_t>& x, const Array<int32_
     return py::make_tuple(nll, batch.end.arrays);
 }
 
-// Returns (hidden states [T, N, H] that the output layer reads, state).
+// Returns (what the output layer reads [T, N, H], or [T, N, E] with a projection, and the state).
 py::tuple read(LanguageModel& model, const Array<int32_t>& x, const py::sequence& state) {
     check_tokens(x);
     const Batch batch(model, x, state);
-    Array<float> hidden({x.shape(0), x.shape(1), signed_size(model.options().hidden_size)});
+    Array<float> hidden({x.shape(0), x.shape(1), signed_size(model.options().output_inputs())});
     float* out = hidden.mutable_data();
     {
         const py::gil_scoped_release release;

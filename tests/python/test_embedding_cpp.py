@@ -83,6 +83,7 @@ def models(tmp_path_factory):
             char,
             {"cell": "gru", "hidden_size": 24, "embedding_size": 24, "tie_weights": True, "variational": True},
         ),
+        ("projected", char, {"cell": "gru", "hidden_size": 24, "embedding_size": 10, "tie_weights": True}),
         (
             "residual",
             char,

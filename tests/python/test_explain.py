@@ -224,6 +224,7 @@ OPTIONS = [
     {"embedding_size": 5, "num_layers": 2},
     {"embedding_size": 40, "hidden_size": 40, "num_layers": 2, "residual": True, "norm": "rms"},
     {"embedding_size": 40, "hidden_size": 40, "residual": True, "tie_weights": True},
+    {"embedding_size": 12, "hidden_size": 40, "tie_weights": True},
     {"embedding_size": 40, "hidden_size": 40, "num_layers": 2, "norm": "layer"},
 ]
 WINDOWS = [

@@ -8,7 +8,10 @@ from test_language_model import random_batch, torch_twin
 import rnnfast as rf
 
 
-@pytest.mark.parametrize("options", [{}, {"embedding_size": 6}, {"embedding_size": 8, "tie_weights": True}])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"embedding_size": 6}, {"embedding_size": 8, "tie_weights": True}, {"embedding_size": 5, "tie_weights": True}],
+)
 @pytest.mark.parametrize("cell", LAYERS)
 def test_the_norm_of_all_gradients_is_that_of_training(cell, options):
     model = rf.LanguageModel(11, cell=cell, hidden_size=8, num_layers=2, seed=1, **options)

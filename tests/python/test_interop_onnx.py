@@ -380,6 +380,7 @@ def test_a_language_model_s_file_continues_from_its_states(tmp_path):
     for options in (
         {},
         {"embedding_size": 8, "tie_weights": True, "hidden_size": 8, "cell": "gru"},
+        {"embedding_size": 5, "tie_weights": True, "hidden_size": 8, "cell": "gru"},
         {"embedding_size": 4, "cell": "lstm"},
     ):
         model = rf.LanguageModel(9, **{"hidden_size": 8, "num_layers": 2, "seed": 0, **options})

@@ -42,10 +42,9 @@ void check_output(const LanguageModelOptions& o) {
 void check(const LanguageModelOptions& o) {
     cell_named(o.cell);
     if (o.vocabulary == 0) throw std::invalid_argument("the vocabulary is empty: expected at least one token");
-    if (o.tie_weights && o.embedding_size != o.hidden_size)
-        throw std::invalid_argument("tie_weights: embedding_size is " + std::to_string(o.embedding_size) +
-                                    " and hidden_size " + std::to_string(o.hidden_size) +
-                                    ", expected the same, since both use one table");
+    if (o.tie_weights && o.embedding_size == 0)
+        throw std::invalid_argument(
+            "tie_weights: embedding_size is 0 (one-hot input), expected an embedding, whose table the output uses");
     if (o.embedding_dropout.value_or(0) > 0 && o.embedding_size == 0)
         throw std::invalid_argument("embedding_dropout: embedding_size is 0 (one-hot input), expected an embedding");
     if (o.residual && o.embedding_size != o.hidden_size)
@@ -69,7 +68,8 @@ constexpr size_t chunk_steps = 64;  // of a long run: their states and logits st
 // The numbers of the parts decide which weights a seed makes and which masks a key: results of version 0.1 depend on
 // them.
 enum Part : size_t { part_rnn = 1, part_embedding = 2, part_output = 3, part_bias = 4, part_layers = 5 };
-constexpr uint64_t part_clusters = 1u << 31, part_samples = part_clusters + 1;  // beyond those of any layer
+constexpr uint64_t part_clusters = 1u << 31, part_samples = part_clusters + 1,
+                   part_projection = part_clusters + 2;  // beyond those of any layer
 
 // Collects the layers of a language model, up to the last hidden state.
 struct Describing {
@@ -136,6 +136,9 @@ NetworkDescription description(const LanguageModelOptions& o) {
     else
         describing.add_recurrent("rnn", o.num_layers, part_rnn);
     describing.add_dropout("dropout", o.output_dropout.value_or(o.dropout), part_output);
+    if (o.projected())
+        describing.add("projection", "linear", part_projection, {},
+                       [&](OptionsWriter& write) { write(required("out_features"), o.embedding_size, Size{1}); });
     return std::move(describing.d);
 }
 
@@ -144,7 +147,7 @@ NetworkDescription description(const LanguageModelOptions& o) {
 LanguageModel::LanguageModel(LanguageModelOptions options, std::optional<uint64_t> seed, const Kernels& kernels)
     : options_(std::move(options)), network_(description(options_), seed, kernels), rnn_(recurrent(0)) {
     for (size_t i = 0; i < network_.recurrent().size(); ++i) carried_inputs_ += recurrent(i).carried_inputs();
-    const size_t hidden = options_.hidden_size;
+    const size_t hidden = options_.output_inputs();
     const bool tied = options_.tie_weights, values = seed.has_value();
     const double bound = 1.0 / std::sqrt(static_cast<double>(hidden));
     const AdaptiveShape shape = options_.output_shape();
@@ -364,7 +367,7 @@ void LanguageModel::run(const int32_t* tokens, size_t count, StreamState& state,
     const float* last = nullptr;
     for (size_t at = 0, steps; at < count; at += steps) {
         steps = std::min(chunk_steps, count - at);
-        last = hidden(tokens + at, steps, states, 1, m, 1) + (steps - 1) * options_.hidden_size;
+        last = hidden(tokens + at, steps, states, 1, m, 1) + (steps - 1) * options_.output_inputs();
     }
     output_.logits(last, 1, logits, {m.left, m.sums}, 1);
 }

@@ -32,7 +32,9 @@ struct LanguageModelOptions {
     std::optional<double> output_dropout;     // before the output layer; unless given, `dropout`
     std::optional<double> weight_drop;        // of the recurrent weights
     bool variational = false;                 // the same dropout mask at every step
-    bool tie_weights = false;           // the output product uses the embedding's table; embedding_size = hidden_size
+    // The output product uses the embedding's table. With embedding_size unlike hidden_size, it reads a projection of
+    // the last hidden state.
+    bool tie_weights = false;
     bool residual = false;              // each recurrent layer adds to what it reads; embedding_size = hidden_size
     std::optional<Norm> norm;           // of what each recurrent layer and the output layer read
     std::optional<Output> output;       // unless given, softmax
@@ -68,8 +70,10 @@ struct LanguageModelOptions {
     }
     // Layers with something between them, which the network describes one by one.
     bool separate_layers() const { return residual || norm; }
+    bool projected() const { return tie_weights && embedding_size != hidden_size; }
+    size_t output_inputs() const { return projected() ? embedding_size : hidden_size; }  // what the output layer reads
     AdaptiveShape output_shape() const {
-        return {hidden_size, vocabulary, cutoffs, div_value.value_or(AdaptiveShape().div_value)};
+        return {output_inputs(), vocabulary, cutoffs, div_value.value_or(AdaptiveShape().div_value)};
     }
 };
 // Throws std::invalid_argument for options that do not fit together.
@@ -112,7 +116,7 @@ public:
     void expect_zero_gradients() { zero_gradients_ = true; }
     // As in Network: of the parameters, all but so many leading ones have complete gradients.
     size_t unfinished() const { return network_.unfinished(); }
-    // hidden: [T, N, H] out, what the output layer reads in evaluation. start and end as in loss.
+    // hidden: [T, N, output_inputs()] out, what the output layer reads in evaluation. start and end as in loss.
     void read(const int32_t* x, size_t steps, size_t rows, const RecurrentState& start, const RecurrentStateOut& end,
               float* hidden);
 

@@ -195,7 +195,8 @@ def adapted_nll(
     steps = 64 if dynamic is None else dynamic.num_steps
     adapting, cached = _Adapting(model, dynamic), None
     if cache is not None:
-        cached = _Cached(cache, model.config["hidden_size"], steps)
+        width = "embedding_size" if model.config.get("tie_weights") else "hidden_size"
+        cached = _Cached(cache, model.config[width], steps)
     found, state = np.empty(len(ids) - 1), None
     for t in range(0, len(found), steps):
         x, y = (ids[t + i : min(t + steps, len(found)) + i].astype(np.int32)[:, None] for i in (0, 1))

@@ -59,8 +59,9 @@ class LanguageModel(LossModel):
         a scale per row
     variational : the same dropout masks at every step of a sequence (Gal and Ghahramani, arXiv:1512.05287, on what is not
         recurrent)
-    tie_weights : the output product uses the embedding's table, so ``embedding_size`` is ``hidden_size`` (Press and Wolf,
-        arXiv:1608.05859; Inan et al., arXiv:1611.01462)
+    tie_weights : the output product uses the embedding's table E (Press and Wolf, arXiv:1608.05859; Inan et al., arXiv:1611.01462).
+        With another ``embedding_size`` than ``hidden_size``, it reads a projection of the last hidden state, with the weight P and
+        the bias p of a :class:`rf.Linear`: O_t = (H_t Pᵀ + p) Eᵀ + b_q
     residual : every recurrent layer adds to what it reads, so that deep stacks train well; it needs ``embedding_size`` equal to
         ``hidden_size``
     norm : normalizes what each recurrent layer and the output layer read: ``"rms"`` (:class:`rf.RMSNorm`) or ``"layer"``
@@ -218,6 +219,8 @@ class LanguageModel(LossModel):
                 residual = config.get("residual")
                 value = graph.layer({"name": f"layers.{i}", "type": "add"}, value, given) if residual else given
             value = graph.layer({**norm, "name": "norm"}, value) if config.get("norm") else value
+        if "projection.weight" in parameters:
+            value = graph.layer({"name": "projection", "type": "linear", "bias": True}, value)
         head = {"name": "output.head" if config.get("cutoffs") else "output", "type": "linear", "bias": True}
         value = graph.layer(head, value) if not config.get("cutoffs") else self._clusters(graph, head, value)
         graph.output("logits", value, ("T", "N", config["vocab_size"]))

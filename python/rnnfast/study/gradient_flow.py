@@ -146,13 +146,18 @@ def _one_by_one(model: LanguageModel) -> tuple[Network, str]:
 
 
 def _output_gradient(weights: dict[str, Any], h: Any, y: NDArray[np.int32], last_only: bool) -> tuple[Any, list[Any]]:
-    """dL/dh of the top layer, and the gradients of the output's weight and bias."""
-    weight = weights.get("output.weight", weights.get("embedding.weight"))
-    logits = h.astype(np.float64) @ weight.T + weights["output.bias"]
+    """dL/dh of the top layer, and the gradients of the output's weight and bias, and of a projection's before it."""
+    weight, projection = weights.get("output.weight", weights.get("embedding.weight")), weights.get("projection.weight")
+    z = h if projection is None else h.astype(np.float64) @ projection.T + weights["projection.bias"]
+    logits = z.astype(np.float64) @ weight.T + weights["output.bias"]
     d = np.exp(logits - logits.max(-1, keepdims=True))
     d /= d.sum(-1, keepdims=True)
     np.put_along_axis(d, y[..., None], np.take_along_axis(d, y[..., None], -1) - 1, -1)
     if last_only:
         d[:-1] = 0
     d /= y.shape[1] if last_only else y.size
-    return (d @ weight).astype(np.float32), [np.einsum("tnv,tnh->vh", d, h), d.sum((0, 1))]
+    dz, gradients = d @ weight, [np.einsum("tnv,tnh->vh", d, z), d.sum((0, 1))]
+    if projection is not None:
+        gradients += [np.einsum("tnd,tnh->dh", dz, h), dz.sum((0, 1))]
+        dz = dz @ projection
+    return dz.astype(np.float32), gradients

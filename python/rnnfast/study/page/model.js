@@ -219,15 +219,16 @@ class LanguageModel {
 
   // Reads a token: the state after it, the gates of the top layer, and the logits of what follows.
   step(token, state) {
-    const { embedding_size: E, residual, hidden_size: H } = this.config, next = { h: [], c: [], x: [] };
+    const { embedding_size: E, residual } = this.config, next = { h: [], c: [], x: [] };
     let x = E ? this.tensors["embedding.weight"].subarray(token * E, (token + 1) * E) : token, gates;
     this.layers.forEach((layer, i) => {
       const after = layer.step(this.norm(x, `layers.${i}.norm`), state.h[i], state.c[i], undefined, state.x[i]);
       (next.h[i] = after.h), (next.c[i] = after.c), (next.x[i] = after.x), (gates = after.gates);
       x = residual ? plus(x, after.h) : after.h;
     });
-    const top = this.norm(x, "norm");
-    return { state: next, gates, logits: plus(product(this.outputWeight, H, top, this.zeros), this.tensors["output.bias"]) };
+    const top = this.norm(x, "norm"), { tensors } = this, projection = tensors["projection.weight"];
+    const read = projection ? linear(projection, top, tensors["projection.bias"]) : top;
+    return { state: next, gates, logits: plus(product(this.outputWeight, read.length, read, this.zeros), tensors["output.bias"]) };
   }
 }
 
