@@ -40,17 +40,16 @@ uint32_t bits_of(const Panels& p, size_t strip, size_t word) {
 // Terms of the depth in the order in which sums add them: the second of a bf16 pair first.
 size_t term_at(size_t terms, size_t i) { return terms == 2 ? i ^ 1 : i; }
 
-// A rough fraction of the words that have a number which is not zero, from few of them.
+// A rough fraction of the numbers that are not zero, from few of the words: training packs its weights at every step.
 double sampled_density(const Panels& p, const std::vector<uint32_t>& masks) {
-    constexpr size_t of_strip = 8;
-    size_t full = 0, seen = 0;
-    for (size_t strip = 0; strip < p.columns / unit_block; ++strip)
-        for (size_t i = 0; i < of_strip; ++i) {
-            const uint32_t bits = bits_of(p, strip, (strip * 31 + i * 37) % p.depth);
-            for (const uint32_t mask : masks) full += (bits & mask) != 0;
-            seen += masks.size();
-        }
-    return static_cast<double>(full) / static_cast<double>(seen);
+    constexpr size_t samples = 128;
+    const size_t strips = p.columns / unit_block;
+    size_t full = 0;
+    for (size_t i = 0; i < samples; ++i) {
+        const uint32_t bits = bits_of(p, i * strips / samples, i * 37 % p.depth);
+        for (const uint32_t mask : masks) full += (bits & mask) != 0;
+    }
+    return static_cast<double>(full) / static_cast<double>(samples * masks.size());
 }
 
 // The strips of each window by their counts. The gates of a unit differ most: sorted neighbors fill up little.
