@@ -30,6 +30,16 @@ def network(path: Path, config: dict[str, Any]) -> None:
     _core.write_safetensors(str(path), dict(made.parameters()), metadata)
 
 
+def sparse_models(folder: Path) -> None:
+    """Models whose recurrent matrix is stored without its blocks of zeros."""
+    model = rf.LanguageModel(rf.Vocab("a b c".split()), cell="gru", embedding_size=2, hidden_size=16, seed=1)
+    weights = model.state_dict()
+    pruned = {**weights, "rnn.weight_hh_l0": np.where(np.arange(16) < 2, weights["rnn.weight_hh_l0"], np.float32(0))}
+    model.load_state_dict(pruned)
+    for precision in ("f32", "bf16", "int8"):
+        model.save(folder / f"sparse_{precision}", weights=precision)
+
+
 def main(folder: Path) -> None:
     """Writes the files; an old one of the same name is replaced."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -39,6 +49,7 @@ def main(folder: Path) -> None:
             model = rf.LanguageModel(vocab, cell=cell, embedding_size=2, hidden_size=3, num_layers=2, seed=1)
             model.save(folder / f"{cell}_{weights}", weights=weights)
         rf.LanguageModel(vocab, cell=cell, hidden_size=2, seed=1).save(folder / f"{cell}_one_hot")
+    sparse_models(folder)
     pair = rf.Vocab("a b".split(), reserved=("<pad>", "<bos>", "<eos>"))
     for attention, weights in (("none", "f32"), ("additive", "bf16"), ("dot", "int8"), ("general", "f32")):
         translator = rf.Seq2Seq(pair, pair, embedding_size=2, hidden_size=3, attention=attention, seed=1)
