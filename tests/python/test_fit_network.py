@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from stopping import Enough, StopAt
 
 import rnnfast as rf
 
@@ -222,24 +223,13 @@ def test_several_inputs_and_outputs_have_names():
 
 @pytest.mark.parametrize("data", ["arrays", "batches"])
 def test_a_resumed_run_has_the_bits_of_an_uninterrupted_one(tmp_path, data):
-    class Stop(Exception):
-        pass
-
-    class StopAt(rf.Callback):
-        def __init__(self, step):
-            self.step = step
-
-        def on_step(self, record):
-            if record["step"] == self.step:
-                raise Stop
-
     given = (X, Y) if data == "arrays" else [(X[:, i : i + 16], Y[:, i : i + 16]) for i in (0, 16, 32)]
     options = {**OPTIONS, "loss": "mse", "metrics": ["mae"], "keep_best": True, "schedule": "cosine", "epochs": 3}
     whole = series_net()
     history = rf.fit(whole, given, (X, Y), **options)
     for step in (2, 3, 5):
         net, file = series_net(), tmp_path / f"{step}.safetensors"
-        with pytest.raises(Stop):
+        with pytest.raises(Enough):
             rf.fit(net, given, (X, Y), checkpoint=file, callbacks=[StopAt(step)], **options)
         net = series_net()
         resumed = rf.fit(net, given, (X, Y), checkpoint=file, resume=True, **options)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from stopping import Enough, StopAt
 
 import rnnfast as rf
 from rnnfast.train.schedules import Constant, Cosine, ReduceOnPlateau, StepDecay, schedule_named
@@ -78,23 +79,12 @@ def test_resuming_repeats_schedule_best_weights_and_patience_bit_identically(cor
     expected = rf.fit(reference, train, valid, **options)
     file = tmp_path / "run.safetensors"
 
-    class Enough(Exception):
-        pass
-
-    class Kill(rf.Callback):
-        def __init__(self, at):
-            self.at = at
-
-        def on_step(self, record):
-            if record["step"] == self.at:
-                raise Enough
-
     steps = reference.steps
     for at in (steps // 3, 2 * steps // 3):
         with pytest.raises(Enough):
             rf.fit(
                 small(corpus, "lstm", dropout=0.2), train, valid, **options, checkpoint=file, checkpoint_every=0,
-                resume=file.exists(), callbacks=[Kill(at)],
+                resume=file.exists(), callbacks=[StopAt(at)],
             )  # fmt: skip
     resumed = small(corpus, "lstm", dropout=0.2)
     history = rf.fit(resumed, train, valid, **options, checkpoint=file, resume=True)
@@ -122,12 +112,12 @@ def test_training_stops_early_and_the_best_weights_stay(corpus):
 
 
 def test_a_run_that_a_callback_stopped_stays_stopped(corpus, tmp_path):
-    class Enough(rf.Callback):
+    class Ends(rf.Callback):
         def on_epoch(self, record, model):
             return "seen enough" if record["epoch"] == 2 else None
 
     options = {**OPTIONS, "epochs": 4, "checkpoint": tmp_path / "run.safetensors"}
-    rf.fit(model := small(corpus), corpus, callbacks=[Enough()], **options)
+    rf.fit(model := small(corpus), corpus, callbacks=[Ends()], **options)
     again = rf.fit(resumed := small(corpus), corpus, resume=True, **options)
     assert (len(again), again.stopped) == (2, "seen enough")
     assert resumed.steps == model.steps

@@ -11,6 +11,7 @@ import sys
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
+from stopping import Enough, StopAt
 
 import rnnfast as rf
 from rnnfast.train.pruning import Sparsity, sparsity_of
@@ -18,19 +19,6 @@ from rnnfast.train.pruning import Sparsity, sparsity_of
 TEXT = rf.Corpus.from_text("the time traveller for so it will be convenient to speak of him.\n" * 12)
 OPTIONS = {"batch_size": 4, "num_steps": 10, "progress": False}
 MATRICES = ("rnn.weight_hh_l0", "rnn.weight_ih_l1", "rnn.weight_hh_l1")
-
-
-class Enough(Exception):
-    pass
-
-
-class Stop(rf.Callback):
-    def __init__(self, step):
-        self.step = step
-
-    def on_step(self, record):
-        if record["step"] == self.step:
-            raise Enough
 
 
 class ZeroBlocks(rf.Callback):
@@ -106,7 +94,7 @@ def test_a_resumed_run_is_bit_identical(tmp_path, block, average, stop):
     expected = rf.fit(whole, TEXT, TEXT, **options)
     file = tmp_path / "run.safetensors"
     with pytest.raises(Enough):
-        rf.fit(model(dropout=0.2), TEXT, TEXT, checkpoint=file, callbacks=[Stop(stop)], **options)
+        rf.fit(model(dropout=0.2), TEXT, TEXT, checkpoint=file, callbacks=[StopAt(stop)], **options)
     resumed = model(dropout=0.2)
     history = rf.fit(resumed, TEXT, TEXT, checkpoint=file, resume=True, **options)
     for name, weight in whole.parameters().items():
@@ -119,7 +107,7 @@ def test_a_resumed_run_is_bit_identical(tmp_path, block, average, stop):
 def interrupted(tmp_path):
     file = tmp_path / "run.safetensors"
     with pytest.raises(Enough):
-        rf.fit(model(), TEXT, epochs=3, sparsity=0.8, checkpoint=file, callbacks=[Stop(40)], **OPTIONS)
+        rf.fit(model(), TEXT, epochs=3, sparsity=0.8, checkpoint=file, callbacks=[StopAt(40)], **OPTIONS)
     return file
 
 

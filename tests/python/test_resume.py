@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from stopping import Enough, StopAt
 
 import rnnfast as rf
 from rnnfast import _core
@@ -33,29 +34,14 @@ def small(cell="rnn", seed=0, corpus=TEXT, **options):
     return rf.LanguageModel(corpus.vocab, cell=cell, hidden_size=6, seed=seed, **options)
 
 
-class Enough(Exception):
-    pass
-
-
-class Stop(rf.Callback):
-    """Raises after a step."""
-
-    def __init__(self, step):
-        self.step = step
-
-    def on_step(self, record):
-        if record["step"] == self.step:
-            raise Enough
-
-
 @pytest.fixture(scope="module")
 def begun(tmp_path_factory):
     """The checkpoint of a run that was interrupted in its second epoch."""
     file = tmp_path_factory.mktemp("begun") / "run.safetensors"
     with pytest.raises(Enough):
         rf.fit(
-            small(), TRAIN, VALID, epochs=3, checkpoint=file, callbacks=[Stop(8)], keep_best=True, patience=3, **OPTIONS
-        )
+            small(), TRAIN, VALID, epochs=3, checkpoint=file, callbacks=[StopAt(8)], keep_best=True, patience=3, **OPTIONS
+        )  # fmt: skip
     return file
 
 
@@ -179,7 +165,7 @@ def test_a_text_larger_than_memory_is_read_in_pieces(tmp_path):
         model = small()
         tracemalloc.start()
         with pytest.raises(Enough):
-            rf.fit(model, corpus, VALID, checkpoint=tmp_path / "run", callbacks=[Stop(3)], **OPTIONS)
+            rf.fit(model, corpus, VALID, checkpoint=tmp_path / "run", callbacks=[StopAt(3)], **OPTIONS)
         if corpus is train:
             assert tracemalloc.get_traced_memory()[1] < ids.nbytes / 2
         tracemalloc.stop()

@@ -9,6 +9,7 @@ import sys
 
 import numpy as np
 import pytest
+from stopping import Enough, StopAt
 from test_language_model import nll_of, random_batch
 from test_recurrent import close
 from test_seq2seq_torch import check_translator, pairs, random_weights, translator
@@ -253,17 +254,9 @@ def test_shards_together_and_alone_a_resumed_run_and_one_that_ran_through_have_t
         rf.fit(model, corpus, **options, **more)
         return model.state_dict()
 
-    class Enough(Exception):
-        pass
-
-    class Stop(rf.Callback):
-        def on_step(self, record):
-            if record["step"] == 13:
-                raise Enough
-
     whole, file = fitted(), tmp_path / "run.safetensors"
     with pytest.raises(Enough):
-        fitted(checkpoint=file, callbacks=[Stop()])
+        fitted(checkpoint=file, callbacks=[StopAt(13)])
     found = read_checkpoint(file)
     assert [part.shape for part in found.state] == found.model.state_shapes(8)
     assert all(part.any() for part in found.state)

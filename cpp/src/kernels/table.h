@@ -358,10 +358,10 @@ struct SparseProduct {
     size_t begin = 0, end = 0;        // strips
     size_t depth = 0;                 // of a, in words
     const float* a = nullptr;         // [depth] words
-    const uint32_t* first = nullptr;  // [all strips + 1] the first block of each strip
-    const uint32_t* order =
-        nullptr;        // [all strips] those of each window, so that neighbors have about equally many blocks
-    size_t strips = 0;  // all
+    const uint32_t* first = nullptr;  // [strips + 1] the first block of each strip
+    // [strips] those of each window, so that neighbors have about equally many blocks
+    const uint32_t* order = nullptr;
+    size_t strips = 0;                 // all
     const float* blocks = nullptr;     // [blocks][16]
     const uint16_t* places = nullptr;  // [blocks] of words in a; or [blocks][terms] of terms
     const float* start = nullptr;      // [(end - begin) * 16]

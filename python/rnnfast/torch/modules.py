@@ -30,10 +30,8 @@ class Settings:
         self.precision, self.frozen = precision, frozen
         self.lowered: Settings | None = None
         self.spec: Spec | None = None
-        self.packed: tuple[Any, list[Any]] = (
-            None,
-            [],
-        )  # and the weights that it holds, each with its address and version
+        # And the weights that it was made of, each with its address and version; one object, as ``last``
+        self.packed: tuple[Any, list[Any]] = (None, [])
         self.last: tuple[Any, Call | None] = (None, None)  # one object, since threads may run one layer
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -335,6 +333,7 @@ def _states(
 
 
 def _trains_few(module: Any, settings: Settings, x: Any) -> bool:
+    """Whether PyTorch's operators train this call faster. Before all other checks: here they would cost what they save."""
     return (
         torch.is_grad_enabled()
         and isinstance(module, nn.RNNCell)
