@@ -164,6 +164,34 @@ def layer_cases() -> Iterator[Case]:
             yield Case(f"run {kind} T {steps}, N 1, H {hidden}{', frozen' * frozen}", run, target)
 
 
+class SelfAttending(nn.Module):
+    """Causal self-attention, with heads of 64."""
+
+    def __init__(self, width: int, steps: int) -> None:
+        super().__init__()
+        self.attention, self.head = nn.MultiheadAttention(width, width // 64), nn.Linear(width, 1)
+        self.register_buffer("mask", nn.Transformer.generate_square_subsequent_mask(steps))
+
+    def forward(self, x: torch.Tensor) -> Any:
+        y = self.attention(x, x, x, need_weights=False, attn_mask=self.mask, is_causal=True)[0]
+        return self.head(y).square().mean() if self.training else (y, None)
+
+
+def attention_cases() -> Iterator[Case]:
+    for rows, steps, width in [(1, 128, 256), (8, 128, 256), (1, 512, 512), (4, 512, 512)]:
+        name = f"MultiheadAttention T {steps}, N {rows}, D {width}, causal"
+
+        def train(rows: int = rows, steps: int = steps, width: int = width) -> tuple[Program, Program]:
+            return trained(lambda: SelfAttending(width, steps), torch.randn(steps, rows, width))
+
+        def run(rows: int = rows, steps: int = steps, width: int = width) -> tuple[Program, Program]:
+            model, x = SelfAttending(width, steps).eval(), torch.randn(steps, rows, width)
+            return running(model, x), running(rft.accelerate(copy.deepcopy(model), frozen=True), x)
+
+        yield Case(f"train {name}", train, 1.0)
+        yield Case(f"run {name}, frozen", run, 1.0)
+
+
 def model_cases() -> Iterator[Case]:
     ids = torch.randint(10_000, (35, 20)), torch.randint(10_000, (35, 20))
     yield Case("train word model 2x200, V 10,000", lambda: trained(lambda: WordModel(10_000, 200, 2), ids), 0.98)
@@ -259,7 +287,7 @@ def compile_case(threads: int) -> dict[str, Any]:
 
 
 def all_cases() -> tuple[Case, ...]:
-    return (*layer_cases(), *model_cases(), *document_cases())
+    return (*layer_cases(), *attention_cases(), *model_cases(), *document_cases())
 
 
 def differ(a: list[torch.Tensor], b: list[torch.Tensor]) -> float:

@@ -2,6 +2,7 @@
 #include <array>
 
 #include "bindings/arrays.h"
+#include "layers/attention_function.h"
 #include "layers/linear_cross_entropy.h"
 #include "layers/recurrent_function.h"
 #include "runtime/dispatch.h"
@@ -108,6 +109,62 @@ void function_backward(const RecurrentFunction& f, const Shape& shape, const std
     f.backward(call, g);
 }
 
+struct FrozenAttention {
+    std::shared_ptr<const AttentionForward> weights;
+};
+
+// steps, rows, whether rows are the first dimension, address of the keys' counts, threads
+using AttentionShape = std::array<Address, 5>;
+
+// in_proj_weight, in_proj_bias, out_proj.weight, out_proj.bias; or the two weights alone
+template <class Parameters>
+Parameters attention_parameters(const AttentionFunction& f, const std::vector<Address>& weights) {
+    const size_t expected = f.options().bias ? 4 : 2;
+    if (weights.size() != expected)
+        throw std::invalid_argument("got " + std::to_string(weights.size()) + " parameters, expected " +
+                                    std::to_string(expected));
+    if (expected == 2) return {at(weights[0]), nullptr, at(weights[1]), nullptr};
+    return {at(weights[0]), at(weights[1]), at(weights[2]), at(weights[3])};
+}
+
+AttentionCall attention_call(const AttentionFunction& f, const AttentionShape& shape, const Address* arrays,
+                             const std::vector<Address>& weights) {
+    AttentionCall c;
+    if (!weights.empty()) c.parameters = attention_parameters<AttentionParameters>(f, weights);
+    const size_t D = f.options().embed_dim;
+    const Layout layout =
+        shape[2] ? Layout::batch_first(shape[0], shape[1], D) : Layout::time_first(shape[0], shape[1], D);
+    c.x = {at(arrays[0]), layout};
+    c.y = at(arrays[1]);
+    c.saved = at(arrays[2]);
+    c.keys = reinterpret_cast<const int64_t*>(shape[3]);
+    return c;
+}
+
+// arrays: x, y, saved
+void attention_forward(const AttentionFunction& f, const AttentionShape& shape, const std::array<Address, 3>& arrays,
+                       const std::vector<Address>& weights, const FrozenAttention* frozen) {
+    const AttentionCall call = attention_call(f, shape, arrays.data(), weights);
+    const auto packed = frozen ? frozen->weights : nullptr;
+    const py::gil_scoped_release release;
+    const ThreadsForCall threads(static_cast<int>(shape[4]));
+    if (packed)
+        f.forward(call, *packed);
+    else
+        f.forward(call);
+}
+
+// arrays: x, saved, dy, dx; gradients, which are added to, as weights
+void attention_backward(const AttentionFunction& f, const AttentionShape& shape, const std::array<Address, 4>& arrays,
+                        const std::vector<Address>& weights, const std::vector<Address>& gradients) {
+    const std::array<Address, 3> forward{arrays[0], 0, arrays[1]};
+    const AttentionCall call = attention_call(f, shape, forward.data(), weights);
+    const auto g = attention_parameters<AttentionGradients>(f, gradients);
+    const py::gil_scoped_release release;
+    const ThreadsForCall threads(static_cast<int>(shape[4]));
+    f.backward(call, at(arrays[2]), g, at(arrays[3]));
+}
+
 // sizes: rows, inputs, classes, threads; arrays: x, weight, bias, targets (int64), dx, dweight, dbias
 double cross_entropy(const std::array<Address, 4>& sizes, const std::array<Address, 7>& arrays, int64_t ignored,
                      bool mean) {
@@ -136,9 +193,32 @@ void dropout_mask(Address out, size_t size, float p, const std::pair<uint64_t, u
     dropout(at(out), at(out), size, p, random_key(stream.first, stream.second));
 }
 
+void register_attention_function(py::module_& m) {
+    py::class_<FrozenAttention>(m, "FrozenAttention");
+    py::class_<AttentionFunction>(m, "AttentionFunction")
+        .def(py::init([](size_t embed_dim, size_t num_heads, bool causal, bool bias) {
+                 return std::make_unique<AttentionFunction>(AttentionOptions{embed_dim, num_heads, causal, bias},
+                                                            active());
+             }),
+             py::arg("embed_dim"), py::arg("num_heads"), py::arg("causal"), py::arg("bias"))
+        .def("saved_floats", &AttentionFunction::saved_floats, py::arg("steps"), py::arg("rows"))
+        .def(
+            "freeze",
+            [](const AttentionFunction& f, const std::vector<Address>& weights) {
+                const auto parameters = attention_parameters<AttentionParameters>(f, weights);
+                return without_gil([&] { return FrozenAttention{f.packed(parameters)}; });
+            },
+            py::arg("weights"))
+        .def("forward", &attention_forward, py::arg("shape"), py::arg("arrays"), py::arg("weights"),
+             py::arg("frozen") = nullptr)
+        .def("backward", &attention_backward, py::arg("shape"), py::arg("arrays"), py::arg("weights"),
+             py::arg("gradients"));
+}
+
 }  // namespace
 
 void register_functions(py::module_& m) {
+    register_attention_function(m);
     py::class_<FrozenWeights>(m, "FrozenWeights");
     py::class_<RecurrentFunction>(m, "RecurrentFunction")
         .def(py::init(&make_function), py::arg("cell"), py::arg("sizes"), py::arg("bias"), py::arg("bidirectional"),

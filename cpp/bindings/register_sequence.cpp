@@ -79,7 +79,7 @@ Array<float> conv_step(ConvLayer& l, const Array<float>& window) {
 struct AttentionLayer : Trainable<SelfAttention> {
     AttentionLayer(const AttentionOptions& options, bool layout, uint64_t seed)
         : Trainable(options, seed, active()), batch_first(layout) {}
-    Pool<AttentionTape> inference;
+    Pool<SelfAttentionTape> inference;
     bool batch_first;
 };
 
@@ -89,24 +89,24 @@ py::tuple attention_forward(AttentionLayer& l, const Array<float>& x, const Leng
     const int64_t* steps = lengths_data(lengths, signed_size(layout.rows));
     Array<float> y(shape_of(layout, l.batch_first));
     float* to = y.mutable_data();
-    auto tape = save ? std::make_unique<AttentionTape>() : nullptr;
+    auto tape = save ? std::make_unique<SelfAttentionTape>() : nullptr;
     {
         const py::gil_scoped_release release;
         if (tape) {
             l.forward({x.data(), layout}, steps, to, *tape, true);
         } else {
-            Pool<AttentionTape>::Loan inference(l.inference);
+            Pool<SelfAttentionTape>::Loan inference(l.inference);
             l.forward({x.data(), layout}, steps, to, *inference, false);
         }
     }
     return py::make_tuple(y, tape ? py::cast(std::move(tape)) : py::none());
 }
 
-py::object attention_backward(AttentionLayer& l, AttentionTape& tape, const Array<float>& x, const Array<float>& dy,
+py::object attention_backward(AttentionLayer& l, SelfAttentionTape& tape, const Array<float>& x, const Array<float>& dy,
                               bool input_gradient) {
-    check_shape(dy, shape_of(tape.layout, l.batch_first), "gradient of the output");
-    check_shape(x, shape_of(tape.layout, l.batch_first), "input");
-    Array<float> dx(input_gradient ? shape_of(tape.layout, l.batch_first) : std::vector<py::ssize_t>{0});
+    check_shape(dy, shape_of(tape.attention.layout, l.batch_first), "gradient of the output");
+    check_shape(x, shape_of(tape.attention.layout, l.batch_first), "input");
+    Array<float> dx(input_gradient ? shape_of(tape.attention.layout, l.batch_first) : std::vector<py::ssize_t>{0});
     float* to = input_gradient ? dx.mutable_data() : nullptr;
     {
         const py::gil_scoped_release release;
@@ -145,7 +145,7 @@ void register_sequence(py::module_& m) {
         .def("step", &conv_step, py::arg("window"));
     add_parameters(conv);
 
-    py::class_<AttentionTape>(m, "AttentionTape");
+    py::class_<SelfAttentionTape>(m, "AttentionTape");
     py::class_<AttentionCache>(m, "AttentionCache")
         .def(py::init<>())
         .def_readonly("length", &AttentionCache::length)

@@ -6,7 +6,7 @@ import collections.abc
 import numpy
 import numpy.typing
 import typing
-__all__: list[str] = ['AttentionCache', 'AttentionTape', 'CellInfo', 'Conv1d', 'DecodeOptions', 'DecoderState', 'Embedding', 'EncodedSource', 'Error', 'FrozenWeights', 'Generator', 'LanguageModel', 'LayerNorm', 'Linear', 'Network', 'NetworkStream', 'NetworkTape', 'Optimizer', 'OptimizerOptions', 'Recurrent', 'RecurrentFunction', 'Sampler', 'SamplerOptions', 'SelfAttention', 'Seq2Seq', 'Stream', 'Tape', 'bf16_rate', 'bf16_rows', 'cells', 'continuation', 'dropout_mask', 'info', 'int8_rows', 'linear_cross_entropy', 'multiply_add_rate', 'num_threads', 'parse_safetensors', 'read_model', 'read_rate', 'read_safetensors', 'safetensors_bytes', 'score_pairs', 'set_num_threads', 'translate', 'write_safetensors', 'write_safetensors_to']
+__all__: list[str] = ['AttentionCache', 'AttentionFunction', 'AttentionTape', 'CellInfo', 'Conv1d', 'DecodeOptions', 'DecoderState', 'Embedding', 'EncodedSource', 'Error', 'FrozenAttention', 'FrozenWeights', 'Generator', 'LanguageModel', 'LayerNorm', 'Linear', 'Network', 'NetworkStream', 'NetworkTape', 'Optimizer', 'OptimizerOptions', 'Recurrent', 'RecurrentFunction', 'Sampler', 'SamplerOptions', 'SelfAttention', 'Seq2Seq', 'Stream', 'Tape', 'bf16_rate', 'bf16_rows', 'cells', 'continuation', 'dropout_mask', 'info', 'int8_rows', 'linear_cross_entropy', 'multiply_add_rate', 'num_threads', 'parse_safetensors', 'read_model', 'read_rate', 'read_safetensors', 'safetensors_bytes', 'score_pairs', 'set_num_threads', 'translate', 'write_safetensors', 'write_safetensors_to']
 class AttentionCache:
     def __init__(self) -> None:
         ...
@@ -15,6 +15,17 @@ class AttentionCache:
         ...
     @property
     def length(self) -> int:
+        ...
+class AttentionFunction:
+    def __init__(self, embed_dim: typing.SupportsInt | typing.SupportsIndex, num_heads: typing.SupportsInt | typing.SupportsIndex, causal: bool, bias: bool) -> None:
+        ...
+    def backward(self, shape: typing.Annotated[collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], "FixedSize(5)"], arrays: typing.Annotated[collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], "FixedSize(4)"], weights: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], gradients: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex]) -> None:
+        ...
+    def forward(self, shape: typing.Annotated[collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], "FixedSize(5)"], arrays: typing.Annotated[collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], "FixedSize(3)"], weights: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], frozen: FrozenAttention = None) -> None:
+        ...
+    def freeze(self, weights: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex]) -> FrozenAttention:
+        ...
+    def saved_floats(self, steps: typing.SupportsInt | typing.SupportsIndex, rows: typing.SupportsInt | typing.SupportsIndex) -> int:
         ...
 class AttentionTape:
     pass
@@ -142,6 +153,8 @@ class Error(ValueError):
     ...         print("looks like text" in str(error), isinstance(error, ValueError))
     True True
     """
+class FrozenAttention:
+    pass
 class FrozenWeights:
     pass
 class Generator:

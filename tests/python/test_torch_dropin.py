@@ -76,7 +76,7 @@ def test_the_report_says_what_runs_where_and_why():
         }
     )
     assert [place.reason for place in rft.report(model)] == ["not accelerated"] * 3
-    with pytest.warns(UserWarning, match=r"^2 of 3 recurrent layers stay .* a: LSTM .*\(proj_size.*; c: RNN .*float64"):
+    with pytest.warns(UserWarning, match=r"^2 of 3 layers stay .* a: LSTM .*\(proj_size.*; c: RNN .*float64"):
         rft.accelerate(model, weights="bf16", frozen=True)
     a, b, c = rft.report(model)
     assert (a.runs_on, b.runs_on, c.runs_on) == ("PyTorch", "rnnfast bf16, frozen", "PyTorch")
@@ -85,7 +85,7 @@ def test_the_report_says_what_runs_where_and_why():
     assert str(b) == "b: GRUCell on rnnfast bf16, frozen"
     assert model["a"](X)[0].shape == (5, 3, 2)
     assert model["c"](X.double())[0].dtype is torch.float64
-    assert str(rft.report(nn.Linear(1, 1))) == "no recurrent layer of torch.nn"
+    assert str(rft.report(nn.Linear(1, 1))) == "no recurrent or attention layer of torch.nn"
 
 
 def test_accelerate_refuses_what_it_does_not_know():

@@ -16,6 +16,7 @@ WIDE: dict[str, str] = {
     "cpp/src/models/language_model.cpp LanguageModel::loss": "the golden hashes of test_same_bits are taken through it",
     "cpp/include/rnnfast/rnnfast.h rnnfast_generate_ids": "C has no default arguments; the signature is public",
     "cpp/src/api/c_api.cpp rnnfast_generate_ids": "C has no default arguments; the signature is public",
+    "python/rnnfast/torch/attention.py forward": "the signature of torch.nn.MultiheadAttention",
 }
 # A definition or declaration that clang-format lays out: a name, its parameters, and what follows them.
 HEAD = re.compile(

@@ -2,39 +2,9 @@
 
 #include <stdexcept>
 
+#include "runtime/fingerprint.h"
+
 namespace rnnfast::core {
-
-namespace {
-
-// A number that changes, but for a chance of 2^-64, if any of these floats does.
-uint64_t fingerprint_of(uint64_t start, const float* x, size_t size) {
-    constexpr uint64_t odd = 0x9e3779b97f4a7c15;  // 2^64 divided by the golden ratio
-    constexpr size_t chains = 8;                  // hide the latency of a multiplication
-    uint64_t sums[chains];
-    for (size_t i = 0; i < chains; ++i) sums[i] = start + i * odd;
-    // The rotation carries the upper bits, the signs of the floats, to where a multiplication spreads them.
-    const auto mix = [](uint64_t sum, uint64_t word) {
-        sum = (sum ^ word) * odd;
-        return sum << 29 | sum >> 35;
-    };
-    size_t at = 0;
-    for (; at + 2 * chains <= size; at += 2 * chains)
-        for (size_t i = 0; i < chains; ++i) {
-            uint64_t word;
-            std::memcpy(&word, x + at + 2 * i, sizeof word);
-            sums[i] = mix(sums[i], word);
-        }
-    for (; at < size; ++at) {
-        uint32_t bits;
-        std::memcpy(&bits, x + at, sizeof bits);
-        sums[at % chains] = mix(sums[at % chains], bits);
-    }
-    uint64_t all = size;
-    for (const uint64_t sum : sums) all = mix(all, sum);
-    return all;
-}
-
-}  // namespace
 
 RecurrentFunction::RecurrentFunction(RecurrentOptions options, const Kernels& kernels)
     : options_(std::move(options)), cell_(&cell_named(options_.cell)), kernels_(&kernels), shape_(unpacked()) {}

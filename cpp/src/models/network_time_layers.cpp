@@ -155,7 +155,7 @@ public:
 
 private:
     struct Tape : LayerTape {
-        AttentionTape tape;
+        SelfAttentionTape tape;
     };
     SelfAttention layer_;
 };

@@ -73,7 +73,7 @@ struct Queries {
 };
 Queries queries_of(const Head& head, size_t block) {
     const size_t first = block * query_block, count = std::min(query_block, head.length - first);
-    return {first, count, head.causal ? first + count : head.length};
+    return {first, count, head.causal ? std::min(first + count, head.keys) : head.keys};
 }
 
 // How many of the keys from `first` each query sees, or nullptr where all see all.

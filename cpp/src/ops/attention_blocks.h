@@ -26,7 +26,8 @@ struct Head {
     const HeadPanels* shape;
     const Kernels* kernels;
     bool causal;
-    size_t length;  // steps that count
+    size_t length;  // queries: steps that count
+    size_t keys;    // which all of them see, or if causal, up to their own
     size_t plane;   // floats from one panel to the next: T * width
     const float *q, *k, *v;
     size_t query_blocks() const { return (length + query_block - 1) / query_block; }

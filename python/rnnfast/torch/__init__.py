@@ -12,6 +12,7 @@ except ImportError as error:
     raise ImportError("rnnfast.torch needs PyTorch: pip install 'rnnfast[torch]'") from error
 
 from rnnfast.torch import compiling
+from rnnfast.torch.attention import MultiheadAttention
 from rnnfast.torch.dispatch import enabled
 from rnnfast.torch.loss import linear_cross_entropy
 from rnnfast.torch.modules import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
@@ -25,6 +26,7 @@ __all__ = [
     "RNN",
     "GRUCell",
     "LSTMCell",
+    "MultiheadAttention",
     "Placed",
     "RNNCell",
     "Report",

@@ -9,7 +9,7 @@ from importlib.abc import MetaPathFinder
 from types import ModuleType
 from typing import Any
 
-from rnnfast.torch.modules import Accelerated
+from rnnfast.torch.layer import Accelerated
 
 _BUILDER = "torch._dynamo.variables.builder"
 

@@ -11,7 +11,7 @@ from torch import library
 
 from rnnfast.torch import call as calls
 from rnnfast.torch.call import Call, Recurrent, Spec
-from rnnfast.torch.modules import observed, plain, why_not_weights
+from rnnfast.torch.layer import observed, plain, why_not_weights
 from rnnfast.torch.operator import function_of, new_key
 
 _LAYERS = {"lstm": "lstm", "gru": "gru", "rnn_tanh": "rnn", "rnn_relu": "rnn_relu"}

@@ -11,7 +11,7 @@ from torch import Tensor
 from rnnfast import _core
 from rnnfast._expect import choice
 from rnnfast.torch.call import address, keeps_graph
-from rnnfast.torch.modules import observed, plain
+from rnnfast.torch.layer import observed, plain
 
 _is_compiling = getattr(torch.compiler, "is_compiling", lambda: False)  # since PyTorch 2.2
 

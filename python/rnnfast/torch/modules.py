@@ -2,79 +2,31 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any, Callable, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.autograd import forward_ad
 from torch.nn.utils.rnn import PackedSequence
 
 from rnnfast.torch import operator
 from rnnfast.torch.call import Call, OptionalTensor, Spec, in_graph
+from rnnfast.torch.layer import (
+    Accelerated,
+    Settings,
+    autocast,
+    autocast_dtype,
+    is_compiling,
+    observed,
+    packed_for,
+    plain,
+    settings_of,
+    why_not_weights,
+)
 
-_PLAIN = (Tensor, nn.Parameter)  # a subclass may mean anything by its operations
-_FLOAT32, _STRIDED = torch.float32, torch.strided
 # One step of an nn.RNNCell trains faster by PyTorch's operators below this many units in all rows: there, what autograd takes for a
 # function in Python is more than the core saves.
 FEW_FOR_TRAINING = 2048
 _CELLS = {"LSTM": "lstm", "GRU": "gru", "RNN_TANH": "rnn", "RNN_RELU": "rnn_relu"}
-
-
-class Settings:
-    """What a layer carries in addition to PyTorch's own: its options, and weights that are packed. A copy starts unpacked."""
-
-    __slots__ = ("frozen", "function", "last", "lowered", "packed", "precision", "shapes", "spec")
-
-    def __init__(self, precision: str = "f32", frozen: bool = False) -> None:
-        self.precision, self.frozen = precision, frozen
-        self.lowered: Settings | None = None
-        self.spec: Spec | None = None
-        # And the weights that it was made of, each with its address and version; one object, as ``last``
-        self.packed: tuple[Any, list[Any]] = (None, [])
-        self.last: tuple[Any, Call | None] = (None, None)  # one object, since threads may run one layer
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Settings, (self.precision, self.frozen)
-
-    def use(self, spec: Spec) -> None:
-        """The compiled function for a layer, made when it first runs and when its sizes change."""
-        if spec != self.spec:
-            self.spec, self.function, self.shapes = spec, spec.function(), spec.shapes()
-            self.packed, self.last = (None, []), (None, None)
-
-    def under_autocast(self) -> Settings:
-        """Those of bf16 autocast: bf16 products, unless fewer bits were chosen."""
-        if self.lowered is None:
-            self.lowered = Settings("bf16" if self.precision == "f32" else self.precision, self.frozen)
-        return self.lowered
-
-    def packed_weights(self, weights: list[Tensor]) -> Any:
-        """What is packed, if these are its weights and PyTorch has counted no change since; it counts none through ``.data`` and NumPy."""
-        packed, held = self.packed
-        if len(held) != len(weights):
-            return None
-        for weight, (known, address, version) in zip(weights, held):
-            if weight is not known or weight.data_ptr() != address or _version(weight) != version:
-                return None
-        return packed
-
-    def pack(self, weights: list[Tensor]) -> Any:
-        """Of a frozen layer, once for its next calls."""
-        held = [(w, w.data_ptr(), _version(w)) for w in weights]
-        self.packed = (self.function.freeze([at for _, at, _ in held]), held)
-        return self.packed[0]
-
-
-def _version(tensor: Tensor) -> int:
-    return 0 if tensor.is_inference() else tensor._version
-
-
-def settings_of(module: Any) -> Settings:
-    found: Settings | None = module.__dict__.get("_rnnfast")
-    if found is None:
-        found = module.__dict__["_rnnfast"] = Settings()
-    return found
 
 
 def _spec(module: Any, precision: str) -> Spec:
@@ -104,29 +56,6 @@ def _cell_names(module: Any) -> tuple[str, ...]:
     return ("weight_ih", "weight_hh", "bias_ih", "bias_hh") if module.bias else ("weight_ih", "weight_hh")
 
 
-def plain(tensor: Any) -> bool:
-    """A float32 tensor in this computer's memory."""
-    return tensor.__class__ in _PLAIN and tensor.dtype is _FLOAT32 and tensor.is_cpu and tensor.layout is _STRIDED
-
-
-def fit(weights: list[Any], shapes: list[tuple[int, ...]]) -> bool:
-    """Whether the core reads the weights: ``not why_not_weights`` in a fraction of its time."""
-    for weight, shape in zip(weights, shapes):
-        if not (plain(weight) and weight.shape == shape and weight.is_contiguous()):
-            return False
-    return len(weights) == len(shapes)
-
-
-def why_not_weights(weights: list[Any], shapes: list[tuple[int, ...]]) -> str | None:
-    for weight, shape in zip(weights, shapes):
-        if not plain(weight):
-            kind = f"{weight.dtype} on {weight.device}" if isinstance(weight, Tensor) else type(weight).__name__
-            return f"a parameter is {kind}; float32 on the CPU runs here"
-        if weight.shape != shape or not weight.is_contiguous():
-            return f"a parameter has shape {tuple(weight.shape)} and strides {weight.stride()}, expected {shape} without gaps"
-    return None if len(weights) == len(shapes) else f"{len(weights)} parameters, expected {len(shapes)}"
-
-
 def why_not_module(module: Any) -> str | None:
     """Why a layer runs by PyTorch's own operator whatever its input, or None."""
     if getattr(module, "proj_size", 0):
@@ -138,47 +67,15 @@ def why_not_module(module: Any) -> str | None:
     return why_not_weights(weights_of(module), found.shapes)
 
 
-if hasattr(torch, "is_autocast_cpu_enabled") and not hasattr(torch.amp, "is_autocast_available"):  # before 2.4
-
-    def _autocast() -> bool:
-        return torch.is_autocast_cpu_enabled()
-
-    def _autocast_dtype() -> torch.dtype:
-        return torch.get_autocast_cpu_dtype()
-else:
-
-    def _autocast() -> bool:
-        return torch.is_autocast_enabled("cpu")
-
-    def _autocast_dtype() -> torch.dtype:
-        return torch.get_autocast_dtype("cpu")
-
-
-_tracing = torch._C._get_tracing_state
-_transforms = torch._C._are_functorch_transforms_active
-_modes = torch._C._len_torch_dispatch_stack
-
-
-def observed() -> bool:
-    """Whether PyTorch's own operators are wanted: for tracing, torch.func, forward-mode AD, a dispatch mode, autocast."""
-    return _tracing() is not None or _transforms() or _modes() > 0 or forward_ad._current_level >= 0 or _autocast()
-
-
-is_compiling: Callable[[], bool] = torch.compiler.is_compiling if operator.COMPILES else (lambda: False)
-
-
 def run(
     call: Call, found: Settings, x: Tensor, h0: OptionalTensor, c0: OptionalTensor, weights: list[Tensor]
 ) -> tuple[Tensor, OptionalTensor, OptionalTensor] | None:
     """One call, in autograd's graph if a gradient is wanted; None if the core does not read the weights."""
     graph = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (*weights, x, h0, c0))
     freezes = found.frozen and not graph and call.dropout == 0
-    packed = found.packed_weights(weights) if freezes else None
-    if packed is None:
-        if not fit(weights, found.shapes):
-            return None
-        if freezes:
-            packed = found.pack(weights)
+    fits, packed = packed_for(found, weights, freezes)
+    if not fits:
+        return None
     if call.dropout:
         call.key = operator.new_key()
     if not graph:
@@ -189,35 +86,6 @@ def run(
             "accelerate(model, weights='f32') to train"
         )
     return in_graph(call, x, h0, c0, *weights)  # type: ignore[no-any-return]
-
-
-class Accelerated:
-    """What the layers share. It stands before PyTorch's class, whose forward serves all that is not eligible. No ``__slots__``: they
-    would change the layout of an object, whose class could then not become this one."""
-
-    # Both give the outputs, or None: PyTorch's own forward then takes the call, or refuses it.
-    _run: ClassVar[Callable[..., Any]]
-    _trace: ClassVar[Callable[..., Any]]
-
-    def __getstate__(self) -> Any:
-        parent = getattr(super(), "__getstate__", None)
-        return dict(self.__dict__ if parent is None else parent())
-
-    def __prepare_scriptable__(self) -> Any:
-        """torch.jit.script reads the code of PyTorch's class."""
-        found = copy.copy(self)
-        found.__class__ = plain_class(type(self))
-        found.__dict__.pop("_rnnfast", None)
-        return found
-
-    def forward(self, input: Any, hx: Any = None) -> Any:
-        if is_compiling():
-            found = self._trace(self, input, hx)
-        else:
-            found = self._run(self, settings_of(self), input, hx)
-            if found is None and _autocast():
-                found = _in_autocast(self._run, self, input, hx)
-        return super().forward(input, hx) if found is None else found  # type: ignore[misc]
 
 
 def _run_layer(module: Any, settings: Settings, input: Any, hx: Any) -> Any:
@@ -231,7 +99,7 @@ def _run_layer(module: Any, settings: Settings, input: Any, hx: Any) -> Any:
 
 def _in_autocast(run_own: Any, module: Any, input: Any, hx: Any) -> Any:
     """As PyTorch's operators under bf16 autocast: bf16 products and outputs; other types of autocast are left to them."""
-    if _autocast_dtype() is not torch.bfloat16:
+    if autocast_dtype() is not torch.bfloat16:
         return None
     with torch.autocast("cpu", enabled=False):
         found = run_own(
@@ -407,7 +275,7 @@ def _traced(tensor: Any) -> bool:
 def _traceable(module: Any, x: Any) -> bool:
     """Whether the operator stands for a layer in a graph. An exported program keeps PyTorch's, which run everywhere."""
     exporting = getattr(torch.compiler, "is_exporting", lambda: False)()
-    return not (exporting or _autocast() or module.__dict__.get("proj_size")) and _traced(x)
+    return not (exporting or autocast() or module.__dict__.get("proj_size")) and _traced(x)
 
 
 def _trace(spec: Spec, x: Any, batch_sizes: Any, rows: Any, states: Any, weights: list[Any], dropout: float) -> Any:
@@ -469,44 +337,51 @@ def _trace_cell(module: Any, x: Any, hx: Any) -> Any:
     return finish_cell(h.squeeze(0), None if c is None else c.squeeze(0), dims == 2)
 
 
-class _Layer(Accelerated):
+class _Recurrent(Accelerated):
+    """All of them."""
+
+    _why_not = staticmethod(why_not_module)
+    # Both give the outputs, or None: PyTorch's own forward then takes the call, or refuses it.
+    _run: ClassVar[Callable[..., Any]]
+    _trace: ClassVar[Callable[..., Any]]
+
+    def forward(self, input: Any, hx: Any = None) -> Any:
+        if is_compiling():
+            found = self._trace(self, input, hx)
+        else:
+            found = self._run(self, settings_of(self), input, hx)
+            if found is None and autocast():
+                found = _in_autocast(self._run, self, input, hx)
+        return super().forward(input, hx) if found is None else found  # type: ignore[misc]
+
+
+class _Layer(_Recurrent):
     _run, _trace = staticmethod(_run_layer), staticmethod(_trace_layer)
 
 
-class _Cell(Accelerated):
+class _Cell(_Recurrent):
     _run, _trace = staticmethod(_run_cell), staticmethod(_trace_cell)
 
 
-class RNN(_Layer, nn.RNN):
+class RNN(_Layer, nn.RNN, of=nn.RNN):
     """torch.nn.RNN on rnnfast's core: h_t = tanh(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh), or relu."""
 
 
-class GRU(_Layer, nn.GRU):
+class GRU(_Layer, nn.GRU, of=nn.GRU):
     """torch.nn.GRU on rnnfast's core."""
 
 
-class LSTM(_Layer, nn.LSTM):
+class LSTM(_Layer, nn.LSTM, of=nn.LSTM):
     """torch.nn.LSTM on rnnfast's core."""
 
 
-class RNNCell(_Cell, nn.RNNCell):
+class RNNCell(_Cell, nn.RNNCell, of=nn.RNNCell):
     """torch.nn.RNNCell on rnnfast's core."""
 
 
-class GRUCell(_Cell, nn.GRUCell):
+class GRUCell(_Cell, nn.GRUCell, of=nn.GRUCell):
     """torch.nn.GRUCell on rnnfast's core."""
 
 
-class LSTMCell(_Cell, nn.LSTMCell):
+class LSTMCell(_Cell, nn.LSTMCell, of=nn.LSTMCell):
     """torch.nn.LSTMCell on rnnfast's core."""
-
-
-CLASSES: dict[type[nn.Module], type[nn.Module]] = {
-    nn.RNN: RNN, nn.GRU: GRU, nn.LSTM: LSTM, nn.RNNCell: RNNCell, nn.GRUCell: GRUCell, nn.LSTMCell: LSTMCell,
-}  # fmt: skip
-
-
-def plain_class(cls: Any) -> Any:
-    """PyTorch's class, or the user's, that an accelerated one stands for; any other is its own."""
-    own = getattr(cls, "_rnnfast_base", None)
-    return own or next((base for base, fast in CLASSES.items() if fast is cls), cls)

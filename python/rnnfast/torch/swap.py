@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from rnnfast._expect import choice
-from rnnfast.torch.modules import CLASSES, Accelerated, Settings, plain_class, why_not_module
+from rnnfast.torch.layer import CLASSES, Accelerated, Settings, plain_class
 from rnnfast.torch.openmp import two_runtimes
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -22,7 +22,7 @@ Precision = Literal["f32", "bf16", "int8"]
 
 @dataclass(frozen=True)
 class Placed:
-    """One recurrent layer of a model: its name there, its class, where it runs, and why if that is PyTorch."""
+    """One recurrent or attention layer of a model: its name there, its class, where it runs, and why if that is PyTorch."""
 
     name: str
     layer: str
@@ -39,12 +39,12 @@ class Report(list[Placed]):
     """Prints one line a layer."""
 
     def __str__(self) -> str:
-        return "\n".join(map(str, self)) or "no recurrent layer of torch.nn"
+        return "\n".join(map(str, self)) or "no recurrent or attention layer of torch.nn"
 
 
 @functools.cache
 def _fast_class(cls: Any) -> type[nn.Module] | None:
-    """The subclass of a class that runs here; None if that is not a recurrent layer."""
+    """The subclass of a class that runs here; None if that is not a layer that runs here."""
     if cls in CLASSES:
         return CLASSES[cls]
     for base, fast in CLASSES.items():
@@ -66,14 +66,16 @@ def _rebuild(cls: Any) -> Any:
     return module
 
 
-def _recurrent(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+def _layers(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     for name, module in model.named_modules():
-        if isinstance(module, (nn.RNNBase, nn.RNNCellBase)) and not isinstance(module, torch.jit.ScriptModule):
+        if isinstance(module, (nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention)) and not isinstance(
+            module, torch.jit.ScriptModule
+        ):
             yield name, module
 
 
 def accelerate(model: Module, *, weights: Precision = "f32", frozen: bool = False, inplace: bool = True) -> Module:
-    """Lets a model's ``nn.RNN``, ``nn.GRU``, ``nn.LSTM`` and their cells run on rnnfast's core.
+    """Lets a model's ``nn.RNN``, ``nn.GRU``, ``nn.LSTM``, their cells and self-attention run on rnnfast's core.
 
     Each layer's class becomes a new subclass: the parameters stay the same objects, and ``state_dict``, optimizers, hooks,
     tied weights, ``deepcopy`` and pickling work as before. What the core does not run (other types than float32 on the CPU,
@@ -81,7 +83,8 @@ def accelerate(model: Module, *, weights: Precision = "f32", frozen: bool = Fals
 
     Args:
         model: a module, or a tree of modules.
-        weights: precision of the products, ``"f32"``, ``"bf16"`` or ``"int8"`` (which only runs, and does not train).
+        weights: precision of the products, ``"f32"``, ``"bf16"`` or ``"int8"`` (which only runs, and does not train); attention's
+            are float32.
         frozen: the weights are packed once, for serving. Without it, each call without gradients checks that they are the same;
             with it, only changes that PyTorch counts are seen (``load_state_dict``, an optimizer), not writes through ``.data``
             or NumPy.
@@ -105,7 +108,7 @@ def accelerate(model: Module, *, weights: Precision = "f32", frozen: bool = Fals
             stacklevel=2,
         )
     model = model if inplace else copy.deepcopy(model)
-    for _, module in _recurrent(model):
+    for _, module in _layers(model):
         if not isinstance(module, Accelerated):
             own: Any = type(module)
             fast = _fast_class(own)
@@ -116,7 +119,7 @@ def accelerate(model: Module, *, weights: Precision = "f32", frozen: bool = Fals
     placed = report(model)
     if left := [place for place in placed if place.reason]:
         warnings.warn(
-            f"{len(left)} of {len(placed)} recurrent layers stay with PyTorch's operators: {'; '.join(map(str, left))}",
+            f"{len(left)} of {len(placed)} layers stay with PyTorch's operators: {'; '.join(map(str, left))}",
             stacklevel=2,
         )
     return model
@@ -133,19 +136,20 @@ def restore(model: Module, *, inplace: bool = True) -> Module:
 
 
 def report(model: nn.Module) -> Report:
-    """Which recurrent layer of a model runs where, and why not here.
+    """Which recurrent or attention layer of a model runs where, and why not here.
 
     >>> print(report(accelerate(nn.Sequential(nn.Embedding(5, 8), nn.GRU(8, 16)))))
     1: GRU on rnnfast f32
     """
     found = Report()
-    for name, module in _recurrent(model):
+    for name, module in _layers(model):
         kind = plain_class(type(module)).__name__
         if not isinstance(module, Accelerated):
             found.append(Placed(name, kind, "PyTorch", "not accelerated"))
-        elif reason := why_not_module(module):
+        elif reason := module._why_not(module):
             found.append(Placed(name, kind, "PyTorch", reason))
         else:
             settings = module.__dict__["_rnnfast"]
-            found.append(Placed(name, kind, f"rnnfast {settings.precision}" + ", frozen" * settings.frozen))
+            precision = "f32" if isinstance(module, nn.MultiheadAttention) else settings.precision
+            found.append(Placed(name, kind, f"rnnfast {precision}" + ", frozen" * settings.frozen))
     return found
