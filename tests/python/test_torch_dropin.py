@@ -508,6 +508,7 @@ class Rows(torch.utils.data.Dataset):
             return self.model(X * (i + 1))[0]
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # on a machine of one core
 @pytest.mark.parametrize("method", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
 def test_workers_of_a_data_loader_run_the_model(method):
     fast = rft.accelerate(lstm())
