@@ -31,6 +31,7 @@ from rnnfast.models.language_model import LanguageModel
 from rnnfast.models.network import Network, Sequential
 from rnnfast.models.residual import Residual
 from rnnfast.models.seq2seq import Seq2Seq
+from rnnfast.models.time_distributed import TimeDistributed
 from rnnfast.nn import *  # noqa: F403 every layer in nn.__all__
 from rnnfast.nn import losses
 from rnnfast.reference.check import GradientCheck, gradcheck
@@ -85,6 +86,7 @@ __all__ = [
     "SequenceTagger",
     "Sequential",
     "TensorBoard",
+    "TimeDistributed",
     "Translation",
     "Unrolled",
     "UnrolledStep",

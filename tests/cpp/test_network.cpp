@@ -9,6 +9,7 @@
 #include "model_files.h"
 #include "models/language_model.h"
 #include "models/network_file.h"
+#include "network_chains.h"
 #include "ops/embedding.h"
 #include "rnnfast/error.hpp"
 
@@ -75,69 +76,6 @@ std::vector<float> backward(Network& network, const Data& data, NetworkTape& tap
     network.backward(tape, {dys.data(), dxs.data()});
     return dx;
 }
-
-// One layer of each type, with what else it needs to have a gradient to pass on.
-const char* const chains[] = {
-    R"({"name":"e","type":"embedding","embedding_dim":4,"inputs":["tokens"]})",
-    R"({"name":"r","type":"recurrent","cell":"lstm","hidden_size":4,"num_layers":2,"bidirectional":true})",
-    R"({"name":"r","type":"recurrent","cell":"gru","hidden_size":4,"dropout":0.3,"num_layers":2})",
-    R"({"name":"r","type":"recurrent","cell":"mgu","hidden_size":3,"inputs":["tokens"]})",
-    R"({"name":"r","type":"recurrent","cell":"rnn","hidden_size":3,"recompute":true})",
-    R"({"name":"r","type":"recurrent","cell":"qrnn","hidden_size":4,"num_layers":2,"window":2})",
-    R"({"name":"l","type":"linear","out_features":4})",
-    R"({"name":"l","type":"linear","out_features":4,"bias":false},{"name":"d","type":"dropout","p":0.4})",
-    R"({"name":"n","type":"layer_norm"})",
-    R"({"name":"c","type":"conv1d","out_channels":4,"kernel_size":2,"dilation":2,"before":2})",
-    R"({"name":"c","type":"conv1d","out_channels":2,"kernel_size":3,"before":1,"after":1},
-       {"name":"c2","type":"conv1d","out_channels":2,"kernel_size":2})",
-    R"({"name":"l","type":"linear","out_features":4},
-       {"name":"a","type":"self_attention","num_heads":2,"causal":true})",
-    R"({"name":"l","type":"linear","out_features":4},{"name":"a","type":"activation","function":"tanh"})",
-    R"({"name":"l","type":"linear","out_features":4},{"name":"a","type":"activation","function":"relu"})",
-    R"({"name":"l","type":"linear","out_features":4},{"name":"a","type":"activation","function":"leaky_relu"})",
-    R"({"name":"l","type":"linear","out_features":4},{"name":"a","type":"activation","function":"elu"})",
-    R"({"name":"l","type":"linear","out_features":4},{"name":"a","type":"activation","function":"sigmoid"})",
-    R"({"name":"l","type":"linear","out_features":4},{"name":"a","type":"activation","function":"hard_sigmoid"})",
-    R"({"name":"l","type":"linear","out_features":4},{"name":"a","type":"activation","function":"silu"})",
-    R"({"name":"l","type":"linear","out_features":4},{"name":"a","type":"activation","function":"gelu"})",
-    R"({"name":"c","type":"conv1d","out_channels":4,"kernel_size":2,"stride":2,"before":1})",
-    R"({"name":"c","type":"conv1d","out_channels":6,"kernel_size":3,"stride":3,"dilation":2,"before":2,"after":3,"groups":3})",
-    R"({"name":"l","type":"linear","out_features":4},
-       {"name":"c","type":"conv1d","out_channels":36,"kernel_size":1,"groups":2,"bias":false})",
-    R"({"name":"l","type":"linear","out_features":4,"bias":false},{"name":"n","type":"batch_norm"})",
-    R"({"name":"n","type":"batch_norm","affine":false},{"name":"l","type":"linear","out_features":33,"bias":false},
-       {"name":"n2","type":"batch_norm","eps":0.01})",
-    R"({"name":"l","type":"linear","out_features":18},{"name":"p","type":"attention_pool"})",
-    R"({"name":"l","type":"linear","out_features":4},
-       {"name":"p","type":"pool_windows","function":"max","kernel_size":3,"stride":2,"before":2,"after":1})",
-    R"({"name":"l","type":"linear","out_features":4},
-       {"name":"p","type":"pool_windows","function":"mean","kernel_size":2,"before":1})",
-    R"({"name":"p","type":"pool_windows","function":"mean","kernel_size":3,"stride":2,"after":2,"padding_counts":false},
-       {"name":"l","type":"linear","out_features":4})",
-    R"({"name":"l","type":"linear","out_features":4},{"name":"f","type":"flatten","steps":2})",
-    R"({"name":"l","type":"linear","out_features":4},
-       {"name":"a","type":"activation","function":"gelu_tanh"})",
-    R"({"name":"l","type":"linear","out_features":4},
-       {"name":"a","type":"activation","function":"softplus","beta":2})",
-    R"({"name":"l","type":"linear","out_features":4},
-       {"name":"a","type":"activation","function":"leaky_relu","alpha":0.3})",
-    R"({"name":"l","type":"linear","out_features":4},
-       {"name":"a","type":"activation","function":"elu","alpha":0.7})",
-    R"({"name":"l","type":"linear","out_features":4},
-       {"name":"a","type":"activation","function":"hard_sigmoid","alpha":0.2,"beta":0.4})",
-    R"({"name":"l","type":"linear","out_features":4},
-       {"name":"a","type":"activation","function":"clip","alpha":-0.6,"beta":0.4})",
-    R"({"name":"l","type":"linear","out_features":4},{"name":"s","type":"softmax","log":false})",
-    R"({"name":"l","type":"linear","out_features":4},{"name":"s","type":"softmax","log":true})",
-    R"({"name":"l","type":"linear","out_features":4},{"name":"s","type":"scale","factor":-0.5})",
-    R"({"name":"l","type":"linear","out_features":4},{"name":"p","type":"pool","function":"last"})",
-    R"({"name":"l","type":"linear","out_features":4},{"name":"p","type":"pool","function":"first"})",
-    R"({"name":"l","type":"linear","out_features":4},{"name":"p","type":"pool","function":"mean"})",
-    R"({"name":"p","type":"pool","function":"max"},{"name":"l","type":"linear","out_features":4})",
-    R"({"name":"l","type":"linear","out_features":3},{"name":"s","type":"add","inputs":["x","l","l"]})",
-    R"({"name":"l","type":"linear","out_features":3},{"name":"s","type":"multiply","inputs":["x","l","x"]})",
-    R"({"name":"l","type":"linear","out_features":2},{"name":"s","type":"concatenate","inputs":["x","l","x"]})",
-};
 
 // Everything together: in-place layers next to layers that read what they would overwrite, and two outputs.
 const std::string graph = description(
@@ -282,6 +220,11 @@ const std::string streamed = description(
        {"name":"c","type":"conv1d","out_channels":5,"kernel_size":3,"dilation":2,"before":4,"inputs":["x"]},
        {"name":"a","type":"activation","function":"silu"},
        {"name":"b","type":"batch_norm"},
+       {"name":"td","type":"time_distributed","steps":5,"layers":[
+           {"type":"conv1d","out_channels":4,"kernel_size":3,"before":1,"after":1},{"type":"magnitude"},
+           {"type":"linear","out_features":3},{"type":"reflection_pad","after":1},
+           {"type":"pool_windows","function":"mean","kernel_size":2,"stride":1},{"type":"flatten","steps":5},
+           {"type":"pool","function":"last"}]},
        {"name":"g2","type":"conv1d","out_channels":5,"kernel_size":2,"before":1,"groups":5},
        {"name":"wm","type":"pool_windows","function":"max","kernel_size":3,"before":2},
        {"name":"wa","type":"pool_windows","function":"mean","kernel_size":2,"before":1,"padding_counts":false},
@@ -384,6 +327,7 @@ TEST_CASE("a network says in one sentence why it cannot run one step at a time")
     CHECK(contains(reason(R"({"name":"p","type":"pool_windows","function":"mean","kernel_size":3,"before":1})"),
                    "padded with 2 steps before the sequence"));
     CHECK(contains(reason(R"({"name":"f","type":"flatten","steps":4})"), "it gives one step for every 4"));
+    CHECK(contains(reason(R"({"name":"p","type":"reflection_pad","after":2})"), "at the ends of a sequence"));
     CHECK(contains(reason(R"({"name":"a","type":"self_attention"})"), "looks at the whole sequence"));
     CHECK(contains(reason(R"({"name":"a","type":"self_attention","causal":true})"), "grow"));
     CHECK(contains(reason(R"({"name":"p","type":"pool","function":"max"},
@@ -439,6 +383,22 @@ TEST_CASE("descriptions that make no network are refused, each by a sentence") {
                    "expected less than kernel_size, 2"));
     CHECK(contains(layer(R"({"name":"p","type":"pool_windows","function":"last","kernel_size":2})"),
                    "expected max or mean"));
+    CHECK(contains(layer(R"({"name":"m","type":"magnitude"})"), "reads 3 numbers a step, expected an even count"));
+    const auto inside = [&](const std::string& layers, const std::string& size = "3") {
+        return layer(R"({"name":"t","type":"time_distributed","steps":)" + size + ",\"layers\":" + layers + "}");
+    };
+    CHECK(contains(inside("[{\"type\":\"layer_norm\"}]", "2"), "reads 3 numbers a step, expected a multiple of 2"));
+    CHECK(contains(inside("[{\"type\":\"layer_norm\"}]", "0"), "steps must be an integer from 1"));
+    CHECK(contains(inside("[]"), "layers must be a list of at least one object"));
+    CHECK(contains(inside("[3]"), "its layer 0: must be an object"));
+    CHECK(contains(inside("[{\"type\":3}]"), "its layer 0: there is no such type"));
+    CHECK(contains(inside("[{\"type\":\"layer_norm\"},{\"type\":\"dropout\"}]"), "its layer 1: cannot run inside"));
+    CHECK(contains(inside(R"([{"type":"recurrent","cell":"gru","hidden_size":2}])"), "cannot run inside a step"));
+    CHECK(contains(inside(R"([{"type":"add"}])"), "its layer 0: has one input, expected at least two"));
+    CHECK(contains(inside(R"([{"type":"reflection_pad","before":3}])"), "needs more than the 3 steps it reads"));
+    CHECK(contains(
+        inside(R"([{"type":"flatten","steps":3},{"type":"linear","out_features":2},{"type":"flatten","steps":9}])"),
+        "its layer 2: needs more than the 1 steps it reads"));
     std::string doubling = R"({"name":"a0","type":"concatenate","inputs":["x","x"]})";
     for (size_t i = 1; i < 60; ++i) {
         const std::string below = "\"a" + std::to_string(i - 1) + "\"";

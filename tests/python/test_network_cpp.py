@@ -98,7 +98,8 @@ class Random:
     def layer(self, seed):
         before, width = self.last, self.width
         kind = self.pick(
-            ["recurrent"] * 3 + ["linear", "norm", "activation", "dropout", "conv", "attention", "join", "pool"]
+            ["recurrent"] * 3
+            + ["linear", "norm", "activation", "dropout", "conv", "attention", "join", "pool", "inside"]
         )
         if kind == "recurrent":
             hidden, both = self.pick((1, 5, 16, 23)), bool(self.random.random() < 0.15)
@@ -113,6 +114,9 @@ class Random:
             self.add(self.pick(ACTIVATIONS)(), width)
         elif kind == "dropout":
             self.add(rf.nn.Dropout(0.3), width)
+        elif kind == "inside" and width < 100:
+            convolution = rf.Conv1d(1, 4, self.pick((1, 2, 3)), padding=self.pick(("causal", "same")), seed=seed)
+            self.add(rf.TimeDistributed(convolution, rf.Magnitude(), steps=width), 2 * width)
         elif kind == "conv" and not self.pooled:
             padding = self.pick(("causal", "causal", "causal", "same"))
             self.add(

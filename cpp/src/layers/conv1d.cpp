@@ -107,10 +107,10 @@ void Conv1d::convolve_groups(const Team& team, const Groups& groups, const Taps&
                  channels_of(y, g * O, O));
 }
 
-void Conv1d::forward(const ConstSequence& x, const Sequence& y) const {
+void Conv1d::forward(const ConstSequence& x, const Sequence& y, size_t most_threads) const {
     const Groups& packed = packed_forward();
     const auto positions = static_cast<double>(y.layout.steps * y.layout.rows);
-    parallel(threads_for(2.0 * positions * static_cast<double>(weights())),
+    parallel(std::min(most_threads, threads_for(2.0 * positions * static_cast<double>(weights()))),
              [&](const Team& team) { convolve_groups(team, packed, taps(), x, y); });
 }
 

@@ -37,8 +37,8 @@ public:
     // Steps that come out of `steps`; throws if the kernel reaches over the padded sequence.
     size_t output_steps(size_t steps) const;
 
-    // On any number of threads.
-    void forward(const ConstSequence& x, const Sequence& y) const;
+    // On any number of threads, but at most so many.
+    void forward(const ConstSequence& x, const Sequence& y, size_t most_threads = all_threads) const;
     // Adds to the parameters' gradients; writes dx, laid out like x, unless it is nullptr.
     void backward(const ConstSequence& x, const ConstSequence& dy, float* dx);
     // One step of rows: window [kernel_size, N, C] are the inputs under the taps, y [N, O].

@@ -41,7 +41,15 @@
 //                                                                                     + 1 steps
 //     flatten         steps                                                        -> steps times the width; T / steps
 //                                                                                     steps
+//     reflection_pad  before (0), after (0), less than T                           -> the same width; before + T +
+//                                                                                     after steps
 //     scale           factor                                                       -> the same width
+//     magnitude       none                                                         -> half the width: sqrt(a^2 + b^2)
+//                                                                                     of the halves a and b
+//     time_distributed  steps, layers: a list of objects with type and options     -> what a chain of these layers
+//     makes
+//                                                                                     of each step, read as a sequence
+//                                                                                     of so many steps, side by side
 //     add, multiply   none; two inputs or more                                     -> the same width
 //     concatenate     none; two inputs or more                                     -> the sum of the widths
 //

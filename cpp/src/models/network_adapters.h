@@ -52,5 +52,6 @@ struct LayerTypes {
 };
 LayerTypes layers_over_time();   // network_time_layers.cpp: what reads several steps, but for recurrent layers
 LayerTypes layers_of_numbers();  // network_number_layers.cpp: functions of a step's numbers, without weights
+LayerTypes layers_of_layers();   // network_inner_layers.cpp: layers inside each step
 
 }  // namespace rnnfast::core

@@ -1,5 +1,5 @@
 // A layer as a network sees it. A new layer is one class here that adapts it and one row of the table in
-// its file: network_layers.cpp, network_time_layers.cpp or network_number_layers.cpp.
+// its file: network_layers.cpp, network_time_layers.cpp, network_number_layers.cpp or network_inner_layers.cpp.
 #pragma once
 
 #include <optional>
@@ -128,6 +128,10 @@ public:
         return {};
     }
     virtual void run(const LayerRun& r) const = 0;
+    // Whether it can run inside a step of a time_distributed layer: run_whole is then a run of whole sequences, which
+    // uses nothing of the workspace but `left`.
+    virtual bool runs_whole() const { return false; }
+    virtual void run_whole(const LayerRun& r) const { run(r); }
 
     // The recurrent layer of an adapter, whose states a caller of the network sees; nullptr for others.
     virtual const Recurrent* recurrent() const { return nullptr; }
@@ -149,6 +153,7 @@ public:
     void run(const LayerRun& r) const override {
         map(r.inputs, r.count, r.output.places(), r.y, r.workspace.left, r.threads);
     }
+    bool runs_whole() const override { return true; }
 
 protected:
     // y: [places, width]

@@ -297,7 +297,7 @@ std::unique_ptr<NetworkLayer> make_layer(const std::string& type, const Json& op
                                          std::string& written) {
     std::string names;
     for (const LayerTypes& some :
-         {LayerTypes{std::begin(types), std::end(types)}, layers_over_time(), layers_of_numbers()})
+         {LayerTypes{std::begin(types), std::end(types)}, layers_over_time(), layers_of_numbers(), layers_of_layers()})
         for (const LayerType& known : some) {
             if (known.name == type) return known.make(options, place, written);
             names += (names.empty() ? "" : ", ") + std::string(known.name);

@@ -146,6 +146,28 @@ private:
     const Kernels& kernels_;
 };
 
+// The first half of a step's numbers are real parts, the second half imaginary parts.
+class MagnitudeAdapter : public PlacewiseLayer {
+public:
+    using Options = NoOptions;
+    MagnitudeAdapter(const Options&, const LayerPlace& place) : PlacewiseLayer(only_input(place) / 2) {
+        if (const size_t given = place.inputs[0].width; given % 2)
+            throw std::invalid_argument("reads " + std::to_string(given) +
+                                        " numbers a step, expected an even count: real parts, then imaginary parts");
+    }
+
+    bool backward_reads_y() const override { return true; }
+    void backward(const LayerBackward& b) {
+        if (b.dx[0]) magnitude_gradient(b.output.places(), width_, b.inputs[0]->x, b.output.x, b.dy, b.dx[0]);
+    }
+
+private:
+    void map(const Signal* const* inputs, size_t, size_t places, float* y, Buffer&,
+             size_t most_threads) const override {
+        magnitude(places, width_, inputs[0]->x, y, most_threads);
+    }
+};
+
 // What add and multiply share: several inputs of one width.
 class EqualInputs : public PlacewiseLayer {
 public:
@@ -225,13 +247,9 @@ private:
 };
 
 constexpr LayerType types[] = {
-    {"dropout", make<DropoutAdapter>},
-    {"activation", make<ActivationAdapter>},
-    {"softmax", make<SoftmaxAdapter>},
-    {"scale", make<ScaleAdapter>},
-    {"add", make<AddAdapter>},
-    {"multiply", make<MultiplyAdapter>},
-    {"concatenate", make<ConcatenateAdapter>},
+    {"dropout", make<DropoutAdapter>},   {"activation", make<ActivationAdapter>},   {"softmax", make<SoftmaxAdapter>},
+    {"scale", make<ScaleAdapter>},       {"magnitude", make<MagnitudeAdapter>},     {"add", make<AddAdapter>},
+    {"multiply", make<MultiplyAdapter>}, {"concatenate", make<ConcatenateAdapter>},
 };
 
 }  // namespace

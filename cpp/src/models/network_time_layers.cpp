@@ -107,6 +107,10 @@ public:
             layer_.step(r.workspace.between.data(), in.rows, r.y + t * in.rows * width_);
         }
     }
+    bool runs_whole() const override { return true; }
+    void run_whole(const LayerRun& r) const override {
+        layer_.forward({r.inputs[0]->x, layout_of(*r.inputs[0])}, {r.y, layout_of(r.output)}, r.threads);
+    }
 
 private:
     size_t channels() const { return layer_.options().in_channels; }
@@ -187,6 +191,8 @@ public:
         for (size_t i = 0; i < in.places(); ++i)
             pool_step(function_, in.x + i * width_, width_, state_of(r.states, i % in.rows), r.y + i * width_);
     }
+    bool runs_whole() const override { return true; }
+    void run_whole(const LayerRun& r) const override { pool(function_, pooled(*r.inputs[0]), r.y); }
 
 private:
     Pooling function_;
@@ -298,6 +304,8 @@ public:
             pool_windows(last, s, r.y + i * width_, 1);
         }
     }
+    bool runs_whole() const override { return true; }
+    void run_whole(const LayerRun& r) const override { pool_windows(windows_, pooled(*r.inputs[0]), r.y, r.threads); }
 
 private:
     Windows windows_;
@@ -317,10 +325,7 @@ public:
         : NetworkLayer(o.steps * only_input(place)), steps_(o.steps), inputs_(place.inputs[0].width) {}
 
     size_t output_steps(size_t steps) const override { return steps / steps_; }
-    void forward(const LayerForward& f) const override {
-        each(*f.inputs[0], f.output,
-             [&](size_t from, size_t to) { std::copy_n(f.inputs[0]->x + from, inputs_, f.y + to); });
-    }
+    void forward(const LayerForward& f) const override { flatten(*f.inputs[0], f.output, f.y); }
     void backward(const LayerBackward& b) {
         if (!b.dx[0]) return;
         std::fill_n(b.dx[0], b.inputs[0]->size(), 0.0f);
@@ -328,8 +333,13 @@ public:
     }
     std::string no_stream() const override { return steps_ > 1 ? without_steps(steps_) : ""; }
     void run(const LayerRun& r) const override { std::copy_n(r.inputs[0]->x, r.output.size(), r.y); }
+    bool runs_whole() const override { return true; }
+    void run_whole(const LayerRun& r) const override { flatten(*r.inputs[0], r.output, r.y); }
 
 private:
+    void flatten(const Signal& x, const Signal& shape, float* y) const {
+        each(x, shape, [&](size_t from, size_t to) { std::copy_n(x.x + from, inputs_, y + to); });
+    }
     // Calls body(place in x, place in y) for every step of a row in y.
     template <class Body>
     void each(const Signal& x, const Signal& y, Body body) const {
@@ -340,6 +350,66 @@ private:
     size_t steps_, inputs_;
 };
 
+// Steps in front of a row's first step and behind its last one, which mirror those next to them.
+class ReflectionPadAdapter : public NetworkLayer {
+public:
+    struct Options {
+        size_t before = 0, after = 0;
+        template <class Self, class Visit>
+        static void fields(Self& o, Visit&& visit) {
+            visit(usual("before"), o.before, Size{0});
+            visit(usual("after"), o.after, Size{0});
+        }
+    };
+    ReflectionPadAdapter(const Options& o, const LayerPlace& place) : NetworkLayer(only_input(place)), pads_(o) {}
+
+    // A row that does not have a step for each reflected one gives nothing.
+    size_t output_steps(size_t steps) const override {
+        return steps > std::max(pads_.before, pads_.after) ? steps + pads_.before + pads_.after : 0;
+    }
+    void forward(const LayerForward& f) const override { pad(*f.inputs[0], f.output, f.y); }
+    void backward(const LayerBackward& b) {
+        if (!b.dx[0]) return;
+        std::fill_n(b.dx[0], b.inputs[0]->size(), 0.0f);
+        each(*b.inputs[0], b.output, [&](size_t from, size_t to) {
+            for (size_t i = 0; i < width_; ++i) b.dx[0][from + i] += b.dy[to + i];
+        });
+    }
+
+    std::string no_stream() const override { return "it reads steps at the ends of a sequence again"; }
+    void run(const LayerRun&) const override {
+        throw std::logic_error("reflection_pad has no steps; Network::no_stream() says so");
+    }
+    bool runs_whole() const override { return true; }
+    void run_whole(const LayerRun& r) const override { pad(*r.inputs[0], r.output, r.y); }
+
+private:
+    void pad(const Signal& x, const Signal& shape, float* y) const {
+        if (x.lengths) {
+            each(x, shape, [&](size_t from, size_t to) { std::copy_n(x.x + from, width_, y + to); });
+            return;
+        }
+        const size_t step = x.rows * width_, last = x.steps - 1;
+        float* to = y + pads_.before * step;
+        std::copy_n(x.x, x.size(), to);
+        for (size_t i = 1; i <= pads_.before; ++i) std::copy_n(x.x + i * step, step, to - i * step);
+        for (size_t i = 1; i <= pads_.after; ++i) std::copy_n(x.x + (last - i) * step, step, to + (last + i) * step);
+    }
+    // Calls body(place in x, place in y) for every step of a row in y.
+    template <class Body>
+    void each(const Signal& x, const Signal& y, Body body) const {
+        for (size_t n = 0; n < x.rows; ++n) {
+            const size_t steps = x.lengths ? static_cast<size_t>(x.lengths[n]) : x.steps, given = output_steps(steps);
+            for (size_t t = 0; t < given; ++t) {
+                const size_t past = t < pads_.before ? pads_.before - t : t - pads_.before;
+                const size_t from = past < steps ? past : 2 * (steps - 1) - past;
+                body((from * x.rows + n) * width_, (t * y.rows + n) * width_);
+            }
+        }
+    }
+    Options pads_;
+};
+
 constexpr LayerType types[] = {
     {"conv1d", make<Conv1dAdapter>},
     {"self_attention", make<SelfAttentionAdapter>},
@@ -347,6 +417,7 @@ constexpr LayerType types[] = {
     {"attention_pool", make<AttentionPoolAdapter>},
     {"pool_windows", make<WindowsAdapter>},
     {"flatten", make<FlattenAdapter>},
+    {"reflection_pad", make<ReflectionPadAdapter>},
 };
 
 }  // namespace

@@ -81,6 +81,7 @@ void convolve(const Team& team, const Filter& filter, const ConstSequence& x, co
         g.a = pattern<ConstRows>(every(taps.stride, x, from), {{0, end - t}, rows}, side_by_side);
         g.inner = in.channels;
         g.outer_step = taps.dilation * in.step_stride;
+        if (g.outer_step == g.inner) g.inner = g.depth;  // all taps of a row side by side: one run
         g.panels = weights.panel(0) + inside.begin * in.channels * width;
         g.panel_stride = weights.depth() * width;
         g.start = start;

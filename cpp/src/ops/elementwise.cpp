@@ -121,6 +121,36 @@ void scale(const Kernels& kernels, size_t size, float factor, const float* x, fl
     });
 }
 
+namespace {
+
+// Calls body(row) for each thread's share of the rows.
+template <class Body>
+void for_rows(size_t rows, double flops, size_t most_threads, const Body& body) {
+    parallel(std::min(most_threads, threads_for(flops * static_cast<double>(rows))), [&](const Team& team) {
+        const Range own = split(rows, team.size, team.index);
+        for (size_t r = own.begin; r < own.end; ++r) body(r);
+    });
+}
+
+}  // namespace
+
+void magnitude(size_t rows, size_t size, const float* x, float* y, size_t most_threads) {
+    for_rows(rows, 4 * static_cast<double>(size), most_threads, [&](size_t r) {
+        const float *a = x + 2 * r * size, *b = a + size;
+        for (size_t i = 0; i < size; ++i) y[r * size + i] = std::sqrt(a[i] * a[i] + b[i] * b[i]);
+    });
+}
+
+void magnitude_gradient(size_t rows, size_t size, const float* x, const float* y, const float* dy, float* dx) {
+    for_rows(rows, 4 * static_cast<double>(size), all_threads, [&](size_t r) {
+        for (size_t i = 0, at = r * size; i < size; ++i, ++at) {
+            const float slope = y[at] > 0 ? dy[at] / y[at] : 0.0f;
+            dx[2 * r * size + i] = slope * x[2 * r * size + i];
+            dx[(2 * r + 1) * size + i] = slope * x[(2 * r + 1) * size + i];
+        }
+    });
+}
+
 void dynamic_step(const DynamicStep& s) {
     for (size_t i = 0; i < s.size; ++i) {
         const float back = std::min(s.decay * s.scale[i], 1.0f);

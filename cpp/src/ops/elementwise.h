@@ -55,6 +55,10 @@ void multiply(const Kernels& kernels, size_t size, const float* a, const float* 
 void scale(const Kernels& kernels, size_t size, float factor, const float* x, float* y,
            size_t most_threads = all_threads);
 
+// y [rows, size] = sqrt(a^2 + b^2), with [a, b] a row of x [rows, 2 size]; dx of y and dy, which is 0 where y is.
+void magnitude(size_t rows, size_t size, const float* x, float* y, size_t most_threads = all_threads);
+void magnitude_gradient(size_t rows, size_t size, const float* x, const float* y, const float* dy, float* dx);
+
 // Of x, on the caller's thread: eight sums in double, each of every eighth number.
 double sum_of_squares(size_t size, const float* x);
 // Whether no bit of x is set.

@@ -18,9 +18,11 @@ from rnnfast.models.base import Model
 from rnnfast.models.described import Description, described
 from rnnfast.models.network_types import Backward, Gradients, InputGradients, Out, OutputBackward, Outputs, States
 from rnnfast.models.onnx_write import write_network, writer
-from rnnfast.models.residual import leaves, unfolded
+from rnnfast.models.residual import unfolded
+from rnnfast.models.time_distributed import every_layer, inner_steps
+from rnnfast.models.widths import first_width, output_width
 from rnnfast.nn.layer import Array, Layer, StateLike, dropout_key, joined, named_parts
-from rnnfast.nn.parts import Flatten, Part
+from rnnfast.nn.parts import Part
 from rnnfast.protocols import Precision
 from rnnfast.text.vocab import Vocab
 
@@ -109,14 +111,14 @@ class Network(Model):
         if outputs is not None:
             config["outputs"] = [str(name) for name in listed(outputs, "outputs", "a list of names of layers")]
         self.batch_first = bool(batch_first)  # the one option that may change: it takes effect at the next call
-        for name, layer in made.items():
+        for name, layer in every_layer(made).items():
             self._check_options(name, layer, weights)
         self._make(config)
         self._check_widths(made, descriptions)
         self.load_state_dict(
             {
                 f"{name}.{parameter}": value
-                for name, layer in made.items()
+                for name, layer in every_layer(made).items()
                 if isinstance(layer, Layer)
                 for parameter, value in layer.parameters().items()
             }
@@ -176,13 +178,7 @@ class Network(Model):
         """Of every input and layer."""
         widths = {name: size or ids for name, size, ids in self._inputs}
         for entry in self._config["layers"]:
-            read = [widths[name] for name in entry["inputs"]]
-            own = [entry[key] for key in ("embedding_dim", "out_features", "out_channels") if key in entry]
-            if entry["type"] == "recurrent":
-                own = [entry["hidden_size"] * (1 + entry["bidirectional"])]
-            if entry["type"] == "flatten":
-                own = [entry["steps"] * read[0]]
-            widths[entry["name"]] = own[0] if own else sum(read) if entry["type"] == "concatenate" else read[0]
+            widths[entry["name"]] = output_width(entry, [widths[name] for name in entry["inputs"]])
         return widths
 
     def _after_a_pool(self) -> set[str]:
@@ -369,10 +365,13 @@ class Network(Model):
         sizes = {name: value.shape for name, value in self.parameters().items()}
         total = work = 0
         for entry in self._config["layers"]:
-            own = [shape for name, shape in sizes.items() if name.startswith(f"{entry['name']}.")]
-            count = sum(math.prod(shape) for shape in own)
-            operations = (
-                0 if entry["type"] == "embedding" else 2 * sum(math.prod(shape) for shape in own if len(shape) > 1)
+            own = {name: shape for name, shape in sizes.items() if name.startswith(f"{entry['name']}.")}
+            count = sum(math.prod(shape) for shape in own.values())
+            repeated = inner_steps(entry, widths[entry["inputs"][0]])
+            operations = sum(
+                2 * math.prod(shape) * next((n for inner, n in repeated if name.startswith(inner)), 1)
+                for name, shape in own.items()
+                if len(shape) > 1 and entry["type"] != "embedding"
             )
             steps = "N" if entry["name"] in self._pooled else "N, T" if self.batch_first else "T, N"
             shape = f"({steps}, {widths[entry['name']]})"
@@ -402,7 +401,7 @@ class Sequential(Network):
         self, *layers: LayerOrPart, batch_first: bool = False, weights: Precision = "f32", seed: int | None = None
     ) -> None:
         super().__init__(
-            inputs={"input": _first_width(layers)},
+            inputs={"input": _width_of(layers)},
             layers={str(i): layer for i, layer in enumerate(layers)},
             batch_first=batch_first, weights=weights, seed=seed,
         )  # fmt: skip
@@ -544,21 +543,11 @@ def _wanted_shape(size: int, batch_first: bool, step: bool) -> str:
     return f"({'N, T' if batch_first else 'T, N'}{last}) or, of a single row, (T{last or ','})"
 
 
-def _first_width(layers: Sequence[LayerOrPart]) -> int | dict[str, int]:
-    """What a chain reads, by its first layer that has a width; a Flatten before it makes its inputs wider."""
-    times = 1
-    for layer in leaves(layers):
-        description = described(layer)
-        if isinstance(layer, Flatten):
-            times *= layer.steps
-        if description.reads is None:
-            continue
-        if description.reads % times:
-            raise ValueError(
-                f"{layer!r} reads {description.reads} numbers a step, expected a multiple of the {times} steps flattened before it"
-            )
-        return {"ids": description.reads} if description.ids else description.reads // times
-    raise ValueError("no layer has a width: expected at least one with weights, such as rf.Linear")
+def _width_of(layers: Sequence[LayerOrPart]) -> int | dict[str, int]:
+    width = first_width(layers)
+    if width is None:
+        raise ValueError("no layer has a width: expected at least one with weights, such as rf.Linear")
+    return width
 
 
 def _input(name: str, size: int | Mapping[str, int]) -> dict[str, Any]:

@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rnnfast.files import PathLike, replacing
+from rnnfast.models.time_distributed import inner_entries
+from rnnfast.models.widths import output_width
 from rnnfast.nn.gates import ONNX_ORDER, PEEPHOLE_ORDER, inverse, reordered
 
 OPSET, IR_VERSION, DOMAIN = 20, 9, "rnnfast"
@@ -391,6 +393,31 @@ def _self_attention(w: Writer, entry: Entry, read: list[str]) -> str:
     return _given(w, w.function("SelfAttention", [read[0], *constants], body, **options), size)
 
 
+def _reflection_pad(w: Writer, entry: Entry, read: list[str]) -> str:
+    pads = w.constant([entry["before"], 0, 0, entry["after"], 0, 0])
+    return _given(w, w("Pad", read[0], pads, mode="reflect"), w.widths[read[0]])
+
+
+def _magnitude(w: Writer, entry: Entry, read: list[str]) -> str:
+    def body(w: Writer, read: list[str]) -> str:
+        halves = w("Split", read[0], outputs=2, axis=-1, num_outputs=2)
+        return str(w("Sqrt", w("Add", *(w("Mul", half, half) for half in halves))))
+
+    return _given(w, w.function("Magnitude", read, body), w.widths[read[0]] // 2)
+
+
+def _time_distributed(w: Writer, entry: Entry, read: list[str]) -> str:
+    """The inner layers see (inner steps, steps and rows, numbers)."""
+    x, steps, width = read[0], entry["steps"], w.widths[read[0]] // entry["steps"]
+    parts = w("Reshape", x, w.constant([-1, steps, width]))
+    value = _given(w, w("Transpose", parts, perm=[1, 0, 2]), width)
+    for inner in inner_entries(entry):
+        value = w.layer(inner, value)
+    shape = w("Concat", w("Shape", x, start=0, end=2), w.constant([-1]), axis=0)
+    joined = w("Reshape", w("Transpose", value, perm=[1, 0, 2]), shape)
+    return _given(w, joined, output_width(entry, [w.widths[x]]))
+
+
 def _folded(kind: str) -> Callable[[Writer, Entry, list[str]], str]:
     def layer(w: Writer, entry: Entry, read: list[str]) -> str:
         value = read[0]
@@ -410,5 +437,6 @@ _LAYERS: dict[str, Callable[[Writer, Entry, list[str]], str]] = {
     "activation": _activation, "pool": _pool, "self_attention": _self_attention, "add": _folded("Add"),
     "multiply": _folded("Mul"), "concatenate": _concatenate, "dropout": lambda w, entry, read: read[0],
     "softmax": _softmax, "batch_norm": _batch_norm, "pool_windows": _windows, "flatten": _flatten,
-    "attention_pool": _attention_pool, "scale": _scale,
+    "attention_pool": _attention_pool, "scale": _scale, "reflection_pad": _reflection_pad, "magnitude": _magnitude,
+    "time_distributed": _time_distributed,
 }  # fmt: skip

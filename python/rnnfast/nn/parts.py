@@ -387,6 +387,46 @@ class Flatten(Part):
         return {"steps": self.steps}
 
 
+class ReflectionPad1d(Part):
+    """More steps before and after the sequence that mirror those next to its ends, as ``torch.nn.ReflectionPad1d``.
+
+    ``padding``: steps on both sides, or a pair, before and after; fewer than the sequence has.
+
+    >>> import rnnfast as rf
+    >>> net = rf.Network(inputs={"x": 1}, layers={"y": rf.ReflectionPad1d((1, 2))})
+    >>> net([[[1]], [[3]], [[5]]]).ravel()
+    array([3., 1., 3., 5., 3., 1.], dtype=float32)
+    """
+
+    kind = "reflection_pad"
+
+    def __init__(self, padding: int | Sequence[int]) -> None:
+        sides = [padding, padding] if isinstance(padding, int) else listed(padding, "padding", "steps before and after")
+        if len(sides) != 2:
+            raise ValueError(f"padding has {len(sides)} numbers, expected one, or two: before and after")
+        self.padding = (
+            between(sides[0], 0, 2**31 - 1, "padding"),
+            between(sides[1], 0, 2**31 - 1, "padding"),
+        )
+
+    def options(self) -> dict[str, object]:
+        return {"before": self.padding[0], "after": self.padding[1]}
+
+
+class Magnitude(Part):
+    """√(a² + b²) of the first half a and the second half b of a step's numbers: of complex numbers, real before imaginary parts.
+
+    The gradient at 0 is 0, as that of ``torch.abs``.
+
+    >>> import rnnfast as rf
+    >>> net = rf.Network(inputs={"x": 4}, layers={"y": rf.Magnitude()})
+    >>> net([[[3, 0, 4, -1]]])
+    array([[[5., 1.]]], dtype=float32)
+    """
+
+    kind = "magnitude"
+
+
 class Add(Part):
     """The sum of two or more inputs of the same width, as for residual connections; for ``rf.Network``.
 

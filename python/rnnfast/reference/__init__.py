@@ -4,7 +4,8 @@ Everything the compiled core computes is compared with this package. Nothing her
 
 - :mod:`rnnfast.reference.recurrent`: the step of each cell and its derivative (``CELLS``), one layer in one direction (``Scan``),
   layers and directions (``Stack``).
-- :mod:`rnnfast.reference.sequence`: ``Convolution``, ``Attention``, ``Normalization``, ``BatchNormalization``, ``AttentionPooling``.
+- :mod:`rnnfast.reference.sequence`: ``Convolution``, ``Attention``, ``Normalization``, ``BatchNormalization``, ``AttentionPooling``,
+  ``Reflection``, ``Magnitudes``, ``StepsInside``.
 - :mod:`rnnfast.reference.seq2seq`: ``Tape``, automatic differentiation in a hundred lines, and on it ``Translator``, an encoder and a
   decoder with or without attention.
 
@@ -23,7 +24,16 @@ from __future__ import annotations
 
 from rnnfast.reference.recurrent import CELLS, Scan, Stack, sigmoid
 from rnnfast.reference.seq2seq import Tape, Translator, Var
-from rnnfast.reference.sequence import Attention, AttentionPooling, BatchNormalization, Convolution, Normalization
+from rnnfast.reference.sequence import (
+    Attention,
+    AttentionPooling,
+    BatchNormalization,
+    Convolution,
+    Magnitudes,
+    Normalization,
+    Reflection,
+    StepsInside,
+)
 
 __all__ = [
     "CELLS",
@@ -31,9 +41,12 @@ __all__ = [
     "AttentionPooling",
     "BatchNormalization",
     "Convolution",
+    "Magnitudes",
     "Normalization",
+    "Reflection",
     "Scan",
     "Stack",
+    "StepsInside",
     "Tape",
     "Translator",
     "Var",

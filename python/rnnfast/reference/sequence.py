@@ -1,4 +1,5 @@
-"""Conv1d, SelfAttention, normalizations and pooling by attention in double precision NumPy, forward and backward: the readable specification.
+"""Conv1d, SelfAttention, normalizations, pooling by attention, reflected steps and magnitudes in double precision NumPy, forward and backward:
+the readable specification.
 
 Shapes: x (T, N, D); weights in torch's order and layout. Convolution: weight (O, C / groups, k). Attention: in_proj (3 D, D).
 """
@@ -169,3 +170,58 @@ class AttentionPooling:
         dscores = self.a * ((self.x - self.y) * dy).sum(2)
         dx = self.a[..., None] * dy + dscores[..., None] * self.w
         return dx, {"weight": np.einsum("tn,tnd->d", dscores, self.x)[None]}
+
+
+class Magnitudes:
+    """sqrt(a^2 + b^2) of the halves a and b of the last axis; the gradient where both are 0 is 0.
+
+    >>> Magnitudes(np.array([3.0, 0.0, 4.0, 2.0])).y.tolist()
+    [5.0, 2.0]
+    """
+
+    def __init__(self, x):
+        self.x = x
+        a, b = np.split(x, 2, axis=-1)
+        self.y = np.sqrt(a**2 + b**2)
+
+    def backward(self, dy):
+        slope = np.divide(dy, self.y, out=np.zeros_like(dy), where=self.y > 0)
+        return self.x * np.concatenate([slope, slope], -1)
+
+
+class Reflection:
+    """Steps before and after the sequence (T, N, D) that mirror those next to its ends.
+
+    >>> Reflection(np.array([1.0, 3.0, 5.0]).reshape(3, 1, 1), 1, 2).y.ravel().tolist()
+    [3.0, 1.0, 3.0, 5.0, 3.0, 1.0]
+    """
+
+    def __init__(self, x, before, after):
+        self.places = np.pad(np.arange(len(x)), (before, after), mode="reflect")
+        self.x, self.y = x, x[self.places]
+
+    def backward(self, dy):
+        dx = np.zeros_like(self.x)
+        np.add.at(dx, self.places, dy)
+        return dx
+
+
+class StepsInside:
+    """Each step of x (T, N, D) as a sequence of so many steps: (steps, T N, D / steps). ``joined`` is the way back.
+
+    >>> inner = StepsInside(np.arange(6.0).reshape(1, 1, 6), steps=3)
+    >>> inner.y[:, 0].tolist()
+    [[0.0, 1.0], [2.0, 3.0], [4.0, 5.0]]
+    >>> inner.joined(inner.y).tolist()
+    [[[0.0, 1.0, 2.0, 3.0, 4.0, 5.0]]]
+    """
+
+    def __init__(self, x, steps):
+        self.places, self.steps = x.shape[:2], steps
+        self.y = self.split(x, steps)
+
+    def split(self, x, steps):
+        return x.reshape(len(x) * x.shape[1], steps, -1).swapaxes(0, 1)
+
+    def joined(self, y):
+        return y.swapaxes(0, 1).reshape(*self.places, -1)

@@ -174,7 +174,8 @@ def _as_ranks(model: Trainable | Network, shards: int | None, distributed: Ranks
     ranks = ranks_for(shards, distributed)
     if ranks is not None and ranks.size > 1 and isinstance(model, Network):
         for layer in model.config["layers"]:
-            if layer["type"] == "batch_norm":  # each rank would move its running statistics by its own rows only
+            types = {layer["type"], *(inner["type"] for inner in layer.get("layers", ()))}
+            if "batch_norm" in types:  # each rank would move its running statistics by its own rows only
                 raise ValueError(
                     f"layer {layer['name']!r} is a BatchNorm1d, whose running statistics several ranks cannot share: train on one rank, "
                     "or put a LayerNorm in its place"
