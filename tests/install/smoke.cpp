@@ -72,6 +72,14 @@ struct Tensor {
     size_t rows, columns;  // columns 0: a vector
 };
 
+// A header of a safetensors file, and its length in front of it.
+std::string with_length(std::string header) {
+    header.resize((header.size() + 7) / 8 * 8, ' ');
+    std::string length(8, '\0');
+    for (size_t i = 0; i < 8; ++i) length[i] = static_cast<char>(static_cast<uint64_t>(header.size()) >> 8 * i & 0xffu);
+    return length + header;
+}
+
 // A safetensors file with numbers between -0.25 and 0.25.
 std::string file_of(const std::vector<Tensor>& tensors) {
     std::string header = "{", data;
@@ -91,10 +99,7 @@ std::string file_of(const std::vector<Tensor>& tensors) {
                   std::to_string(data.size()) + "]}";
     }
     header += "}";
-    header.resize((header.size() + 7) / 8 * 8, ' ');
-    std::string file(8, '\0');
-    for (size_t i = 0; i < 8; ++i) file[i] = static_cast<char>(static_cast<uint64_t>(header.size()) >> 8 * i & 0xffu);
-    return file + header + data;
+    return with_length(header) + data;
 }
 
 // Outputs of a layer of `gates` gates with 67 units over 300 steps, then of 5 streams together.
@@ -136,6 +141,12 @@ void errors() {
     rnnfast_model* model;
     const rnnfast_status status = rnnfast_model_load("no such file", RNNFAST_AS_STORED, &model);
     if (status != RNNFAST_BAD_FILE || !std::strstr(rnnfast_last_error(), "no such file")) fail("a missing file");
+    // A tensor without numbers, of which a dimension does not fit into 32 bits.
+    const std::string file = with_length(R"({"x":{"dtype":"F32","shape":[0,4294967297],"data_offsets":[0,0]}})");
+    rnnfast_tensors* tensors = nullptr;
+    const rnnfast_status read = rnnfast_tensors_parse(file.data(), file.size(), &tensors);
+    if (sizeof(size_t) < 8 ? read != RNNFAST_BAD_FILE : read != RNNFAST_OK) fail("a dimension beyond 32 bits");
+    if (read == RNNFAST_OK) rnnfast_tensors_free(tensors);
     if (rnnfast_set_num_threads(0) != RNNFAST_INVALID_ARGUMENT) fail("0 threads");
     std::printf("errors are reported\n");
 }

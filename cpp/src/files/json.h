@@ -30,6 +30,10 @@ struct Json {
     std::vector<std::pair<std::string, Json>> members;  // object, in order
 
     const Json* find(std::string_view key) const;
+    // False if this is not an integer, or larger than memory: sizes in files have 64 bits, addresses may have 32.
+    bool to_size(size_t& size) const {
+        return kind == Kind::integer && !__builtin_add_overflow(integer, uint64_t{0}, &size);
+    }
 };
 
 // Throws Error with the position and the reason. Refuses duplicate keys and invalid UTF-8, and text that would need

@@ -95,11 +95,12 @@ Entry parse_entry(const std::string& name, const Json& json, const std::string& 
         fail(std::string("its dtype is not one of safetensors; expected ") + readable);
     if (shape->kind != Json::Kind::array || shape->items.size() > 8) fail("expected a shape of at most 8 dimensions");
     Entry entry{name, {{}, nullptr, 0, reads ? known->dtype : Dtype::other, reads ? "" : dtype->string}, 0, 0};
-    uint64_t size = 1;
+    size_t size = 1;
     for (const Json& dimension : shape->items) {
+        size_t length = 0;
         if (dimension.kind != Json::Kind::integer) fail("a dimension is not an integer");
-        if (__builtin_mul_overflow(size, dimension.integer, &size)) fail("its shape overflows");
-        entry.view.shape.push_back(dimension.integer);
+        if (!dimension.to_size(length) || __builtin_mul_overflow(size, length, &size)) fail("its shape overflows");
+        entry.view.shape.push_back(length);
     }
     if (offsets->kind != Json::Kind::array || offsets->items.size() != 2 ||
         offsets->items[0].kind != Json::Kind::integer || offsets->items[1].kind != Json::Kind::integer)
@@ -155,7 +156,8 @@ std::string header_of(const std::vector<NamedTensor>& order, const std::map<std:
         throw Error(name + ": not written: the vocabulary and names need " + std::to_string(header.size()) +
                     " bytes, more than the largest header, " + std::to_string(largest_header) + "; raise min_freq");
     std::string length(length_bytes, '\0');
-    for (size_t i = 0; i < length_bytes; ++i) length[i] = static_cast<char>(header.size() >> (8 * i));
+    for (size_t i = 0; i < length_bytes; ++i)
+        length[i] = static_cast<char>(static_cast<uint64_t>(header.size()) >> (8 * i));
     return length + header;
 }
 
@@ -236,11 +238,11 @@ SafetensorsFile SafetensorsFile::view(std::string_view bytes, const std::string&
         header |= static_cast<uint64_t>(static_cast<unsigned char>(bytes[i])) << (8 * i);
     if (header > largest_header) fail("its header claims " + std::to_string(header) + " bytes");
     if (header > bytes.size() - length_bytes) fail("truncated within its header");
-    const uint64_t data_bytes = bytes.size() - length_bytes - header;
+    const size_t header_bytes = static_cast<size_t>(header), data_bytes = bytes.size() - length_bytes - header_bytes;
 
     Json root;
     try {
-        root = parse_json(bytes.substr(length_bytes, header));
+        root = parse_json(bytes.substr(length_bytes, header_bytes));
     } catch (const Error& error) {
         fail(error.what());
     }

@@ -68,14 +68,13 @@ void SafetensorsFile::restore_zeros(uint64_t file_bytes) {
         const auto values = tensors_.find(name + ".blocks"), index = tensors_.find(name + ".index");
         if (values == tensors_.end() || index == tensors_.end()) refuse("its blocks or their index are missing");
         if (tensors_.count(name)) refuse("the file has the whole matrix too");
-        const auto is_size = [](const Json& n) { return n.kind == Json::Kind::integer && n.integer > 0; };
-        if (shape.items.size() != 2 || !is_size(shape.items[0]) || !is_size(shape.items[1]))
+        size_t rows = 0, columns = 0, bytes = 0;
+        if (shape.items.size() != 2 || !shape.items[0].to_size(rows) || !shape.items[1].to_size(columns) || !rows ||
+            !columns)
             refuse("expected two dimensions");
-        const uint64_t rows = shape.items[0].integer, columns = shape.items[1].integer;
         const std::vector<size_t>& block = values->second.shape;
         if (block.size() != 3 || block[1] != strip || block[2] == 0 || rows % strip || columns % block[2])
             refuse("its shape is not one of whole blocks");
-        uint64_t bytes = 0;
         if (__builtin_mul_overflow(rows, columns, &bytes) || __builtin_mul_overflow(bytes, sizeof(float), &bytes) ||
             bytes > left)
             refuse("it would be far larger than its file");

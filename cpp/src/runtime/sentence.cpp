@@ -8,7 +8,7 @@ namespace rnnfast::core {
 
 void Word::append_to(std::string& sentence) const {
     if (text_)
-        sentence.append(text_, value_);
+        sentence.append(text_, static_cast<size_t>(value_));
     else
         sentence += std::to_string(value_);
 }

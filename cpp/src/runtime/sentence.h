@@ -2,7 +2,7 @@
 // its caller little code: refuse({"x has ", rows, " rows, expected ", wanted});
 #pragma once
 
-#include <cstddef>
+#include <cstdint>
 #include <cstring>
 #include <initializer_list>
 #include <string>
@@ -23,7 +23,7 @@ public:
 
 private:
     const char* text_ = nullptr;  // nullptr: a number
-    size_t value_;                // or the length of the text
+    uint64_t value_;              // or the length of the text
 };
 using Sentence = std::initializer_list<Word>;
 
