@@ -1,25 +1,26 @@
 #include "files/system_file.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <filesystem>
-#include <fstream>
 #include <system_error>
+#include <utility>
 
 #include "rnnfast/error.hpp"
 
 #if defined(_WIN32)
 #include <io.h>
-#include <sys/stat.h>
+
+#include <filesystem>
+#include <fstream>
 #else
 #include <unistd.h>
 #endif
-#if __has_include(<sys/mman.h>)
+#if defined(__unix__) || defined(__APPLE__)
 #include <sys/mman.h>
-#include <sys/stat.h>
 #define RNNFAST_MAPS_FILES
 #endif
 
@@ -44,29 +45,31 @@ int open_for_writing(const std::string& path) {
 }
 int close_descriptor(int descriptor) { return ::close(descriptor); }
 ssize_t write_some(int descriptor, const void* data, size_t size) { return ::write(descriptor, data, size); }
+
+// The whole file, or null.
+#if defined(RNNFAST_MAPS_FILES)
+std::shared_ptr<const void> contents(int descriptor, size_t size) {
+    void* memory = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, descriptor, 0);
+    if (memory == MAP_FAILED) return nullptr;
+    return {memory, [size](const void* p) { ::munmap(const_cast<void*>(p), size); }};
+}
+#else
+std::shared_ptr<const void> contents(int descriptor, size_t size) {
+    std::shared_ptr<char> memory(new char[size], std::default_delete<char[]>());
+    for (size_t at = 0; at < size;) {
+        const ssize_t got = ::read(descriptor, memory.get() + at, size - at);
+        if (got < 0 && errno == EINTR) continue;
+        if (got <= 0) return nullptr;
+        at += static_cast<size_t>(got);
+    }
+    return memory;
+}
+#endif
 #endif
 
 }  // namespace
 
-#if defined(RNNFAST_MAPS_FILES)
-FileBytes read_file(const std::string& path) {
-    struct Descriptor {
-        int number;
-        ~Descriptor() {
-            if (number >= 0) ::close(number);
-        }
-    };
-    const Descriptor file{::open(path.c_str(), O_RDONLY | O_CLOEXEC)};
-    struct stat status;
-    if (file.number < 0 || ::fstat(file.number, &status) != 0) throw Error(path + ": cannot be opened: " + reason());
-    if (!S_ISREG(status.st_mode)) throw Error(path + ": is not a file");
-    const auto size = static_cast<size_t>(status.st_size);
-    if (size == 0) return {};
-    void* memory = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, file.number, 0);
-    if (memory == MAP_FAILED) throw Error(path + ": cannot be read: " + reason());
-    return {std::shared_ptr<const void>(memory, [size](const void* p) { ::munmap(const_cast<void*>(p), size); }), size};
-}
-#else
+#if defined(_WIN32)
 FileBytes read_file(const std::string& path) {
     const std::filesystem::path place = std::filesystem::u8path(path);
     std::error_code error;
@@ -80,6 +83,24 @@ FileBytes read_file(const std::string& path) {
     if (!stream.read(memory.get(), static_cast<std::streamsize>(size)))
         throw Error(path + ": cannot be read: " + reason());
     return {memory, size};
+}
+#else
+FileBytes read_file(const std::string& path) {
+    struct Descriptor {
+        int number;
+        ~Descriptor() {
+            if (number >= 0) ::close(number);
+        }
+    };
+    const Descriptor file{::open(path.c_str(), O_RDONLY | O_CLOEXEC)};
+    struct stat status;
+    if (file.number < 0 || ::fstat(file.number, &status) != 0) throw Error(path + ": cannot be opened: " + reason());
+    if (!S_ISREG(status.st_mode)) throw Error(path + ": is not a file");
+    const auto size = static_cast<size_t>(status.st_size);
+    if (size == 0) return {};
+    std::shared_ptr<const void> memory = contents(file.number, size);
+    if (!memory) throw Error(path + ": cannot be read: " + reason());
+    return {std::move(memory), size};
 }
 #endif
 

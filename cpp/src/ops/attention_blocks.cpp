@@ -1,7 +1,8 @@
 #include "ops/attention_blocks.h"
 
 #include <algorithm>
-#include <thread>
+
+#include "runtime/threads.h"
 
 namespace rnnfast::core {
 
@@ -88,7 +89,7 @@ const int32_t* visible_keys(const Head& head, const Queries& queries, size_t fir
 
 void wait_for(const std::atomic<size_t>* counter, size_t value) {
     for (int spins = 0; counter && counter->load(std::memory_order_acquire) < value; ++spins)
-        if (spins > 4096) std::this_thread::yield();
+        if (spins > 4096) yield();
 }
 
 }  // namespace

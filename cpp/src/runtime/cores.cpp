@@ -2,30 +2,37 @@
 
 #include <algorithm>
 #include <cmath>
-#include <fstream>
+#include <cstdio>
 #include <sstream>
-#include <thread>
 
 #include "runtime/system.h"
+#include "runtime/threads.h"
 
 namespace rnnfast::core {
 
 namespace {
 
+// The text of a small file, or nothing. Some C++ libraries for WebAssembly have no file streams.
+std::string text_of(const std::string& path) {
+    std::string text;
+    if (std::FILE* file = std::fopen(path.c_str(), "rb")) {
+        for (int c = std::fgetc(file); c != EOF; c = std::fgetc(file)) text += static_cast<char>(c);
+        std::fclose(file);
+    }
+    return text;
+}
+
 // Parses "max 100000" or "150000 100000": running time per period, both in microseconds.
-double quota_of(std::istream& file) {
+double quota_of(const std::string& text) {
+    std::istringstream words(text);
     double quota = 0, period = 0;
-    if (!(file >> quota >> period) || quota <= 0 || period <= 0) return 0;  // "max", or -1 of version 1
+    if (!(words >> quota >> period) || quota <= 0 || period <= 0) return 0;  // "max", or -1 of version 1
     return quota / period;
 }
 
 double quota_in(const std::string& folder) {
-    if (std::ifstream file(folder + "/cpu.max"); file) return quota_of(file);
-    std::ifstream quota(folder + "/cpu.cfs_quota_us"), period(folder + "/cpu.cfs_period_us");
-    if (!quota || !period) return 0;
-    std::stringstream both;
-    both << quota.rdbuf() << ' ' << period.rdbuf();
-    return quota_of(both);
+    if (const std::string text = text_of(folder + "/cpu.max"); !text.empty()) return quota_of(text);
+    return quota_of(text_of(folder + "/cpu.cfs_quota_us") + ' ' + text_of(folder + "/cpu.cfs_period_us"));
 }
 
 // Whether one of the names in "cpu,cpuacct" is cpu.
@@ -38,7 +45,7 @@ double cpu_quota(const std::string& groups, const std::string& mount) {
     const auto take = [&](double quota) {
         if (quota > 0) least = least > 0 ? std::min(least, quota) : quota;
     };
-    std::ifstream lines(groups);
+    std::istringstream lines(text_of(groups));
     for (std::string line; std::getline(lines, line);) {  // number:controllers:path
         const size_t first = line.find(':'), second = line.find(':', first + 1);
         if (first == std::string::npos || second == std::string::npos) continue;
@@ -57,7 +64,7 @@ double cpu_quota() { return cpu_quota("/proc/self/cgroup", "/sys/fs/cgroup"); }
 
 int cores_allowed() {
     int cores = cores_of_affinity();
-    if (cores == 0) cores = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+    if (cores == 0) cores = std::max(1, static_cast<int>(hardware_threads()));
     if (const double quota = cpu_quota(); quota > 0)
         cores = std::min(cores, static_cast<int>(std::min(std::ceil(quota), 1e6)));
     return cores;

@@ -2,7 +2,6 @@
 
 #include <stdexcept>
 #include <string>
-#include <thread>
 
 #include "runtime/system.h"
 
@@ -23,7 +22,7 @@ void ForkSafeMutex::renew() {
     const unsigned ready = 2 * fork_count(), renewing = ready + 1;
     for (unsigned seen = generation_.load(); seen != ready; seen = generation_.load()) {
         if (seen == renewing) {
-            std::this_thread::yield();
+            yield();
             continue;
         }
         if (!generation_.compare_exchange_strong(seen, renewing)) continue;

@@ -9,12 +9,14 @@
 #include <utility>
 #include <vector>
 
+#include "runtime/threads.h"
+
 namespace rnnfast::core {
 
 // Forks between the process that loaded this library and the current one.
 unsigned fork_count();
 
-// A std::mutex that is free in a forked child. Satisfies Lockable, for std::lock_guard and std::unique_lock.
+// A mutex that is free in a forked child. Satisfies Lockable, for std::lock_guard and std::unique_lock.
 class ForkSafeMutex {
 public:
     void lock() {
@@ -44,14 +46,14 @@ private:
     class InPlace {
     public:
         InPlace() { make(); }
-        ~InPlace() { get()->~mutex(); }
+        ~InPlace() { get()->~Mutex(); }
         InPlace(const InPlace&) = delete;
         InPlace& operator=(const InPlace&) = delete;
-        void make() { new (memory_) std::mutex; }
-        std::mutex* get() { return std::launder(reinterpret_cast<std::mutex*>(memory_)); }
+        void make() { new (memory_) Mutex; }
+        Mutex* get() { return std::launder(reinterpret_cast<Mutex*>(memory_)); }
 
     private:
-        alignas(std::mutex) unsigned char memory_[sizeof(std::mutex)];
+        alignas(Mutex) unsigned char memory_[sizeof(Mutex)];
     };
 
     void renew_after_fork() {

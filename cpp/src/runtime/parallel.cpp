@@ -125,7 +125,7 @@ void Progress::await(size_t place) const {
     for (Spin spin; place_.load(std::memory_order_acquire) < place;) spin.wait();
 }
 
-void run_team(size_t threads, void (*body)(const void*, const Team&), const void* object) {
+void run_team([[maybe_unused]] size_t threads, void (*body)(const void*, const Team&), const void* object) {
 #ifdef _OPENMP
     if (threads > 1 && team_may_start()) {
         Barrier barrier;
@@ -136,7 +136,7 @@ void run_team(size_t threads, void (*body)(const void*, const Team&), const void
         }
         return;
     }
-#else
+#elif RNNFAST_HAS_THREADS
     if (threads > 1) {
         struct Region {
             void (*body)(const void*, const Team&);

@@ -1,7 +1,7 @@
 // How a thread waits for another one for a moment.
 #pragma once
 
-#include <thread>
+#include "runtime/threads.h"
 
 namespace rnnfast::core {
 
@@ -22,7 +22,7 @@ public:
             ++spins_;
             pause();
         } else {
-            std::this_thread::yield();
+            yield();
         }
     }
 

@@ -3,10 +3,12 @@
 #include <algorithm>
 #include <condition_variable>
 #include <system_error>
-#include <thread>
 
 #include "runtime/spin.h"
 #include "runtime/system.h"
+#include "runtime/threads.h"
+
+#if RNNFAST_HAS_THREADS
 
 namespace rnnfast::core {
 
@@ -131,3 +133,5 @@ ThreadPool& thread_pool() {
 }
 
 }  // namespace rnnfast::core
+
+#endif
