@@ -12,6 +12,7 @@ import nox
 nox.options.sessions = ["tests", "lint", "stubs"]
 PRESETS = ["dev", "asan", "tsan", "neon", "riscv"]
 SANITIZER_LIBRARIES = ["libasan.so", "libstdc++.so.6"]
+PLATFORMS = ["ziglang==0.17.1", "wasmtime==50.0.1", "cmake>=3.22", "ninja"]
 LINT = ["ruff==0.8.4", "codespell==2.3.0", "clang-format==18.1.8", "mypy==1.13.0", "numpy", "tqdm"]
 
 
@@ -156,6 +157,13 @@ def boundary(session: nox.Session) -> None:
 def cpp(session: nox.Session, preset: str) -> None:
     """The C++ tests: plain, under sanitizers, and for ARM and RISC-V under an emulator."""
     session.run("cmake", "--workflow", "--preset", preset, external=True)
+
+
+@nox.session
+def platforms(session: nox.Session) -> None:
+    """Builds the library for other systems and runs a smoke test there, under an emulator; arguments: names of targets."""
+    session.install(*PLATFORMS)
+    session.run("python", "tools/platforms.py", *session.posargs)
 
 
 @nox.session

@@ -1,0 +1,27 @@
+# Cross builds with PyPI's ziglang, a clang that has the C and C++ libraries of many systems:
+#     cmake -S . -B build/arm64 --toolchain cmake/zig.cmake -DRNNFAST_ZIG=.../ziglang/zig -DRNNFAST_ZIG_TARGET=aarch64-linux-musl
+set(CMAKE_TRY_COMPILE_PLATFORM_VARIABLES RNNFAST_ZIG RNNFAST_ZIG_TARGET)
+string(REPLACE "-" ";" rnnfast_zig_parts "${RNNFAST_ZIG_TARGET}")
+list(GET rnnfast_zig_parts 0 CMAKE_SYSTEM_PROCESSOR)
+list(GET rnnfast_zig_parts 1 rnnfast_zig_system)
+if(rnnfast_zig_system STREQUAL "linux")
+  set(CMAKE_SYSTEM_NAME Linux)
+elseif(rnnfast_zig_system STREQUAL "windows")
+  set(CMAKE_SYSTEM_NAME Windows)
+elseif(rnnfast_zig_system STREQUAL "macos")
+  set(CMAKE_SYSTEM_NAME Darwin)
+else() # wasi
+  set(CMAKE_SYSTEM_NAME Generic)
+endif()
+set(CMAKE_C_COMPILER "${RNNFAST_ZIG}" cc)
+set(CMAKE_CXX_COMPILER "${RNNFAST_ZIG}" c++)
+set(CMAKE_C_COMPILER_TARGET ${RNNFAST_ZIG_TARGET})
+set(CMAKE_CXX_COMPILER_TARGET ${RNNFAST_ZIG_TARGET})
+# CMake wants a program for each tool; zig is all of them, by its first argument.
+foreach(tool ar ranlib)
+  set(rnnfast_zig_tool "${CMAKE_BINARY_DIR}/zig-${tool}")
+  file(WRITE "${rnnfast_zig_tool}" "#!/bin/sh\nexec \"${RNNFAST_ZIG}\" ${tool} \"$@\"\n")
+  file(CHMOD "${rnnfast_zig_tool}" PERMISSIONS OWNER_READ OWNER_WRITE OWNER_EXECUTE)
+  string(TOUPPER ${tool} rnnfast_zig_upper)
+  set(CMAKE_${rnnfast_zig_upper} "${rnnfast_zig_tool}")
+endforeach()
