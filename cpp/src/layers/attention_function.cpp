@@ -117,12 +117,16 @@ void AttentionFunction::pack(const AttentionParameters& from, AttentionBackward&
         p.in = PackedMatrix(kernels_->product(), parts * padded, D);
         p.zeros = Buffer(std::max(p.out.padded_columns(), p.in.padded_columns()));
     }
-    Buffer spread(D * padded);  // out_proj with every head padded
-    for (size_t o = 0; o < D; ++o)
-        for (size_t h = 0; h < heads_.heads; ++h)
-            std::copy_n(from.out_weight + o * D + h * heads_.size, heads_.size,
-                        spread.data() + o * padded + h * heads_.padded());
-    p.out.fill_from_rows([&](size_t o) { return spread.data() + o * padded; });
+    if (padded == D) {
+        p.out.fill_from_rows([&](size_t o) { return from.out_weight + o * D; });
+    } else {
+        Buffer spread(D * padded);  // out_proj with every head padded
+        for (size_t o = 0; o < D; ++o)
+            for (size_t h = 0; h < heads_.heads; ++h)
+                std::copy_n(from.out_weight + o * D + h * heads_.size, heads_.size,
+                            spread.data() + o * padded + h * heads_.padded());
+        p.out.fill_from_rows([&](size_t o) { return spread.data() + o * padded; });
+    }
     p.in.fill_from_rows([&](size_t j) -> const float* {
         const size_t row = row_behind(heads_, j);
         return row == none ? nullptr : from.in_weight + row * D;
@@ -195,7 +199,7 @@ struct AttentionFunction::Work {
     const AttentionGradients& gradients;
     ConstSequence x, dy;
     Buffer delta;       // [N, heads, T] sum over keys of weight * dweight
-    Buffer dcontext;    // [N][heads][panels][T][width]
+    float* dcontext;    // [N][heads][panels][T][width]
     Buffer dprojected;  // like tape.projected
     // Heads beyond the last round that gives every thread one are shared, thread by thread in turn over their keys.
     std::vector<std::atomic<size_t>> done;
@@ -222,13 +226,16 @@ void AttentionFunction::run_backward(const AttentionBackward& p, const Attention
     const size_t threads = threads_for(flops);
     const size_t each = round_up(
         std::max(attend_backward_scratch(heads_, *kernels_), convolve_gradient_scratch(*kernels_, D, D)), unit_block);
+    // Read before dx is written, so it may have the same memory.
+    const bool shares = dx && items * per_item == layout.size() && !ragged(tape);
+    Buffer own_dcontext(shares ? 0 : items * per_item, Buffer::Uninitialised{});
     Work work{p,
               tape,
               gradients,
               {x, layout},
               {dy, layout},
               Buffer(items * T),
-              Buffer(items * per_item, Buffer::Uninitialised{}),
+              shares ? dx : own_dcontext.data(),
               Buffer(parts * items * per_item),
               std::vector<std::atomic<size_t>>(threads * threads),
               Buffer(threads * each, Buffer::Uninitialised{}),
@@ -246,7 +253,7 @@ void AttentionFunction::run_backward(const AttentionBackward& p, const Attention
 void AttentionFunction::output_backward(const Team& team, Work& work) const {
     const AttentionTape& tape = work.tape;
     const size_t T = work.steps(), D = options_.embed_dim, heads = heads_.heads;
-    project_panels(team, work.packed.out, work.packed.zeros.data(), work.dy, tape.lengths, work.dcontext.data());
+    project_panels(team, work.packed.out, work.packed.zeros.data(), work.dy, tape.lengths, work.dcontext);
     if (work.gradients.out_weight)
         convolve_gradient(team, *kernels_, Taps{}, {tape.context, tape.layout}, work.dy, work.gradients.out_weight,
                           work.own_scratch(team));
@@ -259,7 +266,7 @@ void AttentionFunction::output_backward(const Team& team, Work& work) const {
         RowDots dots;
         dots.rows = tape.lengths[n];
         dots.columns = heads_.size;
-        dots.panels = work.dcontext.data() + item * T * heads_.padded();
+        dots.panels = work.dcontext + item * T * heads_.padded();
         dots.width = heads_.width();
         dots.plane = T * heads_.width();
         dots.y = tape.context + tape.layout.offset(0, n) + h * heads_.size;
@@ -278,7 +285,7 @@ void AttentionFunction::heads_backward(const Team& team, Work& work) const {
         const Head head = head_of(work.tape, n, h);
         float* row = work.dprojected.data() + n * parts * heads * each;
         HeadGradients g{};
-        g.dcontext = work.dcontext.data() + item * each;
+        g.dcontext = work.dcontext + item * each;
         g.maximum = work.tape.maximum + item * T;
         g.inverse = work.tape.inverse + item * T;
         g.delta = work.delta.data() + item * T;
@@ -376,6 +383,10 @@ void AttentionFunction::forward(const AttentionCall& call) const {
     }
     if (call.saved || !own->filled || own->fingerprint != fingerprint) {
         own->filled = false;
+        if (call.saved) {  // a training step's forward and backward take turns
+            own->forward.in.use_memory_of(own->backward.in);
+            own->forward.out.use_memory_of(own->backward.out);
+        }
         pack(call.parameters, own->forward);
         own->fingerprint = fingerprint;
         own->filled = !call.saved;
@@ -399,6 +410,9 @@ void AttentionFunction::forward(const AttentionCall& call, const AttentionForwar
 void AttentionFunction::backward(const AttentionCall& call, const float* dy, const AttentionGradients& g,
                                  float* dx) const {
     Pool<Workspace>::Loan own(workspaces_);
+    own->filled = false;
+    own->backward.in.use_memory_of(own->forward.in);
+    own->backward.out.use_memory_of(own->forward.out);
     pack(call.parameters, own->backward);
     open(call, own->tape);
     run_backward(own->backward, own->tape, call.x.base, dy, g, dx);

@@ -43,6 +43,9 @@ public:
     void fill_from_columns(const std::function<const float*(size_t)>& column);
     void fill_from_rows(const std::function<const float*(size_t)>& row);
 
+    // The memory of a matrix that will not be read again, for another one to be filled.
+    void use_memory_of(PackedMatrix& other) { std::swap(data_, other.data_); }
+
     size_t depth() const { return depth_; }
     size_t columns() const { return columns_; }
     size_t padded_columns() const { return padded_; }
