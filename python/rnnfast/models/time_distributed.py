@@ -15,7 +15,7 @@ from rnnfast.nn.parts import Part
 
 
 class TimeDistributed(Part):
-    """The chain of the given layers applied to each step, whose numbers are a sequence of ``steps`` steps of their own.
+    """The chain of the given layers applied to each step, whose numbers are an inner sequence of ``steps`` steps.
 
     A step of D numbers is read as (``steps``, D / ``steps``). What the layers make of it, (steps', D'), becomes the step's steps' · D' numbers,
     one inner step after another. Nothing passes from one step of the network to the next, so a stream can run the layers even if they look ahead
