@@ -47,6 +47,7 @@ TARGETS = [
     Target("aarch64-linux-gnu.2.31", ("qemu-aarch64-static", "-L", "/usr/aarch64-linux-gnu"), shared=True),
     Target("x86_64-windows-gnu", ("wine",), tables=X86),
     Target("aarch64-macos", shared=True),
+    Target("x86_64-macos", tables=X86, shared=True),
     Target("riscv64-linux-musl", ("qemu-riscv64-static",)),
     Target("arm-linux-musleabihf", ("qemu-arm-static",), flags="-mcpu=cortex_a7"),
     Target("s390x-linux-musl", refused="s390x is big-endian"),
