@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import rnnfast as rf
+from rnnfast.models.widths import output_width
 
 onnx = pytest.importorskip("onnx", reason="the onnx package is not installed")
 TOLERANCE = 1e-5  # float32 sums in another order, functions of another library
@@ -29,6 +30,9 @@ def random_layer(random, kind, width, options):
         return rf.Linear(width, out, **plain), out
     if kind == "conv":
         return rf.Conv1d(width, out, 3, padding=str(random.choice(["same", "causal"])), **options), out
+    if kind == "inside":
+        layer = inside(random, width, out, options["seed"])
+        return layer, output_width({"type": layer.kind, **layer.options()}, [width])
     if kind == "strided":
         return rf.Conv1d(width, 2 * width, 3, stride=2, groups=width, padding=[2, 1], dilation=1, **options), 2 * width
     if kind == "batch":
@@ -38,6 +42,10 @@ def random_layer(random, kind, width, options):
         return random.choice(windows)(3, int(random.integers(1, 3)), [1, 1]), width
     if kind == "norm":
         return random.choice([rf.LayerNorm, rf.RMSNorm])(width), width
+    if kind == "reflection":
+        return rf.ReflectionPad1d((1, int(random.integers(2)))), width
+    if kind == "magnitude":
+        return (rf.Magnitude(), width // 2) if width % 2 == 0 else (rf.Scale(0.5), width)
     if kind == "attention":
         return rf.SelfAttention(width, 1, causal=both, **options), width
     if kind == "attention pool":
@@ -45,6 +53,22 @@ def random_layer(random, kind, width, options):
     if kind == "pool":
         return rf.Pool(str(random.choice(["last", "first", "mean", "max"]))), width
     return random.choice(ACTIVATIONS)(), width
+
+
+def inside(random, width, out, seed):
+    """Layers inside each step, whose numbers are one or two channels."""
+    channels = 2 if width % 2 == 0 and random.integers(2) else 1
+    steps = width // channels
+    first = [rf.ReflectionPad1d((int(random.integers(2)), 1))] if steps > 1 and random.integers(2) else []
+    last = [
+        random.choice(ELEMENTWISE)(),
+        rf.Conv1d(2, out, 2, padding=[1, 0], stride=2, seed=seed),
+        rf.Linear(out, 3, seed=seed),
+    ]
+    last = last[: int(random.integers(4))]
+    return rf.TimeDistributed(
+        *first, rf.Conv1d(channels, 4, 2, padding=[0, 1], seed=seed), rf.Magnitude(), *last, steps=steps
+    )
 
 
 def batch_norm(random, width, **options):
@@ -58,8 +82,9 @@ ACTIVATIONS = [
     rf.Softmax, rf.LogSoftmax, lambda: rf.LeakyReLU(0.3), lambda: rf.ELU(0.7), lambda: rf.Hardsigmoid(0.3, 0.4),
     lambda: rf.Softplus(2.5), lambda: rf.Hardtanh(-0.5, 0.3), lambda: rf.GELU("tanh"),
 ]  # fmt: skip
+ELEMENTWISE = [kind for kind in ACTIVATIONS if kind not in (rf.Softmax, rf.LogSoftmax)]
 KINDS = ["lstm", "gru", "rnn", "linear", "conv", "norm", "attention", "pool", "activation", "residual"]
-KINDS += ["strided", "batch", "windows", "attention pool"]
+KINDS += ["strided", "batch", "windows", "attention pool", "inside", "magnitude", "reflection"]
 
 
 def random_network(seed):

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from rnnfast.interop.axes import Axis, Dim, Dims, Merged, Unconvertible, is_steps, place, reshaped, same, shown, width
+from rnnfast.interop.draft_products import Products, lead
+from rnnfast.interop.draft_products import Signal as Signal
 from rnnfast.interop.functions import softmax_of
+from rnnfast.interop.inside import Inside, magnitude_of
 from rnnfast.interop.pending import (
     Affine,
     Convolution,
@@ -23,165 +26,50 @@ from rnnfast.interop.pending import (
     block_diagonal,
     layer_of,
     refuse_large,
+    same_matrix,
     selection,
 )
-from rnnfast.models.network import LayerOrPart, Network, Sequential
-from rnnfast.nn.compiled import BatchNorm1d
+from rnnfast.models.network import Network, Sequential
 from rnnfast.nn.embedding import Embedding
 from rnnfast.nn.layer import Layer
-from rnnfast.nn.parts import Add, AvgPool1d, Concatenate, Flatten, MaxPool1d, Multiply, Part, Pool, Pooling
+from rnnfast.nn.parts import (
+    Activation,
+    Add,
+    AvgPool1d,
+    Concatenate,
+    Flatten,
+    Magnitude,
+    MaxPool1d,
+    Multiply,
+    Part,
+    Pool,
+    Pooling,
+    ReflectionPad1d,
+    Scale,
+)
 from rnnfast.protocols import Precision
 
 
-@dataclass(frozen=True, eq=False)
-class Signal:
-    """The array that an input or a layer gives, after what is pending."""
-
-    source: str
-    dims: Dims
-    pending: Pending = None
-    zeros: tuple[int, int] = (0, 0)  # steps of zeros before and after, for the convolution that reads them
-    ids: int = 0  # token ids, that many different ones
-
-    @property
-    def width(self) -> int:
-        """How many numbers a step has."""
-        return width(self.dims)
-
-    def numbers(self) -> list[int]:
-        """The places of the axes of numbers among all axes."""
-        return [i for i, d in enumerate(self.dims) if isinstance(d, int)]
-
-
-@dataclass
-class Draft:
+class Draft(Products):
     """Collects layers by name; each reads inputs or earlier layers."""
 
-    inputs: dict[str, Signal] = field(default_factory=dict)
-    layers: dict[str, tuple[LayerOrPart, list[str]]] = field(default_factory=dict)
-    ragged: bool = False  # rows have lengths, and in the foreign network steps beyond them count
-    settled: dict[int, tuple[Signal, Signal]] = field(default_factory=dict)  # a signal's, and itself to keep it alive
-
-    def input(self, name: str, dims: Dims, *, ids: int = 0) -> Signal:
-        """Another input of the network."""
-        self.inputs[name] = Signal(name, dims, ids=ids)
-        return self.inputs[name]
-
-    def add(self, layer: LayerOrPart, dims: Dims, *read: Signal, kind: str = "") -> Signal:
-        """Another layer, which reads signals as they are."""
-        kind = kind or type(layer).__name__.lower()
-        count = sum(name.rstrip("0123456789") == f"{kind}_" for name in self.layers)
-        name = f"{kind}_{count + 1}"
-        self.layers[name] = (layer, [self.settle(signal).source for signal in read])
-        return Signal(name, dims)
-
-    def settle(self, signal: Signal) -> Signal:
-        """The same signal with nothing pending."""
-        if signal.zeros != (0, 0):
-            raise Unconvertible("zeros are added to the steps of what is not a convolution's input")
-        if signal.pending is None:
-            return signal
-        known = self.settled.get(id(signal))
-        if known is None:
-            layer = layer_of(signal.pending)
-            ids = len(signal.pending.table) if isinstance(signal.pending, Lookup) else 0
-            plain = replace(signal, pending=None, ids=ids)
-            known = self.settled[id(signal)] = (self.add(layer, signal.dims, plain), signal)
-        return known[0]
-
     # Products
-
-    def affine(self, signal: Signal, step: Affine, dims: Dims) -> Signal:
-        """W x + b on all numbers of a step in their order."""
-        if signal.ids:
-            raise Unconvertible("token ids are used as numbers: convert the network from its embedding on")
-        _refuse_shifted_zeros(signal, step.bias)
-        pending = signal.pending
-        if isinstance(pending, Lookup) and step.light:
-            table = pending.table @ step.weight.T.astype(np.float64) + (0 if step.bias is None else step.bias)
-            return replace(signal, dims=dims, pending=Lookup(table))
-        if isinstance(pending, Affine) and (step.light or pending.light):
-            return replace(signal, dims=dims, pending=step.after(pending))
-        if pending is not None:
-            signal = self.settle(signal)
-        return replace(signal, dims=dims, pending=step)
 
     def linear(self, signal: Signal, weight: Numbers, bias: Numbers | None = None) -> Signal:
         """W x + b on the last axis; weight (outputs, inputs)."""
         last = signal.dims[-1] if signal.dims else None
         if not isinstance(last, int) or last != weight.shape[1]:
             raise Unconvertible(f"a product with weights {weight.shape} reads an array {shown(signal.dims)}")
+        if isinstance(signal.pending, Inside) and self._last_is_channels(signal):
+            inner = signal.pending.then(layer_of(Affine(weight, bias)))
+            if inner is not None:
+                return replace(signal, dims=(*signal.dims[:-1], len(weight)), pending=inner)
         times = signal.width // last
         step = Affine(weight, bias)
         if times > 1:
             refuse_large(times * len(weight), signal.width)
             step = Affine(block_diagonal(weight, times), None if bias is None else np.tile(bias, times))
         return self.affine(signal, step, (*signal.dims[:-1], len(weight)))
-
-    def scale(self, signal: Signal, factor: Numbers | float, shift: Numbers | float = 0.0) -> Signal:
-        """x · factor + shift, which broadcast over the numbers of a step."""
-        scales, shifts = (_of_a_step(np.asarray(value), signal.dims) for value in (factor, shift))
-        if scales is None or shifts is None:
-            raise Unconvertible(f"a constant that differs between steps or rows meets an array {shown(signal.dims)}")
-        if not np.all(np.isfinite(scales)) or not np.all(np.isfinite(shifts)):
-            raise Unconvertible("multiplies or shifts by a number that is not finite, as after a division by zero")
-        if np.all(scales == 1) and not shifts.any():
-            return signal
-        pending, bias = signal.pending, shifts if shifts.any() else None
-        if isinstance(pending, (Affine, Convolution)):
-            _refuse_shifted_zeros(signal, bias)
-            own = None if pending.bias is None else pending.bias * scales
-            bias = own if bias is None else bias if own is None else own + bias
-            weight = pending.weight if np.all(scales == 1) else (pending.weight.T * scales).T
-            scaled = replace(pending, weight=weight, bias=bias)
-            return replace(signal, pending=replace(scaled, layer=None) if isinstance(scaled, Affine) else scaled)
-        if isinstance(pending, Lookup) and not signal.ids:
-            _refuse_shifted_zeros(signal, bias)
-            return replace(signal, pending=Lookup(pending.table * scales + (0 if bias is None else bias)))
-        refuse_large(len(scales), len(scales))
-        return self.affine(signal, Affine(np.diag(scales), bias, light=True), signal.dims)
-
-    def batch_norm(self, signal: Signal, axis: int, state: Mapping[str, Numbers | None], eps: float) -> Signal:
-        """A batch normalization of an axis of channels by its running statistics; ``state`` has PyTorch's names."""
-        if not 0 <= axis < len(signal.dims):
-            raise Unconvertible(f"normalizes axis {axis} of an array {shown(signal.dims)}")
-        given = {name: None if value is None else value.astype(np.float64) for name, value in state.items()}
-        mean, variance = given["running_mean"], given["running_var"]
-        assert mean is not None
-        assert variance is not None
-        weight, bias = given.get("weight"), given.get("bias")
-        factor = (np.ones(len(mean)) if weight is None else weight) / np.sqrt(variance + eps)
-        shift = (np.zeros(len(mean)) if bias is None else bias) - mean * factor
-        shape = [-1 if i == axis else 1 for i in range(len(signal.dims))]
-        scaled = self.scale(signal, factor.reshape(shape), shift.reshape(shape))
-        pending = scaled.pending
-        if signal.pending is None and isinstance(pending, Affine) and signal.width == len(mean) and 0 <= eps < 1:
-            layer = BatchNorm1d(len(mean), eps=eps, affine=True)
-            weight, bias = (
-                np.ones(len(mean)) if weight is None else weight,
-                np.zeros(len(mean)) if bias is None else bias,
-            )
-            layer.load_state_dict({"weight": weight, "bias": bias, "running_mean": mean, "running_var": variance})
-            scaled = replace(scaled, pending=replace(pending, layer=layer))
-        return scaled
-
-    def select(self, signal: Signal, chosen: Numbers, dims: Dims) -> Signal:
-        """Some of the numbers of a step, by their places in it."""
-        chosen = chosen.ravel()
-        if len(chosen) == signal.width and np.array_equal(chosen, np.arange(signal.width)):
-            return replace(signal, dims=dims)
-        if not len(chosen):
-            raise Unconvertible(f"no number of an array {shown(signal.dims)} is left")
-        if isinstance(signal.pending, Convolution):
-            pending = signal.pending
-            if pending.groups == 1:
-                bias = None if pending.bias is None else pending.bias[chosen]
-                return replace(signal, dims=dims, pending=replace(pending, weight=pending.weight[chosen], bias=bias))
-        if isinstance(signal.pending, Affine):  # rows of it, without a rounding
-            bias = None if signal.pending.bias is None else signal.pending.bias[chosen]
-            pending_rows = replace(signal.pending, weight=signal.pending.weight[chosen], bias=bias, layer=None)
-            return replace(signal, dims=dims, pending=pending_rows)
-        return self.affine(signal, Affine(selection(chosen, signal.width), light=True), dims)
 
     def pad(self, signal: Signal, axis: int, pads: tuple[int, int], mode: str = "constant") -> Signal:
         """Zeros before and after the steps, for the convolution that reads them, or more numbers in each step."""
@@ -191,8 +79,18 @@ class Draft:
             raise Unconvertible(f"pads axis {axis} by {pads[0]} and {pads[1]}, which cuts it: slice it instead")
         if is_steps(dim) and mode == "constant":
             return replace(signal, zeros=(signal.zeros[0] + pads[0], signal.zeros[1] + pads[1]))
+        if is_steps(dim) and mode == "reflect":
+            self.refuse_ragged()
+            size = dim.size if isinstance(dim, Axis) else None
+            steps = Axis("steps", None if size is None else size + sum(pads))
+            return self.add(ReflectionPad1d(pads), (*signal.dims[:axis], steps, *signal.dims[axis + 1 :]), signal)
         if not isinstance(dim, int):
             raise Unconvertible(f"pads axis {axis} of an array {shown(signal.dims)} by mode={mode}")
+        if mode == "reflect" and max(pads) < dim:
+            signal, inner = self._reflected(signal, axis, pads)
+            if inner is not None:
+                dims = (*signal.dims[:axis], dim + sum(pads), *signal.dims[axis + 1 :])
+                return replace(signal, dims=dims, pending=inner)
         if mode not in ("constant", "reflect", "edge", "wrap"):
             raise Unconvertible(f"pads by mode={mode}, expected constant, reflect, edge or wrap")
         places = signal.numbers()
@@ -256,13 +154,18 @@ class Draft:
         return replace(signal, dims=(first, outputs, steps), pending=pending)
 
     def _convolve_within(self, signal: Signal, given: Convolution, places: int) -> Signal:
-        """A convolution along numbers of each step is one product."""
+        """A convolution along numbers of each step is a layer inside it, or one product."""
         outputs, reads, taps = given.weight.shape
         reach = given.dilation * (taps - 1)
         count = (places + given.before + given.after - reach - 1) // given.stride + 1
         if count < 1:
             raise Unconvertible(f"a convolution with {taps} taps reads {places} places")
         inputs, each = reads * given.groups, outputs // given.groups
+        if max(given.before, given.after) <= reach and (places > 1 or taps > 1):
+            signal, inner = self._started(signal, inputs, places)
+            inner = None if inner is None else inner.then(layer_of(given))
+            if inner is not None:
+                return replace(signal, dims=(signal.dims[0], outputs, count), pending=inner)
         refuse_large(outputs * count, inputs * places)
         weight = np.zeros((outputs, count, inputs, places), np.float32)
         for at in range(count):
@@ -279,10 +182,84 @@ class Draft:
         step = Affine(weight.reshape(outputs * count, inputs * places), bias)
         return self.affine(signal, step, (signal.dims[0], outputs, count))
 
+    # Layers inside each step
+
+    def _started(self, signal: Signal, channels: int, places: int) -> tuple[Signal, Inside | None]:
+        """What a convolution along places of each step follows: other layers, or none so far; None if it needs another order of numbers."""
+        if isinstance(signal.pending, Inside) and signal.pending.fits(channels, places):
+            return signal, signal.pending
+        signal = self.plain(signal)
+        pending = signal.pending
+        empty = Inside.of((), places, channels, channels_first=True)
+        order = np.arange(signal.width).reshape(places, channels).T
+        if (
+            isinstance(pending, Affine)
+            and pending.light
+            and pending.bias is None
+            and same_matrix(pending.weight, order)
+        ):
+            return replace(signal, pending=None), empty
+        if isinstance(pending, Affine) and pending.light:
+            return signal, None
+        if 1 not in (channels, places):  # the rows of a product can have any order
+            if pending is None or (isinstance(pending, Convolution) and pending.groups > 1):
+                return signal, None
+            signal = self.select(signal, np.arange(signal.width).reshape(channels, places).T, signal.dims)
+        return self.settle(signal), empty
+
+    def _reflected(self, signal: Signal, axis: int, pads: tuple[int, int]) -> tuple[Signal, Inside | None]:
+        """More places of each step that mirror those next to its ends; None if they are not an axis of places."""
+        layer, numbers = ReflectionPad1d(pads), [i for i in signal.numbers() if signal.dims[i] != 1]
+        axes = signal.pending.axes(signal.dims) if isinstance(signal.pending, Inside) else None
+        if isinstance(signal.pending, Inside) and axes is not None and axes.get(axis) == "places":
+            return signal, signal.pending.then(layer)
+        signal = self.plain(signal)
+        light = isinstance(signal.pending, Affine) and signal.pending.light
+        if signal.ids or light or len(numbers) > 2 or numbers[0] != axis:
+            return signal, None
+        size = signal.dims[axis]
+        assert isinstance(size, int)
+        channels = signal.width // size
+        return self.settle(signal), Inside.of((layer,), size, channels, channels_first=channels == 1)
+
+    def _last_is_channels(self, signal: Signal) -> bool:
+        axes = signal.pending.axes(signal.dims) if isinstance(signal.pending, Inside) else None
+        return axes is not None and axes.get(len(signal.dims) - 1) == "channels"
+
+    def magnitude(self, a: Signal, b: Signal) -> Signal:
+        """√(a² + b²)."""
+        if a.dims != b.dims:
+            raise Unconvertible(f"arrays {shown(a.dims)} and {shown(b.dims)} meet in one operation")
+        inner = magnitude_of(a.pending, b.pending) if a.source == b.source else None
+        if inner is not None:
+            return replace(a, pending=inner)
+        both = self.add(Concatenate(), (*lead(a.dims), 2 * a.width), a, b)
+        return self.add(Magnitude(), a.dims, both)
+
+    def magnitude_of_halves(self, signal: Signal) -> Signal:
+        """√(a² + b²) of the halves of the last axis."""
+        last = signal.dims[-1]
+        if not isinstance(last, int) or last % 2:
+            raise Unconvertible(f"reads an array {shown(signal.dims)}, expected an even count of numbers")
+        dims = (*signal.dims[:-1], last // 2)
+        if isinstance(signal.pending, Inside) and self._last_is_channels(signal):
+            inner = signal.pending.then(Magnitude())
+            if inner is not None:
+                return replace(signal, dims=dims, pending=inner)
+        if last != signal.width:
+            return self.magnitude(
+                *(self.cut(signal, -1, half) for half in (slice(0, last // 2), slice(last // 2, last)))
+            )
+        return self.add(Magnitude(), dims, signal)
+
     # Layers that see the numbers of a step
 
     def part(self, signal: Signal, part: Part) -> Signal:
         """A part that keeps the width, such as an activation."""
+        if isinstance(signal.pending, Inside) and isinstance(part, (Activation, Scale)):
+            inner = signal.pending.then(part)
+            if inner is not None:
+                return replace(signal, pending=inner)
         return self.add(part, signal.dims, signal)
 
     def softmax(self, signal: Signal, axis: int, log: bool) -> Signal:
@@ -382,6 +359,11 @@ class Draft:
         if sorted(order) != list(range(len(signal.dims))):
             raise Unconvertible(f"puts the axes of an array {shown(signal.dims)} in the order {order}")
         dims = tuple(signal.dims[i] for i in order)
+        axes = signal.pending.axes(signal.dims) if isinstance(signal.pending, Inside) else None
+        if isinstance(signal.pending, Inside) and axes is not None:
+            turned = [axes[i] for i in order if i in axes] != list(axes.values())
+            pending = replace(signal.pending, channels_first=signal.pending.channels_first != turned)
+            return replace(signal, dims=dims, pending=pending)
         places = signal.numbers()
         ranks = [places.index(i) for i in order if i in places]
         numbers = np.arange(signal.width).reshape([signal.dims[i] for i in places])
@@ -405,6 +387,12 @@ class Draft:
         """A slice of an axis."""
         axis = place(signal.dims, axis)
         dim = signal.dims[axis]
+        axes = signal.pending.axes(signal.dims) if isinstance(signal.pending, Inside) else None
+        if isinstance(signal.pending, Inside) and axes is not None and axis in axes and isinstance(dim, int):
+            some = signal.pending.cut(axes[axis], chosen)
+            if some is not None:
+                length = len(range(dim)[chosen])
+                return replace(signal, dims=(*signal.dims[:axis], length, *signal.dims[axis + 1 :]), pending=some)
         if isinstance(dim, int):
             places = signal.numbers()
             numbers = np.arange(signal.width).reshape([signal.dims[i] for i in places])
@@ -515,11 +503,6 @@ class Ends:
         return replace(both, dims=(rows, directions, size) if self.rows_first else (directions, rows, size))
 
 
-def _refuse_shifted_zeros(signal: Signal, shift: Numbers | None) -> None:
-    if signal.zeros != (0, 0) and shift is not None:
-        raise Unconvertible("zeros are added to the steps and then shifted: shift before padding")
-
-
 def _shorter(steps: Axis | Dim, reach: int, stride: int, pads: int) -> Axis:
     """The steps that windows of ``reach`` + 1 give."""
     size = steps.size if isinstance(steps, Axis) else None
@@ -529,15 +512,3 @@ def _shorter(steps: Axis | Dim, reach: int, stride: int, pads: int) -> Axis:
     if count < 1:
         raise Unconvertible(f"windows of {reach + 1} steps read {size + pads} steps")
     return Axis("steps", count)
-
-
-def _of_a_step(value: Numbers, dims: Dims) -> Numbers | None:
-    """A constant for every number of a step; None if it differs between steps or rows."""
-    shape = (*(1 for _ in range(len(dims) - value.ndim)), *value.shape)
-    if len(shape) > len(dims) or any(s != 1 for s, d in zip(shape, dims) if not isinstance(d, int)):
-        return None
-    sizes = [d for d in dims if isinstance(d, int)]
-    given = value.reshape([s for s, d in zip(shape, dims) if isinstance(d, int)])
-    if any(s not in (1, d) for s, d in zip(given.shape, sizes)):
-        return None
-    return np.broadcast_to(given.astype(np.float64), sizes).ravel()

@@ -38,7 +38,19 @@ class Filled:
     value: float
 
 
-Value = Union[Signal, Sizes, Filled, Ends, Array]
+@dataclass(frozen=True, eq=False)
+class Squares:
+    """The sum of the squares of signals."""
+
+    signals: tuple[Signal, ...]
+
+    def signal(self, draft: Draft) -> Signal:
+        """The sum, as products and sums."""
+        squares = [draft.combine(Multiply(), each, each) for each in map(draft.settle, self.signals)]
+        return squares[0] if len(squares) == 1 else draft.combine(Add(), *squares)
+
+
+Value = Union[Signal, Sizes, Filled, Ends, Squares, Array]
 
 
 @dataclass
@@ -59,7 +71,7 @@ class Values:
     def signal(self, name: str) -> Signal:
         """A value that is computed from the network's inputs."""
         value = self.value(name)
-        if isinstance(value, Ends):
+        if isinstance(value, (Ends, Squares)):
             value = value.signal(self.draft)
         if not isinstance(value, Signal):
             raise Unconvertible(f"{name!r} does not depend on a sequence of the input")
@@ -90,7 +102,7 @@ def _same(w: Values, node: Any, given: dict[str, Any]) -> Value:
 
 def _cast(w: Values, node: Any, given: dict[str, Any]) -> Value:
     value, to, known = w.value(node.input[0]), given["to"], w.graph.types.get(node.input[0])
-    if isinstance(value, (Signal, Ends)) and to not in FLOATS and not (to in (6, 7) and known in INTEGERS):
+    if isinstance(value, (Signal, Ends, Squares)) and to not in FLOATS and not (to in (6, 7) and known in INTEGERS):
         raise Unconvertible("casts numbers to integers or truth values, which rounds them")
     return value
 
@@ -294,6 +306,10 @@ def _arithmetic(w: Values, node: Any, given: dict[str, Any]) -> Value:
             "Sub": (-1.0, constant) if first else (1.0, -constant),
         }  # fmt: skip
         return w.draft.scale(signal, *factors[kind])
+    if kind == "Add" and all(isinstance(value, Squares) for value in values):
+        return Squares(tuple(signal for value in values if isinstance(value, Squares) for signal in value.signals))
+    if kind == "Mul" and node.input[0] == node.input[1]:
+        return Squares((w.signal(node.input[0]),))
     a, b = (w.signal(name) for name in node.input[:2])
     if kind == "Div":
         raise Unconvertible("divides by a sequence")
@@ -309,8 +325,18 @@ def _arithmetic(w: Values, node: Any, given: dict[str, Any]) -> Value:
 def _power(w: Values, node: Any, given: dict[str, Any]) -> Value:
     if not np.all(w.constant(node, 1) == 2):
         raise Unconvertible(f"takes the power {w.constant(node, 1)}, expected 2")
-    signal = w.draft.settle(w.signal(node.input[0]))
-    return w.draft.combine(Multiply(), signal, signal)
+    return Squares((w.signal(node.input[0]),))
+
+
+def _root(w: Values, node: Any, given: dict[str, Any]) -> Value:
+    value = w.value(node.input[0])
+    if not isinstance(value, Squares) or len(value.signals) != 2:
+        raise Unconvertible("takes a square root, which networks of rnnfast have of sums of two squares alone")
+    return w.draft.magnitude(*value.signals)
+
+
+def _magnitude(w: Values, node: Any, given: dict[str, Any]) -> Value:
+    return w.draft.magnitude_of_halves(w.signal(node.input[0]))
 
 
 def _function(name: str, **usual: float) -> Operation:
@@ -516,7 +542,7 @@ OPERATIONS: dict[str, Operation] = {
     "Transpose": _transpose, "Reshape": _reshape, "Flatten": _flatten, "Squeeze": _squeeze, "Unsqueeze": _unsqueeze,
     "Gather": _gather, "Slice": _slice, "Split": _split, "Concat": _concat, "Shape": _shape,
     "ConstantOfShape": _filled, "Expand": _expand, "MatMul": _matmul, "MatMulInteger": _matmul_integer, "Gemm": _gemm,
-    "Pow": _power, "Conv": _conv, "Pad": _pad, "BatchNormalization": _batch_norm, "LayerNormalization": _layer_norm,
+    "Pow": _power, "Sqrt": _root, "Conv": _conv, "Pad": _pad, "BatchNormalization": _batch_norm, "LayerNormalization": _layer_norm,
     "OneHot": _one_hot, "DynamicQuantizeLinear": _quantize, "DequantizeLinear": _dequantize,
     "Relu": _function("relu"), "Tanh": _function("tanh"), "Sigmoid": _function("sigmoid"),
     "LeakyRelu": _function("leaky_relu", alpha=0.01), "Elu": _function("elu", alpha=1.0), "Gelu": _gelu,
@@ -526,5 +552,5 @@ OPERATIONS: dict[str, Operation] = {
     # Layers that ``to_onnx`` writes as functions of the file.
     f"{DOMAIN}.RMSNorm": _rms_norm, f"{DOMAIN}.SelfAttention": _self_attention, f"{DOMAIN}.FlattenSteps": _flattened_steps,
     f"{DOMAIN}.AttentionPool": _attention_pool, f"{DOMAIN}.BatchNorm1d": _batch_norm_function, f"{DOMAIN}.Scale": _scale,
-    f"{DOMAIN}.Softplus": _function("softplus", beta=1.0),
+    f"{DOMAIN}.Softplus": _function("softplus", beta=1.0), f"{DOMAIN}.Magnitude": _magnitude,
 }  # fmt: skip

@@ -75,6 +75,18 @@ def selection(chosen: Numbers, inputs: int) -> Numbers:
     return weight
 
 
+def same_matrix(weight: Numbers, chosen: Numbers) -> bool:
+    """Whether a matrix picks numbers by these places, and all of them.
+
+    >>> same_matrix(np.eye(3)[[2, 0, 1]], np.array([2, 0, 1]))
+    True
+    """
+    places = chosen.ravel()
+    if weight.shape != (len(places), len(places)):
+        return False
+    return bool(np.all(weight[np.arange(len(places)), places] == 1) and np.count_nonzero(weight) == len(places))
+
+
 def refuse_large(outputs: int, inputs: int) -> None:
     """Refuses to write a matrix for what is none in the foreign network, if it would fill the memory."""
     if outputs * inputs > LARGEST:

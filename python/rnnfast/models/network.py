@@ -111,7 +111,7 @@ class Network(Model):
         if outputs is not None:
             config["outputs"] = [str(name) for name in listed(outputs, "outputs", "a list of names of layers")]
         self.batch_first = bool(batch_first)  # the one option that may change: it takes effect at the next call
-        for name, layer in every_layer(made).items():
+        for name, layer in made.items():
             self._check_options(name, layer, weights)
         self._make(config)
         self._check_widths(made, descriptions)
