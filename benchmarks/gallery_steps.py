@@ -92,9 +92,11 @@ def rows() -> Iterator[str]:
                     stream = net.stream()
                 except ValueError:  # it reads the whole sequence
                     continue
+                known = next(iter(net.config["inputs"]))["ids"]
+                if known == 0:  # it reads numbers: its steps are in the gallery's own table
+                    continue
                 net.to_onnx(onnx, states=True)
                 net.save(model)
-                known = next(iter(net.config["inputs"]))["ids"]
                 tokens = list(np.random.default_rng(0).integers(0, known, (50, 1)).astype(np.int32))
                 runtime = runtime_step(onnx)
                 for token in tokens:
