@@ -17,6 +17,7 @@ endfunction()
 # RNNFAST_ISAS lists others only.
 # -O2 in MinSizeRel: 35 KB more than -Os, and steps of a stream are 1.2 times as fast, int8 twice; -O3 would take 50 KB more for nothing.
 # What GCC's -O2 aligns and repeats for speed is 8 KB of it, and gains these kernels nothing.
+# Nothing is thrown through a kernel, so that a release needs no tables for it: 35 KB.
 # No exceptions, no RTTI, no LTO and no precompiled header: only the table may leave this file; any other code of this ISA must not.
 function(rnnfast_add_isa name)
   if(RNNFAST_ISAS AND NOT name IN_LIST RNNFAST_ISAS)
@@ -28,7 +29,7 @@ function(rnnfast_add_isa name)
   set(gcc_small -falign-functions=1 -falign-loops=1 -falign-jumps=1 -fno-tree-vectorize -fno-gcse -fno-tree-partial-pre)
   # GCC's own AVX-512 header reads an undefined register on purpose and warns about it (GCC bug 105593).
   target_compile_options(rnnfast_isa_${name} PRIVATE ${ARGN} $<IF:$<CONFIG:MinSizeRel>,-O2,-O3> -fno-exceptions -fno-rtti
-                                                     $<$<CONFIG:MinSizeRel>:-fno-asynchronous-unwind-tables>
+                                                     $<$<CONFIG:Release,MinSizeRel>:-fno-asynchronous-unwind-tables>
                                                      "$<$<AND:$<CONFIG:MinSizeRel>,$<CXX_COMPILER_ID:GNU>>:${gcc_small}>"
                                                      "$<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized;-Wno-uninitialized>")
   set_target_properties(rnnfast_isa_${name} PROPERTIES INTERPROCEDURAL_OPTIMIZATION OFF UNITY_BUILD OFF

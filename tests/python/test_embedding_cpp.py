@@ -273,6 +273,20 @@ def test_steps_allocate_nothing_after_the_first(programs, models):
         assert all(re.fullmatch(r"\d: loading \d+, 1000 steps 0, 100 steps of 20 streams 0", line) for line in out), out
 
 
+def test_a_program_gives_memory_and_threads_of_its_own(programs, models):
+    held = r"set_allocator: the library holds \d+ blocks of memory; set it before anything else is called"
+    status = r"C: [1-9]\d*"
+    expected = [
+        "memory was asked for: 1", held, status, held, "1 parts: 1 1", "3 parts: 1 1", "9 parts: 1 1", "C: 1 1",
+        "the executor ran 0 of 0 parts: execute must call run once for every index, and return when all have returned",
+        "1", "no memory", status,
+    ]  # fmt: skip
+    for path in models.values():
+        lines = run(programs / "host", path).stdout.splitlines()
+        assert len(lines) == len(expected), lines
+        assert all(re.fullmatch(wanted, line) for wanted, line in zip(expected, lines)), lines
+
+
 def test_steps_make_no_system_call_after_the_first(tmp_path, programs, models):
     if not shutil.which("strace"):
         pytest.skip("no strace here")

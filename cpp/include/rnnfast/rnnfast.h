@@ -69,6 +69,21 @@ RNNFAST_C_API const char* rnnfast_version(void);
 RNNFAST_C_API int rnnfast_abi_version(void);
 RNNFAST_C_API rnnfast_status rnnfast_set_num_threads(int threads);
 RNNFAST_C_API rnnfast_status rnnfast_num_threads(int* threads);
+
+/* Threads of the program in place of the library's. execute calls run(job, index, size) once for every index below a
+ * size from 1 to `threads`, and returns when all calls have returned. They must run at the same time, since they wait
+ * for one another: with too few free threads, the size is smaller, 1 with none. Results do not depend on it.
+ * execute NULL: the library's own threads again. */
+typedef void (*rnnfast_run_part)(void* job, size_t index, size_t size);
+typedef void (*rnnfast_execute)(void* user, size_t threads, rnnfast_run_part run, void* job);
+RNNFAST_C_API rnnfast_status rnnfast_set_executor(rnnfast_execute execute, void* user);
+/* Memory for weights, states and what calls compute. allocate returns NULL for no memory: the call returns
+ * RNNFAST_OUT_OF_MEMORY. The alignment is a power of two. Fails while the library holds memory, which must go back to
+ * where it came from: set it before anything else. Both NULL: the system's. */
+typedef void* (*rnnfast_allocate)(void* user, size_t bytes, size_t alignment);
+typedef void (*rnnfast_release)(void* user, void* memory);
+RNNFAST_C_API rnnfast_status rnnfast_set_allocator(rnnfast_allocate allocate, rnnfast_release release, void* user);
+
 /* The active instruction set, such as "avx512", zero-terminated. *size: in, the capacity of name; out, the size in
  * bytes with the zero. */
 RNNFAST_C_API rnnfast_status rnnfast_instruction_set(char* name, size_t* size);

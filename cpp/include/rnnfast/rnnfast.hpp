@@ -23,6 +23,7 @@
 
 #include "rnnfast/error.hpp"
 #include "rnnfast/export.hpp"
+#include "rnnfast/host.hpp"
 #include "rnnfast/sampler_options.hpp"
 #include "rnnfast/weights.hpp"
 

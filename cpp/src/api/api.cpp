@@ -20,6 +20,24 @@ std::string instruction_set() { return active().name; }
 void set_num_threads(int threads) { core::set_num_threads(threads); }
 int num_threads() { return core::num_threads(); }
 
+Executor::~Executor() = default;
+Allocator::~Allocator() = default;
+
+void set_executor(Executor* executor) {
+    const auto execute = [](void* user, size_t threads, Executor::Run run, void* job) {
+        static_cast<Executor*>(user)->execute(threads, run, job);
+    };
+    core::set_team_source(executor ? core::TeamSource{execute, executor} : core::TeamSource{});
+}
+
+void set_allocator(Allocator* allocator) {
+    const auto allocate = [](void* user, size_t bytes, size_t alignment) {
+        return static_cast<Allocator*>(user)->allocate(bytes, alignment);
+    };
+    const auto release = [](void* user, void* memory) { static_cast<Allocator*>(user)->release(memory); };
+    core::set_memory_source(allocator ? core::MemorySource{allocate, release, allocator} : core::MemorySource{});
+}
+
 void refuse_empty(const char* what, const char* how) {
     refuse({"this ", what, " is empty: it was default-constructed or moved ", "from; ", how});
 }

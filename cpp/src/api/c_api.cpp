@@ -1,6 +1,9 @@
 // The C API: checks what C cannot check, catches all exceptions, keeps the message, and returns a status.
 #include "api/c_api.h"
 
+#include "runtime/buffer.h"
+#include "runtime/parallel.h"
+
 namespace rnnfast::c_api {
 
 namespace {
@@ -96,6 +99,19 @@ int rnnfast_abi_version(void) { return RNNFAST_ABI_VERSION; }
 rnnfast_status rnnfast_set_num_threads(int threads) {
     return guarded([&] {
         rnnfast::set_num_threads(threads);
+        return RNNFAST_OK;
+    });
+}
+
+rnnfast_status rnnfast_set_executor(rnnfast_execute execute, void* user) {
+    rnnfast::core::set_team_source({execute, user});
+    return RNNFAST_OK;
+}
+
+rnnfast_status rnnfast_set_allocator(rnnfast_allocate allocate, rnnfast_release release, void* user) {
+    return guarded([&] {
+        if (!allocate != !release) refuse({"allocate and release must both be functions, or both NULL"});
+        rnnfast::core::set_memory_source({allocate, release, user});
         return RNNFAST_OK;
     });
 }

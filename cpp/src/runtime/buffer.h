@@ -11,7 +11,16 @@ namespace rnnfast::core {
 
 constexpr size_t alignment = 64;  // a cache line, and the widest vector
 
-// Allocates aligned memory or throws std::bad_alloc; release() frees it. Large blocks request huge pages.
+// The program's own memory, in place of the system's; without functions, the system's again. Throws std::logic_error
+// while there are blocks, because a block must go back to where it came from.
+struct MemorySource {
+    void* (*allocate)(void* user, size_t bytes, size_t alignment) = nullptr;
+    void (*release)(void* user, void* memory) = nullptr;
+    void* user = nullptr;
+};
+void set_memory_source(const MemorySource& source);
+
+// Allocates aligned memory or throws std::bad_alloc; release() frees it. Large blocks of the system request huge pages.
 void* allocate(size_t bytes);
 void release(void* memory) noexcept;
 

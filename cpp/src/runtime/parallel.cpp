@@ -27,6 +27,31 @@ namespace {
 constexpr int most_threads = 4096;
 std::atomic<int> chosen_threads{0};     // 0: not chosen yet
 thread_local int threads_for_call = 0;  // 0: no call has its own number
+TeamSource team_source;
+
+// A body for those who run it by an index.
+struct Region {
+    void (*body)(const void*, const Team&);
+    const void* object;
+    Barrier barrier{};
+    std::atomic<size_t> size{0}, done{0};
+
+    static void run(void* job, size_t index, size_t size) {
+        auto& self = *static_cast<Region*>(job);
+        self.size.store(size, std::memory_order_relaxed);
+        self.body(self.object, Team{index, size, &self.barrier});
+        self.done.fetch_add(1, std::memory_order_release);
+    }
+};
+
+void run_elsewhere(size_t threads, Region& region) {
+    team_source.execute(team_source.user, threads, Region::run, &region);
+    const size_t done = region.done.load(std::memory_order_acquire), size = region.size.load();
+    if (done == 0 || done != size)
+        throw std::logic_error("the executor ran " + std::to_string(done) + " of " + std::to_string(size) +
+                               " parts: execute must call run once for every index, and return when all have returned");
+}
+
 #ifdef _OPENMP
 // fork_count() when the first team was started, or -1. OpenMP's threads do not survive a fork after that.
 std::atomic<int64_t> first_team{-1};
@@ -125,7 +150,13 @@ void Progress::await(size_t place) const {
     for (Spin spin; place_.load(std::memory_order_acquire) < place;) spin.wait();
 }
 
+void set_team_source(const TeamSource& source) { team_source = source; }
+
 void run_team([[maybe_unused]] size_t threads, void (*body)(const void*, const Team&), const void* object) {
+    if (threads > 1 && team_source.execute) {
+        Region region{body, object};
+        return run_elsewhere(threads, region);
+    }
 #ifdef _OPENMP
     if (threads > 1 && team_may_start()) {
         Barrier barrier;
@@ -138,16 +169,8 @@ void run_team([[maybe_unused]] size_t threads, void (*body)(const void*, const T
     }
 #elif RNNFAST_HAS_THREADS
     if (threads > 1) {
-        struct Region {
-            void (*body)(const void*, const Team&);
-            const void* object;
-            Barrier barrier;
-        } region{body, object, {}};
-        const auto run = [](void* shared, size_t index, size_t size) {
-            auto& r = *static_cast<Region*>(shared);
-            r.body(r.object, Team{index, size, &r.barrier});
-        };
-        return thread_pool().run(threads, run, &region);
+        Region region{body, object};
+        return thread_pool().run(threads, Region::run, &region);
     }
 #endif
     body(object, Team{0, 1, nullptr});

@@ -69,6 +69,15 @@ struct Team {
     }
 };
 
+// The program's own threads, in place of the library's; without a function, the library's again. `execute` calls
+// run(job, index, size) at the same time for every index below a size from 1 to `threads`.
+struct TeamSource {
+    void (*execute)(void* user, size_t threads, void (*run)(void* job, size_t index, size_t size), void* job) = nullptr;
+    void* user = nullptr;
+};
+void set_team_source(const TeamSource& source);
+
+// Throws std::logic_error if a team source has not run every part.
 void run_team(size_t threads, void (*body)(const void*, const Team&), const void* object);
 
 // Runs body on up to `threads` threads. body must not throw, so allocate before the call. In a forked child of a build
