@@ -219,7 +219,7 @@ TEST_CASE("gradients of convolution and attention equal finite differences") {
 
     for (const bool causal : {false, true}) {
         SelfAttention attention({6, 2, causal, true}, 3, active());
-        AttentionTape tape;
+        SelfAttentionTape tape;
         const auto attended = [&] {
             attention.forward({problem.x.data(), problem.layout}, problem.lengths.data(), y.data(), tape, true);
             return problem.weighted(y);
@@ -250,7 +250,7 @@ TEST_CASE("convolution and attention give the recorded bits on every ISA with FM
     if (std::string(active().name) != "baseline") CHECK(hash(conv.parameters()) == 6632626811955301055u);
 
     SelfAttention attention({size, 2, true, true}, 5, active());
-    AttentionTape tape;
+    SelfAttentionTape tape;
     attention.forward({x.data(), layout}, nullptr, y.data(), tape, true);
     attention.backward(tape, x.data(), dy.data(), dx.data());
     if (std::string(active().name) != "baseline") CHECK(hash(attention.parameters()) == 754790036374897581u);
