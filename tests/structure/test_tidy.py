@@ -25,6 +25,13 @@ def test_nothing_generated_is_tracked():
     assert not [f for f in tracked() if generated.search(f)]
 
 
+def test_models_are_tracked_with_the_tests_or_the_package_alone():
+    """One in the top folder is what an example wrote where it ran."""
+    data = re.compile(r"\.(safetensors|onnx|h5|keras|npz|jsonl|png)$")
+    homes = ("tests/", "python/rnnfast/", "docs/", "notebooks/")
+    assert not [f for f in tracked() if data.search(f) and not f.startswith(homes)]
+
+
 def test_readme_has_exactly_two_set_up_commands():
     commands = re.findall(r"^python3 -m venv .*$", (ROOT / "README.md").read_text(), re.MULTILINE)
     assert len(commands) == 2
