@@ -119,13 +119,14 @@ def other_mask():
     [
         ({}, {"need_weights": True}),
         ({}, {"attn_mask": other_mask()}),
+        ({}, {"attn_mask": CAUSAL(6).requires_grad_(True)}),
         ({}, {"attn_mask": torch.zeros(8, 6, 6)}),
         ({}, {"key_padding_mask": torch.tensor([[True] + 5 * [False], 6 * [False]])}),
         ({"add_zero_attn": True}, {}),
         ({"add_bias_kv": True}, {}),
         ({"kdim": 48, "vdim": 48}, {}),
     ],
-    ids=["weights", "mask", "mask of heads", "padding in front", "zero", "bias_kv", "kdim"],
+    ids=["weights", "mask", "learned mask", "mask of heads", "padding in front", "zero", "bias_kv", "kdim"],
 )
 def test_everything_else_goes_to_pytorch(calls, options, given):
     torch.manual_seed(0)
@@ -215,12 +216,14 @@ def test_frozen_weights_are_packed_once_and_loads_are_seen(calls):
     with torch.inference_mode():
         first = fast(x, x, x, need_weights=False)[0]
         packed = fast.__dict__["_rnnfast"].packed[0]
-        fast(x, x, x, need_weights=False)
+        causal = fast(x, x, x, need_weights=False, attn_mask=CAUSAL(9))[0]
+        assert torch.equal(fast(x, x, x, need_weights=False)[0], first)
         assert fast.__dict__["_rnnfast"].packed[0] is packed
+        assert_equal([causal], [plain(x, x, x, need_weights=False, attn_mask=CAUSAL(9))[0]])
     fast.load_state_dict({name: 2 * weight for name, weight in plain.state_dict().items()})
     with torch.inference_mode():
         assert not torch.equal(fast(x, x, x, need_weights=False)[0], first)
-    assert len(calls) == 3
+    assert len(calls) == 4
 
 
 def test_writes_that_pytorch_does_not_count_are_seen_without_frozen():

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from rnnfast import _core
 from rnnfast.torch.call import OptionalTensor, address
 from rnnfast.torch.layer import Accelerated, is_compiling, observed, packed_for, plain, settings_of, why_not_weights
+from rnnfast.torch.operator import function_of
 
 
 class AttentionSpec(NamedTuple):
@@ -117,16 +118,23 @@ def weights_of(module: Any) -> list[Any]:
     return [module.in_proj_weight, module.in_proj_bias, out.weight, out.bias]
 
 
-def why_not_module(module: Any) -> str | None:
-    """Why a layer runs by PyTorch's own operators whatever its input, or None."""
+def _why_not_options(module: Any) -> str | None:
     if not module._qkv_same_embed_dim:
         return "kdim or vdim: keys and values of other sizes"
     if module.bias_k is not None or module.add_zero_attn:
         return "add_bias_kv or add_zero_attn: keys that are not in the input"
     if module.training and module.dropout:
         return "dropout of the weights in training"
-    spec = AttentionSpec(module.embed_dim, module.num_heads, False, module.in_proj_bias is not None)
-    return why_not_weights(weights_of(module), spec.shapes())
+    return None
+
+
+def _spec(module: Any, causal: bool) -> AttentionSpec:
+    return AttentionSpec(module.embed_dim, module.num_heads, causal, module.in_proj_bias is not None)
+
+
+def why_not_module(module: Any) -> str | None:
+    """Why a layer runs by PyTorch's own operators whatever its input, or None."""
+    return _why_not_options(module) or why_not_weights(weights_of(module), _spec(module, False).shapes())
 
 
 def _padding(mask: Any, rows: int, steps: int) -> tuple[np.ndarray | None, bool]:
@@ -144,8 +152,10 @@ def _padding(mask: Any, rows: int, steps: int) -> tuple[np.ndarray | None, bool]
 
 
 def _seen(mask: Any) -> np.ndarray | None:
-    """True where a mask lets pass; None if it is neither of booleans nor of 0 and -inf."""
-    array: np.ndarray = mask.detach().numpy()
+    """True where a mask lets pass; None if it is learned, or neither of booleans nor of 0 and -inf."""
+    if mask.requires_grad:
+        return None
+    array: np.ndarray = mask.numpy()
     if mask.dtype == torch.bool:
         return ~array
     if mask.dtype != torch.float32:
@@ -161,8 +171,8 @@ def _is_causal(mask: Any, steps: int) -> bool:
     return seen is not None and np.array_equal(seen, np.tri(steps, dtype=bool))
 
 
-def _plan(module: Any, x: Any, padding: Any, mask: Any, causal: bool) -> tuple[AttentionCall, Tensor, bool] | None:
-    """The call, its x, and whether there is a batch dimension."""
+def _plan(module: Any, x: Any, padding: Any, mask: Any, causal: bool) -> tuple[tuple[Any, ...], Tensor, bool] | None:
+    """What an ``AttentionCall`` has but for its function, its x, and whether there is a batch dimension."""
     if not plain(x) or x.is_nested or observed() or x.dim() not in (2, 3) or x.shape[-1] != module.embed_dim:
         return None
     if causal and mask is None:  # PyTorch refuses it
@@ -177,26 +187,24 @@ def _plan(module: Any, x: Any, padding: Any, mask: Any, causal: bool) -> tuple[A
         keys, suits = _padding(padding, rows, steps)
         if not suits:
             return None
-    found = settings_of(module)
-    spec = AttentionSpec(module.embed_dim, module.num_heads, mask is not None, module.in_proj_bias is not None)
-    found.use(spec)
-    return AttentionCall(spec, found.function, steps, rows, batch_first, keys), x.contiguous(), batched
+    return (_spec(module, mask is not None), steps, rows, batch_first, keys), x.contiguous(), batched
 
 
 def _run(module: Any, x: Any, padding: Any, mask: Any, causal: bool) -> Tensor | None:
-    if not module._qkv_same_embed_dim or module.bias_k is not None or module.add_zero_attn:
-        return None
-    if module.training and module.dropout:
+    if _why_not_options(module):
         return None
     planned = _plan(module, x, padding, mask, causal)
     if planned is None:
         return None
-    call, x, batched = planned
+    (spec, *shape), x, batched = planned
     found, weights = settings_of(module), weights_of(module)
+    # Of causal calls too, which read the same packed weights: threads may run one layer.
+    found.use(_spec(module, False))
     graph = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *weights))
     fits, packed = packed_for(found, weights, found.frozen and not graph)
     if not fits:
         return None
+    call = AttentionCall(spec, function_of(spec, weights[0].data_ptr()), *shape)
     y: Tensor
     if graph:
         y = Attention.apply(call, x, *weights)  # type: ignore[no-untyped-call]

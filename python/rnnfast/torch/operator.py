@@ -30,7 +30,7 @@ def new_key() -> int:
 
 
 @functools.lru_cache(maxsize=256)
-def function_of(spec: Spec, first_weight: int) -> Any:
+def function_of(spec: Any, first_weight: int) -> Any:
     """One for each layer, which the address of its first weight identifies: layers of one shape keep their own packed weights."""
     return spec.function()
 
