@@ -2,6 +2,7 @@
 
 #include "bindings/arrays.h"
 #include "ops/cell.h"
+#include "runtime/bits.h"
 #include "runtime/cores.h"
 #include "runtime/dispatch.h"
 #include "runtime/machine_rates.h"
@@ -48,6 +49,7 @@ void register_info(py::module_& m) {
         info["isas_built"] = built;
         info["isas_supported"] = supported;
         info["isa_active"] = active().name;
+        info["bits"] = bits_of(active());
         info["threads"] = num_threads();
         info["cores_allowed"] = cores_allowed();
         const double quota = cpu_quota();

@@ -48,11 +48,12 @@ def _openmp_runtimes() -> list[str]:
 
 
 def info() -> dict[str, Any]:
-    """Version, compiler, ISAs built / supported / active, threads, cores allowed, the container's CPU quota in cores (None: no
-    limit), OpenMP runtimes in this process, ranks that ``mpiexec`` has started (1 without it).
+    """Version, compiler, ISAs built / supported / active, the class of results (``bits``: fused or unfused multiply-adds; one
+    class has the same bits), threads, cores allowed, the container's CPU quota in cores (None: no limit), OpenMP runtimes in this
+    process, ranks that ``mpiexec`` has started (1 without it).
 
     >>> sorted(info())[:4]
-    ['compiler', 'cores_allowed', 'cpu_quota', 'isa_active']
+    ['bits', 'compiler', 'cores_allowed', 'cpu_quota']
     """
     runtimes = _openmp_runtimes()
     return {

@@ -130,6 +130,7 @@ def test_info_reports_what_runs(tmp_path):
     info = json.loads(run("info", "--json", cwd=tmp_path).stdout)
     assert info["isa_active"] in info["isas_supported"]
     assert set(info["isas_supported"]) <= set(info["isas_built"])
+    assert info["bits"] == ("unfused" if info["isa_active"] == "baseline" else "fused")
     assert info["version"] == rf.__version__
     assert "isa_active" in run("info", cwd=tmp_path).stdout
 

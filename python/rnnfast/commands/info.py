@@ -15,7 +15,7 @@ def add_to(commands: Any) -> None:
     info = commands.add_parser(
         "info",
         help="compiler, instruction sets, threads",
-        description="Prints version, compiler, instruction sets (built, supported, active), threads and the ranks of an MPI job.",
+        description="Prints version, compiler, instruction sets (built, supported, active), the class of their results, threads and the ranks of an MPI job.",
     )
     info.add_argument("--json", action="store_true", help=JSON_HELP)
     info.set_defaults(run=run, threads=None)
