@@ -32,7 +32,7 @@ class Target:
     """The command in front of the program, `env` for none; empty: only compiled and linked."""
     flags: str = ""
     tables: tuple[str, ...] = ()
-    """Of RNNFAST_ISAS; each runs. Empty: the only one of the processor's family."""
+    """Of RNNFAST_ISAS; each runs. Empty: `generic`, the only one of the other processors."""
     shared: bool = False
     fused: bool = True
     """The processor has fused multiply-adds (and every table but x86-64's baseline uses them)."""
@@ -41,12 +41,13 @@ class Target:
 
 
 X86 = ("avx2", "baseline")
+ARM = ("neon",)
 TARGETS = [
     Target("x86_64-linux-musl", ("env",), tables=X86),
-    Target("aarch64-linux-musl", ("qemu-aarch64-static",)),
-    Target("aarch64-linux-gnu.2.31", ("qemu-aarch64-static", "-L", "/usr/aarch64-linux-gnu"), shared=True),
+    Target("aarch64-linux-musl", ("qemu-aarch64-static",), tables=ARM),
+    Target("aarch64-linux-gnu.2.31", ("qemu-aarch64-static", "-L", "/usr/aarch64-linux-gnu"), tables=ARM, shared=True),
     Target("x86_64-windows-gnu", ("wine",), tables=X86),
-    Target("aarch64-macos", shared=True),
+    Target("aarch64-macos", tables=ARM, shared=True),
     Target("x86_64-macos", tables=X86, shared=True),
     Target("riscv64-linux-musl", ("qemu-riscv64-static",)),
     Target("arm-linux-musleabihf", ("qemu-arm-static",), flags="-mcpu=cortex_a7"),

@@ -1,6 +1,7 @@
 // Every kernel of the active ISA against double precision, at lengths around its vector width and misaligned pointers.
 #include "helpers.h"
 #include "ops/packing.h"
+#include "runtime/bits.h"
 
 #include <algorithm>
 #include <limits>
@@ -430,6 +431,42 @@ TEST_CASE("int8 rows keep their largest number, and quantizing them again change
     CHECK(int8_row(k, tiny, 2, q) == 0.0f);
     CHECK(std::isnan(int8_row(k, not_finite, 2, q)));  // so a NaN in is a NaN out
     CHECK(std::isnan(int8_row(k, infinite, 2, q)));
+}
+
+// What a product writes for rows and weights of every size that bf16 holds without a sum below 1.2e-38.
+uint64_t product_bits(const Kernels& k, Weights weights, size_t gates, size_t rows, size_t depth) {
+    const size_t columns = 77;
+    auto a = random_vector(rows * depth, 1), b = random_vector(columns * depth, 2);
+    for (size_t i = 0; i < a.size(); ++i) a[i] = std::ldexp(a[i], static_cast<int>(i * 7 % 40) - 20);
+    for (size_t i = 0; i < b.size(); ++i) b[i] = std::ldexp(b[i], static_cast<int>(i * 11 % 40) - 20);
+    PackedMatrix packed(gemm_for(k, weights, gates), depth, columns);
+    packed.fill_from_columns([&](size_t j) { return b.data() + j * depth; });
+    const auto start = random_vector(packed.padded_columns(), 3);
+    std::vector<float> scratch(left_scratch(packed, rows)), c(rows * columns);
+    const LeftRows left = left_rows(packed, {a.data(), depth, 0, 0}, rows, scratch.data());
+    multiply(packed, left, 0, columns, start.data(), {c.data(), columns, 0, 0});
+    return hash_bits(c.data(), c.size());
+}
+
+TEST_CASE("products in low precision have the same bits in every table with fused multiply-adds") {
+    const Kernels* first = nullptr;
+    for (const Isa& isa : isas()) {
+        if (!isa.supported) continue;
+        const Kernels& k = *isa.kernels;
+        CAPTURE(std::string(k.name));
+        CHECK((std::string(bits_of(k)) == "fused") == (std::string(k.name) != "baseline"));
+        if (std::string(bits_of(k)) != "fused") continue;
+        if (!first) first = &k;
+        for (const Weights weights : {Weights::bf16, Weights::int8})
+            for (const size_t gates : {1, 3})
+                for (const size_t rows : {1, 2, 6, 7})
+                    for (const size_t depth : {1, 2, 5, 64, 203}) {
+                        CAPTURE(rows);
+                        CAPTURE(depth);
+                        CHECK(product_bits(k, weights, gates, rows, depth) ==
+                              product_bits(*first, weights, gates, rows, depth));
+                    }
+    }
 }
 
 TEST_CASE("int8 products are exact sums times two scales") {

@@ -165,8 +165,8 @@ def test_only_the_command_line_knows_its_commands():
             assert "cli" not in places, name
 
 
-def test_only_two_files_ask_for_the_operating_system():
-    """Memory, forks, signals and cores: runtime/system.cpp. Files: files/system_file.cpp."""
+def test_only_three_files_ask_for_the_operating_system():
+    """Memory, forks, signals and cores: runtime/system.cpp. Instructions: runtime/cpu_features.cpp. Files: files/system_file.cpp."""
     systems = re.compile(r"\b(_WIN32|__linux__|__APPLE__|__unix__)\b|<(unistd|pthread|sched|sys/\w+|windows)\.h>")
     found = {p.relative_to(SOURCES).as_posix() for p in SOURCES.rglob("*.*") if systems.search(p.read_text("utf-8"))}
-    assert found == {"runtime/system.cpp", "files/system_file.cpp"}
+    assert found == {"runtime/system.cpp", "runtime/cpu_features.cpp", "files/system_file.cpp"}

@@ -49,19 +49,19 @@ struct RowWalk {
     }
 };
 
-// How one 32-bit word of A is multiplied with one of B. Products that need several instructions have no narrow tiles
-// for the last columns: their code is long (a fifth of the AVX-512 table), and they are slow on such a CPU anyway.
+// How one 32-bit word of A is multiplied with one of B. Products for which the CPU has no instructions have no narrow
+// tiles for the last columns: their code is long (a fifth of the AVX-512 table), and they are slow there anyway.
 struct F32 {
     static constexpr bool narrow_tiles = true;
     static Vec multiply_add(Vec a, Vec b, Vec sum) { return fma(a, b, sum); }
 };
 struct Bf16 {
-    static constexpr bool narrow_tiles = dot_bf16_is_one_instruction;
+    static constexpr bool narrow_tiles = has_dot_bf16;
     static Vec multiply_add(Vec a, Vec b, Vec sum) { return dot_bf16(a, b, sum); }
 };
 
 struct Int8 {  // sums are integers
-    static constexpr bool narrow_tiles = dot_int8_is_one_instruction;
+    static constexpr bool narrow_tiles = has_dot_int8;
     static Vec multiply_add(Vec a, Vec b, Vec sum) { return dot_int8(a, b, sum); }
 };
 

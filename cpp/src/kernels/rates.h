@@ -32,14 +32,11 @@ double multiply_add_rate(size_t rounds, const float* in, float* out) {
     return 2.0 * static_cast<double>(rounds * rate_chains * lanes);
 }
 
-// The same for dot products of bf16 pairs; 0 if this ISA has no instruction for them.
+// The same for dot products of bf16 pairs; 0 if this ISA has no instructions for them.
 double bf16_rate([[maybe_unused]] size_t rounds, [[maybe_unused]] const float* in, [[maybe_unused]] float* out) {
-#if defined(__AVX512BF16__)
+    if constexpr (!has_dot_bf16) return 0;
     run_chains(rounds, in, out, [](Vec a, Vec b, Vec sum) { return dot_bf16(a, b, sum); });
     return 4.0 * static_cast<double>(rounds * rate_chains * lanes);
-#else
-    return 0;
-#endif
 }
 
 // Sums x repeatedly, in the order that reads fastest; size is a multiple of 8 lanes.

@@ -6,10 +6,7 @@
 #include <stdexcept>
 
 #include "rnnfast/error.hpp"
-
-#if defined(__x86_64__) || defined(__i386__)
-#include <cpuid.h>
-#endif
+#include "runtime/cpu_features.h"
 
 #if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
 #error "rnnfast needs a little-endian CPU: its model files and packed weights are"
@@ -30,6 +27,12 @@ RNNFAST_DECLARE(avx512)
 #ifdef RNNFAST_HAVE_AVX2
 RNNFAST_DECLARE(avx2)
 #endif
+#ifdef RNNFAST_HAVE_NEON_BF16
+RNNFAST_DECLARE(neon_bf16)
+#endif
+#ifdef RNNFAST_HAVE_NEON_DOTPROD
+RNNFAST_DECLARE(neon_dotprod)
+#endif
 #ifdef RNNFAST_HAVE_NEON
 RNNFAST_DECLARE(neon)
 #endif
@@ -46,62 +49,37 @@ RNNFAST_DECLARE(wide)
 
 namespace {
 
-#if defined(__x86_64__) || defined(__i386__)
-// Reads the CPU directly: with some C libraries (musl under zig), __builtin_cpu_supports always returns false.
-struct CpuFeatures {
-    bool avx2 = false, avx512 = false, avx512_bf16 = false;
-};
-
-// Bits of CPUID: Intel's Software Developer's Manual, volume 2A, "CPUID".
-constexpr bool bit(unsigned word, int number) { return word >> number & 1u; }
-
-CpuFeatures cpu_features() {
-    CpuFeatures found;
-    unsigned a, b, c, d, most, unused;
-    if (!__get_cpuid(1, &a, &b, &c, &d) || !bit(c, 27)) return found;  // OSXSAVE
-    const bool fma = bit(c, 12);
-    // A CPU may have registers that its operating system does not save: XCR0 lists the state that survives a task
-    // switch.
-    unsigned low, high;
-    __asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
-    constexpr unsigned ymm_state = 0x06, zmm_state = 0xe6;
-    if (!__get_cpuid_count(7, 0, &most, &b, &c, &d)) return found;
-    found.avx2 = fma && bit(b, 5) && (low & ymm_state) == ymm_state;
-    const bool f = bit(b, 16), dq = bit(b, 17), bw = bit(b, 30), vl = bit(b, 31), vnni = bit(c, 11);
-    found.avx512 = found.avx2 && f && dq && bw && vl && (low & zmm_state) == zmm_state;
-    if (found.avx512 && vnni && most >= 1 && __get_cpuid_count(7, 1, &a, &b, &unused, &d))
-        found.avx512_bf16 = bit(a, 5);
-    return found;
+// The table `whole` with the products of `part`, which has nothing else.
+[[maybe_unused]] Kernels with_products(Kernels whole, const Kernels& part) {
+    whole.name = part.name;
+    for (const GemmPrecision precision : {gemm_bf16, gemm_int8}) {
+        const GemmKernel(&products)[gemm_shapes] = part.gemm[precision];
+        if (products[gemm_wide].run) std::copy(std::begin(products), std::end(products), whole.gemm[precision]);
+    }
+    if (part.bf16_rate) whole.bf16_rate = part.bf16_rate;
+    return whole;
 }
-#endif
-
-#ifdef RNNFAST_HAVE_AVX512_BF16
-// AVX-512 with instructions for bf16 and int8: all other kernels are the same.
-Kernels avx512_with_low_precision() {
-    const Kernels& low = avx512_bf16::kernels;
-    Kernels k = avx512::kernels;
-    k.name = low.name;
-    for (const GemmPrecision precision : {gemm_bf16, gemm_int8})
-        std::copy(std::begin(low.gemm[precision]), std::end(low.gemm[precision]), std::begin(k.gemm[precision]));
-    k.bf16_rate = low.bf16_rate;
-    return k;
-}
-#endif
 
 std::vector<Isa> find_isas() {
     std::vector<Isa> found;
-#if defined(__x86_64__) || defined(__i386__)
     [[maybe_unused]] const CpuFeatures cpu = cpu_features();
-#endif
 #ifdef RNNFAST_HAVE_AVX512_BF16
-    static const Kernels with_low_precision = avx512_with_low_precision();
-    found.push_back({&with_low_precision, cpu.avx512_bf16});
+    static const Kernels avx512_bf16_and_others = with_products(avx512::kernels, avx512_bf16::kernels);
+    found.push_back({&avx512_bf16_and_others, cpu.avx512_bf16});
 #endif
 #ifdef RNNFAST_HAVE_AVX512
     found.push_back({&avx512::kernels, cpu.avx512});
 #endif
 #ifdef RNNFAST_HAVE_AVX2
     found.push_back({&avx2::kernels, cpu.avx2});
+#endif
+#ifdef RNNFAST_HAVE_NEON_BF16
+    static const Kernels neon_bf16_and_others = with_products(neon::kernels, neon_bf16::kernels);
+    found.push_back({&neon_bf16_and_others, cpu.bf16 && cpu.i8mm});
+#endif
+#ifdef RNNFAST_HAVE_NEON_DOTPROD
+    static const Kernels neon_dotprod_and_others = with_products(neon::kernels, neon_dotprod::kernels);
+    found.push_back({&neon_dotprod_and_others, cpu.dotprod});
 #endif
 #ifdef RNNFAST_HAVE_NEON
     found.push_back({&neon::kernels, true});

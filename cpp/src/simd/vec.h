@@ -139,10 +139,10 @@ inline Vec unpack_high(Vec a, Vec b) { return Vec(vzip2q_f32(float32x4_t(a), flo
 // c + a1 b1 + a0 b0 where a lane of a and b is a pair of bf16, the first in its low half. Each term is one fused
 // multiply-add, the second of the pair first: as AVX512_BF16 does, so the emulation gives the same bits (except for
 // numbers below 1.2e-38, which the instruction reads and writes as zero).
-#if defined(__AVX512BF16__)
-constexpr bool dot_bf16_is_one_instruction = true;
+#if !defined(RNNFAST_NO_INTRINSICS) && (defined(__AVX512BF16__) || defined(__ARM_FEATURE_BF16_VECTOR_ARITHMETIC))
+constexpr bool has_dot_bf16 = true;
 #else
-constexpr bool dot_bf16_is_one_instruction = false;
+constexpr bool has_dot_bf16 = false;
 #endif
 #if defined(__AVX512BF16__) && defined(__clang__)
 inline Vec dot_bf16(Vec a, Vec b, Vec c) {
@@ -151,6 +151,14 @@ inline Vec dot_bf16(Vec a, Vec b, Vec c) {
 }
 #elif defined(__AVX512BF16__)
 inline Vec dot_bf16(Vec a, Vec b, Vec c) { return _mm512_dpbf16_ps(c, (__m512bh)a, (__m512bh)b); }
+#elif defined(__ARM_FEATURE_BF16_VECTOR_ARITHMETIC) && !defined(RNNFAST_NO_INTRINSICS)
+// BFMLALT and BFMLALB are fused multiply-adds of the second and of the first of each pair. BFDOT and BFMMLA add the
+// products of a pair before c, round to odd and flush denormals: other bits.
+inline Vec dot_bf16(Vec a, Vec b, Vec c) {
+    const bfloat16x8_t pairs_a = vreinterpretq_bf16_f32(float32x4_t(a)),
+                       pairs_b = vreinterpretq_bf16_f32(float32x4_t(b));
+    return Vec(vbfmlalbq_f32(vbfmlaltq_f32(float32x4_t(c), pairs_a, pairs_b), pairs_a, pairs_b));
+}
 #else
 inline Vec dot_bf16(Vec a, Vec b, Vec c) {
     const IntVec high = (IntVec{} - 1) << 16;
@@ -189,10 +197,10 @@ inline void store_halves(float* p, UnsignedIntVec v) {
 
 // sum + a0 b0 + a1 b1 + a2 b2 + a3 b3 in every lane: a holds four unsigned bytes, b four signed bytes, sum a 32-bit
 // integer. Exact, so every ISA gives the same result.
-#if defined(__AVX512VNNI__)
-constexpr bool dot_int8_is_one_instruction = true;
+#if !defined(RNNFAST_NO_INTRINSICS) && (defined(__AVX512VNNI__) || defined(__ARM_FEATURE_DOTPROD))
+constexpr bool has_dot_int8 = true;
 #else
-constexpr bool dot_int8_is_one_instruction = false;
+constexpr bool has_dot_int8 = false;
 #endif
 #if defined(__AVX512VNNI__)
 inline Vec dot_int8(Vec a, Vec b, Vec sum) {
@@ -219,6 +227,15 @@ inline Vec dot_int8(Vec a, Vec b, Vec sum) {  // bytes 0 and 2, then 1 and 3, as
     const IntVec even = add_pairs_of_products((ShortVec)(both & 0xff), (ShortVec)((UnsignedShortVec)b << 8) >> 8);
     const IntVec odd = add_pairs_of_products((ShortVec)(both >> 8), signed_both >> 8);
     return as_float(as_int(sum) + even + odd);
+}
+#elif defined(__ARM_FEATURE_MATMUL_INT8) && !defined(RNNFAST_NO_INTRINSICS)
+inline Vec dot_int8(Vec a, Vec b, Vec sum) { return Vec(vusdotq_s32(int32x4_t(sum), uint8x16_t(a), int8x16_t(b))); }
+#elif defined(__ARM_FEATURE_DOTPROD) && !defined(RNNFAST_NO_INTRINSICS)
+// UDOT takes unsigned bytes: b + 128, which adds 128 times the bytes of a. A tile computes that once for each row.
+inline Vec dot_int8(Vec a, Vec b, Vec sum) {
+    const uint8x16_t all_128 = vdupq_n_u8(128);
+    const uint32x4_t excess = vdotq_u32(vdupq_n_u32(0), uint8x16_t(a), all_128);
+    return Vec(vsubq_u32(vdotq_u32(uint32x4_t(sum), uint8x16_t(a), veorq_u8(uint8x16_t(b), all_128)), excess));
 }
 #else
 inline Vec dot_int8(Vec a, Vec b, Vec sum) {

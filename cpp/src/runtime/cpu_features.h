@@ -1,0 +1,13 @@
+// What this CPU has beyond the least of its family, and its operating system lets programs use.
+#pragma once
+
+namespace rnnfast::core {
+
+struct CpuFeatures {
+    bool avx2 = false, avx512 = false, avx512_bf16 = false;  // x86-64; avx2 with FMA, avx512_bf16 with VNNI
+    bool dotprod = false, bf16 = false, i8mm = false;        // AArch64: FEAT_DotProd, FEAT_BF16, FEAT_I8MM
+};
+
+CpuFeatures cpu_features();
+
+}  // namespace rnnfast::core
