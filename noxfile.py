@@ -19,7 +19,7 @@ LINT = ["ruff==0.8.4", "codespell==2.3.0", "clang-format==18.1.8", "mypy==1.13.0
 @nox.session
 def tests(session: nox.Session) -> None:
     """The Python tests, with PyTorch for comparison."""
-    session.install("torch==2.13.0", ".[test,plot,series]")
+    session.install("torch==2.13.0", ".[test,plot,series]", "-r", "examples/server/requirements.txt")
     session.run("pytest", "-q", *session.posargs)
 
 
