@@ -2,6 +2,10 @@
 
 #if defined(__x86_64__) || defined(__i386__)
 #include <cpuid.h>
+#ifdef __linux__
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 #elif defined(__aarch64__) && defined(__linux__)
 #include <sys/auxv.h>
 #elif defined(__aarch64__) && defined(__APPLE__)
@@ -28,8 +32,9 @@ CpuFeatures cpu_features() {
     // switch.
     unsigned low, high;
     __asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
-    constexpr unsigned ymm_state = 0x06, zmm_state = 0xe6;
+    constexpr unsigned ymm_state = 0x06, zmm_state = 0xe6, tile_state = 0x60000;
     if (!__get_cpuid_count(7, 0, &most, &b, &c, &d)) return found;
+    found.amx_int8 = bit(d, 24) && bit(d, 25) && (low & tile_state) == tile_state;
     found.avx2 = fma && bit(b, 5) && (low & ymm_state) == ymm_state;
     const bool f = bit(b, 16), dq = bit(b, 17), bw = bit(b, 30), vl = bit(b, 31), vnni = bit(c, 11);
     found.avx512 = found.avx2 && f && dq && bw && vl && (low & zmm_state) == zmm_state;
@@ -68,5 +73,14 @@ CpuFeatures cpu_features() {
 #else
 CpuFeatures cpu_features() { return {}; }
 #endif
+
+bool permit_tiles() {
+#if defined(__x86_64__) && defined(__linux__)
+    constexpr long request_permission = 0x1023, tile_data = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+    return syscall(SYS_arch_prctl, request_permission, tile_data) == 0;
+#else
+    return false;
+#endif
+}
 
 }  // namespace rnnfast::core

@@ -5,9 +5,14 @@ namespace rnnfast::core {
 
 struct CpuFeatures {
     bool avx2 = false, avx512 = false, avx512_bf16 = false;  // x86-64; avx2 with FMA, avx512_bf16 with VNNI
+    bool amx_int8 = false;                                   // needs permission, too
     bool dotprod = false, bf16 = false, i8mm = false;        // AArch64: FEAT_DotProd, FEAT_BF16, FEAT_I8MM
 };
 
 CpuFeatures cpu_features();
+
+// Asks the operating system for the tiles of AMX; false if it refuses. The permission is of the process, for all its
+// threads and children.
+bool permit_tiles();
 
 }  // namespace rnnfast::core

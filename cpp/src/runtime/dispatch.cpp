@@ -1,8 +1,6 @@
 #include "runtime/dispatch.h"
 
-#include <algorithm>
 #include <cstdlib>
-#include <iterator>
 #include <stdexcept>
 
 #include "rnnfast/error.hpp"
@@ -18,6 +16,9 @@ namespace rnnfast::core {
     namespace isa {               \
     extern const Kernels kernels; \
     }
+#ifdef RNNFAST_HAVE_AMX_INT8
+RNNFAST_DECLARE(amx_int8)
+#endif
 #ifdef RNNFAST_HAVE_AVX512_BF16
 RNNFAST_DECLARE(avx512_bf16)
 #endif
@@ -42,6 +43,9 @@ RNNFAST_DECLARE(baseline)
 #ifdef RNNFAST_HAVE_GENERIC
 RNNFAST_DECLARE(generic)
 #endif
+#ifdef RNNFAST_HAVE_AMX_PLAIN
+RNNFAST_DECLARE(amx_plain)
+#endif
 #ifdef RNNFAST_HAVE_WIDE
 RNNFAST_DECLARE(wide)
 #endif
@@ -49,13 +53,15 @@ RNNFAST_DECLARE(wide)
 
 namespace {
 
-// The table `whole` with the products of `part`, which has nothing else.
+// The table `whole` with the products of `part`, which has nothing else: for words of their own, or their loop alone.
 [[maybe_unused]] Kernels with_products(Kernels whole, const Kernels& part) {
     whole.name = part.name;
-    for (const GemmPrecision precision : {gemm_bf16, gemm_int8}) {
-        const GemmKernel(&products)[gemm_shapes] = part.gemm[precision];
-        if (products[gemm_wide].run) std::copy(std::begin(products), std::end(products), whole.gemm[precision]);
-    }
+    for (const GemmPrecision precision : {gemm_bf16, gemm_int8})
+        for (const GemmShape shape : {gemm_wide, gemm_of_3}) {
+            const GemmKernel& product = part.gemm[precision][shape];
+            if (product.along) whole.gemm[precision][shape] = product;
+            if (product.run) whole.gemm[precision][shape].run = product.run;
+        }
     if (part.bf16_rate) whole.bf16_rate = part.bf16_rate;
     return whole;
 }
@@ -65,6 +71,10 @@ std::vector<Isa> find_isas() {
     [[maybe_unused]] const CpuFeatures cpu = cpu_features();
 #ifdef RNNFAST_HAVE_AVX512_BF16
     static const Kernels avx512_bf16_and_others = with_products(avx512::kernels, avx512_bf16::kernels);
+#ifdef RNNFAST_HAVE_AMX_INT8
+    static const Kernels amx_int8_and_others = with_products(avx512_bf16_and_others, amx_int8::kernels);
+    found.push_back({&amx_int8_and_others, cpu.avx512_bf16 && cpu.amx_int8 && permit_tiles()});
+#endif
     found.push_back({&avx512_bf16_and_others, cpu.avx512_bf16});
 #endif
 #ifdef RNNFAST_HAVE_AVX512
@@ -96,6 +106,10 @@ std::vector<Isa> find_isas() {
 #endif
 #ifdef RNNFAST_HAVE_WIDE
     found.push_back({&wide::kernels, cpu.avx2});  // last, so that only RNNFAST_ISA and tests select it
+#ifdef RNNFAST_HAVE_AMX_PLAIN
+    static const Kernels amx_plain_and_others = with_products(wide::kernels, amx_plain::kernels);
+    found.push_back({&amx_plain_and_others, cpu.avx2});
+#endif
 #endif
     return found;
 }

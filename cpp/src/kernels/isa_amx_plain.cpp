@@ -1,0 +1,3 @@
+// For tests: the tiles of AMX in plain C++, on CPUs without them. Dispatch takes the other kernels from wide.
+#define RNNFAST_ISA amx_plain
+#include "kernels/tile_products.inc"
