@@ -45,7 +45,9 @@ ARM = ("neon", "neon_bf16", "neon_dotprod")
 TARGETS = [
     Target("x86_64-linux-musl", ("env",), tables=X86),
     Target("aarch64-linux-musl", ("qemu-aarch64-static",), tables=ARM),
-    Target("aarch64-linux-gnu.2.31", ("qemu-aarch64-static", "-L", "/usr/aarch64-linux-gnu"), tables=ARM[:1], shared=True),
+    Target(
+        "aarch64-linux-gnu.2.31", ("qemu-aarch64-static", "-L", "/usr/aarch64-linux-gnu"), tables=ARM[:1], shared=True
+    ),
     Target("x86_64-windows-gnu", ("wine",), tables=X86),
     Target("aarch64-macos", tables=ARM[:1], shared=True),
     Target("x86_64-macos", tables=X86, shared=True),
