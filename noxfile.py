@@ -167,6 +167,25 @@ def platforms(session: nox.Session) -> None:
 
 
 @nox.session
+def soak(session: nox.Session) -> None:
+    """Eight threads step, sample, save, restore and load for an hour, or for the given seconds: ``-- SECONDS [plain|tsan|python]``."""
+    seconds, kind = [*session.posargs, *["3600", "plain"][len(session.posargs) :]]
+    if kind == "python":
+        session.install(".")
+        session.run("python", "tests/soak/soak.py", seconds)
+        return
+    folder, options = os.path.join("build", f"soak-{kind}"), ["-DCMAKE_BUILD_TYPE=Release", "-DRNNFAST_TRAINING=OFF"]
+    if kind == "tsan":  # without OpenMP, whose own synchronization ThreadSanitizer does not see
+        flags = "-fsanitize=thread -fno-omit-frame-pointer"
+        options += ["-DCMAKE_CXX_COMPILER=clang++-16", f"-DCMAKE_CXX_FLAGS={flags}", "-DRNNFAST_OPENMP=OFF"]
+    session.install("cmake>=3.22", "ninja")
+    session.run("cmake", "-S", "tests/soak", "-B", folder, "-G", "Ninja", *options)
+    session.run("cmake", "--build", folder, "-j", "2")
+    most = "inf" if kind == "tsan" else "1"  # megabytes: ThreadSanitizer's records of memory grow with its use
+    session.run(os.path.join(folder, "soak"), "tests/golden", seconds, "8", most, external=True)
+
+
+@nox.session
 def headers(session: nox.Session) -> None:
     """Compiles every header alone: with the installed compiler, and with libc++ if clang 16 and libc++-16-dev are installed."""
     session.run("python", "tools/check_headers.py", *session.posargs)
