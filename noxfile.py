@@ -167,6 +167,13 @@ def platforms(session: nox.Session) -> None:
 
 
 @nox.session
+def node(session: nox.Session) -> None:
+    """Builds the example in Node.js, which needs ``node``, and tests it; compiles the library to WebAssembly."""
+    session.install(*PLATFORMS, ".[test]")
+    session.run("pytest", "-q", "-m", "large", "tests/python/test_node.py", *session.posargs)
+
+
+@nox.session
 def soak(session: nox.Session) -> None:
     """Eight threads step, sample, save, restore and load for an hour, or for the given seconds: ``-- SECONDS [plain|tsan|python]``."""
     seconds, kind = [*session.posargs, *["3600", "plain"][len(session.posargs) :]]
