@@ -10,6 +10,7 @@
 #include "rnnfast/rnnfast.h"
 #include "runtime/check.h"
 #include "runtime/finite.h"
+#include "runtime/sentence.h"
 
 namespace rnnfast {
 inline namespace v1 {
@@ -231,7 +232,7 @@ Sampler::Sampler(Sampler&&) noexcept = default;
 Sampler& Sampler::operator=(Sampler&&) noexcept = default;
 Sampler::~Sampler() = default;
 Sampler::Impl& Sampler::impl() const {
-    if (!impl_) throw std::invalid_argument("this Sampler is empty: it was moved from; make a new one");
+    if (!impl_) refuse({"this Sampler is empty: it was moved from; make a new one"});
     return *impl_;
 }
 void Sampler::read(const int32_t* tokens, size_t count) {
@@ -242,7 +243,7 @@ void Sampler::read(const int32_t* tokens, size_t count) {
 int32_t Sampler::sample(const std::vector<float>& logits) { return sample(logits.data(), logits.size()); }
 int32_t Sampler::sample(const float* logits, size_t size) {
     core::Sampler& sampler = impl().sampler;
-    if (!logits || size == 0) throw std::invalid_argument("no logits: expected one for each token of the vocabulary");
+    if (!logits || size == 0) refuse({"no logits: expected one for each token of the vocabulary"});
     return sampler.sample(logits, size);
 }
 std::vector<uint8_t> Sampler::save() const { return impl().sampler.save(); }
@@ -322,13 +323,13 @@ void LanguageModel::run(const int32_t* tokens, size_t count, State& state, float
     State::Impl& s = state.impl();
     check_fits(s.stream, model.stream_shape());
     check_pointer(logits, "logits");
-    if (!tokens || count == 0) throw std::invalid_argument("no tokens: expected at least one to read");
+    if (!tokens || count == 0) refuse({"no tokens: expected at least one to read"});
     model.run(tokens, count, s.stream, logits, s.workspace);
 }
 
 std::vector<double> LanguageModel::score(const std::vector<int32_t>& tokens, State& state) const {
     std::vector<double> log_probabilities(tokens.empty() ? 0 : tokens.size() - 1);
-    if (tokens.size() < 2) throw std::invalid_argument("fewer than two tokens: expected one to read and one to score");
+    if (tokens.size() < 2) refuse({"fewer than two tokens: expected one to read and one to score"});
     score(tokens.data(), tokens.size(), state, log_probabilities.data());
     return log_probabilities;
 }
@@ -337,8 +338,7 @@ void LanguageModel::score(const int32_t* tokens, size_t count, State& state, dou
     const core::LanguageModel& model = impl().model;
     State::Impl& s = state.impl();
     check_fits(s.stream, model.stream_shape());
-    if (!tokens || count < 2)
-        throw std::invalid_argument("fewer than two tokens: expected one to read and one to score");
+    if (!tokens || count < 2) refuse({"fewer than two tokens: expected one to read and one to score"});
     check_pointer(log_probabilities, "log_probabilities");
     model.score(tokens, count, s.stream, log_probabilities, s.workspace);
 }
@@ -346,7 +346,7 @@ void LanguageModel::score(const int32_t* tokens, size_t count, State& state, dou
 std::vector<int32_t> LanguageModel::generate(const std::vector<int32_t>& prompt, const GenerateOptions& options,
                                              Sampler& sampler, State& state) const {
     impl().model.check_ids(options.stop.data(), options.stop.size());
-    if (prompt.empty()) throw std::invalid_argument("the prompt is empty: expected at least one token to start from");
+    if (prompt.empty()) refuse({"the prompt is empty: expected at least one token to start from"});
     std::vector<float> logits;
     run(prompt, state, logits);
     sampler.read(prompt.data(), prompt.size());

@@ -7,6 +7,7 @@
 // Inner headers first, because the public headers declare other classes with the same names.
 #include "api/api_network.h"
 #include "rnnfast/estimators.hpp"
+#include "runtime/sentence.h"
 
 namespace rnnfast {
 inline namespace v1 {
@@ -46,7 +47,7 @@ struct Labeller {
     }
     // [network's output steps, labels]
     std::vector<double> probabilities(const NetworkData& input, size_t steps) const {
-        if (steps == 0) throw std::invalid_argument("the sequence is empty: expected at least one step");
+        if (steps == 0) refuse({"the sequence is empty: expected at least one step"});
         const size_t each = labels.size();
         std::vector<float> logits(network.output_steps(0, steps) * each);
         std::vector<double> p(logits.size());
@@ -205,7 +206,7 @@ std::vector<double> Autoregressor::forecast(size_t k) const {
 
 std::vector<double> Autoregressor::forecast(size_t k, const double* series, size_t steps) const {
     const Impl& f = impl();
-    if (steps == 0) throw std::invalid_argument("the series is empty: expected at least one step");
+    if (steps == 0) refuse({"the series is empty: expected at least one step"});
     check_pointer(series, "the series");
     std::vector<float> x(steps * width()), y(steps * width());
     f.scaling.apply(series, steps, x.data());

@@ -9,6 +9,7 @@
 // Inner headers first, because the public headers declare other classes with the same names.
 #include "api/api_network.h"
 #include "rnnfast/estimators.hpp"
+#include "runtime/sentence.h"
 
 namespace rnnfast {
 inline namespace v1 {
@@ -161,7 +162,7 @@ Forecaster::Interval Forecaster::predict_interval(size_t k, const double* exogen
 Forecaster::Interval Forecaster::predict_interval(size_t k, const double* series, size_t steps,
                                                   const double* exogenous) const {
     const Impl& f = impl();
-    if (steps == 0) throw std::invalid_argument("the series is empty: expected at least one step");
+    if (steps == 0) refuse({"the series is empty: expected at least one step"});
     check_pointer(series, "the series");
     check_finite(series, steps, width(), "the series");
     const std::vector<double> x(series, series + steps * width());

@@ -7,6 +7,7 @@
 #include "runtime/finite.h"
 // Inner headers first, because the public headers declare other classes with the same names.
 #include "api/api.h"
+#include "runtime/sentence.h"
 
 namespace rnnfast {
 inline namespace v1 {
@@ -207,7 +208,7 @@ void Recurrent::run(const float* x, size_t steps, State& state, float* y) const 
     StreamState* const* streams = gather(states, 1, stack);
     check_pointer(x, "x");
     check_pointer(y, "y");
-    if (steps == 0) throw std::invalid_argument("no steps: expected at least one");
+    if (steps == 0) refuse({"no steps: expected at least one"});
     check_finite(x, steps, 1, stack.input_size());
     RecurrentInput input;
     input.x = x;

@@ -10,6 +10,7 @@
 // Inner headers first, because the public headers declare other classes with the same names.
 #include "api/api_network.h"
 #include "api/states.h"
+#include "runtime/sentence.h"
 
 namespace rnnfast {
 inline namespace v1 {
@@ -190,12 +191,12 @@ const std::vector<NetworkOutput>& Network::outputs() const { return impl().outpu
 Weights Network::weights() const { return impl().network->weights(); }
 std::string Network::no_stream() const { return impl().layout->refusal; }
 size_t Network::saved_size() const {
-    if (!no_stream().empty()) throw std::invalid_argument(no_stream());
+    if (!no_stream().empty()) refuse({no_stream()});
     return impl().layout->bytes;
 }
 
 NetworkState Network::initial_state() const {
-    if (!no_stream().empty()) throw std::invalid_argument(no_stream());
+    if (!no_stream().empty()) refuse({no_stream()});
     return NetworkState(std::make_unique<NetworkState::Impl>(impl().layout));
 }
 
@@ -262,7 +263,7 @@ StreamState* const* gather(NetworkState* const* states, size_t count, const Stre
 void Network::advance(const NetworkData* inputs, const NetworkBatch& batch, NetworkState* const* states,
                       float* const* outputs) const {
     const Impl& n = impl();
-    if (!n.layout->refusal.empty()) throw std::invalid_argument(n.layout->refusal);
+    if (!n.layout->refusal.empty()) refuse({n.layout->refusal});
     StreamState* const* streams = gather(states, batch.rows, *n.layout);
     check_pointer(outputs, "the list of outputs");
     NetworkState::Impl& first = states[0]->impl();
@@ -291,7 +292,7 @@ void Network::step(const NetworkData* inputs, NetworkState* const* states, size_
     advance(inputs, {1, count}, states, outputs);
 }
 void Network::read(const NetworkData* inputs, size_t steps, NetworkState& state, float* const* outputs) const {
-    if (steps == 0) throw std::invalid_argument("no steps: expected at least one");
+    if (steps == 0) refuse({"no steps: expected at least one"});
     NetworkState* const states[] = {&state};
     advance(inputs, {steps, 1}, states, outputs);
 }

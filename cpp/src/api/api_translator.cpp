@@ -7,6 +7,7 @@
 // Inner headers first, because the public headers declare other classes with the same names.
 #include "api/api.h"
 #include "rnnfast/translator.hpp"
+#include "runtime/sentence.h"
 
 namespace rnnfast {
 inline namespace v1 {
@@ -43,7 +44,7 @@ DecodeOptions inner(const TranslateOptions& o) {
 
 void check_attention(const TranslateOptions& options, const Seq2Seq& model) {
     if (options.attention && model.options().attention == AttentionKind::none)
-        throw std::invalid_argument("the model has no attention: leave attention false");
+        refuse({"the model has no attention: leave attention false"});
 }
 
 std::vector<std::vector<int32_t>> lists_of(std::initializer_list<std::initializer_list<int32_t>> lists) {

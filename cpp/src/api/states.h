@@ -7,6 +7,7 @@
 
 #include "api/api.h"
 #include "runtime/finite.h"
+#include "runtime/sentence.h"
 
 namespace rnnfast {
 inline namespace v1 {
@@ -35,8 +36,7 @@ void restore_rows(ForEachRow for_each_row, const uint8_t* at, size_t bytes) {
     for (size_t i = 0; i < bytes; i += sizeof(float)) {
         uint32_t number;
         std::memcpy(&number, at + i, sizeof number);
-        if ((number & 0x7f800000u) == 0x7f800000u)
-            throw std::invalid_argument("the saved state has NaN or infinity; it is damaged");
+        if ((number & 0x7f800000u) == 0x7f800000u) refuse({"the saved state has NaN or infinity; it is damaged"});
     }
     for_each_row([&](float* row, size_t size) {
         std::memcpy(row, at, size * sizeof(float));
@@ -47,7 +47,7 @@ void restore_rows(ForEachRow for_each_row, const uint8_t* at, size_t bytes) {
 // Calls check(implementation) for each state of a call; refuses one that is null.
 template <class State, class Check>
 void check_states(State* const* states, size_t count, Check check) {
-    if (!states || count == 0) throw std::invalid_argument("no states: expected at least one");
+    if (!states || count == 0) refuse({"no states: expected at least one"});
     for (size_t i = 0; i < count; ++i) {
         if (!states[i]) refuse({"states[", i, "] is null"});
         check(states[i]->impl());

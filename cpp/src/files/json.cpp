@@ -7,6 +7,7 @@
 #include <unordered_set>
 
 #include "rnnfast/error.hpp"
+#include "runtime/sentence.h"
 
 namespace rnnfast::core {
 
@@ -28,9 +29,7 @@ public:
     }
 
 private:
-    [[noreturn]] void fail(const std::string& reason) const {
-        throw Error("JSON at byte " + std::to_string(at_) + ": " + reason);
-    }
+    [[noreturn]] void fail(const std::string& reason) const { refuse_file({"JSON at byte ", at_, ": ", reason}); }
     char peek() const { return at_ < text_.size() ? text_[at_] : '\0'; }
     void skip_space() {
         while (at_ < text_.size() &&
@@ -265,9 +264,9 @@ const Json* Json::find(std::string_view key) const {
 }
 
 Json parse_json(std::string_view text) {
-    if (text.size() > 0xffffffffu) throw Error("JSON of more than 4 GB");
+    if (text.size() > 0xffffffffu) refuse_file({"JSON of more than 4 GB"});
     if (const size_t bad = invalid_utf8(text); bad != std::string_view::npos)
-        throw Error("JSON at byte " + std::to_string(bad) + ": invalid UTF-8");
+        refuse_file({"JSON at byte ", bad, ": invalid UTF-8"});
     return Parser(text).document();
 }
 

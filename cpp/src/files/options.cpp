@@ -1,4 +1,5 @@
 #include "files/options.h"
+#include "runtime/sentence.h"
 
 #include <stdexcept>
 
@@ -8,8 +9,8 @@ namespace {
 
 constexpr size_t largest_size = 0x7fffffff;
 
-[[noreturn]] void refuse(Option option, const std::string& expected) {
-    throw std::invalid_argument(std::string(option.name) + " must be " + expected);
+[[noreturn]] void refuse_option(Option option, const std::string& expected) {
+    refuse({option.name, " must be ", expected});
 }
 
 bool is_number(const Json* found) {
@@ -20,7 +21,7 @@ bool is_number(const Json* found) {
 
 const Json* OptionsReader::find(Option option, Json::Kind kind, const char* expected) const {
     const Json* value = config_.find(option.name);
-    if (value ? value->kind != kind : option.kind == Option::required) refuse(option, expected);
+    if (value ? value->kind != kind : option.kind == Option::required) refuse_option(option, expected);
     return value;
 }
 
@@ -36,7 +37,7 @@ void OptionsReader::operator()(Option option, bool& value) const {
 
 size_t OptionsReader::size_of(Option option, const Json& found, Size rule) {
     if (found.kind != Json::Kind::integer || found.integer < rule.least || found.integer > largest_size)
-        refuse(option, "an integer from " + std::to_string(rule.least) + " to " + std::to_string(largest_size));
+        refuse_option(option, "an integer from " + std::to_string(rule.least) + " to " + std::to_string(largest_size));
     return static_cast<size_t>(found.integer);
 }
 
@@ -58,7 +59,7 @@ void OptionsReader::operator()(Option option, double& value, Share rule) const {
     const Json* found = config_.find(option.name);
     if (!found && option.kind != Option::required) return;
     if (!is_number(found) || !(found->number >= 0 && (rule.may_be_one ? found->number <= 1 : found->number < 1)))
-        refuse(option, std::string("a number from 0 to ") + (rule.may_be_one ? "1" : "below 1"));
+        refuse_option(option, std::string("a number from 0 to ") + (rule.may_be_one ? "1" : "below 1"));
     value = found->number;
 }
 
@@ -66,7 +67,7 @@ void OptionsReader::operator()(Option option, double& value, Number rule) const 
     const Json* found = config_.find(option.name);
     if (!found && option.kind != Option::required) return;
     if (!is_number(found) || !(found->number >= rule.least && found->number <= rule.most))
-        refuse(option, "a number from " + json_number(rule.least) + " to " + json_number(rule.most));
+        refuse_option(option, "a number from " + json_number(rule.least) + " to " + json_number(rule.most));
     value = found->number;
 }
 
@@ -82,7 +83,7 @@ std::vector<std::string> OptionsReader::list(Option option) const {
 void check_known(const Json& config, const std::vector<std::string_view>& names) {
     for (const auto& [key, value] : config.members)
         if (std::find(names.begin(), names.end(), key) == names.end())
-            throw std::invalid_argument("the option " + json_quoted(key) + " is not known here; update rnnfast");
+            refuse({"the option ", json_quoted(key), " is not known here; update rnnfast"});
 }
 
 }  // namespace rnnfast::core

@@ -7,6 +7,7 @@
 #include "files/json.h"
 #include "files/system_file.h"
 #include "rnnfast/error.hpp"
+#include "runtime/sentence.h"
 
 namespace rnnfast::core {
 
@@ -83,7 +84,7 @@ struct Entry {
 };
 
 Entry parse_entry(const std::string& name, const Json& json, const std::string& file, uint64_t data_bytes) {
-    const auto fail = [&](const std::string& why) { throw Error(file + ": tensor " + json_quoted(name) + ": " + why); };
+    const auto fail = [&](const std::string& why) { refuse_file({file, ": tensor ", json_quoted(name), ": ", why}); };
     const Json *dtype = json.find("dtype"), *shape = json.find("shape"), *offsets = json.find("data_offsets");
     if (json.kind != Json::Kind::object || json.members.size() != 3 || !dtype || !shape || !offsets)
         fail("expected exactly dtype, shape and data_offsets");
@@ -153,8 +154,8 @@ std::string header_of(const std::vector<NamedTensor>& order, const std::map<std:
     header += "}";
     header.append((8 - header.size() % 8) % 8, ' ');  // so that the tensors are aligned
     if (header.size() > largest_header)
-        throw Error(name + ": not written: the vocabulary and names need " + std::to_string(header.size()) +
-                    " bytes, more than the largest header, " + std::to_string(largest_header) + "; raise min_freq");
+        refuse_file({name, ": not written: the vocabulary and names need ", header.size(),
+                     " bytes, more than the largest header, ", largest_header, "; raise min_freq"});
     std::string length(length_bytes, '\0');
     for (size_t i = 0; i < length_bytes; ++i)
         length[i] = static_cast<char>(static_cast<uint64_t>(header.size()) >> (8 * i));
@@ -164,8 +165,8 @@ std::string header_of(const std::vector<NamedTensor>& order, const std::map<std:
 void check_finite(const std::map<std::string, TensorView>& tensors, const std::string& name) {
     for (const auto& [tensor, view] : tensors)
         if (const size_t bad = first_not_finite(view); bad != view.size)
-            throw Error(name + ": not written: " + json_quoted(tensor) + " has NaN or infinity at " +
-                        std::to_string(bad) + "; training diverged, try a smaller lr");
+            refuse_file({name, ": not written: ", json_quoted(tensor), " has NaN or infinity at ", bad,
+                         "; training diverged, try a smaller lr"});
 }
 
 }  // namespace
@@ -176,14 +177,14 @@ void SafetensorsFile::check_finite() {
     for (const auto& [tensor, view] : tensors_) {
         const size_t bad = first_not_finite(view);
         if (bad != view.size)
-            throw Error(name_ + ": tensor " + json_quoted(tensor) + " has NaN or infinity at " + std::to_string(bad) +
-                        "; the model was damaged or its training diverged");
+            refuse_file({name_, ": tensor ", json_quoted(tensor), " has NaN or infinity at ", bad,
+                         "; the model was damaged or its training diverged"});
     }
     finite_ = true;
 }
 
 const float* SafetensorsFile::floats(const std::string& name, const TensorView& tensor, Buffer& buffer) const {
-    const auto fail = [&](const std::string& why) { throw Error(name_ + ": tensor " + json_quoted(name) + " " + why); };
+    const auto fail = [&](const std::string& why) { refuse_file({name_, ": tensor ", json_quoted(name), " ", why}); };
     if (tensor.dtype == Dtype::other)
         fail("has dtype " + tensor.foreign + "; only " + readable + " can be read as float32");
     if (!finite_)
@@ -231,7 +232,7 @@ SafetensorsFile SafetensorsFile::open(const std::string& path) {
 }
 
 SafetensorsFile SafetensorsFile::view(std::string_view bytes, const std::string& name) {
-    const auto fail = [&](const std::string& why) { throw Error(name + ": not a safetensors file: " + why); };
+    const auto fail = [&](const std::string& why) { refuse_file({name, ": not a safetensors file: ", why}); };
     if (bytes.size() < length_bytes) fail("only " + std::to_string(bytes.size()) + " bytes long");
     uint64_t header = 0;
     for (size_t i = 0; i < length_bytes; ++i)

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "rnnfast/error.hpp"
+#include "runtime/sentence.h"
 
 #if defined(_WIN32)
 #include <io.h>
@@ -74,14 +75,14 @@ FileBytes read_file(const std::string& path) {
     const std::filesystem::path place = std::filesystem::u8path(path);
     std::error_code error;
     const bool regular = std::filesystem::is_regular_file(place, error);
-    if (error) throw Error(path + ": cannot be opened: " + error.message());
-    if (!regular) throw Error(path + ": is not a file");
+    if (error) refuse_file({path, ": cannot be opened: ", error.message()});
+    if (!regular) refuse_file({path, ": is not a file"});
     const auto size = static_cast<size_t>(std::filesystem::file_size(place, error));
     std::ifstream stream(place, std::ios::binary);
-    if (error || !stream) throw Error(path + ": cannot be opened: " + (error ? error.message() : reason()));
+    if (error || !stream) refuse_file({path, ": cannot be opened: ", (error ? error.message() : reason())});
     const std::shared_ptr<char> memory(new char[size], std::default_delete<char[]>());
     if (!stream.read(memory.get(), static_cast<std::streamsize>(size)))
-        throw Error(path + ": cannot be read: " + reason());
+        refuse_file({path, ": cannot be read: ", reason()});
     return {memory, size};
 }
 #else
@@ -94,18 +95,18 @@ FileBytes read_file(const std::string& path) {
     };
     const Descriptor file{::open(path.c_str(), O_RDONLY | O_CLOEXEC)};
     struct stat status;
-    if (file.number < 0 || ::fstat(file.number, &status) != 0) throw Error(path + ": cannot be opened: " + reason());
-    if (!S_ISREG(status.st_mode)) throw Error(path + ": is not a file");
+    if (file.number < 0 || ::fstat(file.number, &status) != 0) refuse_file({path, ": cannot be opened: ", reason()});
+    if (!S_ISREG(status.st_mode)) refuse_file({path, ": is not a file"});
     const auto size = static_cast<size_t>(status.st_size);
     if (size == 0) return {};
     std::shared_ptr<const void> memory = contents(file.number, size);
-    if (!memory) throw Error(path + ": cannot be read: " + reason());
+    if (!memory) refuse_file({path, ": cannot be read: ", reason()});
     return {std::move(memory), size};
 }
 #endif
 
 OutputFile::OutputFile(const std::string& path) : path_(path), descriptor_(open_for_writing(path)) {
-    if (descriptor_ < 0) throw Error(path_ + ": cannot be written: " + reason());
+    if (descriptor_ < 0) refuse_file({path_, ": cannot be written: ", reason()});
 }
 
 OutputFile::~OutputFile() {
@@ -115,7 +116,7 @@ OutputFile::~OutputFile() {
 void OutputFile::close() {
     const int descriptor = descriptor_;
     descriptor_ = -1;
-    if (close_descriptor(descriptor) != 0) throw Error(path_ + ": cannot be written: " + reason());
+    if (close_descriptor(descriptor) != 0) refuse_file({path_, ": cannot be written: ", reason()});
 }
 
 void write_all(int descriptor, const void* data, size_t size) {

@@ -8,6 +8,7 @@
 #include "files/utf8.h"
 #include "rnnfast/error.hpp"
 #include "runtime/check.h"
+#include "runtime/sentence.h"
 
 namespace rnnfast::core {
 
@@ -159,7 +160,7 @@ uint64_t hash(std::string_view token) {  // FNV-1a
 TokenTable::TokenTable(std::string_view json) : TokenTable(parse_json(json)) {}
 
 TokenTable::TokenTable(Json root) {
-    const auto fail = [](const std::string& why) { throw Error("its vocabulary cannot be used: " + why); };
+    const auto fail = [](const std::string& why) { refuse_file({"its vocabulary cannot be used: ", why}); };
     const Json* tokenizer = root.find("tokenizer");
     const bool is_name = tokenizer && tokenizer->kind == Json::Kind::string;
     const TokenizerInfo* known = is_name ? tokenizer_with(&TokenizerInfo::name_in_file, tokenizer->string) : nullptr;
@@ -200,13 +201,12 @@ int32_t TokenTable::id_of(std::string_view token_) const {
 }
 
 std::vector<int32_t> TokenTable::encode(std::string_view text) const {
-    if (!size()) throw std::invalid_argument("the model has no vocabulary to read a text with; give token ids");
+    if (!size()) refuse({"the model has no vocabulary to read a text with; give token ids"});
     if (const size_t bad = invalid_utf8(text); bad != std::string_view::npos)
-        throw std::invalid_argument("the text is not UTF-8 at byte " + std::to_string(bad) + "; convert it first");
+        refuse({"the text is not UTF-8 at byte ", bad, "; convert it first"});
     const TokenizerInfo& tokenizer = *tokenizer_named(tokenizer_);
     if (!tokenizer.end_of_token)
-        throw std::invalid_argument("texts for the tokenizer \"" + tokenizer_ +
-                                    "\" are tokenized in Python only; give ids");
+        refuse({"texts for the tokenizer \"", tokenizer_, "\" are tokenized in Python only; give ids"});
     std::string prepared;
     if (lower_) text = prepared = lower_case(text);
     if (tokenizer.prepare) text = prepared = tokenizer.prepare(text);
@@ -225,10 +225,9 @@ std::vector<int32_t> TokenTable::encode(std::string_view text) const {
 }
 
 std::string TokenTable::decode(const int32_t* ids, size_t count) const {
-    if (!size()) throw std::invalid_argument("the model has no vocabulary to write a text with; use the ids");
+    if (!size()) refuse({"the model has no vocabulary to write a text with; use the ids"});
     if (!tokenizer_named(tokenizer_)->space)
-        throw std::invalid_argument("tokens of \"" + tokenizer_ +
-                                    "\" are converted to text in Python only; use their ids");
+        refuse({"tokens of \"", tokenizer_, "\" are converted to text in Python only; use their ids"});
     std::string text;
     std::string_view before;
     check_ids(ids, count, {size()});

@@ -6,6 +6,7 @@
 
 #include "ops/elementwise.h"
 #include "runtime/random.h"
+#include "runtime/sentence.h"
 
 namespace rnnfast::core {
 
@@ -21,13 +22,11 @@ void check(const AdaptiveShape& s) {
     for (size_t i = 0; i < s.cutoffs.size(); ++i) {
         const size_t at = s.cutoffs[i], least = i ? s.cutoffs[i - 1] + 1 : 1;
         if (at < least || at >= s.vocabulary)
-            throw std::invalid_argument("cutoffs: " + std::to_string(at) + " is at position " + std::to_string(i) +
-                                        ", expected ascending ids from " + std::to_string(least) + " to " +
-                                        std::to_string(s.vocabulary - 1));
+            refuse({"cutoffs: ", at, " is at position ", i, ", expected ascending ids from ", least, " to ",
+                    s.vocabulary - 1});
         if (projected(s, i) == 0)
-            throw std::invalid_argument("div_value: cluster " + std::to_string(i) + " would read hidden_size / " +
-                                        std::to_string(s.div_value) + "^" + std::to_string(i + 1) +
-                                        " numbers, less than 1; give a smaller div_value or fewer cutoffs");
+            refuse({"div_value: cluster ", i, " would read hidden_size / ", std::to_string(s.div_value), "^", i + 1,
+                    " numbers, less than 1; give a smaller div_value or fewer cutoffs"});
     }
 }
 

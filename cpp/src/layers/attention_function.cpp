@@ -6,6 +6,7 @@
 
 #include "runtime/check.h"
 #include "runtime/fingerprint.h"
+#include "runtime/sentence.h"
 
 namespace rnnfast::core {
 
@@ -77,12 +78,11 @@ void project_panels(const Team& team, const PackedMatrix& weights, const float* 
 AttentionFunction::AttentionFunction(const AttentionOptions& options, const Kernels& kernels)
     : options_(options), kernels_(&kernels) {
     const size_t D = options.embed_dim, heads = options.num_heads;
-    if (D == 0 || heads == 0) throw std::invalid_argument("SelfAttention: embed_dim and num_heads must be at least 1");
+    if (D == 0 || heads == 0) refuse({"SelfAttention: embed_dim and num_heads must be at least 1"});
     if (D % heads)
-        throw std::invalid_argument("SelfAttention: embed_dim is " + std::to_string(D) + " and num_heads " +
-                                    std::to_string(heads) + "; expected heads of equal size");
+        refuse({"SelfAttention: embed_dim is ", D, " and num_heads ", heads, "; expected heads of equal size"});
     constexpr size_t most = 0x1fffffff;  // products of two sizes then fit 64 bits
-    if (D > most) throw std::invalid_argument("SelfAttention: embed_dim must be at most " + std::to_string(most));
+    if (D > most) refuse({"SelfAttention: embed_dim must be at most ", most});
     heads_ = head_panels(kernels, heads, D / heads);
     scale_ = static_cast<float>(1.0 / std::sqrt(static_cast<double>(heads_.size)));
 }

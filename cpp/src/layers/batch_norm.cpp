@@ -1,4 +1,5 @@
 #include "layers/batch_norm.h"
+#include "runtime/sentence.h"
 
 #include <algorithm>
 #include <cmath>
@@ -38,8 +39,8 @@ const BatchNorm1d::Folded& BatchNorm1d::folded() const {
     return folded_.get([&](Folded& f) {
         for (size_t i = 0; i < options_.size; ++i)
             if (const float variance = running_var_.value.data()[i]; !(variance + options_.epsilon > 0))
-                throw std::invalid_argument("running_var[" + std::to_string(i) + "] is " + std::to_string(variance) +
-                                            ": expected a variance, which with eps is more than 0");
+                refuse({"running_var[", i, "] is ", std::to_string(variance),
+                        ": expected a variance, which with eps is more than 0"});
         for (Buffer* b : {&f.mean, &f.scale, &f.bias}) b->reserve(options_.size);
         std::copy_n(running_mean_.value.data(), options_.size, f.mean.data());
         if (options_.affine) std::copy_n(bias_.value.data(), options_.size, f.bias.data());
@@ -88,8 +89,7 @@ void BatchNorm1d::forward(const float* x, size_t places, float* y, size_t most_t
 void BatchNorm1d::forward_in_training(const float* x, const BatchPlaces& p, float* y, BatchNormTape& tape) const {
     const size_t D = options_.size;
     if (p.count < 2)
-        throw std::invalid_argument("reads " + std::to_string(p.count) +
-                                    " steps in all rows together, and needs two or more to train: their variance");
+        refuse({"reads ", p.count, " steps in all rows together, and needs two or more to train: their variance"});
     for (Buffer* b : {&tape.mean, &tape.variance, &tape.scale}) b->reserve(D);
     BatchNorm b;
     b.rows = p.count;

@@ -5,6 +5,7 @@
 #include <stdexcept>
 
 #include "runtime/random.h"
+#include "runtime/sentence.h"
 
 namespace rnnfast::core {
 
@@ -14,14 +15,12 @@ Conv1d::Conv1d(const Conv1dOptions& options, std::optional<uint64_t> seed, const
     constexpr size_t most = 0x7fffffff;  // products of two sizes then fit 64 bits
     const size_t groups = options.groups;
     if (std::max({C, O, k, options.dilation, options.stride, options.before, options.after}) > most || k * C > most)
-        throw std::invalid_argument("Conv1d: sizes must be at most " + std::to_string(most));
+        refuse({"Conv1d: sizes must be at most ", most});
     if (std::min({C, O, k, options.dilation, options.stride, groups}) == 0)
-        throw std::invalid_argument(
-            "Conv1d: in_channels, out_channels, kernel_size, dilation, stride and groups must be at least 1");
+        refuse({"Conv1d: in_channels, out_channels, kernel_size, dilation, stride and groups must be at least 1"});
     if (C % groups || O % groups)
-        throw std::invalid_argument("Conv1d: groups is " + std::to_string(groups) + ", in_channels " +
-                                    std::to_string(C) + " and out_channels " + std::to_string(O) +
-                                    ": expected a divisor of both");
+        refuse({"Conv1d: groups is ", groups, ", in_channels ", C, " and out_channels ", O,
+                ": expected a divisor of both"});
     weight_ = make_parameter("weight", {O, inputs(), k}, seed.has_value());
     bias_ = make_parameter("bias", {options.bias ? O : 0}, seed.has_value());
     const double bound = 1.0 / std::sqrt(static_cast<double>(inputs() * k));  // PyTorch's initialization
@@ -44,12 +43,11 @@ void Conv1d::weights_changed() {
 Parameters Conv1d::parameters() { return options_.bias ? Parameters{&weight_, &bias_} : Parameters{&weight_}; }
 
 size_t Conv1d::output_steps(size_t steps) const {
-    if (steps == 0) throw std::invalid_argument("Conv1d: the input has no steps, expected at least one step");
+    if (steps == 0) refuse({"Conv1d: the input has no steps, expected at least one step"});
     const size_t given = options_.output_steps(steps);
     if (given == 0)
-        throw std::invalid_argument("Conv1d: the input has " + std::to_string(steps) + " steps, with padding " +
-                                    std::to_string(steps + options_.before + options_.after) + "; the kernel spans " +
-                                    std::to_string(options_.reach() + 1) + ". Give more steps or more padding.");
+        refuse({"Conv1d: the input has ", steps, " steps, with padding ", steps + options_.before + options_.after,
+                "; the kernel spans ", options_.reach() + 1, ". Give more steps or more padding."});
     return given;
 }
 

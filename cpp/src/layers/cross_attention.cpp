@@ -5,6 +5,7 @@
 #include <stdexcept>
 
 #include "runtime/random.h"
+#include "runtime/sentence.h"
 
 namespace rnnfast::core {
 
@@ -21,12 +22,11 @@ CrossAttention::CrossAttention(const CrossAttentionOptions& options, std::option
           return f;
       }) {
     const size_t H = options.query_size, C = options.memory_size;
-    if (H == 0 || C == 0) throw std::invalid_argument("attention: query_size and memory_size must be at least 1");
-    if (options.kind == AttentionKind::none) throw std::invalid_argument("attention: the kind is none");
+    if (H == 0 || C == 0) refuse({"attention: query_size and memory_size must be at least 1"});
+    if (options.kind == AttentionKind::none) refuse({"attention: the kind is none"});
     if (options.kind == AttentionKind::dot && H != C)
-        throw std::invalid_argument("attention 'dot' multiplies the decoder's state of " + std::to_string(H) +
-                                    " units with the encoder's outputs of " + std::to_string(C) +
-                                    ": expected the same size; use 'general', or an encoder in one direction");
+        refuse({"attention 'dot' multiplies the decoder's state of ", H, " units with the encoder's outputs of ", C,
+                ": expected the same size; use 'general', or an encoder in one direction"});
     if (additive()) {
         query_ = add(prefix + "query.weight", {H, H}, H, part_seed(seed, 1));
         key_ = add(prefix + "key.weight", {H, C}, C, part_seed(seed, 2));

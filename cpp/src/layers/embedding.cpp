@@ -4,13 +4,13 @@
 
 #include "ops/embedding.h"
 #include "runtime/check.h"
+#include "runtime/sentence.h"
 
 namespace rnnfast::core {
 
 Embedding::Embedding(size_t rows, size_t width, std::optional<uint64_t> key, const Kernels& kernels)
     : kernels_(&kernels), weight_(make_parameter("weight", {rows, width}, key.has_value())) {
-    if (rows == 0 || width == 0)
-        throw std::invalid_argument("Embedding: num_embeddings and embedding_dim must be at least 1");
+    if (rows == 0 || width == 0) refuse({"Embedding: num_embeddings and embedding_dim must be at least 1"});
     normal_(weight_, key.value_or(0));
 }
 

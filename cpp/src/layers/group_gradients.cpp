@@ -1,4 +1,5 @@
 #include "layers/group_gradients.h"
+#include "runtime/sentence.h"
 
 #include <stdexcept>
 
@@ -7,8 +8,7 @@ namespace rnnfast::core {
 void check_memory_of_groups(const Parameters& parameters, const RowGroups& groups) {
     for (const Parameter* p : parameters)
         if (groups.sums.apart && !p->statistic && p->grad.size() != groups.count() * p->size())
-            throw std::invalid_argument("backward: the gradients have no memory for " + std::to_string(groups.count()) +
-                                        " groups apart");
+            refuse({"backward: the gradients have no memory for ", groups.count(), " groups apart"});
 }
 
 void linear_backward(const Kernels& kernels, LinearGradients g, Parameter& weight, Parameter* bias,

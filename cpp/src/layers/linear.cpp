@@ -4,6 +4,7 @@
 #include <stdexcept>
 
 #include "runtime/random.h"
+#include "runtime/sentence.h"
 
 namespace rnnfast::core {
 
@@ -13,8 +14,7 @@ Linear::Linear(size_t inputs, size_t outputs, bool bias, std::optional<uint64_t>
       weight_(make_parameter("weight", {outputs, inputs}, seed.has_value())),
       bias_(make_parameter("bias", {bias ? outputs : 0}, seed.has_value())),
       packed_([&kernels, weights, inputs, outputs] { return PackedLinear(kernels, weights, inputs, outputs); }) {
-    if (inputs == 0 || outputs == 0)
-        throw std::invalid_argument("Linear: in_features and out_features must be at least 1");
+    if (inputs == 0 || outputs == 0) refuse({"Linear: in_features and out_features must be at least 1"});
     const double bound = 1.0 / std::sqrt(static_cast<double>(inputs));  // PyTorch's initialization
     uint64_t key = seed.value_or(0);
     for (Parameter* p : {&weight_, &bias_}) uniform_(*p, bound, key = random_key(seed.value_or(0), key + 1));

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "ops/softmax_loss.h"
+#include "runtime/sentence.h"
 
 namespace rnnfast::core {
 
@@ -16,9 +17,8 @@ double linear_cross_entropy(const Kernels& kernels, const LinearCrossEntropy& l)
     for (size_t r = 0; r < l.rows; ++r) {
         const int64_t target = l.targets[r];
         if (target != l.ignored && (target < 0 || static_cast<size_t>(target) >= l.classes))
-            throw std::out_of_range("Target " + std::to_string(target) + " is out of bounds: expected 0 to " +
-                                    std::to_string(l.classes - 1) + ", or " + std::to_string(l.ignored) +
-                                    " (ignore_index)");
+            refuse_index({"Target ", target, " is out of bounds: expected 0 to ", l.classes - 1, ", or ", l.ignored,
+                          " (ignore_index)"});
         targets[r] = target == l.ignored ? -1 : static_cast<int32_t>(target);
         counted += target != l.ignored;
     }

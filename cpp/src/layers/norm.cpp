@@ -1,4 +1,5 @@
 #include "layers/norm.h"
+#include "runtime/sentence.h"
 
 #include <algorithm>
 #include <stdexcept>
@@ -10,7 +11,7 @@ LayerNorm::LayerNorm(const LayerNormOptions& options, const Kernels& kernels, bo
       kernels_(&kernels),
       weight_(make_parameter("weight", {options.weight ? options.size : 0}, values)),
       bias_(make_parameter("bias", {options.weight && options.bias ? options.size : 0}, values)) {
-    if (options.size == 0) throw std::invalid_argument("LayerNorm: normalized_size must be at least 1");
+    if (options.size == 0) refuse({"LayerNorm: normalized_size must be at least 1"});
     std::fill_n(weight_.value.data(), weight_.size(), 1.0f);
 }
 

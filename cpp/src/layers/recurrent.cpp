@@ -4,13 +4,14 @@
 #include <stdexcept>
 
 #include "runtime/random.h"
+#include "runtime/sentence.h"
 
 namespace rnnfast::core {
 
 namespace {
 
 void check(const RecurrentOptions& o) {
-    const auto fail = [](const std::string& text) { throw std::invalid_argument(text); };
+    const auto fail = [](const std::string& text) { refuse({text}); };
     if (o.hidden_size == 0) fail("hidden_size is 0: expected at least 1");
     if (o.num_layers == 0) fail("num_layers is 0: expected at least 1");
     constexpr size_t most = 0x7fffffff;  // products of two sizes then fit 64 bits
@@ -35,11 +36,10 @@ void check(const RecurrentOptions& o) {
 
 void check_window(const char* option, size_t window, const std::string& cell) {
     const std::string given = std::string(option) + " is " + std::to_string(window);
-    if (window != 1 && window != 2) throw std::invalid_argument(given + ": expected 1 or 2");
+    if (window != 1 && window != 2) refuse({given, ": expected 1 or 2"});
     if (window == 2 && cell != "qrnn")
-        throw std::invalid_argument(given + " and the cell '" + cell +
-                                    "': expected the cell 'qrnn', whose gates can read two steps of input, or " +
-                                    option + " 1");
+        refuse({given, " and the cell '", cell,
+                "': expected the cell 'qrnn', whose gates can read two steps of input, or ", option, " 1"});
 }
 
 Recurrent::Recurrent(RecurrentOptions options, std::optional<uint64_t> seed, const Kernels& kernels,
@@ -236,15 +236,15 @@ void Recurrent::add_dropped_gradients(RecurrentTape& tape) {
 
 void Recurrent::check_input(const RecurrentInput& input, bool save) const {
     if (input.tokens && options_.fixed_size)
-        throw std::invalid_argument("token input with fixed inputs: expected x, such as rows of an embedding");
+        refuse({"token input with fixed inputs: expected x, such as rows of an embedding"});
     if (input.tokens && options_.window > 1)
-        throw std::invalid_argument("token input with a window of 2: expected x, such as rows of an embedding");
+        refuse({"token input with a window of 2: expected x, such as rows of an embedding"});
     if (save && options_.weights == Weights::int8)
-        throw std::invalid_argument("int8 weights are for inference only: train with weights \"f32\" or \"bf16\"");
+        refuse({"int8 weights are for inference only: train with weights \"f32\" or \"bf16\""});
     if (input.part.size() && (!save || options_.recompute || options_.bidirectional || input.tokens))
-        throw std::invalid_argument("a sequence in parts: expected training, one direction, x, and no recomputation");
+        refuse({"a sequence in parts: expected training, one direction, x, and no recomputation"});
     if (input.fixed_part && options_.bidirectional)
-        throw std::invalid_argument("the part of fixed inputs is for one direction: expected only the inputs");
+        refuse({"the part of fixed inputs is for one direction: expected only the inputs"});
 }
 
 void Recurrent::forward(const RecurrentInput& input, const RecurrentState& start, float* y,
@@ -266,8 +266,7 @@ void Recurrent::forward(const RecurrentInput& input, const RecurrentState& start
 
 void Recurrent::backward(RecurrentTape& tape, const float* dy, const RecurrentState& dend, float* dx,
                          const RecurrentStateOut& dstart, float* dfixed) {
-    if (!tape.saved)
-        throw std::invalid_argument("backward: nothing was saved, or backward was called already; run forward again");
+    if (!tape.saved) refuse({"backward: nothing was saved, or backward was called already; run forward again"});
     check_weights(tape);
     tape.saved = false;
     const bool input_gradient = dstart.x || (dx && options_.input_size) || (dfixed && options_.fixed_size);

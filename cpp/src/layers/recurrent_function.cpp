@@ -3,6 +3,7 @@
 #include <stdexcept>
 
 #include "runtime/fingerprint.h"
+#include "runtime/sentence.h"
 
 namespace rnnfast::core {
 
@@ -78,7 +79,7 @@ void RecurrentFunction::run(const RecurrentCall& call, const std::vector<ScanWei
 
 void RecurrentFunction::forward(const RecurrentCall& call, const RecurrentStateOut& end) const {
     if (options_.weights == Weights::int8 && call.saved)
-        throw std::invalid_argument("int8 weights are for running a layer: train with weights \"f32\" or \"bf16\"");
+        refuse({"int8 weights are for running a layer: train with weights \"f32\" or \"bf16\""});
     Pool<Workspace>::Loan own(workspaces_);
     pack(call, *own);
     run(call, own->scans, end, *own);

@@ -6,6 +6,7 @@
 
 #include "runtime/check.h"
 #include "runtime/random.h"
+#include "runtime/sentence.h"
 
 namespace rnnfast::core {
 
@@ -67,7 +68,7 @@ void SelfAttention::forward(const ConstSequence& x, const int64_t* lengths, floa
 }
 
 void SelfAttention::backward(SelfAttentionTape& tape, const float* x, const float* dy, float* dx) {
-    if (!tape.saved) throw std::invalid_argument("backward has already used this tape: run forward again");
+    if (!tape.saved) refuse({"backward has already used this tape: run forward again"});
     stamp_.check(tape.weights);
     tape.saved = false;
     const AttentionBackward& packed = backward_.get([&](AttentionBackward& p) { function_.pack(values(), p); });
@@ -123,12 +124,11 @@ void SelfAttention::fit(AttentionCache& cache, size_t rows) const {
         cache.kernels = &kernels();
     }
     if (cache.rows != rows || cache.embed_dim != options().embed_dim || cache.num_heads != options().num_heads)
-        throw std::invalid_argument("SelfAttention: the state is of " +
-                                    text(cache.embed_dim, cache.num_heads, cache.rows) + ", this step has " +
-                                    text(options().embed_dim, options().num_heads, rows) +
-                                    "; give the state that this layer returned, or None to start");
+        refuse({"SelfAttention: the state is of ", text(cache.embed_dim, cache.num_heads, cache.rows),
+                ", this step has ", text(options().embed_dim, options().num_heads, rows),
+                "; give the state that this layer returned, or None to start"});
     if (cache.kernels != &kernels())
-        throw std::invalid_argument("SelfAttention: the state was made for another instruction set; start a new one");
+        refuse({"SelfAttention: the state was made for another instruction set; start a new one"});
 }
 
 void SelfAttention::step(const float* x, size_t rows, AttentionCache& cache, float* y) const {

@@ -1,4 +1,5 @@
 #include "layers/stream.h"
+#include "runtime/sentence.h"
 
 #include <algorithm>
 #include <stdexcept>
@@ -203,11 +204,12 @@ void stream_run(const Stack& stack, const RecurrentInput& input, StreamState* co
 
 Stream::Stream(const Recurrent& layer, size_t rows) : layer_(layer) {
     if (layer.directions() != 1)
-        throw std::invalid_argument(
-            "a bidirectional layer cannot stream: its backward direction starts at the end of the sequence; call it on "
-            "the "
-            "whole sequence, or make it with bidirectional=False");
-    if (rows == 0) throw std::invalid_argument("rows is 0: expected at least 1");
+        refuse(
+            {"a bidirectional layer cannot stream: its backward direction starts at the end of the sequence; call it "
+             "on "
+             "the "
+             "whole sequence, or make it with bidirectional=False"});
+    if (rows == 0) refuse({"rows is 0: expected at least 1"});
     const Stack stack = layer.stack();
     state_ = StreamState(stack, rows);
     flops_ = step_flops(stack, rows);

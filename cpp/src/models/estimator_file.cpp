@@ -70,7 +70,7 @@ std::vector<double> reals(const Json& json, const char* key) {
 Scaling scaling_in(const Json& config) {
     Scaling s{reals(config, "mean"), reals(config, "scale")};
     if (s.mean.size() != s.scale.size() || *std::min_element(s.scale.begin(), s.scale.end()) <= 0)
-        throw std::invalid_argument("scale must hold a positive number for each of mean");
+        refuse({"scale must hold a positive number for each of mean"});
     return s;
 }
 
@@ -82,7 +82,7 @@ std::vector<std::string> labels_in(const Json& config) {
     std::vector<std::string> labels;
     const auto add_number = [&](double number) {
         if (!floats && std::abs(number) > 9007199254740992.0)
-            throw std::invalid_argument("a class beyond 2^53 in magnitude; use names for such classes");
+            refuse({"a class beyond 2^53 in magnitude; use names for such classes"});
         labels.push_back(floats ? json_number(number) : std::to_string(static_cast<int64_t>(number)));
     };
     for (size_t i = 0; i < classes.ends.size(); ++i) labels.emplace_back(classes.item(i));
@@ -95,9 +95,9 @@ std::vector<std::string> labels_in(const Json& config) {
         else if (item.kind == Json::Kind::integer || item.kind == Json::Kind::number)
             add_number(item.number);
         else
-            throw std::invalid_argument("classes must be a list of texts, numbers, or true and false");
+            refuse({"classes must be a list of texts, numbers, or true and false"});
     }
-    if (labels.empty()) throw std::invalid_argument("classes must be a list of at least one label");
+    if (labels.empty()) refuse({"classes must be a list of at least one label"});
     return labels;
 }
 
@@ -120,7 +120,7 @@ void read_config(SafetensorsFile& file, const char* kind, const std::function<vo
     const std::string& text = metadata_of(file, "config", "has no configuration");
     try {
         const Json config = parse_json(text);
-        if (config.kind != Json::Kind::object) throw std::invalid_argument("expected a JSON object");
+        if (config.kind != Json::Kind::object) refuse({"expected a JSON object"});
         body(config);
     } catch (const std::exception& error) {
         refuse_file({file.name(), ": its configuration cannot be used: ", error.what()});
@@ -138,8 +138,7 @@ void check_members(const Json& config, const std::vector<std::string_view>& top,
 LabellerFile::LabellerFile(SafetensorsFile opened, LabelsOf what) : network(std::move(opened), {}) {
     const bool tags = what == LabelsOf::steps;
     read_config(network.file, tags ? "sequence_tagger" : "sequence_classifier", [&](const Json& config) {
-        if (config.find("tokens"))
-            throw std::invalid_argument("it is of version 0.1; load and save it with this version in Python");
+        if (config.find("tokens")) refuse({"it is of version 0.1; load and save it with this version in Python"});
         std::vector<std::string_view> known = {"cell",      "hidden_size", "num_layers", "embedding_size",
                                                "tokenizer", "epochs",      "batch_size", "lr",
                                                "clip_norm", "seed",        "input",      "verbose"};
@@ -153,7 +152,7 @@ LabellerFile::LabellerFile(SafetensorsFile opened, LabelsOf what) : network(std:
         const OptionsReader read(params);
         std::string json, pooling;
         if (const Json* vocabulary = config.find("vocabulary")) {
-            if (config.find("mean")) throw std::invalid_argument("it has both a vocabulary and a mean");
+            if (config.find("mean")) refuse({"it has both a vocabulary and a mean"});
             tokens = TokenTable(*vocabulary);
             size_t width = 0;
             read(required("embedding_size"), width, Size{1});
@@ -176,7 +175,7 @@ AutoregressorFile::AutoregressorFile(SafetensorsFile opened) : network(std::move
     NetworkParams p;
     read_config(network.file, "autoregressor", [&](const Json& config) {
         if (network.file.tensors().count("series"))
-            throw std::invalid_argument("it is of version 0.1; load and save it with this version in Python");
+            refuse({"it is of version 0.1; load and save it with this version in Python"});
         check_members(config, {"params", "loss_curve", "mean", "scale", "flat", "features"},
                       {"cell", "hidden_size", "num_layers", "num_steps", "epochs", "batch_size", "lr", "clip_norm",
                        "seed", "verbose"});
@@ -224,10 +223,9 @@ Horizon horizon_in(const Json& config, const Json& params) {
     std::string base;
     of_config(required("base"), base);
     h.base = named<Horizon::Base>("base", base);
-    if (h.season == 0 && h.base >= Horizon::Base::season)
-        throw std::invalid_argument("its base is a season, and it has none");
+    if (h.season == 0 && h.base >= Horizon::Base::season) refuse({"its base is a season, and it has none"});
     if (h.season) h.seasons = terms == h.terms() + 2 ? 2 : 1;
-    if (h.terms() != terms) throw std::invalid_argument("terms do not fit its season and exogenous columns");
+    if (h.terms() != terms) refuse({"terms do not fit its season and exogenous columns"});
     return h;
 }
 
@@ -248,7 +246,7 @@ ForecasterFile::ForecasterFile(SafetensorsFile opened) : network(std::move(opene
         scaling = scaling_in(config);
         for (const Json& log : member(config, "logs").items)
             logs.push_back(log.kind == Json::Kind::boolean && log.boolean);
-        if (logs.size() != scaling.size()) throw std::invalid_argument("logs must hold true or false for each of mean");
+        if (logs.size() != scaling.size()) refuse({"logs must hold true or false for each of mean"});
         const auto p = options_in<NetworkParams>(params);
         network.description = read_network(parse_json(input_json("size", horizon.width()) + recurrent_json(p, "0") +
                                                       output_json(3 * horizon.steps, "1")));

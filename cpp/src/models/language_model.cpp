@@ -9,6 +9,7 @@
 #include "ops/softmax_loss.h"
 #include "runtime/check.h"
 #include "runtime/random.h"
+#include "runtime/sentence.h"
 
 namespace rnnfast::core {
 
@@ -18,22 +19,20 @@ void check_output(const LanguageModelOptions& o) {
     const Output output = o.output.value_or(Output::softmax);
     const auto only = [&](bool given, const char* name, Output wanted) {
         if (given != (output == wanted) && (given || wanted == Output::sampled))
-            throw std::invalid_argument(std::string(name) + " and output '" + std::string(name_of(output)) +
-                                        "': expected both " + name + " and output '" + std::string(name_of(wanted)) +
-                                        "', or neither");
+            refuse({name, " and output '", name_of(output), "': expected both ", name, " and output '", name_of(wanted),
+                    "', or neither"});
     };
     only(o.num_sampled.has_value(), "num_sampled", Output::sampled);
     only(o.div_value.has_value(), "div_value", Output::adaptive);
     if (o.cutoffs.empty() == (output == Output::adaptive))
-        throw std::invalid_argument("cutoffs and output '" + std::string(name_of(output)) +
-                                    "': expected both cutoffs and output 'adaptive', or neither");
+        refuse({"cutoffs and output '", name_of(output), "': expected both cutoffs and output 'adaptive', or neither"});
     if (output == Output::adaptive && o.tie_weights)
-        throw std::invalid_argument(
-            "tie_weights with output 'adaptive': clusters have smaller tables than the embedding's; expected one of "
-            "them");
+        refuse(
+            {"tie_weights with output 'adaptive': clusters have smaller tables than the embedding's; expected one of "
+             "them"});
     if (o.num_sampled.value_or(0) >= o.vocabulary)
-        throw std::invalid_argument("num_sampled is " + std::to_string(*o.num_sampled) + ", expected less than the " +
-                                    std::to_string(o.vocabulary) + " tokens of the vocabulary");
+        refuse({"num_sampled is ", *o.num_sampled, ", expected less than the ", o.vocabulary,
+                " tokens of the vocabulary"});
     check(o.output_shape());
 }
 
@@ -41,23 +40,22 @@ void check_output(const LanguageModelOptions& o) {
 
 void check(const LanguageModelOptions& o) {
     cell_named(o.cell);
-    if (o.vocabulary == 0) throw std::invalid_argument("the vocabulary is empty: expected at least one token");
+    if (o.vocabulary == 0) refuse({"the vocabulary is empty: expected at least one token"});
     if (o.tie_weights && o.embedding_size == 0)
-        throw std::invalid_argument(
-            "tie_weights: embedding_size is 0 (one-hot input), expected an embedding, whose table the output uses");
+        refuse(
+            {"tie_weights: embedding_size is 0 (one-hot input), expected an embedding, whose table the output uses"});
     if (o.embedding_dropout.value_or(0) > 0 && o.embedding_size == 0)
-        throw std::invalid_argument("embedding_dropout: embedding_size is 0 (one-hot input), expected an embedding");
+        refuse({"embedding_dropout: embedding_size is 0 (one-hot input), expected an embedding"});
     if (o.residual && o.embedding_size != o.hidden_size)
-        throw std::invalid_argument("residual: embedding_size is " + std::to_string(o.embedding_size) +
-                                    " and hidden_size " + std::to_string(o.hidden_size) +
-                                    ", expected the same, since every layer adds to what it reads");
+        refuse({"residual: embedding_size is ", o.embedding_size, " and hidden_size ", o.hidden_size,
+                ", expected the same, since every layer adds to what it reads"});
     check_window("window", o.window.value_or(1), o.cell);
     if (o.window.value_or(1) > 1 && o.embedding_size == 0)
-        throw std::invalid_argument(
-            "window is 2 and embedding_size is 0 (one-hot input): expected an embedding, since the gates read the "
-            "embeddings of two steps");
+        refuse(
+            {"window is 2 and embedding_size is 0 (one-hot input): expected an embedding, since the gates read the "
+             "embeddings of two steps"});
     if (o.norm && o.embedding_size == 0)
-        throw std::invalid_argument("norm: embedding_size is 0 (one-hot input), expected an embedding to normalize");
+        refuse({"norm: embedding_size is 0 (one-hot input), expected an embedding to normalize"});
     check_output(o);
 }
 
@@ -199,8 +197,8 @@ namespace {
 void check_groups(const RowGroups& groups, size_t rows, const LanguageModelOptions& o) {
     check_groups(groups, rows);
     if (o.tie_weights || o.output || o.weight_drop)
-        throw std::invalid_argument(
-            "groups of rows with tied weights, weight_drop, or an adaptive or sampled softmax: run each group alone");
+        refuse(
+            {"groups of rows with tied weights, weight_drop, or an adaptive or sampled softmax: run each group alone"});
 }
 
 }  // namespace
@@ -215,7 +213,7 @@ void LanguageModel::loss(const int32_t* x, const int32_t* y, size_t steps, size_
     }
     if (row_groups) check_groups(row_groups, rows, options_);
     if (options_.weights == Weights::int8)
-        throw std::invalid_argument("int8 weights are for inference only: train with weights \"f32\" or \"bf16\"");
+        refuse({"int8 weights are for inference only: train with weights \"f32\" or \"bf16\""});
     const ForkLock lock(training_mutex_, [&] { replace_abandoned(training_); });
     training_.pending = false;
     training_.output.head.into_zeros = std::exchange(zero_gradients_, false) && !row_groups;
@@ -312,8 +310,7 @@ void LanguageModel::run_loss(const Batch& b, Memory& m, Training* training, cons
 void LanguageModel::backward() {
     const ForkLock lock(training_mutex_, [&] { replace_abandoned(training_); });
     Training& m = training_;
-    if (!m.pending)
-        throw std::invalid_argument("backward: no loss to differentiate; call loss first, once for every backward");
+    if (!m.pending) refuse({"backward: no loss to differentiate; call loss first, once for every backward"});
     network_.check_tape(m.tape);
     check_memory_of_groups(parameters(), m.tape.row_groups);
     const GradientLock gradients(gradients_mutex());

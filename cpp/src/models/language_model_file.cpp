@@ -1,6 +1,7 @@
 #include "models/language_model_file.h"
 
 #include "rnnfast/error.hpp"
+#include "runtime/sentence.h"
 
 namespace rnnfast::core {
 
@@ -14,18 +15,17 @@ LanguageModelFile::LanguageModelFile(SafetensorsFile opened) : file(std::move(op
         if (const auto text = file.metadata().find("vocabulary"); text != file.metadata().end()) {
             tokens = TokenTable(text->second);
             if (tokens.size() != options.vocabulary)
-                throw Error("the vocabulary has " + std::to_string(tokens.size()) + " tokens, vocab_size is " +
-                            std::to_string(options.vocabulary));
+                refuse_file({"the vocabulary has ", tokens.size(), " tokens, vocab_size is ", options.vocabulary});
         }
     } catch (const std::exception& error) {
-        throw Error(file.name() + ": its configuration cannot be used: " + error.what());
+        refuse_file({file.name(), ": its configuration cannot be used: ", error.what()});
     }
 }
 
 LanguageModelOptions LanguageModelFile::options_for(Weights weights) const {
     if (options.num_layers > file.tensors().size())
-        throw Error(file.name() + ": its configuration needs " + std::to_string(options.num_layers) +
-                    " layers; their weights are missing");
+        refuse_file(
+            {file.name(), ": its configuration needs ", options.num_layers, " layers; their weights are missing"});
     LanguageModelOptions wanted = options;
     wanted.weights = weights;
     return wanted;

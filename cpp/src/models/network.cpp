@@ -7,6 +7,7 @@
 #include "ops/elementwise.h"
 #include "runtime/check.h"
 #include "runtime/random.h"
+#include "runtime/sentence.h"
 
 namespace rnnfast::core {
 
@@ -22,8 +23,8 @@ namespace {
 
 constexpr size_t most_width = 0x7fffffff;  // products of two sizes then fit 64 bits
 
-[[noreturn]] void refuse(const std::string& layer, const std::string& type, const std::string& reason) {
-    throw std::invalid_argument("layer " + json_quoted(layer) + " (" + type + "): " + reason);
+[[noreturn]] void refuse_layer(const std::string& layer, const std::string& type, const std::string& reason) {
+    refuse({"layer ", json_quoted(layer), " (", type, "): ", reason});
 }
 
 }  // namespace
@@ -32,20 +33,19 @@ Network::Network(const NetworkDescription& d, std::optional<uint64_t> seed, cons
                  const NetworkLimits& limits)
     : kernels_(&kernels), weights_(d.weights), seed_(d.seed), inputs_(d.inputs), trains_(seed.has_value()) {
     if (inputs_.empty() || d.layers.empty())
-        throw std::invalid_argument("the network has no " + std::string(inputs_.empty() ? "inputs" : "layers") +
-                                    ", expected at least one");
+        refuse({"the network has no ", inputs_.empty() ? "inputs" : "layers", ", expected at least one"});
     std::set<std::string> names;
     const auto check_name = [&](const std::string& name) {
-        if (name.empty()) throw std::invalid_argument("a name is empty: inputs and layers need one");
+        if (name.empty()) refuse({"a name is empty: inputs and layers need one"});
         if (!names.insert(name).second)
-            throw std::invalid_argument("the name " + json_quoted(name) + " occurs twice: expected different names");
+            refuse({"the name ", json_quoted(name), " occurs twice: expected different names"});
     };
     NetworkLimits left = limits;
     for (const NetworkInput& input : inputs_) {
         check_name(input.name);
         if ((input.size == 0) == (input.ids == 0))
-            throw std::invalid_argument("input " + json_quoted(input.name) +
-                                        ": expected either size, the numbers of a step, or ids, how many there are");
+            refuse({"input ", json_quoted(input.name),
+                    ": expected either size, the numbers of a step, or ids, how many there are"});
         kinds_.push_back({std::max(input.size, input.ids), input.ids != 0});
         left.numbers -= std::min(left.numbers, input.size);
     }
@@ -53,7 +53,7 @@ Network::Network(const NetworkDescription& d, std::optional<uint64_t> seed, cons
         check_name(layer.name);
         add(layer, seed, left);
         if (kinds_.back().width > left.numbers)
-            refuse(layer.name, layer.type, "makes more numbers a step than the weights justify");
+            refuse_layer(layer.name, layer.type, "makes more numbers a step than the weights justify");
         const StreamState state = nodes_.back().layer->initial_state(0);
         const size_t kept = state.layers * state.hidden * (state.cell && state.cell->has_c ? 2 : 1);
         left.numbers -= std::min(left.numbers, kinds_.back().width + kept);
@@ -62,7 +62,7 @@ Network::Network(const NetworkDescription& d, std::optional<uint64_t> seed, cons
     for (const std::string& name : d.outputs) {
         outputs_.push_back(signal_named(name));
         if (outputs_.back() < inputs_.size())
-            throw std::invalid_argument("the output " + json_quoted(name) + " is an input: expected a layer");
+            refuse({"the output ", json_quoted(name), " is an input: expected a layer"});
     }
     if (outputs_.empty()) outputs_.push_back(kinds_.size() - 1);
     name_parameters();
@@ -74,14 +74,13 @@ size_t Network::signal_named(const std::string& name) const {
         if (inputs_[i].name == name) return i;
     for (size_t i = 0; i < nodes_.size(); ++i)
         if (nodes_[i].name == name) return inputs_.size() + i;
-    throw std::invalid_argument("nothing before this is called " + json_quoted(name) +
-                                ": expected an input or a layer above it");
+    refuse({"nothing before this is called ", json_quoted(name), ": expected an input or a layer above it"});
 }
 
 size_t Network::layer_named(const std::string& name) const {
     for (size_t i = 0; i < nodes_.size(); ++i)
         if (nodes_[i].name == name) return i;
-    throw std::invalid_argument("the network has no layer " + json_quoted(name));
+    refuse({"the network has no layer ", json_quoted(name)});
 }
 
 void Network::add(const LayerDescription& d, std::optional<uint64_t> seed, const NetworkLimits& limits) {
@@ -96,10 +95,9 @@ void Network::add(const LayerDescription& d, std::optional<uint64_t> seed, const
         for (const size_t signal : node.inputs) place.inputs.push_back(kinds_[signal]);
         node.layer = make_layer(d.type, d.options, place, node.options);
         if (node.layer->width() > most_width)
-            throw std::invalid_argument("makes " + std::to_string(node.layer->width()) +
-                                        " numbers a step, expected at most " + std::to_string(most_width));
+            refuse({"makes ", node.layer->width(), " numbers a step, expected at most ", most_width});
     } catch (const std::invalid_argument& error) {
-        refuse(d.name, d.type, error.what());
+        refuse_layer(d.name, d.type, error.what());
     }
     kinds_.push_back({node.layer->width(), false});
     nodes_.push_back(std::move(node));
@@ -113,8 +111,7 @@ void Network::name_parameters() {
         for (Parameter* p : node.layer->parameters()) {
             p->name = node.name + "." + p->name;
             if (!names.insert(p->name).second)
-                throw std::invalid_argument("two parameters are called " + json_quoted(p->name) +
-                                            ": expected other names of layers");
+                refuse({"two parameters are called ", json_quoted(p->name), ": expected other names of layers"});
             parameters_.push_back(p);
         }
     }
@@ -200,12 +197,11 @@ void Network::set_inputs(const Signal* given, NetworkTape& tape) const {
     for (size_t i = 0; i < inputs_.size(); ++i) {
         Signal& s = tape.signals[i] = given[i];
         s.width = kinds_[i].width;
-        if (s.steps == 0) throw std::invalid_argument("the input has no steps, expected at least one");
+        if (s.steps == 0) refuse({"the input has no steps, expected at least one"});
         if (s.steps != given[0].steps || s.rows != given[0].rows)
-            throw std::invalid_argument("input " + json_quoted(inputs_[i].name) + " has " + std::to_string(s.steps) +
-                                        " steps of " + std::to_string(s.rows) + " rows, " +
-                                        json_quoted(inputs_[0].name) + " has " + std::to_string(given[0].steps) +
-                                        " of " + std::to_string(given[0].rows) + "; expected the same");
+            refuse({"input ", json_quoted(inputs_[i].name), " has ", s.steps, " steps of ", s.rows, " rows, ",
+                    json_quoted(inputs_[0].name), " has ", given[0].steps, " of ", given[0].rows,
+                    "; expected the same"});
         if (s.lengths) check_lengths(s.lengths, s.rows, {0, s.steps});
         if (!ragged(s)) {
             s.lengths = nullptr;
@@ -234,14 +230,15 @@ void Network::set_output(size_t i, NetworkTape& tape) const {
     const Signal& in = tape.signals[node.inputs[0]];
     for (const size_t other : node.inputs)
         if (!equal_lengths(in, tape.signals[other]))
-            refuse(node.name, node.type, "reads sequences of different lengths: expected the same number of steps");
+            refuse_layer(node.name, node.type,
+                         "reads sequences of different lengths: expected the same number of steps");
     Signal& out = tape.signals[signal];
     out.rows = in.rows;
     out.width = kinds_[signal].width;
     out.steps = node.layer->output_steps(in.steps);
     if (out.steps == 0)
-        refuse(node.name, node.type,
-               "needs more than the " + std::to_string(in.steps) + " steps it reads; give longer sequences");
+        refuse_layer(node.name, node.type,
+                     "needs more than the " + std::to_string(in.steps) + " steps it reads; give longer sequences");
     if (!in.lengths) return;
     std::vector<int64_t>& lengths = tape.lengths[signal];
     lengths.resize(in.rows);
@@ -254,14 +251,14 @@ void Network::set_output(size_t i, NetworkTape& tape) const {
 void Network::forward(const Sequence& sequence, NetworkTape& tape, bool train, const RowGroups& row_groups) const {
     if (train && !trains_) throw std::logic_error("this network was made from a file, for inference only");
     if (train && weights_ == Weights::int8)
-        throw std::invalid_argument("int8 weights are for inference only: train with weights \"f32\" or \"bf16\"");
+        refuse({"int8 weights are for inference only: train with weights \"f32\" or \"bf16\""});
     if (train) set_unfinished(parameters_.size());
     tape.saved = false;
     tape.weights = stamp_.now();
     tape.row_groups = row_groups;
     set_inputs(sequence.inputs, tape);
     if (row_groups) check_groups(row_groups, tape.signals[0].rows);
-    if (const std::string reason = row_groups ? no_groups() : ""; !reason.empty()) throw std::invalid_argument(reason);
+    if (const std::string reason = row_groups ? no_groups() : ""; !reason.empty()) refuse({reason});
     std::vector<const Signal*> inputs;
     for (size_t i = 0; i < nodes_.size(); ++i) {
         const Node& node = nodes_[i];
@@ -306,8 +303,7 @@ std::string Network::no_groups() const {
 }
 
 void Network::check_tape(const NetworkTape& tape) const {
-    if (!tape.saved)
-        throw std::invalid_argument("backward: nothing was saved, or it was used already; run forward again");
+    if (!tape.saved) refuse({"backward: nothing was saved, or it was used already; run forward again"});
     stamp_.check(tape.weights);
 }
 

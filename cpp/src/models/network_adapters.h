@@ -5,22 +5,22 @@
 
 #include "files/options.h"
 #include "models/network_layer.h"
+#include "runtime/sentence.h"
 
 namespace rnnfast::core {
 
 // The width of the only input, which has numbers.
 inline size_t only_input(const LayerPlace& place) {
-    if (place.inputs.size() != 1)
-        throw std::invalid_argument("has " + std::to_string(place.inputs.size()) + " inputs, expected one");
-    if (place.inputs[0].ids) throw std::invalid_argument("reads ids, expected numbers; put an embedding in between");
+    if (place.inputs.size() != 1) refuse({"has ", place.inputs.size(), " inputs, expected one"});
+    if (place.inputs[0].ids) refuse({"reads ids, expected numbers; put an embedding in between"});
     return place.inputs[0].width;
 }
 
 // The kinds of at least two inputs, which have numbers.
 inline const std::vector<SignalKind>& several_inputs(const LayerPlace& place) {
-    if (place.inputs.size() < 2) throw std::invalid_argument("has one input, expected at least two");
+    if (place.inputs.size() < 2) refuse({"has one input, expected at least two"});
     for (const SignalKind& kind : place.inputs)
-        if (kind.ids) throw std::invalid_argument("reads ids, expected numbers; put an embedding in between");
+        if (kind.ids) refuse({"reads ids, expected numbers; put an embedding in between"});
     return place.inputs;
 }
 

@@ -3,6 +3,7 @@
 #include <stdexcept>
 
 #include "models/network.h"
+#include "runtime/sentence.h"
 
 namespace rnnfast::core {
 
@@ -43,10 +44,9 @@ Json members(const Json& object, const std::string_view (&names)[Count], bool am
 const std::vector<Json>& objects(const Json& json, const char* key) {
     const Json* list = json.find(key);
     if (!list || list->kind != Json::Kind::array || list->items.empty())
-        throw std::invalid_argument(std::string(key) + " must be a list of at least one object");
+        refuse({key, " must be a list of at least one object"});
     for (const Json& item : list->items)
-        if (item.kind != Json::Kind::object)
-            throw std::invalid_argument(std::string(key) + " must be a list of objects");
+        if (item.kind != Json::Kind::object) refuse({key, " must be a list of objects"});
     return list->items;
 }
 
@@ -54,8 +54,7 @@ const std::vector<Json>& objects(const Json& json, const char* key) {
 std::vector<std::string> names_of(const Json& json, const char* key) {
     std::vector<std::string> names;
     const Json* list = json.find(key);
-    if (list && list->kind != Json::Kind::strings)
-        throw std::invalid_argument(std::string(key) + " must be a list of at least one name");
+    if (list && list->kind != Json::Kind::strings) refuse({key, " must be a list of at least one name"});
     for (size_t i = 0; list && i < list->ends.size(); ++i) names.emplace_back(list->item(i));
     return names;
 }
@@ -89,7 +88,7 @@ std::string joined(const std::string& a, const std::string& b) {
 }  // namespace
 
 NetworkDescription read_network(const Json& json) {
-    if (json.kind != Json::Kind::object) throw std::invalid_argument("the description must be a JSON object");
+    if (json.kind != Json::Kind::object) refuse({"the description must be a JSON object"});
     NetworkDescription d;
     const auto rest = read_options<Rest>(members(json, lists, false));
     d.weights = rest.weights;

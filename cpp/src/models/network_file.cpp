@@ -2,6 +2,7 @@
 
 #include "rnnfast/error.hpp"
 #include "runtime/dispatch.h"
+#include "runtime/sentence.h"
 
 namespace rnnfast::core {
 
@@ -22,7 +23,7 @@ std::unique_ptr<Network> empty_network(const NetworkFile& f, Weights weights, co
     try {
         return std::make_unique<Network>(description, std::nullopt, kernels, limits_of(f.file));
     } catch (const std::invalid_argument& error) {
-        throw Error(f.file.name() + ": its configuration cannot be used: " + error.what());
+        refuse_file({f.file.name(), ": its configuration cannot be used: ", error.what()});
     }
 }
 
@@ -43,7 +44,7 @@ NetworkFile::NetworkFile(SafetensorsFile opened) : file(std::move(opened)) {
     try {
         description = read_network(parse_json(config));
     } catch (const std::exception& error) {
-        throw Error(file.name() + ": its configuration cannot be used: " + error.what());
+        refuse_file({file.name(), ": its configuration cannot be used: ", error.what()});
     }
 }
 
@@ -58,7 +59,7 @@ std::unique_ptr<Network> network_of(const NetworkFile& f, Weights weights, const
         network->load(
             [&](const Parameter& p, Buffer& buffer) { return tensor_values(f.file, p.name, p.shape, buffer); });
     } catch (const std::invalid_argument& error) {
-        throw Error(f.file.name() + ": " + error.what());
+        refuse_file({f.file.name(), ": ", error.what()});
     }
     return network;
 }

@@ -5,6 +5,7 @@
 #include "layers/linear.h"
 #include "layers/norm.h"
 #include "models/network_adapters.h"
+#include "runtime/sentence.h"
 
 namespace rnnfast::core {
 
@@ -36,8 +37,7 @@ public:
 
 private:
     static size_t ids(const LayerPlace& place) {
-        if (place.inputs.size() != 1 || !place.inputs[0].ids)
-            throw std::invalid_argument("reads numbers, expected one input of ids");
+        if (place.inputs.size() != 1 || !place.inputs[0].ids) refuse({"reads numbers, expected one input of ids"});
         return place.inputs[0].width;
     }
     void map(const Signal* const* inputs, size_t, size_t places, float* y, Buffer&, size_t) const override {
@@ -129,8 +129,7 @@ private:
     };
     static RecurrentOptions options(const Options& o, const LayerPlace& place, size_t input_size) {
         if ((o.bidirectional ? 2 : 1) * o.num_layers > place.limits.scans)
-            throw std::invalid_argument("asks for " + std::to_string(o.num_layers) +
-                                        " layers; their weights are missing");
+            refuse({"asks for ", o.num_layers, " layers; their weights are missing"});
         RecurrentOptions r;
         r.cell = o.cell;
         r.input_size = input_size;
@@ -144,8 +143,7 @@ private:
         r.recompute = o.recompute;
         r.window = o.window.value_or(1);
         if (r.window > 1 && place.inputs[0].ids)
-            throw std::invalid_argument(
-                "reads ids, which a window of several steps cannot; put an embedding in between");
+            refuse({"reads ids, which a window of several steps cannot; put an embedding in between"});
         r.weights = place.weights;
         return r;
     }
@@ -302,7 +300,7 @@ std::unique_ptr<NetworkLayer> make_layer(const std::string& type, const Json& op
             if (known.name == type) return known.make(options, place, written);
             names += (names.empty() ? "" : ", ") + std::string(known.name);
         }
-    throw std::invalid_argument("there is no such type: expected one of " + names);
+    refuse({"there is no such type: expected one of ", names});
 }
 
 }  // namespace rnnfast::core

@@ -3,6 +3,7 @@
 
 #include "models/network_adapters.h"
 #include "ops/elementwise.h"
+#include "runtime/sentence.h"
 
 namespace rnnfast::core {
 
@@ -152,8 +153,7 @@ public:
     using Options = NoOptions;
     MagnitudeAdapter(const Options&, const LayerPlace& place) : PlacewiseLayer(only_input(place) / 2) {
         if (const size_t given = place.inputs[0].width; given % 2)
-            throw std::invalid_argument("reads " + std::to_string(given) +
-                                        " numbers a step, expected an even count: real parts, then imaginary parts");
+            refuse({"reads ", given, " numbers a step, expected an even count: real parts, then imaginary parts"});
     }
 
     bool backward_reads_y() const override { return true; }
@@ -178,8 +178,7 @@ protected:
         : PlacewiseLayer(several_inputs(place)[0].width), kernels_(place.kernels) {
         for (const SignalKind& kind : place.inputs)
             if (kind.width != width_)
-                throw std::invalid_argument("reads " + std::to_string(width_) + " and " + std::to_string(kind.width) +
-                                            " numbers a step, expected equal widths");
+                refuse({"reads ", width_, " and ", kind.width, " numbers a step, expected equal widths"});
     }
     const Kernels& kernels_;
 };

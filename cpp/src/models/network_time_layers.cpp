@@ -6,6 +6,7 @@
 #include "layers/self_attention.h"
 #include "models/network_adapters.h"
 #include "ops/pool.h"
+#include "runtime/sentence.h"
 
 namespace rnnfast::core {
 
@@ -48,13 +49,11 @@ public:
                   o.groups},
                  place.seed, place.kernels) {
         if (std::max(o.before, o.after) > reach())
-            throw std::invalid_argument("before is " + std::to_string(o.before) + " and after " +
-                                        std::to_string(o.after) + ": the kernel reaches over " +
-                                        std::to_string(reach()) + " steps, expected no more");
+            refuse({"before is ", o.before, " and after ", o.after, ": the kernel reaches over ", reach(),
+                    " steps, expected no more"});
         const size_t most = place.limits.numbers;
         if (reach() > most / channels() || o.before + o.after > most / o.out_channels)
-            throw std::invalid_argument("reaches over " + std::to_string(reach()) +
-                                        " steps, more than the weights justify");
+            refuse({"reaches over ", reach(), " steps, more than the weights justify"});
     }
 
     size_t output_steps(size_t steps) const override { return layer_.options().output_steps(steps); }
@@ -251,15 +250,13 @@ public:
         : NetworkLayer(only_input(place)),
           windows_{o.kernel_size, o.stride, o.before, o.after, o.function == Pooling::max, o.padding_counts} {
         if (o.function != Pooling::max && o.function != Pooling::mean)
-            throw std::invalid_argument("function is " + std::string(name_of(o.function)) +
-                                        ", expected max or mean; a pool gives the last or first step");
+            refuse(
+                {"function is ", name_of(o.function), ", expected max or mean; a pool gives the last or first step"});
         if (std::max(o.before, o.after) >= o.kernel_size)
-            throw std::invalid_argument("before is " + std::to_string(o.before) + " and after " +
-                                        std::to_string(o.after) + ": expected less than kernel_size, " +
-                                        std::to_string(o.kernel_size));
+            refuse(
+                {"before is ", o.before, " and after ", o.after, ": expected less than kernel_size, ", o.kernel_size});
         if (o.kernel_size > place.limits.numbers / width_)
-            throw std::invalid_argument("reads windows of " + std::to_string(o.kernel_size) +
-                                        " steps, more than the weights justify");
+            refuse({"reads windows of ", o.kernel_size, " steps, more than the weights justify"});
     }
 
     size_t output_steps(size_t steps) const override { return windows_.output_steps(steps); }

@@ -13,6 +13,7 @@
 
 #include "runtime/check.h"
 #include "runtime/random.h"
+#include "runtime/sentence.h"
 
 namespace rnnfast::core {
 
@@ -82,14 +83,12 @@ void collect(const float* logits, size_t vocabulary, float least, std::vector<in
 
 Sampler::Sampler(SamplerOptions options) : options_(std::move(options)) {
     if (!(options_.temperature >= 0.0) || !std::isfinite(options_.temperature))
-        throw std::invalid_argument("temperature is " + std::to_string(options_.temperature) +
-                                    ": expected 0 (the most probable token) or a finite number above it");
+        refuse({"temperature is ", std::to_string(options_.temperature),
+                ": expected 0 (the most probable token) or a finite number above it"});
     if (!(options_.top_p > 0.0 && options_.top_p <= 1.0))
-        throw std::invalid_argument("top_p is " + std::to_string(options_.top_p) +
-                                    ": expected more than 0 and at most 1 (all tokens)");
+        refuse({"top_p is ", std::to_string(options_.top_p), ": expected more than 0 and at most 1 (all tokens)"});
     if (options_.top_k > static_cast<size_t>(std::numeric_limits<int32_t>::max()))  // such as -1 from C
-        throw std::invalid_argument("top_k is " + std::to_string(options_.top_k) +
-                                    ": expected 0 (all tokens) to 2147483647");
+        refuse({"top_k is ", options_.top_k, ": expected 0 (all tokens) to 2147483647"});
 }
 
 Sampler Sampler::numbered(uint64_t sample) const {
@@ -249,8 +248,7 @@ public:
     }
     bool at_end() const { return left_ == 0; }
     [[noreturn]] static void fail() {
-        throw std::invalid_argument(
-            "these bytes are not a saved sampler; they are truncated, damaged, or of another kind");
+        refuse({"these bytes are not a saved sampler; they are truncated, damaged, or of another kind"});
     }
 
 private:

@@ -10,6 +10,7 @@
 #include "ops/softmax_loss.h"
 #include "runtime/check.h"
 #include "runtime/parallel.h"
+#include "runtime/sentence.h"
 
 namespace rnnfast::core {
 
@@ -324,19 +325,16 @@ size_t length_limit(const DecodeOptions& options, size_t source_length) {
 }
 
 void check_options(const DecodeOptions& o, size_t vocabulary) {
-    const auto refuse = [](const std::string& text) { throw std::invalid_argument(text); };
-    if (o.beam_size == 0) refuse("beam_size is 0: expected at least 1 (greedy search)");
+    if (o.beam_size == 0) refuse({"beam_size is 0: expected at least 1 (greedy search)"});
     if (o.n_best == 0 || o.n_best > o.beam_size)
-        refuse("n_best is " + std::to_string(o.n_best) + ": expected 1 to " + std::to_string(o.beam_size) +
-               " (beam_size)");
+        refuse({"n_best is ", o.n_best, ": expected 1 to ", o.beam_size, " (beam_size)"});
     if (!(o.length_penalty >= 0.0) || !std::isfinite(o.length_penalty))
-        refuse("length_penalty is " + std::to_string(o.length_penalty) + ": expected 0 or more");
+        refuse({"length_penalty is ", std::to_string(o.length_penalty), ": expected 0 or more"});
     for (const int32_t id : {o.pad, o.bos, o.eos})
         if (id != no_token && (id < 0 || static_cast<size_t>(id) >= vocabulary))
-            refuse("the id " + std::to_string(id) + " of <pad>, <bos> or <eos> is not in the vocabulary of " +
-                   std::to_string(vocabulary));
+            refuse({"the id ", id, " of <pad>, <bos> or <eos> is not in the vocabulary of ", vocabulary});
     if (o.eos != no_token && (o.eos == o.bos || o.eos == o.pad))
-        refuse("<eos> has the id " + std::to_string(o.eos) + " of <pad> or <bos>: expected a different one");
+        refuse({"<eos> has the id ", o.eos, " of <pad> or <bos>: expected a different one"});
 }
 
 std::vector<std::vector<Hypothesis>> search(StepModel& model, const SearchSources& sources,

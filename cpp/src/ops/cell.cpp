@@ -1,4 +1,5 @@
 #include "ops/cell.h"
+#include "runtime/sentence.h"
 
 #include <algorithm>
 #include <cmath>
@@ -90,7 +91,7 @@ const CellInfo& cell_named(const std::string& name) {
         if (cell.name == name) return cell;
         names += (names.empty() ? "" : ", ") + std::string(cell.name);
     }
-    throw std::invalid_argument("unknown cell '" + name + "': expected one of " + names);
+    refuse({"unknown cell '", name, "': expected one of ", names});
 }
 
 }  // namespace rnnfast::core

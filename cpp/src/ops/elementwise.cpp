@@ -1,4 +1,5 @@
 #include "ops/elementwise.h"
+#include "runtime/sentence.h"
 
 #include <algorithm>
 #include <cmath>
@@ -45,19 +46,17 @@ Activation Activation::of(Pointwise function, std::optional<double> alpha, std::
     for (const Row& known : rows)
         if (known.function == function) row = known;
     const auto chosen = [&](const char* name, std::optional<double> given, double usual, double least) {
-        if (given && std::isnan(usual))
-            throw std::invalid_argument(std::string(name_of(function)) + " has no " + name + ": leave it out");
+        if (given && std::isnan(usual)) refuse({name_of(function), " has no ", name, ": leave it out"});
         if (given && !(*given >= least))
-            throw std::invalid_argument(std::string(name) + " is " + std::to_string(*given) + ", expected at least " +
-                                        (least > 0 ? "1e-6" : "0"));
+            refuse({name, " is ", std::to_string(*given), ", expected at least ", (least > 0 ? "1e-6" : "0")});
         return std::isnan(usual) ? 0.0f : static_cast<float>(given.value_or(usual));
     };
     const Activation made{function,
                           {chosen("alpha", alpha, row.alpha, row.alpha_from_0 ? 0 : any),
                            chosen("beta", beta, row.beta, row.positive_beta ? 1e-6 : any)}};
     if (function == Pointwise::clip && !(made.shape.alpha < made.shape.beta))
-        throw std::invalid_argument("alpha is " + std::to_string(made.shape.alpha) + " and beta " +
-                                    std::to_string(made.shape.beta) + ": expected a smaller alpha");
+        refuse({"alpha is ", std::to_string(made.shape.alpha), " and beta ", std::to_string(made.shape.beta),
+                ": expected a smaller alpha"});
     return made;
 }
 

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "runtime/parallel.h"
+#include "runtime/sentence.h"
 
 namespace rnnfast::core {
 
@@ -68,8 +69,7 @@ PackedMatrix::PackedMatrix(const GemmKernel& kernel, size_t depth, size_t column
       scales_(kernel.rescale ? padded_ : 0),
       offsets_(kernel.rescale ? padded_ : 0) {
     if (kernel.rescale && depth > deepest_int8)
-        throw std::invalid_argument("a row of " + std::to_string(depth) + " weights is too long for int8, at most " +
-                                    std::to_string(deepest_int8) + "; use f32 or bf16");
+        refuse({"a row of ", depth, " weights is too long for int8, at most ", deepest_int8, "; use f32 or bf16"});
 }
 
 void PackedMatrix::use_own_memory() {

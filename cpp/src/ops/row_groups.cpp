@@ -4,6 +4,7 @@
 #include <string>
 
 #include "runtime/random.h"
+#include "runtime/sentence.h"
 
 namespace rnnfast::core {
 
@@ -18,11 +19,9 @@ void check_groups(const RowGroups& groups, size_t rows) {
     const size_t count = groups.count();
     const bool divides = count && rows % count == 0;
     if (!divides || (!groups.sums.apart && count & (count - 1)))
-        throw std::invalid_argument(std::to_string(count) + " groups of " + std::to_string(rows) +
-                                    " rows: expected a power of two that divides the rows");
+        refuse({count, " groups of ", rows, " rows: expected a power of two that divides the rows"});
     if (const size_t weights = groups.sums.weights.size(); weights && weights != count)
-        throw std::invalid_argument(std::to_string(weights) + " weights of " + std::to_string(count) +
-                                    " groups: expected as many");
+        refuse({weights, " weights of ", count, " groups: expected as many"});
 }
 
 }  // namespace rnnfast::core

@@ -1,4 +1,5 @@
 #include "ops/scan_weights.h"
+#include "runtime/sentence.h"
 
 #include <algorithm>
 #include <numeric>
@@ -96,9 +97,8 @@ void ScanWeights::pack(const ScanParameters& p, bool token_input) {
     }
     if (depth == 0) return;
     if (token_input && cell->highway)
-        throw std::invalid_argument(std::string(cell->name) + ": one-hot input as wide as the hidden state (" +
-                                    std::to_string(hidden) + ") is not supported; choose another hidden_size, or an " +
-                                    "embedding_size");
+        refuse({cell->name, ": one-hot input as wide as the hidden state (", hidden,
+                ") is not supported; choose another hidden_size, or an ", "embedding_size"});
     if (!token_input) {
         if (input.depth() != depth) input = PackedMatrix(kernel, depth, columns);
         take_columns(input, p.weight_ih, input_stride());

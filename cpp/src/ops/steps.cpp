@@ -5,6 +5,7 @@
 #include <string>
 
 #include "runtime/check.h"
+#include "runtime/sentence.h"
 
 namespace rnnfast::core {
 
@@ -40,8 +41,7 @@ void RaggedRows::set_packed(const int64_t* batch_sizes, size_t count) {
     steps.offset.assign(1, 0);
     for (size_t t = 0; t < count; ++t) {
         if (batch_sizes[t] < 1 || (t && batch_sizes[t] > batch_sizes[t - 1]))
-            throw std::invalid_argument("batch_sizes[" + std::to_string(t) + "] is " + std::to_string(batch_sizes[t]) +
-                                        ": expected at least 1 and at most the size before");
+            refuse({"batch_sizes[", t, "] is ", batch_sizes[t], ": expected at least 1 and at most the size before"});
         steps.offset.push_back(steps.offset.back() + static_cast<size_t>(batch_sizes[t]));
     }
     const size_t rows = count ? steps.rows(0) : 0;

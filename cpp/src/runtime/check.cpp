@@ -1,4 +1,5 @@
 #include "runtime/check.h"
+#include "runtime/sentence.h"
 
 #include <stdexcept>
 #include <string>
@@ -8,8 +9,7 @@ namespace rnnfast::core {
 void check_id(int32_t id, const IdRange& range, size_t position) {
     if (id >= 0 && static_cast<size_t>(id) < range.size) return;
     const std::string place = position == no_position ? "" : " at position " + std::to_string(position);
-    throw std::out_of_range(std::string(range.what) + " " + std::to_string(id) + place + ": expected 0 to " +
-                            std::to_string(range.size - 1) + " (" + range.whose + ")");
+    refuse_index({range.what, " ", id, place, ": expected 0 to ", range.size - 1, " (", range.whose, ")"});
 }
 
 void check_ids(const int32_t* ids, size_t count, const IdRange& range) {
@@ -25,9 +25,8 @@ void check_lengths(const int64_t* lengths, size_t rows, const LengthRange& range
     for (size_t n = 0; n < rows; ++n)
         if (lengths[n] < 0 || static_cast<uint64_t>(lengths[n]) < range.least ||
             static_cast<uint64_t>(lengths[n]) > range.most)
-            throw std::invalid_argument(std::string(range.what) + "[" + std::to_string(n) + "] is " +
-                                        std::to_string(lengths[n]) + ": expected " + std::to_string(range.least) +
-                                        " to " + std::to_string(range.most) + " (" + range.whose + ")");
+            refuse({range.what, "[", n, "] is ", lengths[n], ": expected ", range.least, " to ", range.most, " (",
+                    range.whose, ")"});
 }
 
 }  // namespace rnnfast::core

@@ -10,6 +10,7 @@
 #include "runtime/buffer.h"
 #include "runtime/dispatch.h"
 #include "runtime/parallel.h"
+#include "runtime/sentence.h"
 
 namespace rnnfast::core {
 
@@ -21,8 +22,7 @@ double seconds_now() {
 
 // work(thread) returns the amount of its work. All threads start together; the slowest one counts, as in a layer.
 double best_rate(int threads, double seconds, const std::function<double(size_t)>& work) {
-    if (threads < 1 || threads > 4096)
-        throw std::invalid_argument("threads is " + std::to_string(threads) + ", expected 1 to 4096");
+    if (threads < 1 || threads > 4096) refuse({"threads is ", threads, ", expected 1 to 4096"});
     const double deadline = seconds_now() + seconds;
     double best = 0;
     do {

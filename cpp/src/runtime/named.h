@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "rnnfast/weights.hpp"
+#include "runtime/sentence.h"
 
 namespace rnnfast::core {
 
@@ -33,7 +34,7 @@ Enum named(const char* option, std::string_view name) {
         if (Named<Enum>::names[i] == name) return static_cast<Enum>(i);
         all += (i ? ", '" : "'") + std::string(Named<Enum>::names[i]) + "'";
     }
-    throw std::invalid_argument(std::string(option) + " is '" + std::string(name) + "': expected one of " + all);
+    refuse({option, " is '", name, "': expected one of ", all});
 }
 
 // Some values of an enum.

@@ -9,6 +9,7 @@
 
 #include "runtime/cores.h"
 #include "runtime/fork.h"
+#include "runtime/sentence.h"
 #include "runtime/spin.h"
 #include "runtime/thread_pool.h"
 
@@ -77,8 +78,8 @@ int own_limit(int otherwise) {
     if (!text || !*text) return otherwise;
     const int value = number_in(text, end);
     if (value < 0 || *end)
-        throw std::invalid_argument("RNNFAST_NUM_THREADS=" + std::string(text) + ": expected an integer from 1 to " +
-                                    std::to_string(most_threads) + ", or unset it for all cores");
+        refuse({"RNNFAST_NUM_THREADS=", text, ": expected an integer from 1 to ", most_threads,
+                ", or unset it for all cores"});
     return value;
 }
 
@@ -102,8 +103,7 @@ int num_threads() {
 
 void set_num_threads(int threads) {
     if (threads < 1 || threads > most_threads)
-        throw std::invalid_argument("set_num_threads: got " + std::to_string(threads) + ", expected 1 to " +
-                                    std::to_string(most_threads));
+        refuse({"set_num_threads: got ", threads, ", expected 1 to ", most_threads});
     chosen_threads.store(threads, std::memory_order_relaxed);
 }
 

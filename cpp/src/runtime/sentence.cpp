@@ -7,10 +7,12 @@
 namespace rnnfast::core {
 
 void Word::append_to(std::string& sentence) const {
-    if (text_)
+    if (text_ && text_ != minus) {
         sentence.append(text_, static_cast<size_t>(value_));
-    else
-        sentence += std::to_string(value_);
+        return;
+    }
+    if (text_) sentence += minus;
+    sentence += std::to_string(value_);
 }
 
 std::string joined(Sentence sentence) {

@@ -15,14 +15,21 @@ namespace rnnfast::core {
 class Word {
 public:
     Word(const char* text) : text_(text), value_(std::strlen(text)) {}
-    Word(std::string_view text) : text_(text.data()), value_(text.size()) {}
+    Word(std::string_view text) : text_(text.data() ? text.data() : ""), value_(text.size()) {}
     Word(const std::string& text) : text_(text.data()), value_(text.size()) {}
     template <class Unsigned, class = std::enable_if_t<std::is_unsigned_v<Unsigned>>>
     Word(Unsigned number) : value_(number) {}
+    template <class Signed, class = std::enable_if_t<std::is_signed_v<Signed> && std::is_integral_v<Signed>>,
+              class = void>
+    Word(Signed number) : text_(number < 0 ? minus : nullptr), value_(magnitude(number)) {}
     void append_to(std::string& sentence) const;
 
 private:
-    const char* text_ = nullptr;  // nullptr: a number
+    static constexpr char minus[] = "-";
+    static constexpr uint64_t magnitude(int64_t n) {
+        return n < 0 ? -static_cast<uint64_t>(n) : static_cast<uint64_t>(n);
+    }
+    const char* text_ = nullptr;  // nullptr: a number; minus: one below zero
     uint64_t value_;              // or the length of the text
 };
 using Sentence = std::initializer_list<Word>;

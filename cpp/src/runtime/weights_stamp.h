@@ -6,6 +6,8 @@
 #include <cstdint>
 #include <stdexcept>
 
+#include "runtime/sentence.h"
+
 namespace rnnfast::core {
 
 class WeightsStamp {
@@ -15,9 +17,9 @@ public:
     // forward: what now() was then
     void check(uint64_t forward) const {
         if (forward != now())
-            throw std::invalid_argument(
-                "the weights changed between forward and backward (optimizer.step or load_state_dict): call forward "
-                "again");
+            refuse(
+                {"the weights changed between forward and backward (optimizer.step or load_state_dict): call forward "
+                 "again"});
     }
 
 private:

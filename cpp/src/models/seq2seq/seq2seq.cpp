@@ -5,12 +5,13 @@
 #include <stdexcept>
 
 #include "runtime/random.h"
+#include "runtime/sentence.h"
 
 namespace rnnfast::core {
 
 namespace {
 
-[[noreturn]] void fail(const std::string& text) { throw std::invalid_argument(text); }
+[[noreturn]] void fail(const std::string& text) { refuse({text}); }
 
 Seq2SeqOptions checked(Seq2SeqOptions o) {
     if (o.source_vocabulary == 0) fail("the source vocabulary is empty: expected at least one token");

@@ -9,11 +9,12 @@
 #include "ops/embedding.h"
 #include "runtime/check.h"
 #include "runtime/random.h"
+#include "runtime/sentence.h"
 
 namespace rnnfast::core {
 
 void Seq2Seq::check_source(const int32_t* source, const int64_t* lengths, size_t steps, size_t rows) const {
-    if (steps == 0 || rows == 0) throw std::invalid_argument("the source is empty: expected at least one step and row");
+    if (steps == 0 || rows == 0) refuse({"the source is empty: expected at least one step and row"});
     check_lengths(lengths, rows, {1, steps, "source_lengths", "the source's steps"});
     for (size_t n = 0; n < rows; ++n)
         for (size_t t = 0; t < static_cast<size_t>(lengths[n]); ++t)
@@ -147,8 +148,7 @@ void Seq2Seq::readout(const ReadoutParts& from, float* z) const {
 
 const float* Seq2Seq::advance(const EncodedSource& encoded, const int32_t* previous, DecoderState& state,
                               float* attention, Memory& m) const {
-    if (attention && !attention_)
-        throw std::invalid_argument("the model has no attention, so it has no attention weights");
+    if (attention && !attention_) refuse({"the model has no attention, so it has no attention weights"});
     const size_t rows = state.rows, hidden = options_.hidden_size, width = options_.embedding_size;
     if (attention_ && !attention) {
         m.weights.reserve(rows * encoded.steps);

@@ -8,6 +8,7 @@
 #include "ops/embedding.h"
 #include "runtime/check.h"
 #include "runtime/random.h"
+#include "runtime/sentence.h"
 
 namespace rnnfast::core {
 
@@ -19,7 +20,7 @@ constexpr size_t most_products = 16u << 20;  // floats that are kept from a choi
 
 void Seq2Seq::check_batch(const PairBatch& b) const {
     check_source(b.source, b.source_lengths, b.source_steps, b.rows);
-    if (b.target_steps == 0) throw std::invalid_argument("the target is empty: expected at least one step");
+    if (b.target_steps == 0) refuse({"the target is empty: expected at least one step"});
     const size_t count = b.target_steps * b.rows;
     if (target_embedding_) check_ids(b.inputs, count, {options_.target_vocabulary, "input token id", of_the_model});
     check_targets(b.targets, count, {options_.target_vocabulary, "target token id", of_the_model});
@@ -176,7 +177,7 @@ void Seq2Seq::gather_readout(Range places, Pass& p) const {
 
 void Seq2Seq::loss(const PairBatch& b, double* nll, bool train, float teacher_forcing, const RowGroups& groups) {
     if (train && options_.weights == Weights::int8)
-        throw std::invalid_argument("int8 weights are for inference only: train with weights \"f32\" or \"bf16\"");
+        refuse({"int8 weights are for inference only: train with weights \"f32\" or \"bf16\""});
     check_batch(b);
     if (!train) {
         Pool<Pass>::Loan pass(evaluation_);
@@ -223,8 +224,7 @@ void Seq2Seq::renew_training() {
 
 void Seq2Seq::backward() {
     const ForkLock lock(training_mutex_, [&] { renew_training(); });
-    if (!pending_)
-        throw std::invalid_argument("backward: no loss to differentiate; call loss first, once for every backward");
+    if (!pending_) refuse({"backward: no loss to differentiate; call loss first, once for every backward"});
     encoder_.check_weights(training_.memory.encoder);
     check_memory_of_groups(parameters(), training_.groups);
     const GradientLock gradients(gradients_mutex_);

@@ -1,4 +1,5 @@
 #include "models/seq2seq/translation.h"
+#include "runtime/sentence.h"
 
 #include <algorithm>
 #include <numeric>
@@ -33,7 +34,7 @@ struct Batch {
 // Calls body(numbers of some sentences, how many), sentences of similar length together, so that few steps are padding.
 template <class Body>
 void for_each_batch(const Sentences& sentences, size_t batch_size, Body body) {
-    if (batch_size == 0) throw std::invalid_argument("batch_size is 0: expected at least 1");
+    if (batch_size == 0) refuse({"batch_size is 0: expected at least 1"});
     std::vector<size_t> order(sentences.size());
     std::iota(order.begin(), order.end(), size_t{0});
     std::sort(order.begin(), order.end(), [&](size_t a, size_t b) {
@@ -121,8 +122,7 @@ std::vector<std::vector<Hypothesis>> translate(const Seq2Seq& model, const Sente
 std::vector<double> score_pairs(const Seq2Seq& model, const Sentences& sources, const Sentences& targets,
                                 const DecodeOptions& options, size_t batch_size) {
     if (targets.size() != sources.size())
-        throw std::invalid_argument(std::to_string(sources.size()) + " sources and " + std::to_string(targets.size()) +
-                                    " targets: expected equal numbers");
+        refuse({sources.size(), " sources and ", targets.size(), " targets: expected equal numbers"});
     std::vector<double> all(sources.size());
     for_each_batch(targets, batch_size, [&](const size_t* chosen, size_t count) {
         Decoding decoding(model, Batch(sources, chosen, count, options));

@@ -6,6 +6,7 @@
 
 #include "rnnfast/error.hpp"
 #include "runtime/dispatch.h"
+#include "runtime/sentence.h"
 
 namespace rnnfast::core {
 
@@ -17,12 +18,10 @@ TokenTable vocabulary(const SafetensorsFile& file, const char* key, size_t size)
     const auto text = file.metadata().find(key);
     if (text == file.metadata().end()) return {};
     TokenTable table(text->second);
-    if (table.size() != size)
-        throw Error(std::string(key) + " has " + std::to_string(table.size()) + " tokens, its size is " +
-                    std::to_string(size));
+    if (table.size() != size) refuse_file({key, " has ", table.size(), " tokens, its size is ", size});
     for (size_t id = 0; id < std::size(reserved); ++id)
         if (table.size() <= id || table.token(id) != reserved[id])
-            throw Error(std::string(key) + " must begin with <unk>, <pad>, <bos>, <eos>");
+            refuse_file({key, " must begin with <unk>, <pad>, <bos>, <eos>"});
     return table;
 }
 
@@ -34,7 +33,7 @@ void check_sizes(const SafetensorsFile& file, const Seq2SeqOptions& o) {
     const uint64_t words = std::max(o.source_vocabulary, o.target_vocabulary), hidden = o.hidden_size;
     if (std::max({words * o.embedding_size, o.target_vocabulary * hidden, hidden * hidden}) > held ||
         o.num_layers > file.tensors().size())
-        throw Error("it needs more weights than the file has");
+        refuse_file({"it needs more weights than the file has"});
 }
 
 }  // namespace
@@ -49,7 +48,7 @@ TranslatorFile::TranslatorFile(SafetensorsFile opened) : file(std::move(opened))
         target = vocabulary(file, "target_vocabulary", options.target_vocabulary);
         check_sizes(file, options);
     } catch (const std::exception& error) {
-        throw Error(file.name() + ": its configuration cannot be used: " + error.what());
+        refuse_file({file.name(), ": its configuration cannot be used: ", error.what()});
     }
 }
 
@@ -69,7 +68,7 @@ std::unique_ptr<Seq2Seq> empty_model(const TranslatorFile& f, Weights weights, c
     try {
         return std::make_unique<Seq2Seq>(options, std::nullopt, kernels);
     } catch (const std::invalid_argument& error) {
-        throw Error(f.file.name() + ": its configuration cannot be used: " + error.what());
+        refuse_file({f.file.name(), ": its configuration cannot be used: ", error.what()});
     }
 }
 
