@@ -15,7 +15,7 @@ import rnnfast as rf
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
-LARGEST = 420_000
+LARGEST = 400_000
 OPTIONS = {
     "CMAKE_BUILD_TYPE": "MinSizeRel",
     "CMAKE_INTERPROCEDURAL_OPTIMIZATION": "ON",

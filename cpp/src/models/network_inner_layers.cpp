@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "models/network_adapters.h"
+#include "runtime/sentence.h"
 
 namespace rnnfast::core {
 
@@ -59,9 +60,10 @@ public:
     }
     void forward(const LayerForward& f) const override {
         auto& tape = static_cast<Tape&>(*f.tape);
-        const size_t places = f.output.places(), block = f.train ? places : block_of(places);
-        for (size_t first = 0; first < places; first += block)
-            forward_places(f, {first, std::min(first + block, places)}, tape);
+        if (!training || !f.train)
+            run({f.inputs.data(), f.inputs.size(), f.output, nullptr, f.y, tape.workspace});
+        else
+            forward_places(f, tape);
     }
     void backward(const LayerBackward& b) {
         auto& tape = static_cast<Tape&>(*b.tape);
@@ -99,6 +101,7 @@ private:
         std::vector<std::vector<int64_t>> lengths;
         std::vector<std::unique_ptr<LayerTape>> layers;
         Buffer gradients[2];
+        StreamWorkspace workspace;  // instead of all these, without training
     };
     size_t last_width() const { return layers_.back().layer->width(); }
     size_t last_steps() const { return width_ / last_width(); }
@@ -114,11 +117,11 @@ private:
     }
 
     // Places beyond the lengths of their rows have no inner steps, and zeros there.
-    void set_lengths(const Signal& in, Range places, Tape& tape) const {
+    void set_lengths(const Signal& in, Tape& tape) const {
         tape.lengths.resize(layers_.size() + 1);
         for (size_t i = 0; i <= layers_.size(); ++i) {
             tape.lengths[i].clear();
-            for (size_t p = places.begin; in.lengths && p < places.end; ++p) {
+            for (size_t p = 0; in.lengths && p < in.places(); ++p) {
                 const bool within = static_cast<int64_t>(p / in.rows) < in.lengths[p % in.rows];
                 tape.lengths[i].push_back(within ? static_cast<int64_t>(tape.signals[i].steps) : 0);
             }
@@ -132,18 +135,18 @@ private:
                 std::fill_n(values + (t * s.rows + p) * s.width, s.width, 0.0f);
     }
 
-    void forward_places(const LayerForward& f, Range places, Tape& tape) const {
+    // Keeps what backward reads.
+    void forward_places(const LayerForward& f, Tape& tape) const {
         const Signal& in = *f.inputs[0];
-        const size_t count = places.size();
+        const size_t count = in.places();
         tape.signals.clear();
         tape.values.resize(layers_.size() + 1);
         for (size_t i = 0; i <= layers_.size(); ++i) tape.signals.push_back(shape(i, count));
-        set_lengths(in, places, tape);
-        const float* x = in.x + places.begin * in.width;
-        tape.signals[0].x = x;
+        set_lengths(in, tape);
+        tape.signals[0].x = in.x;
         if (count > 1) {
             tape.values[0].reserve(tape.signals[0].size());
-            swap_axes(x, count, layers_[0].steps, layers_[0].width, tape.values[0].data());
+            swap_axes(in.x, count, layers_[0].steps, layers_[0].width, tape.values[0].data());
             tape.signals[0].x = tape.values[0].data();
         }
         for (size_t i = 0; i < layers_.size(); ++i) {
@@ -151,15 +154,15 @@ private:
             tape.values[i + 1].reserve(out.size());
             const std::vector<const Signal*> inputs = {&tape.signals[i]};
             LayerForward inner{inputs, out, tape.values[i + 1].data(), tape.layers[i].get(), f.scratch};
-            inner.train = f.train;
+            inner.train = true;
             layers_[i].layer->forward(inner);
             clear_padding(out, inner.y);
             out.x = inner.y;
         }
-        swap_axes(tape.signals.back().x, last_steps(), count, last_width(), f.y + places.begin * width_);
+        swap_axes(tape.signals.back().x, last_steps(), count, last_width(), f.y);
     }
 
-    // As forward_places, in the workspace of a stream.
+    // In the workspace of a stream.
     void run_places(const LayerRun& r, Range places) const {
         Buffer *from = &r.workspace.between, *to = &r.workspace.windows;
         const size_t count = places.size();
@@ -204,18 +207,18 @@ Json options_of(const Json& layer, std::string& type) {
 // One inner layer, and the shape of what it gives.
 TimeDistributedAdapter::Inner make_inner(const Json& json, size_t steps, const LayerPlace& place,
                                          std::string& written) {
-    if (json.kind != Json::Kind::object) throw std::invalid_argument("must be an object");
+    if (json.kind != Json::Kind::object) refuse({"must be an object"});
     std::string type, options;
     const Json rest = options_of(json, type);
     auto layer = make_layer(type, rest, place, options);
     if (!layer->runs_whole())
-        throw std::invalid_argument(
-            "cannot run inside a step; dropout, recurrent and attention layers stand before or after time_distributed");
+        refuse(
+            {"cannot run inside a step; dropout, recurrent and attention layers stand before or after "
+             "time_distributed"});
     const size_t given = layer->output_steps(steps), most = std::min<size_t>(place.limits.numbers, 0x7fffffff);
-    if (given == 0) throw std::invalid_argument("needs more than the " + std::to_string(steps) + " steps it reads");
+    if (given == 0) refuse({"needs more than the ", steps, " steps it reads"});
     if (layer->width() > most / given)
-        throw std::invalid_argument("makes " + std::to_string(given) + " steps of " + std::to_string(layer->width()) +
-                                    " numbers, more than the weights justify");
+        refuse({"makes ", given, " steps of ", layer->width(), " numbers, more than the weights justify"});
     written += (written.empty() ? "" : ",") + std::string("{\"type\":") + json_quoted(type) +
                (options == "{}" ? "}" : "," + options.substr(1));
     return {std::move(layer), steps, place.inputs[0].width};
@@ -226,12 +229,10 @@ std::unique_ptr<NetworkLayer> make_time_distributed(const Json& json, const Laye
     size_t steps = 0;
     check_known(json, {"steps", "layers"});
     OptionsReader{json}(required("steps"), steps, Size{1});
-    if (inputs % steps)
-        throw std::invalid_argument("reads " + std::to_string(inputs) + " numbers a step, expected a multiple of " +
-                                    std::to_string(steps) + ", its steps");
+    if (inputs % steps) refuse({"reads ", inputs, " numbers a step, expected a multiple of ", steps, ", its steps"});
     const Json* list = json.find("layers");
     if (!list || list->kind != Json::Kind::array || list->items.empty())
-        throw std::invalid_argument("layers must be a list of at least one object");
+        refuse({"layers must be a list of at least one object"});
     std::vector<TimeDistributedAdapter::Inner> layers;
     std::string all;
     size_t width = inputs / steps, now = steps;
@@ -243,7 +244,7 @@ std::unique_ptr<NetworkLayer> make_time_distributed(const Json& json, const Laye
                 {{width, false}}, place.weights, part_seed(place.seed, layers.size() + 1), place.kernels, left};
             layers.push_back(make_inner(item, now, own, all));
         } catch (const std::invalid_argument& error) {
-            throw std::invalid_argument("its layer " + number + ": " + error.what());
+            refuse({"its layer ", number, ": ", error.what()});
         }
         NetworkLayer& made = *layers.back().layer;
         for (Parameter* p : made.parameters()) p->name = number + "." + p->name;
