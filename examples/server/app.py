@@ -228,7 +228,7 @@ class Fields:
     def __init__(self, body: bytes) -> None:
         try:
             self._given: dict[str, Any] = json.loads(body or b"{}")
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise Refused(400, f"the body is not JSON: {error}") from None
         if not isinstance(self._given, dict):
             raise Refused(400, "the body is not a JSON object")
