@@ -8,6 +8,7 @@
 #endif
 #elif defined(__aarch64__) && defined(__linux__)
 #include <sys/auxv.h>
+#include <sys/prctl.h>
 #elif defined(__aarch64__) && defined(__APPLE__)
 #include <sys/sysctl.h>
 #endif
@@ -50,6 +51,9 @@ CpuFeatures cpu_features() {
     found.dotprod = bit(first, 20);
     found.i8mm = bit(second, 13);
     found.bf16 = bit(second, 14);
+    constexpr int get_vector_length = 51;  // PR_SVE_GET_VL: bytes in the low half, flags above
+    const int length = bit(first, 22) ? prctl(get_vector_length) : 0;
+    if (length > 0) found.sve_bits = 8 * (length & 0xffff);
     return found;
 }
 #elif defined(__aarch64__) && defined(__APPLE__)

@@ -28,6 +28,12 @@ RNNFAST_DECLARE(avx512)
 #ifdef RNNFAST_HAVE_AVX2
 RNNFAST_DECLARE(avx2)
 #endif
+#ifdef RNNFAST_HAVE_SVE512
+RNNFAST_DECLARE(sve512)
+#endif
+#ifdef RNNFAST_HAVE_SVE256
+RNNFAST_DECLARE(sve256)
+#endif
 #ifdef RNNFAST_HAVE_NEON_BF16
 RNNFAST_DECLARE(neon_bf16)
 #endif
@@ -53,14 +59,17 @@ RNNFAST_DECLARE(wide)
 
 namespace {
 
-// The table `whole` with the products of `part`, which has nothing else: for words of their own, or their loop alone.
+// The table `whole` with the products of `part`, which has nothing else: complete products, or loops and widths alone.
 [[maybe_unused]] Kernels with_products(Kernels whole, const Kernels& part) {
     whole.name = part.name;
-    for (const GemmPrecision precision : {gemm_bf16, gemm_int8})
-        for (const GemmShape shape : {gemm_wide, gemm_of_3}) {
+    for (size_t precision = 0; precision < gemm_precisions; ++precision)
+        for (size_t shape = 0; shape < gemm_shapes; ++shape) {
             const GemmKernel& product = part.gemm[precision][shape];
-            if (product.along) whole.gemm[precision][shape] = product;
-            if (product.run) whole.gemm[precision][shape].run = product.run;
+            GemmKernel& replaced = whole.gemm[precision][shape];
+            if (product.along) replaced = product;
+            if (!product.run) continue;
+            replaced.run = product.run;
+            replaced.width = product.width;
         }
     if (part.bf16_rate) whole.bf16_rate = part.bf16_rate;
     return whole;
@@ -83,9 +92,17 @@ std::vector<Isa> find_isas() {
 #ifdef RNNFAST_HAVE_AVX2
     found.push_back({&avx2::kernels, cpu.avx2});
 #endif
+#ifdef RNNFAST_HAVE_SVE512
+    static const Kernels sve512_and_others = with_products(neon::kernels, sve512::kernels);
+    found.push_back({&sve512_and_others, cpu.sve_bits == 512});
+#endif
 #ifdef RNNFAST_HAVE_NEON_BF16
     static const Kernels neon_bf16_and_others = with_products(neon::kernels, neon_bf16::kernels);
     found.push_back({&neon_bf16_and_others, cpu.bf16 && cpu.i8mm});
+#endif
+#ifdef RNNFAST_HAVE_SVE256  // CPUs with bf16 instructions have as many NEON units as these vectors fill
+    static const Kernels sve256_and_others = with_products(neon::kernels, sve256::kernels);
+    found.push_back({&sve256_and_others, cpu.sve_bits == 256});
 #endif
 #ifdef RNNFAST_HAVE_NEON_DOTPROD
     static const Kernels neon_dotprod_and_others = with_products(neon::kernels, neon_dotprod::kernels);

@@ -10,8 +10,15 @@
 #define RNNFAST_NO_INTRINSICS
 #endif
 
+// SVE by name, too: compiled for one length of its vectors, in tables that hold products alone.
+#if defined(RNNFAST_SVE) && !(defined(__ARM_FEATURE_SVE_BITS) && __ARM_FEATURE_SVE_BITS > 0)
+#error "a table of SVE is compiled with -msve-vector-bits"
+#endif
+
 #if defined(__SSE2__)
 #include <immintrin.h>
+#elif defined(RNNFAST_SVE)
+#include <arm_sve.h>
 #elif defined(__aarch64__)
 #include <arm_neon.h>
 #endif
@@ -23,6 +30,8 @@ namespace {
 constexpr size_t lanes = 16;
 #elif defined(__AVX2__)
 constexpr size_t lanes = 8;
+#elif defined(RNNFAST_SVE)
+constexpr size_t lanes = __ARM_FEATURE_SVE_BITS / 32;
 #else
 constexpr size_t lanes = 4;
 #endif
@@ -91,6 +100,9 @@ inline Vec fma(Vec a, Vec b, Vec c) { return a * b + c; }
 inline Vec min(Vec a, Vec b) { return _mm_min_ps(a, b); }
 inline Vec max(Vec a, Vec b) { return _mm_max_ps(a, b); }
 inline Vec sqrt(Vec a) { return _mm_sqrt_ps(a); }
+#elif defined(RNNFAST_SVE)
+inline Vec broadcast(float x) { return svdup_n_f32(x); }
+inline Vec fma(Vec a, Vec b, Vec c) { return svmla_f32_x(svptrue_b32(), c, a, b); }
 #else  // NEON of aarch64; that of 32-bit ARM flushes denormals
 inline Vec broadcast(float x) { return Vec(vdupq_n_f32(x)); }
 inline Vec fma(Vec a, Vec b, Vec c) { return Vec(vfmaq_f32(float32x4_t(c), float32x4_t(a), float32x4_t(b))); }
@@ -130,7 +142,7 @@ inline Vec unpack_high(Vec a, Vec b) { return _mm256_unpackhi_ps(a, b); }
 inline Vec load_quads(const float* const* lines, size_t k) { return load(lines[0] + k); }
 inline Vec unpack_low(Vec a, Vec b) { return _mm_unpacklo_ps(a, b); }
 inline Vec unpack_high(Vec a, Vec b) { return _mm_unpackhi_ps(a, b); }
-#else
+#elif !defined(RNNFAST_SVE)
 inline Vec load_quads(const float* const* lines, size_t k) { return load(lines[0] + k); }
 inline Vec unpack_low(Vec a, Vec b) { return Vec(vzip1q_f32(float32x4_t(a), float32x4_t(b))); }
 inline Vec unpack_high(Vec a, Vec b) { return Vec(vzip2q_f32(float32x4_t(a), float32x4_t(b))); }
@@ -197,7 +209,8 @@ inline void store_halves(float* p, UnsignedIntVec v) {
 
 // sum + a0 b0 + a1 b1 + a2 b2 + a3 b3 in every lane: a holds four unsigned bytes, b four signed bytes, sum a 32-bit
 // integer. Exact, so every ISA gives the same result.
-#if !defined(RNNFAST_NO_INTRINSICS) && (defined(__AVX512VNNI__) || defined(__ARM_FEATURE_DOTPROD))
+#if !defined(RNNFAST_NO_INTRINSICS) && \
+    (defined(__AVX512VNNI__) || defined(__ARM_FEATURE_DOTPROD) || defined(RNNFAST_SVE))
 constexpr bool has_dot_int8 = true;
 #else
 constexpr bool has_dot_int8 = false;
@@ -236,6 +249,12 @@ inline Vec dot_int8(Vec a, Vec b, Vec sum) {
     const uint8x16_t all_128 = vdupq_n_u8(128);
     const uint32x4_t excess = vdotq_u32(vdupq_n_u32(0), uint8x16_t(a), all_128);
     return Vec(vsubq_u32(vdotq_u32(uint32x4_t(sum), uint8x16_t(a), veorq_u8(uint8x16_t(b), all_128)), excess));
+}
+#elif defined(RNNFAST_SVE)
+inline Vec dot_int8(Vec a, Vec b, Vec sum) {  // the same
+    typedef uint8_t Bytes __attribute__((vector_size(lanes * 4)));
+    const UnsignedIntVec excess = svdot_u32(UnsignedIntVec{}, Bytes(a), svdup_n_u8(128));
+    return Vec(UnsignedIntVec(svdot_u32(UnsignedIntVec(sum), Bytes(a), Bytes(b) ^ 128)) - excess);
 }
 #else
 inline Vec dot_int8(Vec a, Vec b, Vec sum) {
