@@ -75,8 +75,9 @@ const float* tensor_values(const SafetensorsFile& file, const std::string& name,
     const float* values = file.floats(name, tensor, buffer);
     if (tensor.dtype != Dtype::i8) return values;
     Buffer scale_buffer;
-    const TensorView& scale = checked_tensor(file, scale_of(name), {shape[0]});
-    const float* scales = file.floats(scale_of(name), scale, scale_buffer);
+    const std::string scale_name = scale_of(name);
+    const TensorView scale = checked_tensor(file, scale_name, {shape[0]});
+    const float* scales = file.floats(scale_name, scale, scale_buffer);
     const size_t width = shape[0] ? tensor.size / shape[0] : 0;
     for (size_t i = 0; i < tensor.size; ++i) buffer.data()[i] *= scales[i / width];
     return values;
@@ -90,9 +91,10 @@ void check_tensor(const SafetensorsFile& file, const std::string& name, const st
     const TensorView& tensor = checked_tensor(file, name, shape);
     readable(name, tensor);
     if (tensor.dtype != Dtype::i8) return;
-    const TensorView& scale = checked_tensor(file, scale_of(name), {shape[0]});
-    if (scale.dtype == Dtype::i8) refuse_file({file.name(), ": ", scale_of(name), " is I8, expected F32"});
-    readable(scale_of(name), scale);
+    const std::string scale_name = scale_of(name);
+    const TensorView scale = checked_tensor(file, scale_name, {shape[0]});
+    if (scale.dtype == Dtype::i8) refuse_file({file.name(), ": ", scale_name, " is I8, expected F32"});
+    readable(scale_name, scale);
 }
 
 void check_packed_size(const SafetensorsFile& file, const std::string& name, size_t depth, size_t columns,
