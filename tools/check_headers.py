@@ -33,11 +33,12 @@ def files() -> list[Path]:
 
 def errors(command: list[str], file: Path) -> str:
     """The compiler's messages for one file; empty if it compiles."""
+    command = [command[0], *OPTIONS, *command[1:]]  # its options win over ours, such as another -std
     if file.suffix == ".cpp":
-        done = subprocess.run([*command, *OPTIONS, file], capture_output=True, text=True)
+        done = subprocess.run([*command, file], capture_output=True, text=True)
     else:
         done = subprocess.run(
-            [*command, *OPTIONS, "-x", "c++", "-"], input=f'#include "{file}"\n', capture_output=True, text=True
+            [*command, "-x", "c++", "-"], input=f'#include "{file}"\n', capture_output=True, text=True
         )
     return f"{file.relative_to(ROOT)}:\n{done.stderr}" if done.returncode else ""
 

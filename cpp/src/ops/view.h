@@ -1,6 +1,7 @@
 // Rows of floats in memory that belongs to someone else.
 #pragma once
 
+#include <algorithm>
 #include <type_traits>
 
 #include "kernels/table.h"
