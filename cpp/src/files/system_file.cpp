@@ -79,7 +79,7 @@ FileBytes read_file(const std::string& path) {
     if (!regular) refuse_file({path, ": is not a file"});
     const auto size = static_cast<size_t>(std::filesystem::file_size(place, error));
     std::ifstream stream(place, std::ios::binary);
-    if (error || !stream) refuse_file({path, ": cannot be opened: ", (error ? error.message() : reason())});
+    if (error || !stream) refuse_file({path, ": cannot be opened: ", error ? error.message() : reason()});
     const std::shared_ptr<char> memory(new char[size], std::default_delete<char[]>());
     if (!stream.read(memory.get(), static_cast<std::streamsize>(size)))
         refuse_file({path, ": cannot be read: ", reason()});

@@ -5,6 +5,10 @@
 #include <cstddef>
 #include <cstdint>
 
+// The text of a macro, such as the name of a table: RNNFAST_TEXT(RNNFAST_ISA).
+#define RNNFAST_TEXT_(x) #x
+#define RNNFAST_TEXT(x) RNNFAST_TEXT_(x)
+
 namespace rnnfast::core {
 
 // The gates of 16 units form a block: a gate row is [H/16 blocks][G gates][16 units].

@@ -205,10 +205,8 @@ void stream_run(const Stack& stack, const RecurrentInput& input, StreamState* co
 Stream::Stream(const Recurrent& layer, size_t rows) : layer_(layer) {
     if (layer.directions() != 1)
         refuse(
-            {"a bidirectional layer cannot stream: its backward direction starts at the end of the sequence; call it "
-             "on "
-             "the "
-             "whole sequence, or make it with bidirectional=False"});
+            {"a bidirectional layer cannot stream: its backward direction starts at the end of the sequence; "
+             "call it on the whole sequence, or make it with bidirectional=False"});
     if (rows == 0) refuse({"rows is 0: expected at least 1"});
     const Stack stack = layer.stack();
     state_ = StreamState(stack, rows);
