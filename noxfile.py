@@ -222,7 +222,8 @@ def fuzz(session: nox.Session) -> None:
     os.makedirs(corpus, exist_ok=True)
     if reader == "arpa":
         session.install("atheris", ".")
-        session.run("python", "tests/fuzz/python_arpa.py", *options, corpus)
+        options = ["-max_len=1024", "-dict=tests/fuzz/arpa.dict", *options]
+        session.run("python", "tests/fuzz/python_arpa.py", *options, corpus, "tests/fuzz/arpa_corpus")
         return
     session.run("cmake", "--preset", "fuzz", external=True)
     session.run("cmake", "--build", "--preset", "fuzz", external=True)

@@ -308,6 +308,15 @@ def test_arpa_files_of_every_layout_give_the_same_model(tmp_path, layout):
                 assert log10_of(model, line) == pytest.approx(query.score(line), abs=1e-5), line
 
 
+@pytest.mark.parametrize("space", ["\u00a0", "\u0085", "\u3000", "\u2028", "\x1c"])
+def test_only_ascii_s_white_space_separates_words(tmp_path, space):
+    """So a word with any other, such as a French number, is read and written."""
+    model, _ = read_arpa(tmp_path, ARPA.replace("b", f"1{space}000"))
+    assert f"1{space}000" in model.vocab.idx_to_token
+    model.save_arpa(tmp_path / "again.arpa")
+    assert rf.NGram.from_arpa(tmp_path / "again.arpa").vocab == model.vocab
+
+
 @pytest.mark.fault("N3")
 @pytest.mark.parametrize("row", ["</s> <s>", "</s> a", "a <s>", "</s> </s>", "<s> <s>"])
 def test_n_grams_across_the_end_of_a_sentence_are_ignored(tmp_path, row):

@@ -39,7 +39,7 @@ def write(path: PathLike, vocab: Vocab, end: int, grams: Sequence[Grams], tokens
     ``end`` is the id of ``<eos>`` if contexts end at it, else -1: then it is written as an ordinary word.
     """
     for token in vocab.idx_to_token:
-        if not token or re.search(r"\s", token) or token in (BEGIN, END):
+        if not token or re.search(r"[\t-\r ]", token) or token in (BEGIN, END):
             raise ValueError(
                 f"the token {brief(token)} cannot be written to an ARPA file, which separates words by white space"
             )
