@@ -287,6 +287,47 @@ def test_a_program_gives_memory_and_threads_of_its_own(programs, models):
         assert all(re.fullmatch(wanted, line) for wanted, line in zip(expected, lines)), lines
 
 
+def test_a_program_receives_events_for_its_log(programs, models):
+    file = models["lstm"]
+    size = file.stat().st_size
+    environment = {**os.environ, "RNNFAST_NUM_THREADS": "4096", "RNNFAST_ISA": _core.info()["isa_active"]}
+    lines = run(programs / "log", file, env=environment).stdout.splitlines()
+    forked = "warning: calls of this process use one thread: it was forked after OpenMP had started its threads"
+    if forked in lines:  # not on one core, nor without OpenMP
+        lines.remove(forked)
+    lines = [line for line in lines if "huge pages" not in line]
+    threads = lines.pop(2)
+    assert re.fullmatch(
+        r"warning: threads: (\d+), fewer than RNNFAST_NUM_THREADS; cores that affinity and CPU quota allow: \d+",
+        threads,
+    )
+    assert lines == [
+        f"info: {file}: {size} bytes, mapped",
+        f"info: instruction set {_core.info()['isa_active']}",
+        f"info: the model in memory: {size} bytes, not copied",
+        "steps: 0",
+        f"C 0: {file}: {size} bytes, mapped",
+    ]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts the page faults of a thread")
+@pytest.mark.parametrize("api", ["lm", "c", "network", "n"])
+def test_a_step_after_prefault_causes_no_page_fault(programs, tmp_path, api):
+    file = tmp_path / "model.safetensors"
+    if api in ("lm", "c"):
+        vocab = rf.Corpus.from_text(TEXT).vocab
+        rf.LanguageModel(vocab, cell="lstm", embedding_size=200, hidden_size=700, num_layers=2, seed=0).save(file)
+    else:
+        rf.Sequential(rf.LSTM(20, 500, 2, seed=1), rf.LayerNorm(500), rf.Linear(500, 3000, seed=2)).save(file)
+    for count in (1, 12):
+        (cold, expected), *ready = (
+            run(programs / "prefault", api, file, count, prefault).stdout.split() for prefault in (0, 1, 1, 1)
+        )
+        assert int(cold) > 0
+        assert min(int(faults) for faults, _ in ready) == 0  # the system may move a page at any moment
+        assert {result for _, result in ready} == {expected}  # and the states are as before
+
+
 def test_steps_make_no_system_call_after_the_first(tmp_path, programs, models):
     if not shutil.which("strace"):
         pytest.skip("no strace here")

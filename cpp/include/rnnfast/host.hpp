@@ -1,4 +1,4 @@
-// What a program may give to the library: its own threads, and its own memory.
+// What a program may give to the library: its own threads, its own memory, and a log.
 #pragma once
 
 #include <cstddef>
@@ -33,6 +33,16 @@ public:
 // nullptr: the system's. Throws std::logic_error while the library holds memory, because that must go back to where it
 // came from: set it before anything else. The allocator lives as long as the program uses the library.
 RNNFAST_API void set_allocator(Allocator* allocator);
+
+enum class LogLevel { info, warning };
+
+using Log = void (*)(void* user, LogLevel level, const char* message) noexcept;
+// The function receives the few events that are worth a line in the program's log: the instruction set and the number
+// of threads, at first use; the files that are read; and as warnings, where the library falls back to something slower.
+// The message is one sentence without a line end, which is gone after the call. Any thread may call, several at the
+// same time. The function calls nothing of the library. nullptr: no log, as at the start. Set it before anything else,
+// because a first use is reported once. A step that allocates nothing reports nothing.
+RNNFAST_API void set_log(Log log, void* user = nullptr);
 
 }  // namespace v1
 }  // namespace rnnfast

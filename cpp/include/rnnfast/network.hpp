@@ -123,6 +123,10 @@ public:
     // than single steps, and bit-identical to them. A repeated state is refused. *states[0] keeps the workspace of the
     // call: after the first of this count, a call allocates nothing.
     void step(const NetworkData* inputs, NetworkState* const* states, size_t count, float* const* outputs) const;
+    // Readies what the next step of these states on this thread needs: after it, the step allocates nothing and causes
+    // no page fault. Takes a step, and puts the states back.
+    void prefault(NetworkState& state) const;
+    void prefault(NetworkState* const* states, size_t count) const;
     // `steps` steps of one stream; inputs: numbers [steps, size] or ids [steps]; outputs: [steps, width].
     void read(const NetworkData* inputs, size_t steps, NetworkState& state, float* const* outputs) const;
 

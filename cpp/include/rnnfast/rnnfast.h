@@ -83,6 +83,14 @@ RNNFAST_C_API rnnfast_status rnnfast_set_executor(rnnfast_execute execute, void*
 typedef void* (*rnnfast_allocate)(void* user, size_t bytes, size_t alignment);
 typedef void (*rnnfast_release)(void* user, void* memory);
 RNNFAST_C_API rnnfast_status rnnfast_set_allocator(rnnfast_allocate allocate, rnnfast_release release, void* user);
+/* Receives the few events that are worth a line in the program's log: the instruction set and the number of threads, at
+ * first use; the files that are read; and as warnings, where the library falls back to something slower. message: one
+ * sentence without a line end, which is gone after the call. Any thread may call, several at the same time. The
+ * function calls nothing of the library and throws nothing. Set it before anything else, because a first use is
+ * reported once. A step that allocates nothing reports nothing. log NULL: no log, as at the start. */
+typedef enum rnnfast_log_level { RNNFAST_LOG_INFO = 0, RNNFAST_LOG_WARNING = 1 } rnnfast_log_level;
+typedef void (*rnnfast_log)(void* user, int level, const char* message);
+RNNFAST_C_API rnnfast_status rnnfast_set_log(rnnfast_log log, void* user);
 
 /* The active instruction set, such as "avx512", zero-terminated. *size: in, the capacity of name; out, the size in
  * bytes with the zero. */
@@ -132,6 +140,10 @@ RNNFAST_C_API rnnfast_status rnnfast_step(const rnnfast_model* model, int32_t to
 /* Steps `count` different streams together; logits: [count, vocabulary], size: their capacity in floats. */
 RNNFAST_C_API rnnfast_status rnnfast_step_many(const rnnfast_model* model, const int32_t* tokens,
                                                rnnfast_state* const* states, size_t count, float* logits, size_t size);
+/* Readies what the next step of these `count` states on this thread needs: after it, the step allocates nothing and
+ * causes no page fault. Takes a step, and puts the states back. */
+RNNFAST_C_API rnnfast_status rnnfast_model_prefault(const rnnfast_model* model, rnnfast_state* const* states,
+                                                    size_t count);
 /* Reads `count` tokens and returns the logits after the last one. */
 RNNFAST_C_API rnnfast_status rnnfast_run(const rnnfast_model* model, const int32_t* tokens, size_t count,
                                          rnnfast_state* state, float* logits, size_t size);
@@ -341,6 +353,10 @@ RNNFAST_C_API rnnfast_status rnnfast_network_step_many(const rnnfast_network* ne
                                                        size_t input_count, rnnfast_network_state* const* states,
                                                        size_t count, const rnnfast_result* outputs,
                                                        size_t output_count);
+/* Readies what the next step of these `count` states on this thread needs: after it, the step allocates nothing and
+ * causes no page fault. Takes a step, and puts the states back. */
+RNNFAST_C_API rnnfast_status rnnfast_network_prefault(const rnnfast_network* network,
+                                                      rnnfast_network_state* const* states, size_t count);
 /* `steps` steps of one stream. inputs: [steps, size] numbers or [steps] ids each; outputs: [steps, width] each. */
 RNNFAST_C_API rnnfast_status rnnfast_network_read(const rnnfast_network* network, const rnnfast_values* inputs,
                                                   size_t input_count, size_t steps, rnnfast_network_state* state,

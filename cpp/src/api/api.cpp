@@ -10,6 +10,7 @@
 #include "rnnfast/rnnfast.h"
 #include "runtime/check.h"
 #include "runtime/finite.h"
+#include "runtime/log.h"
 #include "runtime/sentence.h"
 
 namespace rnnfast {
@@ -38,6 +39,8 @@ void set_allocator(Allocator* allocator) {
     const auto release = [](void* user, void* memory) { static_cast<Allocator*>(user)->release(memory); };
     core::set_memory_source(allocator ? core::MemorySource{allocate, release, allocator} : core::MemorySource{});
 }
+
+void set_log(Log log, void* user) { core::set_log(log, user); }
 
 void refuse_empty(const char* what, const char* how) {
     refuse({"this ", what, " is empty: it was default-constructed or moved ", "from; ", how});
@@ -311,6 +314,21 @@ void LanguageModel::step(const int32_t* tokens, State* const* states, size_t cou
     check_pointer(tokens, "tokens");
     check_pointer(logits, "logits");
     model.step(tokens, streams, count, logits, states[0]->impl().workspace, most_threads(count));
+}
+
+void LanguageModel::prefault(State& state) const {
+    State* const states[] = {&state};
+    prefault(states, 1);
+}
+
+void LanguageModel::prefault(State* const* states, size_t count) const {
+    const StreamShape shape = impl().model.stream_shape();
+    std::vector<State> before;
+    check_states(states, count, [&](const State::Impl& state) { check_fits(state.stream, shape); });
+    for (size_t i = 0; i < count; ++i) before.push_back(*states[i]);
+    std::vector<float> logits(count * vocab_size());
+    step(std::vector<int32_t>(count).data(), states, count, logits.data());
+    for (size_t i = 0; i < count; ++i) *states[i] = before[i];
 }
 
 void LanguageModel::run(const std::vector<int32_t>& tokens, State& state, std::vector<float>& logits) const {

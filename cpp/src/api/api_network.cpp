@@ -291,6 +291,25 @@ void Network::step(std::initializer_list<NetworkData> inputs, NetworkState& stat
 void Network::step(const NetworkData* inputs, NetworkState* const* states, size_t count, float* const* outputs) const {
     advance(inputs, {1, count}, states, outputs);
 }
+void Network::prefault(NetworkState& state) const {
+    NetworkState* const states[] = {&state};
+    prefault(states, 1);
+}
+void Network::prefault(NetworkState* const* states, size_t count) const {
+    const Impl& n = impl();
+    gather(states, count, *n.layout);  // checks them
+    const size_t bytes = n.layout->bytes;
+    std::vector<uint8_t> before(count * bytes);
+    for (size_t i = 0; i < count; ++i) states[i]->save(before.data() + i * bytes, bytes);
+    size_t widest = 0;
+    for (const NetworkInput& input : n.inputs) widest = std::max(widest, input.size);
+    const std::vector<float> zeros(count * widest);
+    const std::vector<int32_t> ids(count);
+    std::vector<NetworkData> inputs;
+    for (const NetworkInput& input : n.inputs) inputs.push_back(input.ids ? ids.data() : NetworkData(zeros.data()));
+    step(inputs.data(), states, count, std::vector<float*>(n.outputs.size()).data());
+    for (size_t i = 0; i < count; ++i) states[i]->restore(before.data() + i * bytes, bytes);
+}
 void Network::read(const NetworkData* inputs, size_t steps, NetworkState& state, float* const* outputs) const {
     if (steps == 0) refuse({"no steps: expected at least one"});
     NetworkState* const states[] = {&state};

@@ -2,6 +2,7 @@
 #include "api/c_api.h"
 
 #include "runtime/buffer.h"
+#include "runtime/log.h"
 #include "runtime/parallel.h"
 
 namespace rnnfast::c_api {
@@ -10,6 +11,7 @@ namespace {
 
 constexpr size_t longest_error = 512;
 thread_local char last_error[longest_error] = "no call has failed";
+rnnfast_log c_log = nullptr;
 
 }  // namespace
 
@@ -114,6 +116,15 @@ rnnfast_status rnnfast_set_allocator(rnnfast_allocate allocate, rnnfast_release 
         rnnfast::core::set_memory_source({allocate, release, user});
         return RNNFAST_OK;
     });
+}
+
+rnnfast_status rnnfast_set_log(rnnfast_log log, void* user) {
+    c_log = log;
+    const auto write = [](void* of_user, rnnfast::LogLevel level, const char* message) noexcept {
+        c_log(of_user, static_cast<int>(level), message);
+    };
+    rnnfast::core::set_log(log ? write : rnnfast::Log{}, user);
+    return RNNFAST_OK;
 }
 
 rnnfast_status rnnfast_num_threads(int* threads) {
@@ -287,6 +298,13 @@ rnnfast_status rnnfast_step_many(const rnnfast_model* model, const int32_t* toke
         if (const rnnfast_status room = check_room(size, product(count, m.vocab_size(), "count"), "logits"))
             return room;
         m.step(tokens, checked_states(states, count), count, logits);
+        return RNNFAST_OK;
+    });
+}
+
+rnnfast_status rnnfast_model_prefault(const rnnfast_model* model, rnnfast_state* const* states, size_t count) {
+    return guarded([&] {
+        checked_model(model).prefault(checked_states(states, count), count);
         return RNNFAST_OK;
     });
 }

@@ -83,6 +83,12 @@ Arguments& checked_steps(const rnnfast::Network& network, const Given& g, size_t
         network, g, product(steps, rows, "the number of steps"), rows, [&](size_t) { return steps; }, status);
 }
 
+void take_states(rnnfast_network_state* const* states, size_t count, Arguments& all) {
+    if (count) given(states, "states");
+    all.states.clear();
+    for (size_t i = 0; i < count; ++i) all.states.push_back(&checked_network_state(states[i]));
+}
+
 }  // namespace
 
 rnnfast_status rnnfast_network_load(const char* path, int weights, rnnfast_network** network) {
@@ -263,11 +269,22 @@ rnnfast_status rnnfast_network_step_many(const rnnfast_network* network, const r
         const auto& n = checked_network(network);
         rnnfast_status status = RNNFAST_OK;
         Arguments& all = checked_steps(n, {inputs, input_count, outputs, output_count}, 1, count, &status);
-        if (count) given(states, "states");
-        all.states.clear();
-        for (size_t i = 0; i < count; ++i) all.states.push_back(&checked_network_state(states[i]));
+        take_states(states, count, all);
         if (status == RNNFAST_OK) n.step(all.inputs.data(), all.states.data(), count, all.outputs.data());
         return status;
+    });
+}
+
+rnnfast_status rnnfast_network_prefault(const rnnfast_network* network, rnnfast_network_state* const* states,
+                                        size_t count) {
+    return guarded([&] {
+        const auto& n = checked_network(network);
+        Arguments& all = arguments();
+        all.inputs.reserve(n.inputs().size());
+        all.outputs.reserve(n.outputs().size());
+        take_states(states, count, all);
+        n.prefault(all.states.data(), count);
+        return RNNFAST_OK;
     });
 }
 

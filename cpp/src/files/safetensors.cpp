@@ -7,6 +7,7 @@
 #include "files/json.h"
 #include "files/system_file.h"
 #include "rnnfast/error.hpp"
+#include "runtime/log.h"
 #include "runtime/sentence.h"
 
 namespace rnnfast::core {
@@ -226,12 +227,13 @@ const float* SafetensorsFile::floats(const std::string& name, const TensorView& 
 
 SafetensorsFile SafetensorsFile::open(const std::string& path) {
     const FileBytes bytes = read_file(path);
-    SafetensorsFile file = view({static_cast<const char*>(bytes.memory.get()), bytes.size}, path);
+    SafetensorsFile file =
+        view({static_cast<const char*>(bytes.memory.get()), bytes.size}, path, bytes.mapped ? "mapped" : "read");
     file.mapping_ = bytes.memory;
     return file;
 }
 
-SafetensorsFile SafetensorsFile::view(std::string_view bytes, const std::string& name) {
+SafetensorsFile SafetensorsFile::view(std::string_view bytes, const std::string& name, const char* how) {
     const auto fail = [&](const std::string& why) { refuse_file({name, ": not a safetensors file: ", why}); };
     if (bytes.size() < length_bytes) fail("only " + std::to_string(bytes.size()) + " bytes long");
     uint64_t header = 0;
@@ -280,6 +282,7 @@ SafetensorsFile SafetensorsFile::view(std::string_view bytes, const std::string&
     if (format != file.metadata_.end() && format->second == "rnnfast" && version != file.metadata_.end() &&
         version->second == "3")
         file.restore_zeros(bytes.size());
+    report(LogLevel::info, {name, ": ", bytes.size(), " bytes, ", how});
     return file;
 }
 

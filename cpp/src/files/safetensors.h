@@ -28,8 +28,8 @@ struct TensorView {
 class SafetensorsFile {
 public:
     static SafetensorsFile open(const std::string& path);
-    // The bytes must outlive the result.
-    static SafetensorsFile view(std::string_view bytes, const std::string& name);
+    // The bytes must outlive the result. `how` they came is for the log.
+    static SafetensorsFile view(std::string_view bytes, const std::string& name, const char* how = "not copied");
 
     const std::string& name() const { return name_; }
     const std::map<std::string, std::string>& metadata() const { return metadata_; }

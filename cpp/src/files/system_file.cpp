@@ -49,12 +49,14 @@ ssize_t write_some(int descriptor, const void* data, size_t size) { return ::wri
 
 // The whole file, or null.
 #if defined(RNNFAST_MAPS_FILES)
+constexpr bool maps_files = true;
 std::shared_ptr<const void> contents(int descriptor, size_t size) {
     void* memory = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, descriptor, 0);
     if (memory == MAP_FAILED) return nullptr;
     return {memory, [size](const void* p) { ::munmap(const_cast<void*>(p), size); }};
 }
 #else
+constexpr bool maps_files = false;
 std::shared_ptr<const void> contents(int descriptor, size_t size) {
     std::shared_ptr<char> memory(new char[size], std::default_delete<char[]>());
     for (size_t at = 0; at < size;) {
@@ -101,7 +103,7 @@ FileBytes read_file(const std::string& path) {
     if (size == 0) return {};
     std::shared_ptr<const void> memory = contents(file.number, size);
     if (!memory) refuse_file({path, ": cannot be read: ", reason()});
-    return {std::move(memory), size};
+    return {std::move(memory), size, maps_files};
 }
 #endif
 

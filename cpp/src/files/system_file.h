@@ -10,6 +10,7 @@ namespace rnnfast::core {
 struct FileBytes {
     std::shared_ptr<const void> memory;  // mapped if the system can do so, else read
     size_t size = 0;
+    bool mapped = false;
 };
 // Throws Error if the path is not a regular file or cannot be read.
 FileBytes read_file(const std::string& path);

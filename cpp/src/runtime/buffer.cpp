@@ -4,6 +4,7 @@
 #include <stdexcept>
 #include <string>
 
+#include "runtime/log.h"
 #include "runtime/system.h"
 
 namespace rnnfast::core {
@@ -20,7 +21,9 @@ void* allocate_from_system(size_t bytes) {
     const bool huge = bytes >= 2 * huge_page;
     const size_t multiple = huge ? huge_page : alignment;
     void* memory = allocate_aligned(round_up(bytes, multiple), multiple);
-    if (memory && huge) advise_huge_pages(memory, round_up(bytes, multiple));
+    if (memory && huge && !advise_huge_pages(memory, round_up(bytes, multiple)))
+        if (static std::atomic<bool> reported{false}; !reported.exchange(true))
+            report(LogLevel::warning, {"large models are slower than they could be: the system refuses huge pages"});
     return memory;
 }
 

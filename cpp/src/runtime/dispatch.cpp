@@ -5,6 +5,7 @@
 
 #include "rnnfast/error.hpp"
 #include "runtime/cpu_features.h"
+#include "runtime/log.h"
 
 #if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
 #error "rnnfast needs a little-endian CPU: its model files and packed weights are"
@@ -82,7 +83,10 @@ std::vector<Isa> find_isas() {
     static const Kernels avx512_bf16_and_others = with_products(avx512::kernels, avx512_bf16::kernels);
 #ifdef RNNFAST_HAVE_AMX_INT8
     static const Kernels amx_int8_and_others = with_products(avx512_bf16_and_others, amx_int8::kernels);
-    found.push_back({&amx_int8_and_others, cpu.avx512_bf16 && cpu.amx_int8 && permit_tiles()});
+    const bool tiles = cpu.avx512_bf16 && cpu.amx_int8, permitted = tiles && permit_tiles();
+    if (tiles && !permitted)
+        report(LogLevel::warning, {"amx_int8 is not used: the system refuses its tiles to this process"});
+    found.push_back({&amx_int8_and_others, permitted});
 #endif
     found.push_back({&avx512_bf16_and_others, cpu.avx512_bf16});
 #endif
@@ -147,7 +151,11 @@ const std::vector<Isa>& isas() {
 }
 
 const Kernels& active() {
-    static const Kernels& chosen = choose();
+    static const Kernels& chosen = []() -> const Kernels& {
+        const Kernels& kernels = choose();
+        report(LogLevel::info, {"instruction set ", kernels.name});
+        return kernels;
+    }();
     return chosen;
 }
 

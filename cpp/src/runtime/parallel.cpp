@@ -9,6 +9,7 @@
 
 #include "runtime/cores.h"
 #include "runtime/fork.h"
+#include "runtime/log.h"
 #include "runtime/sentence.h"
 #include "runtime/spin.h"
 #include "runtime/thread_pool.h"
@@ -61,6 +62,10 @@ bool team_may_start() {
     const int64_t forks = fork_count();
     int64_t first = first_team.load(std::memory_order_relaxed);
     if (first < 0 && first_team.compare_exchange_strong(first, forks)) return true;
+    static std::atomic<bool> reported{false};
+    if (first != forks && !reported.exchange(true))
+        report(LogLevel::warning,
+               {"calls of this process use one thread: it was forked after OpenMP had started its threads"});
     return first == forks;
 }
 #endif
@@ -96,7 +101,10 @@ int num_threads() {
     if (threads_for_call) return threads_for_call;
     if (const int chosen = chosen_threads.load(std::memory_order_relaxed)) return chosen;
     const int cores = cores_allowed();
-    const int threads = std::min({cores, own_limit(cores), openmp_limit(cores)});
+    const int own = own_limit(cores), threads = std::min({cores, own, openmp_limit(cores)});
+    report(own > cores ? LogLevel::warning : LogLevel::info,
+           {"threads: ", threads, own > cores ? ", fewer than RNNFAST_NUM_THREADS" : "",
+            "; cores that affinity and CPU quota allow: ", cores});
     chosen_threads.store(threads, std::memory_order_relaxed);
     return threads;
 }

@@ -26,7 +26,7 @@ void free_aligned(void* memory) noexcept { std::free(memory); }
 #endif
 
 #if defined(__linux__)
-void advise_huge_pages(void* memory, size_t bytes) { madvise(memory, bytes, MADV_HUGEPAGE); }
+bool advise_huge_pages(void* memory, size_t bytes) { return madvise(memory, bytes, MADV_HUGEPAGE) == 0; }
 
 int cores_of_affinity() {
     cpu_set_t set;
@@ -34,7 +34,7 @@ int cores_of_affinity() {
     return sched_getaffinity(0, sizeof set, &set) == 0 ? std::max(1, static_cast<int>(CPU_COUNT(&set))) : 0;
 }
 #else
-void advise_huge_pages(void*, size_t) {}
+bool advise_huge_pages(void*, size_t) { return true; }
 
 int cores_of_affinity() { return 0; }
 #endif

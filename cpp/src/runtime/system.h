@@ -10,8 +10,8 @@ namespace rnnfast::core {
 // `bytes` is a multiple of the alignment; null: no memory. free_aligned accepts null.
 void* allocate_aligned(size_t bytes, size_t alignment);
 void free_aligned(void* memory) noexcept;
-// Asks for large pages; only a hint.
-void advise_huge_pages(void* memory, size_t bytes);
+// Asks for large pages; false: the system has none.
+bool advise_huge_pages(void* memory, size_t bytes);
 
 // The cores that this process may run on; 0: unknown.
 int cores_of_affinity();

@@ -4,6 +4,7 @@
 #include <condition_variable>
 #include <system_error>
 
+#include "runtime/log.h"
 #include "runtime/spin.h"
 #include "runtime/system.h"
 #include "runtime/threads.h"
@@ -97,6 +98,9 @@ ThreadPool::Workers ThreadPool::take(size_t count) {
 
 void ThreadPool::run(size_t threads, Run run, void* job) {
     const Workers team = take(threads - 1);
+    if (static std::atomic<bool> reported{false}; team.count < threads - 1 && !reported.exchange(true))
+        report(LogLevel::warning,
+               {"a call uses ", team.count + 1, " threads of ", threads, ": the system starts no more"});
     Job shared{run, job, team.count + 1, {team.count}};
     Worker* last = nullptr;
     for (size_t i = 0; i < team.count; ++i) {
