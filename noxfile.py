@@ -231,4 +231,6 @@ def fuzz(session: nox.Session) -> None:
     if reader == "model":
         options = ["-max_len=8192", "-dict=tests/fuzz/model.dict", *options]
         corpora.append("tests/fuzz/corpus")
+    elif reader == "vocabulary":
+        corpora.append("tests/fuzz/vocabulary_corpus")
     session.run(os.path.join("build", "fuzz", "tests", "fuzz", f"fuzz_{reader}"), *options, *corpora, external=True)

@@ -308,6 +308,13 @@ def test_arpa_files_of_every_layout_give_the_same_model(tmp_path, layout):
                 assert log10_of(model, line) == pytest.approx(query.score(line), abs=1e-5), line
 
 
+def test_words_that_would_be_the_same_token_are_refused(tmp_path):
+    """With </s>, the word <eos> is renamed <<eos>>, which may be a word, too."""
+    text = ARPA.replace("ngram 1=5", "ngram 1=7").replace("-0.5\ta", "-0.9\t<eos>\n-0.9\t<<eos>>\n-0.5\ta")
+    with pytest.raises(ValueError, match="its words cannot form a vocabulary"):
+        read_arpa(tmp_path, text)
+
+
 @pytest.mark.parametrize("space", ["\u00a0", "\u0085", "\u3000", "\u2028", "\x1c"])
 def test_only_ascii_s_white_space_separates_words(tmp_path, space):
     """So a word with any other, such as a French number, is read and written."""
