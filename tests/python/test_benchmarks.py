@@ -269,6 +269,31 @@ def test_stacks_of_equal_arithmetic_train_for_their_time_and_are_drawn(tmp_path,
     assert capsys.readouterr().out == shown
 
 
+def test_the_recipe_of_the_hour_is_the_same_in_pytorch_and_its_speed_is_measured(monkeypatch, capsys):
+    pytest.importorskip("torch")
+    from benchmarks import hour_pytorch as hour
+
+    text = " ".join(["a", "rose", "is", "a", "rose", "and", "so", "is", "this"] * 40)
+    small = {"embedding_size": 8, "hidden_size": 8, "batch_size": 2, "num_steps": 6, "lr": 1.0}
+    p = {**rf.presets.load("hour-ptb"), **small}
+    monkeypatch.setattr(hour.rf.datasets, "load", lambda name: dict.fromkeys(("train", "valid", "test"), text))
+    monkeypatch.setattr(hour.rf.presets, "load", lambda name: dict(p))
+    for main in (["--seconds", "0.01", "--block", "1"], ["--epochs", "1"]):
+        hour.main([*main, "--threads", "1", "--weights", "f32"])
+    speed, *epochs = map(json.loads, capsys.readouterr().out.splitlines())
+    assert speed["ratio"] > 0
+    assert epochs[-1]["test"] == pytest.approx(epochs[0]["valid"], rel=0.2)
+
+    plain = {**p, "dropout": 0.0, "embedding_dropout": 0.0, "output_dropout": 0.0, "weight_drop": 0.0}
+    corpus = rf.Corpus.from_text(text, tokenizer="whitespace")
+    ours = hour.Ours(corpus.vocab, plain, "f32", 0)
+    theirs = hour.Theirs(ours, "f32", 0)
+    for x, y in hour.batches(corpus, plain, 0):
+        assert ours.step(x, y, 2.0) == pytest.approx(theirs.step(x, y, 2.0), rel=1e-5)
+    for name, mean in ours.mean.items():
+        np.testing.assert_allclose(mean, theirs.mean[name], atol=1e-5)
+
+
 def test_tokens_from_few_logits_are_measured_beside_those_from_all(capsys):
     from benchmarks import generation
 
