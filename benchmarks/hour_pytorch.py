@@ -11,7 +11,6 @@ torch.lstm, one product for all logits, ``torch.autocast`` with bfloat16 for ``-
 from __future__ import annotations
 
 import argparse
-import inspect
 import itertools
 import json
 import math
@@ -24,32 +23,23 @@ import numpy as np
 import torch  # first, so that both use torch's OpenMP runtime
 
 import rnnfast as rf
+from benchmarks import ptb_pytorch
 from rnnfast.train.averaging import average_named, include
 from rnnfast.train.schedules import schedule_named
 
 PRESET = "hour-ptb"
-TOKENS = 929_589  # of the training text
 
 
-class Ours:
+class Ours(ptb_pytorch.Ours):
     """One training step of rnnfast's model, with the average of its weights."""
 
-    name = "rnnfast"
-
-    def __init__(self, vocab: rf.Vocab, p: dict[str, Any], weights: str, seed: int) -> None:
-        known = inspect.signature(rf.LanguageModel).parameters
-        self.model = rf.LanguageModel(vocab, **{n: p[n] for n in p if n in known}, weights=weights, seed=seed)
-        self.optimizer, self.p, self.state = rf.SGD(self.model, lr=1.0), p, None
+    def __init__(self, vocab: rf.Vocab, p: dict[str, Any], seed: int, weights: str) -> None:
+        super().__init__(vocab, p, seed, weights)
         self.mean = {n: w.copy() for n, w in self.model.parameters().items()}
         self.average, self.count = average_named(p["average"]), 0
 
     def step(self, x: Any, y: Any, lr: float) -> float:
-        loss, self.state = self.model.loss(x, y, self.state)
-        self.model.backward()
-        rf.clip_grad_norm_(self.model, self.p["clip_norm"])
-        self.optimizer.lr = lr
-        self.optimizer.step()
-        self.optimizer.zero_grad()
+        loss = super().step(x, y, lr)
         self.count += 1
         include(self.mean, self.model.parameters(), self.average.share(self.count))
         return loss
@@ -60,14 +50,14 @@ class Theirs:
 
     name = "torch"
 
-    def __init__(self, ours: Ours, weights: str, seed: int) -> None:
+    def __init__(self, ours: Ours, p: dict[str, Any], seed: int, weights: str) -> None:
         torch.manual_seed(seed)
-        self.p, self.vocab, self.state, self.count = ours.p, ours.model.vocab, None, 0
+        self.p, self.vocab, self.state, self.count = p, ours.vocab, None, 0
         self.bf16 = weights == "bf16"
-        self.layers: int = ours.p["num_layers"]
+        self.layers: int = p["num_layers"]
         self.weights = {n: torch.from_numpy(w.copy()).requires_grad_() for n, w in ours.model.state_dict().items()}
         self.mean = {n: w.detach().clone() for n, w in self.weights.items()}
-        self.average = average_named(ours.p["average"])
+        self.average = average_named(p["average"])
         self.optimizer = torch.optim.SGD(self.weights.values(), lr=1.0)
 
     @staticmethod
@@ -136,7 +126,7 @@ def speed(programs: list[Any], train: rf.Corpus, p: dict[str, Any], seconds: flo
             spent[program.name] += time.perf_counter() - start
         read += sum(y.size for _, y in taken)
     found: dict[str, Any] = {f"{name}_tokens_per_second": read / took for name, took in spent.items()}
-    found.update((f"{name}_epochs", p["minutes"] * 60 * read / took / TOKENS) for name, took in spent.items())
+    found.update((f"{name}_epochs", p["minutes"] * 60 * read / took / len(train.ids)) for name, took in spent.items())
     return {**found, "ratio": spent["torch"] / spent["rnnfast"]}
 
 
@@ -170,8 +160,8 @@ def main(argv: list[str] | None = None) -> None:
     torch.set_num_threads(args.threads)
     p, texts = rf.presets.load(PRESET), rf.datasets.load("ptb")
     train = rf.Corpus.from_text(texts["train"], tokenizer=p["tokenizer"])
-    ours = Ours(train.vocab, p, args.weights, args.seed)
-    theirs = Theirs(ours, args.weights, args.seed)
+    ours = Ours(train.vocab, p, args.seed, args.weights)
+    theirs = Theirs(ours, p, args.seed, args.weights)
     print(f"{PRESET}, {args.weights}, {args.threads} threads, torch {torch.__version__}", file=sys.stderr)
     if args.epochs is None:
         return print(json.dumps(speed([ours, theirs], train, p, args.seconds, args.block)))

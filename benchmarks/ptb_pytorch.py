@@ -13,6 +13,7 @@ initial weights. A plateau schedule then uses the program's own validation perpl
 from __future__ import annotations
 
 import argparse
+import inspect
 import json
 import math
 import sys
@@ -31,11 +32,9 @@ class Ours:
 
     name = "rnnfast"
 
-    def __init__(self, vocab: rf.Vocab, p: dict[str, Any], seed: int) -> None:
-        self.model = rf.LanguageModel(
-            vocab, cell=p["cell"], embedding_size=p["embedding_size"], hidden_size=p["hidden_size"],
-            num_layers=p["num_layers"], dropout=p.get("dropout", 0.0), init_scale=p.get("init_scale"), seed=seed,
-        )  # fmt: skip
+    def __init__(self, vocab: rf.Vocab, p: dict[str, Any], seed: int, weights: str = "f32") -> None:
+        options = {name: p[name] for name in inspect.signature(rf.LanguageModel).parameters if name in p}
+        self.model = rf.LanguageModel(vocab, **options, weights=weights, seed=seed)
         self.optimizer, self.clip_norm, self.state = rf.SGD(self.model, lr=1.0), p["clip_norm"], None
         self.vocab, self.nll = vocab, self.model.nll
 

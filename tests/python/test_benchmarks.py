@@ -286,8 +286,8 @@ def test_the_recipe_of_the_hour_is_the_same_in_pytorch_and_its_speed_is_measured
 
     plain = {**p, "dropout": 0.0, "embedding_dropout": 0.0, "output_dropout": 0.0, "weight_drop": 0.0}
     corpus = rf.Corpus.from_text(text, tokenizer="whitespace")
-    ours = hour.Ours(corpus.vocab, plain, "f32", 0)
-    theirs = hour.Theirs(ours, "f32", 0)
+    ours = hour.Ours(corpus.vocab, plain, 0, "f32")
+    theirs = hour.Theirs(ours, plain, 0, "f32")
     for x, y in hour.batches(corpus, plain, 0):
         assert ours.step(x, y, 2.0) == pytest.approx(theirs.step(x, y, 2.0), rel=1e-5)
     for name, mean in ours.mean.items():
