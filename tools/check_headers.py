@@ -18,6 +18,8 @@ OPTIONS = [
     "-fsyntax-only",
     "-Wall",
     "-Wextra",
+    "-Wpedantic",
+    "-Wconversion",
     "-Werror",
     "-Wno-unused-function",
     "-DRNNFAST_ISA=baseline",

@@ -48,8 +48,8 @@ struct Given {  // to a call
 
 // places: steps times rows of the inputs. steps_of(i): steps of an output. *status: a capacity that is too small.
 template <class StepsOf>
-Arguments& checked_arguments(const rnnfast::Network& network, const Given& g, size_t places, size_t rows,
-                             StepsOf steps_of, rnnfast_status* status) {
+Arguments& checked_arguments(const rnnfast::Network& network, Given g, size_t places, size_t rows, StepsOf steps_of,
+                             rnnfast_status* status) {
     Arguments& all = arguments();
     check_count(g.input_count, network.inputs().size(), "input_count");
     check_count(g.output_count, network.outputs().size(), "output_count");
@@ -77,8 +77,7 @@ Arguments& checked_arguments(const rnnfast::Network& network, const Given& g, si
 }
 
 // Steps of streams, whose outputs all have the steps of the inputs.
-Arguments& checked_steps(const rnnfast::Network& network, const Given& g, size_t steps, size_t rows,
-                         rnnfast_status* status) {
+Arguments& checked_steps(const rnnfast::Network& network, Given g, size_t steps, size_t rows, rnnfast_status* status) {
     return checked_arguments(
         network, g, product(steps, rows, "the number of steps"), rows, [&](size_t) { return steps; }, status);
 }

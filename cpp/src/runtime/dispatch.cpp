@@ -143,6 +143,12 @@ const Kernels& choose() {
         "rnnfast: none of the instruction sets in this build runs on this CPU; build from source on it");
 }
 
+const Kernels& choose_and_report() {
+    const Kernels& kernels = choose();
+    report(LogLevel::info, {"instruction set ", kernels.name});
+    return kernels;
+}
+
 }  // namespace
 
 const std::vector<Isa>& isas() {
@@ -151,11 +157,7 @@ const std::vector<Isa>& isas() {
 }
 
 const Kernels& active() {
-    static const Kernels& chosen = []() -> const Kernels& {
-        const Kernels& kernels = choose();
-        report(LogLevel::info, {"instruction set ", kernels.name});
-        return kernels;
-    }();
+    static const Kernels& chosen = choose_and_report();
     return chosen;
 }
 
