@@ -7,6 +7,8 @@ import re
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 spec = importlib.util.spec_from_file_location("platforms", ROOT / "tools" / "platforms.py")
 platforms = importlib.util.module_from_spec(spec)
@@ -33,3 +35,12 @@ def test_the_page_says_which_targets_are_refused_and_which_do_not_run():
         assert built.startswith("refused") == bool(target.refused), target.name
         assert (ran in ("", "no")) == (not target.runner), target.name
         assert set(target.tables) <= set(re.findall(r"`(\w+)`", tables)), target.name
+
+
+def test_an_argument_names_a_target_or_one_of_its_tables():
+    assert platforms.asked([]) == platforms.TARGETS
+    one, other = platforms.asked(["x86_64-linux-musl:baseline", "wasm32-wasi"])
+    assert (one.name, one.tables, other.name) == ("x86_64-linux-musl", ("baseline",), "wasm32-wasi")
+    for wrong in ("x86_64-linux-musl:neon", "wasm32-wasi:neon", "plan9"):
+        with pytest.raises(SystemExit, match="no such target: plan9|has no table neon"):
+            platforms.asked([wrong])
