@@ -160,6 +160,14 @@ def cpp(session: nox.Session, preset: str) -> None:
     session.run("cmake", "--workflow", "--preset", preset, external=True)
 
 
+@nox.session(venv_backend="none")
+def abi(session: nox.Session) -> None:
+    """Compares the binary interface of the C API with the kept one; ``-- --write`` keeps the present one."""
+    if shutil.which("abidiff") is None:
+        session.skip("abidiff is not installed (Debian's abigail-tools)")
+    session.run("python", "tools/abi.py", *session.posargs)
+
+
 @nox.session
 def wheels(session: nox.Session) -> None:
     """Builds wheels as releases do, twice and offline, and installs them without a compiler; arguments: interpreters."""

@@ -32,3 +32,10 @@ def test_a_changed_field_or_type_is_found():
     text = "typedef struct a { size_t n; /* rows */ int k; } a;\nRNNFAST_C_API int f(const a* x,\n    int y);"
     assert declarations(text) == ["typedef struct a { size_t n; int k; } a;", "int f(const a* x, int y);"]
     assert declarations(text.replace("int k", "long k"))[0] != declarations(text)[0]
+
+
+def test_the_dump_for_abidiff_has_every_function_of_the_header():
+    """`nox -s abi` compares sizes and offsets with it; `python tools/abi.py --write` writes it."""
+    dump = (KEPT.parent / "c_api.abi").read_text(encoding="utf-8")
+    functions = set(re.findall(r"RNNFAST_C_API [^(;]*\b(rnnfast_\w+)\(", HEADER.read_text(encoding="utf-8")))
+    assert set(re.findall(r"<elf-symbol name='(\w+)' type='func-type'", dump)) == functions
