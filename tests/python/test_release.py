@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import shutil
 from pathlib import Path
 
@@ -18,6 +19,15 @@ spec.loader.exec_module(release)
 
 def test_the_notes_are_the_section_of_the_changelog():
     assert release.notes(f"v{rf.__version__}").startswith("First version.")
+
+
+def test_commands_of_pip_work_in_the_one_that_python_3_9_brings():
+    """It has --config-settings and no -C."""
+    for path in [*(ROOT / "docs").glob("*.md"), *ROOT.glob("README*.md"), ROOT / "CMakeLists.txt"]:
+        text = path.read_text(encoding="utf-8")
+        assert not re.search(r"pip (install|wheel)[^`\n]* -C", text), path
+    source = (ROOT / "tools" / "wheels.py").read_text(encoding="utf-8")
+    assert 'OPTIONS = ["--config-settings"' in source
 
 
 def test_files_that_disagree_are_named(tmp_path):
