@@ -1,6 +1,6 @@
 """Prints what a release changes: ``python tools/release.py v0.1.0``, the text of its page.
 
-Refuses a version that pyproject.toml, CITATION.cff and CHANGELOG.md do not agree on.
+Refuses a version that pyproject.toml, CITATION.cff, the recipes in packaging and CHANGELOG.md do not agree on.
 """
 
 from __future__ import annotations
@@ -13,6 +13,9 @@ ROOT = Path(__file__).parents[1]
 PLACES = {
     "pyproject.toml": r'^version = "(.*)"$',
     "CITATION.cff": r"^version: (.*)$",
+    "packaging/conda/recipe.yaml": r'^  version: "(.*)"$',
+    "packaging/debian/changelog": r"\A\S+ \((.*)-\d+\)",
+    "packaging/vcpkg/rnnfast/vcpkg.json": r'^  "version": "(.*)",$',
 }
 
 

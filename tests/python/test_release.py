@@ -32,6 +32,7 @@ def test_commands_of_pip_work_in_the_one_that_python_3_9_brings():
 
 def test_files_that_disagree_are_named(tmp_path):
     for name in ("CHANGELOG.md", *release.PLACES):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
     with pytest.raises(ValueError, match=r"pyproject.toml says .* and the tag is v9.9.9"):
         release.notes("v9.9.9", tmp_path)
