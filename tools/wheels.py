@@ -24,10 +24,8 @@ from typing import NamedTuple
 ROOT = Path(__file__).parents[1]
 BUILD = ROOT / "build" / "wheels"
 REQUIREMENTS = ["scikit-build-core>=0.11", "pybind11>=3", "cmake>=3.22", "ninja"]
-OPTIONS = [
-    "--config-settings",
-    "cmake.define.RNNFAST_OPENMP=OFF",
-]  # as [tool.cibuildwheel]; pip before 23.1 knows no -C
+# As [tool.cibuildwheel]; pip before 23.1 knows no -C.
+OPTIONS = ["--config-settings", "cmake.define.RNNFAST_OPENMP=OFF"]
 NUMPY = ["numpy==1.22.4", "numpy==1.26.4", "numpy"]
 TRAIN = """
 import hashlib, numpy, rnnfast as rf
