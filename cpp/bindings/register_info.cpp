@@ -41,13 +41,16 @@ void register_info(py::module_& m) {
 #else
         info["compiler"] = "gcc " __VERSION__;
 #endif
-        py::list built, supported;
+        py::list built, supported, other;
         for (const Isa& isa : isas()) {
             built.append(isa.kernels->name);
             if (isa.supported) supported.append(isa.kernels->name);
         }
         info["isas_built"] = built;
         info["isas_supported"] = supported;
+        for (const Isa& isa : isas_of_other_bits())
+            if (isa.supported) other.append(isa.kernels->name);
+        info["isas_on_request"] = other;
         info["isa_active"] = active().name;
         info["bits"] = bits_of(active());
         info["threads"] = num_threads();

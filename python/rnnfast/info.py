@@ -48,8 +48,9 @@ def _openmp_runtimes() -> list[str]:
 
 
 def info() -> dict[str, Any]:
-    """Version, compiler, ISAs built / supported / active, the class of results (``bits``: fused or unfused multiply-adds; one
-    class has the same bits), threads, cores allowed, the container's CPU quota in cores (None: no limit), OpenMP runtimes in this
+    """Version, compiler, ISAs built / supported / active, those with other bits that only ``RNNFAST_ISA`` selects
+    (``isas_on_request``), the class of results (``bits``: fused or unfused multiply-adds, or fused with bf16 in tiles; one class
+    has the same bits), threads, cores allowed, the container's CPU quota in cores (None: no limit), OpenMP runtimes in this
     process, ranks that ``mpiexec`` has started (1 without it).
 
     >>> sorted(info())[:4]

@@ -9,16 +9,19 @@
 using namespace rnnfast;
 using namespace rnnfast::tests;
 
-TEST_CASE("no table lacks a kernel or a precision") {
-    for (const Isa& isa : isas()) {
+namespace {
+
+void check_complete(const std::vector<Isa>& all, bool sparse_bf16) {
+    for (const Isa& isa : all) {
         const Kernels& k = *isa.kernels;
         CAPTURE(std::string(k.name));
         for (const GemmShape shape : {gemm_wide, gemm_of_3}) {
             for (const auto& precision : k.gemm) {
+                const bool sparse = sparse_bf16 || precision[shape].terms != 2;
                 CHECK(bool(precision[shape].run));
                 CHECK(precision[shape].width % k.lanes == 0);
-                CHECK(bool(precision[shape].sparse_words));
-                CHECK(bool(precision[shape].sparse_terms) == (precision[shape].terms > 1));
+                CHECK(bool(precision[shape].sparse_words) == sparse);
+                CHECK(bool(precision[shape].sparse_terms) == (sparse && precision[shape].terms > 1));
             }
             CHECK(k.gemm[gemm_f32][shape].terms == 1);
             CHECK(bool(k.gemm[gemm_f32][shape].pack));
@@ -37,4 +40,11 @@ TEST_CASE("no table lacks a kernel or a precision") {
             CHECK(entry != nullptr);
         }
     }
+}
+
+}  // namespace
+
+TEST_CASE("no table lacks a kernel or a precision") {
+    check_complete(isas(), true);
+    check_complete(isas_of_other_bits(), false);
 }

@@ -128,9 +128,10 @@ def test_eval_and_generate_read_arpa_files(text):
 
 def test_info_reports_what_runs(tmp_path):
     info = json.loads(run("info", "--json", cwd=tmp_path).stdout)
-    assert info["isa_active"] in info["isas_supported"]
+    assert info["isa_active"] in info["isas_supported"] + info["isas_on_request"]
     assert set(info["isas_supported"]) <= set(info["isas_built"])
-    assert info["bits"] == ("unfused" if info["isa_active"] == "baseline" else "fused")
+    expected = {"baseline": "unfused", "amx_bf16": "fused, bf16 in tiles"}.get(info["isa_active"], "fused")
+    assert info["bits"] == expected
     assert info["version"] == rf.__version__
     assert "isa_active" in run("info", cwd=tmp_path).stdout
 

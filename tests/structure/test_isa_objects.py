@@ -15,7 +15,7 @@ import rnnfast
 
 ROOT = Path(__file__).parents[2]
 CALLS = re.findall(r"rnnfast_add_isa\((\w+)([^)]*)\)", (ROOT / "CMakeLists.txt").read_text())
-X86 = {"baseline", "avx2", "avx512", "avx512_bf16", "wide", "amx_int8", "amx_plain"}
+X86 = {"baseline", "avx2", "avx512", "avx512_bf16", "wide", "amx_int8", "amx_bf16", "amx_plain", "amx_plain_bf16"}
 
 
 def archive() -> Path:
@@ -69,31 +69,34 @@ def test_an_isa_object_of_any_compiler_has_one_global_symbol_no_weak_one_and_no_
     check(isa, target)
 
 
-def test_the_instructions_of_amx_have_the_encodings_of_intel_s_manual(tmp_path):
+# Intel's manual: the operation and the VEX prefixes' last bits of products, sums in reg, A in rm, B in vvvv
+PRODUCTS = {"tdpbusd": (0x5E, 0x01), "tdpbf16ps": (0x5C, 0x02)}
+
+
+@pytest.mark.parametrize(("isa", "product"), [("amx_int8", "tdpbusd"), ("amx_bf16", "tdpbf16ps")])
+def test_the_instructions_of_amx_have_the_encodings_of_intel_s_manual(tmp_path, isa, product):
     """C++ tests execute them in a handler of SIGILL; an assembler that encoded others would pass there."""
     if platform.machine() != "x86_64" or not shutil.which("g++") or not shutil.which("objdump"):
         pytest.skip("no x86-64, g++ or objdump here")
-    flags = dict(CALLS)["amx_int8"].split()
-    target, source = tmp_path / "isa.o", ROOT / "cpp" / "src" / "kernels" / "isa_amx_int8.cpp"
-    subprocess.run(
-        ["g++", "-std=c++17", "-O3", *flags, f"-I{ROOT / 'cpp' / 'src'}", "-c", source, "-o", target], check=True
-    )
+    target, source = tmp_path / "isa.o", ROOT / "cpp" / "src" / "kernels" / f"isa_{isa}.cpp"
+    flags = [*dict(CALLS)[isa].split(), f"-I{ROOT / 'cpp' / 'src'}", f"-I{ROOT / 'cpp' / 'include'}"]
+    subprocess.run(["g++", "-std=c++17", "-O3", *flags, "-c", source, "-o", target], check=True)
     listing = subprocess.run(["objdump", "-dw", target], check=True, capture_output=True, text=True).stdout
-    found = set(
-        re.findall(r"\t((?:[0-9a-f]{2} )+) *\t(tdpbusd|tileloadd|tilestored|ldtilecfg|tilerelease) *(\S*)", listing)
-    )
-    assert {name for _, name, _ in found} == {"tdpbusd", "tileloadd", "tilestored", "ldtilecfg", "tilerelease"}
+    names = f"{product}|tileloadd|tilestored|ldtilecfg|tilerelease"
+    found = set(re.findall(rf"\t((?:[0-9a-f]{{2}} )+) *\t({names}) *(\S*)", listing))
+    assert {name for _, name, _ in found} == set(names.split("|"))
     for code, name, operands in found:
         prefix, vex, second, operation, modrm, *_ = (int(byte, 16) for byte in code.split())
         assert (prefix, vex & 0x9F) == (0xC4, 0x82), code  # VEX.128.0F38, no higher half of the tiles
         tiles = [int(number) for number in re.findall(r"%tmm(\d)", operands)]
-        if name == "tdpbusd":  # VEX.128.66.0F38.W0 5E /r: sums in reg, A in rm, B in vvvv; AT&T writes B, A, sums
+        if name == product:  # VEX.128.66 (int8), F3 (bf16) .0F38.W0 /r; AT&T writes B, A, sums
             b, a, sums = tiles
-            assert (operation, second, modrm) == (0x5E, 0x01 | (~b & 15) << 3, 0xC0 | sums << 3 | a), code
+            expected, last = PRODUCTS[product]
+            assert (operation, second, modrm) == (expected, last | (~b & 15) << 3, 0xC0 | sums << 3 | a), code
         elif name == "tilerelease":  # VEX.128.NP.0F38.W0 49 C0
             assert (operation, second, modrm) == (0x49, 0x78, 0xC0), code
         elif name == "ldtilecfg":  # VEX.128.NP.0F38.W0 49 /0
             assert (operation, second, modrm >> 3 & 7) == (0x49, 0x78, 0), code
         else:  # VEX.128.F2 (F3 to store).0F38.W0 4B /r
             assert (operation, second, [modrm >> 3 & 7]) == (0x4B, 0x7B if name == "tileloadd" else 0x7A, tiles), code
-    assert not re.search(r"%[yz]mm", listing), "compiled for AMX alone, so that the tests can execute it on any x86-64"
+    assert not re.search(r"%zmm", listing), "the tests execute it on any x86-64 with AVX2"

@@ -388,6 +388,9 @@ struct GemmKernel {
     // false: C is not what Gemm gives. In the second one, the terms of a word lie anywhere in a.
     bool (*sparse_words)(const SparseProduct&) = nullptr;
     bool (*sparse_terms)(const SparseProduct&) = nullptr;
+    // Words along k that the product takes together. With more than one, it is fastest if depths are multiples of it,
+    // with zeros at the end, and if that many words of a row of A lie side by side.
+    size_t depth_unit = 1;
 };
 
 // Rows and columns of the table of products. Only f32 has the narrow shapes, which the heads of attention use.

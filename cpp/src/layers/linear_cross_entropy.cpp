@@ -26,7 +26,7 @@ double linear_cross_entropy(const Kernels& kernels, const LinearCrossEntropy& l)
     Buffer scratch;
     OutputLoss o{};
     o.rows = l.rows;
-    o.hidden = o.h_stride = o.left_stride = o.dh_stride = l.inputs;
+    o.hidden = o.h_stride = o.left_stride = o.words = o.dh_stride = l.inputs;
     o.vocabulary = l.classes;
     o.h = l.x;
     o.weight = o.left = l.weight;

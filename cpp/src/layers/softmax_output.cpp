@@ -70,6 +70,28 @@ void pack_pair(const GemmKernel& gemm, const float* row, size_t width, size_t cl
     }
 }
 
+// The same in chunks: rows from v on, of as many pairs as a chunk has.
+void pack_chunk(const GemmKernel& gemm, const GemmKernel& f32, const float* weight, size_t width, size_t classes,
+                size_t v, float* pairs) {
+    constexpr size_t part = 64, most_words = 16;
+    float words[most_words][part];
+    const float* columns[most_words];
+    const size_t unit = gemm.depth_unit;
+    for (size_t k = 0; k < width; k += part) {
+        const size_t count = std::min(part, width - k);
+        for (size_t i = 0; i < unit; ++i) {
+            const size_t row = v + 2 * i;
+            const float* from = weight + row * width + k;
+            columns[i] = words[i];
+            if (row < classes)
+                gemm.across(count, from, row + 1 < classes ? from + width : nullptr, words[i]);
+            else
+                std::fill_n(words[i], count, 0.0f);
+        }
+        f32.pack({count, unit, columns, pairs + (v / 2 * width + k * unit)});
+    }
+}
+
 }  // namespace
 
 const OutputLayer::WeightWords& OutputLayer::weight_words(const GemmKernel& gemm) const {
@@ -77,14 +99,23 @@ const OutputLayer::WeightWords& OutputLayer::weight_words(const GemmKernel& gemm
         const size_t width = inputs(), classes = vocabulary();
         const float* weight = weight_->value.data();
         const bool pairs = gemm.across && classes >= least_classes_for_bf16;
-        p.words = (width + gemm.terms - 1) / gemm.terms;
+        const size_t words = (width + gemm.terms - 1) / gemm.terms, unit = gemm.depth_unit;
+        p.words = round_up(words, unit);
         p.rows.reserve(classes * p.words);
-        p.pairs.reserve(pairs ? (classes + 1) / 2 * round_up(width, pairs_tile) : 0);
+        const bool chunks = pairs && pairs_in_chunks(gemm);
+        p.pairs.reserve(chunks  ? round_up((classes + 1) / 2, unit) * width
+                        : pairs ? (classes + 1) / 2 * round_up(width, pairs_tile)
+                                : 0);
         parallel(threads_for(static_cast<double>(classes * width)), [&](const Team& team) {
-            const Range own = split(classes, team.size, team.index, 2);
+            const Range own = split(classes, team.size, team.index, 2 * unit);
             for (size_t v = own.begin; v < own.end; ++v) {
-                gemm.along(width, weight + v * width, p.rows.data() + v * p.words);
-                if (pairs && v % 2 == 0) pack_pair(gemm, weight + v * width, width, classes, v, p.pairs.data());
+                float* row = p.rows.data() + v * p.words;
+                gemm.along(width, weight + v * width, row);
+                std::fill_n(row + words, p.words - words, 0.0f);
+                if (chunks && v % (2 * unit) == 0)
+                    pack_chunk(gemm, kernels_->product(), weight, width, classes, v, p.pairs.data());
+                if (pairs && !chunks && v % 2 == 0)
+                    pack_pair(gemm, weight + v * width, width, classes, v, p.pairs.data());
             }
         });
     });
@@ -169,12 +200,12 @@ OutputLoss OutputLayer::loss_of(const float* z, size_t rows, const int32_t* targ
     l.h = z;
     l.h_stride = inputs();
     l.weight = l.left = weight_->value.data();
-    l.left_stride = inputs();
+    l.left_stride = l.words = inputs();
     l.gemm = &gemm_for(*kernels_, weights_);
     if (l.gemm->along) {
         const WeightWords& words = weight_words(*l.gemm);
         l.left = words.rows.data();
-        l.left_stride = words.words;
+        l.left_stride = l.words = words.words;
         l.pairs = words.pairs.size() ? words.pairs.data() : nullptr;
     }
     l.bias = bias();

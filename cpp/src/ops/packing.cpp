@@ -175,6 +175,8 @@ void PackedMatrix::fill_from_columns(const std::vector<const float*>& columns) {
         for (size_t first = own.begin; first < own.end; first += width()) {
             const PackPanel panel{depth_, width(), all.data() + first, data_.data() + first * words()};
             kernel_->pack ? kernel_->pack(panel) : pack_rounded(*kernel_, panel);
+            const size_t packed = (depth_ + kernel_->terms - 1) / kernel_->terms;
+            std::fill_n(panel.out + packed * width(), (words() - packed) * width(), 0.0f);
         }
     });
     find_zero_blocks();
@@ -244,7 +246,11 @@ size_t left_scratch(const PackedMatrix& b, size_t rows) { return b.kernel().alon
 LeftRows left_rows(const PackedMatrix& b, const ConstRows& a, size_t rows, float* scratch) {
     if (!b.kernel().along) return {a, rows};
     const size_t stride = row_words(b);
-    for (size_t r = 0; r < rows; ++r) b.kernel().along(b.depth(), row_of(a, r), scratch + r * stride);
+    const size_t packed = (b.depth() + b.kernel().terms - 1) / b.kernel().terms;
+    for (size_t r = 0; r < rows; ++r) {
+        b.kernel().along(b.depth(), row_of(a, r), scratch + r * stride);
+        if (b.words() > packed) std::fill_n(scratch + r * stride + packed, b.words() - packed, 0.0f);
+    }
     return {{scratch, stride, 0, 0}, rows};
 }
 

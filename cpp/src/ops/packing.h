@@ -50,7 +50,8 @@ public:
     size_t columns() const { return columns_; }
     size_t padded_columns() const { return padded_; }
     size_t width() const { return kernel_->width; }
-    size_t words() const { return (depth_ + kernel_->terms - 1) / kernel_->terms; }
+    // Of a column, those of zeros at its end among them.
+    size_t words() const { return round_up((depth_ + kernel_->terms - 1) / kernel_->terms, kernel_->depth_unit); }
     const float* panel(size_t column) const { return data_.data() + column * words(); }  // column: a multiple of width
     const GemmKernel& kernel() const { return *kernel_; }
     const float* scales() const { return scales_.data(); }    // int8: of the columns

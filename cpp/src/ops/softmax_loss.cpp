@@ -34,10 +34,16 @@ struct Block {
 
 size_t halves(size_t count) { return (count + 1) / 2; }
 
-// Rows of a panel to compute, in whole vectors of any ISA: those beyond the block's rows are zeros.
-size_t panel_rows(const Block& b, size_t panel, size_t width) {
-    return std::min(width, round_up(b.rows - panel * width, unit_block));
+// Rows come in whole vectors of any ISA, and in whole units of a product over rows: those beyond the block's are zeros.
+size_t row_unit(const OutputLoss& l) { return std::max(unit_block, l.gemm->terms * l.gemm->depth_unit); }
+
+// Rows of a panel to compute.
+size_t panel_rows(const OutputLoss& l, const Block& b, size_t panel, size_t width) {
+    return std::min(width, round_up(b.rows - panel * width, row_unit(l)));
 }
+
+// Words of a panel's depth in `Block::h`, which later has a row for each hidden unit.
+size_t depth_of_h(const OutputLoss& l) { return std::max(l.hidden, l.words); }
 
 // out[word * stride] = the words of a row of `size` numbers, zeros beyond `valid` of them
 void pack_column(const GemmKernel& kernel, const float* row, size_t valid, size_t size, float* out, size_t stride) {
@@ -73,7 +79,8 @@ void pack_block(const OutputLoss& l, const Block& b, size_t width, Range panels,
     for (size_t r = panels.begin * width; r < panels.end * width; ++r) {
         const bool real = r < b.rows;
         const float* row = l.h + (b.first + (real ? r : 0)) * l.h_stride;
-        pack_column(*l.gemm, row, real ? l.hidden : 0, l.hidden, b.h + r / width * l.hidden * width + r % width, width);
+        pack_column(*l.gemm, row, real ? l.hidden : 0, l.gemm->terms * l.words,
+                    b.h + r / width * depth_of_h(l) * width + r % width, width);
         b.targets[r] = real ? l.targets[b.first + r] : -1;
         if (gradient && (!l.pairs || r % 2 == 0)) pack_source(l, b, width, r);
     }
@@ -101,12 +108,12 @@ void products(const OutputLoss& l, const Block& b, Range classes, const float* z
     for (size_t v = classes.begin; v < classes.end; v += class_chunk) {
         Gemm g;
         g.rows = std::min(class_chunk, classes.end - v);
-        g.depth = (l.hidden + l.gemm->terms - 1) / l.gemm->terms;
+        g.depth = l.words;
         g.a = {l.left + v * l.left_stride, l.left_stride, 0, 0};
         g.start = zeros;
         for (size_t p = 0; p < b.panels; ++p) {
-            g.columns = panel_rows(b, p, width);
-            g.panels = b.h + p * l.hidden * width;
+            g.columns = panel_rows(l, b, p, width);
+            g.panels = b.h + p * depth_of_h(l) * width;
             g.c = {b.logits + (p * l.vocabulary + v) * width, width, 0, 0};
             if (known(l, b, p, width))
                 take_products(l, b, p, {v, v + g.rows}, g.columns, g.c);
@@ -149,20 +156,29 @@ void hidden_gradient(const Kernels& kernels, const OutputLoss& l, const Block& b
     Gemm g;
     g.rows = units.size();
     g.step = l.pairs ? pairs_tile : l.hidden;
+    const size_t unit = kernel.depth_unit;
+    if (l.pairs && pairs_in_chunks(kernel)) {
+        g.step = 1;
+        g.inner = unit;
+        g.outer_step = l.hidden * unit;
+    }
     for (size_t v = 0; v < words && g.rows; v += depth_chunk) {
         g.depth = std::min(depth_chunk, words - v);
         g.a = {l.weight + v * l.hidden + units.begin, 1, 0, 0};
-        if (l.pairs) g.a = {l.pairs + units.begin * words + v * pairs_tile, 1, pairs_tile, words * pairs_tile};
+        if (l.pairs && pairs_in_chunks(kernel))
+            g.a = {l.pairs + v * l.hidden + units.begin * unit, unit, 0, 0};
+        else if (l.pairs)
+            g.a = {l.pairs + units.begin * words + v * pairs_tile, 1, pairs_tile, words * pairs_tile};
         g.start = v ? nullptr : zeros;
         for (size_t p = 0; p < b.panels; ++p) {
-            g.columns = panel_rows(b, p, width);
+            g.columns = panel_rows(l, b, p, width);
             g.panels = right + (p * words + v) * width;
-            g.c = {b.h + (p * l.hidden + units.begin) * width, width, 0, 0};
+            g.c = {b.h + (p * depth_of_h(l) + units.begin) * width, width, 0, 0};
             kernel.run(g);
         }
     }
     for (size_t r = 0; r < b.rows; ++r) {
-        const float* column = b.h + r / width * l.hidden * width + r % width;
+        const float* column = b.h + r / width * depth_of_h(l) * width + r % width;
         for (size_t k = units.begin; k < units.end; ++k) l.dh[(b.first + r) * l.dh_stride + k] = column[k * width];
     }
 }
@@ -172,7 +188,8 @@ Gemm weight_product(const OutputLoss& l, const Block& b, size_t width, size_t cl
     const size_t terms = l.pairs ? 2 : 1;
     Gemm g;
     g.rows = classes;
-    g.depth = (b.rows + terms - 1) / terms;
+    g.depth =
+        l.pairs && pairs_in_chunks(*l.gemm) ? round_up(b.rows, row_unit(l)) / terms : (b.rows + terms - 1) / terms;
     g.columns = l.hidden;
     g.panels = b.source;
     g.panel_stride = b.panels * width / terms * width;
@@ -206,7 +223,7 @@ void weight_gradient_of_words(const Kernels& kernels, const OutputLoss& l, const
         LossWords w;
         w.first = v;
         w.classes = std::min(chunk, classes.end - v);
-        w.rows = round_up(b.rows, unit_block);
+        w.rows = round_up(b.rows, row_unit(l));
         w.width = width;
         w.exponentials = b.logits + v * width;
         w.plane = l.vocabulary * width;
@@ -227,7 +244,8 @@ void weight_gradient_of_words(const Kernels& kernels, const OutputLoss& l, const
 
 void gradients(const Kernels& kernels, const OutputLoss& l, const Block& b, const Team& team, const float* zeros) {
     const Range classes = split(l.vocabulary, team.size, team.index, 6);
-    const Range units = split(l.hidden, team.size, team.index, pairs_tile);
+    const bool chunks = l.pairs && pairs_in_chunks(*l.gemm);
+    const Range units = split(l.hidden, team.size, team.index, chunks ? 2 * unit_block : pairs_tile);
     if (b.first == 0 && l.dbias) std::fill_n(l.dbias + classes.begin, classes.size(), 0.0f);
     if (l.pairs) {
         weight_gradient_of_words(kernels, l, b, classes, zeros, b.along + team.index * most_words);
@@ -251,7 +269,7 @@ void output_loss(const Kernels& kernels, const OutputLoss& l) {
         (gradient ? 6.0 : 2.0) * static_cast<double>(l.rows) * static_cast<double>(l.vocabulary * hidden);
     const size_t threads = threads_for(flops);
     const size_t parts[] = {block_rows * l.vocabulary,
-                            block_rows * hidden,
+                            block_rows * depth_of_h(l),
                             gradient ? block_rows * round_up(hidden, width) : 0,
                             4 * block_rows,
                             block_rows,
@@ -286,7 +304,7 @@ void output_loss(const Kernels& kernels, const OutputLoss& l) {
             team.wait();
             products(l, b, classes, zeros);
             team.wait();
-            softmax(kernels, l, b, split(round_up(b.rows, unit_block) / kernels.lanes, team.size, team.index));
+            softmax(kernels, l, b, split(round_up(b.rows, row_unit(l)) / kernels.lanes, team.size, team.index));
             team.wait();
             if (gradient) gradients(kernels, l, b, team, zeros);
         }

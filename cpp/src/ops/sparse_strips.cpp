@@ -87,7 +87,7 @@ SparseStrips::SparseStrips(const Panels& p) : kernel_(p.kernel), depth_(p.depth)
     const size_t strips = p.columns / unit_block, terms = kernel_->terms;
     const auto masks = magnitudes(terms);
     const double all = static_cast<double>(strips * p.depth);
-    if (all == 0 || p.depth * terms > deepest) return;
+    if (!kernel_->sparse_words || all == 0 || p.depth * terms > deepest) return;
     if (cost_of_word * sampled_density(p, masks) > 1) return;
     std::vector<size_t> words(strips), single(strips);
     for (size_t strip = 0; strip < strips; ++strip)

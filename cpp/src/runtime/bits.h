@@ -5,7 +5,8 @@
 
 namespace rnnfast::core {
 
-// "fused" if the table's products are fused multiply-adds, else "unfused". The CPU must support the table.
+// "fused" if the table's products are fused multiply-adds, else "unfused"; "fused, bf16 in tiles" if those of bf16 sum
+// in the order of AMX. The CPU must support the table.
 const char* bits_of(const Kernels& kernels);
 
 }  // namespace rnnfast::core

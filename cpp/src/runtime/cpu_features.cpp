@@ -35,7 +35,9 @@ CpuFeatures cpu_features() {
     __asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
     constexpr unsigned ymm_state = 0x06, zmm_state = 0xe6, tile_state = 0x60000;
     if (!__get_cpuid_count(7, 0, &most, &b, &c, &d)) return found;
-    found.amx_int8 = bit(d, 24) && bit(d, 25) && (low & tile_state) == tile_state;
+    const bool tiles = bit(d, 24) && (low & tile_state) == tile_state;
+    found.amx_int8 = tiles && bit(d, 25);
+    found.amx_bf16 = tiles && bit(d, 22);
     found.avx2 = fma && bit(b, 5) && (low & ymm_state) == ymm_state;
     const bool f = bit(b, 16), dq = bit(b, 17), bw = bit(b, 30), vl = bit(b, 31), vnni = bit(c, 11);
     found.avx512 = found.avx2 && f && dq && bw && vl && (low & zmm_state) == zmm_state;

@@ -20,6 +20,9 @@ namespace rnnfast::core {
 #ifdef RNNFAST_HAVE_AMX_INT8
 RNNFAST_DECLARE(amx_int8)
 #endif
+#ifdef RNNFAST_HAVE_AMX_BF16
+RNNFAST_DECLARE(amx_bf16)
+#endif
 #ifdef RNNFAST_HAVE_AVX512_BF16
 RNNFAST_DECLARE(avx512_bf16)
 #endif
@@ -52,6 +55,7 @@ RNNFAST_DECLARE(generic)
 #endif
 #ifdef RNNFAST_HAVE_AMX_PLAIN
 RNNFAST_DECLARE(amx_plain)
+RNNFAST_DECLARE(amx_plain_bf16)
 #endif
 #ifdef RNNFAST_HAVE_WIDE
 RNNFAST_DECLARE(wide)
@@ -71,23 +75,55 @@ namespace {
             if (!product.run) continue;
             replaced.run = product.run;
             replaced.width = product.width;
+            replaced.depth_unit = product.depth_unit;
         }
     if (part.bf16_rate) whole.bf16_rate = part.bf16_rate;
     return whole;
 }
 
+#ifdef RNNFAST_HAVE_AMX_INT8
+// With fewer rows, tiles of one row cost as much as those of many.
+constexpr size_t rows_of_tiles = 3;
+
+template <GemmShape shape>
+void int8_product(const Gemm& g) {
+    const Kernels& kernels = g.rows < rows_of_tiles ? avx512_bf16::kernels : amx_int8::kernels;
+    kernels.gemm[gemm_int8][shape].run(g);
+}
+
+// CPUs with AMX multiply pairs of bf16 by VDPBF16PS at half the rate of FMAs: bf16 is that of avx512.
+Kernels with_int8_tiles() {
+    Kernels int8_only = avx512_bf16::kernels;
+    for (GemmKernel& product : int8_only.gemm[gemm_bf16]) product = {};
+    int8_only.bf16_rate = nullptr;
+    Kernels k = with_products(with_products(avx512::kernels, int8_only), amx_int8::kernels);
+    k.gemm[gemm_int8][gemm_wide].run = int8_product<gemm_wide>;
+    k.gemm[gemm_int8][gemm_of_3].run = int8_product<gemm_of_3>;
+    return k;
+}
+
+const Kernels& amx_int8_and_others() {
+    static const Kernels kernels = with_int8_tiles();
+    return kernels;
+}
+
+bool has_tiles() {
+    static const bool found = cpu_features().avx512_bf16 && cpu_features().amx_int8,
+                      permitted = found && permit_tiles();
+    if (found && !permitted)
+        report(LogLevel::warning, {"AMX is not used: the system refuses its tiles to this process"});
+    return permitted;
+}
+#endif
+
 std::vector<Isa> find_isas() {
     std::vector<Isa> found;
     [[maybe_unused]] const CpuFeatures cpu = cpu_features();
+#ifdef RNNFAST_HAVE_AMX_INT8
+    found.push_back({&amx_int8_and_others(), has_tiles()});
+#endif
 #ifdef RNNFAST_HAVE_AVX512_BF16
     static const Kernels avx512_bf16_and_others = with_products(avx512::kernels, avx512_bf16::kernels);
-#ifdef RNNFAST_HAVE_AMX_INT8
-    static const Kernels amx_int8_and_others = with_products(avx512_bf16_and_others, amx_int8::kernels);
-    const bool tiles = cpu.avx512_bf16 && cpu.amx_int8, permitted = tiles && permit_tiles();
-    if (tiles && !permitted)
-        report(LogLevel::warning, {"amx_int8 is not used: the system refuses its tiles to this process"});
-    found.push_back({&amx_int8_and_others, permitted});
-#endif
     found.push_back({&avx512_bf16_and_others, cpu.avx512_bf16});
 #endif
 #ifdef RNNFAST_HAVE_AVX512
@@ -135,6 +171,26 @@ std::vector<Isa> find_isas() {
     return found;
 }
 
+// A product in tiles takes no part in sparse ones, whose sums have the order of the other tables.
+[[maybe_unused]] Kernels with_bf16_tiles(const Kernels& whole, const Kernels& tiles) {
+    Kernels k = with_products(whole, tiles);
+    for (GemmKernel& product : k.gemm[gemm_bf16]) product.sparse_words = product.sparse_terms = nullptr;
+    return k;
+}
+
+std::vector<Isa> find_isas_of_other_bits() {
+    std::vector<Isa> found;
+#ifdef RNNFAST_HAVE_AMX_BF16
+    static const Kernels amx_bf16_and_others = with_bf16_tiles(amx_int8_and_others(), amx_bf16::kernels);
+    found.push_back({&amx_bf16_and_others, has_tiles() && cpu_features().amx_bf16});
+#endif
+#ifdef RNNFAST_HAVE_AMX_PLAIN
+    static const Kernels amx_plain_bf16_and_others = with_bf16_tiles(wide::kernels, amx_plain_bf16::kernels);
+    found.push_back({&amx_plain_bf16_and_others, cpu_features().avx2});
+#endif
+    return found;
+}
+
 const Kernels& choose() {
     if (const char* forced = std::getenv("RNNFAST_ISA"); forced && *forced) return kernels_named(forced);
     for (const Isa& isa : isas())
@@ -156,6 +212,11 @@ const std::vector<Isa>& isas() {
     return all;
 }
 
+const std::vector<Isa>& isas_of_other_bits() {
+    static const std::vector<Isa> all = find_isas_of_other_bits();
+    return all;
+}
+
 const Kernels& active() {
     static const Kernels& chosen = choose_and_report();
     return chosen;
@@ -164,11 +225,12 @@ const Kernels& active() {
 const Kernels& kernels_named(const std::string& name) {
     std::string supported;
     bool built = false;
-    for (const Isa& isa : isas()) {
-        if (isa.kernels->name == name && isa.supported) return *isa.kernels;
-        built = built || isa.kernels->name == name;
-        if (isa.supported) supported += (supported.empty() ? "" : ", ") + std::string(isa.kernels->name);
-    }
+    for (const std::vector<Isa>* all : {&isas(), &isas_of_other_bits()})
+        for (const Isa& isa : *all) {
+            if (isa.kernels->name == name && isa.supported) return *isa.kernels;
+            built = built || isa.kernels->name == name;
+            if (isa.supported) supported += (supported.empty() ? "" : ", ") + std::string(isa.kernels->name);
+        }
     throw UnsupportedCpu("RNNFAST_ISA=" + name +
                          (built ? ": this CPU does not have it" : ": no such instruction set in this build") +
                          "; choose one of " + supported + ", or unset it");

@@ -5,10 +5,6 @@
 #include <cstddef>
 #include <cstdint>
 
-#if defined(__AMX_INT8__)
-#include <immintrin.h>
-#endif
-
 namespace rnnfast::core::RNNFAST_ISA {
 namespace {
 
@@ -21,63 +17,50 @@ struct alignas(64) TileSizes {
     uint8_t rows[16] = {};
 };
 
-#if defined(__AMX_INT8__)
-// The intrinsics take the numbers of tiles as literals, and GCC's do not say that they read memory.
-inline void finish_stores() { __asm__ volatile("" ::: "memory"); }
+// Of a product of words, sums[m][n] += a[m][k] * b[k][n] over k: a word of A has four unsigned bytes, one of B four
+// signed ones.
+struct Int8Tiles {
+    using Sum = int32_t;
+    static constexpr bool bf16 = false;
+};
+// Words of two numbers. Their order: the first terms of all words are added to a sum from zero, the second ones to
+// another, and both together to sums[m][n].
+struct Bf16Tiles {
+    using Sum = float;
+    static constexpr bool bf16 = true;
+};
 
+#if defined(__AMX_TILE__)
 class Tiles {
 public:
-    explicit Tiles(const TileSizes& sizes) {
-        finish_stores();
-        _tile_loadconfig(&sizes);
-    }
-    ~Tiles() { _tile_release(); }
+    Tiles() = default;
+    ~Tiles() { __asm__ volatile("tilerelease" ::: "memory"); }
     Tiles(const Tiles&) = delete;
     Tiles& operator=(const Tiles&) = delete;
 
+    void configure(const TileSizes& sizes) { __asm__ volatile("ldtilecfg %0" ::"m"(sizes)); }
     template <int Tile>
     void load(const void* from, size_t stride) {
-        static_assert(Tile < 8);
-        finish_stores();
-        if constexpr (Tile == 0) _tile_loadd(0, from, stride);
-        if constexpr (Tile == 1) _tile_loadd(1, from, stride);
-        if constexpr (Tile == 2) _tile_loadd(2, from, stride);
-        if constexpr (Tile == 3) _tile_loadd(3, from, stride);
-        if constexpr (Tile == 4) _tile_loadd(4, from, stride);
-        if constexpr (Tile == 5) _tile_loadd(5, from, stride);
-        if constexpr (Tile == 6) _tile_loadd(6, from, stride);
-        if constexpr (Tile == 7) _tile_loadd(7, from, stride);
+        __asm__ volatile("tileloadd (%0,%1,1), %%tmm%c2" ::"r"(from), "r"(stride), "i"(Tile) : "memory");
     }
     template <int Tile>
     void store(void* to, size_t stride) {
-        static_assert(Tile < 4);
-        if constexpr (Tile == 0) _tile_stored(0, to, stride);
-        if constexpr (Tile == 1) _tile_stored(1, to, stride);
-        if constexpr (Tile == 2) _tile_stored(2, to, stride);
-        if constexpr (Tile == 3) _tile_stored(3, to, stride);
-        finish_stores();
+        __asm__ volatile("tilestored %%tmm%c2, (%0,%1,1)" ::"r"(to), "r"(stride), "i"(Tile) : "memory");
     }
-    // sums[m][n] += a[m][k] * b[k][n], where a word of a has four unsigned bytes and one of b four signed bytes
-    template <int Sums, int A, int B>
+    template <class Word, int Sums, int A, int B>
     void dot() {
-        static_assert(Sums < 4 && ((A == 4 && B == 5) || (A == 6 && B == 7)));
-        if constexpr (Sums == 0 && A == 4) _tile_dpbusd(0, 4, 5);
-        if constexpr (Sums == 1 && A == 4) _tile_dpbusd(1, 4, 5);
-        if constexpr (Sums == 2 && A == 4) _tile_dpbusd(2, 4, 5);
-        if constexpr (Sums == 3 && A == 4) _tile_dpbusd(3, 4, 5);
-        if constexpr (Sums == 0 && A == 6) _tile_dpbusd(0, 6, 7);
-        if constexpr (Sums == 1 && A == 6) _tile_dpbusd(1, 6, 7);
-        if constexpr (Sums == 2 && A == 6) _tile_dpbusd(2, 6, 7);
-        if constexpr (Sums == 3 && A == 6) _tile_dpbusd(3, 6, 7);
+        if constexpr (Word::bf16)
+            __asm__ volatile("tdpbf16ps %%tmm%c2, %%tmm%c1, %%tmm%c0" ::"i"(Sums), "i"(A), "i"(B));
+        else
+            __asm__ volatile("tdpbusd %%tmm%c2, %%tmm%c1, %%tmm%c0" ::"i"(Sums), "i"(A), "i"(B));
     }
 };
 #else
-// The same in plain C++, after the pseudocode of the manual's TILELOADD, TILESTORED and TDPBUSD (volume 2), which also
-// leave bytes beyond a tile's size zero and never access memory for them.
+// The same in plain C++, after the pseudocode of the manual's instructions (volume 2), which also leave bytes beyond a
+// tile's size zero and never access memory for them. Numbers below 1.2e-38 do not become zero here.
 class Tiles {
 public:
-    explicit Tiles(const TileSizes& sizes) : sizes_(sizes) {}
-
+    void configure(const TileSizes& sizes) { sizes_ = sizes; }
     template <int Tile>
     void load(const void* from, size_t stride) {
         for (size_t r = 0; r < tile_height; ++r)
@@ -91,22 +74,44 @@ public:
         for (size_t r = 0; r < sizes_.rows[Tile]; ++r)
             __builtin_memcpy(static_cast<uint8_t*>(to) + r * stride, data_[Tile][r], sizes_.bytes[Tile]);
     }
-    template <int Sums, int A, int B>
+    template <class Word, int Sums, int A, int B>
     void dot() {
         for (size_t m = 0; m < sizes_.rows[Sums]; ++m)
-            for (size_t k = 0; k < sizes_.bytes[A] / 4u; ++k)
-                for (size_t n = 0; n < sizes_.bytes[Sums] / 4u; ++n) {
-                    int32_t sum;
-                    __builtin_memcpy(&sum, data_[Sums][m] + 4 * n, sizeof sum);
-                    for (size_t i = 0; i < 4; ++i)
-                        sum += data_[A][m][4 * k + i] * static_cast<int8_t>(data_[B][k][4 * n + i]);
-                    __builtin_memcpy(data_[Sums][m] + 4 * n, &sum, sizeof sum);
-                }
+            for (size_t n = 0; n < sizes_.bytes[Sums] / 4u; ++n) {
+                typename Word::Sum sum;
+                __builtin_memcpy(&sum, data_[Sums][m] + 4 * n, sizeof sum);
+                sum += column<Word>(data_[A][m], data_[B], n, sizes_.bytes[A] / 4u);
+                __builtin_memcpy(data_[Sums][m] + 4 * n, &sum, sizeof sum);
+            }
     }
 
 private:
-    const TileSizes& sizes_;
-    uint8_t data_[8][tile_height][tile_bytes] = {};
+    using Data = uint8_t[tile_height][tile_bytes];
+
+    static float bf16(const uint8_t* at) {
+        const uint32_t bits = static_cast<uint32_t>(at[0]) << 16 | static_cast<uint32_t>(at[1]) << 24;
+        float number;
+        __builtin_memcpy(&number, &bits, sizeof number);
+        return number;
+    }
+    // What a row of A and a column of B add to their sum.
+    template <class Word>
+    static typename Word::Sum column(const uint8_t* a, const Data& b, size_t n, size_t words) {
+        typename Word::Sum first = 0, second = 0;
+        for (size_t k = 0; k < words; ++k) {
+            const uint8_t *x = a + 4 * k, *y = b[k] + 4 * n;
+            if constexpr (Word::bf16) {
+                first = __builtin_fmaf(bf16(x), bf16(y), first);
+                second = __builtin_fmaf(bf16(x + 2), bf16(y + 2), second);
+            } else {
+                for (size_t i = 0; i < 4; ++i) first += x[i] * static_cast<int8_t>(y[i]);
+            }
+        }
+        return first + second;
+    }
+
+    TileSizes sizes_;
+    Data data_[8] = {};
 };
 #endif
 
