@@ -31,7 +31,7 @@ function(rnnfast_add_isa name)
   target_link_libraries(rnnfast_isa_${name} PRIVATE rnnfast_options)
   set(gcc_small -falign-functions=1 -falign-loops=1 -falign-jumps=1 -fno-tree-vectorize -fno-gcse -fno-tree-partial-pre)
   # GCC's own AVX-512 header reads an undefined register on purpose and warns about it (GCC bug 105593).
-  target_compile_options(rnnfast_isa_${name} PRIVATE ${ARGN} $<IF:$<CONFIG:MinSizeRel>,-O2,-O3> -fno-exceptions -fno-rtti
+  target_compile_options(rnnfast_isa_${name} PRIVATE $<IF:$<CONFIG:MinSizeRel>,-O2,-O3> ${ARGN} -fno-exceptions -fno-rtti
                                                      $<$<CONFIG:Release,MinSizeRel>:-fno-asynchronous-unwind-tables>
                                                      "$<$<AND:$<CONFIG:MinSizeRel>,$<CXX_COMPILER_ID:GNU>>:${gcc_small}>"
                                                      "$<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized;-Wno-uninitialized>")

@@ -35,8 +35,8 @@ void for_each_row(std::vector<StreamState>& layers, Body body) {
 }
 
 std::string described(const StreamState& s) {
-    return std::string(s.cell ? s.cell->name : "state") + " " + std::to_string(s.layers) + "x" +
-           std::to_string(s.hidden) + (s.carried_inputs() ? "+" + std::to_string(s.carried_inputs()) : "");
+    const std::string shape = joined({s.cell ? s.cell->name : "state", " ", s.layers, "x", s.hidden});
+    return s.carried_inputs() ? joined({shape, "+", s.carried_inputs()}) : shape;
 }
 
 uint64_t fnv1a(const std::string& text) {
@@ -56,7 +56,7 @@ StreamLayout::StreamLayout(const core::Network& network) : refusal(network.no_st
     for_each_row(zero, [&](const float*, size_t size) { bytes += size * sizeof(float); });
     const std::vector<size_t> positions = network.with_state();
     for (size_t i = 0; i < zero.size(); ++i)
-        description += (i ? ", " : "") + network.layer_name(positions[i]) + ": " + described(zero[i]);
+        description += joined({i ? ", " : "", network.layer_name(positions[i]), ": ", described(zero[i])});
     hash = fnv1a(description);
 }
 

@@ -10,8 +10,9 @@ namespace rnnfast::core::RNNFAST_ISA {
 namespace {
 
 constexpr size_t tile_words = tile_bytes / 4, two_tiles = 2 * tile_height;
-// Rows of A that all panels use, one panel after another, stay in L2. Where tiles cannot reach them, they are copied.
-constexpr size_t most_left = 128 * 1024, most_copied = 16 * 1024, deepest_copy = most_copied / two_tiles;  // words
+// Rows of A that all panels use, one panel after another, stay in L2. Where tiles cannot reach them, they are copied to
+// the stack, of which a thread may have no more than 128 KB.
+constexpr size_t most_left = 128 * 1024, most_copied = 8 * 1024, deepest_copy = most_copied / two_tiles;  // words
 
 constexpr size_t whole_tiles(size_t words) { return (words + tile_words - 1) / tile_words * tile_words; }
 

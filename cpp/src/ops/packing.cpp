@@ -64,6 +64,7 @@ void round_row(const Kernels& kernels, Weights weights, const float* row, size_t
 PackedMatrix::PackedMatrix(const GemmKernel& kernel, size_t depth, size_t columns, size_t least_columns)
     : kernel_(&kernel),
       depth_(depth),
+      words_(round_up((depth + kernel.terms - 1) / kernel.terms, kernel.depth_unit)),
       columns_(columns),
       padded_(round_up(std::max(columns, least_columns), kernel.width)),
       scales_(kernel.rescale ? padded_ : 0),
@@ -166,6 +167,7 @@ void PackedMatrix::fill_from_columns(const std::vector<const float*>& columns) {
         fill_int8(columns);
         return find_zero_blocks();
     }
+    if (kernel_->depth_unit > 1) data_.zero();  // also the words beyond the depth
     const Buffer zeros(depth_);
     std::vector<const float*> all(padded_, zeros.data());
     for (size_t j = 0; j < columns_; ++j)
@@ -175,8 +177,6 @@ void PackedMatrix::fill_from_columns(const std::vector<const float*>& columns) {
         for (size_t first = own.begin; first < own.end; first += width()) {
             const PackPanel panel{depth_, width(), all.data() + first, data_.data() + first * words()};
             kernel_->pack ? kernel_->pack(panel) : pack_rounded(*kernel_, panel);
-            const size_t packed = (depth_ + kernel_->terms - 1) / kernel_->terms;
-            std::fill_n(panel.out + packed * width(), (words() - packed) * width(), 0.0f);
         }
     });
     find_zero_blocks();
@@ -246,11 +246,8 @@ size_t left_scratch(const PackedMatrix& b, size_t rows) { return b.kernel().alon
 LeftRows left_rows(const PackedMatrix& b, const ConstRows& a, size_t rows, float* scratch) {
     if (!b.kernel().along) return {a, rows};
     const size_t stride = row_words(b);
-    const size_t packed = (b.depth() + b.kernel().terms - 1) / b.kernel().terms;
-    for (size_t r = 0; r < rows; ++r) {
-        b.kernel().along(b.depth(), row_of(a, r), scratch + r * stride);
-        if (b.words() > packed) std::fill_n(scratch + r * stride + packed, b.words() - packed, 0.0f);
-    }
+    if (b.kernel().depth_unit > 1) std::fill_n(scratch, rows * stride, 0.0f);
+    for (size_t r = 0; r < rows; ++r) b.kernel().along(b.depth(), row_of(a, r), scratch + r * stride);
     return {{scratch, stride, 0, 0}, rows};
 }
 

@@ -50,8 +50,7 @@ public:
     size_t columns() const { return columns_; }
     size_t padded_columns() const { return padded_; }
     size_t width() const { return kernel_->width; }
-    // Of a column, those of zeros at its end among them.
-    size_t words() const { return round_up((depth_ + kernel_->terms - 1) / kernel_->terms, kernel_->depth_unit); }
+    size_t words() const { return words_; }  // of a column, those of zeros at its end among them
     const float* panel(size_t column) const { return data_.data() + column * words(); }  // column: a multiple of width
     const GemmKernel& kernel() const { return *kernel_; }
     const float* scales() const { return scales_.data(); }    // int8: of the columns
@@ -70,7 +69,7 @@ private:
     void fill_int8(const std::vector<const float*>& columns);
 
     const GemmKernel* kernel_ = nullptr;
-    size_t depth_ = 0, columns_ = 0, padded_ = 0;
+    size_t depth_ = 0, words_ = 0, columns_ = 0, padded_ = 0;
     Buffer data_, scales_, offsets_;
     std::vector<const float*> columns_lent_, rows_lent_;  // missing ones: zeros_
     Buffer zeros_;

@@ -8,14 +8,13 @@ namespace rnnfast::core {
 
 namespace {
 
-// start + sum of `words` products of the same words
-float sum_of(const GemmKernel& product, size_t words, float a, float b, float start) {
-    const std::vector<float> left(words, a), panel(words * product.width, b), starts(product.width, start);
+// start + a * b
+float sum_of(const GemmKernel& product, float a, float b, float start) {
+    const std::vector<float> panel(product.width, b), starts(product.width, start);
     float c = 0;
     Gemm g;
-    g.rows = g.columns = 1;
-    g.depth = words;
-    g.a = {left.data(), words, 0, 0};
+    g.rows = g.depth = g.columns = 1;
+    g.a = {&a, 1, 0, 0};
     g.panels = panel.data();
     g.start = starts.data();
     g.c = {&c, 1, 0, 0};
@@ -35,10 +34,10 @@ float bf16_pair(uint32_t bits) {
 const char* bits_of(const Kernels& kernels) {
     // (1 + 2^-12)^2 - (1 + 2^-11) = 2^-24, or 0 if the square is rounded before the sum.
     const float a = 1 + 0x1p-12f;
-    if (sum_of(kernels.product(), 1, a, a, -(1 + 0x1p-11f)) == 0) return "unfused";
+    if (sum_of(kernels.product(), a, a, -(1 + 0x1p-11f)) == 0) return "unfused";
     // 1 + 2^-24 + 2^-24 is 1 from left to right.
     const float one = bf16_pair(0x3f80), small = bf16_pair(0x3380);
-    return sum_of(kernels.gemm[gemm_bf16][gemm_wide], 1, one, small, 1) == 1 ? "fused" : "fused, bf16 in tiles";
+    return sum_of(kernels.gemm[gemm_bf16][gemm_wide], one, small, 1) == 1 ? "fused" : "fused, bf16 in tiles";
 }
 
 }  // namespace rnnfast::core

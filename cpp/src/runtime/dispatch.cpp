@@ -6,6 +6,7 @@
 #include "rnnfast/error.hpp"
 #include "runtime/cpu_features.h"
 #include "runtime/log.h"
+#include "runtime/sentence.h"
 
 #if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
 #error "rnnfast needs a little-endian CPU: its model files and packed weights are"
@@ -178,19 +179,6 @@ std::vector<Isa> find_isas() {
     return k;
 }
 
-std::vector<Isa> find_isas_of_other_bits() {
-    std::vector<Isa> found;
-#ifdef RNNFAST_HAVE_AMX_BF16
-    static const Kernels amx_bf16_and_others = with_bf16_tiles(amx_int8_and_others(), amx_bf16::kernels);
-    found.push_back({&amx_bf16_and_others, has_tiles() && cpu_features().amx_bf16});
-#endif
-#ifdef RNNFAST_HAVE_AMX_PLAIN
-    static const Kernels amx_plain_bf16_and_others = with_bf16_tiles(wide::kernels, amx_plain_bf16::kernels);
-    found.push_back({&amx_plain_bf16_and_others, cpu_features().avx2});
-#endif
-    return found;
-}
-
 const Kernels& choose() {
     if (const char* forced = std::getenv("RNNFAST_ISA"); forced && *forced) return kernels_named(forced);
     for (const Isa& isa : isas())
@@ -212,9 +200,17 @@ const std::vector<Isa>& isas() {
     return all;
 }
 
-const std::vector<Isa>& isas_of_other_bits() {
-    static const std::vector<Isa> all = find_isas_of_other_bits();
-    return all;
+std::vector<Isa> isas_of_other_bits() {
+    std::vector<Isa> found;
+#ifdef RNNFAST_HAVE_AMX_BF16
+    static const Kernels amx_bf16_and_others = with_bf16_tiles(amx_int8_and_others(), amx_bf16::kernels);
+    found.push_back({&amx_bf16_and_others, has_tiles() && cpu_features().amx_bf16});
+#endif
+#ifdef RNNFAST_HAVE_AMX_PLAIN
+    static const Kernels amx_plain_bf16_and_others = with_bf16_tiles(wide::kernels, amx_plain_bf16::kernels);
+    found.push_back({&amx_plain_bf16_and_others, cpu_features().avx2});
+#endif
+    return found;
 }
 
 const Kernels& active() {
@@ -225,15 +221,20 @@ const Kernels& active() {
 const Kernels& kernels_named(const std::string& name) {
     std::string supported;
     bool built = false;
-    for (const std::vector<Isa>* all : {&isas(), &isas_of_other_bits()})
-        for (const Isa& isa : *all) {
-            if (isa.kernels->name == name && isa.supported) return *isa.kernels;
+    const auto find = [&](const std::vector<Isa>& all) -> const Kernels* {
+        for (const Isa& isa : all) {
+            if (isa.kernels->name == name && isa.supported) return isa.kernels;
             built = built || isa.kernels->name == name;
-            if (isa.supported) supported += (supported.empty() ? "" : ", ") + std::string(isa.kernels->name);
+            if (!isa.supported) continue;
+            if (!supported.empty()) supported += ", ";
+            supported += isa.kernels->name;
         }
-    throw UnsupportedCpu("RNNFAST_ISA=" + name +
-                         (built ? ": this CPU does not have it" : ": no such instruction set in this build") +
-                         "; choose one of " + supported + ", or unset it");
+        return nullptr;
+    };
+    if (const Kernels* found = find(isas())) return *found;
+    if (const Kernels* found = find(isas_of_other_bits())) return *found;
+    const char* reason = built ? ": this CPU does not have it" : ": no such instruction set in this build";
+    throw UnsupportedCpu(joined({"RNNFAST_ISA=", name, reason, "; choose one of ", supported, ", or unset it"}));
 }
 
 }  // namespace rnnfast::core

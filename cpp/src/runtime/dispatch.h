@@ -17,7 +17,7 @@ struct Isa {
 const std::vector<Isa>& isas();
 
 // Those whose bf16 products sum in another order: only RNNFAST_ISA selects them.
-const std::vector<Isa>& isas_of_other_bits();
+std::vector<Isa> isas_of_other_bits();
 
 // The table for new objects: the best supported one, or the one that RNNFAST_ISA names. A wrong name throws
 // std::invalid_argument, which lists the valid names.

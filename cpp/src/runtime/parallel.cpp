@@ -50,8 +50,9 @@ void run_elsewhere(size_t threads, Region& region) {
     team_source.execute(team_source.user, threads, Region::run, &region);
     const size_t done = region.done.load(std::memory_order_acquire), size = region.size.load();
     if (done == 0 || done != size)
-        throw std::logic_error("the executor ran " + std::to_string(done) + " of " + std::to_string(size) +
-                               " parts: execute must call run once for every index, and return when all have returned");
+        throw std::logic_error(
+            joined({"the executor ran ", done, " of ", size,
+                    " parts: execute must call run once for every index, and return when all have returned"}));
 }
 
 #ifdef _OPENMP
