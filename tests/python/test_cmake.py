@@ -101,7 +101,9 @@ def test_a_minimum_size_build_is_one_in_every_object(part, prefix):
     ours = {c["file"]: c["command"] for c in commands}
     assert len(ours) > 30
     for file, command in ours.items():
-        kernels = Path(file).name.startswith("isa_")
+        name = Path(file).name
+        # The loops of tables for AMX are instructions for tiles alone.
+        kernels = name.startswith("isa_") and not name.startswith("isa_amx_")
         assert re.findall(r" -O\S+", command)[-1] == (" -O2" if kernels else " -Os"), file
     rules = "".join(p.read_text() for p in (*part.rglob("link.txt"), *part.rglob("build.ninja")))
     assert re.search(r"-Wl,--gc-sections[^\n]* -s\b", rules)
