@@ -27,6 +27,7 @@ def library(folder: Path) -> Path:
     made = folder / "librnnfast.so"
     options = ["-std=c++17", "-g", "-O0", "-fPIC", "-shared", '-DRNNFAST_VERSION="0"']
     options += [f"-I{HEADERS}", f"-I{ROOT / 'cpp' / 'src'}", f"-Wl,--version-script={exports}"]
+    options += [f"-ffile-prefix-map={ROOT}/="]  # what is kept names no folder of the machine that wrote it
     sources = sorted((ROOT / "cpp" / "src" / "api").glob("c_api*.cpp"))
     subprocess.run(["g++", *options, *sources, "-o", made], check=True)
     return made
