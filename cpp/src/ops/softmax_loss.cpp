@@ -33,6 +33,7 @@ struct Block {
 };
 
 size_t halves(size_t count) { return (count + 1) / 2; }
+bool in_chunks(const OutputLoss& l) { return l.pairs && pairs_in_chunks(*l.gemm); }
 
 // Rows come in whole vectors of any ISA, and in whole units of a product over rows: those beyond the block's are zeros.
 size_t row_unit(const OutputLoss& l) { return std::max(unit_block, l.gemm->terms * l.gemm->depth_unit); }
@@ -155,20 +156,20 @@ void hidden_gradient(const Kernels& kernels, const OutputLoss& l, const Block& b
     const float* right = l.pairs ? b.pairs : b.logits;
     Gemm g;
     g.rows = units.size();
-    g.step = l.pairs ? pairs_tile : l.hidden;
     const size_t unit = kernel.depth_unit;
-    if (l.pairs && pairs_in_chunks(kernel)) {
-        g.step = 1;
+    g.step = in_chunks(l) ? 1 : l.pairs ? pairs_tile : l.hidden;
+    if (in_chunks(l)) {
         g.inner = unit;
         g.outer_step = l.hidden * unit;
     }
     for (size_t v = 0; v < words && g.rows; v += depth_chunk) {
         g.depth = std::min(depth_chunk, words - v);
-        g.a = {l.weight + v * l.hidden + units.begin, 1, 0, 0};
-        if (l.pairs && pairs_in_chunks(kernel))
+        if (in_chunks(l))
             g.a = {l.pairs + v * l.hidden + units.begin * unit, unit, 0, 0};
         else if (l.pairs)
             g.a = {l.pairs + units.begin * words + v * pairs_tile, 1, pairs_tile, words * pairs_tile};
+        else
+            g.a = {l.weight + v * l.hidden + units.begin, 1, 0, 0};
         g.start = v ? nullptr : zeros;
         for (size_t p = 0; p < b.panels; ++p) {
             g.columns = panel_rows(l, b, p, width);
@@ -188,8 +189,7 @@ Gemm weight_product(const OutputLoss& l, const Block& b, size_t width, size_t cl
     const size_t terms = l.pairs ? 2 : 1;
     Gemm g;
     g.rows = classes;
-    g.depth =
-        l.pairs && pairs_in_chunks(*l.gemm) ? round_up(b.rows, row_unit(l)) / terms : (b.rows + terms - 1) / terms;
+    g.depth = in_chunks(l) ? round_up(b.rows, row_unit(l)) / terms : (b.rows + terms - 1) / terms;
     g.columns = l.hidden;
     g.panels = b.source;
     g.panel_stride = b.panels * width / terms * width;
@@ -244,8 +244,7 @@ void weight_gradient_of_words(const Kernels& kernels, const OutputLoss& l, const
 
 void gradients(const Kernels& kernels, const OutputLoss& l, const Block& b, const Team& team, const float* zeros) {
     const Range classes = split(l.vocabulary, team.size, team.index, 6);
-    const bool chunks = l.pairs && pairs_in_chunks(*l.gemm);
-    const Range units = split(l.hidden, team.size, team.index, chunks ? 2 * unit_block : pairs_tile);
+    const Range units = split(l.hidden, team.size, team.index, in_chunks(l) ? 2 * unit_block : pairs_tile);
     if (b.first == 0 && l.dbias) std::fill_n(l.dbias + classes.begin, classes.size(), 0.0f);
     if (l.pairs) {
         weight_gradient_of_words(kernels, l, b, classes, zeros, b.along + team.index * most_words);

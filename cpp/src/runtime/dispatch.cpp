@@ -56,6 +56,8 @@ RNNFAST_DECLARE(generic)
 #endif
 #ifdef RNNFAST_HAVE_AMX_PLAIN
 RNNFAST_DECLARE(amx_plain)
+#endif
+#ifdef RNNFAST_HAVE_AMX_PLAIN_BF16
 RNNFAST_DECLARE(amx_plain_bf16)
 #endif
 #ifdef RNNFAST_HAVE_WIDE
@@ -92,7 +94,7 @@ void int8_product(const Gemm& g) {
     kernels.gemm[gemm_int8][shape].run(g);
 }
 
-// CPUs with AMX multiply pairs of bf16 by VDPBF16PS at half the rate of FMAs: bf16 is that of avx512.
+// On CPUs with AMX, VDPBF16PS takes the time of nearly four FMAs: bf16 is that of avx512.
 Kernels with_int8_tiles() {
     Kernels int8_only = avx512_bf16::kernels;
     for (GemmKernel& product : int8_only.gemm[gemm_bf16]) product = {};
@@ -206,7 +208,7 @@ std::vector<Isa> isas_of_other_bits() {
     static const Kernels amx_bf16_and_others = with_bf16_tiles(amx_int8_and_others(), amx_bf16::kernels);
     found.push_back({&amx_bf16_and_others, has_tiles() && cpu_features().amx_bf16});
 #endif
-#ifdef RNNFAST_HAVE_AMX_PLAIN
+#ifdef RNNFAST_HAVE_AMX_PLAIN_BF16
     static const Kernels amx_plain_bf16_and_others = with_bf16_tiles(wide::kernels, amx_plain_bf16::kernels);
     found.push_back({&amx_plain_bf16_and_others, cpu_features().avx2});
 #endif
