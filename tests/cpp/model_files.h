@@ -84,12 +84,12 @@ inline std::string model_bytes(const ModelSizes& m) { return write_model(Tempora
 
 inline bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
 
-// The sentence of the std::invalid_argument that body throws; empty if it throws none.
-template <class Body>
+// The sentence of the exception that body throws; empty if it throws none.
+template <class Exception = std::invalid_argument, class Body>
 std::string sentence_of(Body body) {
     try {
         body();
-    } catch (const std::invalid_argument& error) {
+    } catch (const Exception& error) {
         return error.what();
     }
     return "";

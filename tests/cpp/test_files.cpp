@@ -11,9 +11,12 @@
 
 #include "files/json.h"
 #include "files/safetensors.h"
+#include "model_files.h"
 #include "rnnfast/error.hpp"
 
 using namespace rnnfast;
+using rnnfast::tests::contains;
+using rnnfast::tests::sentence_of;
 
 namespace {
 
@@ -135,18 +138,20 @@ std::string bytes_of_two(T a, T b) {
 
 TEST_CASE("a tensor of a foreign dtype, or with NaN, is refused when it is asked for, and nothing else is [R6]") {
     const std::string sixteen(16, '\0');
-    for (const auto& [dtype, size] : std::map<std::string, size_t>{{"I64", 16},
-                                                                   {"U64", 16},
-                                                                   {"I32", 8},
-                                                                   {"U32", 8},
-                                                                   {"I16", 4},
-                                                                   {"U16", 4},
-                                                                   {"U8", 2},
-                                                                   {"BOOL", 2},
-                                                                   {"F8_E4M3", 2},
-                                                                   {"F8_E5M2", 2},
-                                                                   {"F4", 1},
-                                                                   {"C64", 16}}) {
+    for (const auto& named : std::map<std::string, size_t>{{"I64", 16},
+                                                           {"U64", 16},
+                                                           {"I32", 8},
+                                                           {"U32", 8},
+                                                           {"I16", 4},
+                                                           {"U16", 4},
+                                                           {"U8", 2},
+                                                           {"BOOL", 2},
+                                                           {"F8_E4M3", 2},
+                                                           {"F8_E5M2", 2},
+                                                           {"F4", 1},
+                                                           {"C64", 16}}) {
+        const std::string& dtype = named.first;
+        const size_t size = named.second;
         CAPTURE(dtype);
         CHECK(read(dtype, sixteen.substr(0, size)) ==
               "test: tensor \"t\" has dtype " + dtype + "; only F32, F64, F16, BF16 or I8 can be read as float32");
@@ -168,6 +173,37 @@ TEST_CASE("a tensor of a foreign dtype, or with NaN, is refused when it is asked
     CHECK(read("BF16", bytes_of_two<uint16_t>(0, 0x7f81)) == sentence);
     CHECK(read("F64", bytes_of_two(0.0, 3.4028235677973366e38)) ==
           "test: tensor \"t\" has a number at 1 that is too large for float32");
+}
+
+TEST_CASE("numbers at any address are read") {
+    for (size_t shift = 0; shift < 4; ++shift) {
+        CAPTURE(shift);
+        const std::string bytes =
+            with_length(R"({"t":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}})" + std::string(shift, ' '),
+                        bytes_of_two(1.5f, -2.0f));
+        const auto file = SafetensorsFile::view(bytes, "test");
+        Buffer buffer;
+        const float* values = file.floats("t", file.tensors().at("t"), buffer);
+        CHECK((values[0] == 1.5f && values[1] == -2.0f));
+    }
+}
+
+TEST_CASE("a model with NaN is neither read nor written, and the sentence names the tensor") {
+    const std::vector<float> numbers = {1.0f, NAN};
+    const std::map<std::string, TensorView> tensors = {{"w", {{2}, numbers.data(), 2}}};
+    CHECK(sentence_of<Error>([&] { safetensors_bytes(tensors, {}, "m"); }) ==
+          "m: not written: \"w\" has NaN or infinity at 1; training diverged, try a smaller lr");
+    const std::string bytes =
+        with_length(R"({"w":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}})", bytes_of_two(1.0f, NAN));
+    SafetensorsFile file = SafetensorsFile::view(bytes, "m");
+    CHECK(sentence_of<Error>([&] { file.check_finite(); }) ==
+          "m: tensor \"w\" has NaN or infinity at 1; the model was damaged or its training diverged");
+}
+
+TEST_CASE("a header that no reader would take is not written") {
+    const std::map<std::string, std::string> metadata = {{"vocabulary", std::string(17u << 20, 'a')}};
+    CHECK(contains(sentence_of<Error>([&] { safetensors_bytes({}, metadata, "m"); }),
+                   "bytes, more than the largest header, 16777216; raise min_freq"));
 }
 
 TEST_CASE("JSON is read strictly") {
