@@ -1,4 +1,4 @@
-"""The shared library in other languages: its symbols, and the examples in Rust and Go, which write what Python writes."""
+"""The shared library in other languages: its symbols, and the examples in Rust, Go and Java, which write what Python writes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ import pytest
 import rnnfast as rf
 
 ROOT = Path(__file__).parents[2]
-LANGUAGES = ["rust", "go"]
+LANGUAGES = ["rust", "go", "java"]
+JNA = Path("/usr/share/java/jna.jar")  # Debian's libjna-java
 
 
 def run(*command, check=True, **options):
@@ -37,10 +38,12 @@ def library(tmp_path_factory):
 
 @pytest.fixture(scope="module", params=LANGUAGES)
 def generate(request, library, tmp_path_factory):
-    """The program, and the environment that finds the library."""
-    compiler = {"rust": "cargo", "go": "go"}[request.param]
+    """The command of the program, and the environment that finds the library."""
+    compiler = {"rust": "cargo", "go": "go", "java": "javac"}[request.param]
     if not shutil.which(compiler):
         pytest.skip(f"no {compiler} on the PATH")
+    if request.param == "java" and not JNA.exists():
+        pytest.skip(f"no {JNA}: apt-get install libjna-java")
     libraries, headers = library
     folder = tmp_path_factory.mktemp(request.param)
     source = folder / "source"
@@ -48,24 +51,28 @@ def generate(request, library, tmp_path_factory):
     environment = {**os.environ, "LD_LIBRARY_PATH": str(libraries), "RNNFAST_LIB": str(libraries)}
     if request.param == "rust":
         run("cargo", "build", "--release", "--offline", "--target-dir", folder / "target", cwd=source, env=environment)
-        return folder / "target" / "release" / "generate", environment
+        return [folder / "target" / "release" / "generate"], environment
+    if request.param == "java":
+        classes = f"{JNA}{os.pathsep}{folder / 'classes'}"
+        run("javac", "-Xlint:all", "-Werror", "-cp", JNA, "-d", folder / "classes", *source.glob("*.java"))
+        return ["java", "-cp", classes, f"-Djna.library.path={libraries}", "Generate"], environment
     flags = {"CGO_CFLAGS": f"-I{headers}", "CGO_LDFLAGS": f"-L{libraries}", "GOFLAGS": "-mod=mod", "GOPROXY": "off"}
     run("go", "vet", ".", cwd=source, env={**environment, **flags})
     run("go", "build", "-o", folder / "generate", ".", cwd=source, env={**environment, **flags})
-    return folder / "generate", environment
+    return [folder / "generate"], environment
 
 
 def test_the_program_writes_what_python_writes(generate, corpus, tmp_path):
-    program, environment = generate
+    command, environment = generate
     model = rf.LanguageModel(corpus.vocab, cell="gru", hidden_size=24, embedding_size=8, seed=3)
     model.save(tmp_path / "model.safetensors")
     expected = rf.generate(model, "the time ", length=60, temperature=0.8, seed=7) + "\n"
-    assert run(program, tmp_path / "model.safetensors", "the time ", 60, 0.8, 7, env=environment).stdout == expected
+    assert run(*command, tmp_path / "model.safetensors", "the time ", 60, 0.8, 7, env=environment).stdout == expected
 
 
 def test_errors_of_the_library_reach_the_user(generate, tmp_path):
-    program, environment = generate
-    done = run(program, tmp_path / "missing.safetensors", "a", check=False, env=environment)
+    command, environment = generate
+    done = run(*command, tmp_path / "missing.safetensors", "a", check=False, env=environment)
     assert done.returncode == 1
     assert done.stderr.startswith(f"{tmp_path / 'missing.safetensors'}: cannot be opened")
 
