@@ -19,7 +19,7 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks import peers, report  # noqa: E402
 from benchmarks.bounds import Level, Rates, bound_seconds, measure_rates, product_seconds  # noqa: E402
-from benchmarks.cases import Case, all_cases, chosen, inputs, weights  # noqa: E402
+from benchmarks.cases import COMMON, Case, all_cases, chosen, inputs, weights  # noqa: E402
 from benchmarks.measure import Measured, Worker, WorkerFailed, largest_difference, measure  # noqa: E402
 
 import rnnfast as rf  # noqa: E402
@@ -315,6 +315,17 @@ def test_steps_of_pruned_layers_and_models_are_measured(tmp_path):
     assert all(time > 0 for time in sparse.measured(layers, 0.0).values())
     rf.LanguageModel(7, cell="lstm", embedding_size=16, hidden_size=32, seed=0).save(tmp_path / "model.safetensors")
     assert len(sparse.measured(sparse.of_model(str(tmp_path / "model.safetensors")), 0.0)) == 6
+
+
+def test_both_orders_of_import_are_measured_alone_and_in_turns(capsys, monkeypatch):
+    pytest.importorskip("torch")
+    from benchmarks import beside_torch
+
+    monkeypatch.chdir(ROOT)
+    beside_torch.main(["--threads", "1", "--cases", "5x3x7x12", "--rounds", "1"])
+    _, *rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [(row[1], row[3]) for row in rows] == [(cell, first) for first in ("rnnfast", "torch") for cell in COMMON]
+    assert all(float(number) > 0 for row in rows for number in row[4:])
 
 
 def test_the_command_names_what_it_does_not_know():
