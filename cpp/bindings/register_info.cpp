@@ -1,6 +1,7 @@
 #include <pybind11/stl.h>
 
 #include "bindings/arrays.h"
+#include "bindings/openmp_of_process.h"
 #include "ops/cell.h"
 #include "runtime/bits.h"
 #include "runtime/cores.h"
@@ -10,10 +11,32 @@
 
 namespace rnnfast::bindings {
 
-void register_info(py::module_& m) {
-    m.attr("__version__") = RNNFAST_VERSION;
+namespace {
+
+void register_threads(py::module_& m) {
     m.def("set_num_threads", &set_num_threads, py::arg("threads"));
     m.def("num_threads", &num_threads);
+    set_team_lender(run_on_openmp_of_process);
+    // The indices of a team on another library's OpenMP runtime; none if it has no such team.
+    m.def(
+        "team_on_openmp_of_process",
+        [](size_t threads) {
+            std::vector<size_t> sizes(threads), indices;
+            run_on_openmp_of_process(
+                threads, [](void* job, size_t index, size_t size) { static_cast<size_t*>(job)[index] = size; },
+                sizes.data());
+            for (size_t i = 0; i < threads; ++i)
+                if (sizes[i] != 0) indices.push_back(i);
+            return indices;
+        },
+        py::arg("threads"), py::call_guard<py::gil_scoped_release>());
+}
+
+}  // namespace
+
+void register_info(py::module_& m) {
+    m.attr("__version__") = RNNFAST_VERSION;
+    register_threads(m);
     // The machine's speed, for the bounds of the benchmarks.
     const auto free = py::call_guard<py::gil_scoped_release>();
     m.def("multiply_add_rate", &multiply_add_rate, py::arg("threads"), py::arg("seconds"), free);
@@ -58,7 +81,7 @@ void register_info(py::module_& m) {
         const double quota = cpu_quota();
         info["cpu_quota"] = quota > 0 ? py::object(py::float_(quota)) : py::none();
         info["openmp"] = openmp_version();
-        info["openmp_library"] = openmp_library();
+        info["openmp_library"] = openmp_version() ? openmp_library() : openmp_of_process();
         return info;
     });
 }

@@ -6,7 +6,7 @@ import collections.abc
 import numpy
 import numpy.typing
 import typing
-__all__: list[str] = ['AttentionCache', 'AttentionFunction', 'AttentionTape', 'CellInfo', 'Conv1d', 'DecodeOptions', 'DecoderState', 'Embedding', 'EncodedSource', 'Error', 'FrozenAttention', 'FrozenWeights', 'Generator', 'LanguageModel', 'LayerNorm', 'Linear', 'Network', 'NetworkStream', 'NetworkTape', 'Optimizer', 'OptimizerOptions', 'Recurrent', 'RecurrentFunction', 'Sampler', 'SamplerOptions', 'SelfAttention', 'Seq2Seq', 'Stream', 'Tape', 'bf16_rate', 'bf16_rows', 'cells', 'continuation', 'dropout_mask', 'info', 'int8_rows', 'linear_cross_entropy', 'multiply_add_rate', 'num_threads', 'parse_safetensors', 'read_model', 'read_rate', 'read_safetensors', 'safetensors_bytes', 'score_pairs', 'set_num_threads', 'translate', 'write_safetensors', 'write_safetensors_to']
+__all__: list[str] = ['AttentionCache', 'AttentionFunction', 'AttentionTape', 'CellInfo', 'Conv1d', 'DecodeOptions', 'DecoderState', 'Embedding', 'EncodedSource', 'Error', 'FrozenAttention', 'FrozenWeights', 'Generator', 'LanguageModel', 'LayerNorm', 'Linear', 'Network', 'NetworkStream', 'NetworkTape', 'Optimizer', 'OptimizerOptions', 'Recurrent', 'RecurrentFunction', 'Sampler', 'SamplerOptions', 'SelfAttention', 'Seq2Seq', 'Stream', 'Tape', 'bf16_rate', 'bf16_rows', 'cells', 'continuation', 'dropout_mask', 'info', 'int8_rows', 'linear_cross_entropy', 'multiply_add_rate', 'num_threads', 'parse_safetensors', 'read_model', 'read_rate', 'read_safetensors', 'safetensors_bytes', 'score_pairs', 'set_num_threads', 'team_on_openmp_of_process', 'translate', 'write_safetensors', 'write_safetensors_to']
 class AttentionCache:
     def __init__(self) -> None:
         ...
@@ -623,6 +623,8 @@ def safetensors_bytes(tensors: collections.abc.Mapping[str, numpy.ndarray], meta
 def score_pairs(model: Seq2Seq, sources: collections.abc.Sequence[typing.Annotated[numpy.typing.ArrayLike, numpy.int32]], targets: collections.abc.Sequence[typing.Annotated[numpy.typing.ArrayLike, numpy.int32]], options: DecodeOptions, batch_size: typing.SupportsInt | typing.SupportsIndex) -> list[float]:
     ...
 def set_num_threads(threads: typing.SupportsInt | typing.SupportsIndex) -> None:
+    ...
+def team_on_openmp_of_process(threads: typing.SupportsInt | typing.SupportsIndex) -> list[int]:
     ...
 def translate(model: Seq2Seq, sources: collections.abc.Sequence[typing.Annotated[numpy.typing.ArrayLike, numpy.int32]], options: DecodeOptions, attention: bool, batch_size: typing.SupportsInt | typing.SupportsIndex) -> list:
     ...

@@ -30,6 +30,7 @@ constexpr int most_threads = 4096;
 std::atomic<int> chosen_threads{0};     // 0: not chosen yet
 thread_local int threads_for_call = 0;  // 0: no call has its own number
 TeamSource team_source;
+TeamLender team_lender = nullptr;
 
 // A body for those who run it by an index.
 struct Region {
@@ -160,6 +161,7 @@ void Progress::await(size_t place) const {
 }
 
 void set_team_source(const TeamSource& source) { team_source = source; }
+void set_team_lender(TeamLender lender) { team_lender = lender; }
 
 void run_team([[maybe_unused]] size_t threads, void (*body)(const void*, const Team&), const void* object) {
     if (threads > 1 && team_source.execute) {
@@ -179,7 +181,9 @@ void run_team([[maybe_unused]] size_t threads, void (*body)(const void*, const T
 #elif RNNFAST_HAS_THREADS
     if (threads > 1) {
         Region region{body, object};
-        return thread_pool().run(threads, Region::run, &region);
+        if (!team_lender || !team_lender(threads, Region::run, &region))
+            thread_pool().run(threads, Region::run, &region);
+        return;
     }
 #endif
     body(object, Team{0, 1, nullptr});

@@ -77,6 +77,11 @@ struct TeamSource {
 };
 void set_team_source(const TeamSource& source);
 
+// For builds without OpenMP: threads that belong to another library, which are asked before those of thread_pool.h.
+// Calls run as TeamSource does and returns true, or returns false without a call.
+using TeamLender = bool (*)(size_t threads, void (*run)(void* job, size_t index, size_t size), void* job);
+void set_team_lender(TeamLender lender);
+
 // Throws std::logic_error if a team source has not run every part.
 void run_team(size_t threads, void (*body)(const void*, const Team&), const void* object);
 
