@@ -6,6 +6,7 @@
 #include <thread>
 
 #include "helpers.h"
+#include "runtime/parallel.h"
 #include "runtime/spin.h"
 
 #if defined(__unix__) || defined(__APPLE__)
@@ -123,3 +124,28 @@ TEST_CASE("workers leave signals to the program's own threads") {
     CHECK(blocked[1]);
 }
 #endif
+
+TEST_CASE("a build without OpenMP takes the threads that are lent to it, and its own when there are none") {
+    static int asked;
+    static bool lends;
+    asked = 0;
+    set_team_lender([](size_t threads, void (*run)(void* job, size_t index, size_t size), void* job) {
+        ++asked;
+        if (!lends) return false;
+        std::thread other([&] { run(job, 1, threads); });
+        run(job, 0, threads);
+        other.join();
+        return true;
+    });
+    for (const bool each : {false, true}) {
+        lends = each;
+        std::array<std::atomic<int>, 2> calls{};
+        parallel(2, [&](const Team& team) {
+            ++calls[team.index];
+            team.wait();
+        });
+        CHECK((calls[0] == 1 && calls[1] == 1));
+    }
+    set_team_lender(nullptr);
+    CHECK(asked == (openmp_version() ? 0 : 2));
+}
