@@ -18,20 +18,10 @@ namespace rnnfast::bindings {
 
 namespace {
 
-// What compilers call for a parallel region. GCC's runtime has these names, and LLVM's and Intel's have them too.
 struct Runtime {
-    void (*parallel)(void (*body)(void*), void* object, unsigned threads, unsigned flags);
-    int (*thread)();
-    int (*threads)();
+    void* library;
     std::string file;
 };
-
-template <class Function>
-bool look_up(void* library, const char* name, Function& function) {
-    void* const found = dlsym(library, name);
-    std::memcpy(&function, &found, sizeof function);
-    return found != nullptr;
-}
 
 bool is_openmp(const char* file) {
     const char* slash = std::strrchr(file, '/');
@@ -53,12 +43,9 @@ const Runtime* search() {
         &file);
     void* const library = file.empty() ? nullptr : dlopen(file.c_str(), RTLD_NOLOAD | RTLD_NOW | RTLD_LOCAL);
     if (!library) return nullptr;
-    static Runtime runtime{};
-    runtime.file = file;
-    const bool complete = look_up(library, "GOMP_parallel", runtime.parallel) &&
-                          look_up(library, "omp_get_thread_num", runtime.thread) &&
-                          look_up(library, "omp_get_num_threads", runtime.threads);
-    return complete ? &runtime : nullptr;
+    static Runtime runtime;
+    runtime = {library, file};
+    return &runtime;
 }
 
 // How many libraries this process has loaded so far.
@@ -88,25 +75,11 @@ const Runtime* runtime_of_process() {
     return found.load(std::memory_order_relaxed);
 }
 
-struct Region {
-    void (*part)(void* job, size_t index, size_t size);
-    void* job;
-    const Runtime* runtime;
-
-    static void body(void* object) {
-        const auto& self = *static_cast<const Region*>(object);
-        self.part(self.job, static_cast<size_t>(self.runtime->thread()), static_cast<size_t>(self.runtime->threads()));
-    }
-};
-
 }  // namespace
 
-bool run_on_openmp_of_process(size_t threads, void (*run)(void* job, size_t index, size_t size), void* job) {
-    const Runtime* const runtime = core::fork_count() == 0 ? runtime_of_process() : nullptr;
-    if (!runtime) return false;
-    Region region{run, job, runtime};
-    runtime->parallel(Region::body, &region, static_cast<unsigned>(threads), 0);
-    return true;
+void* function_of_openmp(const char* name) {
+    const Runtime* const runtime = runtime_of_process();
+    return runtime ? dlsym(runtime->library, name) : nullptr;
 }
 
 std::string openmp_of_process() {
@@ -116,7 +89,7 @@ std::string openmp_of_process() {
 
 #else
 
-bool run_on_openmp_of_process(size_t, void (*)(void* job, size_t index, size_t size), void*) { return false; }
+void* function_of_openmp(const char*) { return nullptr; }
 std::string openmp_of_process() { return {}; }
 
 #endif

@@ -1,16 +1,13 @@
-// The OpenMP runtime that another extension module, such as PyTorch's, has brought into the process. A build without
-// OpenMP runs its teams there: after each of its regions that runtime's idle threads spin for milliseconds, and threads
-// of our own would wait for the cores meanwhile. Nothing is linked; the functions are looked up.
+// The OpenMP runtime that another extension module, such as PyTorch's, has brought into the process. Nothing is linked:
+// its functions are looked up.
 #pragma once
 
-#include <cstddef>
 #include <string>
 
 namespace rnnfast::bindings {
 
-// Calls run(job, index, size) for every index below a size of at most `threads`. False, without a call, if the process
-// has no OpenMP runtime, or is the child of a fork, in which the runtime's threads may be gone.
-bool run_on_openmp_of_process(size_t threads, void (*run)(void* job, size_t index, size_t size), void* job);
+// A function of that runtime by its name; null without one. For core::set_openmp_of_process.
+void* function_of_openmp(const char* name);
 
 // The file of that runtime; empty without one.
 std::string openmp_of_process();

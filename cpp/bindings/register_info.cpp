@@ -16,7 +16,7 @@ namespace {
 void register_threads(py::module_& m) {
     m.def("set_num_threads", &set_num_threads, py::arg("threads"));
     m.def("num_threads", &num_threads);
-    set_team_lender(run_on_openmp_of_process);
+    set_openmp_of_process(function_of_openmp);
     // The indices of a team on another library's OpenMP runtime; none if it has no such team.
     m.def(
         "team_on_openmp_of_process",

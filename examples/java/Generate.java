@@ -4,7 +4,7 @@ import java.nio.charset.StandardCharsets;
 /**
  * Continues a prompt, token by token. For character models.
  *
- * <pre>java -cp /usr/share/java/jna.jar:classes -Djna.library.path=/opt/rnnfast/lib Generate MODEL PROMPT [LENGTH] [TEMPERATURE] [SEED]</pre>
+ * <pre>LD_LIBRARY_PATH=/opt/rnnfast/lib java -cp /usr/share/java/jna.jar:classes Generate MODEL PROMPT [LENGTH] [TEMPERATURE] [SEED]</pre>
  */
 final class Generate {
     private static String argument(String[] arguments, int place, String otherwise) {

@@ -3,6 +3,7 @@
 
 #include <array>
 #include <atomic>
+#include <string>
 #include <thread>
 
 #include "helpers.h"
@@ -125,27 +126,46 @@ TEST_CASE("workers leave signals to the program's own threads") {
 }
 #endif
 
-TEST_CASE("a build without OpenMP takes the threads that are lent to it, and its own when there are none") {
-    static int asked;
-    static bool lends;
-    asked = 0;
-    set_team_lender([](size_t threads, void (*run)(void* job, size_t index, size_t size), void* job) {
-        ++asked;
-        if (!lends) return false;
-        std::thread other([&] { run(job, 1, threads); });
-        run(job, 0, threads);
-        other.join();
-        return true;
+namespace {
+
+// A runtime with two threads, whatever is asked for.
+thread_local int number = 0;
+void run_twice(void (*body)(void*), void* object, unsigned, unsigned) {
+    std::thread other([&] {
+        number = 1;
+        body(object);
     });
-    for (const bool each : {false, true}) {
-        lends = each;
-        std::array<std::atomic<int>, 2> calls{};
-        parallel(2, [&](const Team& team) {
-            ++calls[team.index];
-            team.wait();
-        });
-        CHECK((calls[0] == 1 && calls[1] == 1));
-    }
-    set_team_lender(nullptr);
-    CHECK(asked == (openmp_version() ? 0 : 2));
+    body(object);
+    other.join();
+}
+void* function_of_two(const char* name) {
+    const std::string wanted = name;
+    if (wanted == "GOMP_parallel") return reinterpret_cast<void*>(run_twice);
+    int (*const get)() = wanted == "omp_get_thread_num" ? [] { return number; } : [] { return 2; };
+    return reinterpret_cast<void*>(get);
+}
+
+}  // namespace
+
+TEST_CASE("a team runs on the OpenMP runtime of the process as soon as it has one") {
+    static int asked;
+    asked = 0;
+    std::array<std::atomic<size_t>, 3> sizes{};
+    const auto note = [](void* job, size_t index, size_t size) {
+        (*static_cast<std::array<std::atomic<size_t>, 3>*>(job))[index] = size;
+    };
+    set_openmp_of_process([](const char* name) { return ++asked == 1 ? nullptr : function_of_two(name); });
+    CHECK_FALSE(run_on_openmp_of_process(3, note, &sizes));
+    CHECK(sizes[0] == 0);
+    for (int i = 0; i < 3; ++i) CHECK(run_on_openmp_of_process(3, note, &sizes));
+    CHECK((sizes[0] == 2 && sizes[1] == 2 && sizes[2] == 0));
+    CHECK(asked == 4);  // once in vain, then once for each of three functions
+    std::array<std::atomic<int>, 2> calls{};
+    parallel(2, [&](const Team& team) {
+        ++calls[team.index];
+        team.wait();
+    });
+    CHECK((calls[0] == 1 && calls[1] == 1));
+    set_openmp_of_process(nullptr);
+    CHECK_FALSE(run_on_openmp_of_process(2, note, &sizes));
 }

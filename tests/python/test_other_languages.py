@@ -55,7 +55,7 @@ def generate(request, library, tmp_path_factory):
     if request.param == "java":
         classes = f"{JNA}{os.pathsep}{folder / 'classes'}"
         run("javac", "-Xlint:all", "-Werror", "-cp", JNA, "-d", folder / "classes", *source.glob("*.java"))
-        return ["java", "-cp", classes, f"-Djna.library.path={libraries}", "Generate"], environment
+        return ["java", "-cp", classes, "Generate"], environment
     flags = {"CGO_CFLAGS": f"-I{headers}", "CGO_LDFLAGS": f"-L{libraries}", "GOFLAGS": "-mod=mod", "GOPROXY": "off"}
     run("go", "vet", ".", cwd=source, env={**environment, **flags})
     run("go", "build", "-o", folder / "generate", ".", cwd=source, env={**environment, **flags})

@@ -30,7 +30,29 @@ constexpr int most_threads = 4096;
 std::atomic<int> chosen_threads{0};     // 0: not chosen yet
 thread_local int threads_for_call = 0;  // 0: no call has its own number
 TeamSource team_source;
-TeamLender team_lender = nullptr;
+
+// What compilers call for a parallel region. GCC's runtime has these names, and LLVM's and Intel's have them too.
+using RunRegion = void (*)(void (*body)(void*), void* object, unsigned threads, unsigned flags);
+using NumberOf = int (*)();
+struct OpenMPOfProcess {
+    std::atomic<FunctionOfOpenMP> find{nullptr};
+    std::atomic<RunRegion> run{nullptr};  // written last: the others are there if this is
+    std::atomic<NumberOf> thread{nullptr}, threads{nullptr};
+
+    // Threads that look at the same time find the same functions.
+    bool found() {
+        if (run.load(std::memory_order_acquire)) return true;
+        const FunctionOfOpenMP function = find.load(std::memory_order_relaxed);
+        void* const region = function ? function("GOMP_parallel") : nullptr;
+        if (!region) return false;
+        thread.store(reinterpret_cast<NumberOf>(function("omp_get_thread_num")), std::memory_order_relaxed);
+        threads.store(reinterpret_cast<NumberOf>(function("omp_get_num_threads")), std::memory_order_relaxed);
+        if (!thread.load(std::memory_order_relaxed) || !threads.load(std::memory_order_relaxed)) return false;
+        run.store(reinterpret_cast<RunRegion>(region), std::memory_order_release);
+        return true;
+    }
+};
+OpenMPOfProcess openmp_of_process;
 
 // A body for those who run it by an index.
 struct Region {
@@ -161,7 +183,27 @@ void Progress::await(size_t place) const {
 }
 
 void set_team_source(const TeamSource& source) { team_source = source; }
-void set_team_lender(TeamLender lender) { team_lender = lender; }
+
+void set_openmp_of_process(FunctionOfOpenMP find) {
+    openmp_of_process.run.store(nullptr, std::memory_order_relaxed);
+    openmp_of_process.find.store(find, std::memory_order_relaxed);
+}
+
+bool run_on_openmp_of_process(size_t threads, void (*run)(void* job, size_t index, size_t size), void* job) {
+    if (fork_count() != 0 || !openmp_of_process.found()) return false;
+    struct Parts {
+        void (*run)(void* job, size_t index, size_t size);
+        void* job;
+    } parts{run, job};
+    const auto body = [](void* object) {
+        const auto& p = *static_cast<const Parts*>(object);
+        const NumberOf thread = openmp_of_process.thread.load(std::memory_order_relaxed);
+        const NumberOf size = openmp_of_process.threads.load(std::memory_order_relaxed);  // may be fewer than requested
+        p.run(p.job, static_cast<size_t>(thread()), static_cast<size_t>(size()));
+    };
+    openmp_of_process.run.load(std::memory_order_acquire)(body, &parts, static_cast<unsigned>(threads), 0);
+    return true;
+}
 
 void run_team([[maybe_unused]] size_t threads, void (*body)(const void*, const Team&), const void* object) {
     if (threads > 1 && team_source.execute) {
@@ -181,8 +223,7 @@ void run_team([[maybe_unused]] size_t threads, void (*body)(const void*, const T
 #elif RNNFAST_HAS_THREADS
     if (threads > 1) {
         Region region{body, object};
-        if (!team_lender || !team_lender(threads, Region::run, &region))
-            thread_pool().run(threads, Region::run, &region);
+        if (!run_on_openmp_of_process(threads, Region::run, &region)) thread_pool().run(threads, Region::run, &region);
         return;
     }
 #endif

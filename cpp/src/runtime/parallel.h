@@ -77,10 +77,14 @@ struct TeamSource {
 };
 void set_team_source(const TeamSource& source);
 
-// For builds without OpenMP: threads that belong to another library, which are asked before those of thread_pool.h.
-// Calls run as TeamSource does and returns true, or returns false without a call.
-using TeamLender = bool (*)(size_t threads, void (*run)(void* job, size_t index, size_t size), void* job);
-void set_team_lender(TeamLender lender);
+// A function of the OpenMP runtime that another library has brought into the process, by its name; null without one.
+using FunctionOfOpenMP = void* (*)(const char* name);
+// From now on a build without OpenMP runs its teams on that runtime, as soon as there is one: after each of its regions
+// the runtime's idle threads spin for milliseconds, and the library's own would wait for the cores meanwhile.
+void set_openmp_of_process(FunctionOfOpenMP find);
+// Calls run as TeamSource does. False, without a call, if there is no such runtime, or in the child of a fork, in which
+// the runtime's threads may be gone.
+bool run_on_openmp_of_process(size_t threads, void (*run)(void* job, size_t index, size_t size), void* job);
 
 // Throws std::logic_error if a team source has not run every part.
 void run_team(size_t threads, void (*body)(const void*, const Team&), const void* object);
