@@ -8,6 +8,7 @@
 #include "runtime/dispatch.h"
 #include "runtime/machine_rates.h"
 #include "runtime/parallel.h"
+#include "runtime/sentence.h"
 
 namespace rnnfast::bindings {
 
@@ -21,6 +22,9 @@ void register_threads(py::module_& m) {
     m.def(
         "team_on_openmp_of_process",
         [](size_t threads) {
+            constexpr size_t most = 64;
+            if (threads < 1 || threads > most)
+                refuse({"team_on_openmp_of_process: got ", threads, " threads, expected 1 to ", most});
             std::vector<size_t> sizes(threads), indices;
             run_on_openmp_of_process(
                 threads, [](void* job, size_t index, size_t size) { static_cast<size_t*>(job)[index] = size; },

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 import rnnfast as rf
+from rnnfast import _core
 
 if sys.platform != "linux":
     pytest.skip("the runtime is found on Linux", allow_module_level=True)
@@ -46,6 +47,9 @@ def test_a_team_runs_on_the_runtime_that_another_library_has_loaded():
     if "libgomp.so.1: cannot open" in run.stderr:
         pytest.skip("no libgomp.so.1")
     assert run.stdout == "passed\n", run.stderr
+    for threads in (0, 65):  # none, which OpenMP takes for its default, and more than any test needs
+        with pytest.raises(ValueError, match=f"got {threads} threads, expected 1 to 64"):
+            _core.team_on_openmp_of_process(threads)
 
 
 def test_pytorch_and_rnnfast_compute_on_one_runtime():
