@@ -36,13 +36,17 @@ PackedMatrix packed(const GemmKernel& kernel, const std::vector<float>& w, size_
     return b;
 }
 
-// `rows` copies of one row: those of many rows are multiplied with all blocks.
-std::vector<float> product(const PackedMatrix& b, const std::vector<float>& row, size_t rows, const float* start) {
+// `rows` copies of one row: those of many rows are multiplied with all blocks. With a `part`, the columns from there on
+// are a second product.
+std::vector<float> product(const PackedMatrix& b, const std::vector<float>& row, size_t rows, const float* start,
+                           size_t part = 0) {
     std::vector<float> a, c(rows * b.padded_columns());
     for (size_t r = 0; r < rows; ++r) a.insert(a.end(), row.begin(), row.end());
     Buffer left(left_scratch(b, rows) + 1);
     const LeftRows left_rows_ = left_rows(b, {a.data(), row.size(), 0, 0}, rows, left.data());
-    multiply(b, left_rows_, 0, b.padded_columns(), start, {c.data(), b.padded_columns(), 0, 0});
+    const size_t columns = b.padded_columns();
+    if (part) multiply(b, left_rows_, 0, part, start, {c.data(), columns, 0, 0});
+    multiply(b, left_rows_, part, columns - part, start + part, {c.data() + part, columns, 0, 0});
     c.resize(b.padded_columns());
     return c;
 }
@@ -50,6 +54,10 @@ std::vector<float> product(const PackedMatrix& b, const std::vector<float>& row,
 void check_same(const PackedMatrix& b, const std::vector<float>& row, const std::vector<float>& start) {
     const auto one = product(b, row, 1, start.data()), all = product(b, row, 9, start.data());
     REQUIRE(std::memcmp(one.data(), all.data(), one.size() * sizeof(float)) == 0);
+    for (size_t part = b.width(); part < b.padded_columns(); part *= 3) {  // as two threads share the columns
+        const auto two = product(b, row, 1, start.data(), part);
+        REQUIRE(std::memcmp(one.data(), two.data(), one.size() * sizeof(float)) == 0);
+    }
 }
 
 template <class Body>
@@ -72,7 +80,7 @@ TEST_CASE("a product without zero blocks has the bits of the whole product") {
                     CAPTURE(kernel.terms);
                     CAPTURE(depth);
                     CAPTURE(density);
-                    const size_t columns = 5 * kernel.width + 16;
+                    const size_t columns = 13 * kernel.width + 16;
                     const auto w = block_sparse(columns, depth, wide, density, depth + wide);
                     const PackedMatrix b = packed(kernel, w, columns, depth);
                     if (density < 0.2 && depth > 7) CHECK(b.sparse().most_rows() > 1);

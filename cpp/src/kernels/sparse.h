@@ -8,7 +8,10 @@ namespace rnnfast::core::RNNFAST_ISA {
 namespace {
 
 constexpr size_t strip_vectors = unit_block / lanes;
-constexpr size_t strips_at_once = lanes == 4 ? 2 : 4;  // whose accumulators fit the registers
+// Whose accumulators fit the registers, and are enough to hide the time of a multiplication: half a group, one or two.
+constexpr size_t strips_at_once = lanes == 4 ? 2 : lanes == 8 ? 4 : 8;
+constexpr size_t groups_at_once = strips_at_once < sparse_group ? 1 : strips_at_once / sparse_group;
+constexpr size_t strips_of_group = strips_at_once / groups_at_once;
 
 template <class Word>
 struct SparseTerms;  // how the terms of a word lie in a row, and which words are not finite
@@ -27,47 +30,22 @@ struct SparseTerms<Int8> {
     static constexpr size_t count = 4;
 };
 
+// A word of the row: of the terms whose places are those from number n on.
 template <size_t Terms>
-inline Vec sparse_left(const float* a, const uint16_t* places) {
-    if constexpr (Terms == 1) return broadcast(a[*places]);
+inline Vec sparse_left(const float* a, const uint64_t* places, size_t n) {
+    const auto place = [&](size_t term) { return places[(n + term) / 4] >> (n + term) % 4 * 16 & 0xffff; };
+    if constexpr (Terms == 1) return broadcast(a[place(0)]);
     typedef uint16_t Half __attribute__((may_alias));
     uint32_t word;
     if constexpr (Terms == 2) {
         const auto* halves = reinterpret_cast<const Half*>(a);
-        word = static_cast<uint32_t>(halves[places[0]]) | static_cast<uint32_t>(halves[places[1]]) << 16;
+        word = static_cast<uint32_t>(halves[place(0)]) | static_cast<uint32_t>(halves[place(1)]) << 16;
     } else {
         const auto* bytes = reinterpret_cast<const uint8_t*>(a);
-        word = static_cast<uint32_t>(bytes[places[0]]) | static_cast<uint32_t>(bytes[places[1]]) << 8 |
-               static_cast<uint32_t>(bytes[places[2]]) << 16 | static_cast<uint32_t>(bytes[places[3]]) << 24;
+        word = static_cast<uint32_t>(bytes[place(0)]) | static_cast<uint32_t>(bytes[place(1)]) << 8 |
+               static_cast<uint32_t>(bytes[place(2)]) << 16 | static_cast<uint32_t>(bytes[place(3)]) << 24;
     }
     return broadcast(float_of(static_cast<int32_t>(word)));
-}
-
-template <class Word, size_t Terms, size_t Strips>
-inline void add_blocks(const SparseProduct& s, const size_t* strips, size_t from, size_t to,
-                       Vec (*__restrict sums)[strip_vectors]) {
-    const float* blocks[Strips];
-    const uint16_t* places[Strips];
-    Vec acc[Strips][strip_vectors];
-#pragma GCC unroll 16
-    for (size_t i = 0; i < Strips; ++i) {
-        blocks[i] = s.blocks + s.first[strips[i]] * unit_block;
-        places[i] = s.places + s.first[strips[i]] * Terms;
-#pragma GCC unroll 16
-        for (size_t v = 0; v < strip_vectors; ++v) acc[i][v] = sums[i][v];
-    }
-    for (size_t k = from; k < to; ++k)
-#pragma GCC unroll 16
-        for (size_t i = 0; i < Strips; ++i) {
-            const Vec x = sparse_left<Terms>(s.a, places[i] + k * Terms);
-#pragma GCC unroll 16
-            for (size_t v = 0; v < strip_vectors; ++v)
-                acc[i][v] = Word::multiply_add(x, load(blocks[i] + k * unit_block + v * lanes), acc[i][v]);
-        }
-#pragma GCC unroll 16
-    for (size_t i = 0; i < Strips; ++i)
-#pragma GCC unroll 16
-        for (size_t v = 0; v < strip_vectors; ++v) sums[i][v] = acc[i][v];
 }
 
 template <class Word>
@@ -82,24 +60,52 @@ inline bool sparse_row_is_finite(const SparseProduct& s) {
     return any == 0;
 }
 
-// Some strips together: the blocks that all of them have, then the rest of each. The lanes whose sums are -0.
-template <class Word, size_t Terms>
-inline IntVec multiply_strips(const SparseProduct& s, const size_t* strips, size_t count) {
-    Vec sums[strips_at_once][strip_vectors];
-    const auto blocks_of = [&](size_t i) -> size_t { return s.first[strips[i] + 1] - s.first[strips[i]]; };
-    size_t together = count == strips_at_once ? blocks_of(0) : 0;
-    for (size_t i = 0; i < count; ++i) {
-        if (blocks_of(i) < together) together = blocks_of(i);
-        const float* from = s.start + (strips[i] - s.begin) * unit_block;
-        for (size_t v = 0; v < strip_vectors; ++v) sums[i][v] = load(from + v * lanes);
+// The strips from number Strip on of each of some neighboring groups, the first of which has the most blocks. The lanes
+// whose sums are -0. Strips that are not asked for, another thread's, are multiplied too, but from zeros, and left.
+template <class Word, size_t Terms, size_t Groups, size_t Strip>
+inline IntVec multiply_groups(const SparseProduct& s, size_t group) {
+    constexpr size_t strips = Groups * strips_of_group;
+    const float* blocks[Groups];
+    const uint64_t* places[Groups];
+    size_t count[Groups], numbers[strips];
+    Vec acc[strips][strip_vectors];
+#pragma GCC unroll 16
+    for (size_t g = 0; g < Groups; ++g) {
+        const size_t first = s.first[group + g];
+        count[g] = s.first[group + g + 1] - first;
+        blocks[g] = s.blocks + (first * sparse_group + Strip) * unit_block;
+        places[g] = s.places + first * Terms;
     }
-    if (together) add_blocks<Word, Terms, strips_at_once>(s, strips, 0, together, sums);
+#pragma GCC unroll 16
+    for (size_t i = 0; i < strips; ++i) {
+        numbers[i] = s.strips[(group + i / strips_of_group) * sparse_group + Strip + i % strips_of_group] - s.begin;
+        const bool asked = numbers[i] < s.end - s.begin;
+#pragma GCC unroll 16
+        for (size_t v = 0; v < strip_vectors; ++v)
+            acc[i][v] = asked ? load(s.start + numbers[i] * unit_block + v * lanes) : Vec{};
+    }
+    const auto add = [&](size_t i, size_t k) {
+        const size_t g = i / strips_of_group, at = k * sparse_group + i % strips_of_group;
+        const Vec x = sparse_left<Terms>(s.a, places[g] + k * Terms, (Strip + i % strips_of_group) * Terms);
+#pragma GCC unroll 16
+        for (size_t v = 0; v < strip_vectors; ++v)
+            acc[i][v] = Word::multiply_add(x, load(blocks[g] + at * unit_block + v * lanes), acc[i][v]);
+    };
+    size_t k = 0;
+    for (; k < count[Groups - 1]; ++k)
+#pragma GCC unroll 16
+        for (size_t i = 0; i < strips; ++i) add(i, k);
+    for (; k < count[0]; ++k)
+#pragma GCC unroll 16
+        for (size_t i = 0; i < strips_of_group; ++i) add(i, k);
     IntVec negative_zeros{};
-    for (size_t i = 0; i < count; ++i) {
-        if (together < blocks_of(i)) add_blocks<Word, Terms, 1>(s, strips + i, together, blocks_of(i), sums + i);
+#pragma GCC unroll 16
+    for (size_t i = 0; i < strips; ++i) {
+        if (numbers[i] >= s.end - s.begin) continue;
+#pragma GCC unroll 16
         for (size_t v = 0; v < strip_vectors; ++v) {
-            negative_zeros |= as_int(sums[i][v]) == INT32_MIN;
-            store(s.c + (strips[i] - s.begin) * unit_block + v * lanes, sums[i][v]);
+            negative_zeros |= as_int(acc[i][v]) == INT32_MIN;
+            store(s.c + numbers[i] * unit_block + v * lanes, acc[i][v]);
         }
     }
     return negative_zeros;
@@ -108,16 +114,19 @@ inline IntVec multiply_strips(const SparseProduct& s, const size_t* strips, size
 template <class Word, size_t Terms>
 bool sparse_product(const SparseProduct& s) {
     constexpr bool floats = SparseTerms<Word>::count < 4;
+    constexpr size_t window = sparse_window / sparse_group;  // in groups
     if constexpr (floats)
         if (!sparse_row_is_finite<Word>(s)) return false;
     IntVec negative_zeros{};
-    for (size_t window = s.begin / sparse_window * sparse_window; window < s.end; window += sparse_window) {
-        size_t strips[sparse_window], count = 0;
-        for (size_t i = window; i < window + sparse_window && i < s.strips; ++i)
-            if (s.order[i] >= s.begin && s.order[i] < s.end) strips[count++] = s.order[i];
-        for (size_t i = 0; i < count; i += strips_at_once)
-            negative_zeros |=
-                multiply_strips<Word, Terms>(s, strips + i, count - i < strips_at_once ? count - i : strips_at_once);
+    const size_t end = (s.end + sparse_window - 1) / sparse_window * window;
+    for (size_t group = s.begin / sparse_window * window; group < end && group < s.groups; group += groups_at_once) {
+        if (s.groups - group < groups_at_once) {
+            negative_zeros |= multiply_groups<Word, Terms, 1, 0>(s, group);
+            continue;
+        }
+        negative_zeros |= multiply_groups<Word, Terms, groups_at_once, 0>(s, group);
+        if constexpr (strips_of_group < sparse_group)
+            negative_zeros |= multiply_groups<Word, Terms, groups_at_once, strips_of_group>(s, group);
     }
     int32_t any = 0;
     for (size_t i = 0; i < lanes; ++i) any |= negative_zeros[i];

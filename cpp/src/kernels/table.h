@@ -356,20 +356,22 @@ struct Rescale {
 };
 
 // Of one row with a B most of whose blocks, 16 columns by a word of the depth, are zeros and left out. A strip has 16
-// columns and a list of blocks. With the same values in a, C has Gemm's bits, as long as no sum is -0 and a is finite.
-constexpr size_t sparse_window = 32;  // strips
+// columns and a list of blocks; the strips of a group have equally many, which lie side by side. With the same values
+// in a, C has Gemm's bits, as long as no sum is -0 and a is finite.
+constexpr size_t sparse_group = 4;    // strips
+constexpr size_t sparse_window = 32;  // strips whose groups are those with about equally many blocks
 struct SparseProduct {
-    size_t begin = 0, end = 0;        // strips
-    size_t depth = 0;                 // of a, in words
-    const float* a = nullptr;         // [depth] words
-    const uint32_t* first = nullptr;  // [strips + 1] the first block of each strip
-    // [strips] those of each window, so that neighbors have about equally many blocks
-    const uint32_t* order = nullptr;
-    size_t strips = 0;                 // all
-    const float* blocks = nullptr;     // [blocks][16]
-    const uint16_t* places = nullptr;  // [blocks] of words in a; or [blocks][terms] of terms
-    const float* start = nullptr;      // [(end - begin) * 16]
-    float* c = nullptr;                // [(end - begin) * 16]
+    size_t begin = 0, end = 0;         // strips
+    size_t depth = 0;                  // of a, in words
+    const float* a = nullptr;          // [depth] words
+    size_t groups = 0;                 // all
+    const uint32_t* first = nullptr;   // [groups + 1] where the blocks of each group begin
+    const uint32_t* strips = nullptr;  // [groups][4] that are in each; numbers beyond the matrix stand for no strip
+    const float* blocks = nullptr;     // [blocks][4][16]
+    // [blocks][4] of words in a; or [blocks][4][terms] of terms. 16 bits each, four in a number, the first one lowest
+    const uint64_t* places = nullptr;
+    const float* start = nullptr;  // [(end - begin) * 16]
+    float* c = nullptr;            // [(end - begin) * 16]
 };
 
 struct GemmKernel {

@@ -8,9 +8,8 @@ namespace rnnfast::core {
 
 namespace {
 
-// Strips of a group have equally many blocks, so that kernels run through them side by side.
-constexpr size_t group = 4;
 constexpr size_t deepest = 65536;  // terms whose places fit 16 bits
+constexpr uint32_t no_strip = UINT32_MAX;
 
 // The time of a block in that of a block of the whole product with one row, measured with LSTM 512 on Zen 4; and the
 // rows that the whole product multiplies in the time of one, since it waits for the weights.
@@ -68,9 +67,9 @@ std::vector<uint32_t> by_counts(const std::vector<size_t>& counts) {
 // group's strips, neighbors in the order, have equally many, which fill whole words.
 std::vector<size_t> even_counts(std::vector<size_t> counts, size_t of_word) {
     const std::vector<uint32_t> order = by_counts(counts);
-    for (size_t i = 0; i < counts.size(); i += group) {
+    for (size_t i = 0; i < counts.size(); i += sparse_group) {
         const size_t most = round_up(std::max<size_t>(counts[order[i]], 1), of_word);
-        for (size_t j = i; j < std::min(i + group, counts.size()); ++j) counts[order[j]] = most;
+        for (size_t j = i; j < std::min(i + sparse_group, counts.size()); ++j) counts[order[j]] = most;
     }
     return counts;
 }
@@ -110,43 +109,48 @@ SparseStrips::SparseStrips(const Panels& p) : kernel_(p.kernel), depth_(p.depth)
 }
 
 void SparseStrips::fill(const Panels& p, const std::vector<size_t>& counts) {
-    const size_t strips = counts.size(), terms = kernel_->terms, of_word = by_terms_ ? terms : 1;
-    const size_t units = p.depth * of_word;  // along the depth
+    const size_t of_word = by_terms_ ? kernel_->terms : 1;
+    strips_ = by_counts(counts);
+    first_.assign(1, 0);
+    for (size_t i = 0; i < strips_.size(); i += sparse_group)
+        first_.push_back(first_.back() + static_cast<uint32_t>(counts[strips_[i]] / of_word));
+    const size_t groups = first_.size() - 1, blocks = first_.back() * sparse_group;
+    strips_.resize(groups * sparse_group, no_strip);
+    blocks_ = Buffer(blocks * unit_block);
+    std::fill_n(blocks_.data(), blocks * unit_block, 0.0f);
+    places_.assign(blocks * of_word / 4, 0);  // four to a number
+    for (size_t i = 0; i < strips_.size(); ++i)
+        if (strips_[i] != no_strip)
+            fill_strip(p, strips_[i], counts[strips_[i]], first_[i / sparse_group] * sparse_group + i % sparse_group);
+}
+
+// The units of a strip that are kept, from a block on: all that are not zero, and the first zeros up to `count`.
+void SparseStrips::fill_strip(const Panels& p, size_t strip, size_t count, size_t block) {
+    const size_t terms = kernel_->terms, of_word = by_terms_ ? terms : 1, units = p.depth * of_word;
+    const size_t bytes = sizeof(float) / of_word;
     const auto masks = magnitudes(terms);
     uint32_t any = 0;
     for (const uint32_t mask : masks) any |= mask;
-    order_ = by_counts(counts);
-    first_.assign(1, 0);
-    for (const size_t count : counts) first_.push_back(first_.back() + static_cast<uint32_t>(count / of_word));
-    blocks_ = Buffer(first_.back() * unit_block);
-    places_.reserve(first_.back() * of_word);
-    const size_t bytes = sizeof(float) / of_word;
-    for (size_t strip = 0; strip < strips; ++strip) {
-        const auto is_full = [&](size_t unit) {  // a weight of -0 is a zero
-            const uint32_t bits = bits_of(p, strip, unit / of_word);
-            return (bits & (by_terms_ ? masks[unit % of_word] : any)) != 0;
-        };
-        const auto term = [&](size_t i) { return by_terms_ ? term_at(terms, i) : i; };
-        size_t zeros = counts[strip];  // to keep
-        for (size_t i = 0; i < units; ++i) zeros -= is_full(i);
-        size_t kept = 0;
-        auto* to = reinterpret_cast<unsigned char*>(blocks_.data() + first_[strip] * unit_block);
-        const size_t begin = places_.size();
-        for (size_t i = 0; i < units; ++i) {
-            const size_t unit = term(i);
-            if (!is_full(unit) && zeros == 0) continue;
-            if (!is_full(unit)) --zeros;
-            places_.push_back(static_cast<uint16_t>(unit));
-            // A word's terms are added in the order that term_at gives, so this one's place in its word follows it too.
-            const size_t word = kept / of_word, within = by_terms_ ? term_at(terms, kept % of_word) : 0;
-            const auto* from = reinterpret_cast<const unsigned char*>(block_at(p, strip, unit / of_word));
-            for (size_t j = 0; j < unit_block; ++j)
-                std::memcpy(to + (word * unit_block + j) * sizeof(float) + within * bytes,
-                            from + j * sizeof(float) + unit % of_word * bytes, bytes);
-            ++kept;
-        }
-        if (by_terms_ && terms == 2)
-            for (size_t i = begin; i < places_.size(); i += 2) std::swap(places_[i], places_[i + 1]);
+    const auto is_full = [&](size_t unit) {  // a weight of -0 is a zero
+        const uint32_t bits = bits_of(p, strip, unit / of_word);
+        return (bits & (by_terms_ ? masks[unit % of_word] : any)) != 0;
+    };
+    size_t zeros = count, kept = 0;  // zeros to keep
+    for (size_t i = 0; i < units; ++i) zeros -= is_full(i);
+    for (size_t i = 0; i < units; ++i) {
+        const size_t unit = by_terms_ ? term_at(terms, i) : i;
+        if (!is_full(unit) && zeros == 0) continue;
+        if (!is_full(unit)) --zeros;
+        // A word's terms are added in the order that term_at gives, so this one's place in its word follows it too.
+        const size_t within = by_terms_ ? term_at(terms, kept % of_word) : 0;
+        const size_t at = block + kept / of_word * sparse_group;
+        const size_t place = at * of_word + within;
+        places_[place / 4] |= static_cast<uint64_t>(unit) << place % 4 * 16;
+        auto* to = reinterpret_cast<unsigned char*>(blocks_.data() + at * unit_block) + within * bytes;
+        const auto* from = reinterpret_cast<const unsigned char*>(block_at(p, strip, unit / of_word));
+        for (size_t j = 0; j < unit_block; ++j)
+            std::memcpy(to + j * sizeof(float), from + j * sizeof(float) + unit % of_word * bytes, bytes);
+        ++kept;
     }
 }
 
@@ -154,11 +158,11 @@ bool SparseStrips::multiply(const float* a, size_t first_column, size_t columns,
     SparseProduct p;
     p.begin = first_column / unit_block;
     p.end = p.begin + columns / unit_block;
-    p.strips = order_.size();
     p.depth = depth_;
     p.a = a;
+    p.groups = first_.size() - 1;
     p.first = first_.data();
-    p.order = order_.data();
+    p.strips = strips_.data();
     p.blocks = blocks_.data();
     p.places = places_.data();
     p.start = start;

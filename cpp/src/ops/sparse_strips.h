@@ -28,14 +28,14 @@ public:
 
 private:
     void fill(const Panels& panels, const std::vector<size_t>& counts);
+    void fill_strip(const Panels& panels, size_t strip, size_t count, size_t block);
 
     const GemmKernel* kernel_ = nullptr;
     bool by_terms_ = false;  // words are put together of terms that lie anywhere along the depth
     size_t depth_ = 0, most_rows_ = 0;
     Buffer blocks_;
-    std::vector<uint32_t> first_;  // block of each strip
-    std::vector<uint32_t> order_;  // of the strips in each window
-    std::vector<uint16_t> places_;
+    std::vector<uint32_t> first_, strips_;  // as SparseProduct has them
+    std::vector<uint64_t> places_;
 };
 
 }  // namespace rnnfast::core
