@@ -234,9 +234,12 @@ auto* row_of(const Pattern& rows, size_t r) {
     return rows.base + (rows.run ? r / rows.run * rows.jump + r % rows.run * rows.stride : r * rows.stride);
 }
 
-// Words of a left row, in int8 with its scale after them.
+// Words of a left row, in int8 with its scale after them. A tile is a cache line of each of 16 rows, which lie in
+// different sets of L1 if a row has an odd number of lines.
 size_t row_words(const PackedMatrix& b) {
-    return round_up(b.words() + (b.kernel().rescale ? 1 : 0), alignment / sizeof(float));
+    constexpr size_t line = alignment / sizeof(float);
+    const size_t words = round_up(b.words() + (b.kernel().rescale ? 1 : 0), line);
+    return b.kernel().depth_unit > 1 && words / line % 2 == 0 ? words + line : words;
 }
 
 }  // namespace
@@ -245,9 +248,12 @@ size_t left_scratch(const PackedMatrix& b, size_t rows) { return b.kernel().alon
 
 LeftRows left_rows(const PackedMatrix& b, const ConstRows& a, size_t rows, float* scratch) {
     if (!b.kernel().along) return {a, rows};
-    const size_t stride = row_words(b);
-    if (b.kernel().depth_unit > 1) std::fill_n(scratch, rows * stride, 0.0f);
-    for (size_t r = 0; r < rows; ++r) b.kernel().along(b.depth(), row_of(a, r), scratch + r * stride);
+    const size_t stride = row_words(b), used = (b.depth() + b.kernel().terms - 1) / b.kernel().terms;
+    for (size_t r = 0; r < rows; ++r) {
+        float* words = scratch + r * stride;
+        b.kernel().along(b.depth(), row_of(a, r), words);
+        if (b.kernel().depth_unit > 1) std::fill(words + used, words + stride, 0.0f);
+    }
     return {{scratch, stride, 0, 0}, rows};
 }
 

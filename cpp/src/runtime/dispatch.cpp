@@ -94,12 +94,17 @@ void int8_product(const Gemm& g) {
     kernels.gemm[gemm_int8][shape].run(g);
 }
 
-// On CPUs with AMX, VDPBF16PS takes the time of nearly four FMAs: bf16 is that of avx512.
+// On CPUs with AMX, VDPBF16PS takes the time of nearly four FMAs: products in bf16 are those of avx512, and only
+// rounding has the instruction of AVX512_BF16.
 Kernels with_int8_tiles() {
     Kernels int8_only = avx512_bf16::kernels;
     for (GemmKernel& product : int8_only.gemm[gemm_bf16]) product = {};
     int8_only.bf16_rate = nullptr;
     Kernels k = with_products(with_products(avx512::kernels, int8_only), amx_int8::kernels);
+    for (size_t shape = gemm_wide; shape <= gemm_of_3; ++shape) {
+        k.gemm[gemm_bf16][shape].along = avx512_bf16::kernels.gemm[gemm_bf16][shape].along;
+        k.gemm[gemm_bf16][shape].across = avx512_bf16::kernels.gemm[gemm_bf16][shape].across;
+    }
     k.gemm[gemm_int8][gemm_wide].run = int8_product<gemm_wide>;
     k.gemm[gemm_int8][gemm_of_3].run = int8_product<gemm_of_3>;
     return k;
