@@ -20,6 +20,7 @@ inline void transpose_quads(const float* const* columns, size_t k, Vec (&rows)[4
 
 void pack_panel(const PackPanel& p) {
     constexpr size_t line = 16;  // floats of a cache line: a line of every column, read whole before it is evicted
+    const size_t stride = p.stride ? p.stride : p.width;
     for (size_t k = 0; k < p.depth; k += line) {
         const size_t end = p.depth - k < line ? p.depth : k + line;
         for (size_t j = 0; j < p.width; j += lanes) {
@@ -30,10 +31,10 @@ void pack_panel(const PackPanel& p) {
             for (; at + 4 <= end; at += 4) {
                 Vec rows[4];
                 transpose_quads(p.columns + j, at, rows);
-                for (size_t i = 0; i < 4; ++i) store(p.out + (at + i) * p.width + j, rows[i]);
+                for (size_t i = 0; i < 4; ++i) store(p.out + (at + i) * stride + j, rows[i]);
             }
             for (; at < end; ++at)
-                for (size_t i = j; i < j + lanes; ++i) p.out[at * p.width + i] = p.columns[i][at];
+                for (size_t i = j; i < j + lanes; ++i) p.out[at * stride + i] = p.columns[i][at];
         }
     }
 }

@@ -188,11 +188,12 @@ struct WeightedRows {
     float* y = nullptr;
 };
 
-// A panel of a product's right-hand side from its columns: out[k * width + j] = columns[j][k].
+// A panel of a product's right-hand side from its columns: out[k * stride + j] = columns[j][k].
 struct PackPanel {
     size_t depth = 0, width = 0;  // width: whole vectors of any ISA
     const float* const* columns = nullptr;
     float* out = nullptr;
+    size_t stride = 0;  // 0: width
 };
 
 // Of one row with a B that stays in the caller's order: C[j] = start[j] + sum over k of a[k] * B[k, j], with Gemm's

@@ -46,18 +46,22 @@ size_t panel_rows(const OutputLoss& l, const Block& b, size_t panel, size_t widt
 // Words of a panel's depth in `Block::h`, which later has a row for each hidden unit.
 size_t depth_of_h(const OutputLoss& l) { return std::max(l.hidden, l.words); }
 
-// out[word * stride] = the words of a row of `size` numbers, zeros beyond `valid` of them
-void pack_column(const GemmKernel& kernel, const float* row, size_t valid, size_t size, float* out, size_t stride) {
-    if (!kernel.along) {
-        for (size_t k = 0; k < size; ++k) out[k * stride] = k < valid ? row[k] : 0.0f;
-        return;
-    }
-    constexpr size_t block = 32;
+// Of a vector of rows from r on: their words transposed, zeros beyond the block's rows and beyond l.hidden.
+void pack_rows(const Kernels& kernels, const OutputLoss& l, const Block& b, size_t r, const float* zeros) {
+    constexpr size_t block = 64, most_lanes = unit_block;
+    const size_t width = l.gemm->width, lanes = kernels.lanes, terms = l.gemm->terms, size = terms * l.words;
+    const float *rows[most_lanes], *columns[most_lanes];
+    for (size_t i = 0; i < lanes; ++i) rows[i] = r + i < b.rows ? l.h + (b.first + r + i) * l.h_stride : zeros;
+    float* out = b.h + r / width * depth_of_h(l) * width + r % width;
+    const auto transpose = kernels.product().pack;
+    if (!l.gemm->along) return transpose({size, lanes, rows, out, width});
     for (size_t k = 0; k < size; k += block) {
-        float words[block] = {};
-        if (k < valid) kernel.along(std::min(block, valid - k), row + k, words);
-        const size_t count = (std::min(block, size - k) + kernel.terms - 1) / kernel.terms;
-        for (size_t i = 0; i < count; ++i) out[(k / kernel.terms + i) * stride] = words[i];
+        float words[most_lanes][block / 2] = {};
+        for (size_t i = 0; i < lanes; ++i) {
+            columns[i] = words[i];
+            if (k < l.hidden) l.gemm->along(std::min(block, l.hidden - k), rows[i] + k, words[i]);
+        }
+        transpose({(std::min(block, size - k) + terms - 1) / terms, lanes, columns, out + k / terms * width, width});
     }
 }
 
@@ -76,13 +80,12 @@ void pack_source(const OutputLoss& l, const Block& b, size_t width, size_t r) {
     }
 }
 
-void pack_block(const OutputLoss& l, const Block& b, size_t width, Range panels, bool gradient) {
+void pack_block(const Kernels& kernels, const OutputLoss& l, const Block& b, Range panels, const float* zeros) {
+    const size_t width = kernels.product().width;
+    const bool gradient = l.dh != nullptr;
     for (size_t r = panels.begin * width; r < panels.end * width; ++r) {
-        const bool real = r < b.rows;
-        const float* row = l.h + (b.first + (real ? r : 0)) * l.h_stride;
-        pack_column(*l.gemm, row, real ? l.hidden : 0, l.gemm->terms * l.words,
-                    b.h + r / width * depth_of_h(l) * width + r % width, width);
-        b.targets[r] = real ? l.targets[b.first + r] : -1;
+        if (r % kernels.lanes == 0) pack_rows(kernels, l, b, r, zeros);
+        b.targets[r] = r < b.rows ? l.targets[b.first + r] : -1;
         if (gradient && (!l.pairs || r % 2 == 0)) pack_source(l, b, width, r);
     }
 }
@@ -149,6 +152,23 @@ void softmax(const Kernels& kernels, const OutputLoss& l, const Block& b, Range 
     }
 }
 
+// Some units of dh from dh^T.
+void put_hidden_gradient(const Kernels& kernels, const OutputLoss& l, const Block& b, Range units) {
+    const size_t width = kernels.product().width, lanes = kernels.lanes;
+    for (size_t p = 0; p < b.panels; ++p) {
+        const size_t rows = std::min(width, b.rows - p * width);
+        const float *panel = b.h + p * depth_of_h(l) * width, *lines[unit_block];
+        float* dh = l.dh + (b.first + p * width) * l.dh_stride;
+        size_t k = units.begin;
+        for (; k + lanes <= units.end; k += lanes) {
+            for (size_t i = 0; i < lanes; ++i) lines[i] = panel + (k + i) * width;
+            kernels.product().pack({rows, lanes, lines, dh + k, l.dh_stride});
+        }
+        for (; k < units.end; ++k)
+            for (size_t r = 0; r < rows; ++r) dh[r * l.dh_stride + k] = panel[k * width + r];
+    }
+}
+
 // dh^T = W^T dz, the rows of dh^T (hidden units) owned by threads
 void hidden_gradient(const Kernels& kernels, const OutputLoss& l, const Block& b, Range units, const float* zeros) {
     const GemmKernel& kernel = l.pairs ? *l.gemm : kernels.product();
@@ -178,10 +198,7 @@ void hidden_gradient(const Kernels& kernels, const OutputLoss& l, const Block& b
             kernel.run(g);
         }
     }
-    for (size_t r = 0; r < b.rows; ++r) {
-        const float* column = b.h + r / width * depth_of_h(l) * width + r % width;
-        for (size_t k = units.begin; k < units.end; ++k) l.dh[(b.first + r) * l.dh_stride + k] = column[k * width];
-    }
+    put_hidden_gradient(kernels, l, b, units);
 }
 
 // Of a block's dW, all but the left rows.
@@ -299,7 +316,7 @@ void output_loss(const Kernels& kernels, const OutputLoss& l) {
         for (; b.first < l.rows; b.first += block_rows) {
             b.rows = std::min(block_rows, l.rows - b.first);
             b.panels = (b.rows + width - 1) / width;
-            pack_block(l, b, width, split(b.panels, team.size, team.index), gradient);
+            pack_block(kernels, l, b, split(b.panels, team.size, team.index), zeros);
             team.wait();
             products(l, b, classes, zeros);
             team.wait();
