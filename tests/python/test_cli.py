@@ -239,6 +239,24 @@ def test_presets_are_defaults_that_other_options_change(text):
         assert json.loads(result.stdout)["epochs"] == 2
 
 
+@pytest.mark.parametrize(
+    ("option", "sentence"), [("--dynamic", "unknown dynamic 'sdg'"), ("--cache", "unknown cache 'sdg'")]
+)
+def test_how_a_model_adapts_is_checked_before_it_trains(text, option, sentence):
+    result = run("train", "text.txt", *SMALL, "--epochs", 1, option, "sdg", cwd=text)
+    assert result.returncode == 2
+    assert sentence in result.stderr
+    assert "epoch" not in result.stderr
+    assert not list(text.glob("*.safetensors"))
+
+
+def test_none_takes_back_what_a_preset_says_of_adapting(text):
+    sizes = ["--hidden-size", 8, "--embedding-size", 8, "--epochs", 1, "--batch-size", 4, "--num-steps", 5]
+    result = run("train", "text.txt", "--preset", "hour-ptb", *sizes, "--dynamic", "none", "--json", cwd=text)
+    assert result.returncode == 0, result.stderr
+    assert "adapted_perplexity" not in json.loads(result.stdout)
+
+
 def test_presets_name_options_that_exist():
     from rnnfast.commands.train import _DEFAULTS
     from rnnfast.train.schedules import schedule_named

@@ -14,21 +14,21 @@ def add_adapting(option: Callable[..., None], what: str) -> None:
     """Adds the options by ``option(name, help, ...)``; ``what`` is evaluated."""
     option(
         "--dynamic", f"dynamic evaluation of the {what}: sgd:lr=0.1,decay=0.001, or rms:lr=0.002,decay=0.02,num_steps=5, whose "
-        "scales come from the training text", metavar="HOW",
+        "scales come from the training text; none", metavar="HOW",
     )  # fmt: skip
-    option("--cache", "a neural cache: cache:size=2000,theta=0.3,share=0.1", metavar="HOW")
+    option("--cache", "a neural cache: cache:size=2000,theta=0.3,share=0.1; none", metavar="HOW")
 
 
 def adapting(
     dynamic: str | None, cache: str | None, train: Corpus | None
 ) -> tuple[DynamicEvaluation | None, NeuralCache | None]:
-    """What the options say; ``train``: the training text."""
+    """What the options say, "none" or nothing for none; ``train``: the training text."""
     how = None
-    if dynamic is not None:
+    if dynamic not in (None, "none"):
         kinds = {"sgd": DynamicEvaluation, "rms": DynamicEvaluation}
         how = described(dynamic, DynamicEvaluation, kinds, "dynamic")
         if dynamic.partition(":")[0] == "rms":
             if train is None:
                 raise ValueError("--dynamic rms needs the training text: give it with --train-text")
             how = replace(how, train=train)
-    return how, None if cache is None else described(cache, NeuralCache, {"cache": NeuralCache}, "cache")
+    return how, None if cache in (None, "none") else described(cache, NeuralCache, {"cache": NeuralCache}, "cache")

@@ -97,6 +97,7 @@ def run(args: argparse.Namespace) -> None:
     base = this.base if isinstance(this.base, rf.LanguageModel) else None
     train, valid, test, digest = _read(s, base.vocab if base else None)
     this.check_data(train.name, digest)
+    dynamic, cache = adapting(s.dynamic, s.cache, train)
     model = base or rf.LanguageModel(
         train.vocab, cell=s.cell, embedding_size=s.embedding_size, hidden_size=s.hidden_size,
         num_layers=s.num_layers, dropout=s.dropout, init_scale=s.init_scale or None, variational=s.variational,
@@ -113,7 +114,6 @@ def run(args: argparse.Namespace) -> None:
     if not this.leads:
         return
     this.say(f"test perplexity {perplexity(result.perplexity)}  ({result.bits_per_token:.3f} bits per token)")
-    dynamic, cache = adapting(s.dynamic, s.cache, train)
     found = {}
     if dynamic is not None or cache is not None:
         found["adapted_perplexity"] = rf.evaluate(model, test, dynamic=dynamic, cache=cache).perplexity
