@@ -3,8 +3,8 @@
 python -m benchmarks.sparse [--hidden 512] [--density 0.2] [--seconds 1] [--model FILE] [--json]
 
 The layer is an LSTM of H features to H units, one row, one thread, called from Python. Blocks of the smallest mean magnitude are zero in
-both matrices. `--model` is a pruned language model in a file, whose step, from a token to logits, is timed as it is and with its zeros
-replaced by small numbers. Times are medians of runs in turn, in microseconds; before, outputs are compared with those of a batch, bit for bit.
+both matrices. `--model` is a pruned language model with LSTM layers in a file: its step, from a token to logits, and that of its layers
+alone are timed as they are and with the zeros replaced by small numbers. Times are medians of runs in turn, in microseconds; before, outputs are compared with those of a batch, bit for bit.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ def pruned(layer: Any, share: float, block: tuple[int, int]) -> dict[str, np.nda
     return {**weights, **{name: matrix.masked(weights[name]).copy() for name, matrix in masks.matrices.items()}}
 
 
-def stream(H: int, weights: str, state: Mapping[str, np.ndarray]) -> Program:
-    """A step of a layer, whose outputs have the bits of a batch."""
-    layer = rf.LSTM(H, H, seed=0, weights=weights)
+def stream(D: int, H: int, weights: str, state: Mapping[str, np.ndarray], layers: int = 1) -> Program:
+    """A step of LSTM layers, whose outputs have the bits of a batch."""
+    layer = rf.LSTM(D, H, layers, seed=0, weights=weights)
     layer.load_state_dict(state)
-    x = np.random.default_rng(0).normal(size=(4, 16, H)).astype(np.float32)
+    x = np.random.default_rng(0).normal(size=(4, 16, D)).astype(np.float32)
     step = layer.stream()
     alone = np.stack([step(row[:1]) for row in x])
     assert alone.tobytes() == np.ascontiguousarray(layer(x)[0][:, :1]).tobytes(), "a stream and a batch differ"
@@ -65,18 +65,29 @@ def model_step(model: rf.LanguageModel) -> Program:
     return step
 
 
+def filled(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The same matrices with small numbers in place of zeros."""
+    random = np.random.default_rng(0)
+    return {
+        name: np.where(w == 0, random.uniform(-0.01, 0.01, w.shape).astype(np.float32), w) if w.ndim == 2 else w
+        for name, w in state.items()
+    }
+
+
 def of_model(file: str) -> dict[str, Program]:
-    programs = {}
+    programs: dict[str, Program] = {}
     for weights in PRECISIONS:
-        programs[f"{weights} pruned"] = model_step(sparse := rf.load(file, weights=weights, kind=rf.LanguageModel))
-        dense = rf.load(file, weights=weights, kind=rf.LanguageModel)
-        random = np.random.default_rng(0)
-        filled = {
-            name: np.where(w == 0, random.uniform(-0.01, 0.01, w.shape).astype(np.float32), w) if w.ndim == 2 else w
-            for name, w in sparse.state_dict().items()
-        }
-        dense.load_state_dict(filled)
-        programs[f"{weights} dense"] = model_step(dense)
+        pruned, dense = (rf.load(file, weights=weights, kind=rf.LanguageModel) for _ in range(2))
+        whole = rf.load(file, kind=rf.LanguageModel).state_dict()
+        dense.load_state_dict(filled(whole))
+        programs.update({f"{weights} model dense": model_step(dense), f"{weights} model pruned": model_step(pruned)})
+        if (config := pruned.config)["cell"] == "lstm":
+            layers = {name.partition(".")[2]: w for name, w in whole.items() if name.startswith("rnn.")}
+            shape = layers["weight_ih_l0"].shape[1], config["hidden_size"], weights
+            programs[f"{weights} layers dense"] = stream(*shape, filled(layers), config["num_layers"])
+            programs[f"{weights} layers pruned"] = stream(*shape, layers, config["num_layers"])
+    if (other := onnx(config["hidden_size"])) is not None and config["num_layers"] == 1:
+        programs["ONNX Runtime f32"] = other
     return programs
 
 
@@ -84,10 +95,10 @@ def of_layer(H: int, share: float) -> dict[str, Program]:
     whole = rf.LSTM(H, H, seed=0)
     programs: dict[str, Program] = {}
     for weights in PRECISIONS:
-        programs[f"{weights} dense"] = stream(H, weights, whole.state_dict())
+        programs[f"{weights} dense"] = stream(H, H, weights, whole.state_dict())
         for units, inputs in BLOCKS:
             state = pruned(whole, share, (units, inputs))
-            programs[f"{weights} {units}x{inputs}"] = stream(H, weights, state)
+            programs[f"{weights} {units}x{inputs}"] = stream(H, H, weights, state)
     if (other := onnx(H)) is not None:
         programs["ONNX Runtime f32"] = other
     return programs
@@ -125,8 +136,8 @@ def main() -> None:
         )
     print(f"{args.model or f'LSTM {args.hidden}, density {args.density}'}, {rf.info()['isa_active']}, us a step")
     for name, value in found.items():
-        dense = found.get(f"{name.split()[0]} dense", value)
-        print(f"{name:18}{value:8.1f}{dense / value:8.2f} times dense")
+        dense = found.get(f"{name.rpartition(' ')[0]} dense", value)
+        print(f"{name:20}{value:8.1f}{dense / value:8.2f} times dense")
     return None
 
 

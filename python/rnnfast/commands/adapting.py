@@ -24,7 +24,7 @@ def adapting(
 ) -> tuple[DynamicEvaluation | None, NeuralCache | None]:
     """What the options say, "none" or nothing for none; ``train``: the training text."""
     how = None
-    if dynamic not in (None, "none"):
+    if dynamic is not None and dynamic != "none":
         kinds = {"sgd": DynamicEvaluation, "rms": DynamicEvaluation}
         how = described(dynamic, DynamicEvaluation, kinds, "dynamic")
         if dynamic.partition(":")[0] == "rms":
