@@ -366,7 +366,7 @@ struct SparseProduct {
     size_t depth = 0;                  // of a, in words
     const float* a = nullptr;          // [depth] words
     size_t groups = 0;                 // all
-    const uint32_t* first = nullptr;   // [groups + 1] where the blocks of each group begin
+    const uint32_t* first = nullptr;   // [groups + 1] where the blocks of each group begin; of a window, the most first
     const uint32_t* strips = nullptr;  // [groups][4] that are in each; numbers beyond the matrix stand for no strip
     const float* blocks = nullptr;     // [blocks][4][16]
     // [blocks][4] of words in a; or [blocks][4][terms] of terms. 16 bits each, four in a number, the first one lowest
