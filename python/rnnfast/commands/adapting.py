@@ -14,9 +14,9 @@ def add_adapting(option: Callable[..., None], what: str) -> None:
     """Adds the options by ``option(name, help, ...)``; ``what`` is evaluated."""
     option(
         "--dynamic", f"dynamic evaluation of the {what}: sgd:lr=0.1,decay=0.001, or rms:lr=0.002,decay=0.02,num_steps=5, whose "
-        "scales come from the training text; none", metavar="HOW",
+        "scales come from the training text; none: the model stays as it is", metavar="HOW",
     )  # fmt: skip
-    option("--cache", "a neural cache: cache:size=2000,theta=0.3,share=0.1; none", metavar="HOW")
+    option("--cache", "a neural cache: cache:size=2000,theta=0.3,share=0.1; none: no cache", metavar="HOW")
 
 
 def adapting(
