@@ -184,7 +184,8 @@ def _check_fields(place: Any) -> None:
 
 def _check_sums(found: Checkpoint) -> None:
     place = found.place
-    if [row["epoch"] for row in place["history"]] != list(range(1, place["epoch"] + 1)):
+    numbers = [row["epoch"] for row in place["history"]]
+    if len(numbers) != place["epoch"] or numbers != list(range(1, len(numbers) + 1)):
         raise ValueError(f"the history does not have one record for each of {_short(place['epoch'])} epochs")
     if place["clipped"] > place["batch"] or place["batch"] > place["tokens"]:
         raise ValueError("it has more clipped steps than steps, or more steps than tokens")
