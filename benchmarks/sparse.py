@@ -3,8 +3,9 @@
 python -m benchmarks.sparse [--hidden 512] [--density 0.2] [--seconds 1] [--model FILE] [--json]
 
 The layer is an LSTM of H features to H units, one row, one thread, called from Python. Blocks of the smallest mean magnitude are zero in
-both matrices. `--model` is a pruned language model with LSTM layers in a file: its step, from a token to logits, and that of its layers
-alone are timed as they are and with the zeros replaced by small numbers. Times are medians of runs in turn, in microseconds; before, outputs are compared with those of a batch, bit for bit.
+both matrices. `--model` is a pruned language model in a file: its step, from a token to logits, and that of its LSTM layers alone are timed
+as they are and with the zeros replaced by small numbers. Times are medians of runs in turn, in microseconds; before, outputs of layers are
+compared with those of a batch, bit for bit.
 """
 
 from __future__ import annotations
@@ -75,18 +76,20 @@ def filled(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def of_model(file: str) -> dict[str, Program]:
+    model = rf.load(file, kind=rf.LanguageModel)
+    config, state = model.config, model.state_dict()
+    layers = {name.partition(".")[2]: w for name, w in state.items() if name.startswith("rnn.")}
     programs: dict[str, Program] = {}
     for weights in PRECISIONS:
-        pruned, dense = (rf.load(file, weights=weights, kind=rf.LanguageModel) for _ in range(2))
-        whole = rf.load(file, kind=rf.LanguageModel).state_dict()
-        dense.load_state_dict(filled(whole))
-        programs.update({f"{weights} model dense": model_step(dense), f"{weights} model pruned": model_step(pruned)})
-        if (config := pruned.config)["cell"] == "lstm":
-            layers = {name.partition(".")[2]: w for name, w in whole.items() if name.startswith("rnn.")}
+        sparse, dense = (rf.load(file, weights=weights, kind=rf.LanguageModel) for _ in range(2))
+        dense.load_state_dict(filled(state))
+        programs.update({f"{weights} model dense": model_step(dense), f"{weights} model pruned": model_step(sparse)})
+        if config["cell"] == "lstm":
             shape = layers["weight_ih_l0"].shape[1], config["hidden_size"], weights
             programs[f"{weights} layers dense"] = stream(*shape, filled(layers), config["num_layers"])
             programs[f"{weights} layers pruned"] = stream(*shape, layers, config["num_layers"])
-    if (other := onnx(config["hidden_size"])) is not None and config["num_layers"] == 1:
+    one_lstm = config["cell"] == "lstm" and config["num_layers"] == 1
+    if one_lstm and (other := onnx(config["hidden_size"])) is not None:
         programs["ONNX Runtime f32"] = other
     return programs
 
