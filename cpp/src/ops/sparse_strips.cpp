@@ -117,7 +117,6 @@ void SparseStrips::fill(const Panels& p, const std::vector<size_t>& counts) {
     const size_t groups = first_.size() - 1, blocks = first_.back() * sparse_group;
     strips_.resize(groups * sparse_group, no_strip);
     blocks_ = Buffer(blocks * unit_block);
-    std::fill_n(blocks_.data(), blocks * unit_block, 0.0f);
     places_.assign(blocks * of_word / 4, 0);  // four to a number
     for (size_t i = 0; i < strips_.size(); ++i)
         if (strips_[i] != no_strip)
